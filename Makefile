@@ -1,0 +1,51 @@
+# Everything starts here: each target sets up what it needs.
+#   make demo       search, decode, build, train, evaluate, detect on real images, in minutes
+#   make test       the test suite (minutes); make test-slow adds the long tests
+#   make bench      timings; run it with nothing else running
+#   make check      format, lint, types, tests: what must pass before a change goes in
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+READY := $(VENV)/.ready
+UV = $(shell command -v uv || echo $(BIN)/uv)
+
+.PHONY: demo test test-slow bench check format lint types setup clean
+
+setup: $(READY)
+
+# The versions of constraints.txt are one set that is known to pass; the package itself asks only for lower bounds.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nascli needs Python 3.11 or newer; say make PYTHON=...")'
+	@command -v uv >/dev/null && uv venv --quiet --clear --seed --python $(PYTHON) $(VENV) \
+	  || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	@echo "installing nascli and what it needs (torch is large: a minute or a few) ..."
+	@UV_SYSTEM_CERTS=1 $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]' \
+	  || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@PATH="$(BIN):$$PATH" bash recipes/pipeline.sh
+
+test: $(READY)
+	@$(BIN)/python -m pytest -n 2
+
+test-slow: $(READY)
+	@$(BIN)/python -m pytest -n 2 -m 'not gpu'
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/startup.py
+
+format: $(READY)
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+lint: $(READY)
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: $(READY)
+	@$(BIN)/mypy
+
+check: lint types test
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

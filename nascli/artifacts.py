@@ -1,0 +1,287 @@
+"""Run folders: where a command puts its files, written so that a kill never leaves half a file.
+
+A run folder is `<runs>/<command>/<time>-<name>/`; `<runs>/<command>/latest` points to the newest. It holds `run.json`
+(what was asked, the resolved recipe, versions, device, SHA-256 of every input file, status, times) and `recipe.toml`.
+One process at a time writes a run folder: the lock is the kernel's, so it ends with its process however that ends.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from nascli.config import Section, to_toml
+from nascli.errors import CorruptFileError, InputError, NascliError
+
+_PARTIAL = ".partial"  # ends the name of a file that is being written
+_PACKAGES = ("nascli", "torch", "torchvision", "numpy")
+
+
+class RunFolder:
+    """A locked run folder.
+
+    Make one with `create_run` or `resume_run`; use it as a context manager. On leaving, `run.json` gets its final
+    status: `complete`, `failed` with the error, or `interrupted`; the lock is released.
+    """
+
+    def __init__(self, path: Path, lock: IO[str], record: dict[str, Any]) -> None:
+        self.path = path
+        self._lock = lock
+        self._record = record
+
+    def file(self, name: str) -> Path:
+        """The path of a file in this folder; folders above it are made."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def update(self, **fields: object) -> None:
+        """Set fields of `run.json` (for instance `results={...}`) and write it."""
+        self._record |= fields
+        write_json(self.path / "run.json", self._record)
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            self.update(status=_status(error), error=None if error is None else str(error), finished=_now())
+        except OSError:  # a full disk must not hide the error that is on its way
+            if error is None:
+                raise
+        finally:
+            self._lock.close()
+
+
+def create_run(
+    command: str,
+    name: str,
+    recipe: Section,
+    *,
+    runs: Path,
+    out: Path | None = None,
+    overwrite: bool = False,
+    inputs: Iterable[Path] = (),
+    asked: Mapping[str, object] | None = None,
+) -> RunFolder:
+    """A new run folder, locked, with `run.json` and `recipe.toml` in it.
+
+    Args:
+        command: The command that writes it.
+        name: What the run is about, for the folder's name: data set, strategy.
+        recipe: The resolved recipe.
+        runs: The folder of all runs.
+        out: The folder to use instead of `<runs>/<command>/<time>-<name>`.
+        overwrite: Empty the folder first if it holds an earlier run.
+        inputs: Files whose SHA-256 goes into `run.json`.
+        asked: What the person asked for beyond the recipe.
+
+    Raises:
+        InputError: The folder is not empty, or another process writes it.
+        NascliError: The folder cannot be written.
+    """
+    path = out or _fresh(runs / command, name)
+    with ExitStack() as on_failure:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = on_failure.enter_context(_locked(path))
+            _make_room(path, overwrite)
+            record = {
+                "command": command,
+                "asked": dict(asked or {}),
+                "recipe": recipe.model_dump(mode="json", exclude_none=True),
+                "inputs": {str(p): sha256_file(p) for p in inputs},
+                "versions": versions(),
+                "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+                "argv": sys.argv[1:],
+            }
+            run = RunFolder(path, lock, record)
+            write_text(path / "recipe.toml", to_toml(recipe))
+            run.update(status="running", started=_now(), resumed=0)
+            if out is None:
+                _point_latest(path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        on_failure.pop_all()
+    return run
+
+
+def resume_run(path: Path, command: str) -> RunFolder:
+    """The run folder of an earlier run of the same command, locked, to go on in.
+
+    Raises:
+        InputError: There is no run of that command, or another process writes it.
+        CorruptFileError: Its `run.json` is damaged.
+    """
+    record = read_run(path, command)
+    with ExitStack() as on_failure:
+        try:
+            lock = on_failure.enter_context(_locked(path))
+            for partial in path.glob(f".*{_PARTIAL}"):  # a kill in the middle of a write leaves one
+                partial.unlink()
+            run = RunFolder(path, lock, record)
+            run.update(status="running", resumed=int(record.get("resumed", 0)) + 1, error=None, finished=None)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        on_failure.pop_all()
+    return run
+
+
+def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
+    """What `run.json` of a run folder says; InputError if it is no run folder, or of another command."""
+    if not (path / "run.json").is_file():
+        raise InputError(f"{path}: not a run folder (there is no run.json in it)")
+    record = read_json(path / "run.json")
+    if command is not None and record.get("command") != command:
+        raise InputError(f"{path} is a run of nascli {record.get('command')}, not of nascli {command}")
+    return record
+
+
+def find_run(spec: str, command: str, runs: Path) -> Path:
+    """The run folder a person means: a path, or `latest`.
+
+    Raises:
+        InputError: There is none; the message says which command makes one.
+    """
+    path = runs / command / "latest" if spec == "latest" else Path(spec)
+    if not path.is_dir():
+        raise InputError(f"run {path}: no such folder", f"nascli {command} makes one")
+    return path.resolve() if path.is_symlink() else path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; InputError if there is no file, CorruptFileError if it is not a JSON object."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise CorruptFileError(f"{path} holds a JSON {type(values).__name__}, not an object")
+    return values
+
+
+def write_json(path: Path, values: object) -> None:
+    """Write JSON whole or not at all."""
+    write_text(path, json.dumps(values, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: to a temporary name, flushed to disk, renamed, the folder flushed too."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def keep_copy(path: Path, copy: Path) -> None:
+    """Keep a file under a second name, in place of what has that name; at no moment is either name without a file.
+
+    The copy is a hard link, which costs no space or time; on a file system without links the file is moved instead.
+    """
+    link = copy.with_name(f".{copy.name}{_PARTIAL}")
+    link.unlink(missing_ok=True)
+    try:
+        link.hardlink_to(path)
+    except OSError:
+        path.replace(copy)
+    else:
+        link.replace(copy)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
+
+
+def _fresh(folder: Path, name: str) -> Path:
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    names = (stem if n == 1 else f"{stem}-{n}" for n in range(1, 1000))
+    return next(folder / n for n in names if not (folder / n).exists())
+
+
+def _locked(path: Path) -> IO[str]:
+    lock = (path / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise InputError(
+            f"{path} is in use by another process", "Wait for it, stop it, or choose another --out"
+        ) from error
+    return lock
+
+
+def _make_room(path: Path, overwrite: bool) -> None:
+    inside = [entry for entry in path.iterdir() if entry.name != ".lock"]
+    if inside and not overwrite:
+        raise InputError(
+            f"{path} is not empty", "Go on with --resume, replace it with --overwrite, or choose another --out"
+        )
+    if inside and not (path / "run.json").is_file():
+        raise InputError(f"{path} is not a run folder, so --overwrite does not empty it", "Choose another --out")
+    for entry in inside:
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _point_latest(path: Path) -> None:
+    link = path.parent / "latest"
+    temporary = path.parent / f".latest-{os.getpid()}"
+    temporary.symlink_to(path.name)
+    temporary.replace(link)
+
+
+def _status(error: BaseException | None) -> str:
+    if error is None:
+        return "complete"
+    return "interrupted" if getattr(error, "exit_code", 1) == 130 or isinstance(error, KeyboardInterrupt) else "failed"
+
+
+def _unwritable(path: Path, error: OSError) -> NascliError:
+    return NascliError(
+        f"{path} cannot be written: {error.strerror or error}", "Choose another --out or free some space"
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

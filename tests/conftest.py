@@ -1,0 +1,25 @@
+"""Settings that all tests share."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded; workers do not fight for the cores
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("nascli", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.load_profile("nascli")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_runs_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the checkout: relative paths and runs go to a temporary folder."""
+    folder = tmp_path_factory.mktemp("work")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("NASCLI_RUNS", str(folder / "runs"))
