@@ -1,0 +1,1 @@
+"""Cells as values: schema, search spaces, decision sequences, canonical form, the zoo, drawings. No torch."""
