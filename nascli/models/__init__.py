@@ -1,0 +1,1 @@
+"""Networks from genotypes: primitives, operations, the generic cell, the macro network, cost."""

@@ -1,0 +1,262 @@
+"""Networks: a stem, three stages of cells, a classifier. Any genotype, any size.
+
+Shapes: N batch, C channels, H height, W width.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nascli.config import NetworkConfig
+from nascli.genotype.schema import CellSpec, Genotype
+from nascli.genotype.sources import load_genotype
+from nascli.models.cell import Cell, OlderSize
+from nascli.models.primitives import init_weights
+from nascli.models.spec import NetworkSpec, resolve_network
+
+STAGES = ("stage1", "stage2", "stage3")
+
+
+class Network(nn.Module):
+    """A genotype built at one size; weights start from torch's global random generator.
+
+    A cell whose output nobody reads is not built (where cells read h[i-1] alone, every other one is idle).
+
+    Args:
+        spec: Genotype and macro numbers.
+
+    References: Zoph et al. 2018, figure 2. Cell order, stem and auxiliary head follow the released code.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.stem = _stem(spec)
+        self.plan = tuple(_plan(spec))
+        self.cells = nn.ModuleDict()
+        channels = {0: spec.stem_filters}  # of every output that is needed; the stem's is output 0, cell k's k + 1
+        for position in sorted(_needed(self.plan, spec.genotype)):
+            step = self.plan[position]
+            cell = Cell(
+                step.cell(spec.genotype),
+                (channels.get(step.older, 0), channels.get(position, 0)),
+                step.filters,
+                2 if step.role == "reduction" else 1,
+                step.older_size,
+            )
+            self.cells[str(position)] = cell
+            channels[position + 1] = cell.channels_out
+        self._taps = _taps(self.plan, tuple(channels))
+        self.feature_channels = {name: channels[output] for name, output in self._taps.items()}
+        finest = 1 if spec.stem == "cifar" else 8
+        self.feature_strides = {name: finest * 2**k for k, name in enumerate(STAGES)}
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(channels[len(self.plan)], spec.classes)
+        self.aux_head = (
+            AuxiliaryHead(self.feature_channels["stage2"], spec.classes, map_size(spec, "stage2"))
+            if spec.aux_head
+            else None
+        )
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum, module.eps = spec.batch_norm_momentum, spec.batch_norm_epsilon
+        init_weights(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) to logits (N, classes)."""
+        return self._classify(self._outputs(x)[len(self.plan)])
+
+    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits, and the auxiliary head's logits while training with one (else None)."""
+        outputs = self._outputs(x)
+        aux = None
+        if self.aux_head is not None and self.training:
+            aux = self.aux_head(outputs[self._taps["stage2"]])
+        return self._classify(outputs[len(self.plan)]), aux
+
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        """The output of the last cell of each stage, at any input size.
+
+        Returns:
+            `stage1` to `stage3`, each (N, `feature_channels[name]`, H / `feature_strides[name]`, W / ...), rounded up.
+        """
+        outputs = self._outputs(x)
+        return {name: outputs[output] for name, output in self._taps.items()}
+
+    def set_drop_path(self, prob: float) -> None:
+        """Set drop path for the next steps, scaled by depth: cell l of L drops with prob * (l + 1) / L.
+
+        Args:
+            prob: Probability of dropping in the last cell at this step, in [0, 1); the schedule over steps (linear from
+                0) is the caller's.
+
+        References: ScheduledDropPath, Zoph et al. 2018, section 4; the depth scaling is in the released code only.
+        """
+        for position, cell in self.cells.items():
+            assert isinstance(cell, Cell)
+            cell.drop_path_prob = prob * (int(position) + 1) / len(self.plan)
+
+    def _outputs(self, x: Tensor) -> dict[int, Tensor]:
+        outputs = {0: self.stem(x)}
+        for position, cell in self.cells.items():
+            newest = int(position)
+            outputs[newest + 1] = cell(outputs.get(self.plan[newest].older), outputs.get(newest))
+        return outputs
+
+    def _classify(self, x: Tensor) -> Tensor:
+        pooled = F.relu(x).mean((2, 3))  # (N, C)
+        logits: Tensor = self.classifier(self.dropout(pooled))
+        return logits
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier on the last normal cell of stage 2, for training only.
+
+    ReLU, average pool 5x5 stride 3, 1x1 to 128, BN, ReLU, a convolution of 768 that covers the whole remaining map, BN,
+    ReLU, classifier.
+
+    Args:
+        channels: Of the map it reads.
+        classes: Of the data.
+        size: Height and width of the map it reads.
+
+    References: released code of Zoph et al. 2018.
+    Deviation: on maps under 5 pixels, which the paper never has, the pool covers the whole map.
+    """
+
+    def __init__(self, channels: int, classes: int, size: int) -> None:
+        super().__init__()
+        window = min(5, size)
+        remaining = (size - window) // 3 + 1
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            nn.AvgPool2d(window, 3),
+            nn.Conv2d(channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(128, 768, remaining, bias=False),
+            nn.BatchNorm2d(768),
+            nn.ReLU(inplace=True),
+            nn.Flatten(),
+            nn.Linear(768, classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, size, size) to logits (N, classes)."""
+        logits: Tensor = self.layers(x)
+        return logits
+
+
+def build_network(
+    genotype: Genotype | str,
+    preset: Literal["cifar10", "imagenet-mobile", "imagenet-large"] | None = None,
+    *,
+    classes: int | None = None,
+    **numbers: int | float | bool | str,
+) -> Network:
+    """A network from a genotype, with fresh weights.
+
+    Args:
+        genotype: A genotype, or where to find one: a zoo name, a JSON file, a search run.
+        preset: Published sizes to start from; None chooses by `image_size`.
+        classes: Number of classes; None takes the preset's.
+        numbers: Any field of `NetworkConfig`: `filters`, `cells_per_stage`, `image_size`, ...
+
+    Raises:
+        InputError: No such genotype, or a number that is out of its range.
+
+    Example:
+        >>> sum(p.numel() for p in build_network("nasnet-a", "cifar10").parameters())
+        3346538
+    """
+    config = NetworkConfig.model_validate({"preset": preset, **numbers})
+    return Network(resolve_network(load_genotype(genotype), config, classes=classes))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One cell of the plan; the cell at position p reads output p as h[i] and output `older` as h[i-1].
+
+    `stage` is 1 to 3, 0 for the two stem cells of ImageNet; `halvings` counts the reductions before and in this cell.
+    """
+
+    role: Literal["normal", "reduction"]
+    stage: int
+    filters: int
+    older: int
+    older_size: OlderSize
+    halvings: int
+
+    def cell(self, genotype: Genotype) -> CellSpec:
+        """The cell of a genotype that plays this role."""
+        return genotype.normal if self.role == "normal" else genotype.reduction
+
+
+def _plan(spec: NetworkSpec) -> Iterator[Step]:
+    """The cells in order. Outputs are numbered with the stem's as 0."""
+    halvings = [0]  # of every output so far
+
+    def step(role: Literal["normal", "reduction"], stage: int, filters: int, older: int) -> Step:
+        newest = len(halvings) - 1
+        size: OlderSize = "stem" if newest == 0 else "double" if halvings[older] < halvings[newest] else "same"
+        halvings.append(halvings[newest] + (role == "reduction"))
+        return Step(role, stage, filters, older, size, halvings[-1])
+
+    def two_back() -> int:
+        return max(len(halvings) - 2, 0)
+
+    if spec.stem == "imagenet":
+        yield step("reduction", 0, max(1, spec.filters // 4), 0)
+        yield step("reduction", 0, max(1, spec.filters // 2), 0)
+    for stage in range(1, 4):
+        filters = spec.filters * 2 ** (stage - 1)
+        before = two_back()
+        if stage > 1:
+            yield step("reduction", stage, filters, before)
+        instead = stage > 1 and spec.reduction_placement == "in_place"
+        for k in range(spec.cells_per_stage - instead):
+            skips = k == 0 and stage > 1 and spec.skip_reduction_input
+            yield step("normal", stage, filters, before if skips else two_back())
+
+
+def _needed(plan: tuple[Step, ...], genotype: Genotype) -> set[int]:
+    """Positions of the cells that the last cell depends on, itself included."""
+    needed: set[int] = set()
+    waiting = [len(plan)]  # outputs; output p + 1 is that of the cell at position p
+    while waiting:
+        position = waiting.pop() - 1
+        if position >= 0 and position not in needed:
+            needed.add(position)
+            live = plan[position].cell(genotype).live
+            waiting += ([plan[position].older] if 0 in live else []) + ([position] if 1 in live else [])
+    return needed
+
+
+def _taps(plan: tuple[Step, ...], outputs: tuple[int, ...]) -> dict[str, int]:
+    """The newest of the built outputs at each stage's resolution (for stage 1 the stem's counts too)."""
+    halvings = {output: plan[output - 1].halvings if output else 0 for output in outputs}
+    deepest = plan[-1].halvings
+    return {
+        name: max(output for output in outputs if halvings[output] == deepest - 2 + k) for k, name in enumerate(STAGES)
+    }
+
+
+def _stem(spec: NetworkSpec) -> nn.Sequential:
+    """3x3 convolution and batch norm, no ReLU; for ImageNet with stride 2 and without padding (released code)."""
+    stride, padding = (1, 1) if spec.stem == "cifar" else (2, 0)
+    return nn.Sequential(
+        nn.Conv2d(3, spec.stem_filters, 3, stride, padding, bias=False), nn.BatchNorm2d(spec.stem_filters)
+    )
+
+
+def map_size(spec: NetworkSpec, stage: str) -> int:
+    """Height and width of a stage's map at the spec's image size."""
+    size, halvings = spec.image_size, STAGES.index(stage)
+    if spec.stem == "imagenet":
+        size, halvings = (size - 3) // 2 + 1, halvings + 2
+    for _ in range(halvings):
+        size = -(-size // 2)
+    return size

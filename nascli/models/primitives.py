@@ -1,0 +1,204 @@
+"""The pieces that operations and cells are made of. They know no genotype.
+
+Shapes: N batch, C channels, H height, W width. Padding is TensorFlow's SAME at every size: the output has
+ceil(H / stride) rows, and where the padding is odd the extra row lies at the bottom (right), so that published weights
+fit.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """SAME padding along one axis.
+
+    The total is max((ceil(size / stride) - 1) * stride + kernel - size, 0), the smaller half first.
+
+    Args:
+        size: Length of the input in pixels.
+        kernel: Length of the (dilated) kernel.
+        stride: Step.
+
+    Returns:
+        Pixels before and after.
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class SamePad(nn.Module):
+    """Zero padding to SAME for a strided convolution, whose padding depends on the input's size.
+
+    Args:
+        kernel: Height and width of the (dilated) kernel.
+        stride: Vertical and horizontal step.
+    """
+
+    def __init__(self, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad (N, C, H, W)."""
+        top, bottom = same_padding(x.shape[2], self.kernel[0], self.stride[0])
+        left, right = same_padding(x.shape[3], self.kernel[1], self.stride[1])
+        return F.pad(x, (left, right, top, bottom)) if top or bottom or left or right else x
+
+
+def every_other(x: Tensor, down: int, across: int) -> Tensor:
+    """Every `down`-th row and every `across`-th column of (N, C, H, W), beginning with the first.
+
+    A 1x1 convolution with a stride looks at nothing else. Taking these pixels first and convolving with stride 1
+    gives the same numbers, and keeps clear of oneDNN's own strided 1x1 convolution, whose backward pass writes past
+    its workspace where a channels-last input has fewer than 16 channels (uxlfoundation/oneDNN issue 6035): it
+    crashes, hangs, or gives wrong gradients.
+    """
+    return F.avg_pool2d(x, 1, (down, across))  # the same as x[:, :, ::down, ::across], with a faster backward pass
+
+
+class EveryOther(nn.Module):
+    """`every_other` as a layer, in front of a 1x1 convolution.
+
+    Args:
+        down: Vertical step.
+        across: Horizontal step.
+    """
+
+    def __init__(self, down: int, across: int) -> None:
+        super().__init__()
+        self.down = down
+        self.across = across
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, ceil(H / down), ceil(W / across))."""
+        return every_other(x, self.down, self.across)
+
+
+def conv(
+    channels_in: int,
+    channels_out: int,
+    kernel: int | tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    *,
+    groups: int = 1,
+    dilation: int = 1,
+) -> nn.Module:
+    """A convolution without bias and with SAME padding: (N, C_in, H, W) to (N, C_out, ceil(H/s), ceil(W/s))."""
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    down, across = (stride, stride) if isinstance(stride, int) else stride
+    extent = ((height - 1) * dilation + 1, (width - 1) * dilation + 1)
+    if extent == (1, 1) and (down, across) != (1, 1):
+        pointwise = nn.Conv2d(channels_in, channels_out, 1, groups=groups, bias=False)
+        return nn.Sequential(EveryOther(down, across), pointwise)
+    fixed = down == across == 1  # at stride 1 and odd kernels SAME is symmetric whatever the size
+    padding = ((extent[0] - 1) // 2, (extent[1] - 1) // 2) if fixed else (0, 0)
+    made = nn.Conv2d(
+        channels_in,
+        channels_out,
+        (height, width),
+        (down, across),
+        padding,
+        dilation=dilation,
+        groups=groups,
+        bias=False,
+    )
+    return made if fixed else nn.Sequential(SamePad(extent, (down, across)), made)
+
+
+def relu_conv_bn(channels_in: int, channels_out: int) -> nn.Sequential:
+    """ReLU, 1x1 convolution, batch norm: how a cell brings one of its inputs to its width."""
+    return nn.Sequential(nn.ReLU(), conv(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
+
+
+class FactorizedReduction(nn.Module):
+    """Halve the map without dropping pixels: two 1x1 convolutions, one on the map shifted by a pixel, joined.
+
+    (N, C_in, H, W) to (N, C_out, ceil(H/2), ceil(W/2)), then one batch norm over both halves. There is no ReLU here.
+
+    References: released code of Zoph et al. 2018 (`factorized_reduction`).
+    Deviation: an odd C_out is allowed; the first half gets the smaller share.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        first = channels_out // 2
+        self.straight = nn.Conv2d(channels_in, first, 1, bias=False) if first else None
+        self.shifted = nn.Conv2d(channels_in, channels_out - first, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reduce (N, C_in, H, W)."""
+        shifted = F.pad(x, (-1, 1, -1, 1))  # drop the first row and column, add zeros after the last
+        halves = [self.shifted(every_other(shifted, 2, 2))]
+        if self.straight is not None:
+            halves.insert(0, self.straight(every_other(x, 2, 2)))
+        joined: Tensor = self.norm(torch.cat(halves, 1))  # (N, C_out, H/2, W/2)
+        return joined
+
+
+def repair(channels_in: int, channels_out: int, stride: int) -> nn.Module:
+    """Bring a state to the width (stride 1) or also the size (stride 2) that a concatenation needs; no ReLU."""
+    if stride == 2:
+        return FactorizedReduction(channels_in, channels_out)
+    if channels_in == channels_out:
+        return nn.Identity()
+    return nn.Sequential(conv(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
+
+
+def max_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Max pool with SAME padding; padding never wins against a negative value."""
+    return _pool(x, kernel, stride, float("-inf"))
+
+
+def avg_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Average pool with SAME padding; the divisor counts only pixels of the image.
+
+    Args:
+        x: (N, C, H, W).
+        kernel: Odd.
+        stride: 1 or 2.
+    """
+    before = (same_padding(x.shape[2], kernel, stride)[0], same_padding(x.shape[3], kernel, stride)[0])
+    return F.avg_pool2d(x, kernel, stride, before, ceil_mode=True, count_include_pad=False)
+
+
+def _pool(x: Tensor, kernel: int, stride: int, fill: float) -> Tensor:
+    rows = same_padding(x.shape[2], kernel, stride)
+    columns = same_padding(x.shape[3], kernel, stride)
+    if stride == 1 and kernel % 2 == 0:  # the window that hangs over the edge is not one that ceil_mode adds
+        return F.max_pool2d(F.pad(x, (*columns, *rows), value=fill), kernel, stride)
+    # ceil_mode adds the missing row after the last; it is padded with minus infinity inside the kernel
+    return F.max_pool2d(x, kernel, stride, (rows[0], columns[0]), ceil_mode=True)
+
+
+def drop_path(x: Tensor, prob: float) -> Tensor:
+    """Zero a whole path for each image with probability `prob`, and scale the kept ones by 1 / (1 - prob).
+
+    Args:
+        x: (N, C, H, W).
+        prob: Probability of dropping, in [0, 1).
+
+    References: Zoph et al. 2018, section 4 and appendix A.5.
+    """
+    mask = torch.empty(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1 - prob).div_(1 - prob)
+    return x * mask
+
+
+def init_weights(network: nn.Module) -> None:
+    """Normal with variance 2 / fan-out for convolutions, 0.01 deviation for classifiers, batch norms at identity.
+
+    The fan-out of a grouped convolution counts the outputs of one group, so that depthwise kernels start at the same
+    scale as dense ones.
+
+    References: variance scaling by fan-out as in the released code of Zoph et al. 2018.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            area = module.kernel_size[0] * module.kernel_size[1]
+            fan_out = area * module.out_channels // module.groups
+            nn.init.normal_(module.weight, 0.0, (2.0 / fan_out) ** 0.5)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.01)
+            nn.init.zeros_(module.bias)

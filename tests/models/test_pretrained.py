@@ -1,0 +1,184 @@
+"""Weights of other tools: their outputs, from files that they wrote; misfits named by entry.
+
+Each peer builds its network with random weights and random batch-norm statistics. Two tools pad strided pools
+in ways of their own (see the module's docstring); where they are compared, ours is made to pad as they do.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+
+import nascli
+from nascli.cli.app import main
+from nascli.config import NetworkConfig
+from nascli.errors import CorruptFileError, InputError
+from nascli.genotype.sources import zoo_genotype
+from nascli.models import ops, primitives
+from nascli.models.network import Network
+from nascli.models.pretrained import import_weights
+from nascli.models.spec import resolve_network
+
+Pool = Callable[[Tensor, int, int], Tensor]
+PEERS = Path(__file__).with_name("peers.py")
+
+# Sizes whose maps are odd and even where those of the native size are: there pretrained-models pads as TensorFlow does.
+CASES = [
+    # tool, its network, image size, cell, preset, kinds of strided pools that it pads with zeros
+    ("timm", "nasnetalarge", 75, "nasnet-a", "imagenet-large", ("avg",)),
+    ("timm", "pnasnet5large", 75, "pnasnet-5", "pnasnet-large", ()),
+    ("pretrainedmodels", "nasnetalarge:1001", 75, "nasnet-a", "imagenet-large", ()),
+    ("pretrainedmodels", "nasnetamobile", 96, "nasnet-a", "imagenet-mobile", ()),
+    ("pretrainedmodels", "pnasnet5large", 75, "pnasnet-5", "pnasnet-large", ()),
+    ("keras", "NASNetMobile", 96, "nasnet-a", "imagenet-mobile", ("avg", "max")),
+    pytest.param("keras", "NASNetLarge", 75, "nasnet-a", "imagenet-large", ("avg", "max"), marks=pytest.mark.slow),
+]
+
+
+def network_for(cell: str, preset: str, size: int) -> Network:
+    config = NetworkConfig.model_validate({"preset": preset, "image_size": size})
+    return Network(resolve_network(zoo_genotype(cell), config))
+
+
+def zero_padded(pool: Pool, plain: Pool) -> Pool:
+    """A pool that at stride 2 pads with zeros, and counts them."""
+
+    def pooled(x: Tensor, kernel: int, stride: int) -> Tensor:
+        if stride == 1:
+            return plain(x, kernel, stride)
+        rows, columns = (primitives.same_padding(x.shape[axis], kernel, stride) for axis in (2, 3))
+        padded = F.pad(x, (*columns, *rows))
+        return F.max_pool2d(padded, kernel, stride) if pool is F.max_pool2d else F.avg_pool2d(padded, kernel, stride)
+
+    return pooled
+
+
+@pytest.mark.parametrize(("tool", "name", "size", "cell", "preset", "zeros"), CASES)
+def test_the_peers_outputs(
+    tool: str,
+    name: str,
+    size: int,
+    cell: str,
+    preset: str,
+    zeros: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "peer"
+    subprocess.run([sys.executable, "-W", "ignore", str(PEERS), tool, name, str(size), str(out)], check=True)
+    weights = next(path for path in tmp_path.iterdir() if path.suffix != ".npz")
+    network = network_for(cell, preset, size).eval()
+    kind = import_weights(weights, network)
+    assert ("Keras" in kind) == (tool == "keras")
+    for pool in zeros:
+        plain = getattr(primitives, f"{pool}_pool")
+        monkeypatch.setattr(ops, f"{pool}_pool", zero_padded(getattr(F, f"{pool}_pool2d"), plain))
+    held = np.load(out.with_suffix(".npz"))
+    expected = torch.from_numpy(held["logits"])[:, -1000:]  # a background class is dropped
+    with torch.no_grad():
+        ours = network(torch.from_numpy(held["images"]))
+    assert float((ours - expected).abs().max() / expected.abs().max()) < 1e-5
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small file in the common naming, made from one of our networks by the module's own names."""
+    path = tmp_path_factory.mktemp("weights") / "peer.pth"
+    subprocess.run(
+        [sys.executable, "-W", "ignore", str(PEERS), "pretrainedmodels", "nasnetamobile", "96", str(path)[:-4]],
+        check=True,
+    )
+    return path
+
+
+def test_safetensors_and_wrapped_files_are_read_alike(file: Path, tmp_path: Path) -> None:
+    state = torch.load(file, weights_only=True)
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "a.safetensors")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "b.pth")
+    networks = []
+    for path in (file, tmp_path / "a.safetensors", tmp_path / "b.pth"):
+        network = network_for("nasnet-a", "imagenet-mobile", 96)
+        import_weights(path, network)
+        networks.append({k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")})
+    for other in networks[1:]:
+        assert all(torch.equal(other[key], value) for key, value in networks[0].items())
+
+
+def test_build_writes_a_folder_that_loads(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "mobile"
+    common = ["build", "--cell", "nasnet-a", "--preset", "imagenet-mobile", "--image-size", "96"]
+    with pytest.raises(SystemExit) as end:
+        main([*common, "--import-weights", str(file), "--out", str(out)])
+    assert end.value.code in (0, None)
+    assert "a file of timm or pretrained-models, NASNet" in capsys.readouterr().err
+    held = np.load(file.with_suffix(".npz"))
+    with torch.no_grad():
+        ours = nascli.load_network(out)(torch.from_numpy(held["images"]))
+    torch.testing.assert_close(ours, torch.from_numpy(held["logits"]), rtol=1e-4, atol=1e-4)
+    with pytest.raises(SystemExit) as end:
+        main([*common, "--import-weights", str(file)])
+    assert end.value.code == 2
+    assert "--import-weights needs --out" in capsys.readouterr().err
+
+
+def test_a_file_that_does_not_fit_names_missing_surplus_and_misshaped(file: Path, tmp_path: Path) -> None:
+    state = torch.load(file, weights_only=True)
+    del state["conv0.bn.weight"]
+    state["extra.weight"] = torch.zeros(1)
+    state["last_linear.bias"] = torch.zeros(7)
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(InputError) as caught:
+        import_weights(tmp_path / "odd.pth", network_for("nasnet-a", "imagenet-mobile", 96))
+    message = str(caught.value)
+    assert "1 missing, first conv0.bn.weight" in message
+    assert "1 surplus, first extra.weight" in message
+    assert "1 misshaped, first last_linear.bias (the file has [7], the network [1000])" in message
+
+
+def test_the_wrong_size_is_refused(file: Path) -> None:
+    with pytest.raises(InputError, match="Choose the --cell and --preset"):
+        import_weights(file, network_for("nasnet-a", "imagenet-large", 75))
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return exec, ("from pathlib import Path; Path('canary').touch()",)
+
+
+def test_a_file_never_runs_code(tmp_path: Path) -> None:
+    torch.save({"conv0.conv.weight": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(CorruptFileError, match="hold more than tensors"):
+        import_weights(tmp_path / "evil.pth", network_for("nasnet-a", "imagenet-mobile", 96))
+    assert not Path("canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "phrase"),
+    [
+        ("gone.pth", None, InputError, "no such file"),
+        ("cut.pth", b"PK\x03\x04abc", CorruptFileError, "cut.pth"),
+        ("cut.h5", b"not hdf", CorruptFileError, "are damaged"),
+        ("cut.safetensors", b"{", CorruptFileError, "are damaged"),
+        ("weights.npz", b"", InputError, "unknown ending '.npz'"),
+    ],
+)
+def test_unreadable_files(
+    name: str, content: bytes | None, error: type[Exception], phrase: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=phrase):
+        import_weights(tmp_path / name, network_for("nasnet-a", "imagenet-mobile", 96))
+
+
+def test_foreign_entries_are_said(tmp_path: Path) -> None:
+    torch.save({"layer1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
+    with pytest.raises(InputError, match=r"not a file of timm.*it holds layer1\.weight"):
+        import_weights(tmp_path / "resnet.pth", network_for("nasnet-a", "imagenet-mobile", 96))
