@@ -1,0 +1,1 @@
+"""Data sets: names to tensors in memory, streamed images, COCO-format detection data."""

@@ -1,0 +1,220 @@
+"""Data sets by name."""
+
+import contextlib
+import fcntl
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nascli.config import DataConfig, suggestion
+from nascli.data.arrays import Colour, ImageArray, Split, measure_colours, split_holdout
+from nascli.data.image_folder import open_splits, scan_folder, stream_splits
+from nascli.data.images import worker_count
+from nascli.errors import CorruptFileError, InputError, NascliError
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
+
+FOLDER_PREFIX = "folder:"
+
+_DIGITS_SIDE = 16
+_DIGITS_TEST = 0.2
+_DIGITS_SEED = 0
+_MIDDLE: Colour = (0.5, 0.5, 0.5)
+"""Mean and standard deviation that take streamed images to [-1, 1], as in the released code."""
+_MOST_BYTES = 8 << 30
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A classification data set: what is trained on, what is tested on, and what the labels mean.
+
+    Args:
+        name: As the person gave it.
+        train: The training split.
+        test: The split that accuracy is measured on.
+        class_names: One a label, in order.
+        mean: Of each colour, 0 to 1, for normalising.
+        std: Standard deviation of each colour, for normalising.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    mean: Colour
+    std: Colour
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return self.train.image_size
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+
+def load_dataset(config: DataConfig, image_size: int | None = None, stream_size: int | None = None) -> ImageData:
+    """The data set that `config.dataset` names.
+
+    Args:
+        config: Name, place, and the number of decoding processes.
+        image_size: Height and width in pixels that its images are brought to; None leaves them at their own size.
+        stream_size: What streamed images get where `image_size` is None; they have no size of their own. None is 224.
+
+    Raises:
+        InputError: The name is unknown, or the data are not there and cannot be downloaded; the message says where
+            to put them.
+        CorruptFileError: A file is damaged; the message has its path.
+    """
+    name, prefix, _ = config.dataset.partition(":")
+    source = DATASETS.get(name + prefix)
+    if source is None:
+        raise InputError(
+            f"data set {config.dataset!r} is unknown", suggestion(config.dataset, [*list(DATASETS)[:-1], "folder:PATH"])
+        )
+    data = source(config, image_size or stream_size)
+    return data if image_size in (None, data.image_size) else _resized(data, image_size or 0)
+
+
+def _digits(config: DataConfig, stream_size: int | None) -> ImageData:
+    """scikit-learn's 1,797 handwritten digits of 8x8 pixels, enlarged so that three stages have room.
+
+    A fifth of every class, always the same images, is the test split.
+    """
+    from sklearn import datasets
+
+    raw = datasets.load_digits()
+    grey = torch.from_numpy(raw.images).float().unsqueeze(1) * (255 / 16)  # (N, 1, 8, 8), from 0 to 16 to bytes
+    images = _scaled(grey, _DIGITS_SIDE).expand(-1, 3, -1, -1).contiguous()  # (N, 3, 16, 16)
+    every = ImageArray(images, torch.from_numpy(raw.target).long())
+    train, test = split_holdout(every, _DIGITS_TEST, _DIGITS_SEED)
+    return _in_memory("digits", train, test, tuple("0123456789"))
+
+
+def _cifar10(config: DataConfig, stream_size: int | None) -> ImageData:
+    from torchvision.datasets import CIFAR10
+
+    return _cifar(config, CIFAR10)
+
+
+def _cifar100(config: DataConfig, stream_size: int | None) -> ImageData:
+    from torchvision.datasets import CIFAR100
+
+    return _cifar(config, CIFAR100)
+
+
+def _folder(config: DataConfig, stream_size: int | None) -> ImageData:
+    path = config.dataset.removeprefix(FOLDER_PREFIX)
+    if not path:
+        raise InputError("data set 'folder:' names no folder", "Write folder:PATH")
+    index = scan_folder(Path(path).expanduser())
+    train, test = open_splits(index, stream_size, worker_count(config.workers))
+    if isinstance(train, ImageArray) and isinstance(test, ImageArray):
+        return _in_memory(config.dataset, train, test, index.class_names)
+    return ImageData(config.dataset, train, test, index.class_names, _MIDDLE, _MIDDLE)
+
+
+def _imagenet(config: DataConfig, stream_size: int | None) -> ImageData:
+    folder = Path(config.data_dir).expanduser() / "imagenet"
+    for part in ("train", "val"):
+        if not (folder / part).is_dir():
+            raise InputError(
+                f"data set imagenet: {folder / part}: no such folder",
+                f"Put the images at {folder}/train/<class>/*.JPEG and {folder}/val/<class>/*.JPEG, or give --data-dir",
+            )
+    index = scan_folder(folder)
+    train, test = stream_splits(index, stream_size, worker_count(config.workers))
+    return ImageData("imagenet", train, test, index.class_names, _MIDDLE, _MIDDLE)
+
+
+DATASETS: dict[str, Callable[[DataConfig, int | None], ImageData]] = {
+    "digits": _digits,
+    "cifar10": _cifar10,
+    "cifar100": _cifar100,
+    "imagenet": _imagenet,
+    FOLDER_PREFIX: _folder,
+}
+
+
+def _cifar(config: DataConfig, source: "type[CIFAR10]") -> ImageData:
+    root = Path(config.data_dir).expanduser()
+    try:
+        with contextlib.suppress(RuntimeError):  # what is there is used as it is; the folder may be read-only
+            return _from_cifar(config.dataset, source(root, train=True), source(root, train=False))
+        with _one_at_a_time(root), contextlib.redirect_stdout(sys.stderr):
+            return _from_cifar(config.dataset, source(root, train=True, download=True), source(root, train=False))
+    except (OSError, RuntimeError) as error:
+        raise _no_cifar(config.dataset, root, source, error) from error
+
+
+def _from_cifar(name: str, train: "CIFAR10", test: "CIFAR10") -> ImageData:
+    return _in_memory(name, _cifar_array(train), _cifar_array(test), tuple(train.classes))
+
+
+def _cifar_array(source: "CIFAR10") -> ImageArray:
+    return ImageArray(torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(source.targets))
+
+
+def _no_cifar(name: str, root: Path, source: "type[CIFAR10]", error: Exception) -> NascliError:
+    """The download failed: either nothing is there, or what is there has not the published checksums."""
+    reason = f"{type(error).__name__}: {error}"
+    remedy = f"Put {source.filename} (from {source.url}) into {root}/; it is unpacked there"
+    for present in (root / source.base_folder, root / source.filename):
+        if present.exists():
+            return CorruptFileError(
+                f"data set {name}: {present} is damaged (wrong checksum), and downloading it again failed ({reason})",
+                f"Remove it. {remedy}",
+            )
+    return InputError(
+        f"data set {name}: {root / source.base_folder} does not exist, and downloading it failed ({reason})", remedy
+    )
+
+
+@contextlib.contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """Only one process at a time downloads to `root`; the others wait and find the files there."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _in_memory(name: str, train: ImageArray, test: ImageArray, class_names: tuple[str, ...]) -> ImageData:
+    mean, std = measure_colours(train.images)
+    return ImageData(name, train, test, class_names, mean, std)
+
+
+def _resized(data: ImageData, side: int) -> ImageData:
+    """The same data with images of another size; only those in memory come here."""
+    train, test = data.train, data.test
+    assert isinstance(train, ImageArray)
+    assert isinstance(test, ImageArray)
+    size = 3 * side * side * (len(train) + len(test))
+    if size > _MOST_BYTES:
+        raise InputError(
+            f"data set {data.name} at {side} pixels would take {size / 2**30:.0f} GiB of memory",
+            f"Its images have {data.image_size} pixels; leave out network.image_size",
+        )
+    return replace(
+        data,
+        train=replace(train, images=_scaled(train.images, side)),
+        test=replace(test, images=_scaled(test.images, side)),
+    )
+
+
+def _scaled(images: Tensor, side: int) -> Tensor:
+    """(N, C, H, W), bytes or numbers from 0 to 255, to bytes (N, C, side, side) by bilinear interpolation."""
+    parts = [
+        F.interpolate(part.float(), size=(side, side), mode="bilinear", antialias=True).round_().clamp_(0, 255).byte()
+        for part in torch.split(images, 4096)
+    ]
+    return torch.cat(parts)

@@ -1,0 +1,1 @@
+"""Training: schedules, optimizers, the loop, checkpoints, metrics, and what they run on."""

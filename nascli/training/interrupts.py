@@ -1,0 +1,35 @@
+"""Stopping on request: the first Ctrl-C or SIGTERM asks, the second ends the process at once."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Whether somebody asked to stop. Loops look at `requested` where their state is whole, save, and leave."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """A `StopRequest` that SIGINT and SIGTERM set while the context lasts; a second signal acts as if uncaught."""
+    stop = StopRequest()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def request(number: int, frame: FrameType | None) -> None:
+        stop.requested = True
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+
+    for number in _SIGNALS:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

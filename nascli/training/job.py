@@ -1,0 +1,236 @@
+"""A training as `nascli train` runs it: data, network and recipe brought together, results in a run folder."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nascli.artifacts import read_json
+from nascli.config import NetworkConfig, TrainRecipe, load_recipe
+from nascli.data.datasets import ImageData, load_dataset
+from nascli.errors import InputError, NascliError
+from nascli.genotype.schema import Genotype
+from nascli.genotype.sources import load_genotype
+from nascli.models.cost import measure_cost
+from nascli.models.folders import NETWORK_FILE, WEIGHTS_FILE, save_weights
+from nascli.models.network import Network
+from nascli.models.spec import PRESETS, STEM_MULTIPLIER, NetworkSpec, read_network, resolve_network, write_network
+from nascli.training.checkpoint import CheckpointStore
+from nascli.training.fit import EpochRecord, fit
+from nascli.training.interrupts import StopRequest
+from nascli.training.runtime import cpu_threads, derive_seed
+
+_NOT_IDENTITY = {"data": {"data_dir", "workers"}, "train": {"checkpoint_minutes"}}
+"""What may change when a run is resumed: it does not touch a weight."""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What is trained, on what, how, and where.
+
+    Args:
+        recipe: Every number of the training.
+        spec: The network.
+        data: Its classes are the network's.
+        device: Where to compute.
+    """
+
+    recipe: TrainRecipe
+    spec: NetworkSpec
+    data: ImageData
+    device: torch.device
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over recipe and network; two jobs of one identity make the same weights."""
+        recipe = self.recipe.model_dump(mode="json", exclude=_NOT_IDENTITY)
+        text = json.dumps([recipe, self.spec.model_dump(mode="json")], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def new_network(self) -> Network:
+        """The network with the weights that follow from the seed; the caller's random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.recipe.seed, "init"))
+            return Network(self.spec)
+
+
+@dataclass(frozen=True)
+class CellSource:
+    """A cell as `--cell` names it.
+
+    Args:
+        genotype: The cell pair.
+        file: The file it came from; None for a published cell.
+        numbers: Macro numbers by their key in a recipe (`"network.filters"`), if the file is a `network.json`.
+    """
+
+    genotype: Genotype
+    file: Path | None
+    numbers: dict[str, object]
+
+
+def open_cell(source: str) -> CellSource:
+    """A cell from a genotype file, a search run, a zoo name, or a `network.json` (or the folder that holds one).
+
+    Raises:
+        InputError: There is nothing of that name, or it is not a possible genotype.
+        CorruptFileError: The file is damaged.
+    """
+    path = Path(source)
+    if path.is_dir():
+        inside = [path / name for name in ("best.json", NETWORK_FILE) if (path / name).is_file()]
+        if not inside:
+            raise InputError(f"cell {source}: the folder holds neither best.json nor {NETWORK_FILE}")
+        path = inside[0]
+    if path.name != NETWORK_FILE and not (path.suffix == ".json" and path.is_file() and _is_network(path)):
+        file = path if path.is_file() else None
+        return CellSource(load_genotype(path if file else source), file, {})
+    spec = read_network(path)
+    numbers = spec.model_dump(include=set(NetworkConfig.model_fields))
+    if spec.stem_filters == STEM_MULTIPLIER * spec.filters:
+        del numbers["stem_filters"]  # so that it follows another number of filters
+    return CellSource(spec.genotype, path, {f"network.{name}": value for name, value in numbers.items()})
+
+
+def prepare_job(recipe: TrainRecipe, genotype: Genotype, device: torch.device) -> TrainJob:
+    """Load the data and fit the network to them.
+
+    Raises:
+        InputError: The data are not there, or the network cannot be built for their size.
+        CorruptFileError: A data file is damaged.
+    """
+    preset = recipe.network.preset
+    data = load_dataset(
+        recipe.data, recipe.network.image_size, stream_size=PRESETS[preset].image_size if preset else None
+    )
+    spec = resolve_network(
+        genotype,
+        recipe.network,
+        classes=data.classes,
+        image_size=data.image_size,
+        aux_head=recipe.train.aux_weight > 0,
+        class_names=data.class_names,
+        mean=data.mean,
+        std=data.std,
+    )
+    return TrainJob(recipe, spec, data, device)
+
+
+def reopen_job(folder: Path, data_dir: str | None, device: torch.device) -> TrainJob:
+    """The job of a run folder, to go on with.
+
+    Args:
+        folder: Holds `recipe.toml` and `network.json`.
+        data_dir: Where the data lie now; None is where they lay.
+        device: Where to compute.
+
+    Raises:
+        InputError: A file is absent, or the data are not the same any more.
+        CorruptFileError: A file is damaged.
+    """
+    recipe = load_recipe(TrainRecipe, folder / "recipe.toml", {"data.data_dir": data_dir})
+    spec = read_network(folder / NETWORK_FILE)
+    data = load_dataset(recipe.data, spec.image_size)
+    check_classes(spec, data, folder)
+    return TrainJob(recipe, spec, data, device)
+
+
+def check_classes(spec: NetworkSpec, data: ImageData, folder: Path) -> None:
+    """InputError, which names both, where the classes of the data are not those of the network in `folder`."""
+    if spec.classes != data.classes:
+        raise InputError(
+            f"{folder} was trained for {spec.classes} classes, data set {data.name} has {data.classes}",
+            "Give --dataset one with the same classes",
+        )
+    for label, (ours, theirs) in enumerate(zip(spec.class_names or (), data.class_names, strict=False)):
+        if ours != theirs:
+            raise InputError(
+                f"{folder} was trained with {ours!r} as class {label}, in data set {data.name} that is {theirs!r}",
+                "Give --dataset one with the same classes",
+            )
+
+
+def run_job(
+    job: TrainJob,
+    folder: Path,
+    *,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    note: Callable[[str], None] | None = None,
+    stop: StopRequest | None = None,
+) -> dict[str, Any]:
+    """Train to the end, from the last checkpoint in `folder` if there is one.
+
+    Writes `network.json`, `checkpoint.pt`, `metrics.jsonl` and, at the end, `weights.safetensors`: the averaged
+    weights where the recipe has a moving average.
+
+    Args:
+        job: What to train.
+        folder: A run folder that this process alone writes.
+        on_epoch: Told of each epoch that ends.
+        on_step: Told after each step: steps made, mean loss in the epoch so far.
+        note: Told what checkpoint is gone on from.
+        stop: Looked at after each step.
+
+    Returns:
+        The results as they stand in `run.json`.
+
+    Raises:
+        DivergedError: A loss is not finite.
+        Interrupted: `stop` was requested; a checkpoint is written.
+        NascliError: The device's memory does not suffice, or the folder cannot be written.
+    """
+    with cpu_threads(job.recipe.train.threads):
+        write_network(folder / NETWORK_FILE, job.spec)
+        network = job.new_network()
+        try:
+            result = fit(
+                network,
+                job.data,
+                job.recipe.train,
+                augmentation=job.recipe.data,
+                seed=job.recipe.seed,
+                device=job.device,
+                on_epoch=on_epoch,
+                on_step=on_step,
+                store=CheckpointStore(folder, job.identity, note),
+                stop=stop,
+            )
+        except torch.OutOfMemoryError as error:
+            raise NascliError(
+                f"the device has not enough memory for batches of {job.recipe.train.batch_size} images",
+                "Start again with a smaller --batch-size and, in proportion, a smaller --lr",
+            ) from error
+        save_weights(folder / WEIGHTS_FILE, network)
+        cost = measure_cost(job.spec)
+        return {
+            "label": "final",
+            "dataset": job.data.name,
+            "cell": job.spec.genotype.name,
+            **asdict(result.evaluation),
+            "train_loss": result.train_loss,
+            "epochs": result.epochs,
+            "params": cost.params,
+            "mult_adds": cost.mult_adds,
+            "image_size": cost.image_size,
+            "seconds": result.seconds,
+            "device": device_name(job.device),
+        }
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls the device: the GPU's name, or the number of CPU threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def _is_network(path: Path) -> bool:
+    try:
+        return "genotype" in read_json(path)
+    except Exception:  # whatever is wrong with the file, reading it as a genotype says it better
+        return False

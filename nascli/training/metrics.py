@@ -1,0 +1,149 @@
+"""What is measured: the loss over an epoch, and accuracy on a split.
+
+Top-1 is the part of the images whose highest logit is the label's; top-5 counts a label among the five highest. Both
+are counted in whole images, so they do not depend on the batch size.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nascli.data.arrays import Normalizer, Split
+from nascli.errors import DivergedError
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network measured on a split.
+
+    Args:
+        top1: Part of the images classified right, 0 to 1.
+        top5: Part of the images whose class is among the five likeliest (among all, where there are fewer).
+        loss: Mean cross-entropy in nats.
+        images: How many images were seen.
+    """
+
+    top1: float
+    top5: float
+    loss: float
+    images: int
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of `metrics.jsonl`.
+
+    Args:
+        epoch: Counted from 1.
+        step: Optimizer steps made since the start.
+        train_loss: Mean of what was minimised in this epoch, auxiliary part and label smoothing included.
+        lr: Learning rate of the epoch's last step.
+        top1: On the test split, 0 to 1.
+        top5: On the test split, 0 to 1.
+        loss: Mean cross-entropy on the test split in nats.
+        seconds: Of the epoch, its evaluation included.
+        images_per_second: While training.
+    """
+
+    epoch: int
+    step: int
+    train_loss: float
+    lr: float
+    top1: float
+    top5: float
+    loss: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass
+class LossTally:
+    """The losses of the epoch so far, read from the device a few steps at a time (each reading waits for it).
+
+    Args:
+        every: Steps between two readings.
+    """
+
+    every: int = 1
+    total: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+    _pending: list[tuple[int, int, Tensor]] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        """Mean loss an image."""
+        return self.total / self.images if self.images else 0.0
+
+    def add(self, step: int, images: int, loss: Tensor) -> None:
+        """Count the mean loss over `images` images at `step` (counted from 1)."""
+        self._pending.append((step, images, loss))
+        if len(self._pending) >= self.every:
+            self.read()
+
+    def read(self) -> None:
+        """Take in what was added.
+
+        Raises:
+            DivergedError: A loss is not finite; the message names the first such step.
+        """
+        pending, self._pending = self._pending, []
+        values = torch.stack([loss for _, _, loss in pending]).tolist() if pending else []
+        for (step, images, _), value in zip(pending, values, strict=True):
+            if not math.isfinite(value):
+                raise DivergedError(
+                    f"training diverged: the loss is {value} at step {step}",
+                    "Lower train.lr, lengthen train.warmup_epochs, or set train.clip_norm",
+                )
+            self.total += value * images
+            self.images += images
+
+
+@torch.no_grad()
+def evaluate(
+    network: nn.Module,
+    split: Split,
+    *,
+    normalizer: Normalizer,
+    device: torch.device,
+    batch_size: int = 256,
+    on_batch: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Top-1, top-5 and loss on every image of a split, in float32.
+
+    Args:
+        network: On `device`; left in the mode (training or evaluation) it came in.
+        split: Never varied.
+        normalizer: The one the network was trained with.
+        device: Where to compute.
+        batch_size: Images at once; changes speed and memory, not what is counted.
+        on_batch: Called after each batch with the number of images seen.
+
+    Raises:
+        DivergedError: The loss is not finite.
+    """
+    was_training = network.training
+    network.eval()
+    right, among_five, loss = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(3))
+    seen = 0
+    try:
+        for images, labels in split.evaluation_batches(batch_size):
+            labels = labels.to(device)
+            logits = network(normalizer(images.to(device))).float()  # (N, classes)
+            likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices
+            hits = likeliest == labels[:, None]
+            right += hits[:, 0].sum()
+            among_five += hits.sum()
+            loss += F.cross_entropy(logits, labels, reduction="sum").double()
+            seen += len(labels)
+            if on_batch:
+                on_batch(seen)
+    finally:
+        network.train(was_training)
+    if not math.isfinite(loss.item()):
+        raise DivergedError(f"the loss on the {seen} evaluation images is {loss.item()}", "Lower train.lr")
+    return Evaluation(right.item() / seen, among_five.item() / seen, loss.item() / seen, seen)

@@ -1,0 +1,96 @@
+"""Streaming: what a batch holds depends on the files and the seed, and on nothing else."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nascli.data.images import ImageFiles, decode_file, to_bytes
+from nascli.errors import CorruptFileError
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> ImageFiles:
+    """Nine noisy pictures of several sizes, shades and formats."""
+    noise = np.random.default_rng(0)
+    paths = []
+    for k in range(9):
+        pixels = noise.integers(0, 256, (30 + 5 * k, 60 - 3 * k, 3), dtype=np.uint8)
+        image = Image.fromarray(pixels).convert("L" if k == 4 else "RGB")
+        paths.append(tmp_path / f"{k}.{'jpg' if k % 2 else 'png'}")
+        image.save(paths[-1])
+    return ImageFiles(tuple(paths), torch.arange(9) % 3, image_size=24, workers=0)
+
+
+def collect(files: ImageFiles, seed: int) -> torch.Tensor:
+    return torch.cat([images for images, _ in files.training_batches(torch.arange(9), 2, seed)])
+
+
+def test_batches_are_the_same_with_and_without_workers(files: ImageFiles) -> None:
+    alone, together = files, ImageFiles(files.paths, files.labels, 24, workers=2)
+    assert torch.equal(collect(alone, 5), collect(together, 5))
+    for (images, labels), (others, same) in zip(
+        alone.evaluation_batches(4), together.evaluation_batches(4), strict=True
+    ):
+        assert torch.equal(images, others)
+        assert torch.equal(labels, same)
+
+
+def test_crops_follow_from_the_seed_and_the_position(files: ImageFiles) -> None:
+    first = collect(files, 5)
+    assert first.shape == (9, 3, 24, 24)
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, collect(files, 5))
+    assert not torch.equal(first, collect(files, 6))
+    (later, labels), *_ = files.training_batches(torch.tensor([7, 3]), 2, 5)
+    assert torch.equal(later, first[[7, 3]])
+    assert labels.tolist() == [1, 0]
+
+
+def test_streaming_leaves_the_global_generator_alone(files: ImageFiles) -> None:
+    state = torch.get_rng_state()
+    collect(files, 5)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_evaluation_sees_the_central_seven_eighths(tmp_path: Path) -> None:
+    picture = np.zeros((64, 64, 3), dtype=np.uint8)
+    picture[4:60, 4:60] = 200
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    files = ImageFiles((tmp_path / "a.png",), torch.zeros(1, dtype=torch.int64), image_size=56, workers=0)
+    (images, _), *_ = files.evaluation_batches(8)
+    assert bool((images == 200).all())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_file_is_named_even_from_a_worker(files: ImageFiles, workers: int) -> None:
+    files.paths[6].write_bytes(files.paths[6].read_bytes()[:200])
+    broken = ImageFiles(files.paths, files.labels, 24, workers)
+    with pytest.raises(CorruptFileError, match=rf"^image {files.paths[6]} cannot be decoded: [^\n]*$"):
+        collect(broken, 0)
+
+
+def test_decoding_turns_upright_and_to_rgb(tmp_path: Path) -> None:
+    turned = Image.new("RGB", (20, 10), (9, 9, 9))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # orientation: turned by 90 degrees
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("CMYK", (20, 10)).save(tmp_path / "inks.jpg")
+    assert to_bytes(decode_file(tmp_path / "turned.jpg")).shape == (3, 20, 10)
+    assert to_bytes(decode_file(tmp_path / "inks.jpg")).shape == (3, 10, 20)
+
+
+def test_an_image_that_claims_an_absurd_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("L", (100, 100)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
+    with pytest.raises(CorruptFileError, match=r"bomb\.png"):
+        decode_file(tmp_path / "bomb.png")
+
+
+def test_a_part_of_the_files_keeps_their_labels(files: ImageFiles) -> None:
+    part = files.take(torch.tensor([8, 1]))
+    assert part.paths == (files.paths[8], files.paths[1])
+    assert part.labels.tolist() == [2, 1]
+    assert len(part) == 2
