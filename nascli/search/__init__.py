@@ -1,0 +1,1 @@
+"""Search: strategies propose and learn, evaluators score, executors run, the journal stores, the loop joins."""

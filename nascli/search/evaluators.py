@@ -1,0 +1,111 @@
+"""Evaluators: each scores one genotype, and knows nothing of strategies, trials or journals."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+
+from nascli.config import DataConfig, NetworkConfig, SearchRecipe, TrainConfig
+from nascli.data.arrays import split_holdout
+from nascli.data.datasets import ImageData, load_dataset
+from nascli.genotype.encoding import decode_tokens
+from nascli.genotype.schema import Genotype
+from nascli.genotype.space import resolve_space
+from nascli.models.cost import measure_cost
+from nascli.models.network import Network
+from nascli.models.spec import NetworkSpec, resolve_network
+from nascli.search.trial import Score
+from nascli.training.fit import fit
+from nascli.training.runtime import derive_seed
+
+
+class Evaluator(Protocol):
+    """Scores genotypes. It can be pickled, so that worker processes can have it."""
+
+    def evaluate(self, genotype: Genotype, seed: int) -> Score:
+        """The score of a genotype; equal for equal arguments, apart from the seconds.
+
+        Args:
+            genotype: What is scored.
+            seed: Everything random in the evaluation follows from it.
+
+        Raises:
+            Exception: Whatever went wrong with this genotype; the search records it and goes on.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ProxyTraining:
+    """The paper's evaluator: a small child network, a short training, its accuracy on held-out training images.
+
+    Args:
+        data: Its `train` is trained on, its `test` gives the reward; both are parts of the training split.
+        network: The macro numbers of a child network.
+        train: The short training.
+        augmentation: How a training image is varied.
+        device: Where to compute.
+
+    References:
+        Zoph et al. 2018, appendices A.1, A.3 and A.6.
+    """
+
+    data: ImageData
+    network: NetworkConfig
+    train: TrainConfig
+    augmentation: DataConfig
+    device: torch.device
+
+    def spec(self, genotype: Genotype) -> NetworkSpec:
+        """The child network of a genotype."""
+        return resolve_network(
+            genotype,
+            self.network,
+            classes=self.data.classes,
+            image_size=self.data.image_size,
+            aux_head=self.train.aux_weight > 0,
+            class_names=self.data.class_names,
+            mean=self.data.mean,
+            std=self.data.std,
+        )
+
+    def evaluate(self, genotype: Genotype, seed: int) -> Score:
+        """Train the child from scratch; the reward is its top-1 accuracy on the held-out images, in [0, 1].
+
+        Raises:
+            DivergedError: The loss became infinite or not a number.
+        """
+        started = time.monotonic()
+        spec = self.spec(genotype)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "init"))
+            network = Network(spec)
+        cost = measure_cost(spec)
+        result = fit(network, self.data, self.train, augmentation=self.augmentation, seed=seed, device=self.device)
+        accuracy = result.evaluation.top1
+        return Score(
+            reward=accuracy,
+            accuracy=accuracy,
+            params=cost.params,
+            mult_adds=cost.mult_adds,
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+
+def proxy_training(recipe: SearchRecipe, device: torch.device) -> ProxyTraining:
+    """The evaluator of a recipe: loads the data set and holds a part of its training split out, the test split unseen.
+
+    Raises:
+        InputError: The data set is not there, the space is unknown, or its networks cannot be built for the images.
+    """
+    source = recipe.data
+    if source.workers is None and device.type == "cpu":  # a search worker to a core leaves none for decoding
+        source = source.model_copy(update={"workers": 0})
+    data = load_dataset(source, recipe.network.image_size)
+    train, held_out = split_holdout(data.train, recipe.search.holdout, derive_seed(recipe.seed, "holdout"))
+    data = replace(data, train=train, test=held_out)
+    evaluator = ProxyTraining(data, recipe.network, recipe.train, recipe.data, device)
+    space = resolve_space(recipe.space)
+    evaluator.spec(decode_tokens([0] * len(space.decision_sizes), space))  # refuse now, not trial by trial
+    return evaluator

@@ -1,0 +1,312 @@
+"""Executors: run evaluations, here or in worker processes. They know genotypes and seeds, no strategy and no journal.
+
+Rules for worker processes:
+
+- A worker is started when a job needs it and keeps its evaluator: torch and the data are loaded once, tensors lie in
+  shared memory. It has one pipe, and one thread of computation, so that a result does not depend on who runs beside it.
+- A job is in exactly one place: with one worker, or back with the caller as an outcome. A worker that dies leaves its
+  job to a new worker; a job that loses its worker more often than `retries` comes back as failed.
+- Workers ignore Ctrl-C: the parent decides. They end when the parent does, whatever ended it, and each with all the
+  processes that its evaluator may have started: a worker leads a process group of its own.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from nascli.errors import NascliError, WorkerLostError
+from nascli.genotype.schema import Genotype
+from nascli.search.trial import Score
+
+if TYPE_CHECKING:  # it loads torch, which an evaluator in a worker may do without
+    from nascli.search.evaluators import Evaluator
+
+_LONGEST_ERROR = 300
+_PATIENCE = 5.0
+"""Seconds that a worker which was asked to end gets before it is killed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation to run: the trial it is for, what to score, and the seed."""
+
+    trial: int
+    genotype: Genotype
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job: a score, or the error that a person may read, in one line."""
+
+    trial: int
+    result: Score | str
+
+
+class Executor(Protocol):
+    """Runs jobs, several at a time; a context manager that leaves nothing running behind."""
+
+    @property
+    def free(self) -> int:
+        """How many more jobs it takes now."""
+        ...
+
+    @property
+    def busy(self) -> int:
+        """How many jobs it has that did not come back yet."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Take a job; only while there is something free."""
+        ...
+
+    def collect(self, timeout: float) -> list[Outcome]:
+        """The outcomes that came in; waits for the first at most `timeout` seconds, so the list may be empty."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class InProcess:
+    """Runs one job at a time in this process, when it is collected.
+
+    Args:
+        evaluator: What runs a job.
+    """
+
+    def __init__(self, evaluator: "Evaluator") -> None:
+        self._evaluator = evaluator
+        self._jobs: deque[Job] = deque()
+
+    @property
+    def free(self) -> int:
+        """One, or none while a job waits to be collected."""
+        return 1 - len(self._jobs)
+
+    @property
+    def busy(self) -> int:
+        """Jobs submitted and not collected."""
+        return len(self._jobs)
+
+    def submit(self, job: Job) -> None:
+        """Keep the job until it is collected."""
+        self._jobs.append(job)
+
+    def collect(self, timeout: float) -> list[Outcome]:
+        """Run the job; the timeout is not looked at."""
+        return [_run(self._evaluator, self._jobs.popleft())] if self._jobs else []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._jobs.clear()
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+    job: Job | None = None
+
+
+class LocalWorkers:
+    """Runs jobs in persistent worker processes on this machine, each with one thread.
+
+    Args:
+        evaluator: Sent to every worker once.
+        workers: How many processes at most; they start as jobs come.
+        retries: How often a job is run again, with the same seed, after its worker was lost.
+    """
+
+    def __init__(self, evaluator: "Evaluator", *, workers: int, retries: int) -> None:
+        self._evaluator = evaluator
+        self._limit = workers
+        self._retries = retries
+        self._workers: list[_Worker] = []
+        self._losses: dict[int, int] = {}
+        self._context = get_context("spawn")
+
+    @property
+    def free(self) -> int:
+        """Workers without a job, those not started yet included."""
+        return self._limit - self.busy
+
+    @property
+    def busy(self) -> int:
+        """Workers with a job."""
+        return sum(worker.job is not None for worker in self._workers)
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """The process ids of the workers there are."""
+        return tuple(worker.process.pid or 0 for worker in self._workers)
+
+    def submit(self, job: Job) -> None:
+        """Give the job to a worker that is free, or to a new one."""
+        while True:
+            worker = next((w for w in self._workers if w.job is None), None) or self._start()
+            worker.job = job
+            try:
+                worker.pipe.send(job)
+                return
+            except OSError:  # it died while it had nothing to do
+                worker.job = None
+                self._remove(worker)
+
+    def collect(self, timeout: float) -> list[Outcome]:
+        """What the workers have done; a lost worker's job is run again by another, or comes back as failed."""
+        busy = [worker for worker in self._workers if worker.job is not None]
+        if not busy:
+            return []
+        connection.wait([worker.pipe for worker in busy] + [worker.process.sentinel for worker in busy], timeout)
+        outcomes = (self._collect(worker) for worker in busy)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def close(self) -> None:
+        """End all workers; jobs that they have are dropped."""
+        for worker in self._workers:
+            worker.process.terminate()  # all at once; the groups follow one by one
+        for worker in list(self._workers):
+            self._remove(worker)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _collect(self, worker: _Worker) -> Outcome | None:
+        job = worker.job
+        assert job is not None
+        ended = not worker.process.is_alive()  # asked before the pipe: a last result may have been sent until then
+        try:
+            if worker.pipe.poll():
+                outcome: Outcome = worker.pipe.recv()
+                worker.job = None
+                return outcome
+        except (EOFError, OSError):
+            ended = True
+        return self._run_again(worker, job) if ended else None
+
+    def _run_again(self, worker: _Worker, job: Job) -> Outcome | None:
+        code = self._remove(worker)
+        losses = self._losses[job.trial] = self._losses.get(job.trial, 0) + 1
+        if losses <= self._retries:
+            self.submit(job)
+            return None
+        times = "once" if losses == 1 else f"{losses} times"
+        return Outcome(job.trial, str(WorkerLostError(f"its worker process was lost {times} ({_cause(code)})")))
+
+    def _start(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_work, args=(theirs, self._evaluator), name="nascli-worker"
+        )  # no daemon: an evaluator may start processes of its own to read images
+        try:
+            with _one_thread(), _no_interrupts():
+                process.start()
+        except RuntimeError as error:  # how torch says that shared memory is short
+            raise NascliError(
+                f"the data cannot be shared with a worker process: {error}",
+                "Shared memory may be too small: in a container raise it (docker run --shm-size=4g)",
+            ) from error
+        finally:
+            theirs.close()
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _remove(self, worker: _Worker) -> int | None:
+        """Forget a worker, which must end now; its exit code."""
+        self._workers.remove(worker)
+        worker.pipe.close()
+        worker.process.join(_PATIENCE)
+        if group := worker.process.pid:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGTERM)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        code = worker.process.exitcode
+        worker.process.close()
+        return code
+
+
+def _run(evaluator: "Evaluator", job: Job) -> Outcome:
+    try:
+        return Outcome(job.trial, evaluator.evaluate(job.genotype, job.seed))
+    except Exception as error:
+        text = str(error) if isinstance(error, NascliError) else f"{type(error).__name__}: {error}"
+        return Outcome(job.trial, " ".join(text.split())[:_LONGEST_ERROR])
+
+
+def _work(pipe: Connection, evaluator: "Evaluator") -> None:
+    """The main function of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if "torch" in sys.modules:  # the evaluator brought it
+        sys.modules["torch"].set_num_threads(1)
+    while True:
+        try:
+            job = pipe.recv()
+        except (EOFError, OSError):
+            return
+        pipe.send(_run(evaluator, job))
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os.killpg(0, signal.SIGTERM)
+
+
+def _cause(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    return "killed, perhaps for lack of memory" if -code == signal.SIGKILL else f"killed by signal {-code}"
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A process started meanwhile finds OMP_NUM_THREADS=1 before it loads torch."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """A process started meanwhile never sees Ctrl-C; one that comes meanwhile reaches this process afterwards."""
+    resource_tracker.ensure_running()  # it starts a process of its own and would undo the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

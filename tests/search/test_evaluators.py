@@ -1,0 +1,106 @@
+"""Proxy training: repeatable, honest about the test split, and loud when it diverges."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nascli.config import DataConfig, SearchRecipe, load_recipe
+from nascli.data.arrays import ImageArray
+from nascli.data.datasets import load_dataset
+from nascli.errors import DivergedError, InputError
+from nascli.genotype.encoding import decode_tokens
+from nascli.models.cost import measure_cost
+from nascli.search.evaluators import ProxyTraining, proxy_training
+from tests.fakes import TINY
+
+CPU = torch.device("cpu")
+CELL = decode_tokens([0] * len(TINY.decision_sizes), TINY)
+
+
+def recipe(**flags: object) -> SearchRecipe:
+    small = {"network.filters": 4, "network.cells_per_stage": 1, "network.image_size": 8, "train.epochs": 1}
+    return load_recipe(SearchRecipe, None, small | {key.replace("__", "."): value for key, value in flags.items()})
+
+
+@pytest.fixture(scope="module")
+def evaluator() -> ProxyTraining:
+    return proxy_training(recipe(search__holdout=0.2, train__batch_size=16), CPU)
+
+
+def pictures(split: object) -> Counter[bytes]:
+    assert isinstance(split, ImageArray)
+    return Counter(image.numpy().tobytes() for image in split.images)
+
+
+def test_the_reward_is_measured_on_held_out_training_images(evaluator: ProxyTraining) -> None:
+    data = load_dataset(DataConfig(), 8)
+    train, held_out = pictures(evaluator.data.train), pictures(evaluator.data.test)
+    assert train + held_out == pictures(data.train)
+    assert held_out.total() == pytest.approx(0.2 * len(data.train), abs=10)
+
+
+def test_the_held_out_part_follows_from_the_seed() -> None:
+    one, same, other = (pictures(proxy_training(recipe(seed=seed), CPU).data.test) for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_the_same_seed_gives_the_same_score_and_another_seed_another(evaluator: ProxyTraining) -> None:
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    first = replace(evaluator.evaluate(CELL, 1), seconds=0.0)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(9)
+    assert replace(evaluator.evaluate(CELL, 1), seconds=0.0) == first
+    assert evaluator.evaluate(CELL, 2).reward != first.reward
+
+
+def test_the_score_is_an_accuracy_with_the_costs_of_the_child(evaluator: ProxyTraining) -> None:
+    score = evaluator.evaluate(CELL, 3)
+    cost = measure_cost(evaluator.spec(CELL))
+    assert (score.params, score.mult_adds) == (cost.params, cost.mult_adds)
+    assert score.reward == score.accuracy
+    assert 0.2 < score.accuracy <= 1  # ten classes: 0.1 by chance
+    assert (score.accuracy * len(evaluator.data.test)) % 1 == pytest.approx(0, abs=1e-6)
+    assert score.seconds > 0
+
+
+def test_a_child_that_diverges_says_so() -> None:
+    with pytest.raises(DivergedError):
+        proxy_training(recipe(train__lr=1e30, train__clip_norm=0.0), CPU).evaluate(CELL, 1)
+
+
+def test_an_auxiliary_head_is_no_part_of_the_params() -> None:
+    with_head = proxy_training(recipe(train__aux_weight=0.4, network__image_size=16), CPU)
+    without = proxy_training(recipe(network__image_size=16), CPU)
+    assert with_head.spec(CELL).aux_head
+    assert measure_cost(with_head.spec(CELL)).params == measure_cost(without.spec(CELL)).params
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"data__dataset": "digitz"}, "digitz"),
+        ({"space__name": "nasnett"}, "Did you mean nasnet"),
+        ({"network__stem": "imagenet"}, "too small for the ImageNet stem"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_at_once(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        proxy_training(recipe(**flags), CPU)
+
+
+def test_every_shipped_recipe_is_valid_and_opens_with_its_promise() -> None:
+    from nascli.config import recipes_folder
+    from nascli.genotype.space import resolve_space
+
+    paths = sorted((recipes_folder() / "search").glob("*.toml"))
+    assert {path.stem for path in paths} >= {"digits", "cifar10-cpu", "cifar10-paper"}
+    for path in paths:
+        resolve_space(load_recipe(SearchRecipe, path).space)
+        comment = "".join(line for line in path.read_text().splitlines() if line.startswith("#"))
+        for word in ("nascli search", "Source", "Hardware", "verified"):
+            assert word in comment, f"{path.name} does not say {word}"
+    assert Path(load_recipe(SearchRecipe, None).data.data_dir) == Path("data")

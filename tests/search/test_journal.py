@@ -1,0 +1,186 @@
+"""The journal: what is written is read back, a torn end is cut off, any other damage is named."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nascli.errors import CorruptFileError, InputError, NascliError
+from nascli.genotype.canonical import canonical_hash
+from nascli.genotype.encoding import decode_tokens
+from nascli.search.journal import Failed, Finished, Journal, proposed, read_trials
+from nascli.search.trial import Score, Trial, TrialState
+from tests.fakes import TINY
+
+SCORE = {"reward": 0.1 + 0.2, "accuracy": 1 / 3, "params": 12, "mult_adds": 34, "seconds": 1e-9}
+
+
+def trial(number: int, repeat_of: int | None = None) -> Trial:
+    tokens = tuple(number % size for size in TINY.decision_sizes)
+    genotype = decode_tokens(tokens, TINY)
+    return Trial(
+        id=number,
+        tokens=tokens,
+        genotype=genotype,
+        hash=canonical_hash(genotype),
+        seed=2**63 - 1 - number,
+        repeat_of=repeat_of,
+    )
+
+
+def write_some(path: Path) -> list[Trial]:
+    with Journal(path) as journal:
+        journal.append(proposed(trial(0)))
+        journal.append(proposed(trial(1)))
+        journal.append(Finished(trial=1, **SCORE))
+        journal.append(Failed(trial=0, error='it said "no"\nand é', reward=-1.5))
+        journal.append(proposed(trial(2, repeat_of=1)))
+        return list(journal.trials)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    written = write_some(path)
+    assert read_trials(path) == written
+    assert [t.state for t in written] == [TrialState.FAILED, TrialState.COMPLETE, TrialState.RUNNING]
+    assert written[1].score == Score(**SCORE)  # type: ignore[arg-type]
+    assert (written[0].error, written[0].reward) == ('it said "no"\nand é', -1.5)
+    with Journal(path) as journal:
+        assert journal.trials == written
+
+
+def test_lines_are_the_documented_json(tmp_path: Path) -> None:
+    write_some(tmp_path / "trials.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["proposed", "proposed", "finished", "failed", "proposed"]
+    assert set(lines[0]) == {"event", "trial", "tokens", "genotype", "hash", "seed", "repeat_of"}
+    assert lines[0]["genotype"]["schema"] == 1
+    assert lines[2] == {"event": "finished", "trial": 1, **SCORE}
+    assert lines[4]["repeat_of"] == 1
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_finite_number_comes_back_bit_for_bit(reward: float) -> None:
+    event = Finished(trial=0, **(SCORE | {"reward": reward}))
+    assert json.loads(event.model_dump_json())["reward"] == reward
+    assert repr(json.loads(json.dumps(event.model_dump(mode="json")))["reward"]) == repr(reward)
+
+
+@pytest.mark.parametrize("reward", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_refused(reward: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        Finished(trial=0, **(SCORE | {"reward": reward}))
+    with pytest.raises(ValueError, match="the evaluator's reward is"):
+        Score(**(SCORE | {"reward": reward}))  # type: ignore[arg-type]
+
+
+def test_a_cut_at_any_byte_drops_only_the_unfinished_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # slow, and of no matter for a cut file
+    whole = tmp_path / "whole.jsonl"
+    write_some(whole)
+    content = whole.read_bytes()
+    cut = tmp_path / "cut.jsonl"
+    lines = content.splitlines(keepends=True)
+    ends = [sum(map(len, lines[:kept])) for kept in range(len(lines) + 1)]
+    for length in [*ends[:-3], *range(ends[-3], ends[-1] + 1)]:
+        cut.write_bytes(content[:length])
+        events = content[:length].count(b"\n")
+        trials = read_trials(cut)
+        with Journal(cut) as journal:
+            assert journal.trials == trials
+            assert cut.read_bytes() == b"".join(lines[:events])
+            journal.append(proposed(trial(len(trials))))  # later appends stay readable
+        assert len(read_trials(cut)) == len(trials) + 1
+
+
+def replaced(number: int, line: bytes) -> Callable[[list[bytes]], list[bytes]]:
+    return lambda lines: [*lines[:number], line, *lines[number + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (replaced(2, b'{"event": "fini'), "line 3: not JSON"),
+        (replaced(1, b"\x00" * 40), "line 2: not JSON"),
+        (replaced(1, b"\xff\xfe"), "line 2: not JSON"),
+        (replaced(4, b""), "line 5: not JSON"),
+        (replaced(2, b"[1]"), "line 3: "),
+        (replaced(2, b'{"event": "done", "trial": 1}'), "line 3: .*tag 'done'"),
+        (replaced(2, b'{"event": "finished", "trial": 1}'), "line 3: finished.reward: Field required"),
+        (replaced(3, b'{"event": "failed", "trial": 0, "error": "", "reward": NaN}'), "line 4: .*finite"),
+        (replaced(3, b'{"event": "failed", "trial": 0, "error": "", "reward": 1, "x": 1}'), "line 4: .*not permitted"),
+        (
+            replaced(3, b'{"event": "failed", "trial": 1, "error": "", "reward": 1}'),
+            "line 4: trial 1 is complete already",
+        ),
+        (replaced(3, b'{"event": "failed", "trial": 9, "error": "", "reward": 1}'), "line 4: .*trial 9, which was not"),
+        (lambda lines: lines[1:], "line 1: trial 1 is proposed where 0 is due"),
+    ],
+)
+def test_damage_elsewhere_is_named_with_file_and_line(
+    tmp_path: Path, damage: Callable[[list[bytes]], list[bytes]], message: str
+) -> None:
+    path = tmp_path / "trials.jsonl"
+    write_some(path)
+    content = b"\n".join(damage(path.read_bytes().split(b"\n")))
+    path.write_bytes(content)
+    for read in (read_trials, Journal):
+        with pytest.raises(CorruptFileError, match=rf"trials\.jsonl, {message}"):
+            read(path)
+    assert path.read_bytes() == content
+
+
+def test_a_missing_journal_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_trials(tmp_path / "trials.jsonl")
+
+
+def test_a_full_disk_stops_loudly_and_loses_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: the write fails after a part of the line."""
+    path = tmp_path / "trials.jsonl"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(path) as journal:
+        journal.append(proposed(trial(0)))
+        safe = path.read_bytes()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(safe) + 40, hard))
+        try:
+            with pytest.raises(NascliError, match=r"trials\.jsonl cannot be written: .*make room"):
+                journal.append(proposed(trial(1)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert path.read_bytes() == safe
+        assert len(journal.trials) == 1
+        journal.append(proposed(trial(1)))  # there is room again
+    assert len(read_trials(path)) == 2
+
+
+def test_every_event_is_on_disk_before_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        flushed.append(handle)
+        real(handle)
+
+    with Journal(tmp_path / "trials.jsonl") as journal:
+        monkeypatch.setattr(os, "fsync", fsync)
+        journal.append(proposed(trial(0)))
+        journal.append(Finished(trial=0, **SCORE))
+    assert len(flushed) == 2
+
+
+def test_reading_a_journal_loads_no_torch(tmp_path: Path) -> None:
+    write_some(tmp_path / "trials.jsonl")
+    script = (
+        "import sys; from pathlib import Path; from nascli.search.journal import read_trials;"
+        f"read_trials(Path({str(tmp_path)!r}) / 'trials.jsonl'); sys.exit('torch' in sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", script], cwd=root, check=False).returncode == 0

@@ -1,0 +1,125 @@
+"""The controller gives the probabilities of what it draws; PPO moves it towards what is rewarded."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+
+from nascli.config import PpoConfig
+from nascli.genotype.space import NASNET, SearchSpace
+from nascli.search.controller import Controller
+from nascli.search.ppo import Ppo
+
+BANDIT = SearchSpace(name="bandit", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2)
+ONE = SearchSpace(name="one", ops=("sep_conv_3x3", "max_pool_3x3"), blocks=1)
+
+
+def controller(space: SearchSpace = NASNET, init_range: float = 0.1) -> Controller:
+    return Controller(space.decision_sizes, 100, init_range, torch.Generator().manual_seed(0))
+
+
+def convolutions(tokens: tuple[int, ...]) -> float:
+    """Known optimum: every op decision is choice 0."""
+    ops = [token for place, token in enumerate(tokens) if place % 5 in (2, 3)]
+    return ops.count(0) / len(ops)
+
+
+def test_weights_start_uniform_in_the_papers_range() -> None:
+    weights = torch.cat([p.detach().flatten() for p in controller().parameters()])
+    assert weights.abs().max() <= 0.1
+    assert weights.std() == pytest.approx(0.2 / math.sqrt(12), rel=0.01)
+
+
+def test_one_softmax_a_decision_normal_cell_first() -> None:
+    assert len(NASNET.decision_sizes) == 10 * NASNET.blocks == 50
+    tokens, log_probs = controller().sample(7, torch.Generator().manual_seed(0))
+    assert tokens.shape == log_probs.shape == (7, 50)
+
+
+def test_the_log_probability_is_that_of_the_very_action_taken() -> None:
+    policy = controller(init_range=1.0)
+    tokens, drawn_with = policy.sample(20, torch.Generator().manual_seed(1))
+    log_probs, _ = policy(tokens)
+    torch.testing.assert_close(log_probs.detach(), drawn_with, rtol=0, atol=1e-12)
+    other = tokens.clone()
+    other[:, 7] = (other[:, 7] + 1) % policy.sizes[7]
+    changed, _ = policy(other)
+    assert (changed[:, 7] - log_probs[:, 7]).abs().min() > 1e-6
+    assert torch.equal(changed[:, :7], log_probs[:, :7])  # later decisions do not reach back
+
+
+def test_probabilities_of_all_sequences_sum_to_one() -> None:
+    policy = controller(ONE, init_range=1.0)
+    every = torch.tensor(list(product(*(range(size) for size in ONE.decision_sizes))))
+    joint = policy(every)[0].detach().sum(1).exp()
+    assert joint.sum().item() == pytest.approx(1.0, abs=1e-12)
+
+
+def test_drawn_frequencies_follow_the_probabilities() -> None:
+    policy = controller(ONE, init_range=1.5)
+    tokens, _ = policy.sample(4000, torch.Generator().manual_seed(2))
+    every = torch.tensor(list(product(*(range(size) for size in ONE.decision_sizes))))
+    joint = policy(every)[0].detach().sum(1).exp()
+    place = torch.stack([(tokens == row).all(1).sum() for row in every]) / len(tokens)
+    error = (joint * (1 - joint) / len(tokens)).sqrt()
+    assert ((place - joint).abs() < 5 * error + 1e-9).all()
+
+
+def test_entropy_is_that_of_the_softmaxes() -> None:
+    policy = controller(NASNET)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.zero_()
+    tokens, _ = policy.sample(1, torch.Generator().manual_seed(0))
+    expected = torch.tensor([math.log(size) for size in NASNET.decision_sizes], dtype=torch.float64)
+    torch.testing.assert_close(policy(tokens)[1][0].detach(), expected)
+
+
+def test_it_learns_the_optimum_of_a_toy_bandit_and_entropy_falls() -> None:
+    strategy = Ppo(BANDIT, PpoConfig(lr=0.003), seed=0)
+    rewards, entropies = [], []
+    for _ in range(40):
+        batch = [strategy.ask() for _ in range(strategy.batch_size)]
+        rewards.append(sum(map(convolutions, batch)) / len(batch))
+        for tokens in batch:
+            strategy.tell(tokens, convolutions(tokens))
+        entropies.append(strategy.diagnostics["entropy"])
+    assert rewards[0] < 0.45  # about a third by chance
+    assert rewards[-1] > 0.95
+    assert entropies[-1] < 0.7 * entropies[0]
+
+
+def test_the_first_update_follows_the_gradient_of_the_joint_log_probability() -> None:
+    """With one pass and no entropy bonus the step is Adam's on advantage times gradient of log p(sequence)."""
+    strategy = Ppo(BANDIT, PpoConfig(batch_size=4, epochs=1, entropy_weight=0.0, max_grad_norm=1e9), seed=0)
+    twin = Ppo(BANDIT, PpoConfig(batch_size=4), seed=0).controller
+    batch = [strategy.ask() for _ in range(4)]
+    rewards = [0.1, 0.2, 0.3, 0.8]
+    log_probs, _ = twin(torch.tensor(batch))
+    advantages = torch.tensor(rewards, dtype=torch.float64) - 0.35
+    (-(log_probs.sum(1) * advantages).mean()).backward()
+    torch.optim.Adam(twin.parameters(), lr=3.5e-4).step()
+    for tokens, reward in zip(batch, rewards, strict=True):
+        strategy.tell(tokens, reward)
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(strategy.controller.state_dict()[name], value, rtol=0, atol=1e-8)
+
+
+def test_the_baseline_is_the_moving_average_of_rewards_in_order() -> None:
+    strategy = Ppo(ONE, PpoConfig(batch_size=2), seed=0)
+    expected = 0.3  # the first batch's mean
+    for rewards in ((0.2, 0.4), (0.9, 0.5)):
+        batch = [strategy.ask(), strategy.ask()]
+        for tokens, reward in zip(batch, rewards, strict=True):
+            strategy.tell(tokens, reward)
+            expected = 0.95 * expected + 0.05 * reward
+        assert strategy.diagnostics["baseline"] == pytest.approx(expected)
+
+
+def test_equal_rewards_teach_nothing_but_entropy() -> None:
+    strategy = Ppo(ONE, PpoConfig(batch_size=3, entropy_weight=0.0), seed=0)
+    before = {name: value.clone() for name, value in strategy.controller.state_dict().items()}
+    for tokens in [strategy.ask() for _ in range(3)]:
+        strategy.tell(tokens, 0.5)
+    assert all(torch.equal(value, before[name]) for name, value in strategy.controller.state_dict().items())

@@ -1,0 +1,37 @@
+"""Random search and PPO keep the contract of strategies."""
+
+from collections import Counter
+
+import pytest
+
+from nascli.config import PpoConfig
+from nascli.genotype.space import NASNET, SearchSpace
+from nascli.search.ppo import Ppo
+from nascli.search.random_search import RandomSearch
+from nascli.search.strategy import Strategy
+from tests.fakes import TINY
+from tests.search.strategy_contract import StrategyContract
+
+
+@pytest.fixture(params=[NASNET, TINY], ids=["nasnet", "tiny"])
+def space(request: pytest.FixtureRequest) -> SearchSpace:
+    made: SearchSpace = request.param
+    return made
+
+
+class TestRandomSearch(StrategyContract):
+    @staticmethod
+    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+        return RandomSearch(space, seed)
+
+    def test_each_choice_is_drawn_about_equally_often(self) -> None:
+        strategy = RandomSearch(NASNET, seed=0)
+        ops = Counter(strategy.ask()[2] for _ in range(2600))
+        assert set(ops) == set(range(13))
+        assert all(140 < times < 260 for times in ops.values())  # 200 expected, four standard deviations
+
+
+class TestPpo(StrategyContract):
+    @staticmethod
+    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+        return Ppo(space, PpoConfig(batch_size=5, lr=0.003), seed)
