@@ -1,0 +1,1 @@
+"""Detection: a Faster R-CNN over any built network, trained and scored on COCO-format data."""

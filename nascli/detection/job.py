@@ -1,0 +1,236 @@
+"""A detection run as `nascli detect` makes it: data, backbone and recipe brought together, results in a run folder.
+
+The folder: `network.json` and `detector.json` (what was built), `checkpoint.pt` and `metrics.jsonl` while it trains,
+then `weights.safetensors`, `results.json` (a COCO results file), `detection.json` (the scores) and `pictures/`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from nascli.artifacts import write_json, write_text
+from nascli.config import DetectRecipe, NetworkConfig, load_recipe
+from nascli.data.annotated import DetectionData, DetectionSplit, read_annotated
+from nascli.data.detection_sets import load_detection_data
+from nascli.detection.detector import (
+    DetectorSpec,
+    build_detector,
+    is_detector,
+    read_detector,
+    save_detector_weights,
+    write_detector,
+)
+from nascli.detection.drawing import DRAWN_SCORE, boxes_to_draw, draw_boxes
+from nascli.detection.loop import DetectEpoch, DetectPlan, fit_detector, start_state
+from nascli.detection.scoring import Detection
+from nascli.errors import InputError
+from nascli.genotype.schema import Genotype
+from nascli.models.folders import NETWORK_FILE, load_network
+from nascli.models.network import Network
+from nascli.models.spec import resolve_network
+from nascli.training.checkpoint import NEWEST, CheckpointStore
+from nascli.training.interrupts import StopRequest
+from nascli.training.job import device_name
+from nascli.training.runtime import cpu_threads, derive_seed
+
+PICTURES = 6
+"""Pictures of the scored split that are drawn with what was found on them."""
+
+_NOT_IDENTITY = {"data": {"data_dir"}, "train": {"checkpoint_minutes"}}
+"""What may change when a run is resumed: it does not touch a weight."""
+
+
+@dataclass(frozen=True)
+class DetectJob:
+    """What detector is trained, on what, how, and where.
+
+    Args:
+        recipe: Every number of the run.
+        spec: What was built.
+        detector: With the weights to start from (in a resumed run the checkpoint's replace them).
+        data: Both splits.
+        device: Where to compute.
+        backbone: Where the backbone's weights come from, in words.
+    """
+
+    recipe: DetectRecipe
+    spec: DetectorSpec
+    detector: nn.Module
+    data: DetectionData
+    device: torch.device
+    backbone: str
+
+    @property
+    def plan(self) -> DetectPlan:
+        """The unchanging numbers of its training."""
+        return DetectPlan(self.recipe.train, self.recipe.seed, self.device, len(self.data.train.images))
+
+    @property
+    def scored(self) -> DetectionSplit:
+        """The split whose average precision is measured."""
+        return self.data.train if self.recipe.data.evaluate_on == "train" else self.data.val
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over recipe, network, classes, and the amount of data: what a checkpoint belongs to."""
+        parts: list[Any] = [
+            self.recipe.model_dump(mode="json", exclude=_NOT_IDENTITY),
+            self.spec.network.model_dump(mode="json"),
+            [(category.id, category.name) for category in self.spec.categories],
+            [len(self.data.train.images), self.data.train.boxes],
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def trained_backbone(folder: Path) -> Network:
+    """The network of a train run, or of any folder with `network.json` and `weights.safetensors`.
+
+    Raises:
+        InputError: The folder holds no trained network.
+        CorruptFileError: A file in it is damaged.
+    """
+    if is_detector(folder):
+        raise InputError(f"{folder} is a run of nascli detect, not of nascli train", "Give a train run to --backbone")
+    if not (folder / NETWORK_FILE).is_file():
+        raise InputError(f"{folder}: there is no {NETWORK_FILE} in it", "Give a train run to --backbone")
+    return load_network(folder)
+
+
+def random_backbone(genotype: Genotype, config: NetworkConfig, seed: int) -> Network:
+    """A network of fresh weights, which follow from the seed.
+
+    Unless `config` gives a batch-norm momentum it is 0.1: the ImageNet presets' 3e-4 would need many thousand steps
+    until the statistics say anything about the network.
+    """
+    if config.batch_norm_momentum is None:
+        config = config.model_copy(update={"batch_norm_momentum": 0.1})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "init"))
+        return Network(resolve_network(genotype, config))
+
+
+def prepare_job(
+    recipe: DetectRecipe, data: DetectionData, network: Network, *, trained: bool, backbone: str, device: torch.device
+) -> DetectJob:
+    """A new job; the weights of the heads follow from the recipe's seed.
+
+    Args:
+        recipe: Every number of the run.
+        data: From `load_detection_data`.
+        network: The backbone; it becomes part of the detector.
+        trained: Whether its weights are trained ones.
+        backbone: Where they come from, in words.
+        device: Where to compute.
+
+    Raises:
+        InputError: Numbers that contradict each other.
+    """
+    if recipe.detector.freeze_batch_norm and not trained:
+        raise InputError(
+            "detector.freeze_batch_norm = true: the batch norms of random weights have nothing to keep",
+            "Give a trained --backbone, or add --set detector.freeze_batch_norm=false",
+        )
+    spec = DetectorSpec(network.spec, recipe.detector, data.categories)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(recipe.seed, "heads"))
+        detector = build_detector(network, recipe.detector, len(data.categories))
+    return DetectJob(recipe, spec, detector, data, device, backbone)
+
+
+def reopen_job(folder: Path, data_dir: str | None, device: torch.device) -> DetectJob:
+    """The job of a run folder, to go on with; its weights come from the checkpoint.
+
+    Args:
+        folder: The run.
+        data_dir: Where the data lie now; None is where they lay.
+        device: Where to compute.
+
+    Raises:
+        InputError: The run was stopped before its first checkpoint, or the annotations have other classes now.
+        CorruptFileError: A file is damaged.
+    """
+    if not (folder / NEWEST).is_file():
+        raise InputError(
+            f"{folder} was stopped before its first checkpoint", "Start it again, with --out and --overwrite"
+        )
+    recipe = load_recipe(DetectRecipe, folder / "recipe.toml", {"data.data_dir": data_dir})
+    data = load_detection_data(recipe.data)
+    spec = read_detector(folder)
+    if spec.categories != data.categories:
+        raise InputError(
+            f"{data.train.source}: its categories are not those that the run in {folder} began with",
+            "Put the annotations back as they were",
+        )
+    detector = build_detector(Network(spec.network), spec.config, len(spec.categories))
+    return DetectJob(recipe, spec, detector, data, device, f"checkpoint in {folder}")
+
+
+def run_job(
+    job: DetectJob,
+    folder: Path,
+    *,
+    stop: StopRequest,
+    on_epoch: Callable[[DetectEpoch], None] | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    note: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Train to the end, from the last checkpoint in `folder` if there is one; score; write everything.
+
+    Args:
+        job: What to train.
+        folder: A run folder that this process alone writes.
+        stop: Looked at after each step.
+        on_epoch: Told of each epoch that ends.
+        on_step: Told after each step: steps made, mean loss of the epoch so far.
+        note: Told what checkpoint is gone on from.
+
+    Returns:
+        What `detection.json` holds.
+
+    Raises:
+        DivergedError: A loss is not finite.
+        Interrupted: `stop` was requested; the state is saved.
+    """
+    with cpu_threads(job.recipe.train.threads):
+        write_detector(folder, job.spec)
+        store = CheckpointStore(folder, job.identity, note)
+        state = start_state(job.detector, job.plan)
+        score, found = fit_detector(
+            state, job.plan, job.data.train, job.scored, store=store, stop=stop, on_step=on_step, on_epoch=on_epoch
+        )
+        save_detector_weights(folder, job.detector)
+        write_text(folder / "results.json", json.dumps(found) + "\n")
+        _draw_some(folder / "pictures", job, found)
+        report = {
+            "dataset": job.data.name,
+            "split": job.scored.name,
+            "metric": "COCO average precision of boxes, 0 to 1, computed by pycocotools",
+            **score.to_dict(),
+            "cell": job.spec.network.genotype.name,
+            "params": sum(p.numel() for p in job.detector.parameters() if p.requires_grad),
+            "epochs": len(state.records),
+            "steps": state.step,
+            "train_loss": state.records[-1].train_loss,
+            "seconds": round(sum(record.seconds for record in state.records), 1),
+            "device": device_name(job.device),
+        }
+        write_json(folder / "detection.json", report)
+        return report
+
+
+def _draw_some(folder: Path, job: DetectJob, found: list[Detection]) -> None:
+    """The first pictures of the scored split with what was found on them."""
+    folder.mkdir(exist_ok=True)
+    labels = {category.id: k for k, category in enumerate(job.spec.categories, 1)}
+    for image in job.scored.images[:PICTURES]:
+        boxes = [(d["bbox"], labels[d["category_id"]], d["score"]) for d in found if d["image_id"] == image.id]
+        picture = Image.fromarray(read_annotated(image).permute(1, 2, 0).contiguous().numpy())
+        drawn = draw_boxes(picture, boxes_to_draw(boxes, DRAWN_SCORE), job.spec.class_names)
+        drawn.save(folder / f"{image.id:06d}.png")

@@ -1,0 +1,157 @@
+"""A trained detector on a person's own pictures: drawn files, and one JSON file for other tools."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nascli.artifacts import write_json
+from nascli.data.annotated import open_picture, picture_tensor
+from nascli.detection.detector import DetectorSpec
+from nascli.detection.drawing import boxes_to_draw, draw_boxes
+from nascli.detection.inference import plain_boxes, to_numbers
+from nascli.errors import InputError, NascliError
+
+PREDICTIONS_FILE = "predictions.json"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""What counts as a picture inside a folder; a file given by name may have any suffix."""
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """One found box: `bbox` is x, y, width, height in pixels of the picture itself, not of the drawn one."""
+
+    category_id: int
+    name: str
+    score: float
+    bbox: list[float]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One picture: its file, the drawn file, its size in pixels, and what was found on it, best first."""
+
+    path: Path
+    drawn: Path
+    width: int
+    height: int
+    objects: tuple[FoundObject, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "file": str(self.path),
+            "drawn": str(self.drawn),
+            "width": self.width,
+            "height": self.height,
+            "detections": [asdict(each) for each in self.objects],
+        }
+
+    def summary(self) -> str:
+        """What was found, for instance `person ×3, dog ×1`."""
+        counts = Counter(each.name for each in self.objects)
+        return ", ".join(f"{name} ×{number}" for name, number in counts.most_common())
+
+
+def collect_pictures(paths: Sequence[Path]) -> list[Path]:
+    """The pictures that files and folders stand for, in order; each is read once, so that nothing is begun in vain.
+
+    Raises:
+        InputError: A path does not exist, or a folder holds no picture.
+        CorruptFileError: A file is not a picture, or damaged.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not inside:
+                raise InputError(f"{path}: there is no picture in this folder", f"Looked for {', '.join(SUFFIXES)}")
+            found += inside
+        else:
+            found.append(path)
+    for file in found:
+        open_picture(file)
+    return found
+
+
+def predictions_folder(run: Path, out: Path | None, overwrite: bool) -> Path:
+    """Where to put predictions: `out`, else the first free of `predictions`, `predictions-2`, ... in the run folder.
+
+    Raises:
+        InputError: `out` is not empty, and `overwrite` is not set.
+    """
+    if out is None:
+        names = ("predictions" if n == 1 else f"predictions-{n}" for n in itertools.count(1))
+        return next(run / name for name in names if overwrite or not (run / name).exists())
+    if out.is_file():
+        raise InputError(f"--out {out} is a file", "Name a folder")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise InputError(f"{out} is not empty", "Write into it all the same by --overwrite, or choose another --out")
+    return out
+
+
+@torch.no_grad()
+def predict_pictures(
+    built: tuple[nn.Module, DetectorSpec],
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    device: torch.device,
+    threshold: float,
+    on_picture: Callable[[Prediction], None] | None = None,
+) -> list[Prediction]:
+    """Find boxes on pictures, draw them, and write `predictions.json`.
+
+    Args:
+        built: From `load_detector`.
+        paths: From `collect_pictures`.
+        out: Folder for the drawn pictures and the JSON; made where it is not there.
+        device: Where to compute.
+        threshold: Least score of a box that is kept, 0 to 1.
+        on_picture: Told of each picture that is done.
+
+    Raises:
+        NascliError: `out` cannot be written.
+    """
+    detector, spec = built
+    predictions: list[Prediction] = []
+    names: set[str] = set()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            picture = open_picture(path)
+            output = detector([to_numbers(picture_tensor(picture), device)])[0]
+            boxes = [box for box in plain_boxes(output) if box[2] >= threshold]
+            drawn = out / _free_name(path, names)
+            draw_boxes(picture, boxes_to_draw(boxes, threshold), spec.class_names).save(drawn, quality=92)
+            objects = tuple(_found_object(spec, box) for box in boxes)
+            predictions.append(Prediction(path, drawn, picture.width, picture.height, objects))
+            if on_picture is not None:
+                on_picture(predictions[-1])
+        write_json(
+            out / PREDICTIONS_FILE,
+            {"threshold": threshold, "images": [prediction.to_dict() for prediction in predictions]},
+        )
+    except OSError as error:
+        raise NascliError(f"{out} cannot be written: {error.strerror or error}", "Choose another --out") from error
+    return predictions
+
+
+def _found_object(spec: DetectorSpec, box: tuple[list[float], int, float]) -> FoundObject:
+    bbox, label, score = box
+    category = spec.categories[label - 1]
+    return FoundObject(category.id, category.name, score, bbox)
+
+
+def _free_name(path: Path, names: set[str]) -> str:
+    """The drawn file's name: JPEG stays JPEG, all else becomes PNG; equal names from two folders are numbered."""
+    suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+    candidates = (f"{path.stem}{'' if n == 1 else f'-{n}'}{suffix}" for n in range(1, len(names) + 2))
+    name = next(candidate for candidate in candidates if candidate.lower() not in names)
+    names.add(name.lower())
+    return name

@@ -1,0 +1,48 @@
+"""A small COCO-format folder to test with: coloured rectangles on grey, one class a colour."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+COLOURS = {3: ("red thing", (220, 40, 30)), 7: ("blue thing", (30, 60, 220))}
+"""Category ids with gaps, as COCO's own have."""
+
+
+def categories() -> list[dict[str, Any]]:
+    return [{"id": number, "name": name} for number, (name, _) in COLOURS.items()]
+
+
+def write_coco(folder: Path, *, train: int = 8, val: int = 4, size: int = 64, seed: int = 0) -> Path:
+    """`annotations/instances_{train,val}2017.json` and pictures with one or two rectangles each."""
+    rng = np.random.default_rng(seed)
+    for split, count in (("train2017", train), ("val2017", val)):
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        (folder / split).mkdir(parents=True)
+        for number in range(1, count + 1):
+            picture = Image.new("RGB", (size, size), (120, 120, 120))
+            pen = ImageDraw.Draw(picture)
+            for half in range(int(rng.integers(1, 3))):
+                category = int(rng.choice(list(COLOURS)))
+                width, height = (int(side) for side in rng.integers(size // 4, size // 2 - 2, 2))
+                x, y = half * size // 2, int(rng.integers(size - height))
+                pen.rectangle((x, y, x + width - 1, y + height - 1), fill=COLOURS[category][1])
+                annotations.append(annotation(len(annotations) + 1, number, category, [x, y, width, height]))
+            picture.save(folder / split / f"{number:04d}.png")
+            images.append({"id": number, "file_name": f"{number:04d}.png", "width": size, "height": size})
+        write_annotations(folder, split, {"images": images, "annotations": annotations, "categories": categories()})
+    return folder
+
+
+def annotation(number: int, image: int, category: int, box: list[float], **more: object) -> dict[str, Any]:
+    return {"id": number, "image_id": image, "category_id": category, "bbox": box, "iscrowd": 0, **more}
+
+
+def write_annotations(folder: Path, split: str, values: object) -> Path:
+    path = folder / "annotations" / f"instances_{split}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values))
+    return path

@@ -1,0 +1,159 @@
+"""Average precision: known values, and equality with pycocotools called directly."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from nascli.data.annotated import AnnotatedImage, Category, DetectionSplit
+from nascli.detection.scoring import SUMMARY, Detection, score_detections
+from nascli.errors import InputError
+
+Box = list[float]
+CATEGORIES = (Category(2, "cat"), Category(5, "dog"), Category(9, "owl"))
+
+
+def image(number: int, boxes: list[Box], labels: list[int], crowd: list[bool] | None = None) -> AnnotatedImage:
+    sides = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    return AnnotatedImage(
+        id=number,
+        path=Path(f"{number}.jpg"),
+        width=200,
+        height=200,
+        boxes=sides,
+        labels=np.array(labels, dtype=np.int64),
+        areas=sides[:, 2] * sides[:, 3],
+        crowd=np.array(crowd or [False] * len(boxes), dtype=np.bool_),
+    )
+
+
+def split(*images: AnnotatedImage) -> DetectionSplit:
+    return DetectionSplit("val", Path("val.json"), CATEGORIES, images)
+
+
+def found(number: int, category: int, box: Box, score: float = 0.9) -> Detection:
+    return Detection(image_id=number, category_id=category, bbox=box, score=score)
+
+
+ONE = split(image(1, [[10, 10, 50, 50]], [1]))
+TWO = split(image(1, [[10, 10, 50, 50], [100, 100, 40, 40]], [1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("truth", "detections", "ap", "ap50"),
+    [
+        pytest.param(ONE, [found(1, 2, [10, 10, 50, 50])], 1, 1, id="exact"),
+        pytest.param(ONE, [], 0, 0, id="nothing found"),
+        pytest.param(ONE, [found(1, 5, [10, 10, 50, 50])], 0, 0, id="another class"),
+        # IoU 40/50 = 0.8: right at the seven thresholds 0.50 to 0.80
+        pytest.param(ONE, [found(1, 2, [10, 10, 40, 50])], 0.7, 1, id="IoU 0.8"),
+        # one of two found: precision 1 at the 51 recalls 0 to 0.50 of 101
+        pytest.param(TWO, [found(1, 2, [10, 10, 50, 50])], 51 / 101, 51 / 101, id="half found"),
+        # a better scored false box comes first: precision 1/2 at every recall
+        pytest.param(
+            ONE, [found(1, 2, [150, 150, 9, 9], 0.95), found(1, 2, [10, 10, 50, 50])], 0.5, 0.5, id="false box first"
+        ),
+        # the second box on the same object is false, but comes after full recall
+        pytest.param(ONE, [found(1, 2, [10, 10, 50, 50]), found(1, 2, [10, 10, 50, 50], 0.5)], 1, 1, id="found twice"),
+    ],
+)
+def test_known_values(truth: DetectionSplit, detections: list[Detection], ap: float, ap50: float) -> None:
+    score = score_detections(truth, detections)
+    assert score.summary["ap"] == pytest.approx(ap)
+    assert score.summary["ap50"] == pytest.approx(ap50)
+    assert score.classes[0].ap == pytest.approx(ap)
+
+
+def test_classes_and_sizes_without_boxes_have_no_number() -> None:
+    score = score_detections(ONE, [found(1, 2, [10, 10, 50, 50]), found(1, 5, [0, 0, 5, 5])])
+    cat, dog, owl = score.classes
+    assert (cat.name, cat.boxes) == ("cat", 1)
+    assert cat.ap == pytest.approx(1)
+    assert (dog.boxes, dog.ap, dog.ap50, owl.ap) == (0, None, None, None)
+    assert score.summary["ap_small"] is None
+    assert score.summary["ap_medium"] == pytest.approx(1)
+    json.dumps(score.to_dict(), allow_nan=False)
+
+
+def test_a_crowd_counts_neither_for_nor_against() -> None:
+    crowd = image(1, [[10, 10, 50, 50], [100, 100, 90, 90]], [1, 1], [False, True])
+    inside = [found(1, 2, [110 + 5 * k, 110, 30, 30], 0.99) for k in range(3)]
+    score = score_detections(split(crowd), [*inside, found(1, 2, [10, 10, 50, 50])])
+    assert score.summary["ap"] == pytest.approx(1)
+    assert score.boxes == 1
+
+
+def random_case(seed: int) -> tuple[DetectionSplit, list[Detection]]:
+    rng = np.random.default_rng(seed)
+    images, detections = [], []
+    for number in (3, 11, 7):
+        count = int(rng.integers(0, 5))
+        boxes = [[float(v) for v in (*rng.integers(0, 100, 2), *rng.integers(5, 100, 2))] for _ in range(count)]
+        labels = [int(label) for label in rng.integers(1, 4, count)]
+        images.append(image(number, boxes, labels, [bool(v) for v in rng.random(count) < 0.2]))
+        for box, label in zip(boxes, labels, strict=True):
+            shaken = [round(float(v), 3) for v in np.array(box) + rng.normal(0, 4, 4)]
+            shaken[2:] = [max(side, 1.0) for side in shaken[2:]]
+            category = CATEGORIES[label - 1 if rng.random() < 0.8 else int(rng.integers(3))].id
+            detections.append(found(number, category, shaken, float(rng.random())))
+        for _ in range(int(rng.integers(0, 4))):
+            box = [float(v) for v in (*rng.integers(0, 100, 2), *rng.integers(5, 90, 2))]
+            detections.append(found(number, CATEGORIES[int(rng.integers(3))].id, box, float(rng.random())))
+    return split(*images), detections
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_equal_to_pycocotools_from_files(seed: int, tmp_path: Path) -> None:
+    truth, detections = random_case(seed)
+    annotations = [
+        {
+            "id": 100 * k + n + 1,
+            "image_id": each.id,
+            "category_id": CATEGORIES[each.labels[n] - 1].id,
+            "bbox": each.boxes[n].tolist(),
+            "area": each.areas[n],
+            "iscrowd": int(each.crowd[n]),
+        }
+        for k, each in enumerate(truth.images)
+        for n in range(len(each.boxes))
+    ]
+    values = {
+        "images": [{"id": each.id} for each in truth.images],
+        "annotations": annotations,
+        "categories": [{"id": each.id, "name": each.name} for each in CATEGORIES],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(values))
+    (tmp_path / "found.json").write_text(json.dumps(detections))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(tmp_path / "truth.json"))
+        evaluation = COCOeval(coco, coco.loadRes(str(tmp_path / "found.json")), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    ours = score_detections(truth, detections).summary
+    expected = dict(zip(SUMMARY, evaluation.stats.tolist(), strict=True))
+    assert {name: -1 if value is None else value for name, value in ours.items()} == pytest.approx(expected, abs=1e-12)
+
+
+def test_nothing_is_printed_and_the_input_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    detections = [found(1, 2, [10, 10, 50, 50])]
+    score_detections(ONE, detections)
+    assert capsys.readouterr() == ("", "")
+    assert detections == [found(1, 2, [10, 10, 50, 50])]
+
+
+@pytest.mark.parametrize(
+    ("detection", "phrase"),
+    [
+        (found(8, 2, [0, 0, 1, 1]), "detection 1: image_id 8"),
+        (found(1, 1, [0, 0, 1, 1]), "detection 1: category_id 1"),
+    ],
+)
+def test_foreign_ids_are_refused(detection: Detection, phrase: str) -> None:
+    with pytest.raises(InputError, match=phrase):
+        score_detections(ONE, [found(1, 2, [10, 10, 50, 50]), detection])
