@@ -1,0 +1,97 @@
+"""The `nascli` program: its commands, and what happens when one fails.
+
+A command's module is imported when the command is called; the list of commands is printed without any of them, which
+keeps `nascli --help` quick.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from traceback import print_exception
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from nascli import __version__
+
+SUMMARIES = {
+    "search": "Search for good cells: propose, train small and short, learn from the accuracy, propose better ones.",
+    "decode": "Show a cell pair, write it as genotype JSON, draw it.",
+    "build": "Build a network from a cell and show what it costs, cell by cell.",
+    "train": "Train a network of a cell to the end and measure it.",
+    "evaluate": "Measure a trained network: top-1, top-5 and loss on the test images.",
+    "detect": "Train a Faster R-CNN on a network and score it; or, with --predict, find boxes on your own pictures.",
+    "runs": "List runs: what each reached, how long it took, and where its files lie.",
+}
+"""Every command: the module of its name in `nascli.cli`, and the first sentence of its help."""
+
+_SETTINGS: dict[str, Any] = {
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": "rich",
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+
+
+class _Commands(TyperGroup):
+    """Knows the commands by name and summary, and imports the one that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - types of typer's own copy of click
+        name, _, rest = super().resolve_command(ctx, args)
+        if name is None:
+            return name, None, rest
+        alone = typer.Typer(add_completion=False, **_SETTINGS)
+        alone.command(name)(import_module(f"nascli.cli.{name}").run)
+        return name, typer.main.get_command(alone), rest
+
+
+app = typer.Typer(
+    name="nascli",
+    cls=_Commands,
+    no_args_is_help=True,
+    epilog="Every command: results on stdout, progress on stderr, exit 0 ok, 1 failed, 2 wrong input, 130 interrupted "
+    "with the state saved. [bold]--debug[/] anywhere shows the traceback of an error.",
+    **_SETTINGS,
+)
+
+
+def _listed() -> None:
+    """Stands for a command in lists; `_Commands` puts the real one in its place."""
+
+
+for _name, _summary in SUMMARIES.items():
+    app.command(_name, help=_summary)(_listed)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nascli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    """Search a convolutional cell, build networks of any size from it, train, evaluate, detect."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program; errors that nascli explains become one line and an exit code."""
+    from nascli.errors import NascliError
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        app(args=[argument for argument in given if argument != "--debug"], prog_name="nascli")
+    except NascliError as error:
+        if debug:
+            print_exception(error)
+            sys.exit(error.exit_code)
+        from rich.console import Console
+
+        label = "interrupted:" if error.exit_code == 130 else "error:"
+        Console(stderr=True, highlight=False).print(f"{label} {error}", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,67 @@
+"""How a training is watched: a bar on a terminal, else a line an epoch; both on stderr."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nascli.cli.console import Terminal, duration
+
+if TYPE_CHECKING:
+    from nascli.training.fit import EpochRecord
+
+
+class TrainProgress:
+    """Shows the steps and epochs of one training; a context manager.
+
+    Args:
+        terminal: Where it prints.
+        epochs: Of the training.
+        steps: Of the training.
+        batch_size: Images a step.
+    """
+
+    def __init__(self, terminal: Terminal, *, epochs: int, steps: int, batch_size: int) -> None:
+        self._terminal = terminal
+        self._epochs = epochs
+        self._steps_per_epoch = max(1, steps // epochs)
+        self._batch_size = batch_size
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  loss {task.fields[loss]:.3f}  {task.fields[rate]:.0f} images/s"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=terminal.notes,
+            disable=not terminal.notes.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("training", total=steps, epoch=1, epochs=epochs, loss=0.0, rate=0.0)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def on_step(self, step: int, loss: float) -> None:
+        """Move the bar to `step`, which is counted from 1."""
+        speed = self._bar.tasks[self._task].speed or 0.0
+        self._bar.update(
+            self._task,
+            completed=step,
+            epoch=(step - 1) // self._steps_per_epoch + 1,
+            loss=loss,
+            rate=speed * self._batch_size,
+        )
+
+    def on_epoch(self, record: "EpochRecord") -> None:
+        """A line that stays."""
+        width = len(str(self._epochs))
+        self._terminal.note(
+            f"epoch {record.epoch:>{width}}/{self._epochs}  train loss {record.train_loss:.4f}  "
+            f"test loss {record.loss:.4f}  top-1 {record.top1:.2%}  lr {record.lr:.4f}  "
+            f"{record.images_per_second:.0f} images/s  {duration(record.seconds)}"
+        )

@@ -1,0 +1,277 @@
+"""How a search is watched: a live view on a terminal, else a line a finished trial; both on stderr."""
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nascli.cli.console import Terminal, count, duration
+from nascli.search.trial import Trial, TrialState
+
+_BEST_SHOWN = 8
+_RUNNING_SHOWN = 8
+
+
+class SearchView(Protocol):
+    """An observer of a search that shows it while the context lasts."""
+
+    def began(self, trials: Sequence[Trial]) -> None:
+        """The trials that there are already."""
+
+    def changed(self, trial: Trial) -> None:
+        """A trial was proposed or finished."""
+
+    def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
+        """The strategy was told a batch."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def watch(terminal: Terminal, title: str, total: int) -> SearchView:
+    """A live view if stderr is a terminal, else plain lines.
+
+    Args:
+        terminal: Where it is shown.
+        title: What is searched, in one line.
+        total: Trials in all.
+    """
+    return LiveView(terminal, title, total) if terminal.notes.is_terminal else PlainView(terminal, total)
+
+
+def percent(reward: float | None) -> str:
+    """A proxy accuracy."""
+    return "-" if reward is None else f"{reward:.2%}".replace("%", " %")
+
+
+def brief(seconds: float) -> str:
+    """A duration, with tenths where they count."""
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
+def row(trial: Trial) -> tuple[str, ...]:
+    """A complete trial as a row of a table with the columns `COLUMNS`."""
+    assert trial.score is not None
+    score = trial.score
+    return (
+        str(trial.id),
+        percent(trial.reward),
+        count(score.params),
+        count(score.mult_adds),
+        brief(score.seconds),
+        trial.hash[:8],
+    )
+
+
+COLUMNS = ("trial", "proxy accuracy", "params", "mult-adds", "time", "cell")
+
+
+class PlainView:
+    """A line for every trial that finishes."""
+
+    def __init__(self, terminal: Terminal, total: int) -> None:
+        self._terminal = terminal
+        self._board = Board(total)
+
+    def began(self, trials: Sequence[Trial]) -> None:
+        """Say where an earlier sitting stopped."""
+        self._board.began(trials)
+        if trials:
+            self._terminal.note(f"the journal holds {self._board.finished} finished trials")
+
+    def changed(self, trial: Trial) -> None:
+        """One line, if the trial finished."""
+        self._board.changed(trial)
+        if not trial.finished:
+            return
+        if trial.state is TrialState.FAILED:
+            what = f"failed: {trial.error}"
+        elif trial.repeat_of is not None:
+            what = f"{percent(trial.reward)} (repeats trial {trial.repeat_of})"
+        else:
+            _, accuracy, params, mult_adds, took, _ = row(trial)
+            what = f"{accuracy}, {params} params, {mult_adds} mult-adds, {took}"
+        self._terminal.note(f"trial {trial.id}: {what}  ({self._board.progress})")
+
+    def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
+        """Nothing is said."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class Board:
+    """What is known of a search: counts, the best, who is running, the time left."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.trials: dict[int, Trial] = {}
+        self.started: dict[int, float] = {}
+        self.last_failure = ""
+        self._since = time.monotonic()
+        self._before = 0
+
+    def began(self, trials: Sequence[Trial]) -> None:
+        """Start from the trials of an earlier sitting."""
+        self.trials = {trial.id: trial for trial in trials}
+        self.started = {trial.id: time.monotonic() for trial in trials if not trial.finished}
+        self._since, self._before = time.monotonic(), self.finished
+
+    def changed(self, trial: Trial) -> None:
+        """Take note of a trial's new state."""
+        self.trials[trial.id] = trial
+        if trial.error is not None:
+            self.last_failure = f"trial {trial.id}: {trial.error}"
+        if trial.finished:
+            self.started.pop(trial.id, None)
+        else:
+            self.started[trial.id] = time.monotonic()
+
+    @property
+    def finished(self) -> int:
+        """Trials that are done, failed or answered by an earlier one."""
+        return sum(trial.finished for trial in self.trials.values())
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of this sitting."""
+        return time.monotonic() - self._since
+
+    @property
+    def left(self) -> float | None:
+        """Seconds to go at the pace so far; None before the first result."""
+        done = self.finished - self._before
+        return self.elapsed / done * (self.total - self.finished) if done else None
+
+    @property
+    def best(self) -> list[Trial]:
+        """The best cells, each once."""
+        scored = [
+            trial
+            for trial in self.trials.values()
+            if trial.state is TrialState.COMPLETE and trial.repeat_of is None and trial.reward is not None
+        ]
+        return sorted(scored, key=lambda trial: (-(trial.reward or 0.0), trial.id))[:_BEST_SHOWN]
+
+    @property
+    def progress(self) -> str:
+        """Where the search stands, in a few words."""
+        best = f", best {percent(self.best[0].reward)}" if self.best else ""
+        left = f", about {duration(self.left)} left" if self.left else ""
+        return f"{self.finished}/{self.total}{best}{left}"
+
+    @property
+    def counts(self) -> str:
+        """Trained, repeats, failed."""
+        trials = [trial for trial in self.trials.values() if trial.finished]
+        repeats = sum(trial.repeat_of is not None for trial in trials)
+        failed = sum(trial.state is TrialState.FAILED and trial.repeat_of is None for trial in trials)
+        parts = [f"{len(trials) - repeats - failed} trained"]
+        parts += [_plural(repeats, "repeat")] if repeats else []
+        parts += [f"[red]{failed} failed[/]"] if failed else []
+        return " · ".join(parts)
+
+
+class LiveView:
+    """The best cells, who is training, and how far the search is, redrawn in place."""
+
+    def __init__(self, terminal: Terminal, title: str, total: int) -> None:
+        self._title = title
+        self._board = Board(total)
+        self._learning: Mapping[str, float] = {}
+        self._live = Live(
+            console=terminal.notes, get_renderable=self.render, refresh_per_second=4, transient=True, screen=False
+        )
+
+    def began(self, trials: Sequence[Trial]) -> None:
+        """Start from the trials of an earlier sitting."""
+        self._board.began(trials)
+
+    def changed(self, trial: Trial) -> None:
+        """Redraw."""
+        self._board.changed(trial)
+        self._live.refresh()
+
+    def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
+        """Keep what the strategy says of itself."""
+        self._learning = dict(diagnostics)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def render(self) -> RenderableType:
+        """What the terminal shows now."""
+        board = self._board
+        left = "" if board.left is None or board.finished == board.total else f"about {duration(board.left)} left"
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(
+            ProgressBar(total=board.total, completed=board.finished, width=40),
+            Text(f"{board.finished}/{board.total}", "bold"),
+            Text(f"{duration(board.elapsed)} so far", "dim"),
+            Text(left, "dim"),
+        )
+        parts: list[RenderableType] = [Text(self._title, "bold"), bar, Text.from_markup(board.counts), ""]
+        parts.append(_best_table(board.best))
+        parts += ["", _running_line(board)]
+        if self._learning:
+            parts.append(_learning_line(self._learning))
+        if board.last_failure:
+            parts.append(Text.assemble(("last failure  ", "bold"), (board.last_failure, "red")))
+        return Group(*parts)
+
+
+def _best_table(best: Sequence[Trial]) -> RenderableType:
+    if not best:
+        return Text("no cell is trained yet", "dim")
+    made = Table(box=None, pad_edge=False, header_style="bold", title="best so far", title_justify="left")
+    for column in COLUMNS:
+        made.add_column(column, justify="right")
+    for place, trial in enumerate(best):
+        made.add_row(*row(trial), style="green" if place == 0 else None)
+    return made
+
+
+def _running_line(board: Board) -> Text:
+    now = time.monotonic()
+    line = Text("training  ", "bold")
+    waiting = [number for number in board.started if board.trials[number].repeat_of is None]
+    for number in waiting[:_RUNNING_SHOWN]:
+        line.append(f"trial {number}")
+        line.append(f" {duration(now - board.started[number])}   ", "dim")
+    if len(waiting) > _RUNNING_SHOWN:
+        line.append(f"and {len(waiting) - _RUNNING_SHOWN} more", "dim")
+    return line
+
+
+def _plural(number: float, word: str) -> str:
+    return f"{number:.0f} {word}{'' if number == 1 else 's'}"
+
+
+def _learning_line(learning: Mapping[str, float]) -> Text:
+    said = {
+        "updates": _plural(learning.get("updates", 0.0), "update"),
+        "entropy": f"entropy {learning.get('entropy', 0):.1f} nats",
+        "baseline": f"baseline {percent(learning.get('baseline'))}",
+    }
+    words = [text for name, text in said.items() if name in learning]
+    return Text.assemble(("controller  ", "bold"), (" · ".join(words), "dim"))
