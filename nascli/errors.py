@@ -38,8 +38,8 @@ class DivergedError(NascliError):
     """Training produced a loss that is not finite."""
 
 
-class WorkerLostError(NascliError):
-    """A worker process ended without giving its result."""
+class RejectedError(NascliError):
+    """A genotype breaks a limit that the person set; it is not trained."""
 
 
 class Interrupted(NascliError):  # noqa: N818 - an interruption is not a failure

@@ -15,7 +15,8 @@ from typing import Self
 from nascli.errors import DivergedError
 from nascli.genotype.schema import Genotype
 from nascli.genotype.space import SearchSpace
-from nascli.search.executors import InProcess, Job, Outcome
+from nascli.search.evaluators.proxy import Evaluator
+from nascli.search.executors.executor import InProcess, Job, Outcome
 from nascli.search.trial import Score, Trial
 
 TINY = SearchSpace(name="tiny", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2)
@@ -32,7 +33,7 @@ class FakeEvaluator:
 
     failing: float = 0.0
 
-    def evaluate(self, genotype: Genotype, seed: int) -> Score:
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         if random.Random(seed).random() < self.failing:
             raise DivergedError("the loss became nan at step 3")
         ops = [op for cell in (genotype.normal, genotype.reduction) for block in cell.blocks for op in block.ops]
@@ -50,7 +51,7 @@ class SlowEvaluator:
     seconds: float
     notes: Path
 
-    def evaluate(self, genotype: Genotype, seed: int) -> Score:
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         helper = subprocess.Popen(["sleep", "600"])
         with self.notes.open("a") as file:
             file.write(f"{os.getpid()}\n{helper.pid}\n")
@@ -66,7 +67,7 @@ class KillingEvaluator:
     seeds: frozenset[int]
     notes: Path
 
-    def evaluate(self, genotype: Genotype, seed: int) -> Score:
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         count = self.notes / str(seed)
         tries = int(count.read_text()) if count.exists() else 0
         count.write_text(str(tries + 1))
@@ -98,7 +99,7 @@ class ChainStrategy:
 class ShuffledExecutor:
     """Holds several jobs at a time and gives back one of them, drawn at random: workers of any speed."""
 
-    def __init__(self, evaluator: FakeEvaluator, capacity: int, seed: int) -> None:
+    def __init__(self, evaluator: Evaluator, capacity: int, seed: int) -> None:
         self._one = InProcess(evaluator)
         self._capacity = capacity
         self._draw = random.Random(seed)
@@ -139,6 +140,7 @@ class Recorder:
         self.changes: list[Trial] = []
         self.restored = 0
         self.updates: list[tuple[int, Mapping[str, float]]] = []
+        self.notes: list[str] = []
 
     def began(self, trials: Sequence[Trial]) -> None:
         self.restored = len(trials)
@@ -148,3 +150,6 @@ class Recorder:
 
     def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
         self.updates.append((told, diagnostics))
+
+    def noted(self, text: str) -> None:
+        self.notes.append(text)

@@ -22,6 +22,7 @@ SUMMARIES = {
     "train": "Train a network of a cell to the end and measure it.",
     "evaluate": "Measure a trained network: top-1, top-5 and loss on the test images.",
     "detect": "Train a Faster R-CNN on a network and score it; or, with --predict, find boxes on your own pictures.",
+    "report": "Write a search run as one page: best cells, random baseline, what was learnt and chosen, cost, recipe.",
     "runs": "List runs: what each reached, how long it took, and where its files lie.",
 }
 """Every command: the module of its name in `nascli.cli`, and the first sentence of its help."""

@@ -194,9 +194,8 @@ def _from_run(folder: Path, trial: int | None, terminal: Terminal) -> _Found:
     if chosen.score is not None:
         provenance |= {"reward": chosen.score.reward, "reward_is": "proxy accuracy"}
     else:
-        terminal.note(
-            f"trial {trial} is {chosen.state}, so it has no reward{f': {chosen.error}' if chosen.error else ''}"
-        )
+        why = f": {chosen.failure.error}" if chosen.failure else ""
+        terminal.note(f"trial {trial} is {chosen.state}, so it has no reward{why}")
     return _Found(
         chosen.genotype.model_copy(update={"provenance": provenance}),
         folder,

@@ -1,5 +1,7 @@
 """How a training is watched: a bar on a terminal, else a line an epoch; both on stderr."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -65,3 +67,23 @@ class TrainProgress:
             f"test loss {record.loss:.4f}  top-1 {record.top1:.2%}  lr {record.lr:.4f}  "
             f"{record.images_per_second:.0f} images/s  {duration(record.seconds)}"
         )
+
+
+@contextmanager
+def steps_shown(terminal: Terminal, what: str) -> Iterator[Callable[[int, int, float], None]]:
+    """A bar over the steps of a training without epochs to speak of; without a terminal a line every tenth of it.
+
+    Yields:
+        What is to be told after each step: steps made, steps in all, mean loss.
+    """
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.percentage:>3.0f} %  loss {task.fields[loss]:.3f}"))
+    shown = terminal.notes.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=terminal.notes, disable=not shown, transient=True) as bar:
+        task = bar.add_task(what, total=None, loss=0.0, visible=False)
+
+        def on_step(step: int, steps: int, loss: float) -> None:
+            bar.update(task, completed=step, total=steps, loss=loss, visible=True)
+            if not shown and step % max(1, steps // 10) == 0:
+                terminal.note(f"{what}: step {step}/{steps}, loss {loss:.3f}")
+
+        yield on_step

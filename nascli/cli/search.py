@@ -22,11 +22,14 @@ from nascli.cli.options import (
     SetOption,
     runs_folder,
 )
+from nascli.cli.progress import steps_shown
 from nascli.config import SearchRecipe, find_recipe, load_recipe, parse, to_toml
 from nascli.errors import InputError
 
 if TYPE_CHECKING:
-    from nascli.search.evaluators import ProxyTraining
+    import torch
+
+    from nascli.search.evaluators.proxy import ProxyTraining
     from nascli.search.trial import Trial
 
 NAME = "search"
@@ -44,9 +47,38 @@ def run(
         str | None, typer.Option(metavar="NAME", help="digits, cifar10, cifar100, imagenet or folder:PATH.")
     ] = None,
     recipe: RecipeOption = None,
-    strategy: Annotated[Literal["ppo", "random"] | None, typer.Option(help="What proposes the cells.")] = None,
+    strategy: Annotated[
+        Literal["ppo", "reinforce", "random", "evolution", "exhaustive"] | None,
+        typer.Option(help="What proposes the cells."),
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="Cells proposed in all; may grow with --resume.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes, a thread each; 0 is one a core.")] = None,
+    evaluator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What scores a cell: proxy (a training), shared (inherited weights), table:FILE, or a score without "
+            "training: params, mult_adds, naswot, gradient_norm.",
+        ),
+    ] = None,
+    limits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--limit",
+            metavar="TEXT",
+            help='What a cell must keep before it is trained: "params<6M", "mult_adds<600M", "latency<20ms", or '
+            '"naswot>50%", better than half of random cells. Repeat for more.',
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes, a thread each; 0 is one a core or GPU slot.")
+    ] = None,
+    workers_per_gpu: Annotated[int | None, typer.Option(help="Worker processes that share a GPU.")] = None,
+    executor: Annotated[
+        Literal["local", "ray"] | None, typer.Option(help="Processes of this machine, or a Ray cluster's.")
+    ] = None,
+    asynchronous: Annotated[
+        bool, typer.Option("--asynchronous", help="Never wait for a batch: faster, but not repeatable.")
+    ] = False,
     space: Annotated[str | None, typer.Option(metavar="NAME", help="Search space: nasnet, enas or darts.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of a child's training.")] = None,
     filters: Annotated[int | None, typer.Option(help="F of a child network.")] = None,
@@ -64,7 +96,7 @@ def run(
     """Search for good cells: propose, train small and short, learn from the accuracy, propose better ones.
 
     Writes trials.jsonl, best.json and top/NN.json into the run folder, which nascli train takes as --cell. The data set
-    chooses the recipe, if you give none. The result does not depend on the number of workers.
+    chooses the recipe, if you give none. The result does not depend on the number of workers, unless --asynchronous.
 
     Examples:
 
@@ -72,7 +104,7 @@ def run(
 
       nascli search --dataset cifar10 --trials 40 --dry-run
 
-      nascli search --strategy random --space enas --trials 8 --out runs/search/mine
+      nascli search --strategy evolution --space enas --limit "params<20k" --trials 8 --out runs/search/mine
 
       nascli search --resume latest
     """
@@ -85,7 +117,12 @@ def run(
         "data.dataset": dataset,
         "search.strategy": strategy,
         "search.trials": trials,
+        "search.evaluator": evaluator,
+        "search.limits": limits or None,
         "search.workers": workers,
+        "search.workers_per_gpu": workers_per_gpu,
+        "search.executor": executor,
+        "search.asynchronous": asynchronous or None,
         "space": space and {"name": space},
         "train.epochs": epochs,
         "network.filters": filters,
@@ -107,22 +144,27 @@ def run(
 def _begin(
     terminal: Terminal, recipe: SearchRecipe, device: str, path: Path, out: Path | None, overwrite: bool
 ) -> None:
-    from nascli.search.evaluators import proxy_training
+    from nascli.genotype.space import resolve_space
+    from nascli.search.assembly import check_recipe, make_proxy, open_table, settle_limits
     from nascli.search.session import run_name
     from nascli.training.runtime import resolve_device
 
     where = resolve_device(device)
-    evaluator = proxy_training(recipe, where)  # what is wrong with recipe or data is said before there is a folder
+    check_recipe(recipe)
+    proxy = make_proxy(recipe, where)  # what is wrong with recipe or data is said before there is a folder
+    space = resolve_space(recipe.space)
+    open_table(recipe, space)
+    recipe = settle_limits(recipe, proxy, space)
     asked = {"device": str(where)}
     folder = create_run(
         NAME, run_name(recipe), recipe, runs=runs_folder(), out=out, overwrite=overwrite, inputs=[path], asked=asked
     )
-    _search(terminal, folder, recipe, evaluator)
+    _search(terminal, folder, recipe, proxy, where)
 
 
 def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
     """Go on with the run as its folder has it; only the number of trials may have grown."""
-    from nascli.search.evaluators import proxy_training
+    from nascli.search.assembly import make_proxy
     from nascli.training.runtime import resolve_device
 
     path = find_run(resume, NAME, runs_folder())
@@ -134,14 +176,15 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
             f"--trials {total}: {path} is a search of {before} trials, and that can only grow",
             f"Give {before} or more, or leave --trials out",
         )
-    evaluator = proxy_training(recipe, resolve_device(str(record.get("asked", {}).get("device", "auto"))))
+    device = resolve_device(str(record.get("asked", {}).get("device", "auto")))
+    proxy = make_proxy(recipe, device)
     folder = resume_run(path, NAME)
     if total > before:
         recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"trials": total})})
         write_text(path / "recipe.toml", to_toml(recipe))
         grown = [*record.get("grown", []), {"from": before, "to": total}]
         folder.update(recipe=recipe.model_dump(mode="json", exclude_none=True), grown=grown)
-    _search(terminal, folder, recipe, evaluator)
+    _search(terminal, folder, recipe, proxy, device)
 
 
 def _refuse_with_resume(context: typer.Context) -> None:
@@ -163,62 +206,83 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _search(terminal: Terminal, folder: RunFolder, recipe: SearchRecipe, evaluator: "ProxyTraining") -> None:
+def _search(
+    terminal: Terminal, folder: RunFolder, recipe: SearchRecipe, proxy: "ProxyTraining | None", device: "torch.device"
+) -> None:
     import torch
 
     from nascli.cli.search_view import watch
-    from nascli.search.executors import LocalWorkers
-    from nascli.search.session import count_workers, run_search
+    from nascli.genotype.space import resolve_space
+    from nascli.search.assembly import count_workers, make_evaluators, make_executor
+    from nascli.search.session import run_search
     from nascli.training.interrupts import stop_on_signals
 
-    torch.set_num_threads(1)  # the controller is small, and the cores are the workers'
     terminal.note(f"run {folder.path}")
-    workers = count_workers(recipe, evaluator.device)
-    title = (
-        f"{recipe.data.dataset} · {recipe.search.strategy} · space {recipe.space.name} · "
-        f"{workers} worker{'s' * (workers > 1)} · seed {recipe.seed}"
-    )
+    space = resolve_space(recipe.space)
     with folder, stop_on_signals() as stop:
-        executor = LocalWorkers(evaluator, workers=workers, retries=recipe.search.retries)
-        with watch(terminal, title, recipe.search.trials) as view:
-            trials = run_search(folder, recipe, executor, stop=stop, observer=view)
+        with steps_shown(terminal, "shared weights") as progress:
+            evaluators = make_evaluators(recipe, proxy, space, folder.path, stop=stop, progress=progress)
+        torch.set_num_threads(1)  # the controller is small, and the cores are the workers'
+        ranking = evaluators.trainer if recipe.rerank.top else None
+        with watch(terminal, _title(recipe, count_workers(recipe, device)), recipe.search.trials) as view:
+            trials = run_search(
+                folder,
+                recipe,
+                make_executor(evaluators.scorer, recipe, device),
+                ranking=make_executor(ranking, recipe, device) if ranking else None,
+                stop=stop,
+                observer=view,
+            )
     _show_results(terminal, folder.path, recipe, trials)
 
 
+def _title(recipe: SearchRecipe, workers: int) -> str:
+    search = recipe.search
+    source = recipe.data.dataset if search.evaluator == "proxy" else search.evaluator
+    return (
+        f"{source} · {search.strategy} · space {recipe.space.name} · {workers} worker{'s' * (workers > 1)} · "
+        f"seed {recipe.seed}"
+    )
+
+
 def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: list["Trial"]) -> None:
-    from nascli.cli.search_view import COLUMNS, percent, row
+    from nascli.cli.search_view import result_table
     from nascli.search.session import best_trials
 
     results = read_run(path)["results"]
-    top = best_trials(trials, recipe.search.top)
+    terminal.show(result_table(best_trials(trials, recipe.search.top), len(trials), recipe))
     terminal.show(
-        table(
-            f"best cells of {len(trials)} trials on {recipe.data.dataset}",
-            (*COLUMNS, "file"),
-            [(*row(trial), f"top/{place:02d}.json") for place, trial in enumerate(top, start=1)],
-        )
+        f"\n{results['trained']} scored, {results['repeats']} repeats, {results['rejected']} rejected, "
+        f"{results['failed']} failed, in {duration(results['seconds'])}; mean reward "
+        f"{results['reward_mean']:.4f}, standard deviation {results['reward_std']:.4f}"
     )
-    terminal.show(
-        f"\n{results['trained']} trained, {results['repeats']} repeats, {results['failed']} failed, in "
-        f"{duration(results['seconds'])}; mean proxy accuracy {percent(results['reward_mean'])}, standard deviation "
-        f"{percent(results['reward_std'])}\n"
-        "Proxy accuracy is that of a small network on held-out training images after a short training. It ranks\n"
-        "cells; it is not the final accuracy, which nascli train measures on the test split."
-    )
+    terminal.show(f"The reward is {results['reward_is']}. {_MEANING.get(recipe.search.evaluator, _NO_TRAINING)}")
     terminal.show(f"best cell: {path / 'best.json'}")
     terminal.result({"run": str(path), "best_cell": str(path / "best.json"), **results})
     cell = shlex.quote(str(path))
     terminal.next(
         f"nascli decode {cell}",
+        f"nascli report {cell}",
         f"nascli train --cell {cell} --dataset {shlex.quote(recipe.data.dataset)}",
     )
 
 
+_MEANING = {
+    "proxy": "It is that of a small network on held-out training images\nafter a short training. It ranks cells; it is "
+    "not the final accuracy, which nascli train measures on the test split.",
+    "shared": "It is that of a network on held-out training images\nthat was never trained alone. It ranks cells "
+    "roughly; nascli train measures the final accuracy on the test split.",
+}
+_NO_TRAINING = "Nothing was trained for it; nascli train measures the final accuracy of a cell."
+
+
 def _show_estimate(terminal: Terminal, recipe: SearchRecipe, device: str) -> None:
     from nascli.cli.search_view import brief
+    from nascli.search.assembly import check_recipe
     from nascli.search.estimate import estimate_search
     from nascli.training.runtime import resolve_device
 
+    check_recipe(recipe)
     plan = estimate_search(recipe, resolve_device(device))
     steps = plan.children[0].steps
     sizes = ", ".join(f"{count(child.params)} params" for child in plan.children)
@@ -232,6 +296,7 @@ def _show_estimate(terminal: Terminal, recipe: SearchRecipe, device: str) -> Non
             f"{brief(plan.seconds_per_child)}",
         ),
         ("memory", f"{plan.memory / 2**20:.0f} MiB a worker, {plan.workers * plan.memory / 2**30:.1f} GiB in all"),
+        *([("ranking the best again", duration(plan.ranking_seconds))] if plan.ranking_seconds else []),
         ("estimated total", duration(plan.seconds)),
     ]
     terminal.show(table(f"plan on {recipe.data.dataset}; nothing was written", ("", ""), rows))

@@ -1,6 +1,8 @@
 """How a search is watched: a live view on a terminal, else a line a finished trial; both on stderr."""
 
+import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
@@ -11,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nascli.cli.console import Terminal, count, duration
+from nascli.cli.console import Terminal, count, duration, table
+from nascli.config import SearchRecipe
 from nascli.search.trial import Trial, TrialState
 
 _BEST_SHOWN = 8
@@ -29,6 +32,9 @@ class SearchView(Protocol):
 
     def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
         """The strategy was told a batch."""
+
+    def noted(self, text: str) -> None:
+        """Something that a person should know."""
 
     def __enter__(self) -> Self: ...
 
@@ -53,6 +59,13 @@ def percent(reward: float | None) -> str:
     return "-" if reward is None else f"{reward:.2%}".replace("%", " %")
 
 
+def reward_text(trial: Trial) -> str:
+    """The reward of a trial that has a score; in percent if it is an accuracy."""
+    if trial.score is not None and trial.score.accuracy is None:
+        return f"{trial.reward:.4g}"
+    return percent(trial.reward)
+
+
 def brief(seconds: float) -> str:
     """A duration, with tenths where they count."""
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
@@ -64,7 +77,7 @@ def row(trial: Trial) -> tuple[str, ...]:
     score = trial.score
     return (
         str(trial.id),
-        percent(trial.reward),
+        reward_text(trial),
         count(score.params),
         count(score.mult_adds),
         brief(score.seconds),
@@ -72,7 +85,28 @@ def row(trial: Trial) -> tuple[str, ...]:
     )
 
 
-COLUMNS = ("trial", "proxy accuracy", "params", "mult-adds", "time", "cell")
+COLUMNS = ("trial", "reward", "params", "mult-adds", "time", "cell")
+
+
+def result_table(best: Sequence[Trial], total: int, recipe: SearchRecipe) -> Table:
+    """The best cells of a search that has ended, with the file of each."""
+    again = any(trial.reranks for trial in best)
+    columns = (*COLUMNS[:2], "trained again", *COLUMNS[2:], "file") if again else (*COLUMNS, "file")
+    rows = []
+    for place, trial in enumerate(best, start=1):
+        number, reward, *figures = row(trial)
+        longer = [_ranking(trial)] if again else []
+        rows.append((number, reward, *longer, *figures, f"top/{place:02d}.json"))
+    return table(f"best cells of {total} trials on {recipe.data.dataset}", columns, rows)
+
+
+def _ranking(trial: Trial) -> str:
+    """Mean and standard deviation over the seeds of the trainings after the search."""
+    accuracies = [rerank.accuracy for rerank in trial.reranks]
+    if not accuracies:
+        return "-"
+    spread = f" ± {statistics.stdev(accuracies):.2%}".replace("%", "") if len(accuracies) > 1 else ""
+    return f"{statistics.fmean(accuracies):.2%}".replace("%", "") + f"{spread} %"
 
 
 class PlainView:
@@ -91,19 +125,15 @@ class PlainView:
     def changed(self, trial: Trial) -> None:
         """One line, if the trial finished."""
         self._board.changed(trial)
-        if not trial.finished:
-            return
-        if trial.state is TrialState.FAILED:
-            what = f"failed: {trial.error}"
-        elif trial.repeat_of is not None:
-            what = f"{percent(trial.reward)} (repeats trial {trial.repeat_of})"
-        else:
-            _, accuracy, params, mult_adds, took, _ = row(trial)
-            what = f"{accuracy}, {params} params, {mult_adds} mult-adds, {took}"
-        self._terminal.note(f"trial {trial.id}: {what}  ({self._board.progress})")
+        if what := _news(trial):
+            self._terminal.note(f"trial {trial.id}: {what}  ({self._board.progress})")
 
     def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
         """Nothing is said."""
+
+    def noted(self, text: str) -> None:
+        """One line."""
+        self._terminal.note(text)
 
     def __enter__(self) -> Self:
         return self
@@ -114,37 +144,56 @@ class PlainView:
         pass
 
 
+def _news(trial: Trial) -> str:
+    """What is new about a trial, in one line; empty if that is not worth one."""
+    if trial.reranks:
+        last = trial.reranks[-1]
+        return f"trained again for {last.epochs} epochs, seed {last.index}: {percent(last.accuracy)}"
+    if trial.failure is not None:
+        return f"{trial.state}: {trial.failure.error}"
+    if trial.score is None:
+        return ""
+    if trial.repeat_of is not None:
+        return f"{reward_text(trial)} (repeats trial {trial.repeat_of})"
+    _, reward, params, mult_adds, took, _ = row(trial)
+    stopped = f", stopped after {trial.rungs[-1].epochs} epochs" if trial.stopped else ""
+    return f"{reward}, {params} params, {mult_adds} mult-adds, {took}{stopped}"
+
+
 class Board:
     """What is known of a search: counts, the best, who is running, the time left."""
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.trials: dict[int, Trial] = {}
+        self.finished = 0
+        self.best: list[Trial] = []
         self.started: dict[int, float] = {}
         self.last_failure = ""
         self._since = time.monotonic()
         self._before = 0
+        self._states: Counter[str] = Counter()
 
     def began(self, trials: Sequence[Trial]) -> None:
         """Start from the trials of an earlier sitting."""
-        self.trials = {trial.id: trial for trial in trials}
-        self.started = {trial.id: time.monotonic() for trial in trials if not trial.finished}
+        for trial in trials:
+            self.changed(trial)
         self._since, self._before = time.monotonic(), self.finished
 
     def changed(self, trial: Trial) -> None:
         """Take note of a trial's new state."""
-        self.trials[trial.id] = trial
-        if trial.error is not None:
-            self.last_failure = f"trial {trial.id}: {trial.error}"
-        if trial.finished:
-            self.started.pop(trial.id, None)
-        else:
-            self.started[trial.id] = time.monotonic()
-
-    @property
-    def finished(self) -> int:
-        """Trials that are done, failed or answered by an earlier one."""
-        return sum(trial.finished for trial in self.trials.values())
+        if trial.reranks:
+            return
+        if trial.failure is not None and trial.state is TrialState.FAILED:
+            self.last_failure = f"trial {trial.id}: {trial.failure.error}"
+        if not trial.finished:
+            if trial.repeat_of is None:
+                self.started[trial.id] = time.monotonic()
+            return
+        self.started.pop(trial.id, None)
+        self.finished += 1
+        self._states["repeat" if trial.repeat_of is not None else trial.state] += 1
+        if trial.scored:
+            self.best = sorted([*self.best, trial], key=lambda t: (t.stopped, -(t.reward or 0.0), t.id))[:_BEST_SHOWN]
 
     @property
     def elapsed(self) -> float:
@@ -158,31 +207,20 @@ class Board:
         return self.elapsed / done * (self.total - self.finished) if done else None
 
     @property
-    def best(self) -> list[Trial]:
-        """The best cells, each once."""
-        scored = [
-            trial
-            for trial in self.trials.values()
-            if trial.state is TrialState.COMPLETE and trial.repeat_of is None and trial.reward is not None
-        ]
-        return sorted(scored, key=lambda trial: (-(trial.reward or 0.0), trial.id))[:_BEST_SHOWN]
-
-    @property
     def progress(self) -> str:
         """Where the search stands, in a few words."""
-        best = f", best {percent(self.best[0].reward)}" if self.best else ""
+        best = f", best {reward_text(self.best[0])}" if self.best else ""
         left = f", about {duration(self.left)} left" if self.left else ""
         return f"{self.finished}/{self.total}{best}{left}"
 
     @property
     def counts(self) -> str:
-        """Trained, repeats, failed."""
-        trials = [trial for trial in self.trials.values() if trial.finished]
-        repeats = sum(trial.repeat_of is not None for trial in trials)
-        failed = sum(trial.state is TrialState.FAILED and trial.repeat_of is None for trial in trials)
-        parts = [f"{len(trials) - repeats - failed} trained"]
-        parts += [_plural(repeats, "repeat")] if repeats else []
-        parts += [f"[red]{failed} failed[/]"] if failed else []
+        """Trained, repeats, rejected, failed."""
+        states = self._states
+        parts = [f"{states[TrialState.COMPLETE]} trained"]
+        parts += [_plural(states["repeat"], "repeat")] if states["repeat"] else []
+        parts += [f"{states[TrialState.REJECTED]} rejected"] if states[TrialState.REJECTED] else []
+        parts += [f"[red]{states[TrialState.FAILED]} failed[/]"] if states[TrialState.FAILED] else []
         return " · ".join(parts)
 
 
@@ -190,7 +228,7 @@ class LiveView:
     """The best cells, who is training, and how far the search is, redrawn in place."""
 
     def __init__(self, terminal: Terminal, title: str, total: int) -> None:
-        self._title = title
+        self._terminal, self._title = terminal, title
         self._board = Board(total)
         self._learning: Mapping[str, float] = {}
         self._live = Live(
@@ -209,6 +247,10 @@ class LiveView:
     def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
         """Keep what the strategy says of itself."""
         self._learning = dict(diagnostics)
+
+    def noted(self, text: str) -> None:
+        """Say it above the table."""
+        self._terminal.note(text)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -254,7 +296,7 @@ def _best_table(best: Sequence[Trial]) -> RenderableType:
 def _running_line(board: Board) -> Text:
     now = time.monotonic()
     line = Text("training  ", "bold")
-    waiting = [number for number in board.started if board.trials[number].repeat_of is None]
+    waiting = list(board.started)
     for number in waiting[:_RUNNING_SHOWN]:
         line.append(f"trial {number}")
         line.append(f" {duration(now - board.started[number])}   ", "dim")

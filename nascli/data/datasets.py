@@ -26,6 +26,8 @@ FOLDER_PREFIX = "folder:"
 _DIGITS_SIDE = 16
 _DIGITS_TEST = 0.2
 _DIGITS_SEED = 0
+_PART_SEED = 0
+"""Of the draw that `train_images` makes; the same for every run, so that all see the same images."""
 _MIDDLE: Colour = (0.5, 0.5, 0.5)
 """Mean and standard deviation that take streamed images to [-1, 1], as in the released code."""
 _MOST_BYTES = 8 << 30
@@ -82,6 +84,9 @@ def load_dataset(config: DataConfig, image_size: int | None = None, stream_size:
             f"data set {config.dataset!r} is unknown", suggestion(config.dataset, [*list(DATASETS)[:-1], "folder:PATH"])
         )
     data = source(config, image_size or stream_size)
+    if 0 < config.train_images < len(data.train):
+        _, part = split_holdout(data.train, config.train_images / len(data.train), _PART_SEED)
+        data = replace(data, train=part)
     return data if image_size in (None, data.image_size) else _resized(data, image_size or 0)
 
 

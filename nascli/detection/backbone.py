@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
+from nascli.errors import InputError
 from nascli.models.network import Network
 
 FINEST_STRIDE = 2
@@ -38,6 +39,12 @@ class Backbone(nn.Module):
     def __init__(self, network: Network, channels: int, *, freeze_batch_norm: bool = False) -> None:
         super().__init__()
         self.taps = tuple(name for name, stride in network.feature_strides.items() if stride >= FINEST_STRIDE)
+        for name in self.taps:
+            if name not in network.feature_channels:
+                raise InputError(
+                    f"cell {network.spec.genotype.name}: {name} is idle in this network, so it cannot be a backbone",
+                    "Give more cells_per_stage",
+                )
         self.strides = (
             *(network.feature_strides[name] for name in self.taps),
             2 * network.feature_strides[self.taps[-1]],

@@ -1,7 +1,9 @@
-"""Decision sequences: a genotype as 10B tokens, and back.
+"""Decision sequences: a genotype as tokens, and back.
 
 Five decisions a block, in the order the controller makes them (paper, section 3): first input, second input,
-op on the first, op on the second, combination; B blocks of the normal cell, then B of the reduction cell.
+op on the first, op on the second, combination; B blocks of the normal cell, then B of the reduction cell (none in a
+space where one cell serves as both). Where a block's inputs are distinct, the second counts among the states that are
+left, so that every sequence stands for a cell.
 """
 
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ def decode_tokens(
     """The genotype that a decision sequence stands for.
 
     Args:
-        tokens: 10B integers; token t is in [0, `space.decision_sizes[t]`).
+        tokens: As many integers as `space.decision_sizes` has; token t is in [0, `space.decision_sizes[t]`).
         space: The search space the tokens count in.
         name: Name of the genotype.
         provenance: Where it comes from.
@@ -32,17 +34,18 @@ def decode_tokens(
     if len(tokens) != len(sizes):
         raise InputError(
             f"{len(tokens)} tokens, but space {space.name!r} has {len(sizes)} decisions",
-            f"Five for each of {space.blocks} blocks, normal cell first",
+            f"Five for each of {space.blocks} blocks{', normal cell first' * (space.cells == 'two')}",
         )
     for position, (token, size) in enumerate(zip(tokens, sizes, strict=True)):
         if not 0 <= token < size:
             raise InputError(f"token {position} is {token}, but that decision has the choices 0 to {size - 1}")
-    half = len(sizes) // 2
+    length = 5 * space.blocks
+    normal = _decode_cell(tokens[:length], space)
     return Genotype(
         name=name,
         space=space.name,
-        normal=_decode_cell(tokens[:half], space),
-        reduction=_decode_cell(tokens[half:], space),
+        normal=normal,
+        reduction=normal if space.cells == "one" else _decode_cell(tokens[length:], space),
         provenance=provenance or {},
     )
 
@@ -51,9 +54,14 @@ def encode_genotype(genotype: Genotype, space: SearchSpace) -> tuple[int, ...]:
     """The decision sequence of a genotype; `decode_tokens` gives the same cells back.
 
     Raises:
-        InputError: The space cannot say this genotype: other ops, another number of blocks, or a concat that the
-            space's rule does not give (as in the published NASNet-A, whose concat departs from the paper's rule).
+        InputError: The space cannot say this genotype: other ops, another number of blocks, an input twice, two
+            different cells, or a concat that the space's rule does not give (as in the published NASNet-A, whose
+            concat departs from the paper's rule).
     """
+    if space.cells == "one":
+        if genotype.normal != genotype.reduction:
+            raise InputError(f"normal and reduction cell differ, but in space {space.name!r} one cell serves as both")
+        return _encode_cell(genotype.normal, space, "normal")
     return _encode_cell(genotype.normal, space, "normal") + _encode_cell(genotype.reduction, space, "reduction")
 
 
@@ -61,6 +69,8 @@ def _decode_cell(tokens: Sequence[int], space: SearchSpace) -> CellSpec:
     blocks = []
     for k in range(space.blocks):
         first, second, first_op, second_op, combine = tokens[5 * k : 5 * k + 5]
+        if space.inputs == "distinct" and second >= first:
+            second += 1
         blocks.append(
             Block(
                 inputs=(first, second),
@@ -82,7 +92,7 @@ def _encode_cell(cell: CellSpec, space: SearchSpace, role: str) -> tuple[int, ..
         if block.combine not in space.combines:
             raise InputError(f"{role}.blocks[{k}]: combine {block.combine!r} is not in space {space.name!r}")
         tokens += [
-            *block.inputs,
+            *_encode_inputs(block, space, f"{role}.blocks[{k}]"),
             *(space.ops.index(op) for op in block.ops),
             space.combines.index(block.combine),
         ]
@@ -93,3 +103,12 @@ def _encode_cell(cell: CellSpec, space: SearchSpace, role: str) -> tuple[int, ..
             "Tokens cannot say another concat; pass the genotype JSON on instead",
         )
     return tuple(tokens)
+
+
+def _encode_inputs(block: Block, space: SearchSpace, where: str) -> tuple[int, int]:
+    first, second = block.inputs
+    if space.inputs == "any":
+        return first, second
+    if first == second:
+        raise InputError(f"{where} reads state {first} twice, but the inputs of space {space.name!r} are distinct")
+    return first, second - (second > first)

@@ -14,6 +14,9 @@ class SearchSpace(BaseModel):
 
     `concat` is the rule that gives a decoded cell its output: `unused` joins the block outputs that no block
     reads (paper, section 3), `all` joins every block output (DARTS).
+
+    `inputs` is `distinct` where the two halves of a block read two distinct states. `cells` is `one` where a single
+    cell serves as normal and as reduction cell (as in PNASNet-5): half the decisions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,6 +26,8 @@ class SearchSpace(BaseModel):
     blocks: int = Field(ge=1, le=MAX_BLOCKS)
     combines: tuple[Combine, ...] = ("add",)
     concat: Literal["unused", "all"] = "unused"
+    inputs: Literal["any", "distinct"] = "any"
+    cells: Literal["two", "one"] = "two"
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -35,13 +40,14 @@ class SearchSpace(BaseModel):
 
     @property
     def decision_sizes(self) -> tuple[int, ...]:
-        """How many choices each of the 10B decisions has, in order (normal cell first)."""
+        """How many choices each decision has, in order: five a block, the normal cell's blocks first."""
+        seconds = 1 if self.inputs == "distinct" else 0  # one state is taken by the first half
         cell = [
             size
             for k in range(self.blocks)
-            for size in (k + 2, k + 2, len(self.ops), len(self.ops), len(self.combines))
+            for size in (k + 2, k + 2 - seconds, len(self.ops), len(self.ops), len(self.combines))
         ]
-        return tuple(cell * 2)
+        return tuple(cell * (1 if self.cells == "one" else 2))
 
     def cell(self, blocks: tuple[Block, ...]) -> CellSpec:
         """A cell of these blocks, its output by this space's rule."""

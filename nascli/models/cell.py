@@ -60,7 +60,7 @@ class Cell(nn.Module):
         self.drop_path_prob = 0.0
         live = spec.live
         self._live_blocks = tuple(k for k in range(len(spec.blocks)) if k + 2 in live)
-        self.older = _older_input(channels[0], filters, older) if 0 in live else None
+        self.older = older_input(channels[0], filters, older) if 0 in live else None
         self.newer = relu_conv_bn(channels[1], filters) if 1 in live else None
         widths = [channels[0] if older == "stem" else filters, filters]
         self.halves = nn.ModuleList()
@@ -102,7 +102,8 @@ class Cell(nn.Module):
         return result
 
 
-def _older_input(channels: int, filters: int, older: OlderSize) -> nn.Module:
+def older_input(channels: int, filters: int, older: OlderSize) -> nn.Module:
+    """What brings h[i-1] to the size of h[i], and to F channels where there is an older cell."""
     if older == "double":
         return nn.Sequential(nn.ReLU(), FactorizedReduction(channels, filters))
     if older == "stem" or channels == filters:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.config import NetworkConfig
+from nascli.errors import InputError
 from nascli.genotype.schema import CellSpec, Genotype
 from nascli.genotype.sources import load_genotype
 from nascli.models.cell import Cell, OlderSize
@@ -50,6 +51,11 @@ class Network(nn.Module):
             self.cells[str(position)] = cell
             channels[position + 1] = cell.channels_out
         self._taps = _taps(self.plan, tuple(channels))
+        if spec.aux_head and "stage2" not in self._taps:
+            raise InputError(
+                f"cell {spec.genotype.name}: an auxiliary head reads stage 2, which is idle in this network",
+                "Leave the auxiliary head out, or give more cells_per_stage",
+            )
         self.feature_channels = {name: channels[output] for name, output in self._taps.items()}
         finest = 1 if spec.stem == "cifar" else 8
         self.feature_strides = {name: finest * 2**k for k, name in enumerate(STAGES)}
@@ -63,7 +69,8 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum, module.eps = spec.batch_norm_momentum, spec.batch_norm_epsilon
-        init_weights(self)
+        if not self.classifier.weight.is_meta:  # there it would change nothing, and takes longer than all the rest
+            init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) to logits (N, classes)."""
@@ -81,7 +88,8 @@ class Network(nn.Module):
         """The output of the last cell of each stage, at any input size.
 
         Returns:
-            `stage1` to `stage3`, each (N, `feature_channels[name]`, H / `feature_strides[name]`, W / ...), rounded up.
+            `stage1` to `stage3` (without a stage that is idle), each (N, `feature_channels[name]`,
+            H / `feature_strides[name]`, W / ...), rounded up.
         """
         outputs = self._outputs(x)
         return {name: outputs[output] for name, output in self._taps.items()}
@@ -236,12 +244,14 @@ def _needed(plan: tuple[Step, ...], genotype: Genotype) -> set[int]:
 
 
 def _taps(plan: tuple[Step, ...], outputs: tuple[int, ...]) -> dict[str, int]:
-    """The newest of the built outputs at each stage's resolution (for stage 1 the stem's counts too)."""
+    """The newest of the built outputs at each stage's resolution (for stage 1 the stem's counts too).
+
+    A stage whose only cell is idle has none: its reduction stands in for its one cell, and the next reads past it.
+    """
     halvings = {output: plan[output - 1].halvings if output else 0 for output in outputs}
     deepest = plan[-1].halvings
-    return {
-        name: max(output for output in outputs if halvings[output] == deepest - 2 + k) for k, name in enumerate(STAGES)
-    }
+    newest = {halvings[output]: output for output in sorted(outputs)}
+    return {name: newest[deepest - 2 + k] for k, name in enumerate(STAGES) if deepest - 2 + k in newest}
 
 
 def _stem(spec: NetworkSpec) -> nn.Sequential:

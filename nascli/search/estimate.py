@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from nascli.config import SearchRecipe, TrainRecipe
+from nascli.errors import InputError
 from nascli.genotype.encoding import decode_tokens
 from nascli.genotype.space import resolve_space
-from nascli.search.evaluators import proxy_training
-from nascli.search.session import STRATEGIES, count_workers
+from nascli.search.assembly import STRATEGIES, count_workers
+from nascli.search.evaluators.proxy import proxy_training
 from nascli.training.estimate import Estimate, estimate_job
 from nascli.training.job import TrainJob
 
@@ -25,8 +26,9 @@ class SearchEstimate:
         children: What was measured, child by child.
         trials: Proposals in all; repeats would make the search shorter.
         workers: Children that train at the same time, each on one thread.
-        seconds_per_child: Mean over the children measured.
-        seconds: Of the whole search, if the workers do not slow each other down.
+        seconds_per_child: Mean over the children measured; with rungs, of what a child is trained on average.
+        ranking_seconds: Of the trainings after the search.
+        seconds: Of the whole search, ranking included, if the workers do not slow each other down.
         memory: Bytes that one worker needs at most.
     """
 
@@ -34,12 +36,22 @@ class SearchEstimate:
     trials: int
     workers: int
     seconds_per_child: float
+    ranking_seconds: float
     seconds: float
     memory: int
 
 
 def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimate:
-    """Time a few steps of the first two proposals, on one thread as in a worker; nothing is written."""
+    """Time a few steps of the first two proposals, on one thread as in a worker; nothing is written.
+
+    Raises:
+        InputError: The recipe's evaluator is no training.
+    """
+    if recipe.search.evaluator != "proxy":
+        raise InputError(
+            f"--dry-run times trainings, and search.evaluator = {recipe.search.evaluator} is none",
+            "Start the search; the live view shows the time left",
+        )
     evaluator = proxy_training(recipe, device)
     space = resolve_space(recipe.space)
     strategy = STRATEGIES[recipe.search.strategy](space, recipe)
@@ -47,18 +59,32 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
     child = TrainRecipe(seed=recipe.seed, data=recipe.data, network=recipe.network, train=recipe.train)
     children = []
     for number in range(_CHILDREN):
-        genotype = decode_tokens(strategy.ask(), space, name=f"proposal-{number}")
+        tokens = strategy.ask()
+        if tokens is None:
+            break
+        genotype = decode_tokens(tokens, space, name=f"proposal-{number}")
         children.append(estimate_job(TrainJob(child, evaluator.spec(genotype), evaluator.data, device)))
-    mean = statistics.fmean(child.seconds for child in children)
+    whole = statistics.fmean(child.seconds for child in children)
     workers = count_workers(recipe, device)
+    mean = whole * recipe.search.repeats * _share_trained(recipe)
+    epochs = recipe.rerank.epochs or recipe.train.epochs
+    trainings = min(recipe.rerank.top, recipe.search.trials) * recipe.rerank.seeds
+    ranking = trainings * whole * epochs / recipe.train.epochs / workers
     return SearchEstimate(
         children=tuple(children),
         trials=recipe.search.trials,
         workers=workers,
         seconds_per_child=mean,
-        seconds=mean * recipe.search.trials / workers,
+        ranking_seconds=ranking,
+        seconds=mean * recipe.search.trials / workers + ranking,
         memory=_peak_memory(device),
     )
+
+
+def _share_trained(recipe: SearchRecipe) -> float:
+    """Epochs that a child is trained on average over all rungs, in epochs of the full training."""
+    ladder = (*recipe.halving.rungs, recipe.train.epochs)
+    return sum(epochs * recipe.halving.keep**rung for rung, epochs in enumerate(ladder)) / recipe.train.epochs
 
 
 def _peak_memory(device: torch.device) -> int:

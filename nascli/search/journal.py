@@ -11,6 +11,7 @@ Rules, first because the worst bugs break them:
 
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal, Self
@@ -20,11 +21,18 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from nascli.artifacts import sync_folder
 from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.genotype.schema import Genotype
-from nascli.search.trial import Score, Trial
+from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
 
 
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def line(self) -> bytes:
+        """The event as a line of JSON, without what is at its default; floats come back bit for bit."""
+        values = self.model_dump(mode="json", by_alias=True)
+        optional = {name for name, field in type(self).model_fields.items() if getattr(self, name) == field.default}
+        kept = {name: value for name, value in values.items() if name == "event" or name not in optional}
+        return json.dumps(kept, allow_nan=False).encode() + b"\n"
 
 
 class Proposed(_Event):
@@ -39,16 +47,33 @@ class Proposed(_Event):
     repeat_of: int | None
 
 
-class Finished(_Event):
-    """The trial has a score; a repeat took 0 seconds."""
-
-    event: Literal["finished"] = "finished"
+class _Scored(_Event):
     trial: int = Field(ge=0)
     reward: float
-    accuracy: float
+    accuracy: float | None
     params: int
     mult_adds: int
     seconds: float
+    accuracies: tuple[float, ...] = ()
+
+    @property
+    def score(self) -> Score:
+        """The fields that make a score."""
+        return Score(**{field.name: getattr(self, field.name) for field in fields(Score)})
+
+
+class Advanced(_Scored):
+    """The trial was trained on a rung of so many epochs; what comes next follows from the others on that rung."""
+
+    event: Literal["advanced"] = "advanced"
+    epochs: int = Field(ge=1)
+
+
+class Finished(_Scored):
+    """The trial has a score, that of its last rung if it was stopped there; a repeat took 0 seconds."""
+
+    event: Literal["finished"] = "finished"
+    stopped: bool = False
 
 
 class Failed(_Event):
@@ -56,18 +81,32 @@ class Failed(_Event):
 
     event: Literal["failed"] = "failed"
     trial: int = Field(ge=0)
+    kind: FailureKind
     error: str
     reward: float
 
 
-Event = Proposed | Finished | Failed
+class Reranked(_Event):
+    """The finished trial was trained again, to be ranked among the best."""
+
+    event: Literal["reranked"] = "reranked"
+    trial: int = Field(ge=0)
+    index: int = Field(ge=0)
+    epochs: int = Field(ge=1)
+    accuracy: float
+    seconds: float
+
+
+Event = Proposed | Advanced | Finished | Failed | Reranked
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
 class Journal:
     """A journal opened to go on in.
 
-    `trials` are the trials of all events so far, by id. It belongs to the journal: read it, change it by `append`.
+    `trials` are the trials of all events so far, by id; `finishes` are the ids of the finished ones, in the order in
+    which they finished, each with the number of trials that had been proposed by then. Both belong to the journal: read
+    them, change them by `append`.
 
     Args:
         path: The file; made if it is not there, cut back to its last whole line if a kill left an unfinished one.
@@ -81,7 +120,7 @@ class Journal:
         self.path = path
         try:
             content = path.read_bytes() if path.exists() else b""
-            self.trials, self._size = _read(content, path)
+            self.trials, self.finishes, self._size = _read(content, path)
             self._file = path.open("ab", buffering=0)
             self._file.truncate(self._size)
             os.fsync(self._file.fileno())
@@ -99,13 +138,13 @@ class Journal:
             NascliError: The disk is full or cannot be written; the journal is as before the call.
         """
         changed = _apply(self.trials, event)
-        line = json.dumps(event.model_dump(mode="json", by_alias=True), allow_nan=False).encode() + b"\n"
+        line = event.line()
         try:
             self._write(line)
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self._size += len(line)
-        self.trials[changed.id : changed.id + 1] = [changed]
+        _keep(changed, event, self.trials, self.finishes)
         return changed
 
     def close(self) -> None:
@@ -157,19 +196,27 @@ def proposed(trial: Trial) -> Proposed:
     )
 
 
-def _read(content: bytes, path: Path) -> tuple[list[Trial], int]:
+def _read(content: bytes, path: Path) -> tuple[list[Trial], list[tuple[int, int]], int]:
     *lines, unfinished = content.split(b"\n")
     trials: list[Trial] = []
+    finishes: list[tuple[int, int]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            changed = _apply(trials, _EVENTS.validate_python(json.loads(line)))
+            event = _EVENTS.validate_python(json.loads(line))
+            changed = _apply(trials, event)
         except (ValueError, RecursionError) as error:
             raise CorruptFileError(
                 f"{path}, line {number}: {_reason(error)}",
                 "The search cannot go on from a damaged journal; its whole lines before this one are still readable",
             ) from error
-        trials[changed.id : changed.id + 1] = [changed]
-    return trials, len(content) - len(unfinished)
+        _keep(changed, event, trials, finishes)
+    return trials, finishes, len(content) - len(unfinished)
+
+
+def _keep(changed: Trial, event: Event, trials: list[Trial], finishes: list[tuple[int, int]]) -> None:
+    trials[changed.id : changed.id + 1] = [changed]
+    if isinstance(event, Finished | Failed):
+        finishes.append((changed.id, len(trials)))
 
 
 def _apply(trials: list[Trial], event: Event) -> Trial:
@@ -189,17 +236,17 @@ def _apply(trials: list[Trial], event: Event) -> Trial:
         )
     if event.trial >= len(trials):
         raise ValueError(f"a result for trial {event.trial}, which was not proposed")
-    if isinstance(event, Failed):
-        return trials[event.trial].failed(event.error, event.reward)
-    return trials[event.trial].completed(
-        Score(
-            reward=event.reward,
-            accuracy=event.accuracy,
-            params=event.params,
-            mult_adds=event.mult_adds,
-            seconds=event.seconds,
-        )
-    )
+    trial = trials[event.trial]
+    match event:
+        case Failed():
+            return trial.failed(Failure(event.kind, event.error), event.reward)
+        case Advanced():
+            return trial.advanced(Rung(epochs=event.epochs, score=event.score))
+        case Reranked():
+            ranked = event.model_dump(exclude={"event", "trial"})
+            return trial.reranked(Rerank(**ranked))
+        case Finished():
+            return trial.completed(event.score, stopped=event.stopped)
 
 
 def _reason(error: Exception) -> str:

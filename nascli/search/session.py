@@ -1,68 +1,69 @@
-"""A search in its run folder: the parts made from the recipe, the best cells and the figures written."""
+"""A search in its run folder: run to its end, the best cells and the figures written."""
 
-import os
 import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import torch
 
 from nascli.artifacts import RunFolder, read_run, write_json, write_text
 from nascli.config import SearchRecipe
 from nascli.errors import Interrupted, NascliError
 from nascli.genotype.schema import Genotype
-from nascli.genotype.space import SearchSpace, resolve_space
-from nascli.search.executors import Executor
-from nascli.search.journal import Journal
+from nascli.genotype.space import resolve_space
+from nascli.search.assembly import STRATEGIES, TABLE
+from nascli.search.evaluators.table import Table, write_table
+from nascli.search.executors.executor import Executor
+from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Observer, Plan, SearchLoop
-from nascli.search.ppo import Ppo
-from nascli.search.random_search import RandomSearch
-from nascli.search.strategy import Strategy
+from nascli.search.rerank import RerankPlan, ranked, rerank
 from nascli.search.trial import Trial, TrialState
 from nascli.training.interrupts import StopRequest
 
 JOURNAL = "trials.jsonl"
 
-STRATEGIES: dict[str, Callable[[SearchSpace, SearchRecipe], Strategy]] = {
-    "ppo": lambda space, recipe: Ppo(space, recipe.ppo, recipe.seed),
-    "random": lambda space, recipe: RandomSearch(space, recipe.seed),
-}
-
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of a search; rewards are proxy accuracies, over trained children that did not fail.
+    """The figures of a search; rewards are those of the cells that were scored, each once.
 
     Args:
         best: The best trial's number, reward, params, mult-adds and canonical hash.
         trials: Proposals.
-        trained: Children trained to their end.
+        trained: Cells scored to their end.
         repeats: Proposals answered by an earlier trial.
-        failed: Children without a result.
+        rejected: Cells that broke a limit.
+        failed: Cells without a result.
         reward_mean: Mean reward.
         reward_std: Standard deviation of the rewards (0 for one).
-        child_seconds: Summed over the children.
+        child_seconds: Summed over the cells, ranking included.
         seconds: Wall-clock time, over all the sittings of a search that was resumed.
+        reward_is: What the rewards are.
     """
 
     best: Mapping[str, object] | None
     trials: int
     trained: int
     repeats: int
+    rejected: int
     failed: int
     reward_mean: float | None
     reward_std: float | None
     child_seconds: float
     seconds: float
-    reward_is: str = "proxy accuracy (held-out training images after a short training)"
+    reward_is: str
 
 
 def run_search(
-    run: RunFolder, recipe: SearchRecipe, executor: Executor, *, stop: StopRequest, observer: Observer
+    run: RunFolder,
+    recipe: SearchRecipe,
+    executor: Executor,
+    *,
+    stop: StopRequest,
+    observer: Observer,
+    ranking: Executor | None = None,
 ) -> list[Trial]:
     """Search from wherever the run folder's journal stands to the end of the recipe.
 
@@ -75,55 +76,87 @@ def run_search(
         executor: Runs the evaluations; is closed.
         stop: Looked at between events.
         observer: Told of all that happens.
+        ranking: Trains the best again, if the recipe asks for it; is closed.
 
     Returns:
         All trials.
 
     Raises:
         Interrupted: `stop` was requested; the hint names the command that goes on.
-        NascliError: Every trial failed, or a file cannot be written.
+        NascliError: Every trial failed, or too many of the last ones, or a file cannot be written.
     """
-    plan = Plan(
-        space=resolve_space(recipe.space),
-        trials=recipe.search.trials,
-        seed=recipe.seed,
-        failure_reward=recipe.search.failure_reward,
-        name=run_name(recipe),
-    )
+    plan = _plan(recipe)
     strategy = STRATEGIES[recipe.search.strategy](plan.space, recipe)
     keeper = _Keeper(run, recipe, observer)
-    with executor, Journal(run.file(JOURNAL)) as journal:
+    with Journal(run.file(JOURNAL)) as journal:
         try:
-            SearchLoop(strategy, executor, journal, plan, keeper).run(stop)
+            with executor:
+                SearchLoop(strategy, executor, journal, plan, keeper).run(stop)
+            _refuse_none(journal.trials)
+            if ranking is not None:
+                with ranking:
+                    rerank(ranking, journal, _rerank_plan(recipe, journal.trials), keeper, stop)
         except Interrupted as interrupted:
             raise Interrupted(interrupted.message, f"Resume with: nascli search --resume {run.path}") from interrupted
         finally:
             keeper.close(journal.trials)
-    _refuse_all_failed(journal.trials)
     return journal.trials
 
 
+def tabulate_run(path: Path, table: Path) -> Table:
+    """Write the scored cells of a search as a table, with its recipe, machine, versions and hours.
+
+    Args:
+        path: The run folder.
+        table: The file to write.
+
+    Raises:
+        InputError: Nothing was scored.
+        NascliError: The file cannot be written.
+    """
+    record = read_run(path, "search")
+    results = record.get("results") or {}
+    about = {
+        "hours": round(float(results.get("seconds", 0.0)) / 3600, 3),
+        "training_hours": round(float(results.get("child_seconds", 0.0)) / 3600, 3),
+        **{f"version of {name}": version for name, version in record.get("versions", {}).items()},
+        **{name: value for name, value in record.get("machine", {}).items() if isinstance(value, str | int | float)},
+    }
+    recipe = (path / "recipe.toml").read_text(encoding="utf-8")
+    return write_table(table, read_trials(path / JOURNAL), recipe_toml=recipe, about=about)
+
+
 def run_name(recipe: SearchRecipe) -> str:
-    """Data set and strategy, fit for the name of a folder."""
-    data = Path(recipe.data.dataset.removeprefix("folder:")).name
+    """Data set, or table, and strategy, fit for the name of a folder."""
+    kind = recipe.search.evaluator
+    data = Path(kind).stem if kind.startswith(TABLE) else Path(recipe.data.dataset.removeprefix("folder:")).name
     return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', data)}-{recipe.search.strategy}"
 
 
-def count_workers(recipe: SearchRecipe, device: torch.device) -> int:
-    """Worker processes: as the recipe says, else one a core, or one for a CUDA device; never more than trials."""
-    cores = len(os.sched_getaffinity(0)) if device.type == "cpu" else 1
-    return min(recipe.search.workers or cores, recipe.search.trials)
+def reward_is(recipe: SearchRecipe) -> str:
+    """What the rewards of a search are, in words."""
+    kind = recipe.search.evaluator
+    if kind.startswith(TABLE):
+        return "proxy accuracy from a table"
+    words = {"proxy": "proxy accuracy", "shared": "proxy accuracy with shared weights"}
+    return words.get(kind, f"{kind}, a score without training")
 
 
 def best_trials(trials: Sequence[Trial], count: int) -> list[Trial]:
-    """The complete trials with the highest rewards, best first, no network twice; of equals the earlier first."""
-    scored = [(-trial.reward, trial.id) for trial in trials if trial.reward is not None and _counts(trial)]
-    return [trials[number] for _, number in sorted(scored)[:count]]
+    """The best cells, best first, no network twice.
+
+    Those that were trained again come first, by their mean accuracy there; then those with the highest rewards, whoever
+    was stopped on a rung behind all others; of equals the earlier one first.
+    """
+    first = ranked(trials)
+    taken = {trial.id for trial in first}
+    rest = [(t.stopped, -(t.reward or 0.0), t.id) for t in trials if t.scored and t.id not in taken]
+    return (first + [trials[number] for _, _, number in sorted(rest)])[:count]
 
 
-def summarise(trials: Sequence[Trial], seconds: float) -> Summary:
+def summarise(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy accuracy") -> Summary:
     """The figures of a search whose sittings took `seconds`."""
-    counted = [trial for trial in trials if _counts(trial)]
+    counted = [trial for trial in trials if trial.scored]
     rewards = [trial.reward for trial in counted if trial.reward is not None]
     best = best_trials(trials, 1)
     return Summary(
@@ -131,11 +164,13 @@ def summarise(trials: Sequence[Trial], seconds: float) -> Summary:
         trials=len(trials),
         trained=len(counted),
         repeats=sum(trial.repeat_of is not None for trial in trials),
-        failed=sum(trial.state is TrialState.FAILED and trial.repeat_of is None for trial in trials),
+        rejected=_count(trials, TrialState.REJECTED),
+        failed=_count(trials, TrialState.FAILED),
         reward_mean=statistics.fmean(rewards) if rewards else None,
         reward_std=statistics.pstdev(rewards) if rewards else None,
-        child_seconds=round(sum(trial.score.seconds for trial in counted if trial.score), 3),
+        child_seconds=round(sum(map(_child_seconds, counted)), 3),
         seconds=round(seconds, 3),
+        reward_is=reward_is,
     )
 
 
@@ -146,16 +181,17 @@ class _Keeper:
         self._run, self._recipe, self._observer = run, recipe, observer
         self._best = float("-inf")
         self._updates: list[dict[str, float]] = []
+        self._collapsed = False
         self._since = time.monotonic()
         earlier = read_run(run.path).get("results") or {}
         self._before = float(earlier.get("seconds", 0.0))
 
     def began(self, trials: Sequence[Trial]) -> None:
-        self._best = max((t.reward for t in trials if t.reward is not None and _counts(t)), default=self._best)
+        self._best = max((t.reward for t in trials if t.reward is not None and _rivals(t)), default=self._best)
         self._observer.began(trials)
 
     def changed(self, trial: Trial) -> None:
-        if _counts(trial) and trial.reward is not None and trial.reward > self._best:
+        if _rivals(trial) and trial.reward is not None and trial.reward > self._best:
             self._best = trial.reward
             _write(self._run.path / "best.json", self._with_provenance(trial).to_json())
         self._observer.changed(trial)
@@ -163,6 +199,16 @@ class _Keeper:
     def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
         self._updates.append({"trials": told, **diagnostics})
         self._observer.learnt(told, diagnostics)
+        collapsed = bool(diagnostics.get("collapsed"))
+        if collapsed and not self._collapsed:
+            self.noted(
+                "warning: the controller's entropy has collapsed: it proposes nearly the same cells again and again "
+                "(a larger entropy_weight or a smaller lr keeps it searching)"
+            )
+        self._collapsed = collapsed
+
+    def noted(self, text: str) -> None:
+        self._observer.noted(text)
 
     def close(self, trials: Sequence[Trial]) -> None:
         """Write everything that follows from the trials."""
@@ -175,7 +221,7 @@ class _Keeper:
         try:
             write_json(self._run.path / "curves.json", {"updates": self._updates})
             seconds = self._before + time.monotonic() - self._since
-            self._run.update(results=asdict(summarise(trials, seconds)))
+            self._run.update(results=asdict(summarise(trials, seconds, reward_is(self._recipe))))
         except OSError as error:
             raise _unwritable(self._run.path, error) from error
 
@@ -187,7 +233,7 @@ class _Keeper:
                     "search_run": str(self._run.path),
                     "trial": trial.id,
                     "reward": trial.reward,
-                    "reward_is": "proxy accuracy",
+                    "reward_is": reward_is(self._recipe),
                     "dataset": self._recipe.data.dataset,
                     "strategy": self._recipe.search.strategy,
                     "seed": self._recipe.seed,
@@ -196,9 +242,40 @@ class _Keeper:
         )
 
 
-def _counts(trial: Trial) -> bool:
-    """Whether the trial was trained to its end, itself."""
-    return trial.state is TrialState.COMPLETE and trial.repeat_of is None
+def _plan(recipe: SearchRecipe) -> Plan:
+    search = recipe.search
+    return Plan(
+        space=resolve_space(recipe.space),
+        trials=search.trials,
+        seed=recipe.seed,
+        failure_reward=search.failure_reward,
+        name=run_name(recipe),
+        asynchronous=search.asynchronous,
+        patience=search.patience,
+        rungs=recipe.halving.rungs,
+        keep=recipe.halving.keep,
+    )
+
+
+def _rerank_plan(recipe: SearchRecipe, trials: Sequence[Trial]) -> RerankPlan:
+    """The best by reward alone, so that it is the same plan whatever was trained again already."""
+    best = sorted((t.stopped, -(t.reward or 0.0), t.id) for t in trials if t.scored)[: recipe.rerank.top]
+    epochs = recipe.rerank.epochs or recipe.train.epochs
+    return RerankPlan([number for _, _, number in best], epochs, recipe.rerank.seeds, recipe.seed)
+
+
+def _rivals(trial: Trial) -> bool:
+    """Whether the trial may be the best so far."""
+    return trial.scored and not trial.stopped and not trial.reranks
+
+
+def _count(trials: Sequence[Trial], state: TrialState) -> int:
+    return sum(trial.state is state and trial.repeat_of is None for trial in trials)
+
+
+def _child_seconds(trial: Trial) -> float:
+    assert trial.score is not None
+    return trial.score.seconds + sum(rerank.seconds for rerank in trial.reranks)
 
 
 def _figures(trial: Trial) -> dict[str, object]:
@@ -212,14 +289,19 @@ def _figures(trial: Trial) -> dict[str, object]:
     }
 
 
-def _refuse_all_failed(trials: Sequence[Trial]) -> None:
-    if any(trial.state is TrialState.COMPLETE for trial in trials):
+def _refuse_none(trials: Sequence[Trial]) -> None:
+    if any(trial.scored for trial in trials):
         return
-    errors = Counter(trial.error for trial in trials)
-    ((error, times),) = errors.most_common(1)
+    failures = [trial.failure for trial in trials if trial.failure is not None]
+    ((failure, times),) = Counter(failures).most_common(1)
+    if _count(trials, TrialState.FAILED):
+        raise NascliError(
+            f"all {len(trials)} trials failed; most often ({times} times): {failure.error}",
+            "Try one cell alone with nascli train --cell, or a smaller train.lr",
+        )
     raise NascliError(
-        f"all {len(trials)} trials failed; most often ({times} times): {error}",
-        "Try one cell alone with nascli train --cell, or a smaller train.lr",
+        f"none of {len(trials)} cells keeps the limits; most often ({times} times): {failure.error}",
+        "Set wider limits with --limit",
     )
 
 

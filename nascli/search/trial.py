@@ -1,10 +1,12 @@
 """A trial: one proposed genotype, how far it is, and what came of it.
 
-    running --completed(score)--> complete
-            --failed(error)-----> failed
+    running --completed(score)----> complete
+            --failed(crashed, ...)-> failed
+            --failed(rejected, ..)-> rejected
 
-A finished trial never changes. A trial that repeats an earlier one by canonical hash is not trained: it waits for
-that one and takes its result.
+With rungs, a running trial advances: it has the accuracy of each rung that it was trained on. A complete one may be
+trained again to be ranked. Nothing else of a finished trial ever changes. A
+trial that repeats an earlier one by canonical hash is not evaluated: it waits for that one and takes its result.
 """
 
 import math
@@ -23,6 +25,31 @@ class TrialState(StrEnum):
     """It has a score."""
     FAILED = "failed"
     """It has an error: its child network diverged or crashed, or its worker was lost again and again."""
+    REJECTED = "rejected"
+    """It breaks a limit of the search and was not trained."""
+
+
+class FailureKind(StrEnum):
+    """Why an evaluation gave no score."""
+
+    DIVERGED = "diverged"
+    """The loss became infinite or not a number."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The device's memory did not suffice."""
+    CRASHED = "crashed"
+    """Anything else went wrong inside the evaluation."""
+    WORKER_LOST = "worker_lost"
+    """The worker process ended, each time it was tried."""
+    REJECTED = "rejected"
+    """The genotype breaks a limit: no failure, but no score either."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What came of an evaluation without a score: its kind, and the error that a person may read, in one line."""
+
+    kind: FailureKind
+    error: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,25 +58,53 @@ class Score:
 
     Args:
         reward: What the strategy maximises; finite.
-        accuracy: Proxy accuracy on the held-out images, in [0, 1].
+        accuracy: Proxy accuracy on the held-out images, in [0, 1]; None for a score without training.
         params: Trainable parameters of the child network, without an auxiliary head.
         mult_adds: Multiply-accumulates of one image.
         seconds: What the evaluation took.
+        accuracies: That of each training, where there were several; `accuracy` is their mean.
 
     Raises:
         ValueError: A number is not finite.
     """
 
     reward: float
-    accuracy: float
+    accuracy: float | None
     params: int
     mult_adds: int
     seconds: float
+    accuracies: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        numbers = {name: value for name, value in vars(self).items() if name != "accuracies" and value is not None}
+        for name, value in [*numbers.items(), *(("accuracies", each) for each in self.accuracies)]:
             if not math.isfinite(value):
                 raise ValueError(f"the evaluator's {name} is {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """A short training on the way to the full one: its epochs and what came of it."""
+
+    epochs: int
+    score: Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rerank:
+    """A training after the search, to choose among the best.
+
+    Args:
+        index: Which of the seeds, from 0.
+        epochs: Of the training.
+        accuracy: On the held-out images; 0 if it diverged.
+        seconds: What it took.
+    """
+
+    index: int
+    epochs: int
+    accuracy: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +119,11 @@ class Trial:
         seed: The seed of everything random in its evaluation.
         repeat_of: The earlier trial with the same canonical hash; None for a trial that is evaluated itself.
         score: The result of a complete trial.
-        error: Why a failed trial failed, one line.
+        failure: Why a failed or rejected trial has no score.
         reward: What the strategy is told: the score's, or the failure reward; None while the trial runs.
+        rungs: Its short trainings, before the full one.
+        stopped: Whether the last of those gave its score, because it was not among the best.
+        reranks: Its trainings after the search.
     """
 
     id: int
@@ -76,23 +134,47 @@ class Trial:
     repeat_of: int | None = None
     state: TrialState = TrialState.RUNNING
     score: Score | None = None
-    error: str | None = None
+    failure: Failure | None = None
     reward: float | None = None
+    rungs: tuple[Rung, ...] = ()
+    stopped: bool = False
+    reranks: tuple[Rerank, ...] = ()
 
     @property
     def finished(self) -> bool:
         """Whether it will change no more."""
         return self.state is not TrialState.RUNNING
 
-    def completed(self, score: Score) -> "Trial":
+    @property
+    def scored(self) -> bool:
+        """Whether it was evaluated to its end, itself."""
+        return self.state is TrialState.COMPLETE and self.repeat_of is None
+
+    def completed(self, score: Score, *, stopped: bool = False) -> "Trial":
         """This trial with its score; ValueError if it is finished already."""
         self._must_run()
-        return replace(self, state=TrialState.COMPLETE, score=score, reward=score.reward)
+        return replace(self, state=TrialState.COMPLETE, score=score, reward=score.reward, stopped=stopped)
 
-    def failed(self, error: str, reward: float) -> "Trial":
-        """This trial with its error and the reward for failures; ValueError if it is finished already."""
+    def failed(self, failure: Failure, reward: float) -> "Trial":
+        """This trial with its failure and the reward for it; ValueError if it is finished already."""
         self._must_run()
-        return replace(self, state=TrialState.FAILED, error=error, reward=reward)
+        state = TrialState.REJECTED if failure.kind is FailureKind.REJECTED else TrialState.FAILED
+        return replace(self, state=state, failure=failure, reward=reward)
+
+    def advanced(self, rung: Rung) -> "Trial":
+        """This trial after one more rung; ValueError if it is finished, or the rung is not above its last."""
+        self._must_run()
+        if self.rungs and rung.epochs <= self.rungs[-1].epochs:
+            raise ValueError(f"trial {self.id} was on the rung of {self.rungs[-1].epochs} epochs already")
+        return replace(self, rungs=(*self.rungs, rung))
+
+    def reranked(self, rerank: Rerank) -> "Trial":
+        """This trial with one more training after the search; ValueError if it has no score, or that one already."""
+        if not self.scored:
+            raise ValueError(f"trial {self.id} is {self.state} and cannot be ranked again")
+        if rerank.index != len(self.reranks):
+            raise ValueError(f"trial {self.id}: training {rerank.index} to rank it where {len(self.reranks)} is due")
+        return replace(self, reranks=(*self.reranks, rerank))
 
     def _must_run(self) -> None:
         if self.finished:

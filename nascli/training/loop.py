@@ -147,7 +147,7 @@ def start_state(network: Network, plan: Plan) -> TrainState:
     network.to(plan.device).to(memory_format=torch.channels_last)
     return TrainState(
         network,
-        make_optimizer(network, plan.config),
+        make_optimizer(network, plan.config, fused=True),
         make_average(network, plan.config.ema_decay),
         tally=LossTally(every=_READ_EVERY[plan.device.type]),
     )

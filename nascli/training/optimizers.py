@@ -7,10 +7,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from nascli.config import TrainConfig
 
 
-def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.SGD:
+def make_optimizer(network: nn.Module, config: TrainConfig, *, fused: bool = False) -> torch.optim.SGD:
     """SGD with momentum; weight decay on matrices and kernels only.
 
     Batch-norm scales and shifts and biases, the parameters with one dimension, are left to grow.
+
+    Args:
+        network: Its parameters are optimised.
+        config: Learning rate, momentum and weight decay.
+        fused: One pass over each tensor, which counts where there are hundreds of small ones; every parameter must then
+            get its first gradient at the first step.
 
     References: the released NASNet code puts its L2 term on convolution and classifier weights, not on batch norms.
     """
@@ -24,6 +30,7 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.SGD:
         lr=config.lr,
         momentum=config.momentum,
         nesterov=config.nesterov and config.momentum > 0,
+        fused=fused,
     )
 
 

@@ -9,7 +9,7 @@ import typer
 
 from nascli.cli.app import SUMMARIES, main
 
-COMMANDS = ("search", "decode", "build", "train", "evaluate", "detect", "runs")
+COMMANDS = ("search", "decode", "build", "train", "evaluate", "detect", "report", "runs")
 
 
 def exit_code(*arguments: str) -> int:
@@ -67,8 +67,9 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys: pytest.Captur
 
 OPTIONS = {
     "search": (
-        "--cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters --json --out "
-        "--overwrite --recipe --resume --seed --set --space --strategy --trials --workers"
+        "--asynchronous --cells-per-stage --data-dir --dataset --device --dry-run --epochs --evaluator --executor "
+        "--filters --json --limit --out --overwrite --recipe --resume --seed --set --space --strategy --trials "
+        "--workers --workers-per-gpu"
     ),
     "decode": ("--canonical --draw --json --list --name --out --overwrite --space --tokens --trial SOURCE"),
     "build": (
@@ -84,6 +85,7 @@ OPTIONS = {
         "--epochs --filters --json --lr --out --overwrite --predict --preset --recipe --resume --run --seed "
         "--set --threshold --train-images"
     ),
+    "report": ("--baseline --json --out --table SEARCH"),
     "runs": ("--json FOLDER"),
 }
 """Every option and argument: a change here is a change of what people have in their scripts."""

@@ -21,6 +21,7 @@ from nascli.genotype.schema import CellSpec, Genotype, read_genotype
 from nascli.genotype.sources import zoo_genotype, zoo_names
 from nascli.genotype.space import ENAS, SearchSpace, resolve_space
 from nascli.search.journal import Failed, Finished, Journal, Proposed
+from nascli.search.trial import FailureKind
 
 ENAS_TOKENS = tuple(k % min(size, 2) for k, size in enumerate(ENAS.decision_sizes))
 
@@ -80,7 +81,7 @@ def search_run(space: SearchSpace, config: SpaceConfig, *, best: bool = True) ->
                         repeat_of=None,
                     )
                 )
-            journal.append(Failed(trial=0, error="loss is nan", reward=0.0))
+            journal.append(Failed(trial=0, kind=FailureKind.DIVERGED, error="loss is nan", reward=0.0))
             journal.append(Finished(trial=1, reward=0.75, accuracy=0.75, params=10, mult_adds=20, seconds=1.5))
         if best:
             run.file("best.json").write_text(zoo_genotype("enas").to_json(), encoding="utf-8")

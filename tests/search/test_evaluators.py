@@ -13,7 +13,7 @@ from nascli.data.datasets import load_dataset
 from nascli.errors import DivergedError, InputError
 from nascli.genotype.encoding import decode_tokens
 from nascli.models.cost import measure_cost
-from nascli.search.evaluators import ProxyTraining, proxy_training
+from nascli.search.evaluators.proxy import ProxyTraining, proxy_training
 from tests.fakes import TINY
 
 CPU = torch.device("cpu")

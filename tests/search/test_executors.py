@@ -11,30 +11,32 @@ from pathlib import Path
 
 import pytest
 
-from nascli.errors import NascliError
+from nascli.errors import DivergedError, NascliError, RejectedError
 from nascli.genotype.encoding import decode_tokens
 from nascli.genotype.schema import Genotype
-from nascli.search.executors import Executor, InProcess, Job, LocalWorkers, Outcome
-from nascli.search.trial import Score
+from nascli.search.executors.executor import Executor, InProcess, Job, Outcome
+from nascli.search.executors.local_workers import LocalWorkers
+from nascli.search.trial import Failure, FailureKind, Score
 from tests.fakes import TINY, FakeEvaluator, KillingEvaluator, SlowEvaluator
 
 ROOT = Path(__file__).parents[2]
 
 
-def job(number: int) -> Job:
-    return Job(number, decode_tokens(tuple(number % size for size in TINY.decision_sizes), TINY), seed=1000 + number)
+def job(number: int, epochs: int | None = None) -> Job:
+    genotype = decode_tokens(tuple(number % size for size in TINY.decision_sizes), TINY)
+    return Job(number, genotype, seed=1000 + number, epochs=epochs)
 
 
 def drain(executor: Executor, jobs: list[Job]) -> list[Outcome]:
     """Run all jobs; outcomes by trial."""
     waiting, outcomes = list(jobs), []
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while waiting or executor.busy:
         assert time.monotonic() < deadline, "jobs were lost"
         while waiting and executor.free:
             executor.submit(waiting.pop(0))
         outcomes += executor.collect(0.5)
-    return sorted(outcomes, key=lambda outcome: outcome.trial)
+    return sorted(outcomes, key=lambda outcome: (outcome.job.trial, outcome.job.epochs or 0))
 
 
 def alive(pid: int) -> bool:
@@ -56,11 +58,76 @@ def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
 class ThreadsEvaluator:
     """Says how many threads its process computes with, and how many it was told to before torch came."""
 
-    def evaluate(self, genotype: Genotype, seed: int) -> Score:
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         told = int(os.environ.get("OMP_NUM_THREADS", "0"))
         import torch
 
         return Score(reward=0.0, accuracy=0.0, params=torch.get_num_threads(), mult_adds=told, seconds=0.0)
+
+
+@dataclass(frozen=True)
+class GpuEvaluator:
+    """Says which GPU its process sees, and which process that is."""
+
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
+        gpu = int(os.environ.get("CUDA_VISIBLE_DEVICES", "-1"))
+        return Score(reward=gpu, accuracy=None, params=os.getpid(), mult_adds=0, seconds=0.0)
+
+
+@dataclass(frozen=True)
+class SecondKilledEvaluator:
+    """Kills the process that is asked for seed 1001 first; whoever is asked for another is busy until the second."""
+
+    notes: Path
+
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
+        count = self.notes / "1001"
+        if seed == 1001:
+            KillingEvaluator(times=1, seeds=frozenset({1001}), notes=self.notes).evaluate(genotype, seed)
+        else:
+            wait_until(lambda: count.exists() and count.read_text() == "2")
+        return GpuEvaluator().evaluate(genotype, seed)
+
+
+@dataclass(frozen=True)
+class EpochsEvaluator:
+    """Says how many epochs it was asked for."""
+
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
+        return Score(reward=-1 if epochs is None else epochs, accuracy=None, params=0, mult_adds=0, seconds=0.0)
+
+
+@dataclass(frozen=True)
+class RaisingEvaluator:
+    """Raises the error of the seed 1000, 1001, ..."""
+
+    errors: tuple[Exception, ...]
+
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
+        raise self.errors[seed - 1000]
+
+
+def every_error() -> RaisingEvaluator:
+    import torch  # not above: a worker that is to have another evaluator would load it, too
+
+    return RaisingEvaluator(
+        (
+            DivergedError("the loss became nan at step 3"),
+            RejectedError("params 7.3M breaks params<6M"),
+            torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"),
+            MemoryError(),
+            ZeroDivisionError("division by zero"),
+        )
+    )
+
+
+EVERY_FAILURE = [
+    Failure(FailureKind.DIVERGED, "the loss became nan at step 3"),
+    Failure(FailureKind.REJECTED, "params 7.3M breaks params<6M"),
+    Failure(FailureKind.OUT_OF_MEMORY, "OutOfMemoryError: CUDA out of memory. Tried to allocate"),
+    Failure(FailureKind.OUT_OF_MEMORY, "MemoryError:"),
+    Failure(FailureKind.CRASHED, "ZeroDivisionError: division by zero"),
+]
 
 
 def test_workers_and_this_process_give_the_same_outcomes() -> None:
@@ -68,7 +135,7 @@ def test_workers_and_this_process_give_the_same_outcomes() -> None:
     evaluator = FakeEvaluator(failing=0.3)
     with InProcess(evaluator) as here:
         expected = drain(here, jobs)
-    assert {type(outcome.result) for outcome in expected} == {Score, str}
+    assert {type(outcome.result) for outcome in expected} == {Score, Failure}
     with LocalWorkers(evaluator, workers=2, retries=0) as workers:
         assert (workers.free, workers.busy, workers.processes) == (2, 0, ())
         workers.submit(jobs[0])
@@ -88,6 +155,78 @@ def test_a_worker_computes_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> N
     assert os.environ["OMP_NUM_THREADS"] == "2"
 
 
+def scores(outcomes: list[Outcome]) -> list[Score]:
+    """The results, which must all be scores."""
+    found = [outcome.result for outcome in outcomes if isinstance(outcome.result, Score)]
+    assert len(found) == len(outcomes)
+    return found
+
+
+@pytest.mark.parametrize(("own", "names"), [(None, {0, 1}), ("7, 5,3", {7, 5})])
+def test_workers_share_the_gpus_out(monkeypatch: pytest.MonkeyPatch, own: str | None, names: set[int]) -> None:
+    """Those that this process sees, by the names that it has for them; its own environment stays as it was."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if own is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", own)
+    with LocalWorkers(GpuEvaluator(), workers=3, retries=0, gpus=2) as workers:
+        for number in range(3):
+            workers.submit(job(number))
+        gpu_of = {score.params: score.reward for score in scores(drain(workers, []))}
+        first, second, third = workers.processes
+    assert gpu_of[first] == gpu_of[third] != gpu_of[second]
+    assert set(gpu_of.values()) == names
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == own
+
+
+def test_who_replaces_a_lost_worker_sees_its_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    with LocalWorkers(SecondKilledEvaluator(tmp_path), workers=2, retries=1, gpus=2) as workers:
+        assert [score.reward for score in scores(drain(workers, [job(0), job(1)]))] == [4, 6]
+
+
+def test_without_gpus_to_share_a_worker_sees_what_its_parent_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "9")
+    with LocalWorkers(GpuEvaluator(), workers=1, retries=0) as workers:
+        assert [score.reward for score in scores(drain(workers, [job(0)]))] == [9]
+    with pytest.raises(ValueError, match="2 GPUs, but CUDA_VISIBLE_DEVICES is '9'"):
+        LocalWorkers(GpuEvaluator(), workers=1, retries=0, gpus=2)
+
+
+def test_the_epochs_of_a_job_reach_the_evaluator() -> None:
+    jobs = [job(0), job(0, epochs=1), job(0, epochs=3)]
+    for executor in (InProcess(EpochsEvaluator()), LocalWorkers(EpochsEvaluator(), workers=1, retries=0)):
+        with executor:
+            outcomes = drain(executor, jobs)
+        assert [(outcome.job, score.reward) for outcome, score in zip(outcomes, scores(outcomes), strict=True)] == [
+            (jobs[0], -1),
+            (jobs[1], 1),
+            (jobs[2], 3),
+        ]
+
+
+def test_every_error_is_a_failure_of_its_kind() -> None:
+    for executor in (InProcess(every_error()), LocalWorkers(every_error(), workers=1, retries=0)):
+        with executor:
+            outcomes = drain(executor, [job(number) for number in range(5)])
+        assert [outcome.result for outcome in outcomes] == EVERY_FAILURE
+
+
+def test_a_long_error_is_cut() -> None:
+    with InProcess(RaisingEvaluator((ValueError("x" * 10_000),))) as here:
+        (outcome,) = drain(here, [job(0)])
+    assert isinstance(outcome.result, Failure)
+    assert 100 < len(outcome.result.error) < 1000
+
+
+def test_losses_are_counted_for_each_job(tmp_path: Path) -> None:
+    """Not for a trial: the same one with other epochs is another job."""
+    evaluator = KillingEvaluator(times=2, seeds=frozenset({job(0).seed}), notes=tmp_path)
+    with LocalWorkers(evaluator, workers=1, retries=0) as workers:
+        outcomes = drain(workers, [job(0, epochs=1), job(0, epochs=2), job(0, epochs=3)])
+    assert [type(outcome.result) for outcome in outcomes] == [Failure, Failure, Score]
+    assert all("lost once" in str(outcome.result) for outcome in outcomes[:2])
+
+
 def test_a_lost_worker_is_replaced_and_its_job_run_again(tmp_path: Path) -> None:
     jobs = [job(number) for number in range(6)]
     evaluator = KillingEvaluator(times=2, seeds=frozenset({jobs[1].seed}), notes=tmp_path)
@@ -103,7 +242,8 @@ def test_a_job_that_loses_every_worker_fails_and_the_others_go_on(tmp_path: Path
     evaluator = KillingEvaluator(times=99, seeds=frozenset({jobs[0].seed}), notes=tmp_path)
     with LocalWorkers(evaluator, workers=1, retries=1) as workers:
         outcomes = drain(workers, jobs)
-    assert outcomes[0].result == "its worker process was lost 2 times (killed, perhaps for lack of memory)"
+    text = "its worker process was lost 2 times (killed, perhaps for lack of memory)"
+    assert outcomes[0].result == Failure(FailureKind.WORKER_LOST, text)
     assert all(isinstance(outcome.result, Score) for outcome in outcomes[1:])
 
 
@@ -148,7 +288,7 @@ def test_data_that_cannot_be_shared_are_an_error_that_says_what_to_do() -> None:
 PARENT = """
 import sys
 from pathlib import Path
-from nascli.search.executors import LocalWorkers
+from nascli.search.executors.local_workers import LocalWorkers
 from tests.fakes import SlowEvaluator
 from tests.search.test_executors import job
 

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.genotype.canonical import canonical_hash
 from nascli.genotype.encoding import decode_tokens
-from nascli.search.journal import Failed, Finished, Journal, proposed, read_trials
-from nascli.search.trial import Score, Trial, TrialState
+from nascli.search.journal import Advanced, Failed, Finished, Journal, Reranked, proposed, read_trials
+from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial, TrialState
 from tests.fakes import TINY
+
+CRASHED = FailureKind.CRASHED
 
 SCORE = {"reward": 0.1 + 0.2, "accuracy": 1 / 3, "params": 12, "mult_adds": 34, "seconds": 1e-9}
 
@@ -40,7 +42,7 @@ def write_some(path: Path) -> list[Trial]:
         journal.append(proposed(trial(0)))
         journal.append(proposed(trial(1)))
         journal.append(Finished(trial=1, **SCORE))
-        journal.append(Failed(trial=0, error='it said "no"\nand é', reward=-1.5))
+        journal.append(Failed(trial=0, kind=CRASHED, error='it said "no"\nand é', reward=-1.5))
         journal.append(proposed(trial(2, repeat_of=1)))
         return list(journal.trials)
 
@@ -51,9 +53,52 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert read_trials(path) == written
     assert [t.state for t in written] == [TrialState.FAILED, TrialState.COMPLETE, TrialState.RUNNING]
     assert written[1].score == Score(**SCORE)  # type: ignore[arg-type]
-    assert (written[0].error, written[0].reward) == ('it said "no"\nand é', -1.5)
+    assert (written[0].failure, written[0].reward) == (Failure(CRASHED, 'it said "no"\nand é'), -1.5)
     with Journal(path) as journal:
         assert journal.trials == written
+
+
+def test_rungs_ranking_and_rejection_are_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    with Journal(path) as journal:
+        for number in range(3):
+            journal.append(proposed(trial(number)))
+        journal.append(Advanced(trial=0, epochs=1, **SCORE))
+        journal.append(Finished(trial=0, stopped=True, **SCORE))
+        journal.append(Finished(trial=1, accuracies=(0.25, 0.75), **SCORE))
+        journal.append(Reranked(trial=1, index=0, epochs=9, accuracy=0.5, seconds=2.0))
+        journal.append(Failed(trial=2, kind=FailureKind.REJECTED, error="params 7M breaks params<6M", reward=0.0))
+        written, finishes = list(journal.trials), list(journal.finishes)
+    score = Score(**SCORE)  # type: ignore[arg-type]
+    assert (written[0].rungs, written[0].stopped) == ((Rung(epochs=1, score=score),), True)
+    assert written[1].score is not None
+    assert written[1].score.accuracies == (0.25, 0.75)
+    assert written[1].reranks == (Rerank(index=0, epochs=9, accuracy=0.5, seconds=2.0),)
+    assert written[2].state is TrialState.REJECTED
+    assert finishes == [(0, 3), (1, 3), (2, 3)]
+    with Journal(path) as journal:
+        assert (journal.trials, journal.finishes) == (written, finishes)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Advanced(trial=0, epochs=1, **SCORE),  # the rung is not above the last
+        Advanced(trial=1, epochs=9, **SCORE),  # finished
+        Reranked(trial=0, index=0, epochs=9, accuracy=0.5, seconds=2.0),  # not finished
+        Reranked(trial=1, index=1, epochs=9, accuracy=0.5, seconds=2.0),  # index 0 is due
+    ],
+)
+def test_events_that_cannot_be_are_refused(tmp_path: Path, event: Advanced | Reranked) -> None:
+    with Journal(tmp_path / "trials.jsonl") as journal:
+        journal.append(proposed(trial(0)))
+        journal.append(proposed(trial(1)))
+        journal.append(Advanced(trial=0, epochs=3, **SCORE))
+        journal.append(Finished(trial=1, **SCORE))
+        before = journal.path.read_bytes()
+        with pytest.raises(ValueError, match=r"trial [01]"):
+            journal.append(event)
+        assert journal.path.read_bytes() == before
 
 
 def test_lines_are_the_documented_json(tmp_path: Path) -> None:
@@ -114,13 +159,22 @@ def replaced(number: int, line: bytes) -> Callable[[list[bytes]], list[bytes]]:
         (replaced(2, b"[1]"), "line 3: "),
         (replaced(2, b'{"event": "done", "trial": 1}'), "line 3: .*tag 'done'"),
         (replaced(2, b'{"event": "finished", "trial": 1}'), "line 3: finished.reward: Field required"),
-        (replaced(3, b'{"event": "failed", "trial": 0, "error": "", "reward": NaN}'), "line 4: .*finite"),
-        (replaced(3, b'{"event": "failed", "trial": 0, "error": "", "reward": 1, "x": 1}'), "line 4: .*not permitted"),
         (
-            replaced(3, b'{"event": "failed", "trial": 1, "error": "", "reward": 1}'),
+            replaced(3, b'{"event": "failed", "trial": 0, "kind": "crashed", "error": "", "reward": NaN}'),
+            "line 4: .*finite",
+        ),
+        (
+            replaced(3, b'{"event": "failed", "trial": 0, "kind": "crashed", "error": "", "reward": 1, "x": 1}'),
+            "line 4: .*not permitted",
+        ),
+        (
+            replaced(3, b'{"event": "failed", "trial": 1, "kind": "crashed", "error": "", "reward": 1}'),
             "line 4: trial 1 is complete already",
         ),
-        (replaced(3, b'{"event": "failed", "trial": 9, "error": "", "reward": 1}'), "line 4: .*trial 9, which was not"),
+        (
+            replaced(3, b'{"event": "failed", "trial": 9, "kind": "crashed", "error": "", "reward": 1}'),
+            "line 4: .*trial 9, which was not",
+        ),
         (lambda lines: lines[1:], "line 1: trial 1 is proposed where 0 is due"),
     ],
 )

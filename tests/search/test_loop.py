@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from nascli.config import PpoConfig
-from nascli.errors import CorruptFileError, Interrupted
+from nascli.errors import CorruptFileError, Interrupted, RejectedError
 from nascli.genotype.space import SearchSpace
-from nascli.search.executors import InProcess
+from nascli.search.executors.executor import InProcess
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
-from nascli.search.ppo import Ppo
-from nascli.search.random_search import RandomSearch
+from nascli.search.strategies.ppo import Ppo
+from nascli.search.strategies.random_search import RandomSearch
 from nascli.search.trial import Score, Trial, TrialState
 from nascli.training.interrupts import StopRequest
 from tests.fakes import TINY, ChainStrategy, FakeEvaluator, Recorder, ShuffledExecutor
@@ -43,7 +43,7 @@ class Search:
         self.observer = Recorder()
         self.executor = ShuffledExecutor(FakeEvaluator(self.failing), self.workers, self.shuffle)
         with Journal(self.journal) as journal:
-            plan = Plan(self.space, self.trials, self.seed, failure_reward=0.0)
+            plan = Plan(space=self.space, trials=self.trials, seed=self.seed, failure_reward=0.0)
             SearchLoop(self.strategy, self.executor, journal, plan, self.observer).run(self.stop)
         return self
 
@@ -132,7 +132,7 @@ def test_the_controller_after_a_kill_is_the_same_bit_for_bit(tmp_path: Path) -> 
     def search(journal_path: Path, workers: int) -> dict[str, torch.Tensor]:
         strategy = Ppo(SMALL, PpoConfig(batch_size=5, lr=0.01), seed=1)
         with Journal(journal_path) as journal:
-            plan = Plan(SMALL, 20, 1, failure_reward=0.0)
+            plan = Plan(space=SMALL, trials=20, seed=1, failure_reward=0.0)
             executor = ShuffledExecutor(FakeEvaluator(), workers, seed=workers)
             SearchLoop(strategy, executor, journal, plan, Recorder()).run(StopRequest())
         return strategy.controller.state_dict()
@@ -157,7 +157,7 @@ def test_a_longer_search_goes_on_as_if_it_had_been_longer_from_the_start(tmp_pat
 
 
 def test_repeats_are_not_run_and_take_the_result_of_the_first(tmp_path: Path) -> None:
-    search = Search(tmp_path / "trials.jsonl", trials=80, failing=0.3, workers=4).run()
+    search = Search(tmp_path / "trials.jsonl", trials=80, failing=0.18, workers=4).run()
     trials, _ = search.result
     repeats = [trial for trial in trials if trial.repeat_of is not None]
     assert len(repeats) > 20
@@ -167,11 +167,11 @@ def test_repeats_are_not_run_and_take_the_result_of_the_first(tmp_path: Path) ->
         first = trials[trial.repeat_of or 0]
         assert first.repeat_of is None
         assert first.id < trial.id
-        assert (trial.hash, trial.state, trial.reward, trial.error) == (
+        assert (trial.hash, trial.state, trial.reward, trial.failure) == (
             first.hash,
             first.state,
             first.reward,
-            first.error,
+            first.failure,
         )
     firsts = [trial.hash for trial in trials if trial.repeat_of is None]
     assert len(firsts) == len(set(firsts))
@@ -202,26 +202,27 @@ def test_failures_are_told_to_the_strategy_with_their_reward(tmp_path: Path) -> 
 
     strategy = Listening()
     with Journal(tmp_path / "trials.jsonl") as journal:
-        plan = Plan(TINY, 8, 0, failure_reward=-2.0)
+        plan = Plan(space=TINY, trials=8, seed=0, failure_reward=-2.0)
         SearchLoop(strategy, InProcess(FakeEvaluator(failing=0.5)), journal, plan, Recorder()).run(StopRequest())
         failed = [trial for trial in journal.trials if trial.state is TrialState.FAILED]
         assert 0 < len(failed) < 8
         assert strategy.told == [trial.reward for trial in journal.trials]
         assert {trial.reward for trial in failed} == {-2.0}
-        assert failed[0].error == "the loss became nan at step 3"
+        assert failed[0].failure is not None
+        assert failed[0].failure.error == "the loss became nan at step 3"
 
 
 def test_any_exception_of_a_child_is_a_failed_trial(tmp_path: Path) -> None:
     class Broken:
-        def evaluate(self, genotype: object, seed: int) -> Score:
+        def evaluate(self, genotype: object, seed: int, epochs: int | None = None) -> Score:
             if seed % 2:
                 raise ZeroDivisionError("one\ntwo")
             return Score(reward=float("nan"), accuracy=0.0, params=1, mult_adds=1, seconds=0.0)
 
     with Journal(tmp_path / "trials.jsonl") as journal:
-        plan = Plan(TINY, 8, 0, failure_reward=0.0)
+        plan = Plan(space=TINY, trials=8, seed=0, failure_reward=0.0)
         SearchLoop(RandomSearch(TINY, 0), InProcess(Broken()), journal, plan, Recorder()).run(StopRequest())
-        assert {trial.error for trial in journal.trials} == {
+        assert {trial.failure.error for trial in journal.trials if trial.failure} == {
             "ZeroDivisionError: one two",
             "ValueError: the evaluator's reward is nan",
         }
@@ -237,7 +238,7 @@ def test_a_stop_request_ends_the_search_with_everything_saved(whole: Search, tmp
 
     with Journal(stopped.journal) as journal:
         strategy = ChainStrategy(SMALL, 7, 5)
-        plan = Plan(SMALL, 22, 7, 0.0)
+        plan = Plan(space=SMALL, trials=22, seed=7, failure_reward=0.0)
         loop = SearchLoop(strategy, ShuffledExecutor(FakeEvaluator(0.15), 3, 0), journal, plan, StopAfterFour())
         with pytest.raises(Interrupted, match="after 4 of 22 trials"):
             loop.run(stopped.stop)
@@ -266,3 +267,38 @@ def test_a_journal_that_departs_later_is_refused_there(whole: Search, tmp_path: 
 def test_seeds_of_trials_are_their_own(whole: Search) -> None:
     seeds = [json.loads(line)["seed"] for line in whole.journal.read_text().splitlines() if '"proposed"' in line]
     assert len(set(seeds)) == len(seeds) == 22
+
+
+def test_a_search_that_proposes_nothing_new_ends(tmp_path: Path) -> None:
+    class Stuck(ChainStrategy):
+        """Proposes the same few cells from the 10th proposal on."""
+
+        def ask(self) -> tuple[int, ...]:
+            tokens = super().ask()
+            return tokens if self._asked < 10 else (self._asked % 2,) + (0,) * (len(tokens) - 1)
+
+    def search() -> tuple[list[Trial], list[str]]:
+        observer = Recorder()
+        plan = Plan(space=SMALL, trials=500, seed=0, failure_reward=0.0, patience=30)
+        with Journal(tmp_path / "trials.jsonl") as journal:
+            executor = ShuffledExecutor(FakeEvaluator(), 2, 0)
+            SearchLoop(Stuck(SMALL, 0, 5), executor, journal, plan, observer).run(StopRequest())
+            return list(journal.trials), observer.notes
+
+    trials, notes = search()
+    assert notes == ["the search is exhausted: its last 30 proposals repeat earlier ones"]
+    assert 39 <= len(trials) <= 45
+    assert all(trial.repeat_of is not None for trial in trials[-30:])
+    assert all(trial.finished for trial in trials)
+    assert search() == (trials, notes)
+
+
+def test_rejected_cells_are_told_but_are_no_failures(tmp_path: Path) -> None:
+    class Limited:
+        def evaluate(self, genotype: object, seed: int, epochs: int | None = None) -> Score:
+            raise RejectedError("params 7M breaks params<6M")
+
+    with Journal(tmp_path / "trials.jsonl") as journal:
+        plan = Plan(space=SMALL, trials=60, seed=0, failure_reward=-1.0)
+        SearchLoop(RandomSearch(SMALL, 0), InProcess(Limited()), journal, plan, Recorder()).run(StopRequest())
+        assert {(trial.state, trial.reward) for trial in journal.trials} == {(TrialState.REJECTED, -1.0)}

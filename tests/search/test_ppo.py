@@ -8,8 +8,9 @@ import torch
 
 from nascli.config import PpoConfig
 from nascli.genotype.space import NASNET, SearchSpace
-from nascli.search.controller import Controller
-from nascli.search.ppo import Ppo
+from nascli.search.strategies.controller import Controller
+from nascli.search.strategies.policy import COLLAPSED
+from nascli.search.strategies.ppo import Ppo
 
 BANDIT = SearchSpace(name="bandit", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2)
 ONE = SearchSpace(name="one", ops=("sep_conv_3x3", "max_pool_3x3"), blocks=1)
@@ -88,6 +89,68 @@ def test_it_learns_the_optimum_of_a_toy_bandit_and_entropy_falls() -> None:
     assert rewards[0] < 0.45  # about a third by chance
     assert rewards[-1] > 0.95
     assert entropies[-1] < 0.7 * entropies[0]
+
+
+def test_collapse_is_told() -> None:
+    strategy = Ppo(ONE, PpoConfig(hidden=12, batch_size=5, lr=0.05), seed=0)
+    history = []
+    for _ in range(60):
+        for tokens in [strategy.ask() for _ in range(5)]:
+            strategy.tell(tokens, tokens.count(0) / len(tokens))
+        history.append(strategy.diagnostics)
+    assert history[0]["entropy_share"] == pytest.approx(1.0, abs=0.05)
+    assert history[0]["collapsed"] == 0
+    assert history[-1]["collapsed"] == 1
+    assert history[-1]["entropy_share"] < COLLAPSED
+    assert history[-1]["entropy"] == pytest.approx(history[-1]["entropy_share"] * math.log(2**8))
+
+
+def test_the_recurrence_is_that_of_pytorchs_lstm() -> None:
+    policy = controller(BANDIT, init_range=1.0)
+    tokens, _ = policy.sample(6, torch.Generator().manual_seed(3))
+    fed = policy.embeddings[torch.arange(tokens.shape[1] - 1), tokens[:, :-1]].transpose(0, 1)
+    states, _ = policy.lstm(torch.cat((policy.first.expand(1, 6, -1), fed)))
+    logits = torch.einsum("tdh,tkh->tdk", states, policy.weights) + policy.biases[:, None]
+    expected = torch.stack(
+        [
+            logits[t, :, :size].log_softmax(1).gather(1, tokens[:, t, None]).squeeze(1)
+            for t, size in enumerate(policy.sizes)
+        ],
+        dim=1,
+    )
+    weigh = torch.linspace(-1, 1, tokens.numel(), dtype=torch.float64).view(tokens.shape)
+    wanted = torch.autograd.grad((expected * weigh).sum(), list(policy.parameters()))
+    log_probs, _ = policy(tokens)
+    given = torch.autograd.grad((log_probs * weigh).sum(), list(policy.parameters()))
+    torch.testing.assert_close(log_probs, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(given, wanted, rtol=0, atol=1e-12)
+
+
+def test_results_in_another_order_teach_the_same_but_for_the_baseline() -> None:
+    """The kept log-probabilities go with their tokens: a first pass has ratio 1 whatever the order of telling."""
+    config = PpoConfig(hidden=12, batch_size=6, epochs=1)
+    one, other = Ppo(BANDIT, config, seed=0), Ppo(BANDIT, config, seed=0)
+    batch = [one.ask() for _ in range(6)]
+    assert [other.ask() for _ in range(6)] == batch
+    for tokens in batch:
+        one.tell(tokens, convolutions(tokens))
+    for tokens in reversed(batch):
+        other.tell(tokens, convolutions(tokens))
+    assert other.diagnostics["kl"] == pytest.approx(0.0, abs=1e-12)
+    for ours, theirs in zip(one.controller.parameters(), other.controller.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+
+
+def test_a_late_result_is_weighed_by_how_far_the_controller_has_moved() -> None:
+    strategy = Ppo(BANDIT, PpoConfig(hidden=12, batch_size=4, lr=0.02, epochs=1), seed=0)
+    early = [strategy.ask() for _ in range(8)]
+    for tokens in early[:4]:
+        strategy.tell(tokens, convolutions(tokens))
+    assert strategy.diagnostics["kl"] == pytest.approx(0.0, abs=1e-12)
+    for tokens in early[4:]:
+        strategy.tell(tokens, convolutions(tokens))
+    assert strategy.diagnostics["updates"] == 2
+    assert strategy.diagnostics["kl"] > 1e-4
 
 
 def test_the_first_update_follows_the_gradient_of_the_joint_log_probability() -> None:

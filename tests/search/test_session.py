@@ -10,7 +10,7 @@ from nascli.artifacts import create_run, read_run, resume_run
 from nascli.config import SearchRecipe, load_recipe
 from nascli.errors import Interrupted, NascliError
 from nascli.genotype.schema import read_genotype
-from nascli.search.executors import InProcess
+from nascli.search.executors.executor import InProcess
 from nascli.search.journal import read_trials
 from nascli.search.session import best_trials, run_name, run_search, summarise
 from nascli.search.trial import Trial
@@ -122,11 +122,23 @@ def test_best_json_is_there_as_soon_as_a_trial_is(tmp_path: Path) -> None:
 
 
 def test_a_search_whose_trials_all_failed_is_an_error_that_shows_why(tmp_path: Path) -> None:
-    with pytest.raises(NascliError, match=r"all 30 trials failed; most often \(30 times\): the loss became nan"):
-        search(tmp_path / "run", recipe(), failing=1.0)
+    with pytest.raises(NascliError, match=r"all 9 trials failed; most often \(9 times\): the loss became nan"):
+        search(tmp_path / "run", recipe(search__trials=9), failing=1.0)
     assert read_run(tmp_path / "run")["status"] == "failed"
     assert not (tmp_path / "run" / "best.json").exists()
-    assert len(read_trials(tmp_path / "run" / "trials.jsonl")) == 30
+    assert len(read_trials(tmp_path / "run" / "trials.jsonl")) == 9
+
+
+def test_too_many_failures_stop_the_search_with_a_diagnosis_and_resume_goes_on(tmp_path: Path) -> None:
+    said = r"11 of the last 11 evaluations failed, 11 of them diverged.*nan at step 3\. A smaller train\.lr.*--resume"
+    with pytest.raises(NascliError, match=said):
+        search(tmp_path / "run", recipe(), failing=1.0)
+    trials = read_trials(tmp_path / "run" / "trials.jsonl")
+    assert 11 <= sum(trial.finished for trial in trials) < 30
+    search(tmp_path / "run", recipe(), failing=0.1)  # the fault is mended: the failures of before do not count
+    trials = read_trials(tmp_path / "run" / "trials.jsonl")
+    assert len(trials) == 30
+    assert all(trial.finished for trial in trials)
 
 
 def test_seconds_add_up_over_the_sittings(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
-"""Random search and PPO keep the contract of strategies."""
+"""Every strategy that never runs out of proposals keeps the contract of strategies."""
 
 from collections import Counter
 
 import pytest
 
-from nascli.config import PpoConfig
+from nascli.config import EvolutionConfig, PpoConfig, ReinforceConfig
 from nascli.genotype.space import NASNET, SearchSpace
-from nascli.search.ppo import Ppo
-from nascli.search.random_search import RandomSearch
-from nascli.search.strategy import Strategy
+from nascli.search.strategies.evolution import Evolution
+from nascli.search.strategies.ppo import Ppo
+from nascli.search.strategies.random_search import RandomSearch
+from nascli.search.strategies.reinforce import Reinforce
+from nascli.search.strategies.strategy import Strategy
+from nascli.search.strategies.warmup import WarmedUp
 from tests.fakes import TINY
 from tests.search.strategy_contract import StrategyContract
 
@@ -34,4 +37,23 @@ class TestRandomSearch(StrategyContract):
 class TestPpo(StrategyContract):
     @staticmethod
     def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
-        return Ppo(space, PpoConfig(batch_size=5, lr=0.003), seed)
+        return Ppo(space, PpoConfig(batch_size=5, lr=0.01, hidden=12), seed)
+
+
+class TestReinforce(StrategyContract):
+    @staticmethod
+    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+        return Reinforce(space, ReinforceConfig(batch_size=5, lr=0.01, hidden=12), seed)
+
+
+class TestEvolution(StrategyContract):
+    @staticmethod
+    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+        return Evolution(space, EvolutionConfig(population=6, sample=3, batch_size=5), seed)
+
+
+class TestWarmedUp(StrategyContract):
+    @staticmethod
+    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+        then = Ppo(space, PpoConfig(batch_size=5, lr=0.01, hidden=12), seed)
+        return WarmedUp(RandomSearch(space, seed), then, trials=12)

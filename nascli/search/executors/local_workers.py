@@ -1,9 +1,11 @@
-"""Executors: run evaluations, here or in worker processes. They know genotypes and seeds, no strategy and no journal.
+"""The executor of worker processes on this machine.
 
 Rules for worker processes:
 
 - A worker is started when a job needs it and keeps its evaluator: torch and the data are loaded once, tensors lie in
   shared memory. It has one pipe, and one thread of computation, so that a result does not depend on who runs beside it.
+- A worker has a slot, a number below the number of workers, which decides the GPU that it sees. Who replaces a lost
+  worker gets its slot.
 - A job is in exactly one place: with one worker, or back with the caller as an outcome. A worker that dies leaves its
   job to a new worker; a job that loses its worker more often than `retries` comes back as failed.
 - Workers ignore Ctrl-C: the parent decides. They end when the parent does, whatever ended it, and each with all the
@@ -14,7 +16,6 @@ import os
 import signal
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,105 +23,22 @@ from multiprocessing import connection, get_context, parent_process, resource_tr
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
-from nascli.errors import NascliError, WorkerLostError
-from nascli.genotype.schema import Genotype
-from nascli.search.trial import Score
+from nascli.errors import NascliError
+from nascli.search.executors.executor import Job, Outcome, environment, lost, run_job
+from nascli.search.trial import Failure, Score
 
 if TYPE_CHECKING:  # it loads torch, which an evaluator in a worker may do without
-    from nascli.search.evaluators import Evaluator
+    from nascli.search.evaluators.proxy import Evaluator
 
-_LONGEST_ERROR = 300
 _PATIENCE = 5.0
 """Seconds that a worker which was asked to end gets before it is killed."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One evaluation to run: the trial it is for, what to score, and the seed."""
-
-    trial: int
-    genotype: Genotype
-    seed: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a job: a score, or the error that a person may read, in one line."""
-
-    trial: int
-    result: Score | str
-
-
-class Executor(Protocol):
-    """Runs jobs, several at a time; a context manager that leaves nothing running behind."""
-
-    @property
-    def free(self) -> int:
-        """How many more jobs it takes now."""
-        ...
-
-    @property
-    def busy(self) -> int:
-        """How many jobs it has that did not come back yet."""
-        ...
-
-    def submit(self, job: Job) -> None:
-        """Take a job; only while there is something free."""
-        ...
-
-    def collect(self, timeout: float) -> list[Outcome]:
-        """The outcomes that came in; waits for the first at most `timeout` seconds, so the list may be empty."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class InProcess:
-    """Runs one job at a time in this process, when it is collected.
-
-    Args:
-        evaluator: What runs a job.
-    """
-
-    def __init__(self, evaluator: "Evaluator") -> None:
-        self._evaluator = evaluator
-        self._jobs: deque[Job] = deque()
-
-    @property
-    def free(self) -> int:
-        """One, or none while a job waits to be collected."""
-        return 1 - len(self._jobs)
-
-    @property
-    def busy(self) -> int:
-        """Jobs submitted and not collected."""
-        return len(self._jobs)
-
-    def submit(self, job: Job) -> None:
-        """Keep the job until it is collected."""
-        self._jobs.append(job)
-
-    def collect(self, timeout: float) -> list[Outcome]:
-        """Run the job; the timeout is not looked at."""
-        return [_run(self._evaluator, self._jobs.popleft())] if self._jobs else []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._jobs.clear()
-
-
 @dataclass
 class _Worker:
+    slot: int
     process: SpawnProcess
     pipe: Connection
     job: Job | None = None
@@ -133,14 +51,20 @@ class LocalWorkers:
         evaluator: Sent to every worker once.
         workers: How many processes at most; they start as jobs come.
         retries: How often a job is run again, with the same seed, after its worker was lost.
+        gpus: How many of the GPUs that this process sees are shared out: the worker in slot i sees only number
+            i % gpus, as its device 0. With 0 every worker sees all that this process does.
+
+    Raises:
+        ValueError: CUDA_VISIBLE_DEVICES names fewer GPUs than that.
     """
 
-    def __init__(self, evaluator: "Evaluator", *, workers: int, retries: int) -> None:
+    def __init__(self, evaluator: "Evaluator", *, workers: int, retries: int, gpus: int = 0) -> None:
         self._evaluator = evaluator
         self._limit = workers
         self._retries = retries
+        self._gpus = _visible_gpus(gpus)
         self._workers: list[_Worker] = []
-        self._losses: dict[int, int] = {}
+        self._losses: dict[Job, int] = {}
         self._context = get_context("spawn")
 
     @property
@@ -200,29 +124,30 @@ class LocalWorkers:
         ended = not worker.process.is_alive()  # asked before the pipe: a last result may have been sent until then
         try:
             if worker.pipe.poll():
-                outcome: Outcome = worker.pipe.recv()
+                result: Score | Failure = worker.pipe.recv()
                 worker.job = None
-                return outcome
+                return Outcome(job, result)
         except (EOFError, OSError):
             ended = True
         return self._run_again(worker, job) if ended else None
 
     def _run_again(self, worker: _Worker, job: Job) -> Outcome | None:
         code = self._remove(worker)
-        losses = self._losses[job.trial] = self._losses.get(job.trial, 0) + 1
+        losses = self._losses[job] = self._losses.get(job, 0) + 1
         if losses <= self._retries:
             self.submit(job)
             return None
-        times = "once" if losses == 1 else f"{losses} times"
-        return Outcome(job.trial, str(WorkerLostError(f"its worker process was lost {times} ({_cause(code)})")))
+        return Outcome(job, lost(losses, _cause(code)))
 
     def _start(self) -> _Worker:
+        taken = {worker.slot for worker in self._workers}
+        slot = next(number for number in range(self._limit) if number not in taken)
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_work, args=(theirs, self._evaluator), name="nascli-worker"
         )  # no daemon: an evaluator may start processes of its own to read images
         try:
-            with _one_thread(), _no_interrupts():
+            with environment(self._variables(slot)), _no_interrupts():
                 process.start()
         except RuntimeError as error:  # how torch says that shared memory is short
             raise NascliError(
@@ -231,9 +156,16 @@ class LocalWorkers:
             ) from error
         finally:
             theirs.close()
-        worker = _Worker(process, ours)
+        worker = _Worker(slot, process, ours)
         self._workers.append(worker)
         return worker
+
+    def _variables(self, slot: int) -> dict[str, str]:
+        """What the environment of a worker must hold before it loads torch."""
+        variables = {"OMP_NUM_THREADS": "1"}
+        if self._gpus:
+            variables["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
+        return variables
 
     def _remove(self, worker: _Worker) -> int | None:
         """Forget a worker, which must end now; its exit code."""
@@ -251,14 +183,6 @@ class LocalWorkers:
         return code
 
 
-def _run(evaluator: "Evaluator", job: Job) -> Outcome:
-    try:
-        return Outcome(job.trial, evaluator.evaluate(job.genotype, job.seed))
-    except Exception as error:
-        text = str(error) if isinstance(error, NascliError) else f"{type(error).__name__}: {error}"
-        return Outcome(job.trial, " ".join(text.split())[:_LONGEST_ERROR])
-
-
 def _work(pipe: Connection, evaluator: "Evaluator") -> None:
     """The main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -271,7 +195,7 @@ def _work(pipe: Connection, evaluator: "Evaluator") -> None:
             job = pipe.recv()
         except (EOFError, OSError):
             return
-        pipe.send(_run(evaluator, job))
+        pipe.send(run_job(evaluator, job).result)
 
 
 def _end_with_parent() -> None:
@@ -287,18 +211,13 @@ def _cause(code: int | None) -> str:
     return "killed, perhaps for lack of memory" if -code == signal.SIGKILL else f"killed by signal {-code}"
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """A process started meanwhile finds OMP_NUM_THREADS=1 before it loads torch."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+def _visible_gpus(count: int) -> list[str]:
+    """The names by which CUDA_VISIBLE_DEVICES may name the first GPUs that this process sees."""
+    own = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name.strip() for name in own.split(",")] if own is not None else [str(each) for each in range(count)]
+    if len(names) < count:
+        raise ValueError(f"{count} GPUs, but CUDA_VISIBLE_DEVICES is {own!r}")
+    return names[:count]
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Evaluators: each scores one genotype, and knows nothing of strategies, trials or journals."""
 
+import statistics
 import time
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -12,7 +14,7 @@ from nascli.data.datasets import ImageData, load_dataset
 from nascli.genotype.encoding import decode_tokens
 from nascli.genotype.schema import Genotype
 from nascli.genotype.space import resolve_space
-from nascli.models.cost import measure_cost
+from nascli.models.cost import Cost, measure_cost
 from nascli.models.network import Network
 from nascli.models.spec import NetworkSpec, resolve_network
 from nascli.search.trial import Score
@@ -23,14 +25,16 @@ from nascli.training.runtime import derive_seed
 class Evaluator(Protocol):
     """Scores genotypes. It can be pickled, so that worker processes can have it."""
 
-    def evaluate(self, genotype: Genotype, seed: int) -> Score:
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """The score of a genotype; equal for equal arguments, apart from the seconds.
 
         Args:
             genotype: What is scored.
             seed: Everything random in the evaluation follows from it.
+            epochs: Train for so many, not for those of the recipe; nothing to an evaluator that does not train.
 
         Raises:
+            RejectedError: The genotype breaks a limit.
             Exception: Whatever went wrong with this genotype; the search records it and goes on.
         """
         ...
@@ -70,7 +74,11 @@ class ProxyTraining:
             std=self.data.std,
         )
 
-    def evaluate(self, genotype: Genotype, seed: int) -> Score:
+    def cost(self, genotype: Genotype) -> Cost:
+        """What the child network costs."""
+        return _traced(self.spec(genotype))
+
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """Train the child from scratch; the reward is its top-1 accuracy on the held-out images, in [0, 1].
 
         Raises:
@@ -81,8 +89,9 @@ class ProxyTraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "init"))
             network = Network(spec)
-        cost = measure_cost(spec)
-        result = fit(network, self.data, self.train, augmentation=self.augmentation, seed=seed, device=self.device)
+        cost = self.cost(genotype)
+        train = self.train if epochs is None else self.train.model_copy(update={"epochs": epochs})
+        result = fit(network, self.data, train, augmentation=self.augmentation, seed=seed, device=self.device)
         accuracy = result.evaluation.top1
         return Score(
             reward=accuracy,
@@ -90,6 +99,38 @@ class ProxyTraining:
             params=cost.params,
             mult_adds=cost.mult_adds,
             seconds=round(time.monotonic() - started, 3),
+        )
+
+
+@lru_cache(maxsize=1)
+def _traced(spec: NetworkSpec) -> Cost:
+    """The cost of a child; that of the same one again, as when a training is repeated, is not traced again."""
+    return measure_cost(spec)
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Several evaluations of the same genotype, each with a seed of its own; reward and accuracy are their means.
+
+    Args:
+        evaluator: What is repeated.
+        times: How often.
+    """
+
+    evaluator: Evaluator
+    times: int
+
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
+        """The mean score; `accuracies` holds them one by one."""
+        seeds = [derive_seed(seed, "repeat", index) for index in range(self.times)]
+        scores = [self.evaluator.evaluate(genotype, each, epochs) for each in seeds]
+        accuracies = tuple(score.accuracy for score in scores if score.accuracy is not None)
+        return replace(
+            scores[0],
+            reward=statistics.fmean(score.reward for score in scores),
+            accuracy=statistics.fmean(accuracies) if accuracies else None,
+            accuracies=accuracies,
+            seconds=round(sum(score.seconds for score in scores), 3),
         )
 
 

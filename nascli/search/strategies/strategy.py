@@ -11,24 +11,25 @@ class Strategy(Protocol):
     made anew from the same recipe, asked and told the same again, is the same strategy. It touches no random state
     but its own.
 
-    The caller asks for `batch_size` proposals, tells the reward of each in the order they were asked, then asks for the
-    next batch. Each proposal is told once; a last batch that is not full is not told.
+    A synchronous caller asks for `batch_size` proposals, tells the reward of each in the order they were asked, then
+    asks for the next batch. An asynchronous one keeps some proposals outstanding, tells each as it finishes, in any
+    order, and asks whenever somebody is free. Each proposal is told at most once; some never are.
     """
 
     @property
     def batch_size(self) -> int:
-        """How many proposals may be asked before the rewards of the earlier ones are told; at least 1."""
+        """How many proposals a synchronous caller asks before it tells their rewards; at least 1."""
         ...
 
-    def ask(self) -> tuple[int, ...]:
-        """The next proposal: 10B tokens, each in the range that the search space's `decision_sizes` gives."""
+    def ask(self) -> tuple[int, ...] | None:
+        """The next proposal, a token for each of the search space's `decision_sizes`; None if there is none left."""
         ...
 
     def tell(self, tokens: tuple[int, ...], reward: float) -> None:
-        """The reward of the earliest proposal that was not told yet.
+        """The reward of a proposal that was not told yet.
 
         Args:
-            tokens: That proposal, for a strategy that keeps no list of its own.
+            tokens: That proposal; of several equal ones the one that was asked first.
             reward: Finite; that of a failed trial too.
         """
         ...

@@ -1,0 +1,287 @@
+"""Children an hour: nascli's proxy training as a search worker runs it, beside the plain loop that one would write.
+
+    mkdir cifar && tar -xf cifar10_jpeg.tar.xz -C cifar
+    python benchmarks/children.py --data cifar --images 2000 --epochs 2 --cores 1 --json children.json
+
+The plain loop: torchvision's transforms on PIL images (random crop with padding, flip, to tensor, normalise), a
+DataLoader with 0 or 1 workers, and the same cell as a straightforward module in the default memory layout, in which
+every op has a ReLU, convolution and batch norm of its own. Both have the same images, sizes, batches, SGD, weight
+decay, gradient clipping and cosine, the same rule of initial weights, and measure the held-out images after every
+epoch. Both find the images decoded in memory; `--decode-each-epoch` adds the loop that reads JPEGs with ImageFolder as
+it goes.
+
+Each measurement is a fresh process with one thread of computation that trains one short child first, untimed. `--cores`
+binds it to so many cores, the DataLoader's worker included: with 1 all have the same core.
+
+Before anything is timed the two networks are compared: as many parameters, as many mult-adds. That they learn alike is
+seen in their losses, after each epoch and over the seeds. (On maps of even size they are not quite the same function:
+where a stride needs padding, nascli pads as TensorFlow does, the plain network alike on both sides.)
+"""
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from common import (
+    Figures,
+    Task,
+    arguments,
+    console,
+    fresh,
+    grid,
+    in_turn,
+    progress,
+    ratios,
+    serve,
+    spread,
+    three,
+    write,
+)
+from PIL import Image
+
+from nascli.data.image_folder import scan_folder
+from nascli.genotype.encoding import decode_tokens
+from nascli.genotype.schema import Genotype
+from nascli.genotype.sources import load_genotype
+from nascli.genotype.space import NASNET
+
+if TYPE_CHECKING:
+    from nascli.search.evaluators.proxy import ProxyTraining
+
+NASCLI, PLAIN, PLAIN_WORKER, DECODING = "nascli", "plain", "plain, 1 worker", "plain, decoding"
+PADDING = 4
+OPTIMISER = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "clip_norm": 5.0}
+"""The numbers of the recipes; the same for both."""
+
+
+def nascli(task: Task) -> Figures:
+    """One child through the evaluator."""
+    import torch
+
+    from nascli.search import evaluators
+    from nascli.training.fit import fit
+
+    torch.set_num_threads(1)
+    genotype = Genotype.model_validate(task["genotype"])
+    evaluator = proxy(task)
+    evaluator.evaluate(genotype.model_copy(update={"name": "warm-up"}), 0, epochs=1)  # its cost is not remembered
+    records: list[Any] = []
+    # the evaluator hands out the accuracy alone, so the losses are taken where it calls the training
+    with mock.patch.object(evaluators.proxy, "fit", partial(fit, on_epoch=records.append)):
+        since = time.perf_counter()
+        score = evaluator.evaluate(genotype, task["seed"])
+        seconds = time.perf_counter() - since
+    return {
+        "seconds": seconds,
+        "train_loss": [record.train_loss for record in records],
+        "loss": [record.loss for record in records],
+        "accuracy": [record.top1 for record in records],
+        "params": score.params,
+        "mult_adds": score.mult_adds,
+    }
+
+
+def proxy(task: Task) -> "ProxyTraining":
+    """nascli's proxy task on the prepared images."""
+    import torch
+
+    from nascli.config import DataConfig, NetworkConfig, TrainConfig
+    from nascli.data.datasets import load_dataset
+    from nascli.search.evaluators.proxy import ProxyTraining
+
+    source = DataConfig(dataset=f"folder:{task['images']}", crop_padding=PADDING, flip=True, workers=0)
+    train = TrainConfig(epochs=task["epochs"], batch_size=task["batch_size"], **OPTIMISER)
+    network = NetworkConfig(preset="cifar10", filters=task["filters"], cells_per_stage=task["cells_per_stage"])
+    data = load_dataset(source)
+    return ProxyTraining(data, network, train, source, torch.device("cpu"))
+
+
+def plain(task: Task) -> Figures:
+    """One child through the plain loop."""
+    import plain_loop
+
+    return plain_loop.measure(
+        Genotype.model_validate(task["genotype"]),
+        Path(task["images"]),
+        filters=task["filters"],
+        cells_per_stage=task["cells_per_stage"],
+        padding=PADDING,
+        epochs=task["epochs"],
+        batch_size=task["batch_size"],
+        seed=task["seed"],
+        workers=task["workers"],
+        decoding=task["decoding"],
+        **OPTIMISER,
+    )
+
+
+MEASURES: dict[str, Callable[[Task], Figures]] = {NASCLI: nascli, PLAIN: plain}
+
+
+def prepare(source: Path, folder: Path, train: int, held_out: int, size: int | None) -> tuple[int, int]:
+    """So many images of `source`'s training split, of each class alike, as a folder of their own; the side, classes.
+
+    With another size than the image's own they are written anew, as JPEG.
+    """
+    index = scan_folder(source)
+    by_class: dict[int, list[Path]] = {}
+    for path, label in index.train:
+        by_class.setdefault(label, []).append(path)
+    with Image.open(index.train[0][0]) as first:
+        own = first.width
+    for label, paths in by_class.items():
+        shares = {"train": train // len(by_class), "test": held_out // len(by_class)}
+        drawn = iter(random.Random(label).sample(paths, min(len(paths), sum(shares.values()))))
+        for split, share in shares.items():
+            place = folder / split / index.class_names[label]
+            place.mkdir(parents=True)
+            for _, path in zip(range(share), drawn, strict=False):
+                _put(path, place, size if size != own else None)
+    return size or own, len(by_class)
+
+
+def _put(path: Path, place: Path, size: int | None) -> None:
+    if size is None:
+        (place / path.name).symlink_to(path.resolve())
+        return
+    with Image.open(path) as image:
+        resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    resized.save(place / f"{path.stem}.jpg", quality=95)
+
+
+def choose_cells(names: Sequence[str], count: int) -> list[Genotype]:
+    """Named cells, then random ones of the paper's space that read both of their inputs."""
+    draw, found = random.Random(0), [load_genotype(name) for name in names]
+    while len(found) < len(names) + count:
+        tokens = [draw.randrange(size) for size in NASNET.decision_sizes]
+        genotype = decode_tokens(tokens, NASNET, name=f"random-{len(found) - len(names)}")
+        if all({0, 1} <= cell.live for cell in (genotype.normal, genotype.reduction)):
+            found.append(genotype)
+    return found
+
+
+def tasks(variants: Sequence[str], genotype: Genotype, asked: argparse.Namespace, images: Path) -> dict[str, Figures]:
+    """What is measured for each variant, but for the seed."""
+    shared = {
+        "genotype": genotype.model_dump(mode="json", by_alias=True),
+        "images": str(images),
+        **{name: getattr(asked, name) for name in ("filters", "cells_per_stage", "epochs", "batch_size")},
+    }
+    kinds: dict[str, Figures] = {
+        NASCLI: {"measure": NASCLI},
+        PLAIN: {"measure": PLAIN, "workers": 0, "decoding": False},
+        PLAIN_WORKER: {"measure": PLAIN, "workers": 1, "decoding": False},
+        DECODING: {"measure": PLAIN, "workers": 0, "decoding": True},
+    }
+    return {variant: {**shared, **kinds[variant]} for variant in variants}
+
+
+def options() -> argparse.ArgumentParser:
+    parser = arguments(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/<class>/*.jpg and test/<class>/")
+    parser.add_argument("--images", type=int, default=2000, help="that are trained on")
+    parser.add_argument("--held-out", type=int, default=500, help="training images that are measured after an epoch")
+    parser.add_argument("--image-size", type=int, help="height and width in pixels; their own when left out")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--filters", type=int, default=8)
+    parser.add_argument("--cells-per-stage", type=int, default=1)
+    parser.add_argument("--cell", action="append", default=[], help="a genotype; nasnet-a when none is asked for")
+    parser.add_argument("--random-cells", type=int, default=0, help="so many random cells of the paper's space besides")
+    parser.add_argument("--cores", type=int, default=1, help="that each measurement may use")
+    parser.add_argument("--decode-each-epoch", action="store_true", help="also the loop that decodes as it goes")
+    return parser
+
+
+def main() -> None:
+    asked = options().parse_args()
+    cells = choose_cells(asked.cell or ([] if asked.random_cells else ["nasnet-a"]), asked.random_cells)
+    variants = [NASCLI, PLAIN, PLAIN_WORKER, *([DECODING] if asked.decode_each_epoch else [])]
+    measurements = []
+    with tempfile.TemporaryDirectory(prefix="nascli-children-") as temporary:
+        images = Path(temporary)
+        size, classes = prepare(asked.data, images, asked.images, asked.held_out, asked.image_size)
+        for genotype in cells:
+            given = tasks(variants, genotype, asked, images)
+            for seed, variant in in_turn(variants, asked.rounds):
+                figures = fresh(__file__, {**given[variant], "seed": seed}, cores=asked.cores)
+                measurements.append({"cell": genotype.name, "variant": variant, "seed": seed, **figures})
+                progress(f"{genotype.name}, seed {seed}, {variant}: {figures['seconds']:.2f} s")
+            check_costs([each for each in measurements if each["cell"] == genotype.name])
+    results = summarise(measurements, variants)
+    show(results, measurements, f"{size}x{size} pixels, {classes} classes, {len(cells)} cells, {asked.rounds} seeds")
+    genotypes = {cell.name: cell.model_dump(mode="json", by_alias=True) for cell in cells}
+    write(asked, {**results, "cells": genotypes, "measurements": measurements})
+
+
+def check_costs(measurements: Sequence[Figures]) -> None:
+    """Stop where the two networks of a cell do not have the same size and work."""
+    costs = {each["variant"]: (each["params"], each["mult_adds"]) for each in measurements}
+    if len(set(costs.values())) > 1:
+        raise SystemExit(f"{measurements[0]['cell']}: params and mult-adds differ: {costs}")
+
+
+def summarise(measurements: Sequence[Figures], variants: Sequence[str]) -> Figures:
+    """Children an hour, ratios child by child, and the losses over all cells and seeds after each epoch."""
+    taken = {variant: [each for each in measurements if each["variant"] == variant] for variant in variants}
+    for each in taken.values():
+        each.sort(key=lambda one: (one["cell"], one["seed"]))
+    seconds = {variant: [each["seconds"] for each in taken[variant]] for variant in variants}
+    return {
+        "children_per_hour": {name: spread([3600 / each for each in values]) for name, values in seconds.items()},
+        "nascli_times_as_fast": {name: ratios(seconds[name], seconds[NASCLI]) for name in variants if name != NASCLI},
+        "learning": {
+            variant: {
+                name: [
+                    mean_and_deviation(values) for values in zip(*(each[name] for each in taken[variant]), strict=True)
+                ]
+                for name in ("train_loss", "loss", "accuracy")
+            }
+            for variant in variants
+        },
+        "costs": {each["cell"]: {name: each[name] for name in ("params", "mult_adds")} for each in measurements},
+    }
+
+
+def mean_and_deviation(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "mean": statistics.fmean(values),
+        "deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
+        "count": len(values),
+    }
+
+
+def show(results: Figures, measurements: Sequence[Figures], title: str) -> None:
+    speeds = grid(f"{title}: median, least to greatest", "training", "children an hour", "nascli is faster, times")
+    for variant, rate in results["children_per_hour"].items():
+        ratio = results["nascli_times_as_fast"].get(variant)
+        speeds.add_row(variant, three(rate, ".1f"), three(ratio) if ratio else "")
+    learning = grid(
+        "Mean and standard deviation after each epoch", "training", "epoch", "loss", "held out", "accuracy, %"
+    )
+    for variant, curves in results["learning"].items():
+        for epoch in range(len(curves["loss"])):
+            shown = (plus_minus(curves[name][epoch], factor) for name, factor in SHOWN.items())
+            learning.add_row(variant, str(epoch + 1), *shown)
+    costs = grid("The same for both networks", "cell", "params", "mult-adds")
+    for cell, cost in results["costs"].items():
+        costs.add_row(cell, f"{cost['params']:,}", f"{cost['mult_adds']:,}")
+    console().print(speeds, learning, costs)
+
+
+SHOWN = {"train_loss": 1.0, "loss": 1.0, "accuracy": 100.0}
+
+
+def plus_minus(value: dict[str, float], factor: float) -> str:
+    return f"{factor * value['mean']:.3f} ± {factor * value['deviation']:.3f}"
+
+
+if __name__ == "__main__" and not serve(MEASURES):
+    main()

@@ -1,0 +1,237 @@
+"""How soon each strategy finds how good a cell: many simulated searches on a table of trained cells.
+
+    python benchmarks/regret.py TABLE --seeds 100 --trials 250 --out docs/regret
+
+Writes OUT.json, OUT.png and OUT.svg. Regret is the mean accuracy of the table's best cell minus that of the cell with
+the highest reward so far, in percentage points. Every strategy runs with its default numbers and the same seeds.
+The updates of the controllers take nearly all of the time.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from rich.console import Console
+from rich.table import Table as Grid
+
+from nascli.artifacts import sha256_file, versions, write_json
+from nascli.genotype.space import SearchSpace
+from nascli.search.evaluators.table import Table
+from nascli.search.simulate import RegretAt, SimulatedRuns, compare, regret_at, simulate, trials_to_reach
+from nascli.search.strategies.strategy import Strategy
+from nascli.training.runtime import cpu_threads
+
+BASELINE = "random"
+LEVELS = (0.02, 0.01, 0.005)
+"""Regrets, in accuracy, whose first trial is counted."""
+LOOKS = {  # colours of Okabe and Ito, told apart by every kind of colour vision, and by line alone in print
+    "random": ("#000000", "-"),
+    "evolution": ("#D55E00", "--"),
+    "ppo": ("#0072B2", "-."),
+    "ppo, warmed up": ("#56B4E9", (0, (5, 1, 1, 1, 1, 1))),
+    "reinforce": ("#009E73", ":"),
+}
+
+
+def strategies(space: SearchSpace) -> dict[str, Callable[[int], Strategy]]:
+    """What is compared: a new strategy from a seed, by name."""
+    from nascli.config import EvolutionConfig, PpoConfig, ReinforceConfig
+    from nascli.search.strategies.evolution import Evolution
+    from nascli.search.strategies.ppo import Ppo
+    from nascli.search.strategies.random_search import RandomSearch
+    from nascli.search.strategies.reinforce import Reinforce
+    from nascli.search.strategies.warmup import WarmedUp
+
+    return {
+        "random": lambda seed: RandomSearch(space, seed),
+        "evolution": lambda seed: Evolution(space, EvolutionConfig(), seed),
+        "ppo": lambda seed: Ppo(space, PpoConfig(), seed),
+        "ppo, warmed up": lambda seed: WarmedUp(
+            Evolution(space, EvolutionConfig(), seed), Ppo(space, PpoConfig(), seed), 60
+        ),
+        "reinforce": lambda seed: Reinforce(space, ReinforceConfig(), seed),
+    }
+
+
+def checkpoints(trials: int) -> list[int]:
+    """The numbers of trials that are tabulated: 10, 25, 50, 100, ... and the last."""
+    return [count for power in (10, 100, 1000) for count in (power, 5 * power // 2, 5 * power) if count < trials] + [
+        trials
+    ]
+
+
+def run_all(table: Table, chosen: list[str], trials: int, seeds: int) -> dict[str, tuple[SimulatedRuns, float]]:
+    """The searches of each strategy, and the seconds they took."""
+    found = {}
+    makers = strategies(table.space)
+    for name in chosen or makers:
+        since = time.perf_counter()
+        with cpu_threads(1):
+            runs = simulate(makers[name], table, table.space, trials, range(seeds))
+        found[name] = (runs, time.perf_counter() - since)
+    return found
+
+
+def figures(runs: SimulatedRuns, baseline: SimulatedRuns | None, counts: list[int]) -> dict[str, object]:
+    """All numbers of a strategy, for the JSON file."""
+    by_cells = runs.by_evaluations()
+    reach = {str(level): trials_to_reach(runs, level) for level in LEVELS}
+    return {
+        "regret_at_trials": [asdict(each) for each in regret_at(runs, counts)],
+        "regret_at_cells": [asdict(each) for each in regret_at(by_cells, within(by_cells, counts))],
+        "trials_to_regret": {
+            level: {"median": finite(float(np.median(each))), "reached": float(np.isfinite(each).mean())}
+            for level, each in reach.items()
+        },
+        "cells_mean": float(runs.evaluations[:, -1].mean()),
+        "against_random": [] if baseline is None else [asdict(compare(runs, baseline, count)) for count in counts],
+    }
+
+
+def within(runs: SimulatedRuns, counts: list[int]) -> list[int]:
+    """Those counts of distinct cells that every one of the searches came to."""
+    return [count for count in counts if count <= runs.evaluations[:, -1].min()]
+
+
+def finite(number: float) -> float | None:
+    return number if np.isfinite(number) else None
+
+
+def describe(path: Path, table: Table) -> dict[str, object]:
+    known = table.means[~np.isnan(table.means)]
+    return {
+        "file": path.name,
+        "sha256": sha256_file(path),
+        "space": table.space.model_dump(mode="json"),
+        "cells": len(table),
+        "failed": len(table) - len(known),
+        "trainings": table.trainings,
+        "training_seconds": float(table.seconds.sum(dtype=np.float64)),
+        "accuracy": {
+            "least": round(float(known.min()), 6),
+            "median": round(float(np.median(known)), 6),
+            "best": round(float(known.max()), 6),
+        },
+        "rank_correlation": {name: finite(value) for name, value in asdict(table.rank_correlation()).items()},
+        "about": dict(table.about),
+    }
+
+
+def show(console: Console, about: Mapping[str, object], found: Mapping[str, SimulatedRuns], counts: list[int]) -> None:
+    """The numbers as grids for a person."""
+    console.print(f"{about['cells']} cells, {about['trainings']} trainings each, {about['failed']} failed")
+    for name in ("accuracy", "rank_correlation"):
+        console.print(f"{name.replace('_', ' ')}: {json.dumps(about[name])}", highlight=False)
+    searches = len(next(iter(found.values())).rewards)
+    grid = Grid(title=f"Median regret in percentage points after so many trials, 95 % interval; {searches} searches")
+    for heading in ("strategy", *map(str, counts), "cells"):
+        grid.add_column(heading, justify="left" if heading == "strategy" else "right")
+    for name, runs in found.items():
+        cells = f"{runs.evaluations[:, -1].mean():.0f}"
+        grid.add_row(name, *(interval(each) for each in regret_at(runs, counts)), cells)
+    console.print(grid)
+    if BASELINE in found:
+        console.print(against_baseline(found, counts))
+
+
+def against_baseline(found: Mapping[str, SimulatedRuns], counts: list[int]) -> Grid:
+    grid = Grid(
+        title="Probability of less regret than random after so many trials, p (Mann-Whitney); median trials to a regret"
+    )
+    for heading in ("strategy", *map(str, counts), *(f"to {100 * x:g} pp" for x in LEVELS)):
+        grid.add_column(heading, justify="left" if heading == "strategy" else "right")
+    for name, runs in found.items():
+        tests = [compare(runs, found[BASELINE], count) for count in counts]
+        reach = [float(np.median(trials_to_reach(runs, level))) for level in LEVELS]
+        grid.add_row(
+            name,
+            *("" if name == BASELINE else f"{test.better:.2f}\np={test.p_value:.1g}" for test in tests),
+            *(f"{each:.0f}" if np.isfinite(each) else "never" for each in reach),
+        )
+    return grid
+
+
+def interval(regret: RegretAt) -> str:
+    median = regret.median
+    return f"{100 * median.value:.2f}\n{100 * median.low:.2f}-{100 * median.high:.2f}"
+
+
+def draw(found: Mapping[str, SimulatedRuns], title: str) -> Figure:
+    """Regret against trials and against distinct cells: median, and a band from the first to the third quartile."""
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, heading in ((left, "proposals, repeats included"), (right, "distinct cells trained")):
+        for name, runs in found.items():
+            shown = runs if axes is left else runs.by_evaluations()
+            reached = runs.rewards.shape[1] if axes is left else int(shown.evaluations[:, -1].min())
+            regret = 100 * shown.regret[:, :reached]
+            trials = np.arange(1, reached + 1)
+            low, median, high = np.quantile(regret, [0.25, 0.5, 0.75], axis=0)
+            colour, line = LOOKS[name]
+            axes.fill_between(trials, low, high, color=colour, alpha=0.12, linewidth=0)
+            axes.plot(trials, median, color=colour, linestyle=line, linewidth=2, label=name)
+        axes.set_xlabel(heading)
+        axes.set_xlim(left=1)
+        axes.grid(alpha=0.3)
+    left.set_yscale("symlog", linthresh=1.0, linscale=1.0)  # logarithmic down to 1 pp, then linear: 0 is reached
+    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    left.set_yticks([0, 0.25, 0.5, 1, 2, 5, 10, 20, 50])
+    left.set_ylim(-0.03, max(100 * np.quantile(runs.regret[:, 0], 0.75) for runs in found.values()))
+    left.set_ylabel("regret, percentage points\n(linear below 1)")
+    right.legend(frameon=False)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def save(figure: Figure, out: Path) -> None:
+    import matplotlib as mpl
+
+    FigureCanvasAgg(figure)
+    figure.savefig(f"{out}.png", dpi=150)
+    with mpl.rc_context({"svg.hashsalt": "nascli"}):  # the same numbers give the same file
+        figure.savefig(f"{out}.svg", metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path, help="a table of trained cells")
+    parser.add_argument("--seeds", type=int, default=100, help="searches a strategy")
+    parser.add_argument("--trials", type=int, default=250, help="proposals a search")
+    parser.add_argument("--only", action="append", default=[], choices=list(LOOKS), help="these strategies alone")
+    parser.add_argument("--out", type=Path, help="where to write, without suffix")
+    asked = parser.parse_args()
+    table = Table.read(asked.table)
+    about = describe(asked.table, table)
+    timed = run_all(table, asked.only, asked.trials, asked.seeds)
+    found = {name: runs for name, (runs, _) in timed.items()}
+    counts = checkpoints(asked.trials)
+    show(Console(width=None if sys.stdout.isatty() else 120), about, found, counts)
+    if asked.out is None:
+        return
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    baseline = found.get(BASELINE)
+    numbers = {
+        "table": about,
+        "searches": asked.seeds,
+        "trials": asked.trials,
+        "versions": versions(),
+        "strategies": {
+            name: {"seconds": round(seconds, 1), **figures(runs, None if name == BASELINE else baseline, counts)}
+            for name, (runs, seconds) in timed.items()
+        },
+    }
+    write_json(Path(f"{asked.out}.json"), numbers)
+    title = f"{len(table)} cells of space {table.space.name!r}: median of {asked.seeds} searches, quartiles shaded"
+    save(draw(found, title), asked.out)
+
+
+if __name__ == "__main__":
+    main()

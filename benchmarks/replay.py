@@ -1,0 +1,157 @@
+"""How long a search of 20,000 trials takes to resume: its journal is read, its strategy asked and told all again.
+
+    python benchmarks/replay.py --json replay.json
+    python benchmarks/replay.py --strategy evolution
+
+First a search with the paper's numbers and an instant evaluator writes the journal, without flushing it to disk, which
+is not what is measured here. Then fresh processes resume it, in which nothing is left to train. `--keep FOLDER` keeps
+the journals and takes those that are there already.
+"""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from unittest import mock
+
+from common import (
+    Figures,
+    InstantEvaluator,
+    Silent,
+    Task,
+    arguments,
+    console,
+    fresh,
+    grid,
+    paper_search,
+    progress,
+    serve,
+    spread,
+    three,
+    write,
+)
+
+from nascli.search.strategies.strategy import Strategy
+
+SEED = 0
+PARTS = {
+    "import": "loading torch and nascli",
+    "read": "reading the journal",
+    "ask": "asking the strategy",
+    "tell": "telling the strategy",
+    "loop": "the loop",
+}
+
+
+class Timed:
+    """A strategy whose asking and telling is timed."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self._strategy = strategy
+        self.batch_size = strategy.batch_size
+        self.asking = self.telling = 0.0
+
+    @property
+    def diagnostics(self) -> Mapping[str, float]:
+        return self._strategy.diagnostics
+
+    def ask(self) -> tuple[int, ...] | None:
+        since = time.perf_counter()
+        tokens = self._strategy.ask()
+        self.asking += time.perf_counter() - since
+        return tokens
+
+    def tell(self, tokens: tuple[int, ...], reward: float) -> None:
+        since = time.perf_counter()
+        self._strategy.tell(tokens, reward)
+        self.telling += time.perf_counter() - since
+
+
+def resume(task: Task) -> Figures:
+    """Go on from a journal to the end of the plan: seconds of each part, and trials that were there before."""
+    since = time.perf_counter()
+    from nascli.search.executors.executor import InProcess
+    from nascli.search.journal import Journal
+    from nascli.search.loop import SearchLoop
+    from nascli.training.interrupts import StopRequest
+
+    strategy, plan = paper_search(task["strategy"], task["trials"], SEED, asynchronous=task["asynchronous"])
+    timed = Timed(strategy)
+    imported = time.perf_counter()
+    with Journal(Path(task["journal"])) as journal, InProcess(InstantEvaluator()) as executor:
+        restored = len(journal.trials)
+        opened = time.perf_counter()
+        SearchLoop(timed, executor, journal, plan, Silent()).run(StopRequest())
+        trials = len(journal.trials)
+    ended = time.perf_counter()
+    seconds = {
+        "import": imported - since,
+        "read": opened - imported,
+        "ask": timed.asking,
+        "tell": timed.telling,
+        "loop": ended - opened - timed.asking - timed.telling,
+    }
+    return {"seconds": seconds, "total": sum(seconds.values()), "trials": trials, "restored": restored}
+
+
+def make(task: Task) -> Figures:
+    """Write the journal; what reaches the disk when makes no difference to what is in it."""
+    with mock.patch("nascli.search.journal.os.fsync"):
+        return resume(task)
+
+
+MEASURES = {"make": make, "resume": resume}
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--trials", type=int, default=20_000)
+    parser.add_argument(
+        "--strategy", action="append", choices=["ppo", "reinforce", "random", "evolution"], help="ppo when left out"
+    )
+    parser.add_argument("--asynchronous", action="store_true", help="a search that tells each result when it comes")
+    parser.add_argument("--keep", type=Path, help="folder for the journals")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="nascli-replay-") as temporary:
+        folder = (asked.keep or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        found = {
+            name: measure(name, asked.trials, asked.asynchronous, asked.rounds, folder)
+            for name in asked.strategy or ["ppo"]
+        }
+    table = grid(
+        f"Resuming {asked.trials} trials, seconds; {asked.rounds} rounds: median, least to greatest",
+        "strategy",
+        *PARTS.values(),
+        "all",
+    )
+    for name, each in found.items():
+        table.add_row(name, *(three(each["seconds"][part]) for part in PARTS), three(each["total"]))
+    console().print(table)
+    write(asked, {"strategies": found})
+
+
+def measure(strategy: str, trials: int, asynchronous: bool, rounds: int, folder: Path) -> Figures:
+    """The journal of one strategy made, then resumed a few times."""
+    journal = folder / f"{strategy}-{'asynchronous' if asynchronous else 'synchronous'}-{trials}.jsonl"
+    task = {"journal": str(journal), "strategy": strategy, "trials": trials, "asynchronous": asynchronous}
+    made = fresh(__file__, {**task, "measure": "make"})
+    progress(f"{strategy}: the search itself took {made['total']:.1f} s, {made['restored']} trials were there already")
+    taken = []
+    for number in range(rounds):
+        taken.append(fresh(__file__, {**task, "measure": "resume"}))
+        progress(f"{strategy}, round {number}: {taken[-1]['total']:.1f} s")
+        if taken[-1]["restored"] != made["trials"] or taken[-1]["trials"] != made["trials"]:
+            raise SystemExit(f"{strategy}: the resumed search is not that of the journal")
+    return {
+        "trials": made["trials"],
+        "journal_bytes": journal.stat().st_size,
+        "search": made,
+        "seconds": {part: spread([each["seconds"][part] for each in taken]) for part in PARTS},
+        "total": spread([each["total"] for each in taken]),
+        "measurements": taken,
+    }
+
+
+if __name__ == "__main__" and not serve(MEASURES):
+    main()

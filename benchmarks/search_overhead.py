@@ -1,0 +1,198 @@
+"""What a search costs beside its children: 1,000 trials whose evaluation returns at once, in nascli and in its peers.
+
+    uv pip install optuna "ray[tune]"
+    python benchmarks/search_overhead.py --folder . --json search_overhead.json
+
+Everybody decides the 50 decisions of the paper's space and keeps every trial on disk: nascli in its journal, two events
+a trial, each flushed; Optuna in its journal file or in SQLite, as it does by itself; Ray Tune in its experiment folder.
+Only nascli makes a cell of the decisions, hashes it and looks for repeats. PPO has the paper's controller, whose update
+is the larger part of its time; the peers draw at random, as nascli's `random` does. Start-up is reported apart: worker
+processes, Ray's cluster, the data base. A peer that is not installed is left out.
+"""
+
+import importlib
+import importlib.util
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from common import (
+    Figures,
+    InstantEvaluator,
+    Silent,
+    Task,
+    arguments,
+    console,
+    fresh,
+    grid,
+    in_turn,
+    paper_search,
+    progress,
+    ratios,
+    serve,
+    spread,
+    three,
+    write,
+)
+
+from nascli.genotype.space import NASNET
+
+OURS = ("nascli random", "nascli evolution", "nascli ppo")
+WORKERS = " 2 workers"
+PEERS = {"optuna journal": "optuna", "optuna sqlite": "optuna", "ray tune": "ray.tune"}
+"""The packages that they need; Ray Tune needs pandas besides, which its extra installs."""
+BASELINE = "nascli random"
+
+
+def nascli(task: Task) -> Figures:
+    """A whole search, in this process or with two workers that are started before."""
+    from nascli.genotype.encoding import decode_tokens
+    from nascli.search.executors.executor import Executor, InProcess, Job
+    from nascli.search.executors.local_workers import LocalWorkers
+    from nascli.search.journal import Journal
+    from nascli.search.loop import SearchLoop
+    from nascli.training.interrupts import StopRequest
+
+    since = time.perf_counter()
+    evaluator = InstantEvaluator()
+    strategy, plan = paper_search(task["strategy"], task["trials"], task["seed"])
+    for _ in range(20):  # the first proposals and the first update load parts of torch
+        strategy.tell(strategy.ask() or (), 0.5)
+    strategy, plan = paper_search(task["strategy"], task["trials"], task["seed"])
+    executor: Executor = LocalWorkers(evaluator, workers=2, retries=0) if task["workers"] else InProcess(evaluator)
+    with executor:
+        while executor.free:
+            genotype = decode_tokens([0] * len(plan.space.decision_sizes), plan.space)
+            executor.submit(Job(-1, genotype, executor.free))
+        while executor.busy:
+            executor.collect(1.0)
+        start = time.perf_counter() - since
+        since = time.perf_counter()
+        with Journal(Path(task["scratch"]) / "trials.jsonl") as journal:
+            SearchLoop(strategy, executor, journal, plan, Silent()).run(StopRequest())
+            trials = len(journal.trials)
+        seconds = time.perf_counter() - since
+    return {"start_seconds": start, "seconds": seconds, "trials": trials}
+
+
+def optuna(task: Task) -> Figures:
+    """A study with the random sampler."""
+    package = importlib.import_module("optuna")
+    storages = importlib.import_module("optuna.storages")
+    backends = importlib.import_module("optuna.storages.journal")
+    package.logging.set_verbosity(package.logging.WARNING)
+    since = time.perf_counter()
+    folder = Path(task["scratch"])
+    if task["storage"] == "sqlite":
+        storage: Any = storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
+    else:
+        storage = storages.JournalStorage(backends.JournalFileBackend(str(folder / "optuna.log")))
+    sampler = package.samplers.RandomSampler(seed=task["seed"])
+    study = package.create_study(storage=storage, sampler=sampler, direction="maximize")
+    start = time.perf_counter() - since
+
+    def objective(trial: Any) -> float:  # noqa: ANN401 - optuna may not be installed
+        for number, size in enumerate(NASNET.decision_sizes):
+            trial.suggest_categorical(f"decision_{number}", list(range(size)))
+        return random.Random(trial.number).random()
+
+    since = time.perf_counter()
+    study.optimize(objective, n_trials=task["trials"])
+    seconds = time.perf_counter() - since
+    return {"start_seconds": start, "seconds": seconds, "trials": len(study.trials), "version": package.__version__}
+
+
+def ray_tune(task: Task) -> Figures:
+    """Ray Tune with random search and a function that reports at once."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    ray = importlib.import_module("ray")
+    tune = importlib.import_module("ray.tune")
+    since = time.perf_counter()
+    ray.init(num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, log_to_driver=False)
+    start = time.perf_counter() - since
+
+    def child(config: dict[str, int]) -> None:
+        tune.report({"reward": random.Random(sum(config.values())).random()})
+
+    decisions = {f"decision_{number}": tune.choice(range(size)) for number, size in enumerate(NASNET.decision_sizes)}
+    since = time.perf_counter()
+    tuner = tune.Tuner(
+        child,
+        param_space=decisions,
+        tune_config=tune.TuneConfig(num_samples=task["trials"], metric="reward", mode="max"),
+        run_config=tune.RunConfig(storage_path=str(Path(task["scratch"]).resolve()), verbose=0),
+    )
+    found = tuner.fit()
+    seconds = time.perf_counter() - since
+    ray.shutdown()
+    return {"start_seconds": start, "seconds": seconds, "trials": len(found), "version": ray.__version__}
+
+
+MEASURES = {"nascli": nascli, "optuna": optuna, "ray tune": ray_tune}
+
+
+def task_of(variant: str, trials: int, seed: int) -> dict[str, object]:
+    """What is measured for a variant."""
+    task: dict[str, object] = {"trials": trials, "seed": seed}
+    if variant == "ray tune":
+        return {**task, "measure": variant}
+    kind, detail = variant.split(" ", 1)
+    if kind == "optuna":
+        return {**task, "measure": kind, "storage": detail}
+    return {**task, "measure": kind, "strategy": detail.removesuffix(WORKERS), "workers": detail.endswith(WORKERS)}
+
+
+def installed(package: str) -> bool:
+    name, *needs = package.split(".")
+    return all(importlib.util.find_spec(each) for each in (name, *(["pandas"] if needs else [])))
+
+
+def main() -> None:
+    variants = [*OURS, *(f"{name}{WORKERS}" for name in OURS), *PEERS]
+    parser = arguments(__doc__)
+    parser.set_defaults(rounds=3)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--ray-trials", type=int, default=100, help="of Ray Tune, which is slow")
+    parser.add_argument("--sqlite-trials", type=int, default=100, help="of Optuna with SQLite, which is slow, too")
+    parser.add_argument("--only", action="append", choices=variants, help="these alone")
+    parser.add_argument("--folder", type=Path, help="where histories are written: on the disk that is to be measured")
+    asked = parser.parse_args()
+    chosen = []
+    for variant in asked.only or variants:
+        if variant in PEERS and not installed(PEERS[variant]):
+            progress(f"{variant} is left out: it is not installed")
+        else:
+            chosen.append(variant)
+    measurements = []
+    for number, variant in in_turn(chosen, asked.rounds):
+        trials = {"ray tune": asked.ray_trials, "optuna sqlite": asked.sqlite_trials}.get(variant, asked.trials)
+        figures = fresh(__file__, task_of(variant, trials, number), asked.folder)
+        per_trial = 1000 * figures["seconds"] / figures["trials"]
+        measurements.append({"round": number, "variant": variant, "ms_per_trial": per_trial, **figures})
+        progress(f"round {number}, {variant}: {per_trial:.2f} ms a trial")
+    taken = {variant: [each for each in measurements if each["variant"] == variant] for variant in chosen}
+    costs = {variant: [each["ms_per_trial"] for each in each_taken] for variant, each_taken in taken.items()}
+    beside = {variant: ratios(costs[variant], costs[BASELINE]) for variant in chosen} if BASELINE in costs else {}
+    results = {
+        "ms_per_trial": {variant: spread(values) for variant, values in costs.items()},
+        "start_seconds": {variant: spread([each["start_seconds"] for each in taken[variant]]) for variant in chosen},
+        "over_nascli_random": beside,
+    }
+    headings = ("search", "trials", "ms a trial", f"x {BASELINE}", "start-up, s")
+    table = grid(f"{asked.rounds} rounds: median, least to greatest", *headings)
+    for variant in chosen:
+        table.add_row(
+            variant,
+            str(taken[variant][0]["trials"]),
+            three(results["ms_per_trial"][variant]),
+            three(beside[variant]) if variant in beside else "",
+            three(results["start_seconds"][variant]),
+        )
+    console().print(table)
+    write(asked, {**results, "measurements": measurements})
+
+
+if __name__ == "__main__" and not serve(MEASURES):
+    main()

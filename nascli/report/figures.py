@@ -1,0 +1,123 @@
+"""How a plot becomes part of a page: the look of all figures, and one figure as SVG inside HTML and as PNG.
+
+Figures are made of matplotlib's objects alone, and drawn under settings of their own: nothing outside changes them, and
+the same figure always gives the same text.
+"""
+
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7A7A7A"
+"""The palette of Okabe and Ito, told apart with any colour vision; and a grey."""
+
+DENSE = 1500
+"""From so many points on a scatter is stored as an image inside the SVG."""
+
+_DPI = 144
+_STYLE: Mapping[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nascli",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.labelcolor": "#222222",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": "#222222",
+    "ytick.labelcolor": "#222222",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the report.
+
+    Args:
+        name: Of its PNG, without suffix; one word with hyphens.
+        title: Stands above it.
+        caption: Text below it: how to read it.
+        alt: What it shows, for those who do not see it.
+        svg: To stand inside HTML.
+        png: The same as a file.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    svg: str
+    png: bytes
+
+
+def styled() -> Any:  # noqa: ANN401 - matplotlib's own context manager has no public name
+    """A context in which figures are made and drawn with the look of the report."""
+    settings: dict[Any, Any] = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
+    return matplotlib.rc_context(settings | dict(_STYLE))
+
+
+def plain_axes(x_label: str, y_label: str, *, width: float = 6.6, height: float = 3.7) -> tuple[Figure, Axes]:
+    """A figure of so many inches with one pair of axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    return figure, axes
+
+
+def percent_axis(axes: Axes, *, y: bool = True) -> None:
+    """Write the ticks of an axis in percent."""
+    axis = axes.yaxis if y else axes.xaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
+
+
+def whole_axis(axes: Axes) -> None:
+    """Let the x axis have whole numbers for ticks."""
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+
+
+def finish(figure: Figure, name: str, title: str, caption: str, alt: str) -> Picture:
+    """Draw a figure in both formats."""
+    figure.set_dpi(_DPI)
+    svg, png = io.StringIO(), io.BytesIO()
+    # The canvases are asked directly: savefig would draw everything twice.
+    vector: Any = FigureCanvasSVG(figure)  # Any: matplotlib leaves these methods without types
+    vector.print_svg(svg, metadata={"Date": None, "Creator": None})
+    figure.set_layout_engine("none")  # everything has its place by now
+    pixels: Any = FigureCanvasAgg(figure)
+    pixels.print_png(png, metadata={"Software": None})
+    return Picture(name, title, caption, alt, inline_svg(svg.getvalue(), name, alt), png.getvalue())
+
+
+def inline_svg(document: str, name: str, alt: str) -> str:
+    """An SVG document as an element of an HTML page: no prolog, ids that are no other picture's, words for a reader."""
+    text = document[document.index("<svg") :].strip()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<title>.*?</title>\s*", "", text, count=1, flags=re.DOTALL)  # would repeat the words for a reader
+    text = re.sub(r'(\sid=")', rf"\g<1>{name}-", text)
+    text = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
+    box = re.search(r'viewBox="([\d. -]+)"', text)
+    assert box is not None, "every picture of ours says its size"
+    head = f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(alt)}" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    fonts = re.search(r'^<svg[^>]*?(\sfont-family="[^"]*")', text)
+    return re.sub(r"^<svg[^>]*>", lambda _: f"{head}{fonts[1] if fonts else ''}>", text, count=1)

@@ -1,0 +1,202 @@
+"""What random search reaches with the same budget, and whether two searches can be compared at all.
+
+One random search is one ordering of its trials, and its single path is mostly luck. But all orderings of its N finished
+trials are equally likely, so that what n random trials reach is known in closed form: with the trials ranked by reward
+(those without a result lowest), the best of n drawn without replacement has rank k with probability
+
+    C(k - 1, n - 1) / C(N, n)
+
+Deviation: none of the usual tools draws it so; they show one path, or the mean of several runs.
+
+References: Dodge et al. 2019, "Show Your Work", section 3.1, has the same idea drawn with replacement; without
+replacement no trial is counted twice, at the price that nothing is left to chance at n = N.
+"""
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nascli.artifacts import read_run
+from nascli.config import SearchRecipe, Section
+from nascli.errors import InputError, NascliError
+from nascli.report.search_data import SearchData, read_search, reward_of
+
+LOW, HIGH = 0.1, 0.9
+"""The band holds the best of n in eight of ten orderings."""
+
+_DRAWN_AT = 200  # budgets at which the curve is computed, at most
+_SECTIONS = ("data", "space", "network", "train", "halving", "shared")
+_SEARCH_KEYS = ("evaluator", "repeats", "limits", "holdout")
+_NO_MATTER = frozenset({"data.data_dir", "data.workers", "train.threads", "train.checkpoint_minutes"})
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BestOfN:
+    """The best of n random trials over all orderings, given that one of the n has a result.
+
+    Args:
+        budgets: The n, rising. (M,)
+        mean: The expected best. (M,)
+        low: Its quantile `LOW`. (M,)
+        high: Its quantile `HIGH`. (M,)
+        trials: N, the finished trials of the random search.
+        seconds: Child-seconds an average trial took.
+    """
+
+    budgets: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+    trials: int
+    seconds: float
+
+    def at(self, budget: int) -> tuple[float, float, float]:
+        """Low, mean and high after `budget` trials."""
+        low, mean, high = (float(np.interp(budget, self.budgets, each)) for each in (self.low, self.mean, self.high))
+        return low, mean, high
+
+
+def best_of_n(rewards: Sequence[float], without_result: int = 0, seconds: float = 0.0) -> BestOfN:
+    """What the best of n of these trials is, for n from 1 to all of them.
+
+    Args:
+        rewards: Of the trials with a result; not empty.
+        without_result: Trials that were spent and gave none.
+        seconds: Child-seconds an average trial took.
+    """
+    total = len(rewards) + without_result
+    budgets = np.unique(np.geomspace(1, total, _DRAWN_AT).round().astype(np.int64))
+    ordered = np.sort(np.asarray(rewards, dtype=np.float64))
+    ranks = np.arange(without_result + 1, total + 1)
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
+    mean, low, high = (np.empty(len(budgets)) for _ in range(3))
+    for place, n in enumerate(budgets):
+        possible = ranks >= n
+        chances = np.zeros(len(ranks))
+        k = ranks[possible]
+        logarithms = factorials[k - 1] - factorials[k - n]  # C(k - 1, n - 1), but for a factor that n alone decides
+        chances[possible] = np.exp(logarithms - logarithms.max())
+        chances /= chances.sum()
+        below = np.cumsum(chances)
+        mean[place] = chances @ ordered
+        low[place], high[place] = (ordered[min(int(np.sum(below < q)), len(ordered) - 1)] for q in (LOW, HIGH))
+    return BestOfN(budgets.astype(np.float64), mean, low, high, total, seconds)
+
+
+def random_curve(data: SearchData) -> BestOfN:
+    """The best of n of a random search that has at least one result."""
+    spent = data.finished
+    seconds = sum(trial.score.seconds for trial in data.scored if trial.score)
+    rewards = [reward_of(trial) for trial in data.complete]
+    return best_of_n(rewards, len(spent) - len(rewards), seconds / len(spent))
+
+
+def chance_to_reach(data: SearchData, reward: float, budget: int) -> float:
+    """The part of all orderings of a random search in which its first `budget` trials reach a reward."""
+    trials = len(data.finished)
+    lower = trials - sum(reward_of(trial) >= reward for trial in data.complete)
+    return 1 - math.comb(lower, budget) / math.comb(trials, budget)
+
+
+def choose_baseline(data: SearchData, given: Path | None) -> SearchData | None:
+    """The random search that a search is compared with.
+
+    Args:
+        data: The search.
+        given: The baseline that the person names; without one, a random search is its own, and for any other the
+            newest comparable random search beside its folder is taken.
+
+    Returns:
+        None where there is none.
+
+    Raises:
+        InputError: The baseline given is no random search, has no result, or was scored on something else.
+    """
+    if given is None:
+        return data if data.recipe.search.strategy == "random" and data.complete else _newest_beside(data)
+    baseline = read_search(given)
+    if baseline.recipe.search.strategy != "random":
+        raise InputError(
+            f"{given} is a search by {baseline.recipe.search.strategy}, not by random",
+            f"A baseline is made by: {baseline_command(data)}",
+        )
+    if key := difference(data.recipe, baseline.recipe):
+        here, there = (_said(value_at(recipe, key)) for recipe in (data.recipe, baseline.recipe))
+        raise InputError(
+            f"{given} cannot be the baseline of {data.path}: {key} is {there} there and {here} here",
+            f"A baseline is made by: {baseline_command(data)}",
+        )
+    if not baseline.complete:
+        raise InputError(f"{given} has no finished trial", "Wait for it, or resume it")
+    return baseline
+
+
+def difference(first: SearchRecipe, second: SearchRecipe) -> str | None:
+    """The first key that gives one cell different rewards under two recipes; None where they are comparable.
+
+    Strategy, seed, and the number of trials and workers may differ; data, space, network, training and scoring may not.
+    """
+    for key in _keys_that_matter(first):
+        if value_at(first, key) != value_at(second, key):
+            return key
+    return None
+
+
+def baseline_command(data: SearchData) -> str:
+    """The command that makes the baseline of a search."""
+    words = ["nascli", "search", "--recipe", str(data.path / "recipe.toml"), "--strategy", "random"]
+    words += ["--set", "search.warmup=0"] if data.recipe.search.warmup else []
+    words += ["--set", "rerank.top=0"] if data.recipe.rerank.top else []
+    return shlex.join(words)
+
+
+def value_at(recipe: Section, key: str) -> object:
+    """The value of a dotted key."""
+    value: object = recipe
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _keys_that_matter(recipe: SearchRecipe) -> Iterator[str]:
+    for section in _SECTIONS:
+        if section == "shared" and recipe.search.evaluator != "shared":
+            continue
+        for name in type(getattr(recipe, section)).model_fields:
+            if f"{section}.{name}" not in _NO_MATTER:
+                yield f"{section}.{name}"
+    yield from (f"search.{name}" for name in _SEARCH_KEYS)
+
+
+def _newest_beside(data: SearchData) -> SearchData | None:
+    """The newest comparable random search with a result; folders that cannot be read are passed over."""
+    found: list[tuple[str, str, SearchData]] = []
+    for folder in sorted(data.path.resolve().parent.iterdir()):
+        if folder.is_symlink() or folder == data.path.resolve() or not (folder / "run.json").is_file():
+            continue
+        try:
+            if not _is_random(folder):
+                continue
+            other = read_search(folder)
+        except NascliError:
+            continue
+        if other.complete and difference(data.recipe, other.recipe) is None:
+            found.append((str(other.record.get("started", "")), folder.name, other))
+    return max(found, key=lambda each: each[:2])[2] if found else None
+
+
+def _is_random(folder: Path) -> bool:
+    recipe = read_run(folder, "search").get("recipe")
+    search = recipe.get("search") if isinstance(recipe, dict) else None
+    return isinstance(search, dict) and search.get("strategy") == "random"
+
+
+def _said(value: object) -> str:
+    return "not set" if value is None else repr(value)

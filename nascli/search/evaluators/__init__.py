@@ -1,0 +1,1 @@
+"""Evaluators: they score cells."""

@@ -1,0 +1,146 @@
+"""Executors: run evaluations, here or elsewhere. They know genotypes and seeds, no strategy and no journal.
+
+What all executors share, and the one that needs no other process. `local_workers` runs jobs in worker processes on this
+machine, `ray_executor` on a Ray cluster.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from nascli.errors import DivergedError, NascliError, RejectedError
+from nascli.genotype.schema import Genotype
+from nascli.search.trial import Failure, FailureKind, Score
+
+if TYPE_CHECKING:  # it loads torch, which an evaluator in a worker may do without
+    from nascli.search.evaluators.proxy import Evaluator
+
+_LONGEST_ERROR = 300
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation to run: the trial it is for, what to score, the seed, and the epochs if not the recipe's."""
+
+    trial: int
+    genotype: Genotype
+    seed: int
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job."""
+
+    job: Job
+    result: Score | Failure
+
+
+class Executor(Protocol):
+    """Runs jobs, several at a time; a context manager that leaves nothing running behind."""
+
+    @property
+    def free(self) -> int:
+        """How many more jobs it takes now."""
+        ...
+
+    @property
+    def busy(self) -> int:
+        """How many jobs it has that did not come back yet."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Take a job; only while there is something free."""
+        ...
+
+    def collect(self, timeout: float) -> list[Outcome]:
+        """The outcomes that came in; waits for the first at most `timeout` seconds, so the list may be empty."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class InProcess:
+    """Runs one job at a time in this process, when it is collected.
+
+    Args:
+        evaluator: What runs a job.
+    """
+
+    def __init__(self, evaluator: "Evaluator") -> None:
+        self._evaluator = evaluator
+        self._jobs: deque[Job] = deque()
+
+    @property
+    def free(self) -> int:
+        """One, or none while a job waits to be collected."""
+        return 1 - len(self._jobs)
+
+    @property
+    def busy(self) -> int:
+        """Jobs submitted and not collected."""
+        return len(self._jobs)
+
+    def submit(self, job: Job) -> None:
+        """Keep the job until it is collected."""
+        self._jobs.append(job)
+
+    def collect(self, timeout: float) -> list[Outcome]:
+        """Run the job; the timeout is not looked at."""
+        return [run_job(self._evaluator, self._jobs.popleft())] if self._jobs else []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._jobs.clear()
+
+
+def run_job(evaluator: "Evaluator", job: Job) -> Outcome:
+    """Run a job here; an evaluation that raises is an outcome, too."""
+    try:
+        return Outcome(job, evaluator.evaluate(job.genotype, job.seed, job.epochs))
+    except Exception as error:
+        text = str(error) if isinstance(error, NascliError) else f"{type(error).__name__}: {error}"
+        return Outcome(job, Failure(_kind(error), " ".join(text.split())[:_LONGEST_ERROR]))
+
+
+def lost(times: int, cause: str) -> Failure:
+    """The failure of a job whose worker was lost so often, for the last time from this cause."""
+    often = "once" if times == 1 else f"{times} times"
+    return Failure(FailureKind.WORKER_LOST, f"its worker process was lost {often} ({cause})")
+
+
+def _kind(error: Exception) -> FailureKind:
+    if isinstance(error, RejectedError):
+        return FailureKind.REJECTED
+    if isinstance(error, DivergedError):
+        return FailureKind.DIVERGED
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, without torch
+        return FailureKind.OUT_OF_MEMORY
+    return FailureKind.CRASHED
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """A process started meanwhile finds these variables in its environment; afterwards all is as before."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

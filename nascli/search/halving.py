@@ -1,0 +1,75 @@
+"""Successive halving: short trainings for all, longer ones for the best.
+
+A child is trained for the epochs of the first rung. If it is among the best of those that were trained there before it,
+it is trained for those of the next, and so on up to the full training; if not, its accuracy on that rung is its reward.
+This is the stopping rule of asynchronous successive halving: there is no bracket to fill, so it goes with any strategy,
+batch and number of workers.
+
+Every training starts anew and has its own cosine to zero. That costs at most keep / (1 - keep) more than going on from
+the rung below, if each rung has 1 / keep times the epochs of the one below it. For that nothing has to be kept between
+two rungs, and the accuracies that are compared are those of finished trainings.
+
+References:
+    Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning" (ASHA), section 3.
+
+Deviation:
+    A child that was stopped is never taken up again when later ones turn out worse.
+"""
+
+import bisect
+import math
+from collections.abc import Iterator, Sequence
+
+from nascli.search.trial import Trial
+
+
+class Halving:
+    """Decides who is trained on.
+
+    Args:
+        rungs: Epochs of the rungs below the full training, rising; without any, every child is trained in full at once.
+        keep: Part of the children of a rung that passes; of n, the best ceil(keep n), of equals the earlier one.
+        in_order: Decide in the order of the trials, each against those before it, so that the order of their results
+            makes no difference. Otherwise each is decided at once, against those that are there.
+    """
+
+    def __init__(self, rungs: Sequence[int], keep: float, *, in_order: bool) -> None:
+        self._rungs, self._keep, self._in_order = tuple(rungs), keep, in_order
+        self._passed = [0] * len(self._rungs)  # trials below these are decided, on each rung
+        self._decided: list[set[int]] = [set() for _ in self._rungs]
+        self._accuracies: list[list[float]] = [[] for _ in self._rungs]  # rising
+
+    def epochs(self, trial: Trial) -> int | None:
+        """What the trial is trained for next; None is the full training."""
+        done = len(trial.rungs)
+        return self._rungs[done] if done < len(self._rungs) else None
+
+    def decide(self, trials: Sequence[Trial]) -> list[tuple[int, bool]]:
+        """The trials that can be decided now and were not before: their ids, and whether they pass.
+
+        Args:
+            trials: All there are, as they are.
+        """
+        return list(self._decisions(trials))
+
+    def _decisions(self, trials: Sequence[Trial]) -> Iterator[tuple[int, bool]]:
+        for rung in range(len(self._rungs)):
+            for trial in trials[self._passed[rung] :]:
+                settled = trial.finished or trial.repeat_of is not None or len(trial.rungs) > rung
+                if not settled and self._in_order:
+                    break
+                if settled and trial.id not in self._decided[rung]:
+                    yield from self._decide(rung, trial)
+                if trial.id == self._passed[rung] and settled:
+                    self._passed[rung] += 1
+                    self._decided[rung].discard(trial.id)
+
+    def _decide(self, rung: int, trial: Trial) -> Iterator[tuple[int, bool]]:
+        self._decided[rung].add(trial.id)
+        if trial.repeat_of is not None or len(trial.rungs) <= rung:
+            return
+        accuracies, accuracy = self._accuracies[rung], trial.rungs[rung].score.reward
+        better = len(accuracies) - bisect.bisect_left(accuracies, accuracy)  # equal ones came before
+        bisect.insort(accuracies, accuracy)
+        if not trial.finished and len(trial.rungs) == rung + 1:
+            yield trial.id, better < math.ceil(self._keep * len(accuracies))

@@ -1,0 +1,88 @@
+"""Ranking the best cells again, by longer trainings with several seeds.
+
+A short training ranks cells roughly, and the best of many is partly the luckiest: so the paper trains its 250 best to
+convergence and chooses among those (section 4 and appendix A.1).
+"""
+
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nascli.errors import Interrupted, NascliError
+from nascli.search.executors.executor import Executor, Job, Outcome
+from nascli.search.journal import Journal, Reranked
+from nascli.search.loop import POLL, Observer
+from nascli.search.trial import Failure, FailureKind, Trial
+from nascli.training.interrupts import StopRequest
+from nascli.training.runtime import derive_seed
+
+
+@dataclass(frozen=True)
+class RerankPlan:
+    """What is to be trained again.
+
+    Args:
+        trials: Which trials, best first.
+        epochs: Of each training.
+        seeds: Trainings a trial.
+        seed: The run's seed.
+    """
+
+    trials: Sequence[int]
+    epochs: int
+    seeds: int
+    seed: int
+
+
+def rerank(executor: Executor, journal: Journal, plan: RerankPlan, observer: Observer, stop: StopRequest) -> None:
+    """Do the trainings of the plan that the journal does not hold yet.
+
+    Every trial is trained with its first seed before any with its second. A training that diverges, or whose genotype
+    breaks a limit that is measured anew, counts as accuracy 0.
+
+    Raises:
+        Interrupted: `stop` was requested; what is under way is dropped.
+        NascliError: A training failed for another reason, or the journal cannot be written.
+    """
+    waiting = deque(
+        _job(journal.trials[number], index, plan)
+        for index in range(plan.seeds)
+        for number in plan.trials
+        if index >= len(journal.trials[number].reranks)
+    )
+    orders = deque(waiting)  # the journal holds them in this order, whatever order they come back in
+    done: dict[Job, Outcome] = {}
+    while orders:
+        if stop.requested:
+            raise Interrupted(f"the ranking of the best cells stopped with {len(orders)} trainings to do")
+        while waiting and executor.free:
+            executor.submit(waiting.popleft())
+        done |= {outcome.job: outcome for outcome in executor.collect(POLL)}
+        while orders and orders[0] in done:
+            _record(done.pop(orders.popleft()), journal, plan, observer)
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials that were trained again, best mean accuracy first; of equals the earlier first."""
+    means = {t.id: statistics.fmean(rerank.accuracy for rerank in t.reranks) for t in trials if t.reranks}
+    return [trials[number] for number in sorted(means, key=lambda number: (-means[number], number))]
+
+
+def _job(trial: Trial, index: int, plan: RerankPlan) -> Job:
+    return Job(trial.id, trial.genotype, derive_seed(plan.seed, "rerank", trial.id, index), plan.epochs)
+
+
+def _record(outcome: Outcome, journal: Journal, plan: RerankPlan, observer: Observer) -> None:
+    result, number = outcome.result, outcome.job.trial
+    accuracy, seconds = 0.0, 0.0
+    if not isinstance(result, Failure):
+        accuracy, seconds = result.accuracy or 0.0, result.seconds
+    elif result.kind not in (FailureKind.DIVERGED, FailureKind.REJECTED):
+        raise NascliError(
+            f"trial {number} could not be trained again ({result.kind}): {result.error}",
+            "All trials are safe; --resume goes on with the ranking",
+        )
+    index = len(journal.trials[number].reranks)
+    event = Reranked(trial=number, index=index, epochs=plan.epochs, accuracy=accuracy, seconds=seconds)
+    observer.changed(journal.append(event))

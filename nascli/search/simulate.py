@@ -1,0 +1,241 @@
+"""Many searches on a table, in this process and without files: how soon a strategy finds how good a cell.
+
+A simulated search is what `SearchLoop` would do with a `TableEvaluator` and the same seed, trial by trial: batches are
+asked and told whole; a cell that comes again gets the reward that it got before; a failed one gets the failure reward.
+Which training answers is drawn from the trial's seed, so rewards are noisy; what counts is the *mean* accuracy of the
+cell that the search would hand over, the one with the highest reward so far.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from nascli.genotype.canonical import canonical_hash
+from nascli.genotype.encoding import decode_tokens
+from nascli.genotype.space import SearchSpace
+from nascli.search.evaluators.table import Table, draw_training
+from nascli.search.strategies.strategy import Strategy
+from nascli.training.runtime import derive_seed
+
+Floats = npt.NDArray[np.float64]
+
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedRuns:
+    """R searches with different seeds, T trials each.
+
+    A strategy with nothing left to propose ends its search: the rest of its row repeats the last value.
+
+    Args:
+        rewards: What the strategy was told for each trial, (R, T); NaN after the end of a search.
+        accuracies: Mean accuracy of the cell that would be handed over after each trial, (R, T); 0 before there is one.
+        evaluations: Distinct cells proposed so far, the trainings that a real search would have paid for, (R, T).
+        optimum: The highest mean accuracy in the table.
+    """
+
+    rewards: Floats
+    accuracies: Floats
+    evaluations: npt.NDArray[np.int64]
+    optimum: float
+
+    @property
+    def regret(self) -> Floats:
+        """By how much the cell handed over is worse than the table's best, in accuracy, (R, T); at least 0.
+
+        With noisy rewards it can rise: a worse cell that was lucky takes the place of a better one.
+        """
+        return self.optimum - self.accuracies
+
+    def by_evaluations(self) -> "SimulatedRuns":
+        """The same searches with a column for each distinct cell instead of each trial: repeats cost nothing.
+
+        As wide as the search with the most distinct cells; the others repeat their last value.
+        """
+        counts = np.arange(1, self.evaluations.max() + 1)
+        last = self.evaluations[:, -1:]
+        columns = np.stack([np.searchsorted(row, np.minimum(counts, row[-1])) for row in self.evaluations])
+        rewards = np.take_along_axis(self.rewards, columns, axis=1)
+        return replace(
+            self,
+            rewards=np.where(counts <= last, rewards, np.nan),
+            accuracies=np.take_along_axis(self.accuracies, columns, axis=1),
+            evaluations=np.minimum(counts, last),
+        )
+
+
+def simulate(
+    make_strategy: Callable[[int], Strategy],
+    table: Table,
+    space: SearchSpace,
+    trials: int,
+    seeds: Sequence[int],
+    *,
+    failure_reward: float = 0.0,
+) -> SimulatedRuns:
+    """Run one search for each seed.
+
+    Args:
+        make_strategy: A new strategy from the run's seed.
+        table: Answers every trial.
+        space: What the strategy's tokens count in; the table's own, or one inside it.
+        trials: Proposals a search, repeats included.
+        seeds: The runs' seeds.
+        failure_reward: Told to the strategy for a cell that failed.
+
+    Raises:
+        InputError: A proposed cell is not in the table.
+    """
+    rows = _Rows(table, space)
+    runs = [_Run(table, rows, trials, seed, failure_reward).play(make_strategy(seed)) for seed in seeds]
+    return SimulatedRuns(
+        rewards=np.stack([run.rewards for run in runs]),
+        accuracies=np.stack([run.accuracies for run in runs]),
+        evaluations=np.stack([run.evaluations for run in runs]),
+        optimum=table.mean_accuracy(table.best),
+    )
+
+
+class _Rows:
+    """Decision sequence -> row of the table; decoding and hashing, which is slow, is done once for a sequence."""
+
+    def __init__(self, table: Table, space: SearchSpace) -> None:
+        self._table, self._space = table, space
+        self._known: dict[tuple[int, ...], int] = {}
+
+    def __getitem__(self, tokens: tuple[int, ...]) -> int:
+        if tokens not in self._known:
+            self._known[tokens] = self._table.row(canonical_hash(decode_tokens(tokens, self._space)))
+        return self._known[tokens]
+
+
+class _Run:
+    """One search; its arrays are those of `SimulatedRuns`, (T,) each."""
+
+    def __init__(self, table: Table, rows: _Rows, trials: int, seed: int, failure_reward: float) -> None:
+        self._table, self._rows, self._seed, self._failure_reward = table, rows, seed, failure_reward
+        self._rewards: dict[int, float] = {}  # of the cells proposed so far, by row of the table
+        self._best, self._accuracy = float("-inf"), 0.0
+        self.rewards = np.full(trials, np.nan)
+        self.accuracies = np.zeros(trials)
+        self.evaluations = np.zeros(trials, dtype=np.int64)
+
+    def play(self, strategy: Strategy) -> "_Run":
+        batch: list[tuple[tuple[int, ...], float]] = []
+        size, trials = strategy.batch_size, len(self.rewards)
+        for trial in range(trials):
+            tokens = strategy.ask()
+            if tokens is None:
+                self.accuracies[trial:] = self._accuracy
+                self.evaluations[trial:] = len(self._rewards)
+                break
+            batch.append((tokens, self._try(trial, self._rows[tokens])))
+            if len(batch) == size:
+                for told in batch:
+                    strategy.tell(*told)
+                batch.clear()
+                size = strategy.batch_size
+        return self
+
+    def _try(self, trial: int, row: int) -> float:
+        """Note what comes of a trial; its reward."""
+        if row not in self._rewards:
+            self._rewards[row] = self._train(trial, row)
+        reward = self._rewards[row]
+        self.rewards[trial] = reward
+        self.accuracies[trial] = self._accuracy
+        self.evaluations[trial] = len(self._rewards)
+        return reward
+
+    def _train(self, trial: int, row: int) -> float:
+        training = draw_training(derive_seed(self._seed, "trial", trial), self._table.trainings)
+        reward = float(self._table.accuracies[row, training])
+        if np.isnan(reward):
+            return self._failure_reward
+        if reward > self._best:  # of equals the earlier one is handed over
+            self._best, self._accuracy = reward, float(self._table.means[row])
+        return reward
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure over the seeds, and the interval that holds it with 95 % confidence (percentile bootstrap)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RegretAt:
+    """Regret after so many trials, over the searches."""
+
+    trials: int
+    median: Estimate
+    mean: Estimate
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two strategies after so many trials.
+
+    Args:
+        trials: After how many.
+        p_value: Two-sided Mann-Whitney U test of equal regrets; not corrected for testing more than one pair.
+        better: Probability that a search of the first has less regret than one of the second; ties count half.
+    """
+
+    trials: int
+    p_value: float
+    better: float
+
+
+def regret_at(runs: SimulatedRuns, counts: Sequence[int], seed: int = 0) -> list[RegretAt]:
+    """Median and mean regret after each of these numbers of trials, with bootstrap intervals over the searches.
+
+    Args:
+        runs: The searches; `runs.by_evaluations()` to count distinct cells instead of trials.
+        counts: Numbers of trials, from 1.
+        seed: Of the resampling.
+    """
+    found = []
+    for count in counts:
+        column = runs.regret[:, count - 1]
+        draw = np.random.default_rng(derive_seed(seed, "bootstrap", count))
+        resampled = column[draw.integers(len(column), size=(_RESAMPLES, len(column)))]
+        found.append(
+            RegretAt(
+                trials=count,
+                median=_estimate(float(np.median(column)), np.median(resampled, axis=1)),
+                mean=_estimate(float(column.mean()), resampled.mean(axis=1)),
+            )
+        )
+    return found
+
+
+def trials_to_reach(runs: SimulatedRuns, regret: float) -> Floats:
+    """After how many trials each search first has this regret or less, (R,); infinity where it never does.
+
+    Infinity is no number to average: take the median.
+    """
+    reached = runs.regret <= regret
+    return np.where(reached.any(axis=1), reached.argmax(axis=1) + 1.0, np.inf)
+
+
+def compare(first: SimulatedRuns, second: SimulatedRuns, trials: int) -> Comparison:
+    """Whether the regrets of two strategies after so many trials differ by more than chance."""
+    from scipy import stats  # slow to import
+
+    one, other = first.regret[:, trials - 1], second.regret[:, trials - 1]
+    if np.all(np.concatenate([one, other]) == one[0]):  # the test has no answer where all are equal
+        return Comparison(trials, p_value=1.0, better=0.5)
+    result = stats.mannwhitneyu(one, other, alternative="two-sided")
+    return Comparison(trials, float(result.pvalue), better=1 - float(result.statistic) / (len(one) * len(other)))
+
+
+def _estimate(value: float, resampled: Floats) -> Estimate:
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return Estimate(value, float(low), float(high))

@@ -1,0 +1,1 @@
+"""Strategies: they propose cells and learn from rewards."""

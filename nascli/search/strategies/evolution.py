@@ -1,0 +1,79 @@
+"""Regularized evolution: the oldest of a population dies, not the worst, so nothing lives on by one lucky training.
+
+1. The first P proposals are random. A later one is a mutant; a caller that asks on before anyone of the P was told gets
+   random ones until then, and as long as fewer than P were told the parent is drawn from those.
+2. The parent is the best of S drawn from the living, with replacement; of equals the one drawn first.
+3. A mutant differs from its parent in one token: which state a block reads, or an op, or a combination, each kind with
+   equal probability where the space leaves it a choice; then one decision of that kind, then one of its other values.
+4. The population holds what was told, in the order of telling, at most P of them: the first told is the first to die.
+   A proposal that is never told is never born.
+
+Deviation from Real et al. 2019: combinations mutate too, which AmoebaNet's space has none of; no mutation leaves the
+tokens as they are (theirs does in 1 of 20), since a repeat would be answered from the journal and tell nothing new.
+"""
+
+import random
+from collections import deque
+from collections.abc import Mapping
+
+from nascli.config import EvolutionConfig
+from nascli.genotype.space import SearchSpace
+from nascli.training.runtime import derive_seed
+
+Tokens = tuple[int, ...]
+
+_KINDS = ((0, 1), (2, 3), (4,))
+"""Places in a block's five tokens of the states it reads, of its ops, of its combination."""
+
+
+class Evolution:
+    """Proposes mutants of the best of a few, drawn from the latest results.
+
+    Args:
+        space: What may be proposed.
+        config: P, S, and how many a synchronous caller asks at once: any number, since no generation has an end.
+        seed: The run's seed.
+
+    References:
+        Real et al. 2019, section 3 and algorithm 1.
+    """
+
+    def __init__(self, space: SearchSpace, config: EvolutionConfig, seed: int) -> None:
+        self.batch_size = config.batch_size
+        self._config = config
+        self._sizes = space.decision_sizes
+        places = (
+            [place for place, size in enumerate(self._sizes) if place % 5 in kind and size > 1] for kind in _KINDS
+        )
+        self._kinds = [kind for kind in places if kind]
+        self._draw = random.Random(derive_seed(seed, "evolution"))
+        self._asked = 0
+        self._living: deque[tuple[float, Tokens]] = deque(maxlen=config.population)
+
+    @property
+    def diagnostics(self) -> Mapping[str, float]:
+        """After the first result: how many live, the best and the mean of their rewards."""
+        if not self._living:
+            return {}
+        rewards = [reward for reward, _ in self._living]
+        return {"population": len(rewards), "best_living": max(rewards), "mean_living": sum(rewards) / len(rewards)}
+
+    def ask(self) -> Tokens:
+        """A random sequence at first, then mutants."""
+        self._asked += 1
+        if self._asked <= self._config.population or not self._living:
+            return tuple(self._draw.randrange(size) for size in self._sizes)
+        rivals = [self._draw.choice(self._living) for _ in range(self._config.sample)]
+        return self._mutant(max(rivals, key=lambda rival: rival[0])[1])
+
+    def tell(self, tokens: Tokens, reward: float) -> None:
+        """A birth, and where the population is full a death."""
+        self._living.append((reward, tokens))
+
+    def _mutant(self, parent: Tokens) -> Tokens:
+        if not self._kinds:
+            return parent  # the space has this one sequence
+        place = self._draw.choice(self._draw.choice(self._kinds))
+        token = self._draw.randrange(self._sizes[place] - 1)
+        token += token >= parent[place]
+        return (*parent[:place], token, *parent[place + 1 :])

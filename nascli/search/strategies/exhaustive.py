@@ -1,0 +1,48 @@
+"""Exhaustive search: every network of a small space, each once."""
+
+import itertools
+import sys
+from collections.abc import Iterator, Mapping
+
+from nascli.genotype.canonical import canonical_hash
+from nascli.genotype.encoding import decode_tokens
+from nascli.genotype.space import SearchSpace
+
+
+class ExhaustiveSearch:
+    """Proposes one decision sequence of every canonical form, the smallest in lexicographic order, in that order.
+
+    It needs no seed and learns nothing. The sequences are walked one by one, and the hash of each form is kept: spaces
+    of up to some million sequences are practical.
+
+    Args:
+        space: What is walked through.
+
+    Example:
+        >>> space = SearchSpace(name="toy", ops=("identity", "conv_1x1"), blocks=1, inputs="distinct", cells="one")
+        >>> walk = ExhaustiveSearch(space)
+        >>> sum(1 for _ in iter(walk.ask, None))
+        4
+    """
+
+    batch_size = sys.maxsize  # nothing it is told changes what it proposes
+    diagnostics: Mapping[str, float] = {}
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._forms = _forms(space)
+
+    def ask(self) -> tuple[int, ...] | None:
+        """The next sequence that builds a network not proposed before; None after the last."""
+        return next(self._forms, None)
+
+    def tell(self, tokens: tuple[int, ...], reward: float) -> None:
+        """Nothing is learnt."""
+
+
+def _forms(space: SearchSpace) -> Iterator[tuple[int, ...]]:
+    seen: set[str] = set()
+    for tokens in itertools.product(*(range(size) for size in space.decision_sizes)):
+        form = canonical_hash(decode_tokens(tokens, space))
+        if form not in seen:
+            seen.add(form)
+            yield tokens

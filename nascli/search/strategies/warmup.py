@@ -1,0 +1,83 @@
+"""A warm start for a controller: another strategy proposes first, and the controller learns from what it found.
+
+The rule. The first strategy proposes until `trials` of its proposals have been told. Then the controller imitates the
+best quarter of the different sequences among them, by maximum likelihood; from there on it proposes and learns alone.
+
+The reason. A controller in its first hundred trials is a uniform sampler that takes a handful of tiny steps: 5 updates
+of 20, each on advantages that are mostly noise, and the results are thrown away after each. Maximum likelihood on the
+best quarter (one round of the cross-entropy method) uses the ranks of all of them at once, with as many passes as they
+bear. What they bear is measured: every other sequence of the quarter is kept aside, and imitation ends as soon as those
+do not become more probable as well. So chance likenesses of a few sequences do not collapse the entropy, and a reward
+that has nothing to do with the tokens leaves the controller nearly where it was. Rewards of the warm-up do not enter
+the baseline: the first batch of the controller is compared with its own mean, as ever.
+
+A result of the first strategy that comes after the start of the controller (asynchronous callers have some) is told to
+the first strategy alone: the controller never sampled it, and a gradient weighted as if it had would be biased.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from nascli.search.strategies.strategy import Strategy
+
+Tokens = tuple[int, ...]
+
+
+class Learner(Strategy, Protocol):
+    """A strategy that can be shown good sequences: `Ppo`, `Reinforce`."""
+
+    def imitate(self, sequences: Sequence[Tokens]) -> None:
+        """Make such sequences more probable; best first."""
+        ...
+
+
+class WarmedUp:
+    """Proposes as `first` until enough is told, then as `then`, which has learnt from it.
+
+    Args:
+        first: Proposes the warm-up; `RandomSearch` or `Evolution`.
+        then: Learns from it and goes on.
+        trials: Results of the warm-up. A synchronous caller asks whole batches of `then`, so the warm-up ends with the
+            batch in which they are reached.
+        part: Part of the different sequences that is imitated, the best ones.
+    """
+
+    def __init__(self, first: Strategy, then: Learner, trials: int, part: float = 0.25) -> None:
+        self.batch_size = then.batch_size
+        self._first, self._then, self._trials, self._part = first, then, trials, part
+        self._asked: defaultdict[Tokens, deque[Strategy]] = defaultdict(deque)  # who proposed what is not told yet
+        self._rewards: dict[Tokens, float] = {}
+        self._told = 0
+
+    @property
+    def diagnostics(self) -> Mapping[str, float]:
+        """Those of the strategy that proposes, and how many results of the warm-up are still to come."""
+        return {**self._proposer.diagnostics, "warmup_left": float(self._trials - self._told)}
+
+    def ask(self) -> Tokens | None:
+        """A proposal of the one whose turn it is."""
+        proposer = self._proposer
+        tokens = proposer.ask()
+        if tokens is not None:
+            self._asked[tokens].append(proposer)
+        return tokens
+
+    def tell(self, tokens: Tokens, reward: float) -> None:
+        """Tell who proposed it; with the last result of the warm-up the controller imitates the best."""
+        proposer = self._asked[tokens].popleft()
+        proposer.tell(tokens, reward)
+        if proposer is self._first and self._told < self._trials:
+            self._rewards[tokens] = reward
+            self._told += 1
+            if self._told == self._trials:
+                self._then.imitate(self._best())
+
+    @property
+    def _proposer(self) -> Strategy:
+        return self._first if self._told < self._trials else self._then
+
+    def _best(self) -> list[Tokens]:
+        """The best part of what was told, best first; of equals the one told first."""
+        ranked = sorted(self._rewards, key=lambda tokens: -self._rewards[tokens])
+        return ranked[: round(len(ranked) * self._part)]

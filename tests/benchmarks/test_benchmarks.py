@@ -1,0 +1,122 @@
+"""Each benchmark at its smallest setting: it runs to its end and writes the figures that it promises."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from nascli.models.network import build_network
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SPREAD = {"least", "median", "most", "rounds"}
+
+
+def run(script: str, folder: Path, *options: str) -> dict[str, Any]:
+    """The figures that a script writes."""
+    figures = folder / "figures" / "out.json"
+    command = [sys.executable, str(BENCHMARKS / script), "--rounds", "1", "--json", str(figures), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "median" in done.stdout
+    values: dict[str, Any] = json.loads(figures.read_text())
+    assert values["benchmark"] == script
+    assert values["versions"]["nascli"]
+    assert values["machine"]["cores"] >= 1
+    assert values["settings"]["rounds"] == 1
+    return values
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of plain pictures, more or less bright."""
+    for split in ("train", "test"):
+        for label, name in enumerate(("dark", "light")):
+            place = tmp_path / "photos" / split / name
+            place.mkdir(parents=True)
+            for number in range(12):
+                Image.new("RGB", (16, 16), (100 * label + 5 * number,) * 3).save(place / f"{number}.jpg")
+    return tmp_path / "photos"
+
+
+def test_journal_reports_rates_and_ratios_to_the_bare_work(tmp_path: Path) -> None:
+    values = run("journal.py", tmp_path, "--appends", "5", "--trials", "20", "--folder", str(tmp_path))
+    assert set(values["events_per_second"]) == {"append", "bare append"}
+    assert set(values["read_seconds"]) == {"read", "bare read"}
+    assert set(values["ratios"]["read"]) == SPREAD
+    assert [each["events"] for each in values["measurements"] if "events" in each] == [10, 10]
+
+
+def test_replay_takes_every_trial_from_the_journal(tmp_path: Path) -> None:
+    options = ("--strategy", "random", "--trials", "40", "--keep", str(tmp_path / "kept"))
+    found = run("replay.py", tmp_path, *options)["strategies"]["random"]
+    assert found["search"]["restored"] == 0
+    assert found["trials"] == 40
+    assert [each["restored"] for each in found["measurements"]] == [40]
+    assert set(found["seconds"]) == {"import", "read", "ask", "tell", "loop"}
+    assert (tmp_path / "kept" / "random-synchronous-40.jsonl").stat().st_size == found["journal_bytes"]
+
+
+def test_simulated_workers_are_busier_without_batches(tmp_path: Path) -> None:
+    options = ("--strategy", "evolution", "--trials", "120", "--workers", "40")
+    values = run("simulated_workers.py", tmp_path, *options)
+    busy = {mode: values["modes"][mode]["utilisation"]["median"] for mode in ("asynchronous", "synchronous")}
+    assert busy["asynchronous"] > 0.99  # minutes of the search would be needed to lose a hundredth
+    assert busy["synchronous"] < 0.2  # 4 at a time for 40 workers
+    assert values["asynchronous_over_synchronous"]["median"] > 1
+    assert {each["trials"] for each in values["measurements"]} == {120}
+
+
+def test_search_overhead_measures_what_is_asked_for(tmp_path: Path) -> None:
+    options = ("--only", "nascli random", "--trials", "20", "--folder", str(tmp_path))
+    values = run("search_overhead.py", tmp_path, *options)
+    assert set(values["ms_per_trial"]) == {"nascli random"}
+    assert values["over_nascli_random"]["nascli random"]["median"] == 1
+    assert [each["trials"] for each in values["measurements"]] == [20]
+
+
+def test_the_plain_network_is_the_same_function_where_padding_is_symmetric(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    plain_loop, children = (importlib.import_module(name) for name in ("plain_loop", "children"))
+    for genotype in children.choose_cells(["nasnet-a"], 8):
+        ours = build_network(genotype, "cifar10", filters=4, cells_per_stage=2, image_size=13)
+        theirs = plain_loop.PlainNetwork(genotype, 4, 2, 10)
+        shapes = [[p.shape for p in network.parameters()] for network in (ours, theirs)]
+        assert shapes[0] == shapes[1], genotype.name
+        with torch.no_grad():
+            for value, copied in zip(ours.parameters(), theirs.parameters(), strict=True):
+                copied.copy_(value)
+            images = torch.randn(4, 3, 13, 13, generator=torch.Generator().manual_seed(0))  # odd at every stride
+            torch.testing.assert_close(theirs(images), ours(images), rtol=1e-3, atol=1e-5)
+
+
+CHILD = ("--images", "16", "--held-out", "4", "--epochs", "1", "--batch-size", "8", "--filters", "2")
+
+
+@pytest.mark.slow
+def test_children_of_both_kinds_have_the_same_size(photos: Path, tmp_path: Path) -> None:
+    options = ("--data", str(photos), *CHILD, "--cell", "nasnet-a", "--random-cells", "1", "--decode-each-epoch")
+    values = run("children.py", tmp_path, *options)
+    others = {"plain", "plain, 1 worker", "plain, decoding"}
+    assert set(values["nascli_times_as_fast"]) == others
+    assert set(values["children_per_hour"]) == set(values["learning"]) == {"nascli", *others}
+    assert set(values["costs"]) == {"nasnet-a", "random-0"}  # the script stops where they differ
+    assert [each["count"] for each in values["learning"]["plain"]["loss"]] == [2]
+    assert len(values["measurements"]) == 2 * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["nascli ppo 2 workers", "optuna journal", "optuna sqlite", "ray tune"])
+def test_search_overhead_of_workers_and_peers(variant: str, tmp_path: Path) -> None:
+    if not variant.startswith("nascli"):
+        pytest.importorskip(variant.split()[0])
+    if variant == "ray tune":
+        pytest.importorskip("pandas")
+    counts = ("--trials", "20", "--ray-trials", "2", "--sqlite-trials", "2")
+    values = run("search_overhead.py", tmp_path, "--only", variant, *counts)
+    assert values["ms_per_trial"][variant]["median"] > 0

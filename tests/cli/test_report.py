@@ -1,0 +1,119 @@
+"""`nascli report` as a person uses it: a run folder in, a page and pictures out."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nascli.artifacts import create_run
+from nascli.cli import report
+from nascli.cli.app import main
+from nascli.config import SearchRecipe, TrainRecipe
+from nascli.genotype.space import resolve_space
+from nascli.search.journal import Finished, Journal, proposed
+from tests.report.made_runs import begun, made_recipe
+
+Nascli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
+    """The command, called in this process: exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["report", *map(str, arguments)])
+        captured = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return left.value.code, captured.out, captured.err
+
+    return call
+
+
+def search_run(recipe: SearchRecipe, trials: int, out: Path | None = None) -> Path:
+    """A search run with a journal, under `runs` unless a folder is given."""
+    with create_run("search", "made", recipe, runs=Path("runs").resolve(), out=out) as run:
+        with Journal(run.file("trials.jsonl")) as journal:
+            for trial in begun(resolve_space(recipe.space), trials):
+                journal.append(proposed(trial))
+                reward = 0.5 + trial.id / 100
+                journal.append(
+                    Finished(trial=trial.id, reward=reward, accuracy=reward, params=10, mult_adds=20, seconds=0.0)
+                )
+        return run.path
+
+
+def test_the_newest_search_becomes_a_page(nascli: Nascli) -> None:
+    run = search_run(made_recipe(search__top=1), 3)
+    code, out, err = nascli("latest", "--json")
+    assert code == 0
+    made = json.loads(out)
+    assert made["run"] == str(run)
+    assert made["report"] == str(run / "report.html")
+    assert Path(made["report"]).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert all(Path(file).parent == run / "report" and Path(file).is_file() for file in made["pictures"])
+    assert made["baseline"] is None
+    assert made["verdict"] in re.sub(r"\s+", " ", err)
+    assert made["warnings"] == []
+
+
+def test_a_baseline_and_another_folder_can_be_given(nascli: Nascli) -> None:
+    run = search_run(made_recipe(search__strategy="ppo", search__top=1), 2, Path("mine"))
+    random = search_run(made_recipe(search__strategy="random"), 4, Path("elsewhere/random"))
+    (run / "best.json").touch()
+    code, out, err = nascli("mine", "--baseline", random, "--out", "page")
+    assert code == 0
+    assert out == "report: page/report.html\n"
+    assert "2 trials each: ppo 51.00%, random search 52.33%" in Path("page/report.html").read_text(encoding="utf-8")
+    assert not (run / "report.html").exists()
+    assert err.splitlines()[-1] == "next: nascli train --cell mine --dataset digits"
+
+
+def prepare() -> None:
+    """What the wrong usages stumble over."""
+    Path("empty").mkdir()
+    Path("file").touch()
+    with create_run("train", "x", TrainRecipe(), runs=Path("runs"), out=Path("trained")):
+        pass
+    search_run(made_recipe(), 0, Path("begun"))
+    search_run(made_recipe(search__strategy="ppo", search__top=1), 1, Path("mine"))
+    search_run(made_recipe(search__strategy="random", train__epochs=3), 1, Path("other"))
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("latest", 2, "nascli search makes one"),
+        ("nowhere", 2, "nowhere: no such folder"),
+        ("empty", 2, "empty: not a run folder"),
+        ("trained", 2, "trained is a run of nascli train, not of nascli search"),
+        ("begun", 2, "begun has no trial yet"),
+        ("mine --baseline mine", 2, "mine is a search by ppo, not by random"),
+        ("mine --baseline other", 2, "train.epochs is 3 there and 10 here"),
+        ("mine --out file", 1, "file/report cannot be written"),
+    ],
+)
+def test_wrong_usage_is_explained(nascli: Nascli, line: str, code: int, words: str) -> None:
+    prepare()
+    before = sorted(Path().rglob("*"))
+    left, out, err = nascli(*shlex.split(line))
+    assert left == code, err
+    assert words in err
+    assert out == ""
+    assert "Traceback" not in err
+    assert sorted(Path().rglob("*")) == before, "nothing is written"
+
+
+def test_the_examples_of_the_help_are_of_this_command() -> None:
+    examples = re.findall(r"^ +nascli report ?(.*)$", report.run.__doc__ or "", re.MULTILINE)
+    assert len(examples) == 4
+
+
+def test_the_command_loads_neither_torch_nor_matplotlib_before_it_runs() -> None:
+    code = "import sys, nascli.cli.report; assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(report.__file__).parents[2], timeout=120)

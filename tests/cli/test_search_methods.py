@@ -1,0 +1,143 @@
+"""`nascli search` with its other strategies, evaluators and stages, each as a person asks for it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nascli.artifacts import read_run
+from nascli.genotype.schema import read_genotype
+from nascli.search.evaluators.table import Table
+from nascli.search.journal import read_trials
+from nascli.search.rerank import ranked
+from nascli.search.trial import TrialState
+from tests.cli.test_search import exit_code
+
+RECIPE = """
+[data]
+dataset = "digits"
+train_images = 300
+[space]
+name = "mine"
+ops = ["conv_1x1", "max_pool_3x3", "identity"]
+blocks = 1
+inputs = "distinct"
+cells = "one"
+[network]
+filters = 2
+cells_per_stage = 1
+image_size = 8
+[train]
+epochs = 2
+batch_size = 32
+[search]
+trials = 12
+workers = 1
+top = 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def _recipe() -> None:
+    Path("tiny.toml").write_text(RECIPE)
+
+
+def search(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+    """What `search --json` prints."""
+    assert exit_code("search", "--recipe", "tiny.toml", "--out", "run", "--json", *arguments) == 0
+    printed: dict[str, object] = json.loads(capsys.readouterr().out)
+    return printed
+
+
+def test_a_whole_space_becomes_a_table_that_other_searches_are_answered_from(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = search(capsys, "--strategy", "exhaustive", "--set", "search.repeats=2")
+    assert (result["trials"], result["trained"]) == (9, 9)  # 3 ops on each of two states
+    trials = read_trials(Path("run/trials.jsonl"))
+    assert exit_code("report", "run", "--table", "cells.h5", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["table"] == "cells.h5"
+    table = Table.read(Path("cells.h5"))
+    assert (len(table), table.trainings) == (9, 2)
+    for trial in trials:
+        assert trial.score is not None
+        assert table.mean_accuracy(trial.hash) == pytest.approx(trial.reward)
+    more = ["--evaluator", "table:cells.h5", "--strategy", "evolution", "--trials", "90", "--asynchronous"]
+    assert exit_code("search", "--recipe", "tiny.toml", *more, "--set", "search.patience=15", "--out", "again") == 0
+    assert "the search is exhausted" in capsys.readouterr().err
+    known = {trial.hash: trial.score.accuracies for trial in trials if trial.score}
+    for trial in read_trials(Path("again/trials.jsonl")):
+        assert trial.reward in known[trial.hash]
+    assert exit_code("search", "--recipe", "digits", "--evaluator", "table:cells.h5", "--out", "other") == 2
+    assert "its space is not that of the recipe (nasnet)" in capsys.readouterr().err
+
+
+def test_limits_rungs_and_a_ranking_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--strategy", "evolution", "--limit", "params<900", "--limit", "mult_adds<1G", "--trials", "9"]
+    settings = ["halving.rungs=[1]", "rerank.top=2", "rerank.epochs=3", "rerank.seeds=2", "evolution.population=4"]
+    result = search(capsys, *options, *(part for each in settings for part in ("--set", each)))
+    trials = read_trials(Path("run/trials.jsonl"))
+    rejected = [trial for trial in trials if trial.state is TrialState.REJECTED]
+    assert rejected
+    for trial in rejected:
+        assert trial.failure is not None
+        assert "breaks params<900" in trial.failure.error
+    assert result["rejected"] == sum(trial.repeat_of is None for trial in rejected)
+    scored = [trial for trial in trials if trial.scored]
+    assert all(trial.score is not None and trial.score.params < 900 for trial in scored)
+    assert {len(trial.rungs) for trial in scored} == {1}
+    assert True in {trial.stopped for trial in scored}
+    best, second = ranked(trials)
+    assert [rerank.epochs for rerank in best.reranks + second.reranks] == [3] * 4
+    assert read_genotype(Path("run/best.json")).provenance["trial"] == best.id
+    assert result["best"]["trial"] == best.id  # type: ignore[index]
+    assert exit_code("search", "--resume", "run") == 0
+    assert read_trials(Path("run/trials.jsonl")) == trials
+    assert "trained again" in capsys.readouterr().out
+
+
+def test_shared_weights_are_trained_once_and_answer_for_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--evaluator", "shared", "--strategy", "reinforce", "--trials", "8", "--set", "reinforce.batch_size=4"]
+    result = search(capsys, *options, "--set", "shared.epochs=1")
+    assert "shared weights" in str(result["reward_is"])
+    weights = Path("run/shared.safetensors").read_bytes()
+    assert exit_code("search", "--resume", "run", "--trials", "9") == 0
+    assert Path("run/shared.safetensors").read_bytes() == weights
+    assert len(read_trials(Path("run/trials.jsonl"))) == 9
+
+
+def test_a_score_without_training_and_a_warm_up(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--evaluator", "naswot", "--limit", "params>25%", "--trials", "10", "--set", "ppo.batch_size=2"]
+    result = search(capsys, *options, "--set", "search.warmup=4", "--set", "search.warmup_strategy=evolution")
+    assert "naswot, a score without training" in str(result["reward_is"])
+    limits = read_run(Path("run"))["recipe"]["search"]["limits"]
+    assert limits[0].startswith("params>")
+    assert "%" not in limits[0]  # the number that the percentage meant, for the resumed search
+    for trial in read_trials(Path("run/trials.jsonl")):
+        assert trial.score is None or trial.score.accuracy is None
+    assert exit_code("search", "--resume", "run") == 0
+    shown = capsys.readouterr().out
+    assert "Nothing was trained for it" in shown
+    assert "%" not in shown.split("scored")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--evaluator", "naswott"], "Did you mean naswot?"),
+        (["--evaluator", "table:none.h5"], "none.h5"),
+        (["--limit", "parms<6M"], "Did you mean params?"),
+        (["--limit", "params<6ms"], "params"),
+        (["--evaluator", "params", "--set", "halving.rungs=[1]"], "halving.rungs need a training"),
+        (["--set", "halving.rungs=[3,1]"], "they must rise and lie below train.epochs = 2"),
+        (["--strategy", "random", "--set", "search.warmup=5"], "random has nothing to warm up"),
+        (["--evaluator", "table:x.h5", "--limit", "params<1M"], "a table only holds numbers"),
+        (["--evaluator", "shared", "--set", "search.repeats=2"], "search.repeats"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code("search", "--recipe", "tiny.toml", "--out", "run", *arguments) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not Path("run").exists()

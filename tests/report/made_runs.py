@@ -1,0 +1,94 @@
+"""Search runs made in milliseconds, whose rewards a test can choose."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nascli.artifacts import create_run, write_json
+from nascli.config import SearchRecipe, load_recipe
+from nascli.genotype.canonical import canonical_hash
+from nascli.genotype.encoding import decode_tokens
+from nascli.genotype.space import SearchSpace, resolve_space
+from nascli.search.trial import Failure, FailureKind, Score, Trial
+
+SMALL_SPACE = {"name": "own", "ops": ["sep_conv_3x3", "max_pool_3x3", "identity"], "blocks": 2}
+
+
+def made_recipe(**flags: object) -> SearchRecipe:
+    """A recipe of a small space; `train__lr=0.1` sets a key."""
+    given = {"space": SMALL_SPACE, "search.trials": 30} | {
+        key.replace("__", "."): value for key, value in flags.items()
+    }
+    return load_recipe(SearchRecipe, None, given)
+
+
+def scored(trial: Trial, reward: float, *, accuracy: float | None = None, params: int = 1000) -> Trial:
+    """The trial with a score."""
+    return trial.completed(
+        Score(
+            reward=reward,
+            accuracy=reward if accuracy is None else accuracy,
+            params=params,
+            mult_adds=10 * params,
+            seconds=2.0,
+        )
+    )
+
+
+def begun(space: SearchSpace, count: int, seed: int = 0) -> list[Trial]:
+    """So many different trials without an outcome."""
+    draw = random.Random(seed)
+    trials: list[Trial] = []
+    seen: set[str] = set()
+    while len(trials) < count:
+        tokens = tuple(draw.randrange(size) for size in space.decision_sizes)
+        genotype = decode_tokens(tokens, space, f"trial-{len(trials)}")
+        hashed = canonical_hash(genotype)
+        if hashed not in seen:
+            seen.add(hashed)
+            trials.append(Trial(id=len(trials), tokens=tokens, genotype=genotype, hash=hashed, seed=len(trials)))
+    return trials
+
+
+def mixed_trials(recipe: SearchRecipe, count: int = 30, seed: int = 0) -> list[Trial]:
+    """Trials of every kind: most complete, the fifth failed, the sixth rejected, the eighth a repeat of the first."""
+    draw = random.Random(seed)
+    trials = [
+        scored(trial, 0.5 + 0.4 * draw.random(), params=1000 + draw.randrange(500))
+        for trial in begun(resolve_space(recipe.space), count, seed)
+    ]
+    running = begun(resolve_space(recipe.space), count, seed)
+    if count > 7:
+        trials[4] = running[4].failed(Failure(FailureKind.DIVERGED, "the loss became nan <script>alert(1)</script>"), 0)
+        trials[5] = running[5].failed(Failure(FailureKind.REJECTED, "2M params, limit params<1M"), 0)
+        trials[7] = replace(trials[0], id=7, repeat_of=0)
+    return trials
+
+
+class MadeRuns:
+    """Search runs under a folder. Their trials are handed over as values: the journal has tests of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._trials: dict[Path, list[Trial]] = {}
+
+    def search(
+        self,
+        name: str,
+        recipe: SearchRecipe,
+        trials: Sequence[Trial],
+        updates: Sequence[Mapping[str, float]] | None = None,
+    ) -> Path:
+        """A search that is complete; the path of its folder."""
+        path = self.folder / name
+        with create_run("search", name, recipe, runs=self.folder, out=path) as run:
+            run.update(results={"seconds": 125.0})
+            if updates is not None:
+                write_json(path / "curves.json", {"updates": list(updates)})
+        self._trials[path] = list(trials)
+        return path
+
+    def read(self, journal: Path) -> list[Trial]:
+        """What stands in for the journal's reader."""
+        return self._trials[journal.parent]

@@ -1,0 +1,52 @@
+"""Every shipped search recipe: it parses, its parts go together, and it opens with its promise."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nascli.config import SearchRecipe, load_recipe, recipes_folder
+from nascli.genotype.space import resolve_space
+from nascli.search.assembly import STRATEGIES, check_recipe
+
+RECIPES = sorted((recipes_folder() / "search").glob("*.toml"))
+PROMISES = ("Source:", "Expect:", "Hardware and time:", "Command:", "Not verified:")
+
+
+def test_the_recipes_were_found() -> None:
+    names = {path.stem for path in RECIPES}
+    assert names == {"cifar10-cpu", "cifar10-gpu", "cifar10-paper", "cifar10-table", "digits"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.stem))
+def test_its_parts_go_together(path: Path) -> None:
+    recipe = load_recipe(SearchRecipe, path)
+    check_recipe(recipe)
+    space = resolve_space(recipe.space)
+    tokens = STRATEGIES[recipe.search.strategy](space, recipe).ask()
+    assert tokens is not None
+    assert len(tokens) == len(space.decision_sizes)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.stem))
+def test_it_opens_with_its_promise_and_its_command(path: Path) -> None:
+    head = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert all(line.startswith("#") for line in head.splitlines())
+    assert all(promise in head for promise in PROMISES)
+    (command,) = re.findall(r"Command: (nascli search.*)", head)
+    if f"--recipe {path.stem}" not in command:
+        from nascli.cli.search import DEFAULT_RECIPES, OTHER_RECIPE
+
+        words = shlex.split(command)
+        dataset = words[words.index("--dataset") + 1] if "--dataset" in words else "digits"
+        assert DEFAULT_RECIPES.get(dataset, OTHER_RECIPE) == path.stem
+
+
+def test_the_paper_recipe_holds_the_published_numbers() -> None:
+    recipe = load_recipe(SearchRecipe, recipes_folder() / "search" / "cifar10-paper.toml")
+    assert (recipe.search.trials, recipe.rerank.top, recipe.train.epochs) == (20_000, 250, 20)
+    ppo = recipe.ppo
+    assert (ppo.hidden, ppo.init_range, ppo.batch_size, ppo.lr) == (100, 0.1, 20, 0.00035)
+    assert (ppo.entropy_weight, ppo.baseline_decay) == (0.00001, 0.95)
+    assert (recipe.network.cells_per_stage, recipe.search.holdout) == (2, 0.1)

@@ -1,0 +1,204 @@
+"""Simulated searches: the same as real ones, and their figures right where they can be worked out by hand."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nascli.config import SpaceConfig, to_toml
+from nascli.errors import InputError
+from nascli.genotype.canonical import canonical_hash
+from nascli.genotype.encoding import decode_tokens
+from nascli.genotype.space import SearchSpace, resolve_space
+from nascli.search.evaluators.table import Table, TableEvaluator, write_table
+from nascli.search.simulate import SimulatedRuns, compare, regret_at, simulate, trials_to_reach
+from nascli.search.strategies.exhaustive import ExhaustiveSearch
+from nascli.search.strategies.random_search import RandomSearch
+from nascli.search.strategies.strategy import Strategy
+from nascli.training.runtime import derive_seed
+from tests.fakes import ChainStrategy
+from tests.search.test_table import RECIPE, trained
+
+CONFIG = SpaceConfig(
+    name="toy-2", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2, inputs="distinct", cells="one"
+)
+SPACE = resolve_space(CONFIG)
+
+
+def make_table(folder: Path, space: SpaceConfig, **how: object) -> Table:
+    recipe = to_toml(RECIPE.model_copy(update={"space": space}))
+    trials = trained(resolve_space(space), **how)  # type: ignore[arg-type]
+    return write_table(folder / "table.h5", trials, recipe_toml=recipe)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    """Noisy, and with failures."""
+    return make_table(tmp_path_factory.mktemp("noisy"), CONFIG, noise=0.2, failing=range(0, 300, 7))
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    return make_table(tmp_path_factory.mktemp("calm"), RECIPE.space, noise=0.0)
+
+
+def searched(strategy: Strategy, table: Table, space: SearchSpace, trials: int, seed: int) -> list[list[float]]:
+    """One search the slow way, through the evaluator: per trial its reward, the best cell's mean, cells so far."""
+    evaluator = TableEvaluator(table)
+    rewards: dict[str, float] = {}
+    scored: list[tuple[float, int, str]] = []
+    waiting: list[tuple[tuple[int, ...], float]] = []
+    rows = []
+    for trial in range(trials):
+        tokens = strategy.ask()
+        assert tokens is not None
+        genotype = decode_tokens(tokens, space)
+        form = canonical_hash(genotype)
+        if form not in rewards:
+            try:
+                rewards[form] = evaluator.evaluate(genotype, derive_seed(seed, "trial", trial)).reward
+                scored.append((-rewards[form], trial, form))
+            except Exception:
+                rewards[form] = -1.0
+        waiting.append((tokens, rewards[form]))
+        if len(waiting) == strategy.batch_size:
+            for each in waiting:
+                strategy.tell(*each)
+            waiting = []
+        mean = table.mean_accuracy(min(scored)[2]) if scored else 0.0
+        rows.append([rewards[form], mean, len(rewards)])
+    return rows
+
+
+def runs_of(regret: list[list[float]]) -> SimulatedRuns:
+    accuracies = 0.9 - np.array(regret)
+    return SimulatedRuns(accuracies, accuracies, np.ones(accuracies.shape, dtype=np.int64), optimum=0.9)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_a_simulated_search_is_the_search_trial_by_trial(table: Table, batch: int) -> None:
+    """Also for a strategy whose every proposal depends on all rewards before."""
+
+    def make(seed: int) -> Strategy:
+        return ChainStrategy(SPACE, seed, batch)
+
+    seeds = [3, 5, 8]
+    runs = simulate(make, table, SPACE, 60, seeds, failure_reward=-1.0)
+    for run, seed in enumerate(seeds):
+        rows = searched(make(seed), table, SPACE, 60, seed)
+        simulated = np.stack([runs.rewards[run], runs.accuracies[run], runs.evaluations[run]], axis=1)
+        assert simulated.tolist() == rows
+    assert (runs.rewards == -1.0).any()
+    assert (runs.evaluations[:, -1] < 60).all()  # some were repeats
+
+
+def test_without_noise_regret_falls_to_zero_when_every_cell_was_seen(calm: Table) -> None:
+    runs = simulate(lambda seed: RandomSearch(calm.space, seed), calm, calm.space, 200, range(10))
+    assert (np.diff(runs.regret) <= 0).all()
+    assert (runs.regret >= 0).all()
+    assert (runs.regret[:, 0] > 0).any()
+    assert (runs.evaluations[:, -1] == len(calm)).all()
+    assert (runs.regret[:, -1] == 0).all()
+
+
+def test_with_noise_the_cell_handed_over_is_judged_by_its_mean(table: Table) -> None:
+    runs = simulate(lambda seed: RandomSearch(SPACE, seed), table, SPACE, 2000, range(10))
+    assert (runs.regret >= 0).all()
+    assert (runs.regret[:, -1] > 0).any()  # every cell was seen, and a lucky one was taken for the best
+    assert (np.diff(runs.regret) > 0).any()
+
+
+def test_a_search_with_nothing_left_to_propose_ends(calm: Table) -> None:
+    runs = simulate(lambda _: ExhaustiveSearch(calm.space), calm, calm.space, 14, [0, 1])
+    assert np.isnan(runs.rewards[:, 9:]).all()
+    assert not np.isnan(runs.rewards[:, :9]).any()
+    assert (runs.evaluations[0] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9, 9, 9]).all()
+    assert (runs.regret[:, 8:] == 0).all()
+
+
+def test_counting_evaluations_leaves_repeats_out(table: Table) -> None:
+    class Stutter:
+        """Proposes every sequence three times."""
+
+        batch_size = 1
+        diagnostics: Mapping[str, float] = {}
+
+        def __init__(self, seed: int) -> None:
+            self._inner, self._asked = RandomSearch(SPACE, seed), 0
+            self._last = self._inner.ask()
+
+        def ask(self) -> tuple[int, ...]:
+            if self._asked and self._asked % 3 == 0:
+                self._last = self._inner.ask()
+            self._asked += 1
+            return self._last
+
+        def tell(self, tokens: tuple[int, ...], reward: float) -> None:
+            pass
+
+    runs = simulate(Stutter, table, SPACE, 90, range(4))
+    trained_only = runs.by_evaluations()
+    for row, (count, rewards) in enumerate(zip(runs.evaluations[:, -1], trained_only.rewards, strict=True)):
+        firsts = [runs.rewards[row, list(runs.evaluations[row]).index(k)] for k in range(1, count + 1)]
+        assert rewards[:count].tolist() == firsts
+        assert np.isnan(rewards[count:]).all()
+        assert trained_only.accuracies[row, count - 1] == runs.accuracies[row, -1]
+    assert 10 < trained_only.rewards.shape[1] <= 30
+
+
+def test_equal_seeds_give_equal_searches_and_others_do_not(table: Table) -> None:
+    def rewards(seeds: list[int]) -> list[list[float]]:
+        found: list[list[float]] = simulate(
+            lambda seed: RandomSearch(SPACE, seed), table, SPACE, 30, seeds
+        ).rewards.tolist()
+        return found
+
+    assert rewards([4, 5]) == rewards([4, 5])
+    one, other = rewards([4, 5])
+    assert one != other
+
+
+def test_a_space_outside_the_table_is_refused(calm: Table) -> None:
+    with pytest.raises(InputError, match="is not in the table"):
+        simulate(lambda seed: RandomSearch(SPACE, seed), calm, SPACE, 50, [0])
+
+
+def test_a_hundred_searches_take_seconds(table: Table) -> None:
+    since = time.process_time()
+    simulate(lambda seed: RandomSearch(SPACE, seed), table, SPACE, 250, range(100))
+    assert time.process_time() - since < 10  # about one on an idle machine
+
+
+def test_median_and_mean_with_their_intervals() -> None:
+    runs = runs_of([[0.4, 0.1], [0.4, 0.2], [0.4, 0.6]] * 20)
+    first, last = regret_at(runs, [1, 2])
+    assert (first.trials, last.trials) == (1, 2)
+    assert first.median.low == first.median.high == pytest.approx(0.4)
+    assert last.median.value == pytest.approx(0.2)
+    assert last.mean.value == pytest.approx(0.3)
+    assert last.mean.low < 0.3 < last.mean.high
+    spread = np.std([0.1, 0.2, 0.6]) / 60**0.5
+    assert last.mean.high - last.mean.low == pytest.approx(2 * 1.96 * spread, rel=0.1)
+    assert regret_at(runs, [2]) == [last]  # the resampling has its own seed
+
+
+def test_trials_to_reach_a_regret() -> None:
+    runs = runs_of([[0.4, 0.2, 0.3], [0.4, 0.4, 0.0], [0.1, 0.1, 0.1]])
+    assert trials_to_reach(runs, 0.25).tolist() == [2, 3, 1]
+    assert trials_to_reach(runs, 0.05).tolist() == [np.inf, 3, np.inf]
+
+
+def test_a_better_strategy_is_told_from_an_equal_one() -> None:
+    draw = np.random.default_rng(0)
+    one, twin, better = draw.uniform(0.2, 0.3, (50, 1)), draw.uniform(0.2, 0.3, (50, 1)), draw.uniform(0, 0.22, (50, 1))
+    first, same, other = (runs_of(each.tolist()) for each in (one, twin, better))
+    found = compare(other, first, 1)
+    assert found.p_value < 1e-6
+    assert found.better > 0.9
+    assert compare(first, other, 1).better == pytest.approx(1 - found.better)
+    assert compare(first, same, 1).p_value > 0.05
+    assert compare(first, first, 1).better == pytest.approx(0.5)
+    level = runs_of([[0.1]] * 5)
+    assert compare(level, level, 1).p_value == 1
