@@ -192,12 +192,14 @@ def test_a_search_that_is_stopped_and_killed_ends_as_the_undisturbed_one(
     assert read_run(folder)["resumed"] == 2
 
 
-@pytest.mark.slow
-def test_ten_kills_at_random_moments_change_nothing(whole: tuple[Path, str, str], recipe: Path, tmp_path: Path) -> None:
-    folder, draw = tmp_path / "run", random.Random(0)
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_change_nothing(
+    whole: tuple[Path, str, str], recipe: Path, tmp_path: Path, kills: int
+) -> None:
+    folder, draw = tmp_path / "run", random.Random(kills)
     command = [sys.executable, "-m", "nascli", "search"]
     arguments = ["--recipe", str(recipe), "--out", str(folder)]
-    for _ in range(10):
+    for _ in range(kills):
         search = subprocess.Popen([*command, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(draw.uniform(2, 12))
         search.kill()

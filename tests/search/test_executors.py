@@ -264,7 +264,7 @@ def test_leaving_ends_busy_workers_at_once(tmp_path: Path) -> None:
     notes = tmp_path / "pids"
     with LocalWorkers(SlowEvaluator(600, notes), workers=1, retries=0) as workers:
         workers.submit(job(0))
-        wait_until(notes.exists)
+        wait_until(lambda: notes.exists() and len(notes.read_text().split()) == 2)
         assert workers.collect(0.0) == []
         started, pids = time.monotonic(), [int(pid) for pid in notes.read_text().split()]
         assert workers.processes[0] in pids

@@ -117,7 +117,7 @@ def test_the_job_of_a_worker_that_was_killed_is_run_again(tmp_path: Path) -> Non
     notes = tmp_path / "pids"
     with RayExecutor(NotedEvaluator(notes), workers=1, retries=1) as executor:
         executor.submit(job(0))
-        wait_until(lambda: executor.collect(0.05) == [] and notes.exists())
+        wait_until(lambda: executor.collect(0.05) == [] and notes.exists() and notes.read_text().endswith("\n"))
         os.kill(int(notes.read_text()), signal.SIGKILL)
         outcomes = drain(executor, [])
         first, second = notes.read_text().split()
