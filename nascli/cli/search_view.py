@@ -193,7 +193,7 @@ class Board:
         self.finished += 1
         self._states["repeat" if trial.repeat_of is not None else trial.state] += 1
         if trial.scored:
-            self.best = sorted([*self.best, trial], key=lambda t: (t.stopped, -(t.reward or 0.0), t.id))[:_BEST_SHOWN]
+            self.best = sorted([*self.best, trial], key=lambda each: each.standing)[:_BEST_SHOWN]
 
     @property
     def elapsed(self) -> float:

@@ -150,8 +150,8 @@ def best_trials(trials: Sequence[Trial], count: int) -> list[Trial]:
     """
     first = ranked(trials)
     taken = {trial.id for trial in first}
-    rest = [(t.stopped, -(t.reward or 0.0), t.id) for t in trials if t.scored and t.id not in taken]
-    return (first + [trials[number] for _, _, number in sorted(rest)])[:count]
+    rest = [trial for trial in trials if trial.scored and trial.id not in taken]
+    return (first + sorted(rest, key=lambda trial: trial.standing))[:count]
 
 
 def summarise(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy accuracy") -> Summary:
@@ -259,7 +259,7 @@ def _plan(recipe: SearchRecipe) -> Plan:
 
 def _rerank_plan(recipe: SearchRecipe, trials: Sequence[Trial]) -> RerankPlan:
     """The best by reward alone, so that it is the same plan whatever was trained again already."""
-    best = sorted((t.stopped, -(t.reward or 0.0), t.id) for t in trials if t.scored)[: recipe.rerank.top]
+    best = sorted(trial.standing for trial in trials if trial.scored)[: recipe.rerank.top]
     epochs = recipe.rerank.epochs or recipe.train.epochs
     return RerankPlan([number for _, _, number in best], epochs, recipe.rerank.seeds, recipe.seed)
 

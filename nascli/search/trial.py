@@ -150,6 +150,11 @@ class Trial:
         """Whether it was evaluated to its end, itself."""
         return self.state is TrialState.COMPLETE and self.repeat_of is None
 
+    @property
+    def standing(self) -> tuple[bool, float, int]:
+        """Sorts scored trials, the best first: stopped ones behind all others, then by reward, then the earlier one."""
+        return self.stopped, -(self.reward or 0.0), self.id
+
     def completed(self, score: Score, *, stopped: bool = False) -> "Trial":
         """This trial with its score; ValueError if it is finished already."""
         self._must_run()

@@ -28,7 +28,7 @@ from nascli.genotype.schema import Genotype
 from nascli.models.network import Network
 from nascli.search.evaluators.proxy import ProxyTraining
 from nascli.search.trial import Score
-from nascli.training.runtime import cpu_threads, derive_seed, generator_for
+from nascli.training.runtime import cpu_threads, generator_for
 
 BATCH = 64
 """Images that an untrained network is looked at with, where the data has so many."""
@@ -144,14 +144,8 @@ class CheapScore:
 
 
 def untrained_child(proxy: ProxyTraining, genotype: Genotype, seed: int) -> Network:
-    """The child network that a training from `seed` starts from, on the proxy's device, in training mode, no dropout.
-
-    The caller's random state is left as it was.
-    """
-    spec = proxy.spec(genotype)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive_seed(seed, "init"))  # weights are drawn on the CPU
-        network = Network(spec)
+    """The child network that a training from `seed` starts from, on its device, in training mode, no dropout."""
+    network = proxy.child(genotype, seed)
     network.to(proxy.device).to(memory_format=torch.channels_last)
     network.train()
     network.dropout.eval()

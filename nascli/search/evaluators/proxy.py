@@ -74,6 +74,12 @@ class ProxyTraining:
             std=self.data.std,
         )
 
+    def child(self, genotype: Genotype, seed: int) -> Network:
+        """The child network that a training from `seed` starts from, on the CPU; the random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive_seed(seed, "init"))  # weights are drawn on the CPU
+            return Network(self.spec(genotype))
+
     def cost(self, genotype: Genotype) -> Cost:
         """What the child network costs."""
         return _traced(self.spec(genotype))
@@ -85,10 +91,7 @@ class ProxyTraining:
             DivergedError: The loss became infinite or not a number.
         """
         started = time.monotonic()
-        spec = self.spec(genotype)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "init"))
-            network = Network(spec)
+        network = self.child(genotype, seed)
         cost = self.cost(genotype)
         train = self.train if epochs is None else self.train.model_copy(update={"epochs": epochs})
         result = fit(network, self.data, train, augmentation=self.augmentation, seed=seed, device=self.device)
