@@ -142,6 +142,15 @@ class EvolutionConfig(Section):
     batch_size: int = Field(4, ge=1, description="mutants proposed before the rewards of earlier ones are told")
 
 
+class SurrogateConfig(Section):
+    """Bayesian optimization: a Gaussian process, fitted to all results, chooses the next cells."""
+
+    initial: int = Field(12, ge=1, description="random cells before the model chooses")
+    batch_size: int = Field(4, ge=1, description="cells proposed before the rewards of earlier ones are told")
+    candidates: int = Field(100, ge=2, description="cells that the model looks at for each batch")
+    results: int = Field(400, ge=10, description="that it is fitted to at most; the time grows with their third power")
+
+
 class HalvingConfig(Section):
     """Successive halving: a child is trained for few epochs first, and for more only if it is among the best."""
 
@@ -172,7 +181,7 @@ class SharedConfig(Section):
 class SearchConfig(Section):
     """How many cells are tried, by whom, and on what they are scored."""
 
-    strategy: Literal["ppo", "reinforce", "random", "evolution", "exhaustive"] = "ppo"
+    strategy: Literal["ppo", "reinforce", "random", "evolution", "surrogate", "exhaustive"] = "ppo"
     trials: int = Field(20, ge=1, description="cells proposed in all, repeats and rejected ones included")
     warmup: int = Field(0, ge=0, description="proposals of another strategy that ppo or reinforce first learns from")
     warmup_strategy: Literal["random", "evolution"] = "random"
@@ -261,6 +270,7 @@ class SearchRecipe(Section):
     ppo: PpoConfig = Field(default_factory=PpoConfig)
     reinforce: ReinforceConfig = Field(default_factory=ReinforceConfig)
     evolution: EvolutionConfig = Field(default_factory=EvolutionConfig)
+    surrogate: SurrogateConfig = Field(default_factory=SurrogateConfig)
     shared: SharedConfig = Field(default_factory=SharedConfig)
     halving: HalvingConfig = Field(default_factory=HalvingConfig)
     rerank: RerankConfig = Field(default_factory=RerankConfig)

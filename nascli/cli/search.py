@@ -48,7 +48,7 @@ def run(
     ] = None,
     recipe: RecipeOption = None,
     strategy: Annotated[
-        Literal["ppo", "reinforce", "random", "evolution", "exhaustive"] | None,
+        Literal["ppo", "reinforce", "random", "evolution", "surrogate", "exhaustive"] | None,
         typer.Option(help="What proposes the cells."),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Cells proposed in all; may grow with --resume.")] = None,

@@ -24,6 +24,7 @@ from nascli.search.strategies.ppo import Ppo
 from nascli.search.strategies.random_search import RandomSearch
 from nascli.search.strategies.reinforce import Reinforce
 from nascli.search.strategies.strategy import Strategy
+from nascli.search.strategies.surrogate import Surrogate
 from nascli.search.strategies.warmup import Learner, WarmedUp
 from nascli.training.interrupts import StopRequest
 
@@ -35,6 +36,7 @@ STRATEGIES: dict[str, Callable[[SearchSpace, SearchRecipe], Strategy]] = {
     "reinforce": lambda space, recipe: _warmed_up(Reinforce(space, recipe.reinforce, recipe.seed), space, recipe),
     "random": lambda space, recipe: RandomSearch(space, recipe.seed),
     "evolution": lambda space, recipe: Evolution(space, recipe.evolution, recipe.seed),
+    "surrogate": lambda space, recipe: Surrogate(space, recipe.surrogate, recipe.seed),
     "exhaustive": lambda space, recipe: ExhaustiveSearch(space),
 }
 

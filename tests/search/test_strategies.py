@@ -4,13 +4,14 @@ from collections import Counter
 
 import pytest
 
-from nascli.config import EvolutionConfig, PpoConfig, ReinforceConfig
+from nascli.config import EvolutionConfig, PpoConfig, ReinforceConfig, SurrogateConfig
 from nascli.genotype.space import NASNET, SearchSpace
 from nascli.search.strategies.evolution import Evolution
 from nascli.search.strategies.ppo import Ppo
 from nascli.search.strategies.random_search import RandomSearch
 from nascli.search.strategies.reinforce import Reinforce
 from nascli.search.strategies.strategy import Strategy
+from nascli.search.strategies.surrogate import Surrogate
 from nascli.search.strategies.warmup import WarmedUp
 from tests.fakes import TINY
 from tests.search.strategy_contract import StrategyContract
@@ -50,6 +51,12 @@ class TestEvolution(StrategyContract):
     @staticmethod
     def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
         return Evolution(space, EvolutionConfig(population=6, sample=3, batch_size=5), seed)
+
+
+class TestSurrogate(StrategyContract):
+    @staticmethod
+    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+        return Surrogate(space, SurrogateConfig(initial=20, batch_size=5, candidates=10, results=30), seed)
 
 
 class TestWarmedUp(StrategyContract):

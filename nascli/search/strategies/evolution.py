@@ -14,7 +14,7 @@ tokens as they are (theirs does in 1 of 20), since a repeat would be answered fr
 
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nascli.config import EvolutionConfig
 from nascli.genotype.space import SearchSpace
@@ -24,6 +24,28 @@ Tokens = tuple[int, ...]
 
 _KINDS = ((0, 1), (2, 3), (4,))
 """Places in a block's five tokens of the states it reads, of its ops, of its combination."""
+
+
+class Mutation:
+    """One decision of a sequence, changed.
+
+    Args:
+        sizes: How many choices each decision has, `SearchSpace.decision_sizes`.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._sizes = sizes
+        places = ([place for place, size in enumerate(sizes) if place % 5 in kind and size > 1] for kind in _KINDS)
+        self._kinds = [kind for kind in places if kind]
+
+    def of(self, parent: Tokens, draw: random.Random) -> Tokens:
+        """A mutant of a sequence; in a space with one sequence alone the same."""
+        if not self._kinds:
+            return parent
+        place = draw.choice(draw.choice(self._kinds))
+        token = draw.randrange(self._sizes[place] - 1)
+        token += token >= parent[place]
+        return (*parent[:place], token, *parent[place + 1 :])
 
 
 class Evolution:
@@ -42,10 +64,7 @@ class Evolution:
         self.batch_size = config.batch_size
         self._config = config
         self._sizes = space.decision_sizes
-        places = (
-            [place for place, size in enumerate(self._sizes) if place % 5 in kind and size > 1] for kind in _KINDS
-        )
-        self._kinds = [kind for kind in places if kind]
+        self._mutation = Mutation(self._sizes)
         self._draw = random.Random(derive_seed(seed, "evolution"))
         self._asked = 0
         self._living: deque[tuple[float, Tokens]] = deque(maxlen=config.population)
@@ -64,16 +83,8 @@ class Evolution:
         if self._asked <= self._config.population or not self._living:
             return tuple(self._draw.randrange(size) for size in self._sizes)
         rivals = [self._draw.choice(self._living) for _ in range(self._config.sample)]
-        return self._mutant(max(rivals, key=lambda rival: rival[0])[1])
+        return self._mutation.of(max(rivals, key=lambda rival: rival[0])[1], self._draw)
 
     def tell(self, tokens: Tokens, reward: float) -> None:
         """A birth, and where the population is full a death."""
         self._living.append((reward, tokens))
-
-    def _mutant(self, parent: Tokens) -> Tokens:
-        if not self._kinds:
-            return parent  # the space has this one sequence
-        place = self._draw.choice(self._draw.choice(self._kinds))
-        token = self._draw.randrange(self._sizes[place] - 1)
-        token += token >= parent[place]
-        return (*parent[:place], token, *parent[place + 1 :])
