@@ -71,7 +71,10 @@ OPTIONS = {
         "--filters --json --limit --out --overwrite --recipe --resume --seed --set --space --strategy --trials "
         "--workers --workers-per-gpu"
     ),
-    "decode": ("--canonical --draw --json --list --name --out --overwrite --space --tokens --trial SOURCE"),
+    "decode": (
+        "--as --canonical --draw --json --list --name --notation --out --overwrite --pick --space --tokens --trial "
+        "SOURCE"
+    ),
     "build": (
         "--cell --cells-per-stage --classes --filters --image-size --import-weights --json --out --overwrite --preset"
     ),

@@ -1,5 +1,6 @@
 """`nascli decode` as a person uses it: real files in, files and words out."""
 
+import io
 import json
 import re
 import shlex
@@ -23,6 +24,13 @@ from nascli.genotype.space import ENAS, SearchSpace, resolve_space
 from nascli.search.journal import Failed, Finished, Journal, Proposed
 from nascli.search.trial import FailureKind
 
+DARTS_V2 = (
+    "DARTS_V2 = Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
+    "('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], normal_concat=range(2, 6), "
+    "reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), "
+    "('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=range(2, 6))"
+)
+ENAS_ARC = "0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1 1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"
 ENAS_TOKENS = tuple(k % min(size, 2) for k, size in enumerate(ENAS.decision_sizes))
 
 
@@ -204,7 +212,8 @@ def test_why_a_genotype_has_no_tokens_is_said(nascli: Nascli) -> None:
 
 def test_json_is_one_object_alone_on_stdout(nascli: Nascli) -> None:
     ran = nascli("pnasnet-5", "--json")
-    assert set(ran.json) == {"genotype", "canonical_hash", "tokens", "tokens_reason", "files"}
+    assert set(ran.json) == {"genotype", "canonical_hash", "tokens", "tokens_reason", "notation_text", "files"}
+    assert ran.json["notation_text"] is None
     assert Genotype.model_validate(ran.json["genotype"]) == zoo_genotype("pnasnet-5")
     assert ran.json["files"] == []
 
@@ -260,6 +269,7 @@ def test_best_json_is_found_in_the_newest_run(nascli: Nascli) -> None:
 
 
 def test_the_examples_of_the_help_work(nascli: Nascli) -> None:
+    Path("genotypes.py").write_text(f"{DARTS_V2}\nOTHER = {DARTS_V2.partition(' = ')[2]}\n", encoding="utf-8")
     examples = re.findall(r"^ +nascli decode (.+)$", decode.run.__doc__ or "", re.MULTILINE)
     assert len(examples) >= 4
     for example in examples:
@@ -278,6 +288,54 @@ def test_help_shows_brackets_and_loads_neither_torch_nor_matplotlib(nascli: Nasc
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(decode.__file__).parents[2], timeout=120)
 
 
+@pytest.mark.parametrize("given", ["text", "file", "stdin"])
+def test_a_darts_genotype_is_seen_wherever_it_stands(
+    nascli: Nascli, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("found.txt").write_text(f"epoch 49\n{DARTS_V2}\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(DARTS_V2))
+    ran = nascli({"text": DARTS_V2, "file": "found.txt", "stdin": "-"}[given], "--json")
+    genotype = Genotype.model_validate(ran.json["genotype"])
+    assert canonical_hash(genotype) == canonical_hash(zoo_genotype("darts-v2"))
+    assert (genotype.name, genotype.space) == ("DARTS_V2", "darts")
+    file = {"file": "found.txt"} if given == "file" else {}
+    assert genotype.provenance == {"source": "DARTS notation"} | file
+    assert nascli(*ran.next[2:]).code == 0
+    assert read_genotype(Path("DARTS-V2.json")) == (
+        genotype if given == "file" else genotype.model_copy(update={"provenance": {"source": "DARTS notation"}})
+    )
+
+
+def test_an_arc_is_read_with_its_notation(nascli: Nascli) -> None:
+    Path("final.sh").write_text(f'fixed_arc="{ENAS_ARC}"\npython main.py --epochs=630\n', encoding="utf-8")
+    for source in (ENAS_ARC, "final.sh"):
+        ran = nascli(source, "--notation", "enas", "--json")
+        assert ran.json["canonical_hash"] == canonical_hash(zoo_genotype("enas"))
+    assert ran.json["genotype"]["name"] == "final"
+
+
+def test_genotype_json_comes_through_a_pipe_too(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(zoo_genotype("enas").to_json()))
+    assert nascli("-", "--json").json["genotype"]["name"] == "enas"
+
+
+@pytest.mark.parametrize(
+    ("cell", "notation"),
+    [("darts-v2", "darts"), ("darts-v2", "nni"), ("nasnet-a", "slim"), ("enas", "enas"), ("enas", "naonet")],
+)
+def test_stdout_is_the_notation_alone_and_reads_back(
+    nascli: Nascli, cell: str, notation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    ran = nascli(cell, "--as", notation)
+    Path("said").write_text(ran.out, encoding="utf-8")
+    again = nascli("said", "--notation", notation, "--json")
+    assert again.json["canonical_hash"] == canonical_hash(zoo_genotype(cell))
+    as_json = nascli(cell, "--as", notation, "--json").json
+    assert as_json["notation_text"].strip() == ran.out.strip()
+    assert as_json["genotype"]["name"] == cell
+
+
 def prepare() -> None:
     """What the wrong usages stumble over."""
     Path("folder.svg").mkdir()
@@ -285,6 +343,8 @@ def prepare() -> None:
     Path("torn.json").write_text('{"schema": 1, "na', encoding="utf-8")
     Path("list.json").write_text("[1, 2]", encoding="utf-8")
     Path("file").touch()
+    Path("arc.txt").write_text(ENAS_ARC, encoding="utf-8")
+    Path("two.py").write_text(f"{DARTS_V2}\nB = {DARTS_V2.partition(' = ')[2]}", encoding="utf-8")
     newer = json.loads(zoo_genotype("enas").to_json()) | {"schema": 99}
     Path("newer.json").write_text(json.dumps(newer), encoding="utf-8")
     with create_run("train", "x", TrainRecipe(), runs=Path("runs"), out=Path("trained")):
@@ -310,6 +370,19 @@ def prepare() -> None:
         ("list.json", 2, "not a genotype"),
         ("newer.json", 2, "schema 99 is newer"),
         ("0,1,2,3", 2, "Give them as --tokens"),
+        ("'0 1 2 3'", 2, "--notation enas or naonet"),
+        ("arc.txt", 2, "arc.txt: neither genotype JSON nor a notation that shows itself"),
+        ("arc.txt --notation darts", 2, "arc.txt: no Genotype(...) in the text"),
+        ("arc.txt --notation emas", 2, "Did you mean enas?"),
+        ("arc.txt --notation enas --pick X", 2, "--pick chooses one genotype of a DARTS text"),
+        ("arc.txt --notation enas --space enas", 2, "there are no --tokens"),
+        ("two.py", 2, "Choose one with --pick NAME"),
+        ("two.py --pick C", 2, "two.py: no genotype 'C' in the text. Known: DARTS_V2, B"),
+        ("empty --notation darts", 2, "empty is a run folder"),
+        ("--tokens 1,2 --notation darts", 2, "how to read SOURCE"),
+        ("nasnet-a --as nni --out cell.json", 2, "none of NNI's spaces"),
+        ("nasnet-a --as nnni", 2, "Did you mean nni?"),
+        ("--list --as darts", 2, "--list shows the zoo and decodes nothing"),
         ("--tokens 1,x", 2, "'x'"),
         ("--tokens 1,2", 2, "2 tokens, but space 'nasnet' has 50 decisions"),
         ("--tokens ''", 2, "0 tokens"),

@@ -1,0 +1,186 @@
+"""What `nascli decode` reads: a search run, a genotype file, a published name, tokens, another tool's notation."""
+
+import os
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from nascli.artifacts import find_run, read_run
+from nascli.cli.console import Terminal
+from nascli.cli.options import find_cell, runs_folder
+from nascli.config import SpaceConfig
+from nascli.errors import InputError
+from nascli.genotype.encoding import decode_tokens
+from nascli.genotype.formats import NOTATIONS, find_notation, read_notation, recognise
+from nascli.genotype.schema import Genotype, parse_genotype
+from nascli.genotype.sources import load_genotype
+from nascli.genotype.space import resolve_space
+
+STDIN = "-"
+_LONGEST_REPEATED = 2000  # letters of a text that the offered command repeats
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person wrote: the source, and the options that say how to read it."""
+
+    source: str | None = None
+    trial: int | None = None
+    tokens: str | None = None
+    space: str | None = None
+    notation: str | None = None
+    pick: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A genotype, the search run it comes from if any, and the command that follows if no file is written."""
+
+    genotype: Genotype
+    run: Path | None
+    next_command: str
+
+
+def find_genotype(asked: Asked, terminal: Terminal) -> Found:
+    """The genotype that is meant; InputError where that is nothing, two things at once, or not readable."""
+    source, tokens = asked.source, asked.tokens
+    if (source is None) == (tokens is None):
+        raise InputError(
+            "nothing to decode" if source is None else f"both {_short(source)} and --tokens are given",
+            "Give one: a search run, latest, a genotype file, a zoo name (nascli decode --list), another tool's "
+            "notation, or --tokens",
+        )
+    text, notation = _in_notation(asked)
+    if asked.space is not None and tokens is None and not (notation and NOTATIONS[notation].asks == "space"):
+        raise InputError("--space says what --tokens count in, but there are no --tokens", "Leave it out")
+    if asked.pick is not None and not (notation and NOTATIONS[notation].asks == "name"):
+        raise InputError("--pick chooses one genotype of a DARTS text, but there is none", "Leave it out")
+    if asked.trial is not None and not _is_run(source):
+        raise InputError(f"--trial {asked.trial} belongs to a search run", "Give its folder, or latest, as SOURCE")
+    if tokens is not None:
+        return _from_tokens(tokens, asked.space or "nasnet")
+    assert source is not None
+    if notation is not None and text is not None:
+        return _from_notation(text, notation, asked)
+    if text is not None:
+        genotype = parse_genotype(text, "standard input")
+        return Found(genotype, None, f"nascli decode {STDIN} --out decoded.json")
+    if _is_run(source):
+        return _from_run(find_run(source, "search", runs_folder()), asked.trial, terminal)
+    if re.fullmatch(r"[\d,\s]*[,\s][\d,\s]*", source):
+        raise InputError(
+            f"{_short(source)} looks like numbers, not like a source",
+            "Give them as --tokens LIST, or say whose arc they are with --notation enas or naonet",
+        )
+    cell = find_cell(source, terminal.note)
+    return Found(load_genotype(cell), None, f"nascli build --cell {shlex.quote(cell)}")
+
+
+def _is_run(source: str | None) -> bool:
+    return source is not None and (source == "latest" or os.path.isdir(source))
+
+
+def _in_notation(asked: Asked) -> tuple[str | None, str | None]:
+    """The text of the source and the notation it is in; no text where the source stands for something else."""
+    source, notation = asked.source, asked.notation
+    if notation is not None:
+        find_notation(notation)
+        if source is None:
+            raise InputError(f"--notation {notation} says how to read SOURCE, but there is none", "Give one")
+    if source is None or _is_run(source):
+        if notation is not None:
+            raise InputError(f"{source} is a run folder, not a text for --notation", "Give a file or the text itself")
+        return None, None
+    is_file = os.path.isfile(source)  # Path.is_file fails on a text that is too long for a name
+    text = _read(source) if is_file or source == STDIN else source
+    if notation is not None:
+        return text, notation
+    recognised = recognise(text)
+    if recognised is not None:
+        return text, recognised
+    if is_file and not source.endswith(".json") and not text.lstrip().startswith("{"):
+        raise InputError(
+            f"{source}: neither genotype JSON nor a notation that shows itself",
+            f"Say which one with --notation: {', '.join(NOTATIONS)}",
+        )
+    return (text if source == STDIN else None), None
+
+
+def _read(source: str) -> str:
+    if source == STDIN:
+        return sys.stdin.read()
+    try:
+        return Path(source).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"{source}: {error.strerror or error}") from error
+
+
+def _from_notation(text: str, notation: str, asked: Asked) -> Found:
+    source = asked.source or ""
+    is_text = source == text
+    label = "the text" if is_text else "standard input" if source == STDIN else source
+    from_file = not is_text and source != STDIN
+    try:
+        genotype = read_notation(
+            text,
+            notation,
+            which=asked.pick or asked.space,
+            name=Path(source).stem if from_file else "decoded",
+            provenance={"file": source} if from_file else None,
+        )
+    except InputError as error:
+        raise InputError(f"{label}: {error.message}", error.hint) from error
+    one_line = "\n" not in text.strip() and len(text) <= _LONGEST_REPEATED
+    repeated = text.strip() if one_line and not from_file else source
+    options = {"--notation": notation, "--pick": asked.pick, "--space": asked.space}
+    words = [repeated, *(word for name, value in options.items() if value for word in (name, value))]
+    file = re.sub(r"[^A-Za-z0-9.]+", "-", genotype.name).strip("-.") or "decoded"
+    return Found(genotype, None, shlex.join(["nascli", "decode", *words, "--out", f"{file}.json"]))
+
+
+def _from_tokens(text: str, space: str) -> Found:
+    parts = re.split(r"[,\s]+", text.strip(" \t\n,[]()"))
+    try:
+        numbers = [int(part) for part in parts if part]
+    except ValueError as error:
+        raise InputError(f"--tokens: {error}", "Give whole numbers between commas or spaces") from error
+    genotype = decode_tokens(numbers, resolve_space(SpaceConfig(name=space)))
+    said = ",".join(map(str, numbers))
+    return Found(genotype, None, f"nascli decode --space {space} --tokens {said} --out decoded.json")
+
+
+def _from_run(folder: Path, trial: int | None, terminal: Terminal) -> Found:
+    from nascli.search.journal import read_trials
+
+    quoted = shlex.quote(str(folder))
+    if trial is None:
+        if not (folder / "best.json").is_file():
+            read_run(folder, "search")  # says so if this is no run folder, or another command's
+            raise InputError(
+                f"{folder}: no trial has finished yet, so there is no best.json", "Name one with --trial N"
+            )
+        return Found(load_genotype(folder), folder, f"nascli build --cell {quoted}")
+    trials = read_trials(folder / "trials.jsonl")
+    if not 0 <= trial < len(trials):
+        raise InputError(
+            f"{folder} has no trial {trial}",
+            f"It has the trials 0 to {len(trials) - 1}" if trials else "It has none yet",
+        )
+    chosen = trials[trial]
+    provenance = chosen.genotype.provenance | {"source": "nascli search", "search_run": str(folder), "trial": trial}
+    if chosen.score is not None:
+        provenance |= {"reward": chosen.score.reward, "reward_is": "proxy accuracy"}
+    else:
+        why = f": {chosen.failure.error}" if chosen.failure else ""
+        terminal.note(f"trial {trial} is {chosen.state}, so it has no reward{why}")
+    return Found(
+        chosen.genotype.model_copy(update={"provenance": provenance}),
+        folder,
+        f"nascli decode {quoted} --trial {trial} --out trial-{trial}.json",
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:20]}..."

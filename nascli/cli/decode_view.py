@@ -1,0 +1,142 @@
+"""What `nascli decode` shows: a cell pair as a tree, its tokens, the zoo."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+from rich.tree import Tree
+
+from nascli.artifacts import read_run
+from nascli.cli.console import Terminal
+from nascli.config import SearchRecipe, parse
+from nascli.errors import InputError
+from nascli.genotype.canonical import canonical_hash
+from nascli.genotype.drawing.palette import OP_STYLES, printable, state_name
+from nascli.genotype.encoding import encode_genotype
+from nascli.genotype.schema import CellSpec, Genotype
+from nascli.genotype.sources import zoo_genotype, zoo_names
+from nascli.genotype.space import SPACES, SearchSpace, resolve_space
+
+LONGEST_NAME = 200
+
+_FAMILY_STYLES = {"separable": "blue", "convolution": "yellow", "pool": "green", "identity": "default"}
+_STATE_STYLES = ("red", "cyan")  # h[i-1] and h[i], as in the pictures
+_LONGEST_LINE = 3 * LONGEST_NAME
+
+
+@dataclass(frozen=True)
+class _Uncut:
+    """A tree whose lines are never cut to the terminal's width: rich would drop their ends without a word."""
+
+    tree: Tree
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.tree, options.update(width=_LONGEST_LINE))
+
+
+def show_genotype(
+    terminal: Terminal, genotype: Genotype, folder: Path | None, files: Sequence[Path], notation_text: str | None
+) -> None:
+    """Show a genotype: in another tool's notation where that is asked for, else as a tree with its tokens.
+
+    Args:
+        terminal: Where to.
+        genotype: What.
+        folder: The search run that it comes from, which knows its space.
+        files: What was written of it.
+        notation_text: It in another tool's notation; None for the tree.
+    """
+    tokens, reason = None, None
+    try:
+        tokens = encode_genotype(genotype, _space(genotype, folder))
+    except InputError as error:
+        reason = str(error)
+    if notation_text is not None:
+        terminal.show(Text(notation_text.rstrip("\n")))
+    else:
+        terminal.show(_Uncut(genotype_tree(genotype)))
+        said = ",".join(map(str, tokens)) if tokens else f"none: {reason}"
+        terminal.show(Text.assemble(("tokens  ", "bold"), (said, "default" if tokens else "dim")))
+    for file in files:
+        terminal.note(f"wrote {file}")
+    terminal.result(
+        {
+            "genotype": genotype.model_dump(mode="json", by_alias=True),
+            "canonical_hash": canonical_hash(genotype),
+            "tokens": tokens,
+            "tokens_reason": reason,
+            "notation_text": notation_text,
+            "files": [str(file) for file in files],
+        }
+    )
+
+
+def genotype_tree(genotype: Genotype) -> Tree:
+    """Both cells, a line for each block: its state, its combination, its two ops with what they read."""
+    facts = f"  space {genotype.space}, canonical hash {canonical_hash(genotype)}"
+    tree = Tree(Text.assemble((printable(genotype.name), "bold"), (printable(facts), "dim")), guide_style="dim")
+    for caption, cell in (("normal cell", genotype.normal), ("reduction cell", genotype.reduction)):
+        branch = tree.add(Text(caption, "bold"))
+        for line in _cell_lines(cell):
+            branch.add(line)
+    return tree
+
+
+def show_zoo(terminal: Terminal) -> None:
+    """List the published cells, each with its space, size, hash and source."""
+    cells = [zoo_genotype(name) for name in zoo_names()]
+    zoo = [
+        {
+            "name": cell.name,
+            "space": cell.space,
+            "blocks": len(cell.normal.blocks),
+            "canonical_hash": canonical_hash(cell),
+            "source": cell.provenance.get("source"),
+        }
+        for cell in cells
+    ]
+    rows = [("name", "space", "blocks", "canonical hash", "source"), *(map(str, cell.values()) for cell in zoo)]
+    width = max(map(len, zoo_names()))
+    for number, row in enumerate(rows):
+        name, space, blocks, hashed, source = row
+        line = f"{name:<{width}}  {space:<6}  {blocks:>6}  {hashed:<16}  {source}"
+        terminal.show(Text(line, "" if number else "bold"))
+    terminal.result({"zoo": zoo})
+    terminal.next(f"nascli decode {cells[0].name} --draw {cells[0].name}.svg")
+
+
+def _cell_lines(cell: CellSpec) -> list[Text]:
+    width = max(len(OP_STYLES[op].label) for block in cell.blocks for op in block.ops)
+    digits = len(str(len(cell.blocks) + 1))
+    lines = []
+    for k, block in enumerate(cell.blocks):
+        line = Text.assemble((f"{k + 2:>{digits}}", "bold"), f"  {block.combine:<6}")
+        for op, state in zip(block.ops, block.inputs, strict=True):
+            line.append(f"  {OP_STYLES[op].label:>{width}}", _FAMILY_STYLES[OP_STYLES[op].family])
+            line.append(" ← ", "dim")
+            line.append(f"{state_name(state):<6}", _state_style(state))
+        if k + 2 not in cell.live:
+            line = Text(f"{line.plain}  dead: reaches no output", "dim")
+        line.rstrip()
+        lines.append(line)
+    joined = Text(f"{'':{digits}}  concat  ")
+    for state in cell.concat:
+        joined.append(f"{state_name(state)}  ", _state_style(state))
+    joined.append("→ h[i+1]")
+    return [*lines, joined]
+
+
+def _state_style(state: int) -> str:
+    return _STATE_STYLES[state] if state < len(_STATE_STYLES) else "bold"
+
+
+def _space(genotype: Genotype, folder: Path | None) -> SearchSpace:
+    """The space a genotype says it is of: a known one, or the one that its search run's recipe spells out."""
+    if genotype.space in SPACES:
+        return SPACES[genotype.space]
+    if folder is None:
+        raise InputError(f"space {genotype.space!r} is none of {', '.join(SPACES)}", "Only its search run can say it")
+    recipe = parse(SearchRecipe, read_run(folder).get("recipe"), str(folder / "run.json"))
+    return resolve_space(recipe.space)

@@ -1,0 +1,12 @@
+"""Other tools' notations of cells, both ways: text in, genotype out, and back where the notation can say it."""
+
+from nascli.genotype.formats.notations import (
+    NOTATIONS,
+    Notation,
+    find_notation,
+    read_notation,
+    recognise,
+    write_notation,
+)
+
+__all__ = ["NOTATIONS", "Notation", "find_notation", "read_notation", "recognise", "write_notation"]
