@@ -64,6 +64,20 @@ class NetworkConfig(Section):
     batch_norm_epsilon: float | None = Field(None, gt=0)
 
 
+class Preprocessing(Section):
+    """How an image file becomes the input of a network that is measured; its size, mean and std stand beside it.
+
+    The image is resized, and the central square of the network's size is cut out. The defaults are what our own
+    networks are measured with.
+    """
+
+    resize: Literal["shorter_side", "both_sides"] = Field(
+        "shorter_side", description="which sides get the length size / crop: both make a square of any image"
+    )
+    crop: float = Field(0.875, gt=0, le=1, description="side of the central square over that length; 1 is all of it")
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+
 class TrainConfig(Section):
     """One training by SGD with momentum and a cosine that ends at zero."""
 

@@ -1,7 +1,8 @@
 """`nascli evaluate`: how good a trained network is on a data set."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +15,9 @@ NAME = "evaluate"
 
 
 def run(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A folder that nascli train wrote, or latest.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A folder of nascli train or of build --import-weights, or latest.")
+    ],
     dataset: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Another data set with the same classes; by default the run's own."),
@@ -34,6 +37,8 @@ def run(
       nascli evaluate latest
 
       nascli evaluate runs/train/latest --dataset folder:photos --json
+
+      nascli evaluate nasnet-large --dataset imagenet
     """
     from nascli.training.assess import evaluate_run
     from nascli.training.runtime import resolve_device
@@ -49,11 +54,28 @@ def run(
         ("loss", f"{results['loss']:.4f}"),
         ("images", f"{results['images']:,}"),
         ("images/s", f"{results['images_per_second']:,.0f}"),
+        ("classes", _classes(results)),
+        *_input(results["preprocessing"]),
     ]
     terminal.show(table(f"{results['cell']} on the test images of {results['dataset']}", ("", ""), rows))
     terminal.show(f"\nwritten: {path}")
     terminal.result(results)
     terminal.next(f"nascli detect --backbone {folder}")
+
+
+def _classes(results: Mapping[str, Any]) -> str:
+    """How many the network chooses among, and how many of them the images have."""
+    every, seen = results["classes"], results["classes_in_images"]
+    return f"{every:,}" if seen == every else f"{seen:,} of {every:,} in the images"
+
+
+def _input(used: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What was done to an image, in words."""
+    stretched = used["resize"] == "both_sides"
+    part = "whole" if stretched and used["crop"] == 1 else f"central crop {used['crop']:g}"
+    yield "input", f"{used['image_size']} px, {part}, {used['interpolation']}" + (", stretched" if stretched else "")
+    for name in ("mean", "std"):
+        yield name, " ".join(f"{value:.4g}" for value in used[name])
 
 
 def _write(results: dict[str, object], folder: Path) -> Path:

@@ -12,16 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nascli.config import DataConfig, suggestion
+from nascli.config import DataConfig, Preprocessing, suggestion
 from nascli.data.arrays import Colour, ImageArray, Split, measure_colours, split_holdout
 from nascli.data.image_folder import open_splits, scan_folder, stream_splits
-from nascli.data.images import worker_count
+from nascli.data.images import ImageFiles, worker_count
 from nascli.errors import CorruptFileError, InputError, NascliError
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
 FOLDER_PREFIX = "folder:"
+IMAGENET_CLASSES = 1000
 
 _DIGITS_SIDE = 16
 _DIGITS_TEST = 0.2
@@ -31,6 +32,8 @@ _PART_SEED = 0
 _MIDDLE: Colour = (0.5, 0.5, 0.5)
 """Mean and standard deviation that take streamed images to [-1, 1], as in the released code."""
 _MOST_BYTES = 8 << 30
+_WHOLE = Preprocessing(resize="both_sides", crop=1, interpolation="bilinear")
+"""What is done to images in memory that are of another size."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,32 @@ class ImageData:
         """How many classes there are."""
         return len(self.class_names)
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How test images are brought to their size in evaluation."""
+        return self.test.preprocessing if isinstance(self.test, ImageFiles) else _WHOLE
 
-def load_dataset(config: DataConfig, image_size: int | None = None, stream_size: int | None = None) -> ImageData:
+    def among(self, class_names: tuple[str, ...]) -> "ImageData":
+        """The same images, their classes being some of these: a label becomes the position of its class in them."""
+        places = torch.tensor([class_names.index(name) for name in self.class_names])
+        train, test = (_labelled(split, places[split.labels]) for split in (self.train, self.test))
+        return replace(self, train=train, test=test, class_names=class_names)
+
+
+def load_dataset(
+    config: DataConfig,
+    image_size: int | None = None,
+    stream_size: int | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> ImageData:
     """The data set that `config.dataset` names.
 
     Args:
         config: Name, place, and the number of decoding processes.
         image_size: Height and width in pixels that its images are brought to; None leaves them at their own size.
         stream_size: What streamed images get where `image_size` is None; they have no size of their own. None is 224.
+        preprocessing: How streamed images are brought to that size in evaluation; None is the default. (Those in memory
+            have their size already or get it whole, by bilinear interpolation: a crop does not apply to them.)
 
     Raises:
         InputError: The name is unknown, or the data are not there and cannot be downloaded; the message says where
@@ -84,6 +105,8 @@ def load_dataset(config: DataConfig, image_size: int | None = None, stream_size:
             f"data set {config.dataset!r} is unknown", suggestion(config.dataset, [*list(DATASETS)[:-1], "folder:PATH"])
         )
     data = source(config, image_size or stream_size)
+    if preprocessing is not None:
+        data = replace(data, train=_prepared(data.train, preprocessing), test=_prepared(data.test, preprocessing))
     if 0 < config.train_images < len(data.train):
         _, part = split_holdout(data.train, config.train_images / len(data.train), _PART_SEED)
         data = replace(data, train=part)
@@ -141,6 +164,19 @@ def _imagenet(config: DataConfig, stream_size: int | None) -> ImageData:
     return ImageData("imagenet", train, test, index.class_names, _MIDDLE, _MIDDLE)
 
 
+def imagenet_wnids() -> tuple[str, ...] | None:
+    """The names of ImageNet's 1000 class folders, sorted: the order of the outputs of every published network.
+
+    Returns:
+        None where timm is not installed, from which the list is taken.
+    """
+    try:
+        from timm.data.imagenet_info import ImageNetInfo  # takes seconds
+    except ImportError:
+        return None
+    return tuple(ImageNetInfo("imagenet-1k").label_names())  # type: ignore[no-untyped-call]
+
+
 DATASETS: dict[str, Callable[[DataConfig, int | None], ImageData]] = {
     "digits": _digits,
     "cifar10": _cifar10,
@@ -196,6 +232,15 @@ def _one_at_a_time(root: Path) -> Iterator[None]:
 def _in_memory(name: str, train: ImageArray, test: ImageArray, class_names: tuple[str, ...]) -> ImageData:
     mean, std = measure_colours(train.images)
     return ImageData(name, train, test, class_names, mean, std)
+
+
+def _prepared(split: Split, preprocessing: Preprocessing) -> Split:
+    return replace(split, preprocessing=preprocessing) if isinstance(split, ImageFiles) else split
+
+
+def _labelled(split: Split, labels: Tensor) -> Split:
+    assert isinstance(split, ImageArray | ImageFiles)
+    return replace(split, labels=labels)
 
 
 def _resized(data: ImageData, side: int) -> ImageData:

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from nascli.config import Preprocessing
 from nascli.data.arrays import Batch
 from nascli.errors import CorruptFileError
 
@@ -28,8 +29,8 @@ _CROP_AREA = (0.05, 1.0)
 _CROP_ASPECT = (3 / 4, 4 / 3)
 """Of a random crop (Inception preprocessing, as in the code released with AmoebaNet)."""
 
-_CENTRAL_PART = 0.875
-"""Side of the central crop over the shorter side of the image (the same source)."""
+_OWN = Preprocessing()
+"""What our own networks are measured with (the same source)."""
 
 
 def decode_file(path: Path) -> Image.Image:
@@ -62,6 +63,7 @@ class ImageFiles:
         image_size: Height and width in pixels of what a batch holds.
         workers: Processes that decode; 0 decodes in this one. What a batch holds does not depend on it.
         pinned: Batches lie in page-locked memory, for CUDA.
+        preprocessing: How an image is brought to its size in evaluation; training does not follow it.
     """
 
     paths: tuple[Path, ...]
@@ -69,6 +71,7 @@ class ImageFiles:
     image_size: int
     workers: int
     pinned: bool = False
+    preprocessing: Preprocessing = _OWN
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -90,7 +93,7 @@ class ImageFiles:
         return self._batches(order, batch_size, seed)
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """The central 87.5 % of every image, in order."""
+        """The central part of every image, in order, as `preprocessing` says."""
         return self._batches(torch.arange(len(self)), batch_size, None)
 
     def _batches(self, order: Tensor, batch_size: int, seed: int | None) -> Iterator[Batch]:
@@ -123,9 +126,7 @@ class _Reader(Dataset[tuple[Tensor, int] | CorruptFileError]):
         self._seed = seed
         size = files.image_size
         self._vary: Transform = v2.RandomResizedCrop(size, _CROP_AREA, _CROP_ASPECT, antialias=True)
-        self._centre: Transform = v2.Compose(
-            [v2.Resize(round(size / _CENTRAL_PART), antialias=True), v2.CenterCrop(size)]
-        )
+        self._centre: Transform = v2.Compose([_resize(size, files.preprocessing), v2.CenterCrop(size)])
 
     def __getitem__(self, position: int) -> tuple[Tensor, int] | CorruptFileError:
         try:
@@ -139,6 +140,16 @@ class _Reader(Dataset[tuple[Tensor, int] | CorruptFileError]):
                 torch.manual_seed((self._seed + position) % 2**63)
                 image = self._vary(image)
         return to_bytes(image), int(self._files.labels[position])
+
+
+def _resize(size: int, preprocessing: Preprocessing) -> Transform:
+    """To the length from which a central square of `size` pixels is cut."""
+    from torchvision.transforms import InterpolationMode, v2  # as above
+
+    length = round(size / preprocessing.crop)
+    sides = length if preprocessing.resize == "shorter_side" else (length, length)
+    resize: Transform = v2.Resize(sides, InterpolationMode(preprocessing.interpolation), antialias=True)
+    return resize
 
 
 def _collate(items: Sequence[tuple[Tensor, int] | CorruptFileError]) -> Batch | CorruptFileError:

@@ -82,7 +82,7 @@ class DetectJob:
         """SHA-256 over recipe, network, classes, and the amount of data: what a checkpoint belongs to."""
         parts: list[Any] = [
             self.recipe.model_dump(mode="json", exclude=_NOT_IDENTITY),
-            self.spec.network.model_dump(mode="json"),
+            self.spec.network.model_dump(mode="json", exclude={"preprocessing"}),  # detection has its own
             [(category.id, category.name) for category in self.spec.categories],
             [len(self.data.train.images), self.data.train.boxes],
         ]

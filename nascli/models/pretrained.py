@@ -9,6 +9,10 @@ slot's entry is there in the right shape and nothing else is.
 Outputs agree with the tools' own to rounding, but for two things that they do differently from the released TensorFlow
 code, which is followed here: timm counts zero padding in the averages of strided pools at the border, and Keras pads
 strided pools, maximum and average, with zeros. (Pretrained-models pads as TensorFlow only at its native sizes.)
+
+Each tool publishes how its images are to be prepared. timm and pretrained-models hold the same weights (both took them
+from TensorFlow) under the same names, but prepare images in two ways; of the files that they publish, those with 1001
+classes and the mobile network are pretrained-models', the large networks with 1000 classes timm's.
 """
 
 import re
@@ -24,13 +28,29 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nascli.config import Preprocessing
 from nascli.errors import CorruptFileError, InputError
 from nascli.models.cell import Cell, Half
 from nascli.models.network import Network
 from nascli.models.primitives import FactorizedReduction
+from nascli.models.spec import PRESETS
 
 Part = Literal["stem", "newer", "older", "half", "classifier"]
 Kind = Literal["nasnet", "pnasnet", "keras"]
+Tool = Literal["timm", "pretrained-models", "Keras Applications"]
+
+PREPROCESSING: dict[Tool, Preprocessing] = {
+    "timm": Preprocessing(resize="shorter_side", crop=0.911, interpolation="bicubic"),
+    "pretrained-models": Preprocessing(resize="shorter_side", crop=0.875, interpolation="bilinear"),
+    "Keras Applications": Preprocessing(resize="both_sides", crop=1, interpolation="bilinear"),
+}
+"""What each tool does to an image for these networks; mean and std are 0.5 with all three, as in a new `NetworkSpec`.
+
+References: timm 1.0, default configurations of nasnetalarge and pnasnet5large; pretrained-models 0.7.4, TransformImage
+and examples/imagenet_eval.py; Keras 3, `nasnet.preprocess_input` and the examples of Keras Applications, which load a
+picture whole at the size of the network.
+Deviation: those examples take the nearest pixel when they resize, which is the loader's default; here it is bilinear.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +77,22 @@ class Slot:
     repeat: int = 0
 
 
-def import_weights(path: Path, network: Network) -> str:
+@dataclass(frozen=True)
+class Imported:
+    """What a file of another tool was.
+
+    Args:
+        name: Tool and network: `timm or pretrained-models, NASNet`, ...
+        tool: Whose file it most likely is.
+        preprocessing: How that tool prepares images for the network.
+    """
+
+    name: str
+    tool: Tool
+    preprocessing: Preprocessing
+
+
+def import_weights(path: Path, network: Network) -> Imported:
     """Fill a network with the weights of another tool's file.
 
     Args:
@@ -66,7 +101,7 @@ def import_weights(path: Path, network: Network) -> str:
             background.
 
     Returns:
-        What the file was: `timm or pretrained-models, NASNet`, ...
+        What the file was, and how images are prepared for its weights.
 
     Raises:
         InputError: There is no such file, its kind is unknown, or it does not fit: the first missing, surplus and
@@ -80,11 +115,23 @@ def import_weights(path: Path, network: Network) -> str:
     converted = {name: _convert(tensor, name, expected[name], network, kind) for name, tensor in found.items()}
     _refuse_misfit(path, network, entries, expected, converted)
     network.load_state_dict(converted, strict=False)  # what is left out are batch counters, which carry nothing
-    return {
-        "nasnet": "timm or pretrained-models, NASNet",
-        "pnasnet": "timm or pretrained-models, PNASNet",
-        "keras": "Keras Applications, NASNet",
-    }[kind]
+    tool = _tool(kind, entries[expected["classifier.weight"]], network)
+    return Imported(_NAMES[kind], tool, PREPROCESSING[tool])
+
+
+_NAMES: dict[Kind, str] = {
+    "nasnet": "timm or pretrained-models, NASNet",
+    "pnasnet": "timm or pretrained-models, PNASNet",
+    "keras": "Keras Applications, NASNet",
+}
+
+
+def _tool(kind: Kind, classifier: Tensor, network: Network) -> Tool:
+    """Who publishes such a file (see the module's docstring)."""
+    if kind == "keras":
+        return "Keras Applications"
+    large = network.spec.stem_filters == PRESETS["imagenet-large"].stem_filters
+    return "timm" if large and classifier.shape[0] != 1001 else "pretrained-models"
 
 
 def _slots(network: Network) -> Iterator[Slot]:

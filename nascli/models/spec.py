@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nascli.artifacts import read_json, write_json
-from nascli.config import NetworkConfig, Preset, explain
+from nascli.config import NetworkConfig, Preprocessing, Preset, explain
 from nascli.errors import CorruptFileError, InputError
 from nascli.genotype.schema import Genotype
 
@@ -25,6 +25,9 @@ class NetworkSpec(BaseModel):
     second and the third, then ReLU, global average pool, dropout, classifier. Ops have `filters` (F) channels in the
     first stage, doubled at every reduction. With `reduction_placement` `in_place` (PNASNet) the reduction cell is the
     first of the N cells of its stage; with `added` (NASNet) it stands before them.
+
+    What is done to an image before is part of it: `image_size`, `preprocessing`, `mean` and `std`. A file that was
+    written before there was `preprocessing` gets the default, which is what was done then.
 
     References: Zoph et al. 2018, section 3 and figure 2; what the paper leaves open follows the released code.
     """
@@ -48,6 +51,7 @@ class NetworkSpec(BaseModel):
     class_names: tuple[str, ...] | None = None
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    preprocessing: Preprocessing = Preprocessing()
 
 
 class _Preset(BaseModel):

@@ -10,9 +10,10 @@ import torch
 from nascli.artifacts import read_run, sha256_file, versions
 from nascli.config import DataConfig, TrainRecipe, parse
 from nascli.data.arrays import Normalizer
-from nascli.data.datasets import load_dataset
+from nascli.data.datasets import IMAGENET_CLASSES, ImageData, imagenet_wnids, load_dataset
 from nascli.errors import InputError
 from nascli.models.folders import WEIGHTS_FILE, load_network
+from nascli.models.spec import NetworkSpec
 from nascli.training.job import check_classes, device_name
 from nascli.training.metrics import evaluate
 
@@ -22,7 +23,9 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Top-1, top-5 and loss of the network in `folder` on the test images of a data set.
 
-    The images are normalised as they were in training, whatever data set they are from.
+    The images are resized, cropped and normalised as `network.json` says, whatever data set they are from. Where the
+    network is one of ImageNet without class names, a data set with some of ImageNet's folders will do: the network
+    still chooses among all 1000.
 
     Args:
         folder: Holds `network.json` and `weights.safetensors`; with a train run's `run.json`, `dataset` may be None.
@@ -37,13 +40,11 @@ def evaluate_run(
     """
     weights = folder / WEIGHTS_FILE
     config = _data_config(folder, dataset, data_dir)
-    if (folder / "run.json").is_file() and not weights.is_file():
-        raise InputError(
-            f"{folder}: there are no weights yet, the training has not ended", f"nascli train --resume {folder} ends it"
-        )
+    if not weights.is_file():
+        raise _no_weights(folder)
     network = load_network(folder, device)
     spec = network.spec
-    data = load_dataset(config, spec.image_size)
+    data = _placed(spec, load_dataset(config, spec.image_size, preprocessing=spec.preprocessing))
     check_classes(spec, data, folder)
     test = data.test.to(device)
     since = time.monotonic()
@@ -56,12 +57,39 @@ def evaluate_run(
         "dataset": data.name,
         "cell": spec.genotype.name,
         **asdict(evaluation),
+        "classes": spec.classes,
+        "classes_in_images": len(torch.unique(test.labels)),
+        "preprocessing": {
+            "image_size": spec.image_size,
+            **data.preprocessing.model_dump(),
+            "mean": spec.mean,
+            "std": spec.std,
+        },
         "images_per_second": round(evaluation.images / max(seconds, 1e-9), 1),
         "batch_size": batch_size,
         "device": device_name(device),
         "weights_sha256": sha256_file(weights),
         "versions": versions(),
     }
+
+
+def _no_weights(folder: Path) -> InputError:
+    if (folder / "run.json").is_file():
+        return InputError(
+            f"{folder}: there are no weights yet, the training has not ended", f"nascli train --resume {folder} ends it"
+        )
+    return InputError(
+        f"{folder}: there is no {WEIGHTS_FILE} in it",
+        "Give a folder that nascli train or nascli build --import-weights wrote",
+    )
+
+
+def _placed(spec: NetworkSpec, data: ImageData) -> ImageData:
+    """The data with the labels of an ImageNet network, where they are a part of ImageNet; else as they are."""
+    if spec.class_names is not None or not data.classes < spec.classes == IMAGENET_CLASSES:
+        return data
+    wnids = imagenet_wnids()
+    return data.among(wnids) if wnids and set(data.class_names) <= set(wnids) else data
 
 
 def _data_config(folder: Path, dataset: str | None, data_dir: str | None) -> DataConfig:

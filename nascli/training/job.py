@@ -28,6 +28,12 @@ _NOT_IDENTITY = {"data": {"data_dir", "workers"}, "train": {"checkpoint_minutes"
 """What may change when a run is resumed: it does not touch a weight."""
 
 
+_UNNAMED = (
+    "Give --dataset one with as many class folders, whose sorted names stand in the order of the network's outputs "
+    "(of ImageNet's, n01440764 and so on, some are enough where timm is installed)"
+)
+
+
 @dataclass(frozen=True)
 class TrainJob:
     """What is trained, on what, how, and where.
@@ -48,7 +54,8 @@ class TrainJob:
     def identity(self) -> str:
         """SHA-256 over recipe and network; two jobs of one identity make the same weights."""
         recipe = self.recipe.model_dump(mode="json", exclude=_NOT_IDENTITY)
-        text = json.dumps([recipe, self.spec.model_dump(mode="json")], sort_keys=True)
+        network = self.spec.model_dump(mode="json", exclude={"preprocessing"})  # touches no weight either
+        text = json.dumps([recipe, network], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def new_network(self) -> Network:
@@ -140,11 +147,14 @@ def reopen_job(folder: Path, data_dir: str | None, device: torch.device) -> Trai
 
 
 def check_classes(spec: NetworkSpec, data: ImageData, folder: Path) -> None:
-    """InputError, which names both, where the classes of the data are not those of the network in `folder`."""
+    """InputError, which names both, where the classes of the data are not those of the network in `folder`.
+
+    A network without class names (its weights are another tool's) has to have as many classes as the data.
+    """
     if spec.classes != data.classes:
         raise InputError(
             f"{folder} was trained for {spec.classes} classes, data set {data.name} has {data.classes}",
-            "Give --dataset one with the same classes",
+            "Give --dataset one with the same classes" if spec.class_names else _UNNAMED,
         )
     for label, (ours, theirs) in enumerate(zip(spec.class_names or (), data.class_names, strict=False)):
         if ours != theirs:

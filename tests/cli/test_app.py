@@ -76,7 +76,9 @@ OPTIONS = {
         "SOURCE"
     ),
     "build": (
-        "--cell --cells-per-stage --classes --filters --image-size --import-weights --json --out --overwrite --preset"
+        "--batch --cell --cells-per-stage --classes --compile --device --export --filters --image-size "
+        "--import-weights --json --measure --network --out --overwrite --precision --preset --target-latency "
+        "--target-mult-adds --target-params --threads"
     ),
     "train": (
         "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters "

@@ -7,7 +7,11 @@ import pytest
 
 from nascli.cli.app import main
 from nascli.genotype.sources import zoo_genotype
-from nascli.models.spec import read_network
+from nascli.models.folders import save_weights
+from nascli.models.latency import Latency
+from nascli.models.network import Network
+from nascli.models.spec import read_network, write_network
+from tests.training.tiny import make_network
 
 
 def test_json_is_one_object_with_the_exact_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,13 +58,34 @@ def test_table_by_cell_and_network_file(tmp_path: Path, capsys: pytest.CaptureFi
             "too small for the ImageNet stem",
         ),
         (["--cell", "nasnet-a", "--preset", "huge"], 2, "huge"),
+        (["--cell", "nasnet-a", "--cells-per-stage", "few"], 2, "cells_per_stage = 'few'"),
+        (["--cell", "nasnet-a", "--cells-per-stage", "auto"], 2, "--cells-per-stage auto needs a target. For example"),
+        (["--cell", "nasnet-a", "--target-params", "3.3X"], 2, "unknown unit 'X'. The units of params are G, M, k"),
+        (["--cell", "nasnet-a", "--target-latency", "20"], 2, "--target-latency 20: the number has no unit"),
+        (["--cell", "nasnet-a", "--target-mult-adds", "many"], 2, "not a number with a unit"),
+        (["--cell", "nasnet-a", "--target-params", "0"], 2, "--target-params 0: a target is larger than 0"),
+        (["--cell", "nasnet-a", "--target-params", "3M", "--filters", "8"], 2, "both decide F. Leave one of them out"),
+        (["--cell", "nasnet-a", "--target-params", "3M", "--target-mult-adds", "9M"], 2, "two targets: 3M params and"),
+        (["--cell", "enas", "--target-params", "1k", "--cells-per-stage", "1"], 2, "the least is"),
         (["--cell", "nasnet-a", "--out", "cut.json"], 1, "cut.json/network.json cannot be written"),
+        ([], 2, "build needs --cell or --network, one of the two"),
+        (["--cell", "enas", "--network", "net"], 2, "build needs --cell or --network, one of the two"),
+        (["--network", "latest"], 2, "no such folder. nascli train makes one"),
+        (["--network", "."], 2, "there is no weights.safetensors in it. Give a folder that nascli train has finished"),
+        (["--network", "net", "--filters", "8"], 2, "--network and --filters: the network of a folder stays as it is"),
+        (["--network", "net", "--target-params", "3M"], 2, "--network and --target-params:"),
+        (["--network", "net", "--out", "other"], 2, "--network and --out:"),
+        (["--cell", "enas", "--threads", "2"], 2, "--threads is for --measure. Give --measure too"),
+        (["--cell", "enas", "--export", "m.onnx"], 2, "--cell has random weights. Give a trained one with --network"),
+        (["--network", "net", "--export", "m.pth"], 2, "unknown kind '.pth'. End the name in .onnx or .pt2"),
+        (["--network", "net", "--export", "there.onnx"], 2, "there.onnx exists. Replace it with --overwrite"),
     ],
 )
 def test_wrong_usage(arguments: list[str], code: int, phrase: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = zoo_genotype("nasnet-a").to_json()
     Path("cut.json").write_text(text[:200])
     Path("newer.json").write_text(text.replace('"schema": 1', '"schema": 2'))
+    Path("there.onnx").write_text("")
     Path("op.json").write_text(text.replace("sep_conv_5x5", "sep_conv_4x4", 1))
     with pytest.raises(SystemExit) as caught:
         main(["build", *arguments])
@@ -69,6 +94,104 @@ def test_wrong_usage(arguments: list[str], code: int, phrase: str, capsys: pytes
     assert phrase in " ".join(printed.err.split())
     assert "Traceback" not in printed.err
     assert printed.out == ""
+
+
+def build(*arguments: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["build", *arguments])
+    assert caught.value.code in (0, None)
+
+
+SMALL = ("--cell", "darts-v2", "--image-size", "16")
+
+
+def test_a_target_gives_the_published_size_and_writes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    build("--cell", "nasnet-a", "--preset", "cifar10", "--target-params", "3.3M", "--out", "net", "--json")
+    values = json.loads(capsys.readouterr().out)
+    ladder = values["ladder"]
+    assert (ladder["filters"], ladder["cells_per_stage"], values["params"]) == (32, 6, 3_346_538)
+    assert (ladder["quantity"], ladder["target"]) == ("params", 3.3e6)
+    assert abs(ladder["distance"]) < 0.02
+    assert [rung["filters"] for rung in ladder["rungs"]] == [30, 31, 32, 33, 34]
+    assert ladder["rungs"][2]["params"] == values["params"]
+    spec = read_network(Path("net/network.json"))
+    assert (spec.filters, spec.cells_per_stage, spec.stem_filters) == (32, 6, 96)
+
+
+def test_the_ladder_marks_the_chosen_size(capsys: pytest.CaptureFixture[str]) -> None:
+    build(*SMALL, "--target-mult-adds", "3M", "--cells-per-stage", "1")
+    printed = capsys.readouterr()
+    assert "sizes around 3M mult-adds" in printed.out
+    (marked,) = (line for line in printed.out.splitlines() if "<- chosen" in line)
+    assert marked.split()[:2] == ["1", "10"]
+    assert "F = 10, N = 1: 2.997M mult-adds, -0.1 % off the target of 3M mult-adds" in printed.err
+    assert "is nearer" not in printed.err
+    assert "--out DIR writes this size" in printed.err
+
+
+def test_a_target_between_two_steps_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    build(*SMALL, "--target-params", "5k", "--cells-per-stage", "1")
+    said = capsys.readouterr().err
+    assert "no size with N = 1 is nearer; the steps of F are whole: F = 2 has" in said
+    assert "F = 3 has" in said
+    assert "--cells-per-stage auto tries other N" in said
+
+
+def test_n_varies_with_auto(capsys: pytest.CaptureFixture[str]) -> None:
+    build(*SMALL, "--target-params", "223k", "--cells-per-stage", "auto", "--json")
+    values = json.loads(capsys.readouterr().out)
+    ladder = values["ladder"]
+    assert abs(ladder["distance"]) <= 0.02
+    assert ladder["cells_per_stage"] != 6
+    assert {abs(rung["distance"]) > 0.02 for rung in ladder["rungs"] if rung["cells_per_stage"] == 6} == {True}
+    assert values["params"] == pytest.approx(223_000 * (1 + ladder["distance"]))
+
+
+def test_a_target_of_latency_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def latency(network: Network, image_size: int) -> Latency:
+        assert not network.training
+        assert image_size == 16
+        seconds = network.spec.filters / 1000
+        return Latency(seconds, seconds * 0.9, seconds * 1.1, batch=1, repeats=15, threads=2)
+
+    monkeypatch.setattr("nascli.models.scaling.measure_latency", latency)
+    build(*SMALL, "--target-latency", "9ms", "--cells-per-stage", "1")
+    printed = capsys.readouterr()
+    (marked,) = (line for line in printed.out.splitlines() if "<- chosen" in line)
+    assert "9ms (8.1ms to 9.9ms)" in marked
+    assert "F = 9, N = 1: a latency of 9ms" in printed.err
+    assert "with 2 threads" in printed.err
+
+
+def test_speed_is_measured_in_every_form(capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = (*SMALL, "--filters", "4", "--cells-per-stage", "1")
+    build(*numbers, "--measure", "--batch", "1", "--batch", "2", "--threads", "1", "--device", "cpu")
+    printed = capsys.readouterr()
+    assert "float32, channels last, 1 thread" in printed.out
+    assert [line.split()[:2] for line in printed.out.splitlines() if line.startswith(("training", "folded"))] == [
+        ["training", "1"],
+        ["training", "2"],
+        ["folded", "1"],
+        ["folded", "2"],
+    ]
+    assert "the weights are random: speed does not depend on them" in printed.err
+
+
+def test_a_trained_network_is_measured_and_exported(capsys: pytest.CaptureFixture[str]) -> None:
+    network = make_network()
+    write_network(Path("network.json"), network.spec)
+    save_weights(Path("weights.safetensors"), network)
+    build("--network", ".", "--measure", "--batch", "2", "--export", "out/model.pt2", "--device", "cpu", "--json")
+    printed = capsys.readouterr()
+    values = json.loads(printed.out)
+    assert values["cell"] == "tiny"
+    assert {row["batch"] for row in values["speed"]} == {2}
+    assert all(row["difference"] < 1e-4 and row["images_per_second"] > 0 for row in values["speed"])
+    (made,) = values["exported"]
+    assert made["path"] == "out/model.pt2"
+    assert made["size"] == Path("out/model.pt2").stat().st_size
+    assert "wrote out/model.pt2: images (N, 3, 8, 8) to logits (N, 3)" in printed.err
+    assert "next: nascli evaluate" in printed.err
 
 
 def test_best_json_that_is_not_here_is_the_newest_searchs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from nascli.config import DataConfig
+from nascli.config import DataConfig, Preprocessing
 from nascli.data.arrays import ImageArray
 from nascli.data.datasets import load_dataset
 from nascli.data.images import ImageFiles
@@ -71,6 +71,22 @@ def test_a_folder_of_small_equal_images_is_loaded_to_memory(tmp_path: Path, test
     assert data.class_names == ("cat", "dog")
     assert data.image_size == 12
     assert data.mean[0] == pytest.approx(51 / 255)
+
+
+def test_preprocessing_reaches_streamed_images_and_not_those_in_memory(tmp_path: Path) -> None:
+    asked = Preprocessing(crop=0.5, interpolation="bicubic")
+    streamed = load_dataset(DataConfig(dataset=write_folder(tmp_path / "a", size=(40, 30))), preprocessing=asked)
+    assert streamed.preprocessing == asked
+    assert load_dataset(DataConfig(dataset=f"folder:{tmp_path / 'a'}")).preprocessing == Preprocessing()
+    held = load_dataset(DataConfig(dataset=write_folder(tmp_path / "b")), 24, preprocessing=asked)
+    assert held.preprocessing == Preprocessing(resize="both_sides", crop=1)
+
+
+def test_classes_as_a_part_of_more(tmp_path: Path) -> None:
+    data = load_dataset(DataConfig(dataset=write_folder(tmp_path))).among(("ant", "cat", "cow", "dog"))
+    assert data.classes == 4
+    assert data.test.labels.tolist() == [1, 3]
+    assert data.train.labels.tolist() == [1, 1, 1, 3, 3, 3]
 
 
 def test_val_is_taken_where_there_is_a_test_too(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nascli.config import Preprocessing
 from nascli.data.images import ImageFiles, decode_file, to_bytes
 from nascli.errors import CorruptFileError
 
@@ -62,6 +63,37 @@ def test_evaluation_sees_the_central_seven_eighths(tmp_path: Path) -> None:
     files = ImageFiles((tmp_path / "a.png",), torch.zeros(1, dtype=torch.int64), image_size=56, workers=0)
     (images, _), *_ = files.evaluation_batches(8)
     assert bool((images == 200).all())
+
+
+@pytest.mark.parametrize("size", [(90, 60), (60, 90)])
+@pytest.mark.parametrize(
+    ("preprocessing", "resized", "method"),
+    [
+        (Preprocessing(), ((60, 40), (40, 60)), Image.Resampling.BILINEAR),  # 35 / 0.875 = 40
+        (Preprocessing(crop=0.911, interpolation="bicubic"), ((57, 38), (38, 57)), Image.Resampling.BICUBIC),
+        (Preprocessing(resize="both_sides", crop=1), ((35, 35), (35, 35)), Image.Resampling.BILINEAR),
+        (Preprocessing(resize="both_sides", crop=0.7), ((50, 50), (50, 50)), Image.Resampling.BILINEAR),
+    ],
+)
+def test_evaluation_prepares_images_as_it_is_told(
+    size: tuple[int, int],
+    preprocessing: Preprocessing,
+    resized: tuple[tuple[int, int], tuple[int, int]],
+    method: Image.Resampling,
+    tmp_path: Path,
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    picture.save(tmp_path / "a.png")
+    files = ImageFiles((tmp_path / "a.png",), torch.zeros(1, dtype=torch.int64), 35, 0, preprocessing=preprocessing)
+    (images, _), *_ = files.evaluation_batches(1)
+    width, height = resized[size[0] < size[1]]
+    left, top = round((width - 35) / 2), round((height - 35) / 2)
+    expected = picture.resize((width, height), method).crop((left, top, left + 35, top + 35))
+    assert torch.equal(images[0], to_bytes(expected))
+    plain = ImageFiles(files.paths, files.labels, 35, 0)
+    (varied, _), (same, _) = (next(iter(f.training_batches(torch.arange(1), 1, 5))) for f in (files, plain))
+    assert torch.equal(varied, same)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

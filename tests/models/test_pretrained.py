@@ -4,26 +4,33 @@ Each peer builds its network with random weights and random batch-norm statistic
 in ways of their own (see the module's docstring); where they are compared, ours is made to pad as they do.
 """
 
+import json
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
 import nascli
 from nascli.cli.app import main
 from nascli.config import NetworkConfig
+from nascli.data.arrays import Normalizer
+from nascli.data.images import ImageFiles
 from nascli.errors import CorruptFileError, InputError
 from nascli.genotype.sources import zoo_genotype
 from nascli.models import ops, primitives
 from nascli.models.network import Network
-from nascli.models.pretrained import import_weights
+from nascli.models.pretrained import PREPROCESSING, Tool, import_weights
 from nascli.models.spec import resolve_network
 
 Pool = Callable[[Tensor, int, int], Tensor]
@@ -75,8 +82,9 @@ def test_the_peers_outputs(
     subprocess.run([sys.executable, "-W", "ignore", str(PEERS), tool, name, str(size), str(out)], check=True)
     weights = next(path for path in tmp_path.iterdir() if path.suffix != ".npz")
     network = network_for(cell, preset, size).eval()
-    kind = import_weights(weights, network)
-    assert ("Keras" in kind) == (tool == "keras")
+    imported = import_weights(weights, network)
+    assert ("Keras" in imported.name) == (tool == "keras")
+    assert imported.tool == {"pretrainedmodels": "pretrained-models", "keras": "Keras Applications"}.get(tool, tool)
     for pool in zeros:
         plain = getattr(primitives, f"{pool}_pool")
         monkeypatch.setattr(ops, f"{pool}_pool", zero_padded(getattr(F, f"{pool}_pool2d"), plain))
@@ -126,6 +134,102 @@ def test_build_writes_a_folder_that_loads(file: Path, tmp_path: Path, capsys: py
         main([*common, "--import-weights", str(file)])
     assert end.value.code == 2
     assert "--import-weights needs --out" in capsys.readouterr().err
+
+
+def peer_transform(tool: Tool, name: str) -> Callable[[Image.Image], Tensor]:
+    """What a tool itself does to an image for a network."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old code
+        timm, cadene = import_module("timm"), import_module("pretrainedmodels.utils")
+        settings = import_module("pretrainedmodels").pretrained_settings
+    transform: Callable[[Image.Image], Tensor]
+    if tool == "timm":
+        config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+        transform = timm.data.create_transform(**config)
+    else:
+        transform = cadene.TransformImage(settings[name]["imagenet"])
+    return transform
+
+
+@pytest.mark.parametrize("shape", [(450, 600), (500, 333)])
+@pytest.mark.parametrize(
+    ("tool", "name", "size"),
+    [
+        ("timm", "nasnetalarge", 331),
+        ("timm", "pnasnet5large", 331),
+        ("pretrained-models", "nasnetalarge", 331),
+        ("pretrained-models", "pnasnet5large", 331),
+        ("pretrained-models", "nasnetamobile", 224),
+    ],
+)
+def test_images_are_prepared_as_the_tool_itself_does(
+    tool: Tool, name: str, size: int, shape: tuple[int, int], tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    paths, labels = (tmp_path / "a.png",), torch.zeros(1, dtype=torch.int64)
+    files = ImageFiles(paths, labels, size, workers=0, preprocessing=PREPROCESSING[tool])
+    (images, _), *_ = files.evaluation_batches(1)
+    ours = Normalizer((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))(images)[0]
+    torch.testing.assert_close(ours, peer_transform(tool, name)(Image.fromarray(pixels)), rtol=0, atol=1e-6)
+
+
+def call(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    with pytest.raises(SystemExit) as end:
+        main(shlex.split(line))
+    captured = capsys.readouterr()
+    return int(end.value.code or 0), captured.out, " ".join(captured.err.split())
+
+
+def write_photos(folder: Path, names: Iterable[str]) -> None:
+    """One picture a class to train on, one to test on, too large to be held in memory."""
+    noise = np.random.default_rng(0)
+    for name in names:
+        for part in ("train", "val"):
+            (folder / part / name).mkdir(parents=True)
+            pixels = noise.integers(0, 256, (150, 200, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / part / name / "a.png")
+
+
+def loss_by_hand(folder: Path, places: dict[str, int]) -> float:
+    """The shorter side to round(96 / 0.875) = 110 pixels, 96 out of the middle, to [-1, 1]."""
+    images = []
+    for name in places:
+        picture = Image.open(folder / "val" / name / "a.png").resize((146, 110), Image.Resampling.BILINEAR)
+        images.append(torch.from_numpy(np.array(picture.crop((25, 7, 121, 103)))).permute(2, 0, 1) / 127.5 - 1)
+    with torch.no_grad():
+        logits = nascli.load_network("mobile")(torch.stack(images))
+    return float(F.cross_entropy(logits, torch.tensor(list(places.values()))))
+
+
+def test_what_build_wrote_is_evaluated_on_a_part_of_imagenet(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = f"build --cell nasnet-a --preset imagenet-mobile --image-size 96 --import-weights {file} --out mobile"
+    code, _, err = call(line, capsys)
+    assert code == 0, err
+    assert "images will be prepared as pretrained-models does it" in err
+    assert "next: nascli evaluate mobile --dataset imagenet" in err
+    written = json.loads(Path("mobile/network.json").read_text())["preprocessing"]
+    assert written == {"resize": "shorter_side", "crop": 0.875, "interpolation": "bilinear"}
+    places = {"n01440764": 0, "n02123045": 281, "n15075141": 999}  # tench, tabby cat, toilet tissue
+    write_photos(Path("part"), places)
+    code, out, err = call("evaluate mobile --dataset folder:part --json", capsys)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["loss"] == pytest.approx(loss_by_hand(Path("part"), places), rel=1e-4)
+    assert (found["images"], found["classes"], found["classes_in_images"]) == (3, 1000, 3)
+    assert found["preprocessing"] == {"image_size": 96, **written, "mean": [0.5] * 3, "std": [0.5] * 3}
+    write_photos(Path("pets"), ("cat", "n02123045"))
+    code, _, err = call("evaluate mobile --dataset folder:pets", capsys)
+    assert code == 2
+    assert "mobile was trained for 1000 classes, data set folder:pets has 2. Give --dataset one with as many" in err
+    monkeypatch.setitem(sys.modules, "timm.data.imagenet_info", None)  # as where it is not installed
+    code, _, err = call("evaluate mobile --dataset folder:part", capsys)
+    assert code == 2
+    assert "some are enough where timm is installed" in err
 
 
 def test_a_file_that_does_not_fit_names_missing_surplus_and_misshaped(file: Path, tmp_path: Path) -> None:

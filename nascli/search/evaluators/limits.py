@@ -4,29 +4,25 @@ A limit is a quantity, a comparison, and a number with its unit. All quantities 
 builds it, not of the larger network that a found cell may end up in.
 """
 
-import math
 import operator
 import random
 import re
-import statistics
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Literal, cast
 
 import numpy as np
-import torch
 
 from nascli.config import suggestion
 from nascli.errors import InputError, NascliError, RejectedError
 from nascli.genotype.encoding import decode_tokens
 from nascli.genotype.schema import Genotype
 from nascli.genotype.space import SearchSpace
+from nascli.models import amounts, latency
 from nascli.search.evaluators.cheap_scores import CHEAP_SCORES, untrained_child
 from nascli.search.evaluators.proxy import Evaluator, ProxyTraining
 from nascli.search.trial import Score
-from nascli.training.runtime import cpu_threads, derive_seed, generator_for
+from nascli.training.runtime import cpu_threads, derive_seed
 
 Comparison = Literal["<", "<=", ">", ">="]
 
@@ -36,21 +32,16 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_COUNTS = {"G": 9, "M": 6, "k": 3, "": 0}
 _UNITS: dict[str, dict[str, int]] = {
-    "params": _COUNTS,
-    "mult_adds": _COUNTS,
+    "params": amounts.UNITS["params"],
+    "mult_adds": amounts.UNITS["mult_adds"],
     "naswot": {"": 0},
     "gradient_norm": {"": 0},
-    "latency": {"s": 0, "ms": -3, "us": -6},
+    "latency": amounts.UNITS["latency"],
 }
 """The units of each quantity, largest first, as powers of ten; the quantities in the order of their cost."""
 
 _FORM = re.compile(r"(?P<quantity>[^<>=]*?)\s*(?P<comparison><=|>=|<|>)\s*(?P<rest>[^<>=]*)")
-_NUMBER = re.compile(r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*)")
-
-_WARM_UP = 3
-_TIMED = 15
 
 
 @dataclass(frozen=True)
@@ -77,10 +68,12 @@ class Limit:
     def breach(self, value: float) -> str:
         """One line about a value that is outside: `params 7.3M breaks params<6M`."""
         rounded = float(f"{value:.4g}")
-        return f"{self.quantity} {_text(self.quantity, value if self.keeps(rounded) else rounded)} breaks {self}"
+        said = amounts.amount_text(value if self.keeps(rounded) else rounded, _UNITS[self.quantity])
+        return f"{self.quantity} {said} breaks {self}"
 
     def __str__(self) -> str:
-        bound = f"{_plain(self.bound, 0)}%" if self.percent else _text(self.quantity, self.bound)
+        units = {"%": 0} if self.percent else _UNITS[self.quantity]
+        bound = amounts.amount_text(self.bound, units)
         return f"{self.quantity}{self.comparison}{bound}"
 
 
@@ -100,17 +93,14 @@ def parse_limit(text: str) -> Limit:
     quantity, comparison = form["quantity"], cast(Comparison, form["comparison"])
     if quantity not in _UNITS:
         raise InputError(f"limit {text!r}: unknown quantity {quantity!r}", suggestion(quantity, _UNITS))
-    number = _NUMBER.fullmatch(form["rest"])
-    if number is None:
+    written = amounts.split_amount(form["rest"])
+    if written is None:
         raise InputError(f"limit {text!r}: no number after {comparison}", f"For example {_example(quantity)}")
-    percent = number["unit"] == "%"
-    if not percent and number["unit"] not in _UNITS[quantity]:
-        wrong = f"unknown unit {number['unit']!r}" if number["unit"] else "the number has no unit"
-        raise InputError(f"limit {text!r}: {wrong}", f"{_units_of(quantity)}; for example {_example(quantity)}")
-    power = 0 if percent else _UNITS[quantity][number["unit"]]
-    if not math.isfinite(float(number["number"]) * 10.0**power):
-        raise InputError(f"limit {text!r}: the number is too large", f"For example {_example(quantity)}")
-    bound = float(Decimal(number["number"]).scaleb(power))
+    number, unit = written
+    percent = unit == "%"
+    units = {"%": 0} if percent else _UNITS[quantity]
+    hint = f"{_units_of(quantity)}; for example {_example(quantity)}"
+    bound = amounts.to_plain(number, unit, units, f"limit {text!r}", hint)
     if percent and not 0 < bound < 100:
         raise InputError(f"limit {text!r}: a percentage lies between 0% and 100%", f"For example {quantity}>50%")
     return Limit(quantity, comparison, bound, percent)
@@ -201,18 +191,8 @@ def measure_latency(proxy: ProxyTraining, genotype: Genotype) -> float:
     so a cell near the bound may pass one time and not the next.
     """
     network = untrained_child(proxy, genotype, seed=0).eval()
-    size = network.spec.image_size
-    image = torch.randn(1, 3, size, size, generator=generator_for(0, "latency")).to(proxy.device)
-    image = image.to(memory_format=torch.channels_last)
-    times = []
-    with cpu_threads(1), torch.inference_mode():
-        for _ in range(_WARM_UP + _TIMED):
-            since = time.perf_counter()
-            network(image)
-            if proxy.device.type == "cuda":
-                torch.cuda.synchronize(proxy.device)
-            times.append(time.perf_counter() - since)
-    return statistics.median(times[_WARM_UP:])
+    with cpu_threads(1):
+        return latency.measure_latency(network, network.spec.image_size).seconds
 
 
 def _measure_all(quantity: str, proxy: ProxyTraining, cells: list[Genotype], seed: int) -> list[float]:
@@ -228,26 +208,11 @@ def _measure_all(quantity: str, proxy: ProxyTraining, cells: list[Genotype], see
     return values
 
 
-def _text(quantity: str, value: float) -> str:
-    """The value in the largest unit in which it is at least 1 (else in the smallest), to the last digit."""
-    units = _UNITS[quantity]
-    unit = next((unit for unit, power in units.items() if abs(value) >= 10.0**power), list(units)[-1])
-    return f"{_plain(value, units[unit])}{unit}"
-
-
-def _plain(value: float, power: int) -> str:
-    """value / 10^power without an exponent; decimal, so that reading it back gives the same float."""
-    return f"{Decimal(repr(value)).scaleb(-power).normalize():f}"
-
-
 def _units_of(quantity: str) -> str:
-    units = [unit for unit in _UNITS[quantity] if unit]
-    if not units:
+    if not any(_UNITS[quantity]):
         return f"{quantity} takes a plain number or %"
-    return f"The units of {quantity} are {', '.join(units)}, or %"
+    return f"{amounts.units_of(quantity, _UNITS[quantity])}, or %"
 
 
 def _example(quantity: str) -> str:
-    return {"params": "params<6M", "mult_adds": "mult_adds<600M", "latency": "latency<20ms"}.get(
-        quantity, f"{quantity}>100"
-    )
+    return f"{quantity}<{amounts.EXAMPLES[quantity]}" if quantity in amounts.EXAMPLES else f"{quantity}>100"

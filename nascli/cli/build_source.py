@@ -1,0 +1,121 @@
+"""What build builds: a cell at a size that is chosen, or the network of a folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nascli.artifacts import find_run
+from nascli.cli.options import runs_folder
+from nascli.config import NetworkConfig, Preset, parse
+from nascli.errors import InputError
+from nascli.genotype.sources import load_genotype
+from nascli.models.spec import NetworkSpec, resolve_network
+
+if TYPE_CHECKING:
+    from nascli.models.network import Network
+    from nascli.models.scaling import Ladder, Quantity, Rung, Target
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The options that decide the size of a cell's network, as they were given."""
+
+    preset: Preset | None = None
+    cells_per_stage: str | None = None
+    filters: int | None = None
+    classes: int | None = None
+    image_size: int | None = None
+    targets: "dict[Quantity, str | None]" = field(default_factory=dict)
+
+    @property
+    def auto(self) -> bool:
+        """Whether N follows from a target."""
+        return self.cells_per_stage == "auto"
+
+    def given(self) -> dict[str, object]:
+        """Those that were given, by option."""
+        values = {
+            "--preset": self.preset,
+            "--cells-per-stage": self.cells_per_stage,
+            "--filters": self.filters,
+            "--classes": self.classes,
+            "--image-size": self.image_size,
+            **{f"--target-{quantity.replace('_', '-')}": text for quantity, text in self.targets.items()},
+        }
+        return {option: value for option, value in values.items() if value is not None}
+
+
+def choose_size(cell: str, sizes: Sizes, *, aux_head: bool) -> "tuple[NetworkSpec, Ladder | None]":
+    """A cell's network at the size that is asked for, and the sizes around the target if there is one.
+
+    Raises:
+        InputError: Two options contradict each other, or no such network can be built.
+    """
+    target = _find_target(sizes)
+    numbers = {
+        "preset": sizes.preset or "cifar10",
+        "filters": sizes.filters,
+        "cells_per_stage": None if sizes.auto else sizes.cells_per_stage,
+        "image_size": sizes.image_size,
+    }
+    config = parse(NetworkConfig, {k: v for k, v in numbers.items() if v is not None}, "options")
+    genotype = load_genotype(cell)
+
+    def sized(config: NetworkConfig) -> NetworkSpec:
+        return resolve_network(genotype, config, classes=sizes.classes, aux_head=aux_head)
+
+    spec = sized(config)
+    if target is None:
+        return spec, None
+    ladder = _climb(lambda size: sized(config.model_copy(update=size)), spec, target, sizes.auto)
+    return sized(config.model_copy(update=ladder.chosen.size)), ladder
+
+
+def open_folder(folder: str) -> "tuple[Path, Network]":
+    """The network of a train run (`latest` is the newest) or of a folder of build, with its weights.
+
+    Raises:
+        InputError: There is none, or it has no weights.
+        CorruptFileError: A file is damaged.
+    """
+    from nascli.models.folders import WEIGHTS_FILE, load_network
+
+    path = find_run(folder, "train", runs_folder())
+    if not (path / WEIGHTS_FILE).is_file():
+        raise InputError(
+            f"{path}: there is no {WEIGHTS_FILE} in it",
+            "Give a folder that nascli train has finished, or that nascli build --import-weights wrote",
+        )
+    return path, load_network(path)
+
+
+def _find_target(sizes: Sizes) -> "Target | None":
+    """The one target that is given, if one is."""
+    from nascli.models.scaling import parse_target
+
+    targets = [parse_target(quantity, text) for quantity, text in sizes.targets.items() if text is not None]
+    if len(targets) > 1:
+        raise InputError(
+            f"two targets: {targets[0]} and {targets[1]}", "Give one; the ladder shows params and mult-adds alike"
+        )
+    if targets and sizes.filters is not None:
+        raise InputError(
+            f"--filters {sizes.filters} and a target of {targets[0]}: both decide F", "Leave one of them out"
+        )
+    if sizes.auto and not targets:
+        raise InputError("--cells-per-stage auto needs a target", "For example --target-mult-adds 600M")
+    return targets[0] if targets else None
+
+
+def _climb(
+    sized: Callable[[dict[str, int]], NetworkSpec], start: NetworkSpec, target: "Target", auto: bool
+) -> "Ladder":
+    """The sizes around a target; `sized` is the network with F and N replaced."""
+    from nascli.models.scaling import AUTO_CELLS, find_size, measure_size
+
+    def measure(filters: int, cells_per_stage: int) -> "Rung":
+        spec = sized({"filters": filters, "cells_per_stage": cells_per_stage})
+        return measure_size(spec, timed=target.quantity == "latency")
+
+    return find_size(measure, target, start.filters, start.cells_per_stage, AUTO_CELLS if auto else ())

@@ -1,0 +1,155 @@
+"""Exported files give the network's logits elsewhere, and say how to feed it; the forms of a network agree."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import fx, nn
+
+import nascli
+from nascli.errors import InputError, NascliError
+from nascli.genotype.sources import zoo_genotype, zoo_names
+from nascli.models import export, forms
+from nascli.models.export import EXPORTS, describe, export_onnx, export_program
+from nascli.models.folders import save_weights
+from nascli.models.forms import measure_forms
+from nascli.models.inference import fold
+from nascli.models.network import Network
+from nascli.models.spec import write_network
+from tests.models.test_inference import SIZES, difference, trained
+from tests.training.tiny import GENOTYPE
+
+NAMES = ("cat", "cow", "dog")
+
+
+def network(**numbers: object) -> Network:
+    made = trained(GENOTYPE, image_size=8, **numbers)
+    made.spec = made.spec.model_copy(update={"class_names": NAMES, "mean": (0.1, 0.2, 0.3)})
+    return made
+
+
+def onnx_logits(path: Path, images: torch.Tensor) -> torch.Tensor:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {"images": images.numpy()})
+    return torch.from_numpy(logits)
+
+
+def test_onnx_takes_any_batch_and_says_how_to_feed_it(tmp_path: Path) -> None:
+    ours, path = network(), tmp_path / "new" / "model.onnx"
+    made = export_onnx(ours, path)
+    assert made.size == path.stat().st_size
+    assert made.difference < 1e-5
+    assert list(path.parent.iterdir()) == [path]
+    for batch in (1, 5):
+        images = torch.randn(batch, 3, 8, 8)
+        assert difference(lambda images: onnx_logits(path, images), ours, images) < 1e-5
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 3, 8, 8]
+    assert session.get_outputs()[0].shape == ["batch", 3]
+    said = session.get_modelmeta().custom_metadata_map
+    assert json.loads(said["class_names"]) == list(NAMES)
+    assert json.loads(said["mean"]) == [0.1, 0.2, 0.3]
+    assert json.loads(said["preprocessing"])["crop"] == 0.875
+    assert said["cell"] == "tiny"
+    assert str(Path(nascli.__file__).parent).encode() not in path.read_bytes()
+
+
+ALONE = """
+import json, sys
+sys.modules["nascli"] = None
+import numpy, torch
+said = {"metadata.json": ""}
+module = torch.export.load("model.pt2", extra_files=said).module()
+numpy.save("logits.npy", module(torch.from_numpy(numpy.load("images.npy"))).detach().numpy())
+print(json.loads(said["metadata.json"])["class_names"])
+"""
+
+
+def test_a_program_runs_where_there_is_no_nascli() -> None:
+    ours = network()
+    export_program(ours, Path("model.pt2"))
+    images = torch.randn(5, 3, 8, 8)
+    np.save("images.npy", images.numpy())
+    done = subprocess.run([sys.executable, "-I", "-c", ALONE], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(list(NAMES))
+    assert difference(lambda images: torch.from_numpy(np.load("logits.npy")), ours, images) < 1e-5
+
+
+def other_logits(ours: Network) -> fx.GraphModule:
+    """A folded network with another classifier."""
+    folded = fold(ours)
+    nn.init.ones_(folded.get_submodule("classifier").get_parameter("weight"))
+    return folded
+
+
+def test_a_file_with_other_logits_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("model.pt2").write_text("of before")
+    ours, other = network(), other_logits(network())
+    monkeypatch.setattr(export, "fold", lambda network: other)
+    with pytest.raises(NascliError, match="other logits than the network"):
+        export_program(ours, Path("model.pt2"))
+    assert [path.name for path in Path().iterdir()] == ["model.pt2"]
+    assert Path("model.pt2").read_text() == "of before"
+
+
+def test_without_the_extra_onnx_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(InputError, match=r'onnxscript, which is not installed. pip install "nascli\[onnx\]"'):
+        export_onnx(network(), Path("model.onnx"))
+
+
+def test_networks_without_class_names_describe_the_rest() -> None:
+    assert "class_names" not in describe(trained(GENOTYPE, image_size=8).spec)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("numbers", SIZES, ids=str)
+@pytest.mark.parametrize("name", zoo_names())
+def test_every_published_cell_can_be_exported(name: str, numbers: dict[str, object], tmp_path: Path) -> None:
+    for suffix, write in EXPORTS.items():
+        assert write(trained(zoo_genotype(name), **numbers), tmp_path / f"model{suffix}").difference < 1e-4
+
+
+def test_the_inference_form_of_a_folder() -> None:
+    ours = network()
+    write_network(Path("network.json"), ours.spec)
+    save_weights(Path("weights.safetensors"), ours)
+    images = torch.randn(2, 3, 8, 8)
+    loaded = nascli.load_network(".", inference=True)
+    assert not loaded.training
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in loaded.modules())
+    assert difference(loaded, nascli.load_network("."), images) < 1e-5
+
+
+def test_forms_are_compared_before_they_are_timed() -> None:
+    ours = network()
+    rows = list(measure_forms(ours, (1, 2)))
+    assert [(row.form, row.latency.batch) for row in rows][:4] == [
+        ("training", 1),
+        ("training", 2),
+        ("folded", 1),
+        ("folded", 2),
+    ]
+    assert all(row.difference < 1e-4 for row in rows)
+    assert rows[1].images_per_second == pytest.approx(2 / rows[1].latency.seconds)
+    halved = list(measure_forms(ours, (2,), precision="bfloat16"))
+    assert all(0 < row.difference < 5e-2 for row in halved)
+
+
+def test_a_form_with_other_logits_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, other = network(), other_logits(network())
+    monkeypatch.setattr(forms, "fold", lambda network: other)
+    with pytest.raises(NascliError, match="the folded form in float32 gives other logits"):
+        list(measure_forms(ours, (1,)))
+
+
+@pytest.mark.slow
+def test_the_compiled_form_agrees_too() -> None:
+    rows = list(measure_forms(network(), (1, 2), compiled=True))
+    assert [row.form for row in rows[-2:]] == ["compiled", "compiled"]
+    assert all(row.difference < 1e-4 for row in rows)
