@@ -100,7 +100,7 @@ class Ladder:
         """The sizes with the chosen N between which the target lies: one on each side, where there is one."""
         mine = [rung for rung in self.rungs if rung.cells_per_stage == self.chosen.cells_per_stage]
         ordered = sorted(mine, key=self.target.distance)
-        above = bisect_left(ordered, 0, key=self.target.distance)
+        above = bisect_left(ordered, 0.0, key=self.target.distance)
         return tuple(ordered[max(above - 1, 0) : above + 1])
 
     def to_dict(self) -> dict[str, object]:
