@@ -98,6 +98,14 @@ class TrainConfig(Section):
         0.0, ge=0, lt=1, description="moving average of the weights, used for evaluation; 0 is off"
     )
     precision: Literal["float32", "bfloat16"] = "float32"
+    recompute_cells: bool = Field(
+        False,
+        description="compute a cell's activations again in the backward pass instead of keeping them: less memory, "
+        "more time, the same weights",
+    )
+    compile: bool = Field(
+        False, description="compile the cells, each different one once (minutes); needs a C++ compiler"
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0 is one for each core. Weights depend on it, bit for bit")
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="between checkpoints inside an epoch; each epoch ends with one"

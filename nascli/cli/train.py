@@ -219,6 +219,7 @@ def _show_estimate(terminal: Terminal, job: "TrainJob") -> None:
         ("images", f"{plan.train_images:,} to train on, {plan.test_images:,} to test on"),
         ("steps", f"{plan.steps:,} in {plan.epochs} epochs"),
         ("a step", f"{plan.seconds_per_step * 1000:.0f} ms"),
+        ("memory of a step", f"{plan.memory / 2**20:,.1f} MiB"),
         ("estimated total", duration(plan.seconds)),
     ]
     terminal.show(table(f"plan on {job.data.name}; nothing was written", ("", ""), rows))

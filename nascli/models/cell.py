@@ -3,6 +3,7 @@
 Shapes: N batch, C channels, H height, W width, F the cell's filters.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from nascli.genotype.schema import CellSpec
 from nascli.models.ops import OPS, Op, Prefix
-from nascli.models.primitives import FactorizedReduction, drop_path, relu_conv_bn, repair
+from nascli.models.primitives import FactorizedReduction, drop_path_mask, relu_conv_bn, repair
 
 OlderSize = Literal["same", "double", "stem"]
 """What h[i-1] is to a cell: of the size of h[i], of twice its height and width, or the stem's output once more."""
@@ -58,6 +59,7 @@ class Cell(nn.Module):
         super().__init__()
         self.stride = stride
         self.drop_path_prob = 0.0
+        self.always_masked = False
         live = spec.live
         self._live_blocks = tuple(k for k in range(len(spec.blocks)) if k + 2 in live)
         self.older = older_input(channels[0], filters, older) if 0 in live else None
@@ -76,8 +78,22 @@ class Cell(nn.Module):
         self.joins = nn.ModuleList(repair(widths[s], filters, stride if s < 2 else 1) for s in spec.concat)
         self.channels_out = filters * len(spec.concat)
 
-    def forward(self, older: Tensor | None, newer: Tensor | None) -> Tensor:
-        """Run the cell on h[i-1] and h[i]; an input that its spec never reads may be None."""
+    def draw_masks(self, images: Tensor) -> tuple[Tensor, ...] | None:
+        """Drop-path masks for a pass over these images, one for each half that can be dropped; None where none drops.
+
+        They are drawn out here and handed to `forward`, so that it draws nothing: it may be computed twice, or compiled
+        once for every probability. For the latter `always_masked` asks for masks of ones at probability 0.
+        """
+        if not self.training or not (self.drop_path_prob or self.always_masked):
+            return None
+        return tuple(drop_path_mask(images, self.drop_path_prob) for half in self.halves if _checked(half).droppable)
+
+    def forward(self, older: Tensor | None, newer: Tensor | None, masks: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Run the cell on h[i-1] and h[i]; an input that its spec never reads may be None.
+
+        `masks` are from `draw_masks`; None drops no path.
+        """
+        drawn = None if masks is None else iter(masks)
         states: dict[int, Tensor] = {}
         if self.older is not None:
             states[0] = self.older(older)
@@ -86,20 +102,30 @@ class Cell(nn.Module):
         prefixed: dict[tuple[int, Prefix], Tensor] = {}
         halves = iter(self.halves)
         for k in self._live_blocks:
-            first, second = (self._half(next(halves), states, prefixed) for _ in range(2))
+            first, second = (self._half(_checked(next(halves)), states, prefixed, drawn) for _ in range(2))
             states[k + 2] = first + second if self._combines[k] == "add" else torch.cat((first, second), 1)
         joined = [join(states[s]) for join, s in zip(self.joins, self._concat, strict=True)]
         return joined[0] if len(joined) == 1 else torch.cat(joined, 1)  # (N, len(concat) * F, H/s, W/s)
 
-    def _half(self, half: nn.Module, states: dict[int, Tensor], prefixed: dict[tuple[int, Prefix], Tensor]) -> Tensor:
-        assert isinstance(half, Half)
+    def _half(
+        self,
+        half: Half,
+        states: dict[int, Tensor],
+        prefixed: dict[tuple[int, Prefix], Tensor],
+        masks: Iterator[Tensor] | None,
+    ) -> Tensor:
         key = (half.state, half.op.prefix)
         if key not in prefixed:
             prefixed[key] = half.op.prefix(states[half.state])
         result: Tensor = half.op(prefixed[key])
-        if self.training and half.droppable and self.drop_path_prob > 0:
-            return drop_path(result, self.drop_path_prob)
+        if masks is not None and half.droppable:
+            return result * next(masks).to(result.dtype)
         return result
+
+
+def _checked(half: nn.Module) -> Half:
+    assert isinstance(half, Half)
+    return half
 
 
 def older_input(channels: int, filters: int, older: OlderSize) -> nn.Module:

@@ -16,6 +16,7 @@ from nascli.genotype.schema import CellSpec, Genotype
 from nascli.genotype.sources import load_genotype
 from nascli.models.cell import Cell, OlderSize
 from nascli.models.primitives import init_weights
+from nascli.models.recompute import recomputed
 from nascli.models.spec import NetworkSpec, resolve_network
 
 STAGES = ("stage1", "stage2", "stage3")
@@ -24,7 +25,8 @@ STAGES = ("stage1", "stage2", "stage3")
 class Network(nn.Module):
     """A genotype built at one size; weights start from torch's global random generator.
 
-    A cell whose output nobody reads is not built (where cells read h[i-1] alone, every other one is idle).
+    A cell whose output nobody reads is not built (where cells read h[i-1] alone, every other one is idle). While
+    `recompute_cells` is true and the network trains, a cell's activations are computed again in the backward pass.
 
     Args:
         spec: Genotype and macro numbers.
@@ -35,6 +37,7 @@ class Network(nn.Module):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.recompute_cells = False
         self.stem = _stem(spec)
         self.plan = tuple(_plan(spec))
         self.cells = nn.ModuleDict()
@@ -110,8 +113,11 @@ class Network(nn.Module):
     def _outputs(self, x: Tensor) -> dict[int, Tensor]:
         outputs = {0: self.stem(x)}
         for position, cell in self.cells.items():
+            assert isinstance(cell, Cell)
             newest = int(position)
-            outputs[newest + 1] = cell(outputs.get(self.plan[newest].older), outputs.get(newest))
+            inputs = outputs.get(self.plan[newest].older), outputs.get(newest), cell.draw_masks(x)
+            again = self.recompute_cells and self.training
+            outputs[newest + 1] = recomputed(cell, *inputs) if again else cell(*inputs)
         return outputs
 
     def _classify(self, x: Tensor) -> Tensor:

@@ -194,17 +194,20 @@ def _pool(x: Tensor, kernel: int, stride: int, fill: float) -> Tensor:
     return F.max_pool2d(x, kernel, stride, (rows[0], columns[0]), ceil_mode=True)
 
 
-def drop_path(x: Tensor, prob: float) -> Tensor:
-    """Zero a whole path for each image with probability `prob`, and scale the kept ones by 1 / (1 - prob).
+def drop_path_mask(images: Tensor, prob: float) -> Tensor:
+    """What a path is multiplied by: for each image 0 with probability `prob`, else 1 / (1 - prob).
 
     Args:
-        x: (N, C, H, W).
-        prob: Probability of dropping, in [0, 1).
+        images: (N, C, H, W); only N, type and device are read.
+        prob: Probability of dropping, in [0, 1). With 0 nothing is drawn.
+
+    Returns:
+        (N, 1, 1, 1).
 
     References: Zoph et al. 2018, section 4 and appendix A.5.
     """
-    mask = torch.empty(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1 - prob).div_(1 - prob)
-    return x * mask
+    mask = torch.ones(images.shape[0], 1, 1, 1, dtype=images.dtype, device=images.device)
+    return mask.bernoulli_(1 - prob).div_(1 - prob) if prob else mask
 
 
 def init_weights(network: nn.Module) -> None:

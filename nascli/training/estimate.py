@@ -12,6 +12,7 @@ import torch
 from nascli.models.cost import measure_cost
 from nascli.training.job import TrainJob
 from nascli.training.loop import Plan, start_state, train_epoch
+from nascli.training.memory import step_memory
 from nascli.training.metrics import evaluate
 from nascli.training.runtime import cpu_threads
 
@@ -34,6 +35,8 @@ class Estimate:
         steps: Optimizer steps in all.
         seconds_per_step: Median over the measured steps, data included.
         seconds: Of the whole training, evaluations included.
+        memory: Bytes that a step needs at its peak: all tensors of the step and the training's state on a CPU, whatever
+            torch had allocated on CUDA.
     """
 
     params: int
@@ -45,6 +48,7 @@ class Estimate:
     steps: int
     seconds_per_step: float
     seconds: float
+    memory: int
 
 
 class _Enough(Exception):  # noqa: N818 - not an error: the way out of a loop that is not ours
@@ -62,7 +66,11 @@ def _estimate(job: TrainJob) -> Estimate:
     network = job.new_network()
     cost = measure_cost(job.spec)
     state, train = start_state(job.new_network(), plan), job.data.train.to(job.device)
+    on_cuda = job.device.type == "cuda"
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats(job.device)
     step = median_step(lambda after_step: train_epoch(state, plan, train, after_step), job.device, _STEPS)
+    memory = torch.cuda.max_memory_allocated(job.device) if on_cuda else step_memory(state, plan)
     test = job.data.test.to(job.device)
     sample = test.take(torch.arange(min(len(test), 256)))
     network.to(job.device).to(memory_format=torch.channels_last)
@@ -80,6 +88,7 @@ def _estimate(job: TrainJob) -> Estimate:
         plan.steps,
         step,
         plan.steps * step + job.recipe.train.epochs * evaluation,
+        memory,
     )
 
 

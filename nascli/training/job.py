@@ -24,7 +24,7 @@ from nascli.training.fit import EpochRecord, fit
 from nascli.training.interrupts import StopRequest
 from nascli.training.runtime import cpu_threads, derive_seed
 
-_NOT_IDENTITY = {"data": {"data_dir", "workers"}, "train": {"checkpoint_minutes"}}
+_NOT_IDENTITY = {"data": {"data_dir", "workers"}, "train": {"checkpoint_minutes", "recompute_cells"}}
 """What may change when a run is resumed: it does not touch a weight."""
 
 

@@ -1,7 +1,8 @@
 """One optimizer step, and the steps of one epoch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from nascli.data.arrays import Normalizer, Split, augment_batch
 from nascli.data.datasets import ImageData
 from nascli.errors import InputError
 from nascli.models.network import Network
+from nascli.training.compiling import compiled_cells
 from nascli.training.metrics import EpochRecord, LossTally
 from nascli.training.optimizers import make_average, make_optimizer
 from nascli.training.runtime import derive_seed, generator_for
@@ -153,6 +155,21 @@ def start_state(network: Network, plan: Plan) -> TrainState:
     )
 
 
+@contextmanager
+def computing_as_asked(network: Network, config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """While the context lasts, cells are recomputed and compiled where the recipe says so; afterwards neither.
+
+    Raises:
+        InputError: They cannot be compiled here.
+    """
+    network.recompute_cells = config.recompute_cells
+    try:
+        with compiled_cells(network, device) if config.compile else nullcontext():
+            yield
+    finally:
+        network.recompute_cells = False
+
+
 def train_epoch(state: TrainState, plan: Plan, split: Split, after_step: Callable[[], None]) -> None:
     """The steps of the epoch that `state.step` is in, from there to its end.
 
@@ -164,12 +181,21 @@ def train_epoch(state: TrainState, plan: Plan, split: Split, after_step: Callabl
         plan: The unchanging numbers.
         split: The training images.
         after_step: Called after each step, where the state is whole; may raise to stop.
+
+    Raises:
+        InputError: The cells are to be compiled, and cannot be.
     """
     epoch = len(state.records)
     done = state.step - epoch * plan.steps_per_epoch
     order = plan.order(epoch)[done * plan.batch_size :]
     if not len(order):  # stopped between the last step and the evaluation
         return
+    with computing_as_asked(state.network, plan.config, plan.device):
+        _train_on(order, state, plan, split, after_step)
+
+
+def _train_on(order: Tensor, state: TrainState, plan: Plan, split: Split, after_step: Callable[[], None]) -> None:
+    epoch = len(state.records)
     learning_rate, drop_path = plan.learning_rate, plan.drop_path
     state.network.train()
     since = time.monotonic()

@@ -133,7 +133,9 @@ def test_drop_path_scales_with_depth_and_spares_identities() -> None:
     cell = Cell(identities, (4, 4), 4, 1)
     cell.drop_path_prob = 0.9
     inputs = torch.randn(64, 4, 3, 3), torch.randn(64, 4, 3, 3)
-    assert bool((cell(*inputs).abs().sum((1, 2, 3)) > 0).all())
+    masks = cell.draw_masks(inputs[0])
+    assert masks == ()
+    assert bool((cell(*inputs, masks).abs().sum((1, 2, 3)) > 0).all())
 
 
 def test_skip_reduction_input_reads_two_cells_before_the_reduction() -> None:
