@@ -20,6 +20,7 @@ from nascli.data.annotated import AnnotatedImage, DetectionSplit, training_targe
 from nascli.detection.inference import find_all, read_batches, to_numbers
 from nascli.detection.scoring import Detection, DetectionScore, score_detections
 from nascli.errors import DivergedError, Interrupted
+from nascli.models.allocation import keep_freed_memory
 from nascli.training.checkpoint import CheckpointStore
 from nascli.training.interrupts import StopRequest
 from nascli.training.optimizers import make_optimizer
@@ -125,7 +126,11 @@ class DetectState:
 
 
 def start_state(detector: nn.Module, plan: DetectPlan) -> DetectState:
-    """The state before the first step; moves the detector to the plan's device, channels last in memory."""
+    """The state before the first step; moves the detector to the plan's device, channels last in memory.
+
+    From here on the process keeps what memory it frees (`keep_freed_memory`).
+    """
+    keep_freed_memory()
     detector.to(device=plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     config = plan.config
     settings = TrainConfig(lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)

@@ -6,12 +6,11 @@ Shapes: N batch, C channels, H height, W width, F the cell's filters.
 from collections.abc import Iterator
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from nascli.genotype.schema import CellSpec
 from nascli.models.ops import OPS, Op, Prefix
-from nascli.models.primitives import FactorizedReduction, drop_path_mask, relu_conv_bn, repair
+from nascli.models.primitives import FactorizedReduction, drop_path_mask, join, relu_conv_bn, repair
 
 OlderSize = Literal["same", "double", "stem"]
 """What h[i-1] is to a cell: of the size of h[i], of twice its height and width, or the stem's output once more."""
@@ -103,9 +102,9 @@ class Cell(nn.Module):
         halves = iter(self.halves)
         for k in self._live_blocks:
             first, second = (self._half(_checked(next(halves)), states, prefixed, drawn) for _ in range(2))
-            states[k + 2] = first + second if self._combines[k] == "add" else torch.cat((first, second), 1)
+            states[k + 2] = first + second if self._combines[k] == "add" else join((first, second))
         joined = [join(states[s]) for join, s in zip(self.joins, self._concat, strict=True)]
-        return joined[0] if len(joined) == 1 else torch.cat(joined, 1)  # (N, len(concat) * F, H/s, W/s)
+        return joined[0] if len(joined) == 1 else join(joined)  # (N, len(concat) * F, H/s, W/s)
 
     def _half(
         self,

@@ -9,8 +9,8 @@ A trained network is traced into a graph (`torch.fx`), and the graph is rewritte
    is split between them.
 3. What is computed twice on the same tensor is computed once. Inside a cell that is so already; here the ReLUs that two
    cells begin with, on the same output, become one.
-4. On a CPU a convolution takes along the ReLU after it and the addition of another tensor, its weights are laid out
-   beforehand as oneDNN wants them, and a ReLU whose input nobody else reads works in place.
+4. On a CPU a convolution takes along the padding before it, the addition of another tensor and the ReLU after it, its
+   weights are laid out beforehand as oneDNN wants them, and a ReLU whose input nobody else reads works in place.
 
 Every step keeps the outputs, to rounding.
 """
@@ -26,8 +26,9 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from nascli.models import ops, primitives
+from nascli.models.convolutions import Depthwise, Pointwise
 from nascli.models.network import Network
-from nascli.models.primitives import EveryOther, Pointwise, SamePad
+from nascli.models.primitives import EveryOther, SamePad, join, same_padding
 
 _LITTLE_WORK = 2_000_000
 """Multiply-accumulates of a 1x1 convolution up to which the product of matrices is faster than oneDNN's convolution."""
@@ -71,26 +72,33 @@ class FusedConv2d(nn.Module):
 
     (N, C_in, H, W), and perhaps (N, C_out, H', W') to be added, to (N, C_out, H', W').
 
-    oneDNN does all of it in one pass over the output, but needs 40 microseconds before it begins. So a 1x1 convolution
-    of little work is computed as a plain product of matrices instead, pixels times weights.
+    oneDNN does all of it in one pass over the output, but needs 30 to 40 microseconds before it begins. So a 1x1
+    convolution of little work is computed as a plain product of matrices instead, pixels times weights.
+
+    oneDNN pads as much before a map as after it; SAME of a stride may pad one more after it. Then a kernel that is one
+    larger, with zeros first, is moved over one more on each side: the same products without a padded copy of the map.
 
     Args:
         conv: Its weights, which are laid out as oneDNN wants them.
         relu: Whether a ReLU follows.
+        same: The SAME padding to compute with, if not the convolution's own.
     """
 
     weight: Tensor
+    larger: Tensor | None  # with a row and a column of zeros first
     bias: Tensor | None
     matrix: Tensor | None  # (C_in, C_out) of a 1x1 convolution whose work may be little
 
-    def __init__(self, conv: nn.Conv2d, *, relu: bool) -> None:
+    def __init__(self, conv: nn.Conv2d, *, relu: bool, same: SamePad | None = None) -> None:
         super().__init__()
         assert not isinstance(conv.padding, str)
-        self._geometry = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
+        self._padding, self._rest = list(conv.padding), (list(conv.stride), list(conv.dilation), conv.groups)
         self.relu = relu
+        self.same = same
         weight = conv.weight.detach()
-        reorder = torch._C._nn.mkldnn_reorder_conv2d_weight
-        self.register_buffer("weight", reorder(weight.to_mkldnn(), *self._geometry))
+        self.register_buffer("weight", self._laid_out(weight))
+        larger = F.pad(weight, (1, 0, 1, 0)) if same and conv.dilation == (1, 1) else None
+        self.register_buffer("larger", None if larger is None else self._laid_out(larger))
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
         plain = conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1 and conv.bias is not None
         small = conv.out_channels >= _LEAST_CHANNELS and weight.numel() <= _LITTLE_WORK / _FEWEST_PIXELS
@@ -101,13 +109,33 @@ class FusedConv2d(nn.Module):
         if self.matrix is not None and x.numel() * self.matrix.shape[1] <= _LITTLE_WORK:
             return self._product(x, self.matrix, other)
         compute = torch.ops.mkldnn._convolution_pointwise
+        x, weight, padding = self._padded(x)
+        geometry = (padding, *self._rest)
         if other is None:
             after = "relu" if self.relu else "none"
-            result: Tensor = compute(x, self.weight, self.bias, *self._geometry, after, [], "")
+            result: Tensor = compute.default(x, weight, self.bias, *geometry, after, [], "")
         else:
             then = "relu" if self.relu else None
-            result = compute.binary(x, other, self.weight, self.bias, *self._geometry, "add", None, then, [], None)
+            result = compute.binary(x, other, weight, self.bias, *geometry, "add", None, then, [], None)
         return result
+
+    def _laid_out(self, weight: Tensor) -> Tensor:
+        reorder = torch._C._nn.mkldnn_reorder_conv2d_weight
+        result: Tensor = reorder(weight.to_mkldnn(), self._padding, *self._rest)
+        return result
+
+    def _padded(self, x: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+        """The map, the weights and the padding on both sides that together give SAME."""
+        if self.same is None:
+            return x, self.weight, self._padding
+        rows, columns = (
+            same_padding(x.shape[axis], self.same.kernel[axis - 2], self.same.stride[axis - 2]) for axis in (2, 3)
+        )
+        if rows[0] == rows[1] and columns[0] == columns[1]:
+            return x, self.weight, [rows[0], columns[0]]
+        if self.larger is not None and rows[0] < rows[1] and columns[0] < columns[1]:
+            return x, self.larger, [rows[1], columns[1]]
+        return self.same(x), self.weight, self._padding  # dilated, or on a map of even height and odd width
 
     def _product(self, x: Tensor, matrix: Tensor, other: Tensor | None) -> Tensor:
         count, channels, height, width = x.shape
@@ -126,7 +154,9 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_modules=(math, ops, primitives))
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SamePad | EveryOther | Pointwise) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, SamePad | EveryOther | Pointwise | Depthwise) or super().is_leaf_module(
+            m, module_qualified_name
+        )
 
 
 def _rewritten(network: fx.GraphModule, *steps: Callable[[fx.GraphModule], None]) -> fx.GraphModule:
@@ -155,6 +185,10 @@ def _drop_idle(network: fx.GraphModule) -> None:
     for node in list(network.graph.nodes):
         if isinstance(_module(network, node), nn.Identity | nn.Dropout):
             _replace(node, node.all_input_nodes[0])
+        elif node.target is join:  # what it does for gradients is of no use here
+            with network.graph.inserting_before(node):
+                plain = network.graph.call_function(torch.cat, (*node.args, 1))
+            _replace(node, plain)
 
 
 def _fold_norms(network: fx.GraphModule) -> None:
@@ -235,15 +269,27 @@ def _move_relus_up(network: fx.GraphModule) -> None:
 
 
 def _fuse(network: fx.GraphModule) -> None:
-    """Convolutions take along the addition, where both summands are ready before it, and the ReLU that follow."""
+    """Convolutions take along the padding before them, the addition, where both summands are ready before it, and the
+    ReLU that follow."""
     for node in list(network.graph.nodes):
         conv = _module(network, node)
         if isinstance(conv, nn.Conv2d):
+            same = _without_padding(network, node)
             node = _with_addition(network, node)
             relu = _only_user(node, F.relu)
-            network.set_submodule(str(node.target), FusedConv2d(conv, relu=relu is not None))
+            network.set_submodule(str(node.target), FusedConv2d(conv, relu=relu is not None, same=same))
             if relu is not None:
                 _replace(relu, node)
+
+
+def _without_padding(network: fx.GraphModule, conv: fx.Node) -> SamePad | None:
+    """The padding that a convolution reads, which then reads what was padded."""
+    (before,) = conv.all_input_nodes
+    same = _module(network, before)
+    if not isinstance(same, SamePad):
+        return None
+    conv.replace_input_with(before, before.all_input_nodes[0])
+    return same
 
 
 def _with_addition(network: fx.GraphModule, conv: fx.Node) -> fx.Node:

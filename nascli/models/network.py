@@ -15,7 +15,7 @@ from nascli.errors import InputError
 from nascli.genotype.schema import CellSpec, Genotype
 from nascli.genotype.sources import load_genotype
 from nascli.models.cell import Cell, OlderSize
-from nascli.models.primitives import init_weights
+from nascli.models.primitives import global_average, init_weights
 from nascli.models.recompute import recomputed
 from nascli.models.spec import NetworkSpec, resolve_network
 
@@ -121,7 +121,7 @@ class Network(nn.Module):
         return outputs
 
     def _classify(self, x: Tensor) -> Tensor:
-        pooled = F.relu(x).mean((2, 3))  # (N, C)
+        pooled = global_average(F.relu(x))  # (N, C)
         logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
 

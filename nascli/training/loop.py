@@ -15,6 +15,7 @@ from nascli.config import DataConfig, TrainConfig
 from nascli.data.arrays import Normalizer, Split, augment_batch
 from nascli.data.datasets import ImageData
 from nascli.errors import InputError
+from nascli.models.allocation import keep_freed_memory
 from nascli.models.network import Network
 from nascli.training.compiling import compiled_cells
 from nascli.training.metrics import EpochRecord, LossTally
@@ -145,7 +146,11 @@ class TrainState:
 
 
 def start_state(network: Network, plan: Plan) -> TrainState:
-    """The state before the first step; moves the network to the plan's device, channels last in memory."""
+    """The state before the first step; moves the network to the plan's device, channels last in memory.
+
+    From here on the process keeps what memory it frees (`keep_freed_memory`).
+    """
+    keep_freed_memory()
     network.to(plan.device).to(memory_format=torch.channels_last)
     return TrainState(
         network,
