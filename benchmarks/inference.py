@@ -4,7 +4,8 @@
 
 NASNet-A Large (timm, 331 pixels, batch 1) and Mobile (pretrained-models, 224 pixels, batches of 1 and 8), in float32
 on the CPU. A peer is measured as it comes, with channels last in memory, and compiled with its weights frozen
-(`torch.compile`, inductor's `freezing`); nascli packed, which needs no compiler, and folded and compiled the same way.
+(`torch.compile`, inductor's `freezing`); nascli in the form that `load_network(inference=True)` gives, which needs no
+compiler, and folded and compiled the same way.
 
 A peer with random weights and batch-norm statistics is made once; every measurement is a fresh process that loads
 these, compares its logits with the peer's first, and computes for a while after it has warmed up.
@@ -103,7 +104,8 @@ def nascli_speed(task: Task) -> Figures:
     import torch
 
     from nascli.models import ops
-    from nascli.models.inference import fold, pack
+    from nascli.models.forms import inference_form
+    from nascli.models.inference import fold
     from nascli.models.network import build_network
     from nascli.models.pretrained import import_weights
     from nascli.models.primitives import avg_pool
@@ -113,8 +115,11 @@ def nascli_speed(task: Task) -> Figures:
     images, logits = expected(task)
     with mock.patch.object(ops, "avg_pool", zeros_counted if task["tool"] == "timm" else avg_pool):
         apart = difference(network(images), logits)
-    folded = fold(network)
-    form = compiled(folded.to(memory_format=torch.channels_last)) if task["variant"] == OURS_COMPILED else pack(folded)
+    form: Callable[[Tensor], Tensor]
+    if task["variant"] == OURS_COMPILED:
+        form = compiled(fold(network).to(memory_format=torch.channels_last))
+    else:
+        form = inference_form(network, torch.device("cpu"))
     return measure(form, task, max(apart, difference(form(images), network(images))), last=True)
 
 
