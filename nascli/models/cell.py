@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nascli.genotype.schema import CellSpec
 from nascli.models.ops import OPS, Op, Prefix
-from nascli.models.primitives import FactorizedReduction, drop_path_mask, join, relu_conv_bn, repair
+from nascli.models.primitives import FactorizedReduction, drop_path_mask, first_relu, join, relu_conv_bn, repair
 
 OlderSize = Literal["same", "double", "stem"]
 """What h[i-1] is to a cell: of the size of h[i], of twice its height and width, or the stem's output once more."""
@@ -40,6 +40,9 @@ class Cell(nn.Module):
     and ReLU and a factorized reduction where its map is twice as large. Ops on the two inputs take the stride, ops on
     block outputs none. What the spec never reads is never built: neither unused inputs nor blocks that reach no output.
 
+    The ReLU that h[i-1] or h[i] begins with is the same for every cell that reads it. `rectified` leaves it to the
+    caller, who can then do it once for all; `takes_rectified` says of which inputs.
+
     (N, C_older, H', W') and (N, C_newer, H, W) to (N, len(concat) * F, H / stride, W / stride).
 
     Args:
@@ -48,12 +51,20 @@ class Cell(nn.Module):
         filters: F.
         stride: 1 or 2.
         older: What h[i-1] is.
+        rectified: Whether inputs that begin with a ReLU come with it applied.
 
     References: Zoph et al. 2018, section 3; the input rules are the released code's.
     """
 
     def __init__(
-        self, spec: CellSpec, channels: tuple[int, int], filters: int, stride: int, older: OlderSize = "same"
+        self,
+        spec: CellSpec,
+        channels: tuple[int, int],
+        filters: int,
+        stride: int,
+        older: OlderSize = "same",
+        *,
+        rectified: bool = False,
     ) -> None:
         super().__init__()
         self.stride = stride
@@ -61,8 +72,12 @@ class Cell(nn.Module):
         self.always_masked = False
         live = spec.live
         self._live_blocks = tuple(k for k in range(len(spec.blocks)) if k + 2 in live)
-        self.older = older_input(channels[0], filters, older) if 0 in live else None
-        self.newer = relu_conv_bn(channels[1], filters) if 1 in live else None
+        self.older = older_input(channels[0], filters, older, rectified=rectified) if 0 in live else None
+        self.newer = relu_conv_bn(channels[1], filters, rectified=rectified) if 1 in live else None
+        self.takes_rectified = (
+            rectified and isinstance(self.older, nn.Sequential),
+            rectified and self.newer is not None,
+        )
         widths = [channels[0] if older == "stem" else filters, filters]
         self.halves = nn.ModuleList()
         for k, block in enumerate(spec.blocks):
@@ -127,10 +142,13 @@ def _checked(half: nn.Module) -> Half:
     return half
 
 
-def older_input(channels: int, filters: int, older: OlderSize) -> nn.Module:
-    """What brings h[i-1] to the size of h[i], and to F channels where there is an older cell."""
+def older_input(channels: int, filters: int, older: OlderSize, *, rectified: bool = False) -> nn.Module:
+    """What brings h[i-1] to the size of h[i], and to F channels where there is an older cell.
+
+    With `rectified` it comes with the ReLU applied, unless nothing at all is done to it.
+    """
     if older == "double":
-        return nn.Sequential(nn.ReLU(), FactorizedReduction(channels, filters))
+        return nn.Sequential(first_relu(rectified), FactorizedReduction(channels, filters))
     if older == "stem" or channels == filters:
         return nn.Identity()
-    return relu_conv_bn(channels, filters)
+    return relu_conv_bn(channels, filters, rectified=rectified)

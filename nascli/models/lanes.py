@@ -2,8 +2,9 @@
 
 Usually all cores compute one convolution, meet, and go on to the next. The convolutions of a cell are many and small,
 and most of them wait for nothing but its two inputs. So here every core has a lane: steps of its own, in an order that
-was fixed beforehand, and it waits only where it needs what another lane computes. Of several images each lane takes its
-share through the whole network, and nobody waits at all.
+was fixed beforehand, and it waits only where it needs what another lane computes. Where the steps are too short for
+that, one image is computed in the usual way. Of several images each lane takes its share through the whole network, and
+nobody waits at all.
 
 What a network computes is the same, and on every call the same; only who computes it is not.
 """
@@ -21,6 +22,9 @@ from torch import Tensor, fx, nn
 
 _HANDOVER = 5e-5
 """Seconds until a waiting lane goes on after another one has given it what it waits for."""
+
+_WORTHWHILE = 1e-3
+"""Seconds of work for each result that is handed over, below which lanes wait for each other more than they gain."""
 
 _TIMED = 4
 """Forwards by which the steps are timed; the least time of each counts."""
@@ -41,6 +45,8 @@ class Lanes(nn.Module):
         packed: What `nascli.models.inference.pack` gave.
         count: Lanes, 2 or more. No more than there are cores.
         image_size: H and W of the images by which the steps are timed; others may be given later.
+
+    `worthwhile` says whether fewer images than lanes are computed in lanes.
     """
 
     def __init__(self, packed: fx.GraphModule, count: int, image_size: int) -> None:
@@ -52,15 +58,17 @@ class Lanes(nn.Module):
         images = torch.zeros(1, 3, image_size, image_size)
         seconds = _results([self._start(_Timed(packed).seconds, images)])[0]
         self.programs, self._handovers = _programs(packed, _assigned(packed.graph, seconds, count), count)
+        self.worthwhile = sum(seconds.values()) > _WORTHWHILE * len(self._handovers)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) to logits (N, classes)."""
         logits: Tensor
-        if torch.get_num_threads() == 1:
+        shared = len(images) >= self.count
+        if torch.get_num_threads() == 1 or not (shared or self.worthwhile):
             logits = self.packed(images)
             return logits
         with self._alone:
-            if len(images) >= self.count:
+            if shared:
                 shares = images.tensor_split(self.count)
                 return torch.cat(_results([self._start(self.packed, share) for share in shares]))
             try:

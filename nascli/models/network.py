@@ -3,7 +3,7 @@
 Shapes: N batch, C channels, H height, W width.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,9 +50,16 @@ class Network(nn.Module):
                 step.filters,
                 2 if step.role == "reduction" else 1,
                 step.older_size,
+                rectified=True,
             )
             self.cells[str(position)] = cell
             channels[position + 1] = cell.channels_out
+        last_reader = {
+            read: position for position in map(int, self.cells) for read in (self.plan[position].older, position)
+        }
+        self._read_last: dict[int, list[int]] = {position: [] for position in map(int, self.cells)}
+        for output, position in last_reader.items():
+            self._read_last[position].append(output)
         self._taps = _taps(self.plan, tuple(channels))
         if spec.aux_head and "stage2" not in self._taps:
             raise InputError(
@@ -77,15 +84,16 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) to logits (N, classes)."""
-        return self._classify(self._outputs(x)[len(self.plan)])
+        last = len(self.plan)
+        return self._classify(self._outputs(x, [last])[last])
 
     def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits, and the auxiliary head's logits while training with one (else None)."""
-        outputs = self._outputs(x)
-        aux = None
-        if self.aux_head is not None and self.training:
-            aux = self.aux_head(outputs[self._taps["stage2"]])
-        return self._classify(outputs[len(self.plan)]), aux
+        last, auxiliary = len(self.plan), self._taps.get("stage2")
+        if self.aux_head is None or auxiliary is None or not self.training:
+            return self(x), None
+        outputs = self._outputs(x, (last, auxiliary))
+        return self._classify(outputs[last]), self.aux_head(outputs[auxiliary])
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """The output of the last cell of each stage, at any input size.
@@ -94,7 +102,7 @@ class Network(nn.Module):
             `stage1` to `stage3` (without a stage that is idle), each (N, `feature_channels[name]`,
             H / `feature_strides[name]`, W / ...), rounded up.
         """
-        outputs = self._outputs(x)
+        outputs = self._outputs(x, self._taps.values())
         return {name: outputs[output] for name, output in self._taps.items()}
 
     def set_drop_path(self, prob: float) -> None:
@@ -110,20 +118,47 @@ class Network(nn.Module):
             assert isinstance(cell, Cell)
             cell.drop_path_prob = prob * (int(position) + 1) / len(self.plan)
 
-    def _outputs(self, x: Tensor) -> dict[int, Tensor]:
-        outputs = {0: self.stem(x)}
+    def _outputs(self, x: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
+        """The wanted ones; any other is let go when its last reader has it, which is a tenth of a training's memory."""
+        outputs = _Outputs(self.stem(x))
         for position, cell in self.cells.items():
             assert isinstance(cell, Cell)
             newest = int(position)
-            inputs = outputs.get(self.plan[newest].older), outputs.get(newest), cell.draw_masks(x)
+            older, newer = map(outputs.read, (self.plan[newest].older, newest), cell.takes_rectified)
+            inputs = older, newer, cell.draw_masks(x)
             again = self.recompute_cells and self.training
-            outputs[newest + 1] = recomputed(cell, *inputs) if again else cell(*inputs)
-        return outputs
+            outputs.plain[newest + 1] = recomputed(cell, *inputs) if again else cell(*inputs)
+            outputs.forget(self._read_last[newest], wanted)
+        return outputs.plain
 
     def _classify(self, x: Tensor) -> Tensor:
         pooled = global_average(F.relu(x))  # (N, C)
         logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
+
+
+class _Outputs:
+    """What stem and cells gave, by number, for as long as somebody may read it.
+
+    Two cells may read an output, and most begin with a ReLU, which is computed, and kept for the backward pass, once.
+    """
+
+    def __init__(self, stem: Tensor) -> None:
+        self.plain = {0: stem}
+        self._rectified: dict[int, Tensor] = {}
+
+    def read(self, output: int, rectified: bool) -> Tensor | None:
+        if not rectified or output not in self.plain:
+            return self.plain.get(output)
+        if output not in self._rectified:
+            self._rectified[output] = F.relu(self.plain[output])
+        return self._rectified[output]
+
+    def forget(self, outputs: Iterable[int], wanted: Collection[int]) -> None:
+        for output in outputs:
+            self._rectified.pop(output, None)
+            if output not in wanted:
+                self.plain.pop(output, None)
 
 
 class AuxiliaryHead(nn.Module):

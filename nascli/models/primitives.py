@@ -116,9 +116,17 @@ def conv(
     return made if fixed else nn.Sequential(SamePad(extent, (down, across)), made)
 
 
-def relu_conv_bn(channels_in: int, channels_out: int) -> nn.Sequential:
-    """ReLU, 1x1 convolution, batch norm: how a cell brings one of its inputs to its width."""
-    return nn.Sequential(nn.ReLU(), conv(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
+def relu_conv_bn(channels_in: int, channels_out: int, *, rectified: bool = False) -> nn.Sequential:
+    """ReLU, 1x1 convolution, batch norm: how a cell brings one of its inputs to its width.
+
+    With `rectified` the input comes with the ReLU applied; nothing stands in its place, and weights keep their names.
+    """
+    return nn.Sequential(first_relu(rectified), conv(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
+
+
+def first_relu(rectified: bool) -> nn.Module:
+    """The ReLU that something begins with, unless its input has it already."""
+    return nn.Identity() if rectified else nn.ReLU()
 
 
 class FactorizedReduction(nn.Module):

@@ -23,14 +23,19 @@ from tests.genotype.strategies import genotypes
 Masks = dict[str, tuple[Tensor, ...] | None]
 
 
+def rectified(output: Tensor | None) -> Tensor:
+    assert output is not None
+    return F.relu(output)
+
+
 def plain_cell(
     cell: Cell, spec: CellSpec, older: Tensor | None, newer: Tensor | None, drawn: Iterator[Tensor]
 ) -> Tensor:
     states: dict[int, Tensor] = {}
     if cell.older is not None:
-        states[0] = cell.older(older)
+        states[0] = cell.older(rectified(older) if cell.takes_rectified[0] else older)
     if cell.newer is not None:
-        states[1] = cell.newer(newer)
+        states[1] = cell.newer(rectified(newer) if cell.takes_rectified[1] else newer)
     halves = iter(cell.halves)
     for k, block in enumerate(spec.blocks):
         if k + 2 not in spec.live:
