@@ -4,14 +4,16 @@
     python benchmarks/replay.py --strategy evolution
 
 First a search with the paper's numbers and an instant evaluator writes the journal, without flushing it to disk, which
-is not what is measured here. Then fresh processes resume it, in which nothing is left to train. `--keep FOLDER` keeps
-the journals and takes those that are there already.
+is not what is measured here. Then fresh processes resume it, in which nothing is left to train: with the snapshot of
+the strategy that a search keeps beside its journal, and from the journal alone, in turn. `--keep FOLDER` keeps the
+journals and takes those that are there already.
 """
 
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest import mock
 
 from common import (
@@ -33,7 +35,11 @@ from common import (
 
 from nascli.search.strategies.strategy import Strategy
 
+if TYPE_CHECKING:
+    from nascli.search.snapshot import Lasting
+
 SEED = 0
+SOURCES = {"snapshot": True, "journal alone": False}
 PARTS = {
     "import": "loading torch and nascli",
     "read": "reading the journal",
@@ -67,21 +73,32 @@ class Timed:
         self.telling += time.perf_counter() - since
 
 
+class TimedLasting(Timed):
+    """One whose state can be kept."""
+
+    def __init__(self, strategy: "Lasting") -> None:
+        super().__init__(strategy)
+        self.state, self.load_state = strategy.state, strategy.load_state
+
+
 def resume(task: Task) -> Figures:
     """Go on from a journal to the end of the plan: seconds of each part, and trials that were there before."""
     since = time.perf_counter()
     from nascli.search.executors.executor import InProcess
     from nascli.search.journal import Journal
     from nascli.search.loop import SearchLoop
+    from nascli.search.snapshot import Lasting, SnapshotFile
     from nascli.training.interrupts import StopRequest
 
     strategy, plan = paper_search(task["strategy"], task["trials"], SEED, asynchronous=task["asynchronous"])
-    timed = Timed(strategy)
+    timed = TimedLasting(strategy) if isinstance(strategy, Lasting) else Timed(strategy)
     imported = time.perf_counter()
-    with Journal(Path(task["journal"])) as journal, InProcess(InstantEvaluator()) as executor:
+    path = Path(task["journal"])
+    snapshots = SnapshotFile(path.with_suffix(".pt"), path.stem) if task["snapshot"] else None
+    with Journal(path) as journal, InProcess(InstantEvaluator()) as executor:
         restored = len(journal.trials)
         opened = time.perf_counter()
-        SearchLoop(timed, executor, journal, plan, Silent()).run(StopRequest())
+        SearchLoop(timed, executor, journal, plan, Silent(), snapshots).run(StopRequest())
         trials = len(journal.trials)
     ended = time.perf_counter()
     seconds = {
@@ -122,11 +139,14 @@ def main() -> None:
     table = grid(
         f"Resuming {asked.trials} trials, seconds; {asked.rounds} rounds: median, least to greatest",
         "strategy",
+        "from",
         *PARTS.values(),
         "all",
     )
-    for name, each in found.items():
-        table.add_row(name, *(three(each["seconds"][part]) for part in PARTS), three(each["total"]))
+    for name, made in found.items():
+        for source in SOURCES:
+            each = made[source]
+            table.add_row(name, source, *(three(each["seconds"][part]) for part in PARTS), three(each["total"]))
     console().print(table)
     write(asked, {"strategies": found})
 
@@ -135,18 +155,26 @@ def measure(strategy: str, trials: int, asynchronous: bool, rounds: int, folder:
     """The journal of one strategy made, then resumed a few times."""
     journal = folder / f"{strategy}-{'asynchronous' if asynchronous else 'synchronous'}-{trials}.jsonl"
     task = {"journal": str(journal), "strategy": strategy, "trials": trials, "asynchronous": asynchronous}
-    made = fresh(__file__, {**task, "measure": "make"})
+    made = fresh(__file__, {**task, "snapshot": True, "measure": "make"})
     progress(f"{strategy}: the search itself took {made['total']:.1f} s, {made['restored']} trials were there already")
-    taken = []
+    taken: dict[str, list[Figures]] = {source: [] for source in SOURCES}
     for number in range(rounds):
-        taken.append(fresh(__file__, {**task, "measure": "resume"}))
-        progress(f"{strategy}, round {number}: {taken[-1]['total']:.1f} s")
-        if taken[-1]["restored"] != made["trials"] or taken[-1]["trials"] != made["trials"]:
-            raise SystemExit(f"{strategy}: the resumed search is not that of the journal")
+        for source, snapshot in SOURCES.items():
+            figures = fresh(__file__, {**task, "snapshot": snapshot, "measure": "resume"})
+            progress(f"{strategy}, round {number}, {source}: {figures['total']:.1f} s")
+            if figures["restored"] != made["trials"] or figures["trials"] != made["trials"]:
+                raise SystemExit(f"{strategy}: the resumed search is not that of the journal")
+            taken[source].append(figures)
     return {
         "trials": made["trials"],
         "journal_bytes": journal.stat().st_size,
         "search": made,
+        **{source: _summary(figures) for source, figures in taken.items()},
+    }
+
+
+def _summary(taken: list[Figures]) -> Figures:
+    return {
         "seconds": {part: spread([each["seconds"][part] for each in taken]) for part in PARTS},
         "total": spread([each["total"] for each in taken]),
         "measurements": taken,

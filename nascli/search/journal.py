@@ -9,6 +9,7 @@ Rules, first because the worst bugs break them:
 - Lines are strict JSON: no NaN, no infinity, no unknown fields.
 """
 
+import hashlib
 import json
 import os
 from dataclasses import fields
@@ -105,8 +106,8 @@ class Journal:
     """A journal opened to go on in.
 
     `trials` are the trials of all events so far, by id; `finishes` are the ids of the finished ones, in the order in
-    which they finished, each with the number of trials that had been proposed by then. Both belong to the journal: read
-    them, change them by `append`.
+    which they finished, each with the number of trials that had been proposed by then; `size` is its length in bytes.
+    All belong to the journal: read them, change them by `append`.
 
     Args:
         path: The file; made if it is not there, cut back to its last whole line if a kill left an unfinished one.
@@ -120,9 +121,10 @@ class Journal:
         self.path = path
         try:
             content = path.read_bytes() if path.exists() else b""
-            self.trials, self.finishes, self._size = _read(content, path)
+            self.trials, self.finishes, self.size = _read(content, path)
+            self._hash = hashlib.sha256(content[: self.size])
             self._file = path.open("ab", buffering=0)
-            self._file.truncate(self._size)
+            self._file.truncate(self.size)
             os.fsync(self._file.fileno())
             sync_folder(path.parent)
         except OSError as error:
@@ -143,9 +145,18 @@ class Journal:
             self._write(line)
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        self._size += len(line)
+        self.size += len(line)
+        self._hash.update(line)
         _keep(changed, event, self.trials, self.finishes)
         return changed
+
+    def digest(self, size: int | None = None) -> str:
+        """SHA-256 of the whole file, or of its first `size` bytes; "" where it is shorter."""
+        if size is None or size == self.size:
+            return self._hash.hexdigest()
+        with self.path.open("rb") as file:
+            begin = file.read(size)
+        return hashlib.sha256(begin).hexdigest() if len(begin) == size else ""
 
     def close(self) -> None:
         """Close the file; everything in it is on disk already."""
@@ -166,7 +177,7 @@ class Journal:
                 written += self._file.write(line[written:]) or 0
             os.fsync(self._file.fileno())
         except OSError:
-            self._file.truncate(self._size)  # a part of the line may be there; making a file shorter needs no space
+            self._file.truncate(self.size)  # a part of the line may be there; making a file shorter needs no space
             raise
 
 

@@ -3,7 +3,8 @@
 Order is what makes a search repeatable. The strategy is asked in the order of the trials and told in the order of the
 trials, a whole batch at a time; results may come in any order. So proposals depend neither on the number of workers nor
 on their speed. And resuming is no case of its own: the loop asks the strategy from the first trial on, and where the
-journal has the answer already, it is taken from there.
+journal has the answer already, it is taken from there. A snapshot of the strategy spares asking and telling what lies
+before it.
 
 An asynchronous search tells each result when it comes and asks when a worker is free. Its order is that of the journal,
 so it can be resumed too, but not repeated.
@@ -21,6 +22,7 @@ from nascli.genotype.space import SearchSpace
 from nascli.search.executors.executor import Executor, Job, Outcome
 from nascli.search.halving import Halving
 from nascli.search.journal import Advanced, Event, Failed, Finished, Journal, proposed
+from nascli.search.snapshot import Lasting, Learnt, Snapshot, SnapshotFile
 from nascli.search.strategies.strategy import Strategy
 from nascli.search.trial import Failure, FailureKind, Score, Trial, TrialState
 from nascli.training.interrupts import StopRequest
@@ -90,13 +92,22 @@ class SearchLoop:
         journal: Where every event goes before anyone acts on it.
         plan: What is to be done.
         observer: Told of all that happens.
+        snapshots: Where the strategy's state is kept now and then, if it can be.
     """
 
     def __init__(
-        self, strategy: Strategy, executor: Executor, journal: Journal, plan: Plan, observer: Observer
+        self,
+        strategy: Strategy,
+        executor: Executor,
+        journal: Journal,
+        plan: Plan,
+        observer: Observer,
+        snapshots: SnapshotFile | None = None,
     ) -> None:
         self._strategy, self._executor, self._journal = strategy, executor, journal
-        self._plan, self._observer = plan, observer
+        self._plan, self._observer, self._snapshots = plan, observer, snapshots
+        self._spared = (0, 0)  # proposals and rewards that a snapshot holds already
+        self._learnt: list[Learnt] = []
         self._asked = self._told = self._stale = 0
         self._ended = False  # nothing more is asked
         self._waiting: deque[Job] = deque()
@@ -114,11 +125,13 @@ class SearchLoop:
             NascliError: The journal cannot be written, or too many of the last evaluations failed.
         """
         self._observer.began(self._journal.trials)
+        self._restore()
         if self._plan.asynchronous:
             self._replay()
         self._advance()
         while self._waiting or self._executor.busy:
             if stop.requested:
+                self._remember()
                 done = sum(trial.finished for trial in self._journal.trials)
                 raise Interrupted(f"the search stopped after {done} of {self._plan.trials} trials, which are saved")
             while self._waiting and self._executor.free:
@@ -126,6 +139,7 @@ class SearchLoop:
             for outcome in self._executor.collect(POLL):
                 self._take(outcome)
             self._advance()
+        self._remember()
 
     def _advance(self) -> None:
         """Ask what may be asked and somebody is free to run; tell the batch when it is whole and finished."""
@@ -150,13 +164,41 @@ class SearchLoop:
             return False
         for trial in batch:
             self._tell(trial)
-        self._observer.learnt(self._told, self._strategy.diagnostics)
+        self._learn()
         return True
 
     def _tell(self, trial: Trial) -> None:
         assert trial.reward is not None
-        self._strategy.tell(trial.tokens, trial.reward)
+        if self._told >= self._spared[1]:
+            self._strategy.tell(trial.tokens, trial.reward)
         self._told += 1
+
+    def _learn(self) -> None:
+        """Say how the learning goes, and keep the strategy if the last snapshot is old."""
+        if self._told > self._spared[1]:
+            self._learnt.append((self._told, dict(self._strategy.diagnostics)))
+            self._observer.learnt(*self._learnt[-1])
+            if self._snapshots is not None and self._snapshots.due:
+                self._remember()
+
+    def _remember(self) -> None:
+        """Keep the strategy, where it and the journal are at the same point."""
+        caught_up = self._asked == len(self._journal.trials) and self._told > self._spared[1]
+        if self._snapshots is not None and isinstance(self._strategy, Lasting) and caught_up:
+            snapshot = Snapshot(self._asked, self._told, self._learnt, self._strategy.state())
+            self._snapshots.save(snapshot, self._journal)
+
+    def _restore(self) -> None:
+        """Take up the strategy where it was kept."""
+        if self._snapshots is None or not isinstance(self._strategy, Lasting):
+            return
+        snapshot = self._snapshots.load(self._journal)
+        if snapshot is not None:
+            self._strategy.load_state(snapshot.strategy)
+            self._spared = (snapshot.asked, snapshot.told)
+            self._learnt = list(snapshot.learnt)
+            for told, diagnostics in snapshot.learnt:
+                self._observer.learnt(told, diagnostics)
 
     def _replay(self) -> None:
         """Ask and tell again what the journal holds, in its order."""
@@ -167,14 +209,15 @@ class SearchLoop:
                 self._asked += 1
             if finished >= 0:
                 self._tell(trials[finished])
-                self._observer.learnt(self._told, self._strategy.diagnostics)
+                self._learn()
         for trial in list(trials):
             self._admit(trial)
 
     def _recall(self) -> Trial:
         """The trial that the strategy is asked for again, as the journal has it."""
         trial = self._journal.trials[self._asked]
-        if trial.tokens != self._strategy.ask() or trial.seed != self._seed(trial.id):
+        spared = self._asked < self._spared[0]
+        if (not spared and trial.tokens != self._strategy.ask()) or trial.seed != self._seed(trial.id):
             raise CorruptFileError(
                 f"{self._journal.path}: trial {trial.id} is not what this recipe proposes with this version of nascli",
                 "The journal belongs to another recipe or version; go on with that, or start a new search",
@@ -267,7 +310,7 @@ class SearchLoop:
         self._observer.changed(trial)
         if self._plan.asynchronous and trial.finished:
             self._tell(trial)
-            self._observer.learnt(self._told, self._strategy.diagnostics)
+            self._learn()
         return trial
 
     def _watch(self, result: Score | Failure) -> None:

@@ -1,5 +1,6 @@
 """A search in its run folder: run to its end, the best cells and the figures written."""
 
+import json
 import re
 import statistics
 import time
@@ -19,6 +20,7 @@ from nascli.search.executors.executor import Executor
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Observer, Plan, SearchLoop
 from nascli.search.rerank import RerankPlan, ranked, rerank
+from nascli.search.snapshot import SNAPSHOT, SnapshotFile
 from nascli.search.trial import Trial, TrialState
 from nascli.training.interrupts import StopRequest
 
@@ -68,7 +70,7 @@ def run_search(
     """Search from wherever the run folder's journal stands to the end of the recipe.
 
     Writes `trials.jsonl` as it goes, `best.json` whenever there is a better one, and at the end (also when stopped)
-    `top/NN.json`, `curves.json` and the results in `run.json`.
+    `strategy.pt` (see `nascli.search.snapshot`), `top/NN.json`, `curves.json` and the results in `run.json`.
 
     Args:
         run: The run folder.
@@ -91,7 +93,7 @@ def run_search(
     with Journal(run.file(JOURNAL)) as journal:
         try:
             with executor:
-                SearchLoop(strategy, executor, journal, plan, keeper).run(stop)
+                SearchLoop(strategy, executor, journal, plan, keeper, _snapshots(run, recipe)).run(stop)
             _refuse_none(journal.trials)
             if ranking is not None:
                 with ranking:
@@ -255,6 +257,15 @@ def _plan(recipe: SearchRecipe) -> Plan:
         rungs=recipe.halving.rungs,
         keep=recipe.halving.keep,
     )
+
+
+def _snapshots(run: RunFolder, recipe: SearchRecipe) -> SnapshotFile:
+    """Bound to what the strategy is made from; the journal it belongs to says what it was told."""
+    of_search = {"strategy", "warmup", "warmup_strategy", "asynchronous"}
+    made_from = recipe.model_dump(
+        mode="json", include={"seed": True, "space": True, "ppo": True, "reinforce": True, "search": of_search}
+    )
+    return SnapshotFile(run.file(SNAPSHOT), json.dumps(made_from, sort_keys=True))
 
 
 def _rerank_plan(recipe: SearchRecipe, trials: Sequence[Trial]) -> RerankPlan:

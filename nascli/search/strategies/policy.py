@@ -9,7 +9,8 @@ updates as there are batches outstanding; then the kept probabilities tell how f
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,6 +78,30 @@ class Policy:
             self._told.clear()
             self._sampled.clear()
             self._update(torch.tensor(sequences), torch.stack(sampled_with), rewards)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that asking and telling has changed, as tensors and plain values."""
+        return {
+            "controller": self.controller.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "generator": self._generator.get_state(),
+            "baseline": self._baseline,
+            "sampled": list(self._sampled),
+            "asked": [(tokens, list(probabilities)) for tokens, probabilities in self._asked.items()],
+            "told": self._told,
+            "diagnostics": self.diagnostics,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Become the policy that gave `state`."""
+        self.controller.load_state_dict(state["controller"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._generator.set_state(state["generator"])
+        self._baseline = state["baseline"]
+        self._sampled = deque((tuple(tokens), log_probs) for tokens, log_probs in state["sampled"])
+        self._asked = defaultdict(deque, {tuple(tokens): deque(held) for tokens, held in state["asked"]})
+        self._told = [(tuple(tokens), log_probs, reward) for tokens, log_probs, reward in state["told"]]
+        self.diagnostics = dict(state["diagnostics"])
 
     def imitate(self, sequences: Sequence[Tokens]) -> None:
         """Make sequences that somebody else found more probable, as far as that carries over to others like them.

@@ -22,6 +22,7 @@ is the held-out accuracy as it is. What the paper leaves open is chosen here, so
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,6 +71,15 @@ class Ppo:
     def tell(self, tokens: Tokens, reward: float) -> None:
         """Keep the reward; the last of `batch_size` starts the update."""
         self._policy.tell(tokens, reward)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that asking and telling has changed."""
+        return {"policy": self._policy.state(), "clip_fraction": self._clip_fraction}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Become the strategy that gave `state`."""
+        self._policy.load_state(state["policy"])
+        self._clip_fraction = state["clip_fraction"]
 
     def imitate(self, sequences: Sequence[Tokens]) -> None:
         """Make sequences that somebody else found more probable; see `Policy.imitate`."""

@@ -9,6 +9,7 @@ correction, as the asynchronous workers of 2017 did. The bias grows with what is
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -51,6 +52,14 @@ class Reinforce:
     def tell(self, tokens: Tokens, reward: float) -> None:
         """Keep the reward; the last of `batch_size` starts the update."""
         self._policy.tell(tokens, reward)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that asking and telling has changed."""
+        return self._policy.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Become the strategy that gave `state`."""
+        self._policy.load_state(state)
 
     def imitate(self, sequences: Sequence[Tokens]) -> None:
         """Make sequences that somebody else found more probable; see `Policy.imitate`."""

@@ -1,0 +1,111 @@
+"""What a strategy has become, kept beside the journal: a long search then goes on without learning everything again.
+
+The journal alone says what a search is, and replaying it makes any strategy anew. For a controller that takes minutes
+after some thousand trials. So its state is written down now and then, with the length and the hash of the journal at
+that moment: it counts only for a journal that begins so, and else it is as if it were not there.
+"""
+
+import hashlib
+import io
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from nascli.artifacts import write_bytes
+from nascli.errors import NascliError
+from nascli.search.journal import Journal
+from nascli.search.strategies.strategy import Strategy
+
+SNAPSHOT = "strategy.pt"
+_FORMAT = 1
+"""To be raised whenever a strategy would go on otherwise from the same state."""
+
+Learnt = tuple[int, dict[str, float]]
+"""Trials told in all, and the strategy's diagnostics then."""
+
+
+@runtime_checkable
+class Lasting(Strategy, Protocol):
+    """A strategy whose state can be kept, because making it anew takes long."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that asking and telling has changed, as tensors and plain values."""
+        ...
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Become the strategy that gave `state`; this one is new, and made from the same recipe."""
+        ...
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A strategy at one moment of a search.
+
+    Args:
+        asked: Proposals it had been asked for.
+        told: Rewards it had been told.
+        learnt: What it had said of its learning, from the beginning.
+        strategy: Its state.
+    """
+
+    asked: int
+    told: int
+    learnt: list[Learnt]
+    strategy: dict[str, Any]
+
+
+class SnapshotFile:
+    """The snapshot of one search.
+
+    Args:
+        path: The file.
+        identity: What the strategy is made from; a snapshot of another does not count.
+        every: Seconds between two snapshots.
+    """
+
+    def __init__(self, path: Path, identity: str, every: float = 60.0) -> None:
+        self._path, self._every = path, every
+        self._identity = hashlib.sha256(f"{_FORMAT} {torch.__version__} {identity}".encode()).hexdigest()
+        self._saved = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last snapshot is old enough for another."""
+        return time.monotonic() - self._saved >= self._every
+
+    def save(self, snapshot: Snapshot, journal: Journal) -> None:
+        """Write a snapshot of this moment, whole or not at all.
+
+        Raises:
+            NascliError: The file cannot be written.
+        """
+        bound = {"identity": self._identity, "size": journal.size, "digest": journal.digest()}
+        buffer = io.BytesIO()
+        torch.save({**bound, "snapshot": asdict(snapshot)}, buffer)
+        content = buffer.getvalue()
+        try:
+            write_bytes(self._path, hashlib.sha256(content).digest() + content)
+        except OSError as error:
+            raise NascliError(
+                f"{self._path} cannot be written: {error.strerror or error}",
+                "Finished trials are safe in the journal: make room, then go on with --resume",
+            ) from error
+        self._saved = time.monotonic()
+
+    def load(self, journal: Journal) -> Snapshot | None:
+        """The snapshot, if it is whole and was taken of this search; None is no loss but of time."""
+        try:
+            content = self._path.read_bytes()
+            checksum, content = content[:32], content[32:]
+            if hashlib.sha256(content).digest() != checksum:
+                return None
+            held = torch.load(io.BytesIO(content), weights_only=True)
+            if held["identity"] != self._identity or held["digest"] != journal.digest(held["size"]):
+                return None
+            return Snapshot(**held["snapshot"])
+        except Exception:  # not there, or whatever torch makes of a file that is not what it expects
+            return None
