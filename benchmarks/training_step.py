@@ -42,14 +42,13 @@ def nascli_step(task: Task) -> Figures:
 
     from nascli.config import TrainConfig
     from nascli.models.network import build_network
-    from nascli.training.loop import TrainState, train_step
-    from nascli.training.optimizers import make_optimizer
+    from nascli.training.state import start_state
+    from nascli.training.step import train_step
 
     torch.set_num_threads(task["threads"])
     config = TrainConfig(batch_size=task["batch"], clip_norm=0)
     network = build_network(task["cell"], "cifar10", filters=task["filters"], cells_per_stage=CELLS)
-    network.to(memory_format=torch.channels_last).train()
-    state = TrainState(network, make_optimizer(network, config, fused=True), None)
+    state = start_state(network.train(), config, torch.device("cpu"))
     images, labels = batch(task, last=True)
     return measure(network, lambda: train_step(state, config, images, labels), task)
 

@@ -44,7 +44,8 @@ Flags = dict[str, object]
 def run(
     cell: CellOption = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="digits, cifar10, cifar100, imagenet or folder:PATH.")
+        str | None,
+        typer.Option(metavar="NAME", help="digits, cifar10, cifar100, imagenet, folder:PATH or pack:FILE.h5."),
     ] = None,
     recipe: RecipeOption = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
@@ -187,6 +188,10 @@ def _train(terminal: Terminal, folder: RunFolder, job: "TrainJob") -> None:
     terminal.note(f"run {folder.path}")
     config = job.recipe.train
     plan = Plan.of(job.data, config, job.recipe.data, job.recipe.seed, job.device)
+    if config.base_batch:
+        terminal.note(
+            f"learning rate {config.lr:g} for {config.base_batch} images a step: {plan.peak_lr:g} for {plan.batch_size}"
+        )
     progress = TrainProgress(terminal, epochs=config.epochs, steps=plan.steps, batch_size=plan.batch_size)
     with folder, stop_on_signals() as stop, progress:
         results = run_job(

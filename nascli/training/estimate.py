@@ -11,10 +11,11 @@ import torch
 
 from nascli.models.cost import measure_cost
 from nascli.training.job import TrainJob
-from nascli.training.loop import Plan, start_state, train_epoch
+from nascli.training.loop import Plan, train_epoch
 from nascli.training.memory import step_memory
 from nascli.training.metrics import evaluate
 from nascli.training.runtime import cpu_threads
+from nascli.training.state import start_state
 
 _STEPS = 6
 _UNTIMED = 2
@@ -65,7 +66,8 @@ def _estimate(job: TrainJob) -> Estimate:
     plan = Plan.of(job.data, job.recipe.train, job.recipe.data, job.recipe.seed, job.device)
     network = job.new_network()
     cost = measure_cost(job.spec)
-    state, train = start_state(job.new_network(), plan), job.data.train.to(job.device)
+    state = start_state(job.new_network(), job.recipe.train, job.device)
+    train = job.data.train.to(job.device)
     on_cuda = job.device.type == "cuda"
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(job.device)

@@ -12,8 +12,9 @@ from nascli.errors import Interrupted
 from nascli.models.network import Network
 from nascli.training.checkpoint import CheckpointStore
 from nascli.training.interrupts import StopRequest
-from nascli.training.loop import Plan, TrainState, start_state, train_epoch
+from nascli.training.loop import Note, Plan, train_epoch
 from nascli.training.metrics import EpochRecord, Evaluation, evaluate
+from nascli.training.state import TrainState, start_state
 
 __all__ = ["EpochRecord", "Evaluation", "FitResult", "evaluate", "fit"]
 
@@ -47,6 +48,7 @@ def fit(
     on_step: Callable[[int, float], None] | None = None,
     store: CheckpointStore | None = None,
     stop: StopRequest | None = None,
+    note: Note | None = None,
 ) -> FitResult:
     """Train on `data.train`, measure on `data.test` after every epoch.
 
@@ -65,6 +67,7 @@ def fit(
         on_step: Told after each step: steps made, mean loss in the epoch so far.
         store: Where to keep checkpoints and metrics; what it holds is gone on from.
         stop: Looked at after each step; when requested, a checkpoint is written and `Interrupted` raised.
+        note: Told when a batch has to be computed in smaller parts, memory having run out; without it that is an error.
 
     Raises:
         DivergedError: A loss is not finite; the message names the step, and the checkpoint before it stays.
@@ -72,14 +75,14 @@ def fit(
         Interrupted: `stop` was requested.
     """
     plan = Plan.of(data, config, augmentation, seed, device)
-    state = start_state(network, plan)
+    state = start_state(network, config, device)
     if store is not None:
         _restore(state, store)
     train, test = data.train.to(device), data.test.to(device)
     boundary = _Boundary(state, plan, store, stop, on_step)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         while len(state.records) < config.epochs:
-            train_epoch(state, plan, train, boundary.after_step)
+            train_epoch(state, plan, train, boundary.after_step, note)
             since = time.monotonic()
             evaluation = evaluate(
                 state.evaluated, test, normalizer=plan.normalizer, device=device, on_batch=boundary.after_batch

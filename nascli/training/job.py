@@ -24,7 +24,7 @@ from nascli.training.fit import EpochRecord, fit
 from nascli.training.interrupts import StopRequest
 from nascli.training.runtime import cpu_threads, derive_seed
 
-_NOT_IDENTITY = {"data": {"data_dir", "workers"}, "train": {"checkpoint_minutes", "recompute_cells"}}
+_NOT_IDENTITY = {"data": {"data_dir", "workers", "max_bad_images"}, "train": {"checkpoint_minutes", "recompute_cells"}}
 """What may change when a run is resumed: it does not touch a weight."""
 
 
@@ -183,7 +183,7 @@ def run_job(
         folder: A run folder that this process alone writes.
         on_epoch: Told of each epoch that ends.
         on_step: Told after each step: steps made, mean loss in the epoch so far.
-        note: Told what checkpoint is gone on from.
+        note: Told what checkpoint is gone on from, and when a batch has to be computed in smaller parts.
         stop: Looked at after each step.
 
     Returns:
@@ -209,11 +209,12 @@ def run_job(
                 on_step=on_step,
                 store=CheckpointStore(folder, job.identity, note),
                 stop=stop,
+                note=note,
             )
         except torch.OutOfMemoryError as error:
             raise NascliError(
-                f"the device has not enough memory for batches of {job.recipe.train.batch_size} images",
-                "Start again with a smaller --batch-size and, in proportion, a smaller --lr",
+                f"the device has not enough memory for two images of {job.spec.image_size} pixels at once",
+                "Start again with fewer --filters, or with --set train.recompute_cells=true",
             ) from error
         save_weights(folder / WEIGHTS_FILE, network)
         cost = measure_cost(job.spec)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nascli.training.loop import Plan, TrainState, computing_as_asked, train_step
+from nascli.training.loop import Plan, computing_as_asked
+from nascli.training.state import TrainState
+from nascli.training.step import train_step
 
 
 def step_memory(state: TrainState, plan: Plan) -> int:

@@ -25,13 +25,36 @@ def join(first: Schedule, second: Schedule, boundary: int) -> Schedule:
     return lambda step: first(step) if step < boundary else second(step - boundary)
 
 
+def staircase(start: float, factor: float, every: float) -> Schedule:
+    """start factor^floor(step / every).
+
+    Args:
+        start: The first value.
+        factor: Of one stair to the next.
+        every: Steps on one stair; need not be whole.
+
+    References: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 8.
+    """
+    return lambda step: start * factor ** math.floor(step / every)
+
+
+def warm_up(steps: int, peak: float, then: Schedule) -> Schedule:
+    """Linear up to `peak`, which is reached at step `steps`; from there `then`, which begins with it.
+
+    Args:
+        steps: Length of the rise; 0 starts at the peak.
+        peak: The highest value.
+        then: Counts its steps from the end of the rise.
+    """
+    return join(linear(peak / (steps + 1), peak, steps), then, steps)
+
+
 def warmup_cosine(peak: float, warmup_steps: int, steps: int) -> Schedule:
-    """The learning rate: linear up to `peak`, then a cosine to 0.
+    """Linear up to `peak`, then a cosine to 0.
 
     Args:
         peak: The highest rate, reached at step `warmup_steps`.
         warmup_steps: Length of the rise; 0 starts at the peak.
         steps: Length of the whole; the rate would be 0 at this step, which is one after the last.
     """
-    rise = linear(peak / (warmup_steps + 1), peak, warmup_steps)
-    return join(rise, cosine(peak, steps - warmup_steps), warmup_steps)
+    return warm_up(warmup_steps, peak, cosine(peak, steps - warmup_steps))

@@ -372,8 +372,9 @@ def test_a_device_without_enough_memory_is_explained(nascli: Nascli, monkeypatch
     monkeypatch.setattr("nascli.models.network.Network.forward_with_aux", exhaust)
     ran = nascli(f"{TRAIN} --out run")
     assert ran.code == 1
-    assert "not enough memory for batches of 16 images" in ran.err
-    assert "--batch-size" in ran.err
+    assert [f"computed in {parts} parts" in ran.err for parts in (2, 4, 8, 16)] == [True, True, True, False]
+    assert "not enough memory for two images of 8 pixels at once" in ran.err
+    assert "--filters" in ran.err
 
 
 def test_the_averaged_weights_are_the_ones_kept(nascli: Nascli) -> None:

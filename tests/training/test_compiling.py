@@ -16,7 +16,9 @@ from nascli.genotype.schema import Block, CellSpec, Genotype
 from nascli.models.network import Network
 from nascli.models.spec import resolve_network
 from nascli.training import compiling
-from nascli.training.loop import Plan, computing_as_asked, start_state, train_epoch, train_step
+from nascli.training.loop import Plan, computing_as_asked, train_epoch
+from nascli.training.state import start_state
+from nascli.training.step import train_step
 from tests.cli.pictures import prepare
 from tests.training.tiny import AUGMENTATION, CPU, EVERYTHING, make_data, make_network
 
@@ -37,7 +39,7 @@ def test_without_a_compiler_the_error_says_what_to_do(
     config = EVERYTHING.model_copy(update={"compile": True})
     plan = Plan.of(make_data(), config, AUGMENTATION, 1, CPU)
     with pytest.raises(InputError) as caught:
-        train_epoch(start_state(make_network(), plan), plan, make_data().train, lambda: None)
+        train_epoch(start_state(make_network(), plan.config, CPU), plan, make_data().train, lambda: None)
     assert caught.value.message == f"train.compile: torch.compile does not work here {phrase}"
     assert "train.compile=false" in caught.value.hint
 
@@ -71,7 +73,7 @@ def train(**options: bool) -> Trained:
     config = EVERYTHING.model_copy(update=options)
     torch.manual_seed(0)
     network = Network(resolve_network(genotype, numbers, classes=3, image_size=8, aux_head=True)).double()
-    state = start_state(network, Plan.of(make_data(48), config, AUGMENTATION, 1, CPU))
+    state = start_state(network, config, CPU)
     images = torch.randn(16, 3, 8, 8, dtype=torch.float64).to(memory_format=torch.channels_last)
     losses, before = list[Tensor](), torch._dynamo.utils.counters["stats"]["unique_graphs"]
     with computing_as_asked(network, config, CPU):

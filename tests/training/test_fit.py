@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +89,28 @@ def test_the_callers_random_state_is_left_as_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("last", [1, 4, 6, 8, 11])
-def test_stopped_after_any_step_and_resumed_it_ends_where_it_would_have(tmp_path: Path, last: int) -> None:
+RMSPROP = {"optimizer": "rmsprop", "schedule": "exponential", "accumulate": 2}
+
+
+@pytest.mark.parametrize(("last", "change"), [(1, {}), (4, {}), (6, {}), (8, {}), (11, {}), (6, RMSPROP)])
+def test_stopped_after_any_step_and_resumed_it_ends_where_it_would_have(
+    tmp_path: Path, last: int, change: dict[str, object]
+) -> None:
+    config, mixed = EVERYTHING.model_copy(update=change), AUGMENTATION.model_copy(update={"mixup": 0.2, "cutmix": 1.0})
+    run = partial(run_fit, config=config, augmentation=mixed)
     whole, records = make_network(), list[EpochRecord]()
-    straight = run_fit(whole, store=CheckpointStore(tmp_path / "whole", "x"), on_epoch=records.append)
+    straight = run(whole, store=CheckpointStore(tmp_path / "whole", "x"), on_epoch=records.append)
     stop, parts = StopRequest(), make_network()
 
     def ask(step: int, loss: float) -> None:
         stop.requested = step == last
 
     with pytest.raises(Interrupted) as caught:
-        run_fit(parts, store=CheckpointStore(tmp_path / "parts", "x"), stop=stop, on_step=ask)
+        run(parts, store=CheckpointStore(tmp_path / "parts", "x"), stop=stop, on_step=ask)
     assert f"after step {last} of 12" in caught.value.message
     assert f"--resume {tmp_path / 'parts'}" in caught.value.hint
     fresh = make_network(seed=99)
-    resumed = run_fit(fresh, store=CheckpointStore(tmp_path / "parts", "x"))
+    resumed = run(fresh, store=CheckpointStore(tmp_path / "parts", "x"))
     assert equal(weights(fresh), weights(whole))
     assert resumed.evaluation == straight.evaluation
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole") == without_times(records)
@@ -205,6 +213,10 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(tmp_p
         {"lr": 0.04},
         {"batch_size": 17},
         {"precision": "bfloat16"},
+        {"accumulate": 2},
+        {"base_batch": 32},
+        {"schedule": "exponential"},
+        {"optimizer": "rmsprop"},
     ],
 )
 def test_every_setting_has_an_effect(change: dict[str, object]) -> None:
@@ -215,7 +227,9 @@ def test_every_setting_has_an_effect(change: dict[str, object]) -> None:
     assert not equal(weights(first), weights(second))
 
 
-@pytest.mark.parametrize("change", [{"crop_padding": 0}, {"flip": False}, {"cutout": 0}])
+@pytest.mark.parametrize(
+    "change", [{"crop_padding": 0}, {"flip": False}, {"cutout": 0}, {"mixup": 1.0}, {"cutmix": 1.0}]
+)
 def test_every_augmentation_has_an_effect(change: dict[str, object]) -> None:
     first, second = make_network(), make_network()
     run_fit(first)
@@ -237,7 +251,7 @@ def test_drop_path_grows_from_zero_with_the_step_and_is_off_at_the_end(monkeypat
 
 
 def test_an_epoch_shows_each_image_at_most_once_in_a_new_order() -> None:
-    plan = Plan(EVERYTHING, AUGMENTATION, Normalizer((0, 0, 0), (1, 1, 1)), 5, CPU, images=70)
+    plan = Plan(EVERYTHING, AUGMENTATION, Normalizer((0, 0, 0), (1, 1, 1)), 5, CPU, images=70, classes=3)
     orders = [plan.order(epoch).tolist() for epoch in range(3)]
     assert all(len(set(order)) == len(order) == plan.steps_per_epoch * plan.batch_size == 64 for order in orders)
     assert orders[0] != orders[1] != orders[2]

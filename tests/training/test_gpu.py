@@ -27,7 +27,7 @@ def test_augmentation_draws_the_same_on_every_device() -> None:
     torch.testing.assert_close(first, second)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_a_training_stops_resumes_and_ends(tmp_path: Path, precision: str) -> None:
     config = EVERYTHING.model_copy(update={"precision": precision})
     stop = StopRequest()

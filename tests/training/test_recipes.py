@@ -5,17 +5,23 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 from nascli.config import TrainRecipe, load_recipe, recipes_folder, to_toml
 from nascli.genotype.sources import zoo_genotype
+from nascli.models.network import Network
 from nascli.models.spec import PRESETS, resolve_network
+from nascli.training.fit import fit
+from tests.training.tiny import CPU, GENOTYPE, make_data
 
 RECIPES = sorted((recipes_folder() / "train").glob("*.toml"))
 PROMISES = ("Source:", "Expect:", "Hardware and time:", "Command:", "Not verified:")
 
 
 def test_the_recipes_were_found() -> None:
-    assert {"cifar10", "cifar10-cpu", "cifar10-paper", "digits", "imagenet-mobile"} <= {path.stem for path in RECIPES}
+    cifar = {"cifar10", "cifar10-cpu", "cifar10-fast", "cifar10-paper"}
+    imagenet = {"imagenet-mobile", "imagenet-mobile-paper", "imagenet-large-paper", "imagenet-modern"}
+    assert cifar | imagenet | {"digits"} <= {path.stem for path in RECIPES}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.stem))
@@ -47,6 +53,40 @@ def test_the_paper_recipe_holds_the_published_numbers() -> None:
     assert (data.crop_padding, data.flip, data.cutout) == (4, True, 16)
     spec = resolve_network(zoo_genotype("nasnet-a"), recipe.network, classes=10, image_size=32)
     assert (spec.filters, spec.cells_per_stage, spec.stem_filters) == (32, 6, 96)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "rate", "decay", "drop", "filters"),
+    [("mobile", 32 * 50, 0.04 * 50, 4e-5, 0.0, 44), ("large", 16 * 100, 0.015 * 100, 5e-5, 0.3, 168)],
+)
+def test_the_papers_imagenet_recipes_hold_the_published_numbers(
+    name: str, batch: int, rate: float, decay: float, drop: float, filters: int
+) -> None:
+    recipe = load_recipe(TrainRecipe, recipes_folder() / "train" / f"imagenet-{name}-paper.toml")
+    train = recipe.train
+    assert (train.batch_size, train.lr, train.weight_decay, train.drop_path_prob) == (batch, rate, decay, drop)
+    assert (train.optimizer, train.rmsprop_decay, train.rmsprop_epsilon) == ("rmsprop", 0.9, 1.0)
+    assert (train.schedule, train.decay_rate, train.decay_epochs) == ("exponential", 0.97, 2.4)
+    assert (train.label_smoothing, train.aux_weight, train.clip_norm, train.ema_decay) == (0.1, 0.4, 10, 0.9999)
+    assert train.epochs == 250_000 // (1_281_167 // batch)
+    spec = resolve_network(zoo_genotype("nasnet-a"), recipe.network, classes=1000)
+    assert (spec.filters, spec.dropout, spec.batch_norm_momentum, spec.batch_norm_epsilon) == (filters, 0.5, 3e-4, 1e-3)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.stem))
+def test_a_recipe_trains_two_steps(path: Path) -> None:
+    """With the network at its least size and few images, everything else as the recipe has it."""
+    recipe = load_recipe(TrainRecipe, path)
+    least = {"epochs": 1, "batch_size": 4, "accumulate": min(2, recipe.train.accumulate), "threads": 1}
+    train = recipe.train.model_copy(update=least)
+    numbers = recipe.network.model_copy(update={"preset": "cifar10", "filters": 4, "cells_per_stage": 1})
+    data = make_data(train=8, test=4, size=32)
+    aux_head = recipe.train.aux_weight > 0
+    network = Network(resolve_network(GENOTYPE, numbers, classes=3, image_size=32, aux_head=aux_head))
+    before = network.classifier.weight.clone()
+    result = fit(network, data, train, augmentation=recipe.data, seed=0, device=CPU)
+    assert result.evaluation.images == 4
+    assert not torch.equal(network.classifier.weight, before)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.stem))

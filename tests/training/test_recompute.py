@@ -10,8 +10,9 @@ from nascli.models.network import Network
 from nascli.models.recompute import recomputed
 from nascli.models.spec import resolve_network
 from nascli.training.fit import fit
-from nascli.training.loop import Plan, start_state
+from nascli.training.loop import Plan
 from nascli.training.memory import LiveBytes, step_memory
+from nascli.training.state import start_state
 from tests.cli.pictures import SETTINGS, Nascli, prepare
 from tests.training.tiny import AUGMENTATION, CPU, EVERYTHING, make_data
 
@@ -89,7 +90,7 @@ def test_a_step_needs_less_memory() -> None:
     for again in (False, True):
         config = EVERYTHING.model_copy(update={"recompute_cells": again})
         plan = Plan.of(make_data(), config, AUGMENTATION, seed=1, device=CPU)
-        needed.append(step_memory(start_state(make_network("amoebanet-b", cells_per_stage=2), plan), plan))
+        needed.append(step_memory(start_state(make_network("amoebanet-b", cells_per_stage=2), config, CPU), plan))
     plain, recomputing = needed
     assert recomputing < 0.7 * plain
 

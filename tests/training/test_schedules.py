@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nascli.training.schedules import cosine, join, linear, warmup_cosine
+from nascli.training.schedules import cosine, join, linear, staircase, warm_up, warmup_cosine
 
 
 def test_linear_goes_from_start_to_end_and_stays() -> None:
@@ -35,3 +35,13 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero(warmup: int, more
     assert rates[-1] == 0
     assert rates[: warmup + 1] == sorted(rates[: warmup + 1])
     assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+
+
+def test_a_staircase_falls_by_its_factor_and_stays_between() -> None:
+    schedule = staircase(2.0, 0.5, 2.4)
+    assert [schedule(step) for step in (0, 2, 3, 4, 5, 12)] == pytest.approx([2, 2, 1, 1, 0.5, 2 * 0.5**5])
+
+
+def test_a_warm_up_ends_where_the_next_schedule_begins() -> None:
+    schedule = warm_up(3, 2.0, staircase(2.0, 0.5, 2))
+    assert [schedule(step) for step in range(6)] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 1.0])

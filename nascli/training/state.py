@@ -1,0 +1,90 @@
+"""Everything that a training changes, as one value that can be saved and taken up again."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from nascli.config import TrainConfig
+from nascli.models.allocation import keep_freed_memory
+from nascli.models.network import Network
+from nascli.training.metrics import EpochRecord, LossTally
+from nascli.training.optimizers import make_average, make_optimizer
+
+_READ_EVERY = {"cpu": 1, "cuda": 20}
+"""Steps between two readings of the loss: free on the CPU, a wait for the device on CUDA."""
+
+
+@dataclass
+class TrainState:
+    """Everything that a training changes.
+
+    Args:
+        network: What is trained.
+        optimizer: With its momenta.
+        average: The moving average of the weights, if there is one.
+        scaler: Scales the loss where gradients in float16 would vanish; else it does nothing.
+        parts: In how many a batch is computed.
+        step: Optimizer steps made.
+        tally: The losses of the epoch that is under way.
+        records: The epochs that are done.
+    """
+
+    network: Network
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+    scaler: torch.amp.GradScaler
+    parts: int = 1
+    step: int = 0
+    tally: LossTally = field(default_factory=LossTally)
+    records: list[EpochRecord] = field(default_factory=list)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose accuracy counts: the averaged one if there is one."""
+        return self.average.module if self.average is not None else self.network
+
+    def to_payload(self) -> dict[str, Any]:
+        """The state as tensors and plain values; `load_payload` takes it back."""
+        self.tally.read()
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "scaler": self.scaler.state_dict(),
+            "parts": self.parts,
+            "tally": [self.tally.total, self.tally.images, self.tally.seconds],
+            "records": [vars(record) for record in self.records],
+        }
+
+    def load_payload(self, payload: dict[str, Any]) -> None:
+        """Become the state that `to_payload` gave."""
+        self.network.load_state_dict(payload["network"])
+        self.optimizer.load_state_dict(payload["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(payload["average"])
+        self.scaler.load_state_dict(payload["scaler"])
+        self.parts = payload["parts"]
+        self.step = payload["step"]
+        self.tally.total, self.tally.images, self.tally.seconds = payload["tally"]
+        self.records = [EpochRecord(**record) for record in payload["records"]]
+
+
+def start_state(network: Network, config: TrainConfig, device: torch.device) -> TrainState:
+    """The state before the first step; moves the network to the device, channels last in memory.
+
+    From here on the process keeps what memory it frees (`keep_freed_memory`).
+    """
+    keep_freed_memory()
+    network.to(device).to(memory_format=torch.channels_last)
+    return TrainState(
+        network,
+        make_optimizer(network, config, fused=True),
+        make_average(network, config.ema_decay),
+        torch.amp.GradScaler(device.type, enabled=config.precision == "float16"),
+        config.accumulate,
+        tally=LossTally(every=_READ_EVERY[device.type]),
+    )
