@@ -20,8 +20,9 @@ SUMMARIES = {
     "decode": "Show a cell pair, write it as genotype JSON, draw it.",
     "build": "Build a network from a cell and show what it costs, cell by cell.",
     "train": "Train a network of a cell to the end and measure it.",
-    "evaluate": "Measure a trained network: top-1, top-5 and loss on the test images.",
+    "evaluate": "Measure trained networks on test images; or, with --predict, name what is on your own pictures.",
     "detect": "Train a Faster R-CNN on a network and score it; or, with --predict, find boxes on your own pictures.",
+    "pack": "Pack an image folder into one file that is quicker to train on: resized, encoded, with checksums.",
     "report": "Write a search run as one page: best cells, random baseline, what was learnt and chosen, cost, recipe.",
     "runs": "List runs: what each reached, how long it took, and where its files lie.",
 }

@@ -61,4 +61,5 @@ def option_name(key: str) -> str:
 
 def run_name(data: str, cell: str) -> str:
     """Data set and cell, fit for the name of a folder."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", f"{Path(data.removeprefix('folder:')).name}-{cell}").strip("-")
+    place = re.sub(r"^(folder|pack):", "", data)
+    return re.sub(r"[^A-Za-z0-9.]+", "-", f"{Path(place).name}-{cell}").strip("-")

@@ -87,3 +87,26 @@ def steps_shown(terminal: Terminal, what: str) -> Iterator[Callable[[int, int, f
                 terminal.note(f"{what}: step {step}/{steps}, loss {loss:.3f}")
 
         yield on_step
+
+
+@contextmanager
+def images_shown(terminal: Terminal, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar over images that are gone through once; without a terminal a line every tenth of them.
+
+    Yields:
+        What is to be told after each image: how many are done, how many there are.
+    """
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f} images"))
+    rate = TextColumn("{task.fields[rate]:.0f} images/s")
+    shown = terminal.notes.is_terminal
+    with Progress(
+        *columns, rate, TimeRemainingColumn(), console=terminal.notes, disable=not shown, transient=True
+    ) as bar:
+        task = bar.add_task(what, total=1, rate=0.0, visible=False)
+
+        def on_image(done: int, images: int) -> None:
+            bar.update(task, completed=done, total=images, rate=bar.tasks[task].speed or 0.0, visible=True)
+            if not shown and done % max(1, images // 10) == 0:
+                terminal.note(f"{what}: {done:,} of {images:,} images")
+
+        yield on_image

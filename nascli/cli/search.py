@@ -44,7 +44,8 @@ OTHER_RECIPE = "cifar10-cpu"
 def run(
     context: typer.Context,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="digits, cifar10, cifar100, imagenet or folder:PATH.")
+        str | None,
+        typer.Option(metavar="NAME", help="digits, cifar10, cifar100, imagenet, folder:PATH or pack:FILE.h5."),
     ] = None,
     recipe: RecipeOption = None,
     strategy: Annotated[

@@ -14,14 +14,16 @@ from torch import Tensor
 
 from nascli.config import DataConfig, Preprocessing, suggestion
 from nascli.data.arrays import Colour, ImageArray, Split, measure_colours, split_holdout
-from nascli.data.image_folder import open_splits, scan_folder, stream_splits
-from nascli.data.images import ImageFiles, worker_count
+from nascli.data.image_folder import FolderIndex, open_splits, scan_folder, stream_splits
+from nascli.data.images import BadImages, ImageFiles, ImageSource, worker_count
+from nascli.data.pack import open_pack
 from nascli.errors import CorruptFileError, InputError, NascliError
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
 FOLDER_PREFIX = "folder:"
+PACK_PREFIX = "pack:"
 IMAGENET_CLASSES = 1000
 
 _DIGITS_SIDE = 16
@@ -102,7 +104,8 @@ def load_dataset(
     source = DATASETS.get(name + prefix)
     if source is None:
         raise InputError(
-            f"data set {config.dataset!r} is unknown", suggestion(config.dataset, [*list(DATASETS)[:-1], "folder:PATH"])
+            f"data set {config.dataset!r} is unknown",
+            suggestion(config.dataset, [*list(DATASETS)[:-2], "folder:PATH", "pack:FILE.h5"]),
         )
     data = source(config, image_size or stream_size)
     if preprocessing is not None:
@@ -144,11 +147,26 @@ def _folder(config: DataConfig, stream_size: int | None) -> ImageData:
     path = config.dataset.removeprefix(FOLDER_PREFIX)
     if not path:
         raise InputError("data set 'folder:' names no folder", "Write folder:PATH")
-    index = scan_folder(Path(path).expanduser())
-    train, test = open_splits(index, stream_size, worker_count(config.workers))
+    return _opened(config, scan_folder(Path(path).expanduser()), stream_size)
+
+
+def _pack(config: DataConfig, stream_size: int | None) -> ImageData:
+    path = config.dataset.removeprefix(PACK_PREFIX)
+    if not path:
+        raise InputError("data set 'pack:' names no file", "Write pack:FILE.h5; nascli pack makes one")
+    return _opened(config, open_pack(Path(path).expanduser()).index(), stream_size)
+
+
+def _opened(config: DataConfig, index: FolderIndex[ImageSource], stream_size: int | None) -> ImageData:
+    """In memory or streamed, whichever suits the images."""
+    train, test = open_splits(index, stream_size, worker_count(config.workers), _bad_images(config))
     if isinstance(train, ImageArray) and isinstance(test, ImageArray):
         return _in_memory(config.dataset, train, test, index.class_names)
     return ImageData(config.dataset, train, test, index.class_names, _MIDDLE, _MIDDLE)
+
+
+def _bad_images(config: DataConfig) -> BadImages:
+    return BadImages(config.max_bad_images, "--set data.max_bad_images=N")
 
 
 def _imagenet(config: DataConfig, stream_size: int | None) -> ImageData:
@@ -160,7 +178,7 @@ def _imagenet(config: DataConfig, stream_size: int | None) -> ImageData:
                 f"Put the images at {folder}/train/<class>/*.JPEG and {folder}/val/<class>/*.JPEG, or give --data-dir",
             )
     index = scan_folder(folder)
-    train, test = stream_splits(index, stream_size, worker_count(config.workers))
+    train, test = stream_splits(index, stream_size, worker_count(config.workers), _bad_images(config))
     return ImageData("imagenet", train, test, index.class_names, _MIDDLE, _MIDDLE)
 
 
@@ -183,6 +201,7 @@ DATASETS: dict[str, Callable[[DataConfig, int | None], ImageData]] = {
     "cifar100": _cifar100,
     "imagenet": _imagenet,
     FOLDER_PREFIX: _folder,
+    PACK_PREFIX: _pack,
 }
 
 

@@ -1,17 +1,18 @@
 """Image folders: `train/<class>/*` beside `val/<class>/*` or `test/<class>/*`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from nascli.data.arrays import ImageArray, Split
-from nascli.data.images import STREAM_SIZE, ImageFiles, decode_file, to_bytes
-from nascli.errors import InputError
+from nascli.data.images import STREAM_SIZE, BadImages, ImageFiles, ImageSource, decode_image, no_image_left, to_bytes
+from nascli.errors import CorruptFileError, InputError
 
 LARGEST_IN_MEMORY = 96
 """Images up to this side in pixels, all of one size, are loaded whole."""
@@ -20,23 +21,25 @@ _MOST_BYTES = 4 << 30
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 _LAYOUT = "It must hold train/<class>/*.jpg and val/<class>/*.jpg (or test/<class>/*.jpg)"
 
+Source = TypeVar("Source", bound=ImageSource, covariant=True)
+
 
 @dataclass(frozen=True)
-class FolderIndex:
-    """What an image folder holds: files and labels of both splits, and the names of the classes.
+class FolderIndex(Generic[Source]):
+    """What an image folder or a pack of one holds: images and labels of both splits, and the names of the classes.
 
     Args:
-        train: The training files, class by class.
-        test: The files of `val/`, or of `test/` where there is no `val/`.
+        train: The training images, class by class.
+        test: Those of `val/`, or of `test/` where there is no `val/`.
         class_names: The names of the folders in `train/`, sorted; a label is a position in it.
     """
 
-    train: tuple[tuple[Path, int], ...]
-    test: tuple[tuple[Path, int], ...]
+    train: tuple[tuple[Source, int], ...]
+    test: tuple[tuple[Source, int], ...]
     class_names: tuple[str, ...]
 
 
-def scan_folder(folder: Path) -> FolderIndex:
+def scan_folder(folder: Path) -> FolderIndex[Path]:
     """List an image folder.
 
     Raises:
@@ -67,33 +70,40 @@ def scan_folder(folder: Path) -> FolderIndex:
     return index
 
 
-def open_splits(index: FolderIndex, image_size: int | None, workers: int) -> tuple[Split, Split]:
+def open_splits(
+    index: FolderIndex[ImageSource], image_size: int | None, workers: int, bad: BadImages
+) -> tuple[Split, Split]:
     """Training and test split: in memory where the images are small and all of one size, else streamed.
 
     Args:
-        index: The files.
+        index: The images.
         image_size: For streamed images: height and width that they get. (Those in memory keep their size.)
         workers: Processes that decode streamed images.
+        bad: Counts the images that cannot be decoded. From what lies in memory they are left out.
 
     Raises:
-        CorruptFileError: An image cannot be decoded; the message has its path.
+        CorruptFileError: More images than `bad` allows cannot be decoded; the message has their paths.
     """
-    size = _common_size(index)
+    size = _common_size(index, bad)
     if size is not None:
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            train = _load(index.train, size, pool)
-            test = _load(index.test, size, pool) if train is not None else None
+            train = _load(index.train, size, pool, bad)
+            test = _load(index.test, size, pool, bad) if train is not None else None
         if train is not None and test is not None:
             return train, test
-    return stream_splits(index, image_size, workers)
+    return stream_splits(index, image_size, workers, bad)
 
 
-def stream_splits(index: FolderIndex, image_size: int | None, workers: int) -> tuple[Split, Split]:
+def stream_splits(
+    index: FolderIndex[ImageSource], image_size: int | None, workers: int, bad: BadImages
+) -> tuple[Split, Split]:
     """Training and test split that stay on disk."""
     side = image_size or STREAM_SIZE
 
-    def stream(files: tuple[tuple[Path, int], ...]) -> ImageFiles:
-        return ImageFiles(tuple(path for path, _ in files), _labels(files), side, workers)
+    def stream(files: tuple[tuple[ImageSource, int], ...]) -> ImageFiles:
+        return ImageFiles(
+            tuple(path for path, _ in files), _labels(label for _, label in files), side, workers, bad=bad
+        )
 
     return stream(index.train), stream(index.test)
 
@@ -115,28 +125,51 @@ def _files(folder: Path, names: Sequence[str]) -> tuple[tuple[Path, int], ...]:
     return tuple(found)
 
 
-def _labels(files: Sequence[tuple[Path, int]]) -> Tensor:
-    return torch.tensor([label for _, label in files], dtype=torch.int64)
+def _labels(labels: Iterable[int]) -> Tensor:
+    return torch.tensor(list(labels), dtype=torch.int64)
 
 
-def _common_size(index: FolderIndex) -> int | None:
+def _common_size(index: FolderIndex[ImageSource], bad: BadImages) -> int | None:
     """The side of the first image of every class in pixels, where they are square, small, alike, and not too many."""
-    first = {label: path for path, label in reversed(index.train)}
-    sizes = {decode_file(path).size for path in first.values()}
-    width, height = sizes.pop()
+    first: dict[int, tuple[int, int]] = {}
+    for path, label in index.train:
+        if label not in first:
+            try:
+                first[label] = decode_image(path).size
+            except CorruptFileError as error:
+                bad.report(str(path), error)
+    sizes = set(first.values())
+    if len(sizes) != 1:
+        return None
+    ((width, height),) = sizes
     count = len(index.train) + len(index.test)
-    if sizes or width != height or width > LARGEST_IN_MEMORY or 3 * width * height * count > _MOST_BYTES:
+    if width != height or width > LARGEST_IN_MEMORY or 3 * width * height * count > _MOST_BYTES:
         return None
     return width
 
 
-def _load(files: Sequence[tuple[Path, int]], size: int, pool: ThreadPoolExecutor) -> ImageArray | None:
+def _load(
+    files: Sequence[tuple[ImageSource, int]], size: int, pool: ThreadPoolExecutor, bad: BadImages
+) -> ImageArray | None:
     """Decode all; None as soon as one is of another size."""
     images = torch.empty((len(files), 3, size, size), dtype=torch.uint8)
-    decoded = pool.map(lambda file: to_bytes(decode_file(file[0])), files)
-    for position, image in enumerate(decoded):
-        if image.shape != images.shape[1:]:
+    labels: list[int] = []
+    for (path, label), image in zip(files, pool.map(_decoded, (path for path, _ in files)), strict=True):
+        if isinstance(image, CorruptFileError):
+            bad.report(str(path), image)
+        elif image.shape != images.shape[1:]:
             pool.shutdown(wait=False, cancel_futures=True)
             return None
-        images[position] = image
-    return ImageArray(images, _labels(files))
+        else:
+            images[len(labels)] = image
+            labels.append(label)
+    if not labels:
+        raise no_image_left(len(files))
+    return ImageArray(images[: len(labels)], _labels(labels))
+
+
+def _decoded(source: ImageSource) -> Tensor | CorruptFileError:
+    try:
+        return to_bytes(decode_image(source))
+    except CorruptFileError as error:
+        return error

@@ -167,6 +167,36 @@ def test_a_folder_with_a_fault_is_refused_by_name(
     assert str(tmp_path) in str(caught.value)
 
 
+def test_broken_images_are_left_out_of_memory_as_far_as_is_allowed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = write_folder(tmp_path)
+    for path in ("train/cat/0.png", "train/dog/1.png"):
+        (tmp_path / path).write_bytes(b"not an image")
+    data = load_dataset(DataConfig(dataset=name, max_bad_images=2))
+    assert isinstance(data.train, ImageArray)
+    assert data.train.images[:, 0, 0, 0].tolist() == [1, 2, 100, 102]
+    assert data.train.labels.tolist() == [0, 0, 1, 1]
+    assert [text.partition(" cannot")[0] for text in caplog.messages] == [
+        f"warning: image {tmp_path}/train/cat/0.png",
+        f"warning: image {tmp_path}/train/dog/1.png",
+    ]
+    with pytest.raises(CorruptFileError) as caught:
+        load_dataset(DataConfig(dataset=name, max_bad_images=1))
+    assert "2 images cannot be decoded, 1 may be left out" in str(caught.value)
+    assert str(caught.value).endswith("or allow for more: --set data.max_bad_images=N")
+
+
+def test_training_and_test_images_share_what_is_allowed(tmp_path: Path) -> None:
+    name = write_folder(tmp_path, size=(40, 30))
+    for path in ("train/cat/1.png", "val/dog/0.png"):
+        (tmp_path / path).write_bytes(b"not an image")
+    data = load_dataset(DataConfig(dataset=name, max_bad_images=1, workers=0), 16)
+    assert len(list(data.train.training_batches(torch.arange(6), 2, 0))) == 3
+    with pytest.raises(CorruptFileError, match=r"2 images .* 1 may be left out: .*train/cat/1\.png, .*val/dog/0\.png"):
+        list(data.test.evaluation_batches(2))
+
+
 @pytest.mark.parametrize(
     ("dataset", "phrase"),
     [
@@ -176,6 +206,8 @@ def test_a_folder_with_a_fault_is_refused_by_name(
         ("folder", "unknown"),
         ("folder:", "names no folder"),
         ("folder:gone", "gone: no such folder"),
+        ("pack:", "names no file"),
+        ("pack:gone.h5", "pack gone.h5: no such file. nascli pack SRC FILE.h5 makes one"),
         ("imagenet", "data/imagenet/train: no such folder. Put the images at"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from nascli.config import Preprocessing
-from nascli.data.images import ImageFiles, decode_file, to_bytes
+from nascli.data.images import BadImages, ImageFiles, decode_image, to_bytes
 from nascli.errors import CorruptFileError
 
 
@@ -97,11 +97,67 @@ def test_evaluation_prepares_images_as_it_is_told(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_broken_file_is_named_even_from_a_worker(files: ImageFiles, workers: int) -> None:
-    files.paths[6].write_bytes(files.paths[6].read_bytes()[:200])
+def test_a_broken_file_is_named_even_from_a_worker(files: ImageFiles, tmp_path: Path, workers: int) -> None:
+    truncate(tmp_path / "6.png")
     broken = ImageFiles(files.paths, files.labels, 24, workers)
-    with pytest.raises(CorruptFileError, match=rf"^image {files.paths[6]} cannot be decoded: [^\n]*$"):
+    with pytest.raises(CorruptFileError, match=rf"^image {tmp_path}/6.png cannot be decoded: [^\n]*$"):
         collect(broken, 0)
+
+
+def truncate(*paths: Path) -> None:
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:200])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_file_that_is_allowed_is_named_once_and_the_next_one_stands_in(
+    files: ImageFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int
+) -> None:
+    whole = collect(files, 5)
+    truncate(tmp_path / "3.jpg", tmp_path / "8.png")
+    lenient = ImageFiles(files.paths, files.labels, 24, workers, bad=BadImages(2))
+    found = collect(lenient, 5)
+    assert torch.equal(found, collect(lenient, 5))
+    assert torch.equal(found, collect(ImageFiles(files.paths, files.labels, 24, 0, bad=BadImages(7)), 5))
+    good = [0, 1, 2, 4, 5, 6, 7]
+    assert torch.equal(found[good], whole[good])
+    assert found.shape == whole.shape
+    labels = torch.cat([labels for _, labels in lenient.evaluation_batches(4)])
+    assert labels.tolist() == [0, 1, 2, 1, 1, 2, 0, 1, 0]  # those of 4 and of 0 in the places of 3 and 8
+    warnings = [text for text in caplog.messages if "3.jpg" in text]
+    assert len(warnings) == 2  # one of each split that counts for itself
+    assert warnings[0].startswith(f"warning: image {tmp_path}/3.jpg cannot be decoded: ")
+    assert "it is left out (1 of 2 that may be)" in warnings[0]
+
+
+def test_in_evaluation_the_next_image_is_counted_twice(files: ImageFiles, tmp_path: Path) -> None:
+    truncate(tmp_path / "3.jpg", tmp_path / "4.png")
+    lenient = ImageFiles(files.paths, files.labels, 24, 0, bad=BadImages(2))
+    ((images, _),) = lenient.evaluation_batches(9)
+    assert torch.equal(images[3], images[5])
+    assert torch.equal(images[4], images[5])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_more_broken_files_than_allowed_are_all_named(files: ImageFiles, tmp_path: Path, workers: int) -> None:
+    truncate(tmp_path / "1.jpg", tmp_path / "6.png", tmp_path / "8.png")
+    lenient = ImageFiles(files.paths, files.labels, 24, workers, bad=BadImages(2, "--more N"))
+    for _ in range(2):  # nothing is forgotten by asking again
+        with pytest.raises(CorruptFileError) as caught:
+            collect(lenient, 0)
+        names = ", ".join(f"{tmp_path}/{name}" for name in ("1.jpg", "6.png", "8.png"))
+        assert str(caught.value) == (
+            f"3 images cannot be decoded, 2 may be left out: {names}. "
+            "Replace or remove the file, or allow for more: --more N"
+        )
+
+
+def test_a_split_without_any_image_left_is_an_error(files: ImageFiles, tmp_path: Path) -> None:
+    truncate(tmp_path / "0.png", tmp_path / "1.jpg")
+    lenient = files.take(torch.tensor([0, 1]))
+    lenient = ImageFiles(lenient.paths, lenient.labels, 24, 0, bad=BadImages(5))
+    with pytest.raises(CorruptFileError, match="none of the 2 images of a split can be decoded"):
+        list(lenient.evaluation_batches(1))
 
 
 def test_decoding_turns_upright_and_to_rgb(tmp_path: Path) -> None:
@@ -110,15 +166,15 @@ def test_decoding_turns_upright_and_to_rgb(tmp_path: Path) -> None:
     exif[0x0112] = 6  # orientation: turned by 90 degrees
     turned.save(tmp_path / "turned.jpg", exif=exif)
     Image.new("CMYK", (20, 10)).save(tmp_path / "inks.jpg")
-    assert to_bytes(decode_file(tmp_path / "turned.jpg")).shape == (3, 20, 10)
-    assert to_bytes(decode_file(tmp_path / "inks.jpg")).shape == (3, 10, 20)
+    assert to_bytes(decode_image(tmp_path / "turned.jpg")).shape == (3, 20, 10)
+    assert to_bytes(decode_image(tmp_path / "inks.jpg")).shape == (3, 10, 20)
 
 
 def test_an_image_that_claims_an_absurd_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (100, 100)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
     with pytest.raises(CorruptFileError, match=r"bomb\.png"):
-        decode_file(tmp_path / "bomb.png")
+        decode_image(tmp_path / "bomb.png")
 
 
 def test_a_part_of_the_files_keeps_their_labels(files: ImageFiles) -> None:

@@ -1,0 +1,235 @@
+"""Images a second into training: nascli's pipeline on a folder and on a pack, beside torchvision's.
+
+    python benchmarks/imagenet_pipeline.py --data imagenet_mini --workers 2 --rounds 5 --json pipeline.json
+
+FOLDER holds train/<class>/*; its images are gone through again and again until there are enough. Every variant ends
+with batches of float32 (N, 3, S, S), cropped at random (5 % to 100 % of the area, aspect ratio 3/4 to 4/3), mirrored
+with probability one half, and normalised:
+
+    nascli, folder             batches from `training_batches`, flipped and normalised as a training step does it
+    nascli, pack               the same from a pack of `--size` pixels, made before anything is timed
+    torchvision, PIL           ImageFolder with RandomResizedCrop, flip, ToTensor, normalise
+    torchvision, decode_image  decode_image with the same transforms of v2, on tensors
+
+All have as many DataLoader workers and the same batches. Each measurement is a fresh process with one thread of
+computation; it counts from the batch on by which every worker has delivered. Before ratios are made the pixels' means
+and deviations are compared: they differ by the draws alone, and by what the pack's smaller size takes away.
+"""
+
+import argparse
+import itertools
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from common import (
+    Figures,
+    Task,
+    arguments,
+    console,
+    fresh,
+    grid,
+    in_turn,
+    progress,
+    ratios,
+    serve,
+    spread,
+    three,
+    write,
+)
+
+FOLDER, PACK = "nascli, folder", "nascli, pack"
+PIL_PEER, TENSOR_PEER = "torchvision, PIL", "torchvision, decode_image"
+AREA = (0.05, 1.0)
+MIDDLE = (0.5, 0.5, 0.5)
+FURTHEST = 0.2
+"""How far apart the variants' means and deviations may be, of normalised pixels."""
+
+
+def nascli(task: Task) -> Figures:
+    """Batches as a training step gets them."""
+    import torch
+
+    from nascli.config import DataConfig
+    from nascli.data.arrays import Normalizer, augment_batch
+    from nascli.data.image_folder import FolderIndex, scan_folder, stream_splits
+    from nascli.data.images import BadImages, ImageSource
+    from nascli.data.pack import open_pack
+
+    index: FolderIndex[ImageSource] = scan_folder(Path(task["folder"]))
+    if task["variant"] == PACK:
+        index = open_pack(Path(task["pack"])).index()
+    train, _ = stream_splits(index, task["crop"], task["workers"], BadImages())
+    images = torch.arange(task["images"]) % len(train)
+    order = images[torch.randperm(task["images"], generator=torch.Generator().manual_seed(0))]
+    normalizer, flip = Normalizer(MIDDLE, MIDDLE), DataConfig(flip=True)
+    generator = torch.Generator().manual_seed(0)
+    return timed(
+        (
+            augment_batch(batch, flip, normalizer, generator)
+            for batch, _ in train.training_batches(order, task["batch"], 0)
+        ),
+        task,
+    )
+
+
+def torchvision_pil(task: Task) -> Figures:
+    """What most scripts do."""
+    from torchvision import datasets, transforms
+
+    vary = [transforms.RandomResizedCrop(task["crop"], AREA), transforms.RandomHorizontalFlip()]
+    last = [transforms.ToTensor(), transforms.Normalize(MIDDLE, MIDDLE)]
+    source = datasets.ImageFolder(f"{task['folder']}/train", transforms.Compose([*vary, *last]))
+    return timed(loaded(source, task), task)
+
+
+def torchvision_tensors(task: Task) -> Figures:
+    """Its own decoder, and transforms of tensors."""
+    import torch
+    from torchvision import datasets
+    from torchvision.io import ImageReadMode, decode_image
+    from torchvision.transforms import v2
+
+    vary = [v2.RandomResizedCrop(task["crop"], AREA, antialias=True), v2.RandomHorizontalFlip()]
+    last = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MIDDLE, MIDDLE)]
+
+    def load(path: str) -> Any:  # noqa: ANN401
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return decode_image(path, ImageReadMode.RGB)
+
+    source = datasets.ImageFolder(f"{task['folder']}/train", v2.Compose([*vary, *last]), loader=load)
+    return timed(loaded(source, task), task)
+
+
+def loaded(source: Any, task: Task) -> Iterable[Any]:  # noqa: ANN401
+    """Batches of the source, gone through as often as it takes."""
+    import torch
+    from torch.utils.data import DataLoader, Subset
+
+    torch.manual_seed(0)
+    repeated = Subset(source, (torch.arange(task["images"]) % len(source)).tolist())
+    loader: DataLoader[Any] = DataLoader(repeated, task["batch"], shuffle=True, num_workers=task["workers"])
+    return (images for images, _ in loader)
+
+
+def timed(batches: Iterable[Any], task: Task) -> Figures:
+    """Images a second after the first batches; mean and deviation of some images' pixels."""
+    import torch
+
+    torch.set_num_threads(1)
+    coming = iter(batches)
+    kept = list(itertools.islice(coming, max(1, task["workers"])))
+    most = max(1, task["compared"] // task["batch"])
+    seen = 0
+    since = time.perf_counter()
+    for images in coming:
+        seen += len(images)
+        if len(kept) < most:
+            kept.append(images)
+    seconds = time.perf_counter() - since
+    pixels = torch.cat(kept)
+    return {
+        "images_per_second": seen / seconds,
+        "images": seen,
+        "mean": float(pixels.mean()),
+        "deviation": float(pixels.std()),
+    }
+
+
+MEASURES: dict[str, Callable[[Task], Figures]] = {
+    FOLDER: nascli,
+    PACK: nascli,
+    PIL_PEER: torchvision_pil,
+    TENSOR_PEER: torchvision_tensors,
+}
+
+
+def prepare(source: Path, scratch: Path, size: int) -> tuple[Path, Path]:
+    """The training images as a folder that has them to test on too, and a pack of it."""
+    from nascli.data.packing import PackSettings, pack_folder
+
+    folder, pack = scratch / "folder", scratch / "images.h5"
+    folder.mkdir()
+    for split in ("train", "val"):
+        (folder / split).symlink_to((source / "train").resolve(), target_is_directory=True)
+    made = pack_folder(folder, pack, PackSettings(size=size))
+    progress(f"packed {made.train_images} images in {made.bytes / 2 / 1e6:.1f} MB")
+    return folder, pack
+
+
+def options() -> argparse.ArgumentParser:
+    parser = arguments(__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="holds train/<class>/*")
+    parser.add_argument("--images", type=int, default=4096, help="of each measurement, repeats included")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=2, help="processes that decode")
+    parser.add_argument("--crop", type=int, default=224, help="S: side in pixels of what a batch holds")
+    parser.add_argument("--size", type=int, default=256, help="pixels of the shorter side in the pack")
+    parser.add_argument("--compared", type=int, default=512, help="images whose pixels are compared")
+    parser.add_argument("--only", action="append", choices=list(MEASURES), help="this variant; repeat for more")
+    return parser
+
+
+def main() -> None:
+    asked = options().parse_args()
+    variants = asked.only or list(MEASURES)
+    measurements: list[Figures] = []
+    with tempfile.TemporaryDirectory(prefix="nascli-benchmark-") as scratch:
+        folder, pack = prepare(asked.data, Path(scratch), asked.size)
+        shared = {
+            "folder": str(folder),
+            "pack": str(pack),
+            "images": asked.images,
+            "batch": asked.batch_size,
+            "workers": asked.workers,
+            "crop": asked.crop,
+            "compared": asked.compared,
+        }
+        for round_, variant in in_turn(variants, asked.rounds):
+            figures = fresh(__file__, {"measure": variant, "variant": variant, **shared})
+            measurements.append({"variant": variant, **figures})
+            progress(f"round {round_}, {variant}: {figures['images_per_second']:.1f}/s")
+    results = summarise(variants, measurements)
+    show(results)
+    write(asked, {"results": results, "measurements": measurements})
+
+
+def summarise(variants: list[str], measurements: list[Figures]) -> dict[str, Figures]:
+    """For each variant its rate, and nascli's ratios to it; stops where the pixels are not alike."""
+    for key in ("mean", "deviation"):
+        values = [each[key] for each in measurements]
+        if max(values) - min(values) > FURTHEST:
+            raise SystemExit(f"the pixels differ: {key} from {min(values):.3f} to {max(values):.3f}")
+    rates = {name: [each["images_per_second"] for each in measurements if each["variant"] == name] for name in variants}
+    return {
+        name: {
+            "images_per_second": spread(rates[name]),
+            "times_as_fast": {own: ratios(rates[own], rates[name]) for own in (FOLDER, PACK) if own in rates},
+        }
+        for name in variants
+    }
+
+
+def show(results: dict[str, Figures]) -> None:
+    owns = [own for own in (FOLDER, PACK) if own in results]
+    table = grid(
+        "Images into training: median, least to greatest",
+        "code",
+        "images a second",
+        *(f"{own}, times as fast" for own in owns),
+    )
+    for name, each in results.items():
+        table.add_row(
+            name,
+            three(each["images_per_second"], ".1f"),
+            *(three(each["times_as_fast"][own]) for own in owns),
+        )
+    console().print(table)
+
+
+if __name__ == "__main__" and not serve(MEASURES):
+    main()
