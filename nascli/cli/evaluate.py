@@ -1,28 +1,49 @@
-"""`nascli evaluate`: how good a trained network is on a data set."""
+"""`nascli evaluate`: how good trained networks are on a data set, and what they see in a person's own images."""
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from nascli.artifacts import find_run, write_json
-from nascli.cli.console import Terminal, table
+from nascli.artifacts import find_run, write_bytes, write_json, write_text
+from nascli.cli.console import Terminal
+from nascli.cli.evaluate_view import show_evaluation, show_predictions, show_runs
 from nascli.cli.options import DataDirOption, DeviceOption, JsonOption, runs_folder
-from nascli.errors import NascliError
+from nascli.errors import InputError, NascliError
+
+if TYPE_CHECKING:
+    from nascli.training.assess import Assessment
 
 NAME = "evaluate"
+
+LARGEST_INLINE = 20
+"""Classes up to which the confusion matrix stands in `evaluation.json`; with more it is a file beside it."""
 
 
 def run(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A folder of nascli train or of build --import-weights, or latest.")
+        list[str],
+        typer.Argument(metavar="RUN", help="Folders of nascli train or of build --import-weights, or latest."),
     ],
     dataset: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Another data set with the same classes; by default the run's own."),
     ] = None,
     data_dir: DataDirOption = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average the probabilities of each image and its mirror image.")
+    ] = False,
+    crops: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Average over 5 parts of each image (corners and centre), or 10 (mirrored too)."
+        ),
+    ] = 1,
+    predict: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Name what is on this picture, or those of a folder; repeat for more."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once; changes speed and memory only.")] = 256,
     device: DeviceOption = "auto",
     out: Annotated[
@@ -30,59 +51,99 @@ def run(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a trained network: top-1, top-5 and loss on the test images.
+    """Measure trained networks on test images; or, with --predict, name what is on your own pictures.
+
+    Top-1, top-5, loss, each class, who is taken for whom, calibration. Several runs stand in one table.
 
     Examples:
 
       nascli evaluate latest
 
-      nascli evaluate runs/train/latest --dataset folder:photos --json
+      nascli evaluate runs/train/* --dataset folder:photos --flip
 
-      nascli evaluate nasnet-large --dataset imagenet
+      nascli evaluate nasnet-large --dataset imagenet --crops 10
+
+      nascli evaluate latest --predict holiday.jpg --predict photos --json
     """
-    from nascli.training.assess import evaluate_run
     from nascli.training.runtime import resolve_device
 
     terminal = Terminal(as_json=as_json)
-    folder = find_run(run, "train", runs_folder())
-    with terminal.notes.status("measuring"):
-        results = evaluate_run(folder, dataset, data_dir, batch_size=batch_size, device=resolve_device(device))
-    path = _write(results, out or folder)
-    rows = [
-        ("top-1", f"{results['top1']:.2%}"),
-        ("top-5", f"{results['top5']:.2%}"),
-        ("loss", f"{results['loss']:.4f}"),
-        ("images", f"{results['images']:,}"),
-        ("images/s", f"{results['images_per_second']:,.0f}"),
-        ("classes", _classes(results)),
-        *_input(results["preprocessing"]),
-    ]
-    terminal.show(table(f"{results['cell']} on the test images of {results['dataset']}", ("", ""), rows))
-    terminal.show(f"\nwritten: {path}")
-    terminal.result(results)
-    terminal.next(f"nascli detect --backbone {folder}")
+    if predict:
+        _refuse_for_predict(run, {"--dataset": dataset, "--data-dir": data_dir, "--out": out})
+    if out and len(run) > 1:
+        raise InputError(f"--out is for one RUN, here are {len(run)}", "Without it each keeps its own evaluation.json")
+    found = [find_run(each, "train", runs_folder()) for each in run]
+    folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
+    how = {"batch_size": batch_size, "device": resolve_device(device), "crops": crops, "flip": flip}
+    if predict:
+        _predict(terminal, folders[0], predict, how)
+        return
+    results = _measure(terminal, folders, (dataset, data_dir), out, how)
+    best = max(results, key=lambda each: each["top1"])
+    if len(run) == 1:
+        show_evaluation(terminal, best, out or folders[0])
+        terminal.result(best)
+    else:
+        show_runs(terminal, results)
+        terminal.result({"runs": results})
+    terminal.next(f"nascli detect --backbone {best['run']}")
 
 
-def _classes(results: Mapping[str, Any]) -> str:
-    """How many the network chooses among, and how many of them the images have."""
-    every, seen = results["classes"], results["classes_in_images"]
-    return f"{every:,}" if seen == every else f"{seen:,} of {every:,} in the images"
+def _refuse_for_predict(runs: list[str], options: dict[str, object]) -> None:
+    """InputError where something is given that --predict would ignore."""
+    if len(runs) > 1:
+        raise InputError(
+            f"--predict is for one RUN, here are {len(runs)}: {', '.join(runs)}", "Write --predict before each picture"
+        )
+    surplus = [name for name, value in options.items() if value is not None]
+    if surplus:
+        raise InputError(f"--predict excludes {', '.join(surplus)}", "It needs no data set, and writes no file")
 
 
-def _input(used: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What was done to an image, in words."""
-    stretched = used["resize"] == "both_sides"
-    part = "whole" if stretched and used["crop"] == 1 else f"central crop {used['crop']:g}"
-    yield "input", f"{used['image_size']} px, {part}, {used['interpolation']}" + (", stretched" if stretched else "")
-    for name in ("mean", "std"):
-        yield name, " ".join(f"{value:.4g}" for value in used[name])
+def _measure(
+    terminal: Terminal, folders: list[Path], data: tuple[str | None, str | None], out: Path | None, how: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The results of each folder, written. All are looked at before the first is measured."""
+    from nascli.training.assess import evaluate_run, open_subject
+
+    results = []
+    for subject in [open_subject(folder, *data) for folder in folders]:
+        with terminal.notes.status(f"measuring {escape(str(subject.folder))}"):
+            assessment = evaluate_run(subject, **how)
+        results.append(_write(assessment, out or subject.folder))
+    return results
 
 
-def _write(results: dict[str, object], folder: Path) -> Path:
-    path = folder / "evaluation.json"
+def _predict(terminal: Terminal, folder: Path, paths: list[Path], how: dict[str, Any]) -> None:
+    from nascli.training.predict import find_pictures, predict_pictures
+
+    found = find_pictures(paths)
+    with terminal.notes.status("looking at pictures"):
+        predictions, done = predict_pictures(folder, found, **how)
+    show_predictions(terminal, predictions, done)
+    terminal.result({**done, "images": [prediction.to_dict() for prediction in predictions]})
+    terminal.next(f"nascli evaluate {folder}")
+
+
+def _write(assessment: "Assessment", folder: Path) -> dict[str, Any]:
+    """Write `evaluation.json` and what stands beside it; the results with the names of these files."""
+    from nascli.report.confusion_matrix import LARGEST, confusion_picture
+
+    confusion, names = assessment.confusion, assessment.class_names
+    results = assessment.results | {"confusion_file": None, "confusion_picture": None, "confusion_matrix": None}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, results)
+        if confusion.classes <= LARGEST:
+            title = f"{results['cell']} on the test images of {results['dataset']}"
+            write_bytes(folder / "confusion.png", confusion_picture(confusion.counts.numpy(), names, title).png)
+            results["confusion_picture"] = "confusion.png"
+        if confusion.classes <= LARGEST_INLINE:
+            results["confusion_matrix"] = confusion.counts.tolist()
+        else:
+            write_text(folder / "confusion.csv", confusion.to_csv(names))
+            results["confusion_file"] = "confusion.csv"
+        write_json(folder / "evaluation.json", results)
     except OSError as error:
+        path = folder / "evaluation.json"
         raise NascliError(f"{path} cannot be written: {error.strerror or error}", "Choose another --out") from error
-    return path
+    return results

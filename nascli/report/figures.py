@@ -104,6 +104,7 @@ def finish(figure: Figure, name: str, title: str, caption: str, alt: str) -> Pic
     vector: Any = FigureCanvasSVG(figure)  # Any: matplotlib leaves these methods without types
     vector.print_svg(svg, metadata={"Date": None, "Creator": None})
     figure.set_layout_engine("none")  # everything has its place by now
+    figure.set_dpi(_DPI)  # an SVG leaves a figure at 72
     pixels: Any = FigureCanvasAgg(figure)
     pixels.print_png(png, metadata={"Software": None})
     return Picture(name, title, caption, alt, inline_svg(svg.getvalue(), name, alt), png.getvalue())

@@ -1,76 +1,159 @@
 """A trained network measured on a data set, as `nascli evaluate` does it."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nascli.artifacts import read_run, sha256_file, versions
-from nascli.config import DataConfig, TrainRecipe, parse
+from nascli.config import DataConfig, Preprocessing, TrainRecipe, parse
 from nascli.data.arrays import Normalizer
 from nascli.data.datasets import IMAGENET_CLASSES, ImageData, imagenet_wnids, load_dataset
+from nascli.data.images import ImageFiles
 from nascli.errors import InputError
+from nascli.models.cost import measure_cost
 from nascli.models.folders import WEIGHTS_FILE, load_network
 from nascli.models.spec import NetworkSpec
+from nascli.training.calibration import Reliability
+from nascli.training.confusion import Confusion
 from nascli.training.job import check_classes, device_name
 from nascli.training.metrics import evaluate
+from nascli.training.views import plan_views
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network, and what it is measured on.
+
+    Args:
+        folder: Holds `network.json` and `weights.safetensors`.
+        data: The data set that is asked for; all else as the training had it.
+    """
+
+    folder: Path
+    data: DataConfig
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A network measured.
+
+    Args:
+        results: As they stand in `evaluation.json`.
+        confusion: The counts behind them, on the CPU.
+        class_names: Of the network's outputs, in order.
+    """
+
+    results: dict[str, Any]
+    confusion: Confusion
+    class_names: tuple[str, ...]
+
+
+def open_subject(folder: Path, dataset: str | None, data_dir: str | None) -> Subject:
+    """A folder looked at, before anything takes time.
+
+    Args:
+        folder: Holds `network.json` and `weights.safetensors`; with a train run's `run.json`, `dataset` may be None.
+        dataset: Its name; None is the one the run was trained on.
+        data_dir: Where it lies; None is where the run found its own.
+
+    Raises:
+        InputError: The run has no weights yet, or nothing says which data set.
+    """
+    data = _data_config(folder, dataset, data_dir)
+    check_weights(folder)
+    return Subject(folder, data)
 
 
 def evaluate_run(
-    folder: Path, dataset: str | None, data_dir: str | None, *, batch_size: int, device: torch.device
-) -> dict[str, Any]:
-    """Top-1, top-5 and loss of the network in `folder` on the test images of a data set.
+    subject: Subject, *, batch_size: int, device: torch.device, crops: int = 1, flip: bool = False
+) -> Assessment:
+    """What a network reaches on the test images of a data set: top-1, top-5, loss, each class, calibration.
 
     The images are resized, cropped and normalised as `network.json` says, whatever data set they are from. Where the
     network is one of ImageNet without class names, a data set with some of ImageNet's folders will do: the network
     still chooses among all 1000.
 
     Args:
-        folder: Holds `network.json` and `weights.safetensors`; with a train run's `run.json`, `dataset` may be None.
-        dataset: Its name; None is the one the run was trained on.
-        data_dir: Where it lies; None is where the run found its own.
+        subject: From `open_subject`.
         batch_size: Images at once.
         device: Where to compute.
+        crops: Parts of each image whose probabilities are averaged (see `nascli.training.views`).
+        flip: Average over mirror images too.
 
     Raises:
-        InputError: The run has no weights yet, or the data set has other classes.
+        InputError: The data set has other classes, or no such crops can be cut.
         CorruptFileError: Weights or data are damaged.
     """
-    weights = folder / WEIGHTS_FILE
-    config = _data_config(folder, dataset, data_dir)
-    if not weights.is_file():
-        raise _no_weights(folder)
-    network = load_network(folder, device)
+    network = load_network(subject.folder, device)
     spec = network.spec
-    data = _placed(spec, load_dataset(config, spec.image_size, preprocessing=spec.preprocessing))
-    check_classes(spec, data, folder)
-    test = data.test.to(device)
+    data = _placed(spec, load_dataset(subject.data, spec.image_size, preprocessing=spec.preprocessing))
+    check_classes(spec, data, subject.folder)
+    test, views = plan_views(data.test, crops=crops, flip=flip, padding=subject.data.crop_padding)
+    test, counts = test.to(device), _Counts(Confusion.empty(spec.classes, device), Reliability.empty(device))
     since = time.monotonic()
     evaluation = evaluate(
-        network, test, normalizer=Normalizer(spec.mean, spec.std), device=device, batch_size=batch_size
+        network,
+        test,
+        normalizer=Normalizer(spec.mean, spec.std),
+        device=device,
+        batch_size=batch_size,
+        views=views,
+        on_answers=counts.add,
     )
     seconds = time.monotonic() - since
-    return {
-        "run": str(folder),
+    names = spec.class_names or data.class_names
+    confusion = Confusion(counts.confusion.counts.cpu())
+    cost = measure_cost(spec)
+    results = {
+        "run": str(subject.folder),
         "dataset": data.name,
         "cell": spec.genotype.name,
+        "params": cost.params,
+        "mult_adds": cost.mult_adds,
         **asdict(evaluation),
+        "calibration_error": counts.reliability.error,
         "classes": spec.classes,
         "classes_in_images": len(torch.unique(test.labels)),
-        "preprocessing": {
-            "image_size": spec.image_size,
-            **data.preprocessing.model_dump(),
-            "mean": spec.mean,
-            "std": spec.std,
-        },
+        "left_out": list(test.bad.names) if isinstance(test, ImageFiles) else [],
+        "views": views.to_dict(),
+        "preprocessing": describe_preprocessing(spec, data.preprocessing),
         "images_per_second": round(evaluation.images / max(seconds, 1e-9), 1),
         "batch_size": batch_size,
         "device": device_name(device),
-        "weights_sha256": sha256_file(weights),
+        "weights_sha256": sha256_file(subject.folder / WEIGHTS_FILE),
         "versions": versions(),
+        "reliability": [asdict(each) for each in counts.reliability.bins()],
+        "per_class": [asdict(each) for each in confusion.by_class(names)],
     }
+    return Assessment(results, confusion, names)
+
+
+def describe_preprocessing(spec: NetworkSpec, used: Preprocessing) -> dict[str, Any]:
+    """What is done to an image before the network of `spec` sees it, as JSON values."""
+    return {"image_size": spec.image_size, **used.model_dump(), "mean": spec.mean, "std": spec.std}
+
+
+def check_weights(folder: Path) -> None:
+    """InputError where a folder holds no weights."""
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise _no_weights(folder)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """All that is counted beside accuracy and loss."""
+
+    confusion: Confusion
+    reliability: Reliability
+
+    def add(self, labels: Tensor, answers: Tensor, confidences: Tensor) -> None:
+        """Count a batch: true and answered classes and the probabilities of the latter, (N,) each."""
+        self.confusion.add(labels, answers)
+        self.reliability.add(labels, answers, confidences)
 
 
 def _no_weights(folder: Path) -> InputError:

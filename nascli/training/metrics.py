@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nascli.data.arrays import Normalizer, Split
 from nascli.errors import DivergedError
+from nascli.training.views import Views, mean_scores
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,13 @@ def evaluate(
     normalizer: Normalizer,
     device: torch.device,
     batch_size: int = 256,
+    views: Views | None = None,
     on_batch: Callable[[int], None] | None = None,
+    on_answers: Callable[[Tensor, Tensor, Tensor], None] | None = None,
 ) -> Evaluation:
     """Top-1, top-5 and loss on every image of a split, in float32.
+
+    With several views of an image, its probabilities are the mean of theirs, and everything is counted on that mean.
 
     Args:
         network: On `device`; left in the mode (training or evaluation) it came in.
@@ -121,7 +126,9 @@ def evaluate(
         normalizer: The one the network was trained with.
         device: Where to compute.
         batch_size: Images at once; changes speed and memory, not what is counted.
+        views: Of each image, to be averaged; None is the image alone.
         on_batch: Called after each batch with the number of images seen.
+        on_answers: Called after each batch with the labels, the likeliest classes and their probabilities, (N,) each.
 
     Raises:
         DivergedError: The loss is not finite.
@@ -132,14 +139,18 @@ def evaluate(
     seen = 0
     try:
         for images, labels in split.evaluation_batches(batch_size):
-            labels = labels.to(device)
-            logits = network(normalizer(images.to(device))).float()  # (N, classes)
+            images, labels = images.to(device), labels.to(device)
+            seen_as = views.of(images) if views else [images]
+            logits = mean_scores([network(normalizer(view)).float() for view in seen_as])  # (N, classes)
             likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices
             hits = likeliest == labels[:, None]
             right += hits[:, 0].sum()
             among_five += hits.sum()
             loss += F.cross_entropy(logits, labels, reduction="sum").double()
             seen += len(labels)
+            if on_answers:
+                sure = logits.softmax(dim=1).gather(1, likeliest[:, :1])
+                on_answers(labels, likeliest[:, 0], sure[:, 0])
             if on_batch:
                 on_batch(seen)
     finally:

@@ -1,0 +1,138 @@
+"""A trained network on a person's own pictures: the likeliest classes of each."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nascli.data.arrays import Normalizer
+from nascli.data.images import ImageFiles, worker_count
+from nascli.errors import CorruptFileError, InputError
+from nascli.models.folders import load_network
+from nascli.models.network import Network
+from nascli.training.assess import check_weights, describe_preprocessing
+from nascli.training.job import device_name
+from nascli.training.views import Views, mean_scores, plan_views
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""What counts as a picture inside a folder; a file given by name may have any suffix."""
+
+LIKELIEST = 5
+"""How many classes are named."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One class of an image.
+
+    Args:
+        label: Its position among the network's outputs.
+        name: What it is called; None where the network does not know its classes' names.
+        probability: 0 to 1; those of all classes add up to 1.
+    """
+
+    label: int
+    name: str | None
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One picture: its file, and its classes, the likeliest first."""
+
+    path: Path
+    guesses: tuple[Guess, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"file": str(self.path), "classes": [asdict(each) for each in self.guesses]}
+
+
+def find_pictures(paths: Sequence[Path]) -> list[Path]:
+    """The pictures that files and folders stand for, in order; none is opened.
+
+    Raises:
+        InputError: A path does not exist, or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not inside:
+                raise InputError(f"{path}: there is no picture in this folder", f"Looked for {', '.join(SUFFIXES)}")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"image {path}: no such file or folder")
+    return found
+
+
+def predict_pictures(
+    folder: Path,
+    paths: Sequence[Path],
+    *,
+    batch_size: int,
+    device: torch.device,
+    crops: int = 1,
+    flip: bool = False,
+) -> tuple[list[Prediction], dict[str, Any]]:
+    """Name what is on pictures. They are resized, cropped and normalised as `network.json` says; no data set is needed.
+
+    Args:
+        folder: Holds `network.json` and `weights.safetensors`.
+        paths: From `find_pictures`.
+        batch_size: Images at once.
+        device: Where to compute.
+        crops: Parts of each image whose probabilities are averaged (see `nascli.training.views`).
+        flip: Average over mirror images too.
+
+    Returns:
+        One prediction a picture, in order; what was done to each, and where, as JSON values.
+
+    Raises:
+        InputError: The folder holds no weights, or no such crops can be cut.
+        CorruptFileError: The weights are damaged, or a picture cannot be decoded; the message names it.
+    """
+    check_weights(folder)
+    network = load_network(folder, device)
+    spec = network.spec
+    workers = worker_count(None) if len(paths) > batch_size else 0
+    positions = torch.arange(len(paths))
+    files = ImageFiles(tuple(paths), positions, spec.image_size, workers, preprocessing=spec.preprocessing)
+    split, views = plan_views(files, crops=crops, flip=flip)
+    guesses: dict[int, tuple[Guess, ...]] = {}
+    for images, numbers in split.to(device).evaluation_batches(batch_size):
+        answers = _likeliest(network, views, images.to(device))
+        guesses |= zip(numbers.tolist(), answers, strict=True)
+    for number, path in enumerate(paths):
+        if number not in guesses:
+            raise CorruptFileError(f"image {path} cannot be decoded", "Replace or remove the file")
+    done = {
+        "run": str(folder),
+        "cell": spec.genotype.name,
+        "classes": spec.classes,
+        "views": views.to_dict(),
+        "preprocessing": describe_preprocessing(spec, spec.preprocessing),
+        "device": device_name(device),
+    }
+    return [Prediction(path, guesses[number]) for number, path in enumerate(paths)], done
+
+
+@torch.no_grad()
+def _likeliest(network: Network, views: Views, images: Tensor) -> list[tuple[Guess, ...]]:
+    """The likeliest classes of each image of a batch, uint8 (N, 3, H, W)."""
+    spec = network.spec
+    normalizer = Normalizer(spec.mean, spec.std)
+    scores = mean_scores([network(normalizer(view)).float() for view in views.of(images)])  # (N, classes)
+    best = scores.softmax(dim=1).topk(min(LIKELIEST, spec.classes), dim=1)
+    return [
+        tuple(
+            Guess(label, spec.class_names[label] if spec.class_names else None, probability)
+            for label, probability in zip(labels, probabilities, strict=True)
+        )
+        for labels, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]

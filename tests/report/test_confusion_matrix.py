@@ -1,0 +1,52 @@
+"""The picture of a confusion matrix: every name and every count stands in it, from 2 classes to 100."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nascli.report.confusion_matrix import LARGEST, Counts, confusion_picture
+from nascli.report.figures import Picture
+
+
+def made(classes: int, images: int = 50) -> Counts:
+    """Mostly right, with some confusions."""
+    random = np.random.default_rng(0)
+    others = random.integers(0, classes, (classes, images))
+    answers = np.where(random.random((classes, images)) < 0.8, np.arange(classes)[:, None], others)
+    return np.stack([np.bincount(row, minlength=classes) for row in answers])
+
+
+def words(picture: Picture) -> list[str]:
+    return re.findall(r">([^<>]+)</text>", picture.svg)
+
+
+@pytest.mark.parametrize("classes", [2, 10, LARGEST])
+def test_every_class_is_named_on_both_axes(classes: int) -> None:
+    names = [f"class {k}" for k in range(classes)]
+    picture = confusion_picture(made(classes), names, "nasnet-a on photos")
+    said = words(picture)
+    assert all(said.count(name) == 2 for name in names)
+    assert {"answered", "true class", "nasnet-a on photos"} <= set(said)
+    width, height = Image.open(io.BytesIO(picture.png)).size
+    assert 400 < min(width, height) <= max(width, height) < 3000
+    assert min(width, height) > 18 * classes  # a row has room for its name
+
+
+def test_counts_are_written_where_they_fit() -> None:
+    counts = np.array([[11, 2], [0, 13]])
+    said = words(confusion_picture(counts, ("cat", "cow"), "photos"))
+    assert {"11", "2", "13", "24 of 26 images right"} <= set(said)
+    assert said.count("0") == 0
+    assert not {str(count) for count in made(LARGEST).ravel() if count > 30} & set(
+        words(confusion_picture(made(LARGEST), [f"n{k}" for k in range(LARGEST)], "photos"))
+    )
+
+
+def test_awkward_names_and_a_class_without_images() -> None:
+    names = ("$x^", "猫", "a\nlong name that would never end by itself")
+    picture = confusion_picture(np.array([[4, 0, 0], [0, 0, 0], [1, 1, 2]]), names, r"cells_$\frac$")
+    said = words(picture)
+    assert {"$x^", "猫", r"cells_$\frac$", "a long name that would …"} <= set(said)
