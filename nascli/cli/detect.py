@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nascli.artifacts import create_run, find_run, read_run, resume_run
+from nascli.cli import detect_uses
 from nascli.cli.console import Terminal, duration
-from nascli.cli.detect_views import describe_data, show_estimate, show_predictions, show_scores
+from nascli.cli.detect_source import Flags, prepare, refuse, resolve_recipe
+from nascli.cli.detect_views import show_estimate, show_run
 from nascli.cli.options import (
     CellOption,
     DataDirOption,
@@ -20,26 +22,29 @@ from nascli.cli.options import (
     ResumeOption,
     SeedOption,
     SetOption,
-    find_cell,
     option_name,
     run_name,
     runs_folder,
 )
 from nascli.cli.progress import TrainProgress
-from nascli.config import DetectRecipe, NetworkConfig, Preset, find_recipe, load_recipe, parse
+from nascli.config import Preset
 from nascli.errors import InputError
 
 if TYPE_CHECKING:
     from nascli.detection.job import DetectJob
     from nascli.detection.loop import DetectEpoch
-    from nascli.models.network import Network
 
 NAME = "detect"
 
-LARGEST_CIFAR_SIDE = 160
-"""Pixels of the longer side above which a backbone with the CIFAR stem is warned about."""
-
-Flags = dict[str, object]
+_DATA = {"--dataset", "--data-dir", "--train-images", "--recipe", "--set"}
+_USES = {
+    "--predict": {"--run", "--threshold", "--out", "--overwrite", "--device"},
+    "--check": _DATA,
+    "--show-data": _DATA | {"--out", "--overwrite"},
+    "--evaluate": _DATA | {"--out", "--overwrite"},
+    "--resume": {"--data-dir", "--device"},
+}
+"""What can be done instead of a new training, and the options that each goes with."""
 
 
 def run(
@@ -63,6 +68,12 @@ def run(
     train_images: Annotated[int | None, typer.Option(help="Use only the first so many training images.")] = None,
     seed: SeedOption = None,
     assignments: SetOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the data, every picture decoded, and say what is wrong by kind.")
+    ] = False,
+    show_data: Annotated[
+        bool, typer.Option("--show-data", help="Draw the first images of the data with their own boxes.")
+    ] = False,
     predict: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="Find boxes on this picture or folder; repeat for more.")
     ] = None,
@@ -71,6 +82,10 @@ def run(
     ] = None,
     source: Annotated[
         str | None, typer.Option("--run", metavar="RUN|latest", help="With --predict: the detector (default: latest).")
+    ] = None,
+    evaluate: Annotated[
+        Path | None,
+        typer.Option(metavar="RESULTS.json", help="Score a COCO results file of any tool; no picture is needed."),
     ] = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
@@ -90,7 +105,11 @@ def run(
 
       nascli detect --coco --backbone runs/train/latest --dry-run
 
+      nascli detect --coco --check
+
       nascli detect --predict holiday.jpg --predict photos --threshold 0.6
+
+      nascli detect --coco --evaluate results.json
     """
     terminal = Terminal(as_json=as_json)
     sizes: Flags = {"preset": preset, "filters": filters, "cells_per_stage": cells_per_stage}
@@ -103,100 +122,53 @@ def run(
         "train.lr": lr,
         "seed": seed,
     }
-    chosen = {"--backbone": backbone, "--cell": cell, "--recipe": recipe, "--set": assignments, "--dry-run": dry_run}
-    training = {option_name(key): value for key, value in (flags | sizes).items()} | chosen
-    using: Flags = {"--threshold": threshold, "--run": source}
-    if predict:
-        _refuse("--predict", training | {"--resume": resume})
+    given: Flags = {option_name(key): value for key, value in (flags | sizes).items()}
+    given |= {"--backbone": backbone, "--cell": cell, "--recipe": recipe, "--set": assignments, "--dry-run": dry_run}
+    given |= {"--out": out, "--overwrite": overwrite, "--device": None if device == "auto" else device}
+    given |= {"--check": check, "--show-data": show_data, "--predict": predict, "--evaluate": evaluate}
+    given |= {"--resume": resume, "--threshold": threshold, "--run": source}
+    use = _use(given)
+    place: dict[str, Any] = {"out": out, "overwrite": overwrite}
+    if use == "--predict":
         least = 0.5 if threshold is None else threshold
-        _predict(terminal, predict, source or "latest", threshold=least, out=out, overwrite=overwrite, device=device)
+        detect_uses.predict(terminal, predict or [], source or "latest", threshold=least, device=device, **place)
         return
-    _refuse("training a detector", using, "They go with --predict")
-    if resume:
-        _refuse("--resume", {**training, "--data-dir": None, "--out": out, "--overwrite": overwrite})
-        _resume(terminal, resume, data_dir, device)
+    if use == "--resume":
+        _resume(terminal, str(resume), data_dir, device)
         return
-    resolved, file = _recipe(terminal, recipe, flags, assignments or [])
-    job, files = _prepare(terminal, resolved, (backbone, cell, sizes), device)
-    if dry_run:
-        show_estimate(terminal, job)
-        return
-    asked = {"backbone": backbone, "cell": cell, "recipe": recipe, "device": device}
-    name = run_name(job.data.name, job.spec.network.genotype.name)
-    place: dict[str, Any] = {"runs": runs_folder(), "out": out, "overwrite": overwrite}
-    with create_run(NAME, name, resolved, inputs=[file, *files], asked=asked, **place) as folder:
-        folder.update(results=_train(terminal, job, folder.path))
+    resolved, file = resolve_recipe(terminal, recipe, flags, assignments or [])
+    if use == "--check":
+        detect_uses.check(terminal, resolved.data)
+    elif use == "--show-data":
+        detect_uses.show_data(terminal, resolved.data, **place)
+    elif evaluate is not None:
+        detect_uses.evaluate(terminal, evaluate, resolved.data, **place)
+    else:
+        job, files = prepare(terminal, resolved, (backbone, cell, sizes), device)
+        if dry_run:
+            show_estimate(terminal, job)
+            return
+        asked = {"backbone": backbone, "cell": cell, "recipe": recipe, "device": device}
+        name = run_name(job.data.name, job.spec.network.genotype.name)
+        inputs = [file, *files]
+        with create_run(NAME, name, resolved, runs=runs_folder(), inputs=inputs, asked=asked, **place) as folder:
+            folder.update(results=_train(terminal, job, folder.path))
 
 
-def _recipe(terminal: Terminal, recipe: str | None, flags: Flags, assignments: list[str]) -> tuple[DetectRecipe, Path]:
-    """The recipe with all that stands above it, and its file."""
-    name = recipe or ("digit-scenes" if flags["data.dataset"] in (None, "digit-scenes") else "coco")
-    if not recipe:
-        terminal.note(f"recipe {name} (another with --recipe)")
-    file = find_recipe(NAME, name)
-    return load_recipe(DetectRecipe, file, flags, assignments), file
+def _use(given: Flags) -> str | None:
+    """Which of `_USES` is asked for, None for a new training; InputError where other options would be ignored."""
+    for use, options in _USES.items():
+        if given[use]:
+            refuse(use, {name: value for name, value in given.items() if name not in {use, *options}})
+            return use
+    refuse("training a detector", {name: given[name] for name in ("--threshold", "--run")}, "They go with --predict")
+    return None
 
 
 def _dataset(coco: bool, dataset: str | None) -> str | None:
     if coco and dataset not in (None, "coco"):
         raise InputError(f"--coco and --dataset {dataset} exclude each other", "--coco is short for --dataset coco")
     return "coco" if coco else dataset
-
-
-def _refuse(mode: str, options: Flags, hint: str = "Leave them out") -> None:
-    """InputError where options are given that would be ignored."""
-    surplus = [name for name, value in options.items() if value not in (None, False, [])]
-    if surplus:
-        raise InputError(f"{mode} excludes {', '.join(surplus)}", hint)
-
-
-def _prepare(
-    terminal: Terminal, recipe: DetectRecipe, asked: tuple[str | None, str | None, Flags], device: str
-) -> tuple["DetectJob", list[Path]]:
-    """The job that the options ask for, and the files it was made from."""
-    from nascli.data.detection_sets import load_detection_data
-    from nascli.detection.job import prepare_job
-    from nascli.training.runtime import resolve_device
-
-    where = resolve_device(device)
-    network, origin, files = _network(terminal, recipe.seed, *asked)
-    data = load_detection_data(recipe.data)
-    describe_data(terminal, data)
-    terminal.note(f"backbone {network.spec.genotype.name}: {origin}")
-    if network.spec.stem == "cifar" and recipe.detector.max_size > LARGEST_CIFAR_SIDE:
-        terminal.note(
-            f"its CIFAR stem keeps the full resolution: pictures of up to {recipe.detector.max_size} pixels take much "
-            "time and memory; lower --batch-size or detector.max_size, or use a backbone with the ImageNet stem"
-        )
-    trained = asked[1] is None
-    job = prepare_job(recipe, data, network, trained=trained, backbone=origin, device=where)
-    return job, [*files, *dict.fromkeys((data.train.source, data.val.source))]
-
-
-def _network(
-    terminal: Terminal, seed: int, backbone: str | None, cell: str | None, sizes: Flags
-) -> tuple["Network", str, list[Path]]:
-    """The backbone, where its weights come from in words, and its files."""
-    from nascli.detection.job import random_backbone, trained_backbone
-    from nascli.training.job import open_cell
-
-    given = {key: value for key, value in sizes.items() if value is not None}
-    if cell is not None:
-        _refuse("--cell", {"--backbone": backbone}, "--cell starts from random weights, --backbone from trained ones")
-        opened = open_cell(find_cell(cell, terminal.note))
-        numbers = {key.removeprefix("network."): value for key, value in opened.numbers.items()}
-        network = random_backbone(opened.genotype, parse(NetworkConfig, numbers | given, "options"), seed)
-        return network, "random weights, since --cell was given", [opened.file] if opened.file else []
-    if given:
-        raise InputError(f"{option_name(next(iter(given)))} needs --cell", "A trained backbone has its sizes already")
-    if backbone is None and not (runs_folder() / "train" / "latest").is_dir():
-        raise InputError(
-            f"there is no trained backbone: {runs_folder() / 'train' / 'latest'} is absent",
-            "Train one by nascli train --cell nasnet-a, or give --cell nasnet-a to start from random weights",
-        )
-    folder = find_run(backbone or "latest", "train", runs_folder())
-    files = [folder / name for name in ("network.json", "weights.safetensors")]
-    return trained_backbone(folder), f"weights of {folder}", files
 
 
 def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str) -> None:
@@ -212,6 +184,7 @@ def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str) 
 
 def _train(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, Any]:
     from nascli.detection.job import run_job
+    from nascli.report.box_confusion import write_confusion_picture
     from nascli.training.interrupts import stop_on_signals
 
     terminal.note(f"run {folder}")
@@ -227,35 +200,9 @@ def _train(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, Any]
 
     with stop_on_signals() as stop, progress:
         report = run_job(job, folder, stop=stop, on_epoch=on_epoch, on_step=progress.on_step, note=terminal.note)
-    show_scores(terminal, report, folder)
+    write_confusion_picture(folder)
+    show_run(terminal, report, folder)
     terminal.result({"run": str(folder), **report})
     run_option = "" if (runs_folder() / NAME / "latest").resolve() == folder.resolve() else f"--run {folder} "
     terminal.next(f"nascli detect {run_option}--predict {job.scored.images[0].path}")
-    return {key: value for key, value in report.items() if key not in ("metric", "per_class")}
-
-
-def _predict(
-    terminal: Terminal,
-    paths: list[Path],
-    source: str,
-    *,
-    threshold: float,
-    out: Path | None,
-    overwrite: bool,
-    device: str,
-) -> None:
-    from nascli.detection.detector import load_detector
-    from nascli.detection.predict import collect_pictures, predict_pictures, predictions_folder
-    from nascli.training.runtime import resolve_device
-
-    run_folder = find_run(source, NAME, runs_folder())
-    where = resolve_device(device)
-    detector = load_detector(run_folder, where)
-    pictures = collect_pictures(paths)
-    folder = predictions_folder(run_folder, out, overwrite)
-    predictions = predict_pictures(detector, pictures, folder, device=where, threshold=threshold)
-    show_predictions(terminal, predictions, threshold)
-    images = [prediction.to_dict() for prediction in predictions]
-    terminal.result({"run": str(run_folder), "out": str(folder), "threshold": threshold, "images": images})
-    lower = max(threshold - 0.2, 0.05)
-    terminal.next(f"nascli detect --run {run_folder} --predict {paths[0]} --threshold {lower:.2g}")
+    return {key: value for key, value in report.items() if key not in ("metric", "per_class", "worst_images")}

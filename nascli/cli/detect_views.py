@@ -5,6 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from nascli.cli.console import Terminal, duration, table
 
 if TYPE_CHECKING:
@@ -12,50 +14,97 @@ if TYPE_CHECKING:
     from nascli.detection.job import DetectJob
     from nascli.detection.predict import Prediction
 
+ALL_CLASSES = 20
+"""Up to so many classes are all listed; of more, the best and the worst few."""
+
+FEW_CLASSES = 5
+
 
 def describe_data(terminal: Terminal, data: "DetectionData") -> None:
     """What was read, and aloud what was left out of it."""
     terminal.note(
-        f"{data.name}: {_amount(data.train)} to train on, {_amount(data.val)} to validate on, "
+        f"{data.name}: {amount(data.train)} to train on, {amount(data.val)} to validate on, "
         f"{len(data.categories)} classes"
     )
     for split in {each.source: each for each in (data.train, data.val)}.values():
-        for reason, ids in split.dropped_by_reason().items():
-            shown = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
-            terminal.note(f"{split.source}: {len(ids)} boxes dropped, {reason} (annotation ids {shown})")
+        for each in split.skipped:
+            terminal.note(f"{split.source}: {each.count:,} skipped: {each.kind} (first: {each.first})")
 
 
-def _amount(split: "DetectionSplit") -> str:
+def amount(split: "DetectionSplit") -> str:
+    """What a split holds, in words."""
     empty = sum(1 for image in split.images if not len(image.boxes))
     crowds = sum(int(image.crowd.sum()) for image in split.images)
     more = "".join(f", {n:,} {word}" for n, word in ((crowds, "crowds"), (empty, "images without boxes")) if n)
     return f"{len(split.images):,} images with {split.boxes:,} boxes{more}"
 
 
-def show_scores(terminal: Terminal, report: dict[str, Any], folder: Path) -> None:
+def show_check(terminal: Terminal, splits: Sequence["DetectionSplit"]) -> None:
+    """Each split's findings: what comes of them, how many, of what kind, the first example."""
+    colours = {"refused": "red", "skipped": "yellow", "kept": "dim"}
+    for split in splits:
+        terminal.show(Text(f"{split.source}: {amount(split)}, {len(split.categories)} classes", style="bold"))
+        for each in sorted(split.findings, key=lambda each: list(colours).index(each.outcome)):
+            line = Text(f"  {each.outcome:7} ", style=colours[each.outcome])
+            line.append(f"{each.count:>7,}  {each.kind}: {each.remedy}", style="default")
+            terminal.show(line)
+            terminal.show(Text(f"                   first: {each.first}", style="dim"))
+        if not split.findings:
+            terminal.show("  nothing to remark")
+
+
+def show_run(terminal: Terminal, report: dict[str, Any], folder: Path) -> None:
     """The report of a finished run as tables."""
-
-    def points(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:.1f}"
-
-    rows = [
-        ("AP, mean over IoU 0.50 to 0.95", points(report["ap"])),
-        ("AP at IoU 0.50", points(report["ap50"])),
-        ("AP at IoU 0.75", points(report["ap75"])),
-        ("AP small / medium / large", " / ".join(points(report[f"ap_{s}"]) for s in ("small", "medium", "large"))),
-        ("images / boxes", f"{report['images']:,} / {report['boxes']:,}"),
+    split = report["split"] if report["split"] == "val" else f"{report['split']} (the images it was trained on)"
+    files = [
         ("steps", f"{report['steps']:,} in {duration(report['seconds'])}"),
         ("pictures", str(folder / "pictures")),
+        ("worst images", str(folder / "worst")),
+        ("confusion", str(folder / "confusion.png")),
         ("COCO results file", str(folder / "results.json")),
     ]
-    split = report["split"] if report["split"] == "val" else f"{report['split']} (the images it was trained on)"
-    terminal.show(
-        table(f"{report['cell']} on {report['dataset']}, {split}: COCO average precision in %", ("", ""), rows)
-    )
+    show_scores(terminal, f"{report['cell']} on {report['dataset']}, {split}", report, files)
+
+
+def show_scores(terminal: Terminal, title: str, report: dict[str, Any], more: Sequence[tuple[str, str]]) -> None:
+    """COCO's twelve numbers and the classes as tables.
+
+    Args:
+        terminal: Where they go.
+        title: What was scored.
+        report: What `DetectionScore.to_dict` holds, with whatever else.
+        more: Rows to stand below the numbers.
+    """
+    rows = [
+        ("AP, mean over IoU 0.50 to 0.95", _points(report["ap"])),
+        ("AP at IoU 0.50 / 0.75", f"{_points(report['ap50'])} / {_points(report['ap75'])}"),
+        ("AP small / medium / large", _row(report, "ap_small", "ap_medium", "ap_large")),
+        ("AR of 1 / 10 / 100 boxes an image", _row(report, "ar_1", "ar_10", "ar_100")),
+        ("AR small / medium / large", _row(report, "ar_small", "ar_medium", "ar_large")),
+        ("images / boxes", f"{report['images']:,} / {report['boxes']:,}"),
+        *more,
+    ]
+    terminal.show(table(f"{title}: COCO average precision and recall in %", ("", ""), rows))
     present = [each for each in report["per_class"] if each["boxes"]]
-    if len(present) <= 20:
-        cells = [(each["name"], str(each["boxes"]), points(each["ap"]), points(each["ap50"])) for each in present]
-        terminal.show(table("by class", ("class", "boxes", "AP", "AP50"), cells))
+    ranked = sorted(present, key=lambda each: -(each["ap"] or 0))
+    if len(present) <= ALL_CLASSES:
+        _show_classes(terminal, "by class", present)
+    else:
+        _show_classes(terminal, f"the best {FEW_CLASSES} of {len(present)} classes with boxes", ranked[:FEW_CLASSES])
+        _show_classes(terminal, f"the worst {FEW_CLASSES}", ranked[-FEW_CLASSES:])
+
+
+def _show_classes(terminal: Terminal, title: str, classes: Sequence[dict[str, Any]]) -> None:
+    cells = [(each["name"], str(each["boxes"]), _points(each["ap"]), _points(each["ap50"])) for each in classes]
+    terminal.show(table(title, ("class", "boxes", "AP", "AP50"), cells))
+
+
+def _row(report: dict[str, Any], *keys: str) -> str:
+    return " / ".join(_points(report[key]) for key in keys)
+
+
+def _points(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def show_predictions(terminal: Terminal, predictions: Sequence["Prediction"], threshold: float) -> None:

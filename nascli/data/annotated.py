@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from nascli.data.faults import Finding, Outcome
 from nascli.errors import CorruptFileError, InputError
 
 Boxes = NDArray[np.float64]
@@ -28,14 +29,6 @@ class Category:
 
     id: int
     name: str
-
-
-@dataclass(frozen=True)
-class DroppedBox:
-    """A box that was left out, and why."""
-
-    annotation_id: int
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,25 +51,23 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class DetectionSplit:
-    """The pictures of one split, in the order of the file they were read from."""
+    """The pictures of one split, in the order of the file they were read from, and what was found at fault in it."""
 
     name: str
     source: Path
     categories: tuple[Category, ...]
     images: tuple[AnnotatedImage, ...]
-    dropped: tuple[DroppedBox, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def boxes(self) -> int:
         """Number of boxes that can be learned from: all but crowds."""
         return sum(int((~image.crowd).sum()) for image in self.images)
 
-    def dropped_by_reason(self) -> dict[str, list[int]]:
-        """The annotation ids of the boxes that were left out, by reason."""
-        reasons: dict[str, list[int]] = {}
-        for box in self.dropped:
-            reasons.setdefault(box.reason, []).append(box.annotation_id)
-        return reasons
+    @property
+    def skipped(self) -> tuple[Finding, ...]:
+        """What was left out."""
+        return tuple(each for each in self.findings if each.outcome is Outcome.SKIPPED)
 
     def first(self, count: int) -> "DetectionSplit":
         """The first so many pictures; all for 0."""
@@ -136,10 +127,14 @@ def read_annotated(image: AnnotatedImage) -> Tensor:
         picture = open_picture(image.path, upright=upright)
         if picture.size == wanted:
             return picture_tensor(picture)
-    raise InputError(
-        f"{image.path} (image id {image.id}) has {picture.width}x{picture.height} pixels, its annotations say "
-        f"{image.width}x{image.height}",
-        "The picture was resized or replaced after it was annotated",
+    raise InputError(wrong_size(image, picture.size), "The picture was resized or replaced after it was annotated")
+
+
+def wrong_size(image: AnnotatedImage, size: tuple[int, int]) -> str:
+    """In words that a picture's file has another size, (width, height), than its annotations say."""
+    return (
+        f"{image.path} (image id {image.id}) has {size[0]}x{size[1]} pixels, its annotations say "
+        f"{image.width}x{image.height}"
     )
 
 

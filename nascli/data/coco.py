@@ -1,71 +1,121 @@
-"""COCO-format annotations: one JSON file a split, read without opening a picture, every fault named.
+"""COCO-format annotations: one JSON file a split, read whole, every fault counted by its kind.
 
 Classes come from the file: its own category ids, sorted, become labels 1 to K. Crowd boxes are kept for scoring and not
-trained on; pictures without boxes are kept as negatives; boxes that mean nothing are dropped and counted.
+trained on; pictures without boxes are kept as negatives; boxes that mean nothing are left out and counted; all else
+that is wrong is to be repaired by its owner. `nascli.data.faults` has the table.
 """
 
 import json
 import math
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nascli.data.annotated import (
-    SMALLEST_SIDE,
-    AnnotatedImage,
-    Category,
-    DetectionData,
-    DetectionSplit,
-    DroppedBox,
-    clip_corners,
-    to_corners,
-)
+from nascli.data.annotated import SMALLEST_SIDE, AnnotatedImage, Category, DetectionData, DetectionSplit
+from nascli.data.faults import Faults, Finding, refuse
+from nascli.data.picture_check import check_headers
+from nascli.data.values import brief, is_box, is_id, is_number, is_whole, to_float
 from nascli.errors import CorruptFileError, InputError
 
 Entry = dict[str, Any]
+Look = Callable[[DetectionSplit], tuple[Finding, ...]]
+"""How pictures are held against their annotations: `check_headers` or `check_pixels`."""
+
+OVER_THE_EDGE = 1.0
+"""Pixels by which a box may reach out of its image without a word: annotators round."""
 
 
-def read_coco(annotations: Path, folders: tuple[Path, ...], name: str) -> DetectionSplit:
-    """One split from its JSON file.
+def scan_coco(annotations: Path, folders: tuple[Path, ...], name: str) -> DetectionSplit:
+    """One split from its JSON file, whatever is wrong with its entries; no picture is opened.
 
     Args:
         annotations: A COCO `instances` file: lists `images`, `annotations` and `categories`.
         folders: Where its pictures may lie; the first folder that holds the first picture is taken.
         name: What to call the split: train, val.
 
+    Returns:
+        What makes sense, with findings that name the file's ids.
+
+    Raises:
+        InputError: No such file, or it has not these lists.
+        CorruptFileError: The file is not JSON, for instance truncated.
+    """
+    lists = _read_lists(annotations)
+    faults = Faults()
+    categories = _read_categories(lists["categories"], faults)
+    labels = {category.id: k for k, category in enumerate(categories, 1)}
+    entries = _read_images(lists["images"], faults)
+    boxes = _read_boxes(lists["annotations"], entries, labels, faults)
+    usable = {number: entry for number, entry in entries.items() if entry is not None}
+    files = [str(entry["file_name"]) for entry in usable.values()]
+    folder = next((each for each in folders if files and (each / files[0]).is_file()), folders[0])
+    images = tuple(_annotated(number, entry, folder, boxes.get(number, [])) for number, entry in usable.items())
+    for image in images:
+        if not len(image.boxes):
+            kind = "image that lost all its boxes" if image.id in boxes else "image without boxes"
+            faults.add(kind, f"image id {image.id} ({image.path.name})")
+    return DetectionSplit(name, annotations, categories, images, faults.findings)
+
+
+def read_coco(annotations: Path, folders: tuple[Path, ...], name: str) -> DetectionSplit:
+    """The same, where nothing in the file has to be repaired.
+
     Raises:
         InputError: No such file, or a field that is absent, repeated, unknown or of the wrong kind; the message names
             the file and the id.
         CorruptFileError: The file is not JSON, for instance truncated.
     """
-    lists = _read_lists(annotations)
-    categories = _read_categories(lists["categories"], annotations)
-    labels = {category.id: k for k, category in enumerate(categories, 1)}
-    sizes = _read_sizes(lists["images"], annotations)
-    boxes, dropped = _read_boxes(lists["annotations"], sizes, labels, annotations)
-    folder = _image_folder(folders, str(lists["images"][0]["file_name"]))
-    images = (_annotated(entry, folder, boxes.get(entry["id"], [])) for entry in lists["images"])
-    return DetectionSplit(name, annotations, categories, tuple(images), tuple(dropped))
+    split = scan_coco(annotations, folders, name)
+    refuse(annotations, split.findings)
+    return split
 
 
-def check_files(split: DetectionSplit) -> None:
-    """InputError that names the first picture of a split that is not on disk; folders are listed, no file is opened."""
-    listed: dict[Path, frozenset[str]] = {}
-    for image in split.images:
-        folder = image.path.parent
-        if folder not in listed:
-            listed[folder] = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
-        if image.path.name not in listed[folder]:
-            raise InputError(
-                f"{split.source}: image id {image.id} is not on disk: {image.path}",
-                f"Put the pictures of this file in {folder}",
-            )
+def survey_coco(
+    path: Path, look: Look, *, train_images: int = 0, val_images: int = 0, most_boxes: int = 0
+) -> tuple[DetectionSplit, ...]:
+    """The training split of a data set and, where it has one of its own, the validation split, faults and all.
+
+    Args:
+        path: As for `load_coco`.
+        look: How to look at the pictures.
+        train_images: Use only the first so many training pictures; 0 is all.
+        val_images: The same for validation.
+        most_boxes: Leave out training pictures with more boxes; 0 is none.
+
+    Raises:
+        InputError: Nothing there, or a file without the lists that COCO's have.
+        CorruptFileError: A file is not JSON.
+    """
+    (train_file, train_folders), (val_file, val_folders) = locate_splits(path)
+    train = scan_coco(train_file, train_folders, "train").first(train_images)
+    splits = [_to_train_on(train, most_boxes)]
+    if val_file != train_file:
+        splits.append(_of_same_classes(scan_coco(val_file, val_folders, "val").first(val_images), train))
+    return tuple(replace(split, findings=split.findings + look(split)) for split in splits)
 
 
-def load_coco(path: Path, name: str, *, train_images: int = 0, val_images: int = 0) -> DetectionData:
+def load_splits(
+    path: Path, *, train_images: int = 0, val_images: int = 0, most_boxes: int = 0
+) -> tuple[DetectionSplit, ...]:
+    """The same splits, fit for use: pictures are looked at, not decoded.
+
+    Raises:
+        InputError: Nothing there, a fault in a file, a picture that is not on disk or of another size, or two splits of
+            different classes.
+        CorruptFileError: A file is not JSON, or a picture is cut off.
+    """
+    splits = survey_coco(path, check_headers, train_images=train_images, val_images=val_images, most_boxes=most_boxes)
+    for split in splits:
+        refuse(split.source, split.findings)
+    return splits
+
+
+def load_coco(
+    path: Path, name: str, *, train_images: int = 0, val_images: int = 0, most_boxes: int = 0
+) -> DetectionData:
     """Both splits of a COCO-format data set; without a validation file, the training split stands for both.
 
     Args:
@@ -75,22 +125,14 @@ def load_coco(path: Path, name: str, *, train_images: int = 0, val_images: int =
         name: What to call the data set.
         train_images: Use only the first so many training pictures; 0 is all.
         val_images: The same for validation.
+        most_boxes: Leave out training pictures with more boxes; 0 is none.
 
     Raises:
-        InputError: Nothing there, a fault in a file, a picture that is not on disk, or two splits of different classes.
-        CorruptFileError: A file is not JSON.
+        InputError: As `load_splits`.
+        CorruptFileError: As `load_splits`.
     """
-    (train_file, train_folders), (val_file, val_folders) = locate_splits(path)
-    train = read_coco(train_file, train_folders, "train")
-    val = train if val_file == train_file else read_coco(val_file, val_folders, "val")
-    if val.categories != train.categories:
-        raise InputError(f"{val_file}: its categories are not those of {train_file}", "Both need equal ids and names")
-    data = DetectionData(name, train.first(train_images), val.first(val_images))
-    check_files(data.train)
-    check_files(data.val)
-    if data.train.boxes == 0:
-        raise InputError(f"{train_file}: there is no box to learn from in {len(data.train.images)} training images")
-    return data
+    splits = load_splits(path, train_images=train_images, val_images=val_images, most_boxes=most_boxes)
+    return DetectionData(name, splits[0], splits[-1])
 
 
 def locate_splits(path: Path) -> tuple[tuple[Path, tuple[Path, ...]], tuple[Path, tuple[Path, ...]]]:
@@ -138,7 +180,7 @@ def _read_lists(path: Path) -> dict[str, list[Entry]]:
             raise InputError(f"{path}: JSON, but not COCO annotations (there is no list {key!r})")
         for position, entry in enumerate(values[key]):
             if not isinstance(entry, dict):
-                raise InputError(f"{path}: {key}[{position}] is {_short(entry)}, not an object")
+                raise InputError(f"{path}: {key}[{position}] is {brief(entry)}, not an object")
     for key in ("images", "categories"):
         if not values[key]:
             raise InputError(f"{path}: its list {key!r} is empty")
@@ -150,74 +192,92 @@ def _without_outline(entry: Entry) -> Entry:
     return entry
 
 
-def _read_categories(entries: list[Entry], path: Path) -> tuple[Category, ...]:
+def _read_categories(entries: list[Entry], faults: Faults) -> tuple[Category, ...]:
     names: dict[int, str] = {}
-    for number, entry in _identified(entries, "category", path):
+    for number, entry in _identified(entries, "category", faults):
+        names[number] = str(entry.get("name"))
         if not isinstance(entry.get("name"), str) or not entry["name"]:
-            raise InputError(f"{path}: category id {number} has no name")
-        names[number] = entry["name"]
+            faults.add("category without name", f"category id {number} has no name")
+        if number == 0:
+            faults.add("category id 0", f"category id 0 ({names[0]})")
     return tuple(Category(number, names[number]) for number in sorted(names))
 
 
-def _read_sizes(entries: list[Entry], path: Path) -> dict[int, tuple[int, int]]:
-    sizes: dict[int, tuple[int, int]] = {}
-    for number, entry in _identified(entries, "image", path):
-        if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
-            raise InputError(f"{path}: image id {number} has no file_name")
-        for key in ("width", "height"):
-            if not _whole(entry.get(key)) or entry[key] < 1:
-                raise InputError(
-                    f"{path}: image id {number} ({entry['file_name']}): {key} is {_short(entry.get(key))}, not a "
-                    "number of pixels"
-                )
-        sizes[number] = (entry["width"], entry["height"])
-    return sizes
+def _read_images(entries: list[Entry], faults: Faults) -> dict[int, Entry | None]:
+    """The images by id; None for one that cannot be used, so that its annotations are not faults besides."""
+    images: dict[int, Entry | None] = {}
+    for number, entry in _identified(entries, "image", faults):
+        images[number] = None
+        name = entry.get("file_name")
+        wrong = [side for side in ("width", "height") if not is_whole(entry.get(side)) or entry[side] < 1]
+        if not isinstance(name, str) or not name:
+            faults.add("image without file_name", f"image id {number} has no file_name")
+        elif wrong:
+            faults.add(
+                "image size not a number of pixels",
+                f"image id {number} ({name}): {wrong[0]} is {brief(entry.get(wrong[0]))}, not a number of pixels",
+            )
+        else:
+            images[number] = entry
+    return images
 
 
 def _read_boxes(
-    entries: list[Entry], sizes: dict[int, tuple[int, int]], labels: dict[int, int], path: Path
-) -> tuple[dict[int, list[Entry]], list[DroppedBox]]:
+    entries: list[Entry], images: Mapping[int, Entry | None], labels: dict[int, int], faults: Faults
+) -> dict[int, list[Entry]]:
+    """The boxes by image; an image whose boxes are all left out has an empty list."""
+    known = f"Known: {', '.join(map(str, list(labels)[:20]))}{', ...' if len(labels) > 20 else ''}"
     boxes: dict[int, list[Entry]] = {}
-    dropped: list[DroppedBox] = []
-    for number, entry in _identified(entries, "annotation", path):
+    for number, entry in _identified(entries, "annotation", faults):
         image, category, box = entry.get("image_id"), entry.get("category_id"), entry.get("bbox")
-        if not _whole(image) or image not in sizes:
-            raise InputError(f"{path}: annotation id {number}: image_id {_short(image)} is not among the images")
-        if not _whole(category) or category not in labels:
-            raise InputError(
-                f"{path}: annotation id {number}: category_id {_short(category)} is not among the categories",
-                f"Known: {', '.join(map(str, list(labels)[:20]))}{', ...' if len(labels) > 20 else ''}",
+        area, crowd = entry.get("area", 0), entry.get("iscrowd", 0)
+        where = f"annotation id {number}"
+        if not is_id(image) or image not in images:
+            faults.add("annotation of an unknown image", f"{where}: image_id {brief(image)} is not among the images")
+        elif not is_id(category) or category not in labels:
+            faults.add(
+                "annotation of an unknown category",
+                f"{where}: category_id {brief(category)} is not among the categories. {known}",
             )
-        if not isinstance(box, list) or len(box) != 4 or not all(_number(side) for side in box):
-            raise InputError(
-                f"{path}: annotation id {number}: bbox {_short(box)} is not four numbers x, y, width, height"
-            )
-        reason = _fault(box, sizes[image])
-        if reason:
-            dropped.append(DroppedBox(number, reason))
-            continue
-        area = entry.get("area", box[2] * box[3])
-        if not _number(area) or not math.isfinite(_float(area)):
-            raise InputError(f"{path}: annotation id {number}: area {_short(area)} is not a number")
-        crowd = bool(entry.get("iscrowd", 0))
-        boxes.setdefault(image, []).append({"box": box, "label": labels[category], "area": area, "crowd": crowd})
-    return boxes, dropped
+        elif not is_box(box):
+            faults.add("box not four numbers", f"{where}: bbox {brief(box)} is not four numbers x, y, width, height")
+        elif not is_number(area) or not math.isfinite(to_float(area)):
+            faults.add("area not a number", f"{where}: area {brief(area)} is not a number")
+        elif crowd not in (0, 1):
+            faults.add("crowd flag not 0 or 1", f"{where}: iscrowd {brief(crowd)} is not 0 or 1")
+        elif (holder := images[image]) is not None:
+            kept = boxes.setdefault(image, [])
+            fault = _fault_of_box(box, holder["width"], holder["height"])
+            if fault:
+                faults.add(fault, f"{where} (image id {image}): bbox {brief(box)} on {_size(holder)}")
+            if fault in (None, "box over the edge of its image"):
+                own = entry.get("area", box[2] * box[3])
+                kept.append({"box": box, "label": labels[category], "area": own, "crowd": bool(crowd)})
+            if crowd and not fault:
+                faults.add("crowd box", f"{where} (image id {image})")
+    return boxes
 
 
-def _fault(box: list[float], size: tuple[int, int]) -> str | None:
-    """Why a box means nothing, or None."""
-    x, y, width, height = map(_float, box)
-    if not all(map(math.isfinite, (x + width, y + height, width, height))):
-        return "not finite"
-    if width <= 0 or height <= 0:
-        return "empty or inverted"
-    inside = clip_corners(to_corners(np.array([[x, y, width, height]])), *size)[0]
-    return "outside its image" if min(inside[2:] - inside[:2]) < SMALLEST_SIDE else None
+def _fault_of_box(box: list[float], width: int, height: int) -> str | None:
+    """The kind of fault of a box on a picture of that size, or None."""
+    x, y, across, down = map(to_float, box)
+    if not all(map(math.isfinite, (x + across, y + down, across, down))):
+        return "box not finite"
+    if across <= 0 or down <= 0:
+        return "box empty or inverted"
+    inside = (
+        min(max(x + across, 0.0), width) - min(max(x, 0.0), width),
+        min(max(y + down, 0.0), height) - min(max(y, 0.0), height),
+    )
+    if min(inside) < SMALLEST_SIDE:
+        return "box outside its image"
+    beyond = max(-x, -y, x + across - width, y + down - height)
+    return "box over the edge of its image" if beyond > OVER_THE_EDGE else None
 
 
-def _annotated(entry: Entry, folder: Path, boxes: list[Entry]) -> AnnotatedImage:
+def _annotated(number: int, entry: Entry, folder: Path, boxes: list[Entry]) -> AnnotatedImage:
     return AnnotatedImage(
-        id=entry["id"],
+        id=number,
         path=folder / entry["file_name"],
         width=entry["width"],
         height=entry["height"],
@@ -228,40 +288,46 @@ def _annotated(entry: Entry, folder: Path, boxes: list[Entry]) -> AnnotatedImage
     )
 
 
-def _image_folder(folders: tuple[Path, ...], file_name: str) -> Path:
-    return next((folder for folder in folders if (folder / file_name).is_file()), folders[0])
+def _to_train_on(split: DetectionSplit, most_boxes: int) -> DetectionSplit:
+    """Without the images that have more boxes than that: a step on one would need more memory than there is."""
+    faults = Faults()
+    kept: list[AnnotatedImage] = []
+    for image in split.images:
+        count = int((~image.crowd).sum())
+        if most_boxes and count > most_boxes:
+            faults.add(
+                "image with too many boxes",
+                f"image id {image.id} ({image.path.name}) has {count:,} boxes, data.most_boxes is {most_boxes:,}",
+            )
+        else:
+            kept.append(image)
+    left = replace(split, images=tuple(kept))
+    if left.boxes == 0:
+        faults.add("no box to learn from", f"there is no box to learn from in {len(kept)} training images")
+    return replace(left, findings=split.findings + faults.findings)
 
 
-def _identified(entries: list[Entry], kind: str, path: Path) -> Iterator[tuple[int, Entry]]:
-    """The entries with their ids; InputError for an id that is absent, not a whole number, or given twice."""
+def _of_same_classes(val: DetectionSplit, train: DetectionSplit) -> DetectionSplit:
+    if val.categories == train.categories:
+        return val
+    faults = Faults()
+    faults.add("categories of the splits differ", f"its categories are not those of {train.source}")
+    return replace(val, findings=val.findings + faults.findings)
+
+
+def _identified(entries: list[Entry], kind: str, faults: Faults) -> Iterator[tuple[int, Entry]]:
+    """The entries with their ids, but for ids that are absent, not whole numbers, or given twice."""
     seen: set[int] = set()
     for position, entry in enumerate(entries):
-        number = entry.get("id")
-        if not isinstance(number, int) or isinstance(number, bool):
-            raise InputError(
-                f"{path}: the {kind} at position {position} has the id {_short(number)}", "Ids are whole numbers"
-            )
-        if number in seen:
-            raise InputError(f"{path}: the {kind} id {number} is given twice", "Ids must differ")
-        seen.add(number)
-        yield number, entry
+        number: Any = entry.get("id")
+        if not is_id(number):
+            faults.add(f"{kind} id not a whole number", f"the {kind} at position {position} has the id {brief(number)}")
+        elif number in seen:
+            faults.add(f"{kind} id given twice", f"the {kind} id {number} is given twice")
+        else:
+            seen.add(number)
+            yield number, entry
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return math.inf
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _size(entry: Entry) -> str:
+    return f"{entry['width']}x{entry['height']} pixels"

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from nascli.config import DetectDataConfig, suggestion
-from nascli.data.annotated import DetectionData
-from nascli.data.coco import load_coco
+from nascli.data.annotated import DetectionData, DetectionSplit
+from nascli.data.coco import load_coco, load_splits, locate_splits, read_coco, survey_coco
+from nascli.data.picture_check import check_pixels
 from nascli.data.scenes import write_scenes
 from nascli.errors import InputError
 
@@ -16,13 +17,45 @@ def load_detection_data(config: DetectDataConfig) -> DetectionData:
         InputError: Unknown, not on disk (the message says where to put it), or at fault.
         CorruptFileError: A file is damaged.
     """
-    data = load_coco(_folder(config), config.dataset, train_images=config.train_images, val_images=config.val_images)
+    data = load_coco(_folder(config), config.dataset, **_limits(config))
     if data.val.source == data.train.source and config.evaluate_on == "val":
         raise InputError(
             f"{data.train.source} is one split, so there is nothing to validate on",
             "Measure on what is trained on by --set data.evaluate_on=train, or give a folder with both splits",
         )
     return data
+
+
+def load_detection_splits(config: DetectDataConfig) -> tuple[DetectionSplit, ...]:
+    """The splits of the same data set, one or two; what is raised is the same."""
+    return load_splits(_folder(config), **_limits(config))
+
+
+def survey_detection_data(config: DetectDataConfig) -> tuple[DetectionSplit, ...]:
+    """The same splits with everything that is at fault in them; every picture is decoded.
+
+    Raises:
+        InputError: Unknown or not on disk, or a file that is no COCO file.
+        CorruptFileError: An annotation file is not JSON.
+    """
+    return survey_coco(_folder(config), check_pixels, **_limits(config))
+
+
+def load_truth(config: DetectDataConfig) -> DetectionSplit:
+    """The split that is scored, from its annotations alone: no picture needs to be there.
+
+    Raises:
+        InputError: Unknown, not on disk, or at fault.
+        CorruptFileError: The annotations are not JSON.
+    """
+    train, val = locate_splits(_folder(config))
+    if config.evaluate_on == "train":
+        return read_coco(*train, "train").first(config.train_images)
+    return read_coco(*val, "val").first(config.val_images)
+
+
+def _limits(config: DetectDataConfig) -> dict[str, int]:
+    return config.model_dump(include={"train_images", "val_images", "most_boxes"})
 
 
 def _folder(config: DetectDataConfig) -> Path:

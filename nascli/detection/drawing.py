@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 Corners = tuple[float, float, float, float]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 DRAWN_SCORE = 0.5
 """Least score of a box that is drawn, unless the person gives another."""
@@ -24,11 +25,24 @@ _TONES = ((0.92, 0.95), (0.62, 1.0), (1.0, 0.62))  # saturation and brightness, 
 
 @dataclass(frozen=True)
 class LabelledBox:
-    """A box to draw: corners x1, y1, x2, y2 in pixels of the picture, label in 1 to K, score in [0, 1] or None."""
+    """A box to draw.
+
+    Args:
+        corners: x1, y1, x2, y2 in pixels of the picture.
+        label: 1 to K.
+        score: In [0, 1]; None is not written.
+        remark: Written behind class and score.
+    """
 
     corners: Corners
     label: int
     score: float | None = None
+    remark: str = ""
+
+    def text(self, class_names: Sequence[str]) -> str:
+        """What is written on it."""
+        score = "" if self.score is None else f" {self.score:.2f}"
+        return class_names[self.label - 1] + score + (f", {self.remark}" if self.remark else "")
 
 
 def draw_boxes(picture: Image.Image, boxes: Sequence[LabelledBox], class_names: Sequence[str]) -> Image.Image:
@@ -54,7 +68,7 @@ def draw_boxes(picture: Image.Image, boxes: Sequence[LabelledBox], class_names: 
         # a thin dark rim keeps the line visible on ground of its own colour
         pen.rectangle(_grown(corners, 1), outline="black", width=line + 2)
         pen.rectangle(corners, outline=class_colour(box.label), width=line)
-    font = ImageFont.load_default(max(11, round(side / 32)))
+    font = _font(side)
     taken: list[Corners] = []
     for box in reversed(ranked):
         taken.append(_draw_label(pen, box, _on_canvas(box.corners, factor, size), class_names, (font, size, taken)))
@@ -68,6 +82,23 @@ def boxes_to_draw(found: Sequence[tuple[Sequence[float], int, float]], threshold
         for (x, y, width, height), label, score in found
         if score >= threshold
     ]
+
+
+def beside_each_other(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Pictures of one size, each with a caption above it: in a row, or in a column where they are wider than high."""
+    width, height = panels[0][1].size
+    side = min(width, height)
+    font, gap = _font(side), max(4, side // 60)
+    strip = round(1.8 * max(11, side / 32))  # for the caption
+    right, down = (width + gap, 0) if width <= 1.2 * height else (0, height + strip + gap)
+    last = len(panels) - 1
+    sheet = Image.new("RGB", (width + last * right, height + strip + last * down), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (text, picture) in enumerate(panels):
+        x, y = place * right, place * down
+        pen.text((x + gap, y + strip / 2), _fitted(pen, text, font, width - 2 * gap), "black", font, anchor="lm")
+        sheet.paste(picture, (x, y + strip))
+    return sheet
 
 
 def enlargement(size: tuple[int, int]) -> int:
@@ -88,23 +119,32 @@ def text_colour(ground: Colour) -> str:
     return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "white"
 
 
+def _font(side: int) -> Font:
+    """Letters for a picture whose shorter side has so many pixels."""
+    return ImageFont.load_default(max(11, round(side / 32)))
+
+
+def _fitted(pen: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
+    """The text, cut where it is wider than that many pixels."""
+    while len(text) > 1 and pen.textlength(text, font=font) > width:
+        text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
+    return text
+
+
 def _draw_label(
     pen: ImageDraw.ImageDraw,
     box: LabelledBox,
     corners: Corners,
     class_names: Sequence[str],
-    room: tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, tuple[int, int], Sequence[Corners]],
+    room: tuple[Font, tuple[int, int], Sequence[Corners]],
 ) -> Corners:
     """Write a box's label where there is room; returns the place it took."""
     font, size, taken = room
-    text = class_names[box.label - 1] + ("" if box.score is None else f" {box.score:.2f}")
-    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-    pad = max(2, round((bottom - top) / 4))
-    while len(text) > 1 and right - left + 2 * pad > size[0]:
-        text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
-        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     # the letters' own height differs from word to word; one height for all labels looks calmer
     _, high, _, low = pen.textbbox((0, 0), "Ag0|", font=font)
+    pad = max(2, round((low - high) / 5))
+    text = _fitted(pen, box.text(class_names), font, size[0] - 2 * pad)
+    left, _, right, _ = pen.textbbox((0, 0), text, font=font)
     place = _place(corners, (right - left + 2 * pad, low - high + 2 * pad), size, taken)
     ground = class_colour(box.label)
     pen.rectangle(place, fill=ground)
@@ -113,7 +153,10 @@ def _draw_label(
 
 
 def _place(corners: Corners, label: tuple[float, float], size: tuple[int, int], taken: Sequence[Corners]) -> Corners:
-    """The first free place for a label: above the box, inside it, below it, left or right; never off the picture."""
+    """The first of the places for a label that covers no other label, else the one that covers least of others.
+
+    They are above the box, inside it and below it, left and right; none is off the picture.
+    """
     x1, y1, x2, y2 = corners
     width, height = label
     rows = (y1 - height, y1, y2, y2 - height)
@@ -122,11 +165,12 @@ def _place(corners: Corners, label: tuple[float, float], size: tuple[int, int], 
         (min(max(x, 0), max(size[0] - 1 - width, 0)), y) for x, y in spots if y >= 0 and y + height <= size[1] - 1
     ]
     places = [(x, y, x + width, y + height) for x, y in inside] or [(0, 0, width, height)]
-    return next((place for place in places if not any(_meet(place, other) for other in taken)), places[0])
+    return min(places, key=lambda place: sum(_common(place, other) for other in taken))
 
 
-def _meet(a: Corners, b: Corners) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _common(a: Corners, b: Corners) -> float:
+    """The area that two rectangles share."""
+    return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
 
 
 def _on_canvas(corners: Corners, factor: int, size: tuple[int, int]) -> Corners:

@@ -1,7 +1,8 @@
 """A detection run as `nascli detect` makes it: data, backbone and recipe brought together, results in a run folder.
 
 The folder: `network.json` and `detector.json` (what was built), `checkpoint.pt` and `metrics.jsonl` while it trains,
-then `weights.safetensors`, `results.json` (a COCO results file), `detection.json` (the scores) and `pictures/`.
+then `weights.safetensors`, `results.json` (a COCO results file), `detection.json` (the scores), `confusion.json`,
+`pictures/` (the first images) and `worst/` (those with the lowest average precision).
 """
 
 import hashlib
@@ -12,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import nn
 
 from nascli.artifacts import write_json, write_text
 from nascli.config import DetectRecipe, NetworkConfig, load_recipe
-from nascli.data.annotated import DetectionData, DetectionSplit, read_annotated
+from nascli.data.annotated import DetectionData, DetectionSplit
 from nascli.data.detection_sets import load_detection_data
 from nascli.detection.detector import (
     DetectorSpec,
@@ -27,9 +27,10 @@ from nascli.detection.detector import (
     save_detector_weights,
     write_detector,
 )
-from nascli.detection.drawing import DRAWN_SCORE, boxes_to_draw, draw_boxes
 from nascli.detection.loop import DetectEpoch, DetectPlan, fit_detector, start_state
-from nascli.detection.scoring import Detection
+from nascli.detection.pictures import draw_found
+from nascli.detection.review import review_scored
+from nascli.detection.scoring import METRIC
 from nascli.errors import InputError
 from nascli.genotype.schema import Genotype
 from nascli.models.folders import NETWORK_FILE, load_network
@@ -39,9 +40,6 @@ from nascli.training.checkpoint import NEWEST, CheckpointStore
 from nascli.training.interrupts import StopRequest
 from nascli.training.job import device_name
 from nascli.training.runtime import cpu_threads, derive_seed
-
-PICTURES = 6
-"""Pictures of the scored split that are drawn with what was found on them."""
 
 _NOT_IDENTITY = {"data": {"data_dir"}, "train": {"checkpoint_minutes"}}
 """What may change when a run is resumed: it does not touch a weight."""
@@ -207,12 +205,13 @@ def run_job(
         )
         save_detector_weights(folder, job.detector)
         write_text(folder / "results.json", json.dumps(found) + "\n")
-        _draw_some(folder / "pictures", job, found)
+        draw_found(job.scored, found, folder / "pictures")
         report = {
             "dataset": job.data.name,
             "split": job.scored.name,
-            "metric": "COCO average precision of boxes, 0 to 1, computed by pycocotools",
+            "metric": METRIC,
             **score.to_dict(),
+            "worst_images": review_scored(job.scored, found, folder),
             "cell": job.spec.network.genotype.name,
             "params": sum(p.numel() for p in job.detector.parameters() if p.requires_grad),
             "epochs": len(state.records),
@@ -223,14 +222,3 @@ def run_job(
         }
         write_json(folder / "detection.json", report)
         return report
-
-
-def _draw_some(folder: Path, job: DetectJob, found: list[Detection]) -> None:
-    """The first pictures of the scored split with what was found on them."""
-    folder.mkdir(exist_ok=True)
-    labels = {category.id: k for k, category in enumerate(job.spec.categories, 1)}
-    for image in job.scored.images[:PICTURES]:
-        boxes = [(d["bbox"], labels[d["category_id"]], d["score"]) for d in found if d["image_id"] == image.id]
-        picture = Image.fromarray(read_annotated(image).permute(1, 2, 0).contiguous().numpy())
-        drawn = draw_boxes(picture, boxes_to_draw(boxes, DRAWN_SCORE), job.spec.class_names)
-        drawn.save(folder / f"{image.id:06d}.png")

@@ -6,9 +6,10 @@ each step. A resumed training therefore makes the same steps as one that was nev
 number of threads, bit for bit.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from nascli.config import DetectTrainConfig, TrainConfig
 from nascli.data.annotated import AnnotatedImage, DetectionSplit, training_target
 from nascli.detection.inference import find_all, read_batches, to_numbers
 from nascli.detection.scoring import Detection, DetectionScore, score_detections
-from nascli.errors import DivergedError, Interrupted
+from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
 from nascli.models.allocation import keep_freed_memory
 from nascli.training.checkpoint import CheckpointStore
 from nascli.training.interrupts import StopRequest
@@ -166,6 +167,8 @@ def fit_detector(
 
     Raises:
         DivergedError: A loss or a gradient is not finite; the message names the step and the pictures.
+        CorruptFileError: A picture cannot be decoded, though its header could be read; the state is saved.
+        InputError: A picture was removed or replaced meanwhile; the state is saved.
         Interrupted: `stop` was requested.
     """
     payload = store.load()
@@ -194,8 +197,9 @@ def fit_detector(
     scores: tuple[DetectionScore, list[Detection]] | None = None
     with torch.random.fork_rng(devices=[plan.device] if plan.device.type == "cuda" else []):
         while len(state.records) < plan.config.epochs:
-            train_epoch(state, plan, train, after_step)
-            scores = _score_epoch(state, plan, scored, pause)
+            with _saved_on_fault(state, store):
+                train_epoch(state, plan, train, after_step)
+                scores = _score_epoch(state, plan, scored, pause)
             record = close_epoch(state, plan, scores)
             store.append_metrics(record)
             store.save(state.to_payload())
@@ -327,6 +331,20 @@ def _score_epoch(
     if epoch < plan.config.epochs and (not every or epoch % every):
         return None
     return measure(state.detector, split, plan, pause)
+
+
+@contextlib.contextmanager
+def _saved_on_fault(state: DetectState, store: CheckpointStore) -> Iterator[None]:
+    """Pictures are read between steps, where the state is whole: one that turns out to be at fault costs no step."""
+    try:
+        yield
+    except (CorruptFileError, InputError) as error:
+        store.save(state.to_payload())
+        raise type(error)(
+            error.message,
+            "nascli detect --check names all such pictures; the state is saved: repair it, then go on with "
+            f"nascli detect --resume {store.folder}",
+        ) from error
 
 
 def _diverged(what: str, step: int, entries: Sequence[AnnotatedImage]) -> DivergedError:

@@ -16,10 +16,9 @@ from nascli.detection.detector import DetectorSpec
 from nascli.detection.drawing import boxes_to_draw, draw_boxes
 from nascli.detection.inference import plain_boxes, to_numbers
 from nascli.errors import InputError, NascliError
+from nascli.training.predict import find_pictures
 
 PREDICTIONS_FILE = "predictions.json"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""What counts as a picture inside a folder; a file given by name may have any suffix."""
 
 
 @dataclass(frozen=True)
@@ -65,29 +64,26 @@ def collect_pictures(paths: Sequence[Path]) -> list[Path]:
         InputError: A path does not exist, or a folder holds no picture.
         CorruptFileError: A file is not a picture, or damaged.
     """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not inside:
-                raise InputError(f"{path}: there is no picture in this folder", f"Looked for {', '.join(SUFFIXES)}")
-            found += inside
-        else:
-            found.append(path)
+    found = find_pictures(paths)
     for file in found:
         open_picture(file)
     return found
 
 
-def predictions_folder(run: Path, out: Path | None, overwrite: bool) -> Path:
-    """Where to put predictions: `out`, else the first free of `predictions`, `predictions-2`, ... in the run folder.
+def free_folder(parent: Path, name: str, out: Path | None, overwrite: bool) -> Path:
+    """Where to put pictures: `out`, else the first free of `name`, `name-2`, ... in `parent`; it is not made.
 
     Raises:
         InputError: `out` is not empty, and `overwrite` is not set.
     """
-    if out is None:
-        names = ("predictions" if n == 1 else f"predictions-{n}" for n in itertools.count(1))
-        return next(run / name for name in names if overwrite or not (run / name).exists())
+    if out is not None:
+        return empty_folder(out, overwrite)
+    names = (name if n == 1 else f"{name}-{n}" for n in itertools.count(1))
+    return next(parent / each for each in names if overwrite or not (parent / each).exists())
+
+
+def empty_folder(out: Path, overwrite: bool) -> Path:
+    """The folder itself, where it is empty, absent, or may be written into all the same; else an InputError."""
     if out.is_file():
         raise InputError(f"--out {out} is a file", "Name a folder")
     if out.is_dir() and any(out.iterdir()) and not overwrite:

@@ -97,6 +97,6 @@ def _reached(command: str, results: dict[str, Any]) -> str:
         return f"best proxy accuracy {reward:.2%} of {results['trained']} trained cells"
     if command == "train" and "top1" in results:
         return f"final top-1 {results['top1']:.2%} on {results['dataset']}, {results['params']:,} params"
-    if command == "detect" and "ap50" in results:
+    if command == "detect" and results.get("ap50") is not None:
         return f"AP {results['ap']:.3f}, AP at IoU 0.5 {results['ap50']:.3f} on {results['dataset']}"
     return ""

@@ -80,6 +80,14 @@ def test_search_overhead_measures_what_is_asked_for(tmp_path: Path) -> None:
     assert [each["trials"] for each in values["measurements"]] == [20]
 
 
+def test_detection_scoring_compares_equal_numbers(tmp_path: Path) -> None:
+    values = run("detection_scoring.py", tmp_path, "--images", "12", "--boxes", "60", "--found", "8")
+    assert set(values["seconds"]) >= {"nascli", "pycocotools"}
+    assert values["over_nascli"]["nascli"]["median"] == 1
+    assert values["largest_difference"]["nascli"] < 1e-9
+    assert 0 < values["measurements"][0]["numbers"]["ap"] < 1
+
+
 def test_the_plain_network_is_the_same_function_where_padding_is_symmetric(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     plain_loop, children = (importlib.import_module(name) for name in ("plain_loop", "children"))
@@ -93,6 +101,25 @@ def test_the_plain_network_is_the_same_function_where_padding_is_symmetric(monke
                 copied.copy_(value)
             images = torch.randn(4, 3, 13, 13, generator=torch.Generator().manual_seed(0))  # odd at every stride
             torch.testing.assert_close(theirs(images), ours(images), rtol=1e-3, atol=1e-5)
+
+
+PIPELINE = ("--images", "24", "--batch-size", "4", "--workers", "1", "--crop", "16", "--size", "8", "--compared", "24")
+
+
+def test_the_image_pipeline_reads_the_pack_that_it_makes(photos: Path, tmp_path: Path) -> None:
+    values = run("imagenet_pipeline.py", tmp_path, "--data", str(photos), *PIPELINE, "--only", "nascli, pack")
+    assert values["results"]["nascli, pack"]["times_as_fast"]["nascli, pack"]["median"] == 1
+    assert [each["images"] for each in values["measurements"]] == [20]  # the first batch starts the clock
+
+
+@pytest.mark.slow
+def test_the_image_pipelines_give_like_pixels(photos: Path, tmp_path: Path) -> None:
+    values = run("imagenet_pipeline.py", tmp_path, "--data", str(photos), *PIPELINE)
+    peers = {"torchvision, PIL", "torchvision, decode_image"}
+    assert set(values["results"]) == {"nascli, folder", "nascli, pack", *peers}
+    assert {each["mean"] for each in values["measurements"]}  # the script stops where they differ
+    for name in peers:
+        assert set(values["results"][name]["times_as_fast"]["nascli, folder"]) == SPREAD
 
 
 CHILD = ("--images", "16", "--held-out", "4", "--epochs", "1", "--batch-size", "8", "--filters", "2")

@@ -9,7 +9,7 @@ import typer
 
 from nascli.cli.app import SUMMARIES, main
 
-COMMANDS = ("search", "decode", "build", "train", "evaluate", "detect", "report", "runs")
+COMMANDS = ("search", "decode", "build", "train", "evaluate", "detect", "pack", "report", "runs")
 
 
 def exit_code(*arguments: str) -> int:
@@ -84,12 +84,13 @@ OPTIONS = {
         "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters "
         "--image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set"
     ),
-    "evaluate": ("--batch-size --data-dir --dataset --device --json --out RUN"),
+    "evaluate": ("--batch-size --crops --data-dir --dataset --device --flip --json --out --predict RUN"),
     "detect": (
-        "--backbone --batch-size --cell --cells-per-stage --coco --data-dir --dataset --device --dry-run "
-        "--epochs --filters --json --lr --out --overwrite --predict --preset --recipe --resume --run --seed "
-        "--set --threshold --train-images"
+        "--backbone --batch-size --cell --cells-per-stage --check --coco --data-dir --dataset --device --dry-run "
+        "--epochs --evaluate --filters --json --lr --out --overwrite --predict --preset --recipe --resume --run --seed "
+        "--set --show-data --threshold --train-images"
     ),
+    "pack": ("--json --max-bad --overwrite --quality --size --workers FILE SOURCE"),
     "report": ("--baseline --json --out --table SEARCH"),
     "runs": ("--json FOLDER"),
 }

@@ -67,6 +67,11 @@ def test_train_on_the_newest_backbone_then_predict(place: Path, capsys: pytest.C
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
     assert (report["dataset"], report["split"], report["images"], report["steps"]) == ("coco", "val", 4, 10)
+    assert (run / "confusion.png").is_file()
+    assert len(list((run / "worst").iterdir())) == 4
+    assert detect("--coco", "--evaluate", run / "results.json", "--json") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["per_class"] == report["per_class"], "the results file holds what was scored"
     for phrase in ("8 images with 12 boxes", "weights of", "epoch 5/5", "nascli detect --predict"):
         assert phrase in printed.err
 
@@ -110,13 +115,14 @@ def test_dry_run_measures_and_writes_nothing(place: Path, capsys: pytest.Capture
     assert sorted(place.rglob("*")) == before
 
 
-def test_dropped_boxes_are_said_aloud(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipped_boxes_are_said_aloud(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = place / "data" / "coco" / "annotations" / "instances_train2017.json"
     values: dict[str, Any] = json.loads(file.read_text())
     values["annotations"][0]["bbox"][2] = 0
     file.write_text(json.dumps(values))
     assert detect("--coco", *RECIPE, *SMALL, "--dry-run") == 0
-    assert "instances_train2017.json: 1 boxes dropped, empty or inverted (annotation ids 1)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "instances_train2017.json: 1 skipped: box empty or inverted (first: annotation id 1 (image id 1)" in said
 
 
 def start(arguments: list[str]) -> "subprocess.Popen[str]":

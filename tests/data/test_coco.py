@@ -1,4 +1,4 @@
-"""COCO-format annotations: what is read, what is dropped, and every fault by its name."""
+"""COCO-format annotations: what is read, what is left out, and every fault by its name."""
 
 import json
 from collections.abc import Callable
@@ -24,8 +24,9 @@ from nascli.data.annotated import (
 )
 from nascli.data.coco import load_coco, read_coco
 from nascli.data.detection_sets import load_detection_data
+from nascli.data.picture_check import check_headers, check_pixels
 from nascli.errors import CorruptFileError, InputError
-from tests.detection.coco_folder import annotation, categories, write_annotations, write_coco
+from tests.detection.coco_folder import annotation, categories, damage_pixels, write_annotations, write_coco
 
 Values = dict[str, Any]
 
@@ -70,25 +71,51 @@ def test_training_target_has_no_crowd_and_stays_inside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("box", "reason"),
+    ("box", "kind"),
     [
-        ([5, 5, 0, 4], "empty or inverted"),
-        ([5, 5, 4, -1], "empty or inverted"),
-        ([float("nan"), 5, 4, 4], "not finite"),
-        ([5, 5, float("inf"), 4], "not finite"),
-        ([1e308, 5, 1e308, 4], "not finite"),
-        ([10**400, 5, 4, 4], "not finite"),
-        ([40, 5, 4, 4], "outside its image"),
-        ([-9, 5, 9, 4], "outside its image"),
-        ([39.995, 5, 4, 4], "outside its image"),
+        ([5, 5, 0, 4], "box empty or inverted"),
+        ([5, 5, 4, -1], "box empty or inverted"),
+        ([float("nan"), 5, 4, 4], "box not finite"),
+        ([5, 5, float("inf"), 4], "box not finite"),
+        ([1e308, 5, 1e308, 4], "box not finite"),
+        ([10**400, 5, 4, 4], "box not finite"),
+        ([40, 5, 4, 4], "box outside its image"),
+        ([-9, 5, 9, 4], "box outside its image"),
+        ([39.995, 5, 4, 4], "box outside its image"),
     ],
 )
-def test_boxes_that_mean_nothing_are_dropped_and_counted(tmp_path: Path, box: list[float], reason: str) -> None:
+def test_boxes_that_mean_nothing_are_skipped_and_counted(tmp_path: Path, box: list[float], kind: str) -> None:
     values = valid()
     values["annotations"].append(annotation(77, 9, 3, box))
     split = read(tmp_path, values)
-    assert split.dropped_by_reason() == {reason: [77]}
+    assert [(each.kind, each.count) for each in split.skipped] == [(kind, 1)]
+    assert "annotation id 77 (image id 9)" in split.skipped[0].first
     assert len(split.images[0].boxes) == 3
+
+
+def test_what_is_kept_is_counted_with_its_first_example(tmp_path: Path) -> None:
+    values = valid()
+    values["categories"].append({"id": 0, "name": "nothing special"})
+    values["images"].append({"id": 5, "file_name": "c.png", "width": 20, "height": 20})
+    values["annotations"] += [annotation(80, 5, 0, [1, 1, 0, 0]), annotation(81, 9, 0, [1, 1, 5, 5])]
+    split = read(tmp_path, values)
+    assert {each.kind: (each.count, each.outcome.value) for each in split.findings} == {
+        "category id 0": (1, "kept"),
+        "crowd box": (1, "kept"),
+        "box over the edge of its image": (1, "kept"),
+        "box empty or inverted": (1, "skipped"),
+        "image without boxes": (1, "kept"),
+        "image that lost all its boxes": (1, "kept"),
+    }
+    assert split.images[0].labels.tolist() == [3, 2, 2, 1], "0 is the first class, and label 1"
+
+
+def test_an_error_counts_the_other_faults(tmp_path: Path) -> None:
+    values = valid()
+    for entry in values["annotations"]:
+        entry["category_id"] = 0
+    with pytest.raises(InputError, match=r"annotation id 1: .*; 2 more faults are listed by nascli detect --check"):
+        read(tmp_path, values)
 
 
 def change(path: str, value: object) -> Callable[[Values], None]:
@@ -132,6 +159,8 @@ def change(path: str, value: object) -> Callable[[Values], None]:
         (change("annotations/0/bbox", [1, 2, 3]), ["annotation id 1", "not four numbers"]),
         (change("annotations/0/bbox", [1, 2, 3, "4"]), ["annotation id 1", "not four numbers"]),
         (change("annotations/0/area", "big"), ["annotation id 1", "area 'big'"]),
+        (change("annotations/0/iscrowd", "0"), ["annotation id 1", "iscrowd '0'"]),
+        (change("images/0/id", 2**70), ["image at position 0"]),
     ],
 )
 def test_faults_name_file_id_and_remedy(tmp_path: Path, mutate: Callable[[Values], None], phrases: list[str]) -> None:
@@ -159,6 +188,17 @@ def test_ten_thousand_boxes_on_one_image(tmp_path: Path) -> None:
     values = valid()
     values["annotations"] = [annotation(k, 9, 3, [k % 30, k % 20, 5, 5]) for k in range(10_000)]
     assert read(tmp_path, values).boxes == 10_000
+
+
+def test_training_images_with_too_many_boxes_are_left_out_and_counted(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path)
+    whole = load_coco(folder, "coco")
+    most = max(len(image.boxes) for image in whole.train.images)
+    data = load_coco(folder, "coco", most_boxes=most - 1)
+    (skipped,) = data.train.skipped
+    assert (skipped.kind, skipped.count) == ("image with too many boxes", 8 - len(data.train.images))
+    assert data.train.source == whole.train.source
+    assert len(data.val.images) == 4, "all are scored"
 
 
 def test_a_coco_folder_and_its_limits(tmp_path: Path) -> None:
@@ -236,6 +276,38 @@ def test_no_box_to_learn_from(tmp_path: Path) -> None:
         load_coco(folder, "coco")
 
 
+def test_pictures_are_held_against_their_annotations_without_decoding(tmp_path: Path) -> None:
+    """What a header tells is said before the first step; what it cannot tell is found where all is decoded."""
+    folder = write_coco(tmp_path)
+    pictures = folder / "train2017"
+    whole = (pictures / "0002.png").read_bytes()
+    (pictures / "0001.png").write_bytes(whole[: len(whole) // 2])
+    damage_pixels(pictures / "0002.png")
+    (pictures / "0003.png").write_bytes(b"no picture")
+    (pictures / "0004.png").unlink()
+    Image.new("RGB", (30, 20)).save(pictures / "0005.png")
+    Image.new("RGB", (64, 64)).save(pictures / "0006.jpg", quality=80)
+    (pictures / "0006.jpg").replace(pictures / "0006.png")  # the suffix does not matter
+    with (pictures / "0006.png").open("ab") as file:
+        file.write(b"0" * 500)  # nor does what comes after the end
+    split = read_coco(folder / "annotations" / "instances_train2017.json", (pictures,), "train")
+    by_header = {each.kind: each for each in check_headers(split)}
+    assert {kind: each.count for kind, each in by_header.items()} == {
+        "picture not on disk": 1,
+        "picture cannot be read": 2,
+        "picture of another size": 1,
+    }
+    assert "image id 1: image" in by_header["picture cannot be read"].first
+    assert "30x20 pixels" in by_header["picture of another size"].first
+    assert {each.kind: each.count for each in check_pixels(split)} == {
+        "picture not on disk": 1,
+        "picture cannot be read": 3,
+        "picture of another size": 1,
+    }
+    with pytest.raises(InputError, match=r"image id 4 is not on disk.*3 more faults"):
+        load_coco(folder, "coco")
+
+
 def test_a_picture_that_is_damaged_or_of_another_size(tmp_path: Path) -> None:
     images = load_coco(write_coco(tmp_path), "coco").train.images
     content = images[0].path.read_bytes()
@@ -251,12 +323,14 @@ def test_a_camera_s_rotation_is_followed_where_the_annotations_did(tmp_path: Pat
     values = valid()
     values["images"] = [{"id": 9, "file_name": "a.jpg", "width": 40, "height": 30}]
     values["annotations"] = []
-    image = read(tmp_path, values).images[0]
+    split = read(tmp_path, values)
+    image = split.images[0]
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     for stored in ((40, 30), (30, 40)):
         Image.new("RGB", stored).save(tmp_path / "a.jpg", exif=exif)
         assert read_annotated(image).shape == (3, 30, 40)
+        assert check_headers(split) == ()
     assert open_picture(tmp_path / "a.jpg").size == (40, 30), "on a person's own photo it always is"
 
 

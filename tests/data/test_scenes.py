@@ -48,7 +48,7 @@ def test_the_files_are_valid_coco(folder: Path) -> None:
     assert len(coco.getImgIds()) == 6
     assert len(coco.getCatIds()) == 10
     data = load_coco(folder, "digit-scenes")
-    assert data.train.dropped == ()
+    assert data.train.findings == ()
     for image in data.train.images:
         assert read_annotated(image).shape == (3, 96, 96)
         assert 1 <= len(image.boxes) <= 5

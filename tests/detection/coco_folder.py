@@ -46,3 +46,11 @@ def write_annotations(folder: Path, split: str, values: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values))
     return path
+
+
+def damage_pixels(path: Path) -> None:
+    """Make a PNG one that opens, and fails only when it is decoded."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"IDAT") + 4
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(bytes(content))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from nascli.detection.drawing import (
     LabelledBox,
+    beside_each_other,
     boxes_to_draw,
     class_colour,
     draw_boxes,
@@ -104,3 +105,19 @@ def test_the_picture_given_is_left_as_it_is() -> None:
 def test_only_boxes_of_at_least_the_threshold_are_drawn() -> None:
     found = [([1.0, 2.0, 3.0, 4.0], 2, 0.5), ([0.0, 0.0, 1.0, 1.0], 1, 0.49)]
     assert boxes_to_draw(found, 0.5) == [LabelledBox((1, 2, 4, 6), 2, 0.5)]
+
+
+def test_what_is_written_on_a_box() -> None:
+    assert LabelledBox((0, 0, 1, 1), 2).text(NAMES) == "class 2"
+    assert LabelledBox((0, 0, 1, 1), 2, 0.456, "false").text(NAMES) == "class 2 0.46, false"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_panels_stand_in_a_row_or_where_they_are_wide_in_a_column(size: tuple[int, int]) -> None:
+    width, height = size
+    sheet = beside_each_other([("left", Image.new("RGB", size, "red")), ("x" * 500, Image.new("RGB", size, "blue"))])
+    in_row = sheet.width >= 2 * width
+    assert in_row == (width <= 1.2 * height)
+    assert sheet.height > (height if in_row else 2 * height)
+    for colour in ((255, 0, 0), (0, 0, 255)):
+        assert pixels_of(sheet, colour).sum() == width * height, "no caption covers a picture"

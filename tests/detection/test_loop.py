@@ -17,7 +17,7 @@ from nascli.detection.job import DetectJob, prepare_job, reopen_job, run_job
 from nascli.detection.loop import DetectPlan, flip
 from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
 from nascli.training.interrupts import StopRequest
-from tests.detection.coco_folder import write_coco
+from tests.detection.coco_folder import damage_pixels, write_coco
 from tests.detection.parts import small_network, small_recipe
 
 CPU = torch.device("cpu")
@@ -61,9 +61,12 @@ def test_the_loss_falls_and_every_file_is_there(tmp_path: Path, recipe: DetectRe
         "detector.json",
         "detection.json",
         "results.json",
+        "confusion.json",
         "checkpoint.pt",
     }
     assert len(list((tmp_path / "run" / "pictures").glob("*.png"))) == 4
+    assert len(list((tmp_path / "run" / "worst").glob("*.png"))) == len(report["worst_images"]) == 4
+    assert report["worst_images"][0]["ap"] == min(each["ap"] for each in report["worst_images"])
     stored = json.loads((tmp_path / "run" / "detection.json").read_text())
     assert stored == json.loads(json.dumps(report))
     assert [each["name"] for each in stored["per_class"]] == ["red thing", "blue thing"]
@@ -179,6 +182,22 @@ def test_a_damaged_picture_is_named(tmp_path: Path, recipe: DetectRecipe) -> Non
     (tmp_path / "data" / "train2017" / "0005.png").write_bytes(b"no picture")
     with pytest.raises(CorruptFileError, match=r"0005\.png cannot be read"):
         train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint.pt").exists(), "before the first step"
+
+
+@pytest.mark.parametrize("place", ["train2017/0005.png", "val2017/0002.png"])
+def test_damage_that_only_decoding_tells_costs_no_step(tmp_path: Path, recipe: DetectRecipe, place: str) -> None:
+    expected = train(recipe, tmp_path / "whole")
+    path = tmp_path / "data" / place
+    whole = path.read_bytes()
+    damage_pixels(path)
+    with pytest.raises(CorruptFileError, match=rf"{path.name} cannot be read.*the state is saved.*--resume"):
+        train(recipe, tmp_path / "run")
+    path.write_bytes(whole)
+    report = run_job(reopen_job(tmp_path / "run", None, CPU), tmp_path / "run", stop=StopRequest())
+    assert {**report, "seconds": 0} == {**expected, "seconds": 0}
+    for name in ("weights.safetensors", "results.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 def test_detections_do_not_depend_on_the_batch(recipe: DetectRecipe) -> None:

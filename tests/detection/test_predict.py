@@ -13,7 +13,7 @@ from nascli.config import DetectorConfig
 from nascli.data.annotated import Category
 from nascli.detection.detector import DetectorSpec, build_detector
 from nascli.detection.drawing import enlargement
-from nascli.detection.predict import collect_pictures, predict_pictures, predictions_folder
+from nascli.detection.predict import collect_pictures, free_folder, predict_pictures
 from nascli.errors import CorruptFileError, InputError, NascliError
 from tests.detection.parts import small_network
 
@@ -97,19 +97,19 @@ def test_what_cannot_be_read_is_refused_before_anything_is_begun(tmp_path: Path)
 
 
 def test_predictions_never_replace_others_unasked(tmp_path: Path) -> None:
-    assert predictions_folder(tmp_path, None, False) == tmp_path / "predictions"
+    assert free_folder(tmp_path, "predictions", None, False) == tmp_path / "predictions"
     (tmp_path / "predictions").mkdir()
-    assert predictions_folder(tmp_path, None, False) == tmp_path / "predictions-2"
-    assert predictions_folder(tmp_path, None, True) == tmp_path / "predictions"
+    assert free_folder(tmp_path, "predictions", None, False) == tmp_path / "predictions-2"
+    assert free_folder(tmp_path, "predictions", None, True) == tmp_path / "predictions"
     out = tmp_path / "out"
     out.mkdir()
-    assert predictions_folder(tmp_path, out, False) == out
+    assert free_folder(tmp_path, "predictions", out, False) == out
     (out / "mine.txt").write_text("kept")
     with pytest.raises(InputError, match=r"is not empty.*--overwrite"):
-        predictions_folder(tmp_path, out, False)
-    assert predictions_folder(tmp_path, out, True) == out
+        free_folder(tmp_path, "predictions", out, False)
+    assert free_folder(tmp_path, "predictions", out, True) == out
     with pytest.raises(InputError, match="is a file"):
-        predictions_folder(tmp_path, out / "mine.txt", True)
+        free_folder(tmp_path, "predictions", out / "mine.txt", True)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, built: Built) -> None:

@@ -1,8 +1,9 @@
-"""Average precision: known values, and equality with pycocotools called directly."""
+"""Average precision: known values, and equality with pycocotools called directly; other tools' results files."""
 
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from nascli.data.annotated import AnnotatedImage, Category, DetectionSplit
-from nascli.detection.scoring import SUMMARY, Detection, score_detections
-from nascli.errors import InputError
+from nascli.detection.results import read_results
+from nascli.detection.scoring import SUMMARY, Detection, score_detections, score_images
+from nascli.errors import CorruptFileError, InputError
 
 Box = list[float]
 CATEGORIES = (Category(2, "cat"), Category(5, "dog"), Category(9, "owl"))
+FROM_NOUGHT = (Category(0, "cat"), Category(5, "dog"), Category(9, "owl"))
 
 
 def image(number: int, boxes: list[Box], labels: list[int], crowd: list[bool] | None = None) -> AnnotatedImage:
@@ -107,14 +110,22 @@ def random_case(seed: int) -> tuple[DetectionSplit, list[Detection]]:
     return split(*images), detections
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_equal_to_pycocotools_from_files(seed: int, tmp_path: Path) -> None:
-    truth, detections = random_case(seed)
+def with_ties_from_nought(truth: DetectionSplit, detections: list[Detection]) -> tuple[DetectionSplit, list[Detection]]:
+    """The same with the first category's id 0, and scores of one digit, so that many are equal."""
+    ids = dict(zip((each.id for each in CATEGORIES), (each.id for each in FROM_NOUGHT), strict=True))
+    tied = [
+        found(each["image_id"], ids[each["category_id"]], each["bbox"], round(each["score"], 1)) for each in detections
+    ]
+    return replace(truth, categories=FROM_NOUGHT), tied
+
+
+def by_pycocotools(truth: DetectionSplit, detections: list[Detection], folder: Path) -> COCOeval:
+    """Its evaluation, of files."""
     annotations = [
         {
             "id": 100 * k + n + 1,
             "image_id": each.id,
-            "category_id": CATEGORIES[each.labels[n] - 1].id,
+            "category_id": truth.categories[each.labels[n] - 1].id,
             "bbox": each.boxes[n].tolist(),
             "area": each.areas[n],
             "iscrowd": int(each.crowd[n]),
@@ -125,19 +136,43 @@ def test_equal_to_pycocotools_from_files(seed: int, tmp_path: Path) -> None:
     values = {
         "images": [{"id": each.id} for each in truth.images],
         "annotations": annotations,
-        "categories": [{"id": each.id, "name": each.name} for each in CATEGORIES],
+        "categories": [{"id": each.id, "name": each.name} for each in truth.categories],
     }
-    (tmp_path / "truth.json").write_text(json.dumps(values))
-    (tmp_path / "found.json").write_text(json.dumps(detections))
+    (folder / "truth.json").write_text(json.dumps(values))
+    (folder / "found.json").write_text(json.dumps(detections))
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(str(tmp_path / "truth.json"))
-        evaluation = COCOeval(coco, coco.loadRes(str(tmp_path / "found.json")), "bbox")
+        coco = COCO(str(folder / "truth.json"))
+        evaluation = COCOeval(coco, coco.loadRes(str(folder / "found.json")), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    ours = score_detections(truth, detections).summary
+    return evaluation
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_equal_to_pycocotools_from_files(seed: int, tmp_path: Path) -> None:
+    truth, detections = random_case(seed)
+    if seed >= 6:
+        truth, detections = with_ties_from_nought(truth, detections)
+    evaluation = by_pycocotools(truth, detections, tmp_path)
+    score = score_detections(truth, detections)
     expected = dict(zip(SUMMARY, evaluation.stats.tolist(), strict=True))
-    assert {name: -1 if value is None else value for name, value in ours.items()} == pytest.approx(expected, abs=1e-12)
+    ours = {name: -1 if value is None else value for name, value in score.summary.items()}
+    assert ours == pytest.approx(expected, rel=0, abs=1e-9)
+    for k, each in enumerate(score.classes):
+        precision = evaluation.eval["precision"][:, :, k, 0, -1]
+        for ap, measured in ((each.ap, precision), (each.ap50, precision[0])):
+            assert (-1 if ap is None else ap) == pytest.approx(measured.mean(), rel=0, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", [1, 7])
+def test_an_image_is_scored_as_if_it_were_alone(seed: int) -> None:
+    truth, detections = random_case(seed)
+    scores = score_images(truth, detections)
+    assert [each.image.id for each in scores] == [each.id for each in truth.images if (~each.crowd).any()]
+    for each in scores:
+        alone = [one for one in detections if one["image_id"] == each.image.id]
+        assert each.ap == pytest.approx(score_detections(split(each.image), alone).summary["ap"])
 
 
 def test_nothing_is_printed_and_the_input_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,3 +192,39 @@ def test_nothing_is_printed_and_the_input_is_left_alone(capsys: pytest.CaptureFi
 def test_foreign_ids_are_refused(detection: Detection, phrase: str) -> None:
     with pytest.raises(InputError, match=phrase):
         score_detections(ONE, [found(1, 2, [10, 10, 50, 50]), detection])
+
+
+def test_a_results_file_is_read_whatever_else_stands_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text('[{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3.5, 0], "score": 1, "segmentation": []}]')
+    assert read_results(path) == [found(1, 2, [1.0, 2.0, 3.5, 0.0], 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("{}", "JSON, but not a list"),
+        ("[3]", "entry 0 is 3, not an object"),
+        ('[{"image_id": "1", "category_id": 2, "bbox": [1, 2, 3, 4], "score": 1}]', "entry 0: image_id is '1'"),
+        ('[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]', "entry 0: category_id is None"),
+        ('[{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3], "score": 1}]', "bbox is \\[1, 2, 3\\]"),
+        ('[{"image_id": 1, "category_id": 2, "bbox": [1, 2, NaN, 4], "score": 1}]', "not four finite numbers"),
+        ('[{"image_id": 1, "category_id": 2, "bbox": [9, 9, -3, 4], "score": 1}]', "negative width or height"),
+        ('[{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4]}]', "score is None"),
+        ('[{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": Infinity}]', "score is inf"),
+    ],
+)
+def test_faults_of_a_results_file(tmp_path: Path, text: str, phrase: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"results\.json.*{phrase}"):
+        read_results(path)
+
+
+def test_a_results_file_that_is_cut_off_or_absent(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    with pytest.raises(InputError, match="No such file"):
+        read_results(path)
+    path.write_text('[{"image_id": 1')
+    with pytest.raises(CorruptFileError, match="are not JSON"):
+        read_results(path)

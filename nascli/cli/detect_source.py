@@ -1,0 +1,95 @@
+"""What detect trains: a recipe, a backbone and data, brought together."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nascli.artifacts import find_run
+from nascli.cli.console import Terminal
+from nascli.cli.detect_views import describe_data
+from nascli.cli.options import find_cell, option_name, runs_folder
+from nascli.config import DetectRecipe, NetworkConfig, find_recipe, load_recipe, parse
+from nascli.errors import InputError
+
+if TYPE_CHECKING:
+    from nascli.detection.job import DetectJob
+    from nascli.models.network import Network
+
+Flags = dict[str, object]
+
+LARGEST_CIFAR_SIDE = 160
+"""Pixels of the longer side above which a backbone with the CIFAR stem is warned about."""
+
+
+def resolve_recipe(
+    terminal: Terminal, recipe: str | None, flags: Flags, assignments: list[str]
+) -> tuple[DetectRecipe, Path]:
+    """The recipe with all that stands above it, and its file."""
+    name = recipe or ("digit-scenes" if flags["data.dataset"] in (None, "digit-scenes") else "coco")
+    if not recipe:
+        terminal.note(f"recipe {name} (another with --recipe)")
+    file = find_recipe("detect", name)
+    return load_recipe(DetectRecipe, file, flags, assignments), file
+
+
+def refuse(mode: str, options: Flags, hint: str = "Leave them out") -> None:
+    """InputError where options are given that would be ignored."""
+    surplus = [name for name, value in options.items() if value is not None and value is not False and value != []]
+    if surplus:
+        raise InputError(f"{mode} excludes {', '.join(surplus)}", hint)
+
+
+def prepare(
+    terminal: Terminal, recipe: DetectRecipe, asked: tuple[str | None, str | None, Flags], device: str
+) -> tuple["DetectJob", list[Path]]:
+    """The job that the options ask for, and the files it was made from.
+
+    Args:
+        terminal: Where notes go.
+        recipe: From `resolve_recipe`.
+        asked: What `--backbone`, `--cell` and the sizes of a cell say.
+        device: What `--device` says.
+    """
+    from nascli.data.detection_sets import load_detection_data
+    from nascli.detection.job import prepare_job
+    from nascli.training.runtime import resolve_device
+
+    where = resolve_device(device)
+    network, origin, files = _network(terminal, recipe.seed, *asked)
+    with terminal.notes.status("reading annotations, looking at every picture's header"):
+        data = load_detection_data(recipe.data)
+    describe_data(terminal, data)
+    terminal.note(f"backbone {network.spec.genotype.name}: {origin}")
+    if network.spec.stem == "cifar" and recipe.detector.max_size > LARGEST_CIFAR_SIDE:
+        terminal.note(
+            f"its CIFAR stem keeps the full resolution: pictures of up to {recipe.detector.max_size} pixels take much "
+            "time and memory; lower --batch-size or detector.max_size, or use a backbone with the ImageNet stem"
+        )
+    trained = asked[1] is None
+    job = prepare_job(recipe, data, network, trained=trained, backbone=origin, device=where)
+    return job, [*files, *dict.fromkeys((data.train.source, data.val.source))]
+
+
+def _network(
+    terminal: Terminal, seed: int, backbone: str | None, cell: str | None, sizes: Flags
+) -> tuple["Network", str, list[Path]]:
+    """The backbone, where its weights come from in words, and its files."""
+    from nascli.detection.job import random_backbone, trained_backbone
+    from nascli.training.job import open_cell
+
+    given = {key: value for key, value in sizes.items() if value is not None}
+    if cell is not None:
+        refuse("--cell", {"--backbone": backbone}, "--cell starts from random weights, --backbone from trained ones")
+        opened = open_cell(find_cell(cell, terminal.note))
+        numbers = {key.removeprefix("network."): value for key, value in opened.numbers.items()}
+        network = random_backbone(opened.genotype, parse(NetworkConfig, numbers | given, "options"), seed)
+        return network, "random weights, since --cell was given", [opened.file] if opened.file else []
+    if given:
+        raise InputError(f"{option_name(next(iter(given)))} needs --cell", "A trained backbone has its sizes already")
+    if backbone is None and not (runs_folder() / "train" / "latest").is_dir():
+        raise InputError(
+            f"there is no trained backbone: {runs_folder() / 'train' / 'latest'} is absent",
+            "Train one by nascli train --cell nasnet-a, or give --cell nasnet-a to start from random weights",
+        )
+    folder = find_run(backbone or "latest", "train", runs_folder())
+    files = [folder / name for name in ("network.json", "weights.safetensors")]
+    return trained_backbone(folder), f"weights of {folder}", files

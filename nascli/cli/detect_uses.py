@@ -1,0 +1,136 @@
+"""What detect does besides training: find boxes on pictures, check data, show data, score a results file."""
+
+import shlex
+from pathlib import Path
+
+from nascli.artifacts import find_run, write_json
+from nascli.cli.console import Terminal
+from nascli.cli.detect_views import amount, show_check, show_predictions, show_scores
+from nascli.cli.options import run_name, runs_folder
+from nascli.config import DetectDataConfig
+from nascli.errors import InputError, NascliError
+
+NAME = "detect"
+
+
+def predict(
+    terminal: Terminal,
+    paths: list[Path],
+    source: str,
+    *,
+    threshold: float,
+    out: Path | None,
+    overwrite: bool,
+    device: str,
+) -> None:
+    """Find boxes on a person's own pictures, by the detector of a run."""
+    from nascli.detection.detector import load_detector
+    from nascli.detection.predict import collect_pictures, free_folder, predict_pictures
+    from nascli.training.runtime import resolve_device
+
+    run_folder = find_run(source, NAME, runs_folder())
+    where = resolve_device(device)
+    detector = load_detector(run_folder, where)
+    pictures = collect_pictures(paths)
+    folder = free_folder(run_folder, "predictions", out, overwrite)
+    predictions = predict_pictures(detector, pictures, folder, device=where, threshold=threshold)
+    show_predictions(terminal, predictions, threshold)
+    images = [prediction.to_dict() for prediction in predictions]
+    terminal.result({"run": str(run_folder), "out": str(folder), "threshold": threshold, "images": images})
+    lower = max(threshold - 0.2, 0.05)
+    terminal.next(f"nascli detect --run {run_folder} --predict {paths[0]} --threshold {lower:.2g}")
+
+
+def check(terminal: Terminal, config: DetectDataConfig) -> None:
+    """Say what is wrong with a data set, by kind; InputError where it has to be repaired before it can be used."""
+    from nascli.data.detection_sets import survey_detection_data
+    from nascli.data.faults import refused
+
+    with terminal.notes.status("reading annotations, decoding every picture"):
+        splits = survey_detection_data(config)
+    show_check(terminal, splits)
+    serious = sum(each.count for split in splits for each in refused(split.findings))
+    files = [
+        {
+            "file": str(split.source),
+            "split": split.name,
+            "images": len(split.images),
+            "boxes": split.boxes,
+            "classes": len(split.categories),
+            "findings": [vars(each) | {"outcome": each.outcome, "remedy": each.remedy} for each in split.findings],
+        }
+        for split in splits
+    ]
+    terminal.result({"dataset": config.dataset, "usable": not serious, "splits": files})
+    if serious:
+        raise InputError(
+            f"{config.dataset}: {serious:,} faults keep it from being used", "Repair those that are marked refused"
+        )
+    terminal.next(_command(config, "--show-data"))
+
+
+def show_data(terminal: Terminal, config: DetectDataConfig, *, out: Path | None, overwrite: bool) -> None:
+    """Draw the first pictures of each split with their own boxes."""
+    from nascli.data.detection_sets import load_detection_splits
+    from nascli.detection.pictures import TRUTH, draw_truth
+    from nascli.detection.predict import free_folder
+
+    splits = load_detection_splits(config)
+    folder = free_folder(runs_folder() / NAME, run_name(config.dataset, "data"), out, overwrite)
+    counts = (config.train_images or TRUTH, config.val_images or TRUTH)
+    images: list[dict[str, object]] = []
+    for split, count in zip(splits, counts, strict=False):
+        try:
+            files = draw_truth(split, folder, count)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        terminal.show(f"{split.source}: {amount(split)}; the first {len(files)} drawn")
+        images += [
+            {"split": split.name, "image_id": image.id, "file": str(image.path), "drawn": str(file)}
+            for image, file in zip(split.images, files, strict=False)
+        ]
+    terminal.show(f"drawn in {folder}")
+    terminal.result({"out": str(folder), "images": images})
+    terminal.next(_command(config))
+
+
+def evaluate(terminal: Terminal, results: Path, config: DetectDataConfig, *, out: Path | None, overwrite: bool) -> None:
+    """Score a COCO results file of any tool; with `out`, write the scores, the confusion and the worst images too."""
+    from nascli.data.detection_sets import load_truth
+    from nascli.detection.predict import empty_folder
+    from nascli.detection.results import read_results
+    from nascli.detection.review import review_scored
+    from nascli.detection.scoring import METRIC, score_detections
+    from nascli.report.box_confusion import write_confusion_picture
+
+    found = read_results(results)
+    split = load_truth(config)
+    folder = empty_folder(out, overwrite) if out else None
+    terminal.note(f"{split.source}: {amount(split)}, {len(split.categories)} classes; {len(found):,} found")
+    report = {
+        "results": str(results),
+        "dataset": config.dataset,
+        "split": split.name,
+        "metric": METRIC,
+        **score_detections(split, found).to_dict(),
+    }
+    extra: list[tuple[str, str]] = []
+    if folder:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            report["worst_images"] = review_scored(split, found, folder)
+            write_json(folder / "detection.json", report)
+            write_confusion_picture(folder)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        extra.append(("written", str(folder)))
+    show_scores(terminal, f"{results} on {config.dataset}, {split.name}", report, extra)
+    terminal.result(report)
+
+
+def _command(config: DetectDataConfig, *more: str) -> str:
+    return shlex.join(["nascli", "detect", "--dataset", config.dataset, "--data-dir", config.data_dir, *more])
+
+
+def _unwritable(folder: Path, error: OSError) -> NascliError:
+    return NascliError(f"{folder} cannot be written: {error.strerror or error}", "Choose another --out")
