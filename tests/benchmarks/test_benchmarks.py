@@ -53,13 +53,16 @@ def test_journal_reports_rates_and_ratios_to_the_bare_work(tmp_path: Path) -> No
 
 
 def test_replay_takes_every_trial_from_the_journal(tmp_path: Path) -> None:
-    options = ("--strategy", "random", "--trials", "40", "--keep", str(tmp_path / "kept"))
-    found = run("replay.py", tmp_path, *options)["strategies"]["random"]
+    options = ("--strategy", "ppo", "--trials", "40", "--keep", str(tmp_path / "kept"))
+    found = run("replay.py", tmp_path, *options)["strategies"]["ppo"]
     assert found["search"]["restored"] == 0
     assert found["trials"] == 40
-    assert [each["restored"] for each in found["measurements"]] == [40]
-    assert set(found["seconds"]) == {"import", "read", "ask", "tell", "loop"}
-    assert (tmp_path / "kept" / "random-synchronous-40.jsonl").stat().st_size == found["journal_bytes"]
+    for source, asks in (("snapshot", False), ("journal alone", True)):
+        taken = found[source]
+        assert [each["restored"] for each in taken["measurements"]] == [40]
+        assert set(taken["seconds"]) == {"import", "read", "ask", "tell", "loop"}
+        assert bool(taken["seconds"]["ask"]["median"]) == asks
+    assert (tmp_path / "kept" / "ppo-synchronous-40.jsonl").stat().st_size == found["journal_bytes"]
 
 
 def test_simulated_workers_are_busier_without_batches(tmp_path: Path) -> None:
