@@ -7,7 +7,7 @@ from typing import Literal, overload
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
+from torch import fx, nn
 
 from nascli.artifacts import write_bytes
 from nascli.errors import CorruptFileError, InputError
@@ -52,10 +52,14 @@ def load_network(
 
 
 @overload
-def load_network(folder: Path | str, device: str | torch.device = "cpu", *, inference: Literal[True]) -> nn.Module: ...
+def load_network(
+    folder: Path | str, device: str | torch.device = "cpu", *, inference: Literal[True]
+) -> fx.GraphModule: ...
 
 
-def load_network(folder: Path | str, device: str | torch.device = "cpu", *, inference: bool = False) -> nn.Module:
+def load_network(
+    folder: Path | str, device: str | torch.device = "cpu", *, inference: bool = False
+) -> Network | fx.GraphModule:
     """The network of a train run, in evaluation mode, ready for normalised images (N, 3, H, W).
 
     Args:

@@ -13,7 +13,6 @@ from torch import Tensor, fx, nn
 
 from nascli.errors import InputError, NascliError
 from nascli.models.inference import fold, pack
-from nascli.models.lanes import Lanes
 from nascli.models.latency import Latency, measure_latency
 from nascli.models.network import Network
 
@@ -24,9 +23,6 @@ TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 5e-2}
 """The largest `difference` from the training form in float32 that a form may have."""
 
 _DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-_MOST_LANES = 4
-"""A cell of the paper has five blocks of two operations, and they are not equally long."""
 
 _BATCHES_COMPILED = 64
 """How many batches a process may compile a network for; torch's own limit is 8, and then it computes without."""
@@ -56,9 +52,8 @@ class FormSpeed:
         return {**own, **asdict(self.latency), "images_per_second": self.images_per_second}
 
 
-def inference_form(network: Network, device: torch.device) -> nn.Module:
-    """The form that answers fastest without a compiler, channels last in memory: on a CPU packed and, where torch
-    computes with two to four threads, in lanes; folded elsewhere.
+def inference_form(network: Network, device: torch.device) -> fx.GraphModule:
+    """The form that answers fastest without a compiler: packed on a CPU, folded elsewhere; channels last in memory.
 
     Args:
         network: A trained network; it is left as it is.
@@ -68,7 +63,7 @@ def inference_form(network: Network, device: torch.device) -> nn.Module:
         A module in evaluation mode, normalised images (N, 3, H, W) to logits (N, classes).
     """
     folded = fold(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _packed(folded, network) if _packs(device, torch.float32) else folded
+    return pack(folded) if _packs(device, torch.float32) else folded
 
 
 def measure_forms(
@@ -150,16 +145,10 @@ def _built(form: Form, network: Network, device: torch.device, dtype: torch.dtyp
     folded = fold(network)
     module: nn.Module = _placed(folded, device, dtype)
     if form == "packed":
-        return _packed(folded, network)
+        return pack(folded)
     if form == "compiled":
         module = torch.compile(module, dynamic=False)  # type: ignore[assignment]
     return module
-
-
-def _packed(folded: fx.GraphModule, network: Network) -> nn.Module:
-    """In lanes where there are a few threads: with many of them a cell has too few branches to keep all busy."""
-    packed, threads = pack(folded), torch.get_num_threads()
-    return Lanes(packed, threads, network.spec.image_size) if 2 <= threads <= _MOST_LANES else packed
 
 
 def _packs(device: torch.device, dtype: torch.dtype) -> bool:
