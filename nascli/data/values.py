@@ -13,7 +13,7 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 def is_id(value: object) -> TypeGuard[int]:
     """Whether it can be an id: a whole number that fits into 64 bits."""
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST_ID
+    return is_whole(value) and abs(value) < _LARGEST_ID
 
 
 def is_number(value: object) -> TypeGuard[float]:

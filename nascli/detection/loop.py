@@ -21,7 +21,7 @@ from nascli.data.annotated import AnnotatedImage, DetectionSplit, training_targe
 from nascli.detection.inference import find_all, read_batches, to_numbers
 from nascli.detection.scoring import Detection, DetectionScore, score_detections
 from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
-from nascli.models.allocation import keep_freed_memory
+from nascli.training.allocation import keep_freed_memory
 from nascli.training.checkpoint import CheckpointStore
 from nascli.training.interrupts import StopRequest
 from nascli.training.optimizers import make_optimizer

@@ -54,12 +54,8 @@ class Network(nn.Module):
             )
             self.cells[str(position)] = cell
             channels[position + 1] = cell.channels_out
-        last_reader = {
-            read: position for position in map(int, self.cells) for read in (self.plan[position].older, position)
-        }
-        self._read_last: dict[int, list[int]] = {position: [] for position in map(int, self.cells)}
-        for output, position in last_reader.items():
-            self._read_last[position].append(output)
+        positions = tuple(map(int, self.cells))
+        self._last_reader = {output: k for k in positions for output in (self.plan[k].older, k)}
         self._taps = _taps(self.plan, tuple(channels))
         if spec.aux_head and "stage2" not in self._taps:
             raise InputError(
@@ -89,9 +85,9 @@ class Network(nn.Module):
 
     def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits, and the auxiliary head's logits while training with one (else None)."""
-        last, auxiliary = len(self.plan), self._taps.get("stage2")
-        if self.aux_head is None or auxiliary is None or not self.training:
+        if self.aux_head is None or not self.training:
             return self(x), None
+        last, auxiliary = len(self.plan), self._taps["stage2"]
         outputs = self._outputs(x, (last, auxiliary))
         return self._classify(outputs[last]), self.aux_head(outputs[auxiliary])
 
@@ -128,7 +124,7 @@ class Network(nn.Module):
             inputs = older, newer, cell.draw_masks(x)
             again = self.recompute_cells and self.training
             outputs.plain[newest + 1] = recomputed(cell, *inputs) if again else cell(*inputs)
-            outputs.forget(self._read_last[newest], wanted)
+            outputs.forget([k for k, reader in self._last_reader.items() if reader == newest], wanted)
         return outputs.plain
 
     def _classify(self, x: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ class SearchLoop:
     ) -> None:
         self._strategy, self._executor, self._journal = strategy, executor, journal
         self._plan, self._observer, self._snapshots = plan, observer, snapshots
-        self._spared = (0, 0)  # proposals and rewards that a snapshot holds already
+        self._asked_before = self._told_before = 0  # proposals and rewards that a snapshot holds already
         self._learnt: list[Learnt] = []
         self._asked = self._told = self._stale = 0
         self._ended = False  # nothing more is asked
@@ -169,13 +169,13 @@ class SearchLoop:
 
     def _tell(self, trial: Trial) -> None:
         assert trial.reward is not None
-        if self._told >= self._spared[1]:
+        if self._told >= self._told_before:
             self._strategy.tell(trial.tokens, trial.reward)
         self._told += 1
 
     def _learn(self) -> None:
         """Say how the learning goes, and keep the strategy if the last snapshot is old."""
-        if self._told > self._spared[1]:
+        if self._told > self._told_before:
             self._learnt.append((self._told, dict(self._strategy.diagnostics)))
             self._observer.learnt(*self._learnt[-1])
             if self._snapshots is not None and self._snapshots.due:
@@ -183,7 +183,7 @@ class SearchLoop:
 
     def _remember(self) -> None:
         """Keep the strategy, where it and the journal are at the same point."""
-        caught_up = self._asked == len(self._journal.trials) and self._told > self._spared[1]
+        caught_up = self._asked == len(self._journal.trials) and self._told > self._told_before
         if self._snapshots is not None and isinstance(self._strategy, Lasting) and caught_up:
             snapshot = Snapshot(self._asked, self._told, self._learnt, self._strategy.state())
             self._snapshots.save(snapshot, self._journal)
@@ -195,7 +195,7 @@ class SearchLoop:
         snapshot = self._snapshots.load(self._journal)
         if snapshot is not None:
             self._strategy.load_state(snapshot.strategy)
-            self._spared = (snapshot.asked, snapshot.told)
+            self._asked_before, self._told_before = snapshot.asked, snapshot.told
             self._learnt = list(snapshot.learnt)
             for told, diagnostics in snapshot.learnt:
                 self._observer.learnt(told, diagnostics)
@@ -216,7 +216,7 @@ class SearchLoop:
     def _recall(self) -> Trial:
         """The trial that the strategy is asked for again, as the journal has it."""
         trial = self._journal.trials[self._asked]
-        spared = self._asked < self._spared[0]
+        spared = self._asked < self._asked_before
         if (not spared and trial.tokens != self._strategy.ask()) or trial.seed != self._seed(trial.id):
             raise CorruptFileError(
                 f"{self._journal.path}: trial {trial.id} is not what this recipe proposes with this version of nascli",

@@ -16,7 +16,7 @@ from nascli.errors import InputError
 from nascli.models.network import Network
 from nascli.training.compiling import compiled_cells
 from nascli.training.runtime import derive_seed, generator_for
-from nascli.training.schedules import Schedule, cosine, linear, staircase, warm_up
+from nascli.training.schedules import Schedule, linear, staircase, warm_up, warmup_cosine
 from nascli.training.state import TrainState
 from nascli.training.step import step_within_memory
 
@@ -99,7 +99,7 @@ class Plan:
         """Linear warm-up, then a cosine to 0 or an exponential decay by steps."""
         warmup = min(round(self.config.warmup_epochs * self.steps_per_epoch), self.steps)
         if self.config.schedule == "cosine":
-            return warm_up(warmup, self.peak_lr, cosine(self.peak_lr, self.steps - warmup))
+            return warmup_cosine(self.peak_lr, warmup, self.steps)
         every = self.config.decay_epochs * self.steps_per_epoch
         return warm_up(warmup, self.peak_lr, staircase(self.peak_lr, self.config.decay_rate, every))
 

@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from nascli.config import TrainConfig
-from nascli.models.allocation import keep_freed_memory
 from nascli.models.network import Network
+from nascli.training.allocation import keep_freed_memory
 from nascli.training.metrics import EpochRecord, LossTally
 from nascli.training.optimizers import make_average, make_optimizer
 
