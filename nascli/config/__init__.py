@@ -1,0 +1,58 @@
+"""Recipes: every number of a run, in frozen models that refuse what they do not know.
+
+A recipe is a TOML file in `recipes/<command>/`. The order is defaults < recipe < flags < `--set`. The models
+of this package are the whole list of knobs; each field says its unit. A key that does not exist is refused with
+the nearest one that does.
+"""
+
+from nascli.config.detection import DetectDataConfig, DetectorConfig, DetectRecipe, DetectTrainConfig
+from nascli.config.faults import explain, parse, suggestion
+from nascli.config.files import find_recipe, load_recipe, read_toml, recipes_folder, to_toml
+from nascli.config.network import NetworkConfig, Preprocessing, Preset
+from nascli.config.search import (
+    EvolutionConfig,
+    HalvingConfig,
+    PpoConfig,
+    ReinforceConfig,
+    RerankConfig,
+    SearchConfig,
+    SearchRecipe,
+    SharedConfig,
+    SpaceConfig,
+    SurrogateConfig,
+)
+from nascli.config.section import Recipe, Section
+from nascli.config.training import DataConfig, TrainConfig, TrainRecipe
+
+__all__ = [
+    "DataConfig",
+    "DetectDataConfig",
+    "DetectRecipe",
+    "DetectTrainConfig",
+    "DetectorConfig",
+    "EvolutionConfig",
+    "HalvingConfig",
+    "NetworkConfig",
+    "PpoConfig",
+    "Preprocessing",
+    "Preset",
+    "Recipe",
+    "ReinforceConfig",
+    "RerankConfig",
+    "SearchConfig",
+    "SearchRecipe",
+    "Section",
+    "SharedConfig",
+    "SpaceConfig",
+    "SurrogateConfig",
+    "TrainConfig",
+    "TrainRecipe",
+    "explain",
+    "find_recipe",
+    "load_recipe",
+    "parse",
+    "read_toml",
+    "recipes_folder",
+    "suggestion",
+    "to_toml",
+]

@@ -1,0 +1,74 @@
+"""A value or key that a recipe does not take, said in one line that teaches."""
+
+import difflib
+from collections.abc import Iterable
+from typing import get_args
+
+from pydantic import BaseModel, ValidationError
+
+from nascli.config.section import Recipe
+from nascli.errors import InputError
+
+
+def parse(model: type[Recipe], values: object, source: str) -> Recipe:
+    """Validate `values` as `model`; the first fault becomes one line that names `source` and the field."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, source, model) from error
+
+
+def explain(error: ValidationError, source: str, model: type[BaseModel]) -> InputError:
+    """One line for a person out of a pydantic error: source, field, what was wrong, what to do."""
+    fault = error.errors()[0]
+    place = _dotted(fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return InputError(
+            f"{source}: unknown key {place}", suggestion(str(fault["loc"][-1]), _keys_at(model, fault["loc"]))
+        )
+    if fault["type"] == "missing":
+        return InputError(f"{source}: {place} is missing")
+    reason = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error" and not place:
+        return InputError(f"{source}: {reason}")
+    given = "" if fault["type"] == "value_error" else f" = {_short(fault['input'])}"
+    return InputError(f"{source}: {place}{given}: {reason[:1].lower()}{reason[1:]}")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """'Did you mean ...?' with the nearest known name, else the list of all."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"Did you mean {near[0]}?"
+    return f"Known: {', '.join(names)}" if names else ""
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(str(part))
+        inner = _model_inside(field.annotation) if field else None
+        if inner is None:
+            return []
+        model = inner
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_inside(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_inside(part))), None)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

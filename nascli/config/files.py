@@ -1,0 +1,109 @@
+"""Recipes as TOML files: found, read under the options of a command, written."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from nascli.config.faults import parse, suggestion
+from nascli.config.section import Recipe, Section
+from nascli.errors import CorruptFileError, InputError
+
+
+def recipes_folder() -> Path:
+    """Where the shipped recipes lie: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).parent.parent
+    shipped = package / "recipes"
+    return shipped if shipped.is_dir() else package.parent / "recipes"
+
+
+def find_recipe(command: str, name: str) -> Path:
+    """The file of a recipe given by path or by name.
+
+    Args:
+        command: `search`, `train` or `detect`.
+        name: A path to a TOML file, or the name of a shipped recipe of that command.
+
+    Raises:
+        InputError: There is no such recipe; the message lists those there are.
+    """
+    if name.endswith(".toml"):
+        if Path(name).is_file():
+            return Path(name)
+        raise InputError(f"recipe {name}: no such file", "Give a path to a TOML file or the name of a shipped recipe")
+    folder = recipes_folder() / command
+    path = folder / f"{name}.toml"
+    if path.is_file():
+        return path
+    known = sorted(p.stem for p in folder.glob("*.toml"))
+    raise InputError(f"recipe {name!r}: not one of the {command} recipes", suggestion(name, known))
+
+
+def load_recipe(
+    model: type[Recipe],
+    path: Path | None,
+    flags: Mapping[str, object] | None = None,
+    assignments: Iterable[str] = (),
+) -> Recipe:
+    """A validated recipe: defaults < file < flags < assignments.
+
+    Args:
+        model: The recipe class of the command.
+        path: A TOML file, or None for the defaults alone.
+        flags: Values by dotted key (`"train.lr"`); those that are None are left out.
+        assignments: The texts of `--set`, `key=value`; the value is read as TOML, else taken as text.
+
+    Raises:
+        CorruptFileError: The file is not TOML.
+        InputError: A key is unknown or a value is out of range; the message names file, key and remedy.
+    """
+    values = read_toml(path) if path else {}
+    if path:
+        parse(model, values, str(path))  # a fault of the file is said of the file, one of an option of the options
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _assign(values, key, value)
+    for text in assignments:
+        key, sign, raw = text.partition("=")
+        if not sign:
+            raise InputError(f"--set {text}: not of the form key=value", "For example --set train.lr=0.05")
+        _assign(values, key.strip(), _toml_value(raw.strip()))
+    return parse(model, values, "options")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        InputError: The file does not exist.
+        CorruptFileError: It is not TOML; the message has line and column.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"recipe {path}: no such file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CorruptFileError(f"recipe {path} is not TOML: {error}") from error
+
+
+def to_toml(recipe: Section) -> str:
+    """A recipe as TOML text; reading it back gives an equal recipe."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def _assign(values: dict[str, Any], key: str, value: object) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"{key}: {section} is a value, not a section")
+    values[last] = value
+
+
+def _toml_value(raw: str) -> object:
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return raw

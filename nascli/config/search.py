@@ -1,0 +1,148 @@
+"""What `nascli search` needs besides a training: space, strategies, evaluators."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from nascli.config.network import NetworkConfig
+from nascli.config.section import Section
+from nascli.config.training import DataConfig, TrainConfig
+
+
+class SpaceConfig(Section):
+    """The search space: a name, or a user's own with its ops and blocks."""
+
+    name: str = Field("nasnet", description="nasnet, enas, darts, or a name for the space given here")
+    ops: tuple[str, ...] | None = Field(None, description="op names; given only for a space of your own")
+    blocks: int | None = Field(None, ge=1, le=12, description="B, blocks a cell")
+    combines: tuple[Literal["add", "concat"], ...] | None = None
+    concat: Literal["unused", "all"] | None = Field(
+        None, description="which block outputs a cell joins: those no block used, or all"
+    )
+    inputs: Literal["any", "distinct"] | None = Field(
+        None, description="whether a block may read one state twice, or reads two distinct ones"
+    )
+    cells: Literal["two", "one"] | None = Field(
+        None, description="a normal and a reduction cell of their own, or one cell that serves as both"
+    )
+
+
+class PpoConfig(Section):
+    """The controller and its update; the paper's values where it gives them."""
+
+    hidden: int = Field(100, ge=1, description="LSTM units")
+    init_range: float = Field(0.1, gt=0, description="weights start uniform in plus or minus this")
+    batch_size: int = Field(20, ge=1, description="architectures an update")
+    lr: float = Field(3.5e-4, gt=0)
+    epochs: int = Field(4, ge=1, description="passes over a batch in one update; not in the paper")
+    clip: float = Field(0.2, gt=0, lt=1, description="range of the probability ratio; not in the paper")
+    entropy_weight: float = Field(1e-5, ge=0)
+    baseline_decay: float = Field(0.95, ge=0, lt=1, description="moving average of rewards")
+    max_grad_norm: float = Field(0.5, gt=0, description="not in the paper")
+
+
+class ReinforceConfig(Section):
+    """The controller of `ppo` with the plain policy gradient; numbers of Zoph and Le 2017 where it gives them."""
+
+    hidden: int = Field(100, ge=1, description="LSTM units")
+    init_range: float = Field(0.1, gt=0, description="weights start uniform in plus or minus this")
+    batch_size: int = Field(8, ge=1, description="architectures an update")
+    lr: float = Field(6e-4, gt=0)
+    entropy_weight: float = Field(1e-5, ge=0)
+    baseline_decay: float = Field(0.95, ge=0, lt=1, description="moving average of rewards")
+    max_grad_norm: float = Field(0.5, gt=0, description="not in the paper")
+
+
+class EvolutionConfig(Section):
+    """Regularized evolution: the oldest of a population dies, a mutant of the best of a sample is born."""
+
+    population: int = Field(20, ge=2, description="cells alive; the first so many are random")
+    sample: int = Field(5, ge=1, description="cells drawn from the population, whose best is the parent")
+    batch_size: int = Field(4, ge=1, description="mutants proposed before the rewards of earlier ones are told")
+
+
+class SurrogateConfig(Section):
+    """Bayesian optimization: a Gaussian process, fitted to all results, chooses the next cells."""
+
+    initial: int = Field(12, ge=1, description="random cells before the model chooses")
+    batch_size: int = Field(4, ge=1, description="cells proposed before the rewards of earlier ones are told")
+    candidates: int = Field(100, ge=2, description="cells that the model looks at for each batch")
+    results: int = Field(400, ge=10, description="that it is fitted to at most; the time grows with their third power")
+
+
+class HalvingConfig(Section):
+    """Successive halving: a child is trained for few epochs first, and for more only if it is among the best."""
+
+    rungs: tuple[int, ...] = Field((), description="epochs of the rungs below train.epochs, rising; none is off")
+    keep: float = Field(1 / 3, gt=0, lt=1, description="part of the children of a rung that goes on to the next")
+
+
+class RerankConfig(Section):
+    """The best cells of a search, trained again for longer and with several seeds, to choose among them."""
+
+    top: int = Field(0, ge=0, description="cells that are trained again; 0 is off")
+    epochs: int = Field(0, ge=0, description="of that training; 0 is train.epochs")
+    seeds: int = Field(1, ge=1, description="trainings a cell, each from other weights")
+
+
+class SharedConfig(Section):
+    """The network that holds the weights of every child at once, for `search.evaluator = "shared"`."""
+
+    epochs: int = Field(10, ge=1, description="each step trains a cell drawn at random")
+    batch_size: int = Field(64, ge=2)
+    lr: float = Field(0.05, gt=0, description="peak learning rate; cosine to 0")
+    weight_decay: float = Field(1e-4, ge=0)
+    refresh_images: int = Field(
+        1024, ge=2, description="training images on which a child's batch-norm statistics are taken before it is scored"
+    )
+
+
+class SearchConfig(Section):
+    """How many cells are tried, by whom, and on what they are scored."""
+
+    strategy: Literal["ppo", "reinforce", "random", "evolution", "surrogate", "exhaustive"] = "ppo"
+    trials: int = Field(20, ge=1, description="cells proposed in all, repeats and rejected ones included")
+    warmup: int = Field(0, ge=0, description="proposals of another strategy that ppo or reinforce first learns from")
+    warmup_strategy: Literal["random", "evolution"] = "random"
+    evaluator: str = Field(
+        "proxy",
+        description="proxy (a training), shared (inherited weights), table:FILE, or a score without training: params, "
+        "mult_adds, naswot, gradient_norm",
+    )
+    repeats: int = Field(1, ge=1, description="trainings a cell, each from other weights; the reward is their mean")
+    limits: tuple[str, ...] = Field(
+        (), description='what a cell must keep before it is trained: "params<6M", "latency<20ms", "naswot>50%"'
+    )
+    executor: Literal["local", "ray"] = Field("local", description="worker processes here, or a Ray cluster's")
+    workers: int = Field(0, ge=0, description="worker processes, one thread each; 0 is one for each core or GPU slot")
+    workers_per_gpu: int = Field(1, ge=1, description="worker processes that share a GPU")
+    asynchronous: bool = Field(
+        False, description="never wait for a batch: faster, but the result depends on who finishes first"
+    )
+    holdout: float = Field(0.1, gt=0, lt=1, description="part of the training split kept for the reward")
+    failure_reward: float = Field(
+        0.0, allow_inf_nan=False, description="told to the strategy for a child that failed or broke a limit"
+    )
+    retries: int = Field(2, ge=0, description="times a child is run again after its worker was lost")
+    patience: int = Field(
+        200, ge=0, description="proposals in a row that bring nothing new to train, after which a search ends; 0 is off"
+    )
+    top: int = Field(5, ge=1, description="genotypes written to top/")
+
+
+class SearchRecipe(Section):
+    """Everything `nascli search` needs to repeat a run."""
+
+    seed: int = 0
+    data: DataConfig = Field(default_factory=DataConfig)
+    space: SpaceConfig = Field(default_factory=SpaceConfig)
+    network: NetworkConfig = Field(default_factory=NetworkConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    search: SearchConfig = Field(default_factory=SearchConfig)
+    ppo: PpoConfig = Field(default_factory=PpoConfig)
+    reinforce: ReinforceConfig = Field(default_factory=ReinforceConfig)
+    evolution: EvolutionConfig = Field(default_factory=EvolutionConfig)
+    surrogate: SurrogateConfig = Field(default_factory=SurrogateConfig)
+    shared: SharedConfig = Field(default_factory=SharedConfig)
+    halving: HalvingConfig = Field(default_factory=HalvingConfig)
+    rerank: RerankConfig = Field(default_factory=RerankConfig)
