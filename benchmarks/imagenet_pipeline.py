@@ -55,10 +55,13 @@ def nascli(task: Task) -> Figures:
 
     from nascli.config import DataConfig
     from nascli.data.arrays import Normalizer, augment_batch
+    from nascli.data.decoding import ImageSource
     from nascli.data.image_folder import FolderIndex, scan_folder, stream_splits
-    from nascli.data.images import BadImages, ImageSource
+    from nascli.data.images import BadImages
     from nascli.data.pack import open_pack
+    from nascli.training.allocation import keep_freed_memory
 
+    keep_freed_memory()  # as every training on a CPU
     index: FolderIndex[ImageSource] = scan_folder(Path(task["folder"]))
     if task["variant"] == PACK:
         index = open_pack(Path(task["pack"])).index()

@@ -19,6 +19,14 @@ class DataConfig(Section):
     crop_padding: int = Field(0, ge=0, description="zero pixels added on each side before a random crop")
     flip: bool = Field(False, description="mirror left and right with probability one half")
     cutout: int = Field(0, ge=0, description="side in pixels of the square set to the mean; 0 is off")
+    rand_augment: int = Field(0, ge=0, description="RandAugment: operations that each image goes through; 0 is off")
+    rand_augment_magnitude: int = Field(9, ge=0, le=30, description="of all operations of RandAugment, 0 to 30")
+    colour_distortion: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="strength of random brightness, contrast, saturation and hue; 1 is Inception's, 0 off",
+    )
     mixup: float = Field(0.0, ge=0, description="alpha of the Beta distribution that mixes two images; 0 is off")
     cutmix: float = Field(
         0.0, ge=0, description="alpha of the Beta distribution of the part that is pasted from another image; 0 is off"

@@ -114,7 +114,12 @@ def training_target(image: AnnotatedImage) -> dict[str, Tensor]:
 
 
 def read_annotated(image: AnnotatedImage) -> Tensor:
-    """The pixels of an annotated picture, (3, H, W) uint8, at the size its annotations were made for.
+    """The pixels of an annotated picture, (3, H, W) uint8; what is raised is that of `open_annotated`."""
+    return picture_tensor(open_annotated(image))
+
+
+def open_annotated(image: AnnotatedImage) -> Image.Image:
+    """An annotated picture as RGB, at the size its annotations were made for.
 
     A photo whose camera wrote down a rotation is turned only if its annotations were made on the turned picture.
 
@@ -126,7 +131,7 @@ def read_annotated(image: AnnotatedImage) -> Tensor:
     for upright in (False, True):
         picture = open_picture(image.path, upright=upright)
         if picture.size == wanted:
-            return picture_tensor(picture)
+            return picture
     raise InputError(wrong_size(image, picture.size), "The picture was resized or replaced after it was annotated")
 
 

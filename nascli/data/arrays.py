@@ -1,6 +1,8 @@
 """Images in memory, and what is done to a whole batch of them at once.
 
-Letters: N images, C = 3 colours, H rows, W columns. Images are uint8 until they are normalised.
+Letters: N images, C = 3 colours, H rows, W columns. Images are uint8 until they are normalised. On a CPU all of it is
+quickest where they lie in memory with the colours of a pixel side by side (channels last): a row of an image is then
+one piece of 3 W numbers, and what is done to it needs no steps from colour to colour.
 """
 
 from collections.abc import Iterator
@@ -8,10 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nascli.config import DataConfig
+from nascli.data.colours import distort_colours
+from nascli.data.rand_augment import rand_augment
 
 Batch = tuple[Tensor, Tensor]
 """Images uint8 (N, 3, H, W) and labels int64 (N,)."""
@@ -45,6 +48,9 @@ class Split(Protocol):
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every image once, in order, never varied; the last batch may be smaller."""
 
+
+_PART = 1 << 17
+"""Numbers that are normalised at a time on a CPU: few enough to stay in its cache from one operation to the next."""
 
 AnySplit = TypeVar("AnySplit", bound=Split)
 
@@ -80,8 +86,9 @@ class ImageArray:
 
     def training_batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
         """Batches of the images at positions `order`; nothing is drawn here, so `seed` is not used."""
+        rows = self.images.permute(0, 2, 3, 1)  # of which whole images are copied, where they are channels last
         for indices in torch.split(order.to(self.labels.device), batch_size):
-            yield self.images[indices], self.labels[indices]
+            yield rows.index_select(0, indices).permute(0, 3, 1, 2), self.labels[indices]
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every image once, in order."""
@@ -101,23 +108,31 @@ class Normalizer:
     std: Colour
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (N, 3, H, W) to float32 of the same shape, channels last in memory."""
+        """uint8 or float32 (N, 3, H, W), 0 to 255, to float32 of the same shape, channels last in memory."""
         scale = 1 / (255 * torch.tensor(self.std, dtype=torch.float64))
         shift = -torch.tensor(self.mean, dtype=torch.float64) / torch.tensor(self.std, dtype=torch.float64)
-        numbers = images.to(torch.float32, memory_format=torch.channels_last)
-        return numbers.mul_(_by_colour(scale, images)).add_(_by_colour(shift, images))
+        n, _, height, width = images.shape
+        factors, terms = (each.float().repeat(width).to(images.device) for each in (scale, shift))  # (3 W,)
+        rows = images.permute(0, 2, 3, 1).reshape(n * height, 3 * width)
+        numbers = torch.empty_like(rows, dtype=torch.float32)
+        at_once = max(1, _PART // len(factors)) if images.device.type == "cpu" else len(rows)
+        for part, bytes_ in zip(torch.split(numbers, at_once), torch.split(rows, at_once), strict=True):
+            part.copy_(bytes_).mul_(factors).add_(terms)
+        return _from_rows(numbers, width, height)
 
 
 def augment_batch(
     images: Tensor, augmentation: DataConfig, normalizer: Normalizer, generator: torch.Generator
 ) -> Tensor:
-    """Crop, flip, normalise and cut out, as `augmentation` says, every image by its own draws.
+    """Crop, flip, RandAugment, distort colours, normalise and cut out, as `augmentation` says; in this order.
 
-    All draws come from `generator`, on the CPU and in a fixed order, so they are the same on every device.
+    Every image has draws of its own. All come from `generator`, on the CPU and in a fixed order, so they are the same
+    on every device.
 
     Args:
         images: uint8 (N, 3, H, W).
-        augmentation: Its `crop_padding`, `flip` and `cutout` are read; each is off at 0 or False.
+        augmentation: Its `crop_padding`, `flip`, `rand_augment`, `rand_augment_magnitude`, `colour_distortion` and
+            `cutout` are read; each but the magnitude is off at 0 or False.
         normalizer: From bytes to numbers.
         generator: A CPU generator.
 
@@ -128,6 +143,10 @@ def augment_batch(
         images = _crop(images, augmentation.crop_padding, generator)
     if augmentation.flip:
         images = _flip(images, generator)
+    if augmentation.rand_augment:
+        images = rand_augment(images, augmentation.rand_augment, augmentation.rand_augment_magnitude, generator)
+    if augmentation.colour_distortion:
+        images = distort_colours(images, augmentation.colour_distortion, generator)
     numbers = normalizer(images)
     if augmentation.cutout:
         numbers = _cut_out(numbers, augmentation.cutout, generator)
@@ -179,15 +198,23 @@ def split_holdout(split: AnySplit, fraction: float, seed: int) -> tuple[AnySplit
 def _crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
     """Surround by `padding` zeros and take a window of the old size, at one of (2 padding + 1)^2 places."""
     n, _, height, width = images.shape
-    top, left = torch.randint(2 * padding + 1, (2, n), generator=generator).to(images.device)
-    windows = F.pad(images, [padding] * 4).unfold(2, height, 1).unfold(3, width, 1)  # (N, 3, 2p+1, 2p+1, H, W), a view
-    return windows[torch.arange(n, device=images.device), :, top, left]  # (N, 3, H, W)
+    top, left = torch.randint(2 * padding + 1, (2, n, 1), generator=generator)
+    high, wide = height + 2 * padding, width + 2 * padding
+    padded = images.new_zeros((n, high, wide, 3))
+    padded[:, padding:-padding, padding:-padding] = images.permute(0, 2, 3, 1)
+    first = (torch.arange(n).view(n, 1) * high + top + torch.arange(height)) * wide + left  # (N, H), of each row
+    runs = padded.flatten().unfold(0, 3 * width, 3)  # W pixels from each pixel on, a view
+    return _from_rows(runs.index_select(0, first.flatten().to(images.device)), width, height)
 
 
 def _flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror left and right, each image with probability one half."""
-    chosen = (torch.rand(images.shape[0], generator=generator) < 0.5).to(images.device)
-    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
+    n = len(images)
+    chosen = torch.rand(n, generator=generator) < 0.5
+    places = torch.where(chosen, chosen.cumsum(0) + n - 1, torch.arange(n)).to(images.device)
+    rows = images.permute(0, 2, 3, 1)
+    mirrored = rows.index_select(0, chosen.nonzero().squeeze(1).to(images.device)).flip(2)
+    return torch.cat([rows, mirrored]).index_select(0, places).permute(0, 3, 1, 2)
 
 
 def _cut_out(numbers: Tensor, side: int, generator: torch.Generator) -> Tensor:
@@ -200,14 +227,16 @@ def _cut_out(numbers: Tensor, side: int, generator: torch.Generator) -> Tensor:
     for size in (height, width):
         first = torch.randint(size, (n, 1), generator=generator) - side // 2
         places = torch.arange(size)
-        kept.append((places < first) | (places >= first + side))  # (N, size)
+        kept.append(((places < first) | (places >= first + side)).float())  # (N, size)
     rows, columns = (each.to(numbers.device) for each in kept)
-    outside = rows[:, None, :, None] | columns[:, None, None, :]  # (N, 1, H, W)
-    return numbers.mul_(outside)
+    outside = torch.maximum(rows[:, :, None], columns.repeat_interleave(3, dim=1)[:, None, :])  # (N, H, 3 W)
+    numbers.permute(0, 2, 3, 1).flatten(2).mul_(outside)
+    return numbers
 
 
-def _by_colour(values: Tensor, images: Tensor) -> Tensor:
-    return values.to(torch.float32).view(1, 3, 1, 1).to(images.device)
+def _from_rows(rows: Tensor, width: int, height: int) -> Tensor:
+    """Rows of pixels, (N, H, 3 W) or (N H, 3 W), as (N, 3, H, W), channels last in memory."""
+    return rows.reshape(-1, height, width, 3).permute(0, 3, 1, 2)
 
 
 def _triple(values: Tensor) -> Colour:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from nascli.config import DataConfig, Preprocessing, suggestion
 from nascli.data.arrays import Colour, ImageArray, Split, measure_colours, split_holdout
+from nascli.data.decoding import ImageSource
 from nascli.data.image_folder import FolderIndex, open_splits, scan_folder, stream_splits
-from nascli.data.images import BadImages, ImageFiles, ImageSource, worker_count
+from nascli.data.images import BadImages, ImageFiles, worker_count
 from nascli.data.pack import open_pack
 from nascli.errors import CorruptFileError, InputError, NascliError
 
@@ -221,7 +222,7 @@ def _from_cifar(name: str, train: "CIFAR10", test: "CIFAR10") -> ImageData:
 
 
 def _cifar_array(source: "CIFAR10") -> ImageArray:
-    return ImageArray(torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(source.targets))
+    return ImageArray(torch.from_numpy(source.data).permute(0, 3, 1, 2), torch.tensor(source.targets))
 
 
 def _no_cifar(name: str, root: Path, source: "type[CIFAR10]", error: Exception) -> NascliError:
@@ -250,7 +251,12 @@ def _one_at_a_time(root: Path) -> Iterator[None]:
 
 def _in_memory(name: str, train: ImageArray, test: ImageArray, class_names: tuple[str, ...]) -> ImageData:
     mean, std = measure_colours(train.images)
-    return ImageData(name, train, test, class_names, mean, std)
+    return ImageData(name, _colours_last(train), _colours_last(test), class_names, mean, std)
+
+
+def _colours_last(split: ImageArray) -> ImageArray:
+    """The same images, laid out as they are augmented quickest."""
+    return replace(split, images=split.images.contiguous(memory_format=torch.channels_last))
 
 
 def _prepared(split: Split, preprocessing: Preprocessing) -> Split:

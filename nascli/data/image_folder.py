@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from nascli.data.arrays import ImageArray, Split
-from nascli.data.images import STREAM_SIZE, BadImages, ImageFiles, ImageSource, decode_image, no_image_left, to_bytes
+from nascli.data.decoding import ImageSource, decode_image, to_bytes
+from nascli.data.images import STREAM_SIZE, BadImages, ImageFiles, no_image_left
 from nascli.errors import CorruptFileError, InputError
 
 LARGEST_IN_MEMORY = 96
 """Images up to this side in pixels, all of one size, are loaded whole."""
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+"""What counts as an image inside a folder."""
+
 _MOST_BYTES = 4 << 30
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 _LAYOUT = "It must hold train/<class>/*.jpg and val/<class>/*.jpg (or test/<class>/*.jpg)"
 
 Source = TypeVar("Source", bound=ImageSource, covariant=True)
@@ -119,7 +122,7 @@ def _files(folder: Path, names: Sequence[str]) -> tuple[tuple[Path, int], ...]:
             Path(base, file)
             for base, _, files in os.walk(folder / name, followlinks=True)
             for file in files
-            if Path(file).suffix.lower() in _SUFFIXES and not file.startswith(".")
+            if Path(file).suffix.lower() in IMAGE_SUFFIXES and not file.startswith(".")
         ]
         found += [(path, label) for path in sorted(inside)]
     return tuple(found)

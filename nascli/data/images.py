@@ -1,24 +1,25 @@
-"""Encoded images: decoded one by one, streamed in batches where they do not fit in memory or differ in size.
+"""Images streamed in batches, where they do not fit in memory or differ in size."""
 
-Pillow decodes: torchvision's own decoders are deprecated since 0.29, and Pillow reads more formats at a like speed.
-"""
-
+import functools
+import itertools
 import logging
+import math
 import os
-import warnings
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nascli.config import Preprocessing
 from nascli.data.arrays import Batch
-from nascli.errors import CorruptFileError
+from nascli.data.decoding import ImageSource, Window, decode_image, decode_window, jpeg_decoder, to_bytes
+from nascli.errors import CorruptFileError, NascliError
 
 Transform = Callable[[Image.Image], Image.Image]
 
@@ -31,18 +32,15 @@ STREAM_SIZE = 224
 _CROP_AREA = (0.05, 1.0)
 _CROP_ASPECT = (3 / 4, 4 / 3)
 """Of a random crop (Inception preprocessing, as in the code released with AmoebaNet)."""
+_CROP_TRIES = 10
+
+_AHEAD = 2
+"""Batches that each process decodes before they are asked for."""
 
 _OWN = Preprocessing()
 """What our own networks are measured with (the same source)."""
 
 _LOG = logging.getLogger(__name__)
-
-
-class ImageSource(Protocol):
-    """What an image is decoded from: a file, or an image in a pack. As text it is what a person calls it."""
-
-    def open(self, mode: Literal["rb"], /) -> BinaryIO:
-        """Its encoded bytes."""
 
 
 class BadImages:
@@ -88,30 +86,30 @@ class BadImages:
         )
 
 
-def decode_image(source: ImageSource) -> Image.Image:
-    """The picture in a file or a pack, as RGB and upright.
+def random_window(height: int, width: int, seed: int) -> Window:
+    """A random part of an image: 5 % to 100 % of its area, width to height 3/4 to 4/3, anywhere in it.
 
-    Raises:
-        CorruptFileError: It is not an image, is truncated, damaged, or claims an absurd size.
+    Sizes that do not fit are drawn again; after ten of them it is the largest part in the middle with such a shape.
+
+    Args:
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        seed: All draws follow from it and the size.
+
+    References: Szegedy et al. 2015, random crops; as torchvision's RandomResizedCrop draws them.
     """
-    try:
-        with warnings.catch_warnings(), source.open("rb") as file:
-            # threads share the filters of warnings: an error made of this one would get lost, so the size is looked at
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                _refuse_absurd(image)
-                ImageOps.exif_transpose(image, in_place=True)  # decodes it, too
-                return image if image.mode == "RGB" else image.convert("RGB")
-    except CorruptFileError:
-        raise
-    except Exception as error:  # decoders raise whatever their format makes them raise
-        reason = "it is not an image" if isinstance(error, UnidentifiedImageError) else error
-        raise CorruptFileError(f"image {source} cannot be decoded: {reason}", "Replace or remove the file") from error
-
-
-def to_bytes(image: Image.Image) -> Tensor:
-    """An RGB picture as uint8 (3, H, W)."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    draw = random.Random(seed)  # the quickest to seed of all there are
+    narrowest, widest = _CROP_ASPECT
+    for _ in range(_CROP_TRIES):
+        area = height * width * draw.uniform(*_CROP_AREA)
+        aspect = math.exp(draw.uniform(math.log(narrowest), math.log(widest)))
+        rows, columns = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < rows <= height and 0 < columns <= width:
+            top, left = draw.randrange(height - rows + 1), draw.randrange(width - columns + 1)
+            return Window(top, top + rows, left, left + columns)
+    rows, columns = min(height, round(width / narrowest)), min(width, round(height * widest))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return Window(top, top + rows, left, left + columns)
 
 
 @dataclass(frozen=True)
@@ -153,31 +151,34 @@ class ImageFiles:
     def training_batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
         """Batches of a random part of each image, enlarged or reduced; the part follows from `seed` and the position.
 
-        References: Szegedy et al. 2015, random crops of 5 % to 100 % of the area and aspect ratio 3/4 to 4/3.
-        Deviation: no colour distortion.
+        The part is `random_window`'s; it is brought to its size by torch's bilinear interpolation of bytes.
         """
         return self._batches(order, batch_size, seed)
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """The central part of every image, in order, as `preprocessing` says."""
+        """The central part of every image, in order, as `preprocessing` says: decoded and resized by Pillow."""
         return self._batches(torch.arange(len(self)), batch_size, None)
 
     def _batches(self, order: Tensor, batch_size: int, seed: int | None) -> Iterator[Batch]:
+        chunks = [chunk.tolist() for chunk in torch.split(order, batch_size)]
+        workers = min(self.workers, len(chunks))
+        reader = _Reader(self, seed, _slots(chunks, self.image_size, workers))
+        numbered: Any = list(enumerate(chunks))  # the reader is given whole batches, whatever they are made of
         loader: DataLoader[Any] = DataLoader(
-            _Reader(self, seed),
-            batch_sampler=[chunk.tolist() for chunk in torch.split(order, batch_size)],
-            num_workers=min(self.workers, -(-len(order) // batch_size)),
-            collate_fn=_collate,
-            pin_memory=self.pinned,
+            reader,
+            batch_sampler=numbered,
+            num_workers=workers,
+            prefetch_factor=_AHEAD if workers else None,
+            collate_fn=_as_it_is,
             generator=torch.Generator(),
         )
-        for batch, unreadable in loader:
+        for (places, unreadable), chunk, slot in zip(loader, chunks, itertools.cycle(reader.slots), strict=False):
             for name, error in unreadable:
                 self.bad.report(name, error)
-            if batch is None:
+            if len(places) < len(chunk):
                 raise no_image_left(len(self))
-            images, labels = batch
-            yield images, labels
+            room = torch.empty((len(chunk), *slot.shape[1:]), dtype=torch.uint8, pin_memory=self.pinned)
+            yield room.copy_(slot[: len(chunk)]).permute(0, 3, 1, 2), self.labels[places]
 
 
 def worker_count(asked: int | None) -> int:
@@ -190,67 +191,93 @@ def no_image_left(count: int) -> CorruptFileError:
     return CorruptFileError(f"none of the {count} images of a split can be decoded", "Is the data set complete?")
 
 
-_Item = tuple[tuple[Tensor, int] | None, list[Unreadable]]
+_Fetched = tuple[list[int], list[Unreadable]]
+"""The places in the split of a batch's images, fewer where one is missing; and what could not be decoded on the way."""
 
 
-class _Reader(Dataset[_Item]):
-    """From a position to an image and its label; the draws of a training crop follow from (seed, position).
+def _slots(chunks: Sequence[Sequence[int]], size: int, workers: int) -> list[Tensor]:
+    """Memory that batches are decoded into in turn, uint8 (N, S, S, 3) each, shared with the processes that decode.
 
-    Beside them stand the images that could not be decoded: those at the positions from the one asked for to that of
-    the image. They are returned, since a worker process would hide an error in a traceback.
+    A process never has more than `_AHEAD` batches that were not asked for yet, and a batch that was is copied before
+    the next one is: with one slot more than the processes can fill together, none is filled while it is read. Slots are
+    used again and again, since the first touch of shared memory costs more than decoding a twentieth of what it holds.
+    """
+    count = min(_AHEAD * workers + 1, len(chunks))
+    slots = torch.empty((count, max(map(len, chunks), default=0), size, size, 3), dtype=torch.uint8)
+    try:
+        return list(slots.share_memory_() if workers else slots)  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise NascliError(
+            f"there is no shared memory for {count} batches, {slots.numel() / 2**20:.0f} MiB, "
+            f"of {workers} processes that decode: {error}",
+            "Make /dev/shm larger, or take fewer processes: --set data.workers=0 needs none",
+        ) from error
+
+
+class _Reader(Dataset[_Fetched]):
+    """From positions to a batch of their images; the draws of a training crop follow from (seed, position).
+
+    A batch is asked for by its number and positions, and decoded into the slot whose turn it is; what is handed from
+    process to process are places. The images that could not be decoded are returned too, since a worker process would
+    hide an error in a traceback.
     """
 
-    def __init__(self, files: ImageFiles, seed: int | None) -> None:
-        from torchvision.transforms import v2  # takes a second to import, and most runs do not stream
-
+    def __init__(self, files: ImageFiles, seed: int | None, slots: list[Tensor]) -> None:
+        self.slots = slots
         self._files = files
         self._seed = seed
-        size = files.image_size
-        self._vary: Transform = v2.RandomResizedCrop(size, _CROP_AREA, _CROP_ASPECT, antialias=True)
-        self._centre: Transform = v2.Compose([_resize(size, files.preprocessing), v2.CenterCrop(size)])
+        if seed is None:
+            self._centre = _centre(files.image_size, files.preprocessing)
+        else:
+            jpeg_decoder()  # imported here, once for all worker processes
 
-    def __getitem__(self, position: int) -> _Item:
-        files = self._files
+    def __getitems__(self, batch: tuple[int, Sequence[int]]) -> _Fetched:
+        number, positions = batch
+        places: list[int] = []
         unreadable: list[Unreadable] = []
+        for image, position in zip(self.slots[number % len(self.slots)], positions, strict=False):
+            place = self._read_into(image, position, unreadable)
+            if place is None:
+                break
+            places.append(place)
+        return places, unreadable
+
+    def _read_into(self, image: Tensor, position: int, unreadable: list[Unreadable]) -> int | None:
+        """Fill uint8 (S, S, 3) with the first image from a position on that can be decoded; its place in the split."""
+        files = self._files
         for step in range(min(files.bad.allowed + 1, len(files))):
             place = (position + step) % len(files)
             try:
-                image = decode_image(files.paths[place])
+                pixels = self._read(files.paths[place], position)
             except CorruptFileError as error:
                 unreadable.append((str(files.paths[place]), error))
             else:
-                return (to_bytes(self._prepare(image, position)), int(files.labels[place])), unreadable
-        return None, unreadable
+                image.copy_(pixels)
+                return place
+        return None
 
-    def _prepare(self, image: Image.Image, position: int) -> Image.Image:
+    def _read(self, source: ImageSource, position: int) -> Tensor:
+        """An image as it goes into a batch: uint8 (S, S, 3)."""
         if self._seed is None:
-            return self._centre(image)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed((self._seed + position) % 2**63)  # the CPU's alone, which is quicker
-            return self._vary(image)
+            return to_bytes(self._centre(decode_image(source))).permute(1, 2, 0)
+        seed = (self._seed + position) % 2**63
+        part = decode_window(source, functools.partial(random_window, seed=seed))
+        sides = (self._files.image_size, self._files.image_size)
+        batch = part[None].permute(0, 3, 1, 2)  # (1, 3, h, w), channels last in memory: torch's quickest way
+        return F.interpolate(batch, sides, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
 
 
-def _resize(size: int, preprocessing: Preprocessing) -> Transform:
-    """To the length from which a central square of `size` pixels is cut."""
-    from torchvision.transforms import InterpolationMode, v2  # as above
+def _centre(size: int, preprocessing: Preprocessing) -> Transform:
+    """To the length from which a central square of `size` pixels is cut, and that square."""
+    from torchvision.transforms import InterpolationMode, v2  # takes a second to import, and most runs do not stream
 
     length = round(size / preprocessing.crop)
     sides = length if preprocessing.resize == "shorter_side" else (length, length)
-    resize: Transform = v2.Resize(sides, InterpolationMode(preprocessing.interpolation), antialias=True)
-    return resize
+    resize = v2.Resize(sides, InterpolationMode(preprocessing.interpolation), antialias=True)
+    centre: Transform = v2.Compose([resize, v2.CenterCrop(size)])
+    return centre
 
 
-def _collate(items: Sequence[_Item]) -> tuple[Batch | None, list[Unreadable]]:
-    """A batch, or None where an image is missing, and what could not be decoded on the way."""
-    unreadable = [each for _, met in items for each in met]
-    found = [item for item, _ in items if item is not None]
-    if len(found) < len(items):
-        return None, unreadable
-    images = torch.stack([image.permute(1, 2, 0) for image, _ in found]).permute(0, 3, 1, 2)  # as Pillow lays them out
-    return (images, torch.tensor([label for _, label in found])), unreadable
-
-
-def _refuse_absurd(image: Image.Image) -> None:
-    most = Image.MAX_IMAGE_PIXELS
-    if most is not None and image.width * image.height > most:
-        raise ValueError(f"it claims {image.width}x{image.height} pixels, more than {most:,}")
+def _as_it_is(fetched: Any) -> Any:  # noqa: ANN401 - a DataLoader thinks of lists of items
+    """What the reader gives is a batch already."""
+    return fetched

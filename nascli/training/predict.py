@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nascli.data.arrays import Normalizer
+from nascli.data.image_folder import IMAGE_SUFFIXES
 from nascli.data.images import ImageFiles, worker_count
 from nascli.errors import CorruptFileError, InputError
 from nascli.models.folders import load_network
@@ -16,9 +17,6 @@ from nascli.models.network import Network
 from nascli.training.assess import check_weights, describe_preprocessing
 from nascli.training.job import device_name
 from nascli.training.views import Views, mean_scores, plan_views
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""What counts as a picture inside a folder; a file given by name may have any suffix."""
 
 LIKELIEST = 5
 """How many classes are named."""
@@ -54,15 +52,19 @@ class Prediction:
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
     """The pictures that files and folders stand for, in order; none is opened.
 
+    Inside a folder they are known by their suffix; a file that is given by name may have any.
+
     Raises:
         InputError: A path does not exist, or a folder holds no picture.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
             if not inside:
-                raise InputError(f"{path}: there is no picture in this folder", f"Looked for {', '.join(SUFFIXES)}")
+                raise InputError(
+                    f"{path}: there is no picture in this folder", f"Looked for {', '.join(IMAGE_SUFFIXES)}"
+                )
             found += inside
         elif path.exists():
             found.append(path)

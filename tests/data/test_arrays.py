@@ -17,7 +17,7 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def augmented(images: torch.Tensor, seed: int = 0, **settings: int | bool) -> torch.Tensor:
+def augmented(images: torch.Tensor, seed: int = 0, **settings: float) -> torch.Tensor:
     """The batch as bytes again."""
     config = DataConfig.model_validate(settings)
     return (augment_batch(images, config, BYTES, generator(seed)) * 255).round().to(torch.uint8)
@@ -85,7 +85,7 @@ def test_cutout_leaves_the_mean_where_it_cuts() -> None:
 @given(seed=st.integers(0, 2**40), other=st.integers(0, 2**40))
 def test_all_draws_follow_from_the_seed(seed: int, other: int) -> None:
     images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=generator(1))
-    every = {"crop_padding": 2, "flip": True, "cutout": 3}
+    every = {"crop_padding": 2, "flip": True, "cutout": 3, "rand_augment": 1, "colour_distortion": 0.5}
     first, again = augmented(images, seed, **every), augmented(images, seed, **every)
     assert torch.equal(first, again)
     assert torch.equal(first, augmented(images, other, **every)) == (seed % 2**32 == other % 2**32)
@@ -94,7 +94,8 @@ def test_all_draws_follow_from_the_seed(seed: int, other: int) -> None:
 def test_augmentation_leaves_the_global_generator_and_the_images_alone() -> None:
     images = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8, generator=generator(1))
     before, state = images.clone(), torch.get_rng_state()
-    augmented(images, crop_padding=2, flip=True, cutout=3)
+    augmented(images, crop_padding=2, flip=True, cutout=3, rand_augment=2, colour_distortion=1)
+    augmented(images, flip=True)
     assert torch.equal(images, before)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -106,6 +107,18 @@ def test_normalising_is_the_formula_and_gives_channels_last() -> None:
     expected = (images.double() / 255 - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
     torch.testing.assert_close(numbers.double(), expected, atol=1e-5, rtol=1e-5)
     assert numbers.is_contiguous(memory_format=torch.channels_last)
+
+
+@given(size=st.integers(1, 40), seed=st.integers(0, 2**40))
+def test_how_images_lie_in_memory_makes_no_difference(size: int, seed: int) -> None:
+    images = torch.randint(0, 256, (9, 3, size, size), dtype=torch.uint8, generator=generator(1))
+    last = images.contiguous(memory_format=torch.channels_last)
+    every = DataConfig(crop_padding=2, flip=True, cutout=3, rand_augment=1, colour_distortion=1)
+    normalizer = Normalizer((0.1, 0.5, 0.9), (0.2, 0.3, 0.4))
+    first, second = (augment_batch(each, every, normalizer, generator(seed)) for each in (images, last))
+    torch.testing.assert_close(first, second)
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(normalizer(images), normalizer(last))
 
 
 def test_colours_are_measured_over_all_pixels() -> None:

@@ -1,15 +1,19 @@
 """Streaming: what a batch holds depends on the files and the seed, and on nothing else."""
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from nascli.config import Preprocessing
-from nascli.data.images import BadImages, ImageFiles, decode_image, to_bytes
-from nascli.errors import CorruptFileError
+from nascli.data.decoding import Window, decode_image, to_bytes
+from nascli.data.images import BadImages, ImageFiles, random_window
+from nascli.errors import CorruptFileError, NascliError
 
 
 @pytest.fixture
@@ -39,6 +43,32 @@ def test_batches_are_the_same_with_and_without_workers(files: ImageFiles) -> Non
         assert torch.equal(labels, same)
 
 
+def test_batches_that_are_kept_do_not_change_when_others_come(files: ImageFiles) -> None:
+    """More batches than there are places in shared memory, and a reader that is slower than the processes."""
+    order = torch.arange(36) % 9
+    together = ImageFiles(files.paths, files.labels, 24, workers=2)
+    kept = []
+    for images, labels in together.training_batches(order, 3, 5):
+        time.sleep(0.02)
+        kept.append((images, labels, images.clone()))
+    assert len(kept) == 12
+    assert all(torch.equal(images, then) for images, _, then in kept)
+    alone = [(images, labels) for images, labels in files.training_batches(order, 3, 5)]
+    for (images, labels, _), (others, same) in zip(kept, alone, strict=True):
+        assert torch.equal(images, others)
+        assert torch.equal(labels, same)
+
+
+def test_shared_memory_that_does_not_suffice_is_said(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(tensor: torch.Tensor) -> None:
+        raise RuntimeError("unable to allocate")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", fail)
+    assert len(collect(files, 5)) == 9
+    with pytest.raises(NascliError, match=r"no shared memory for 3 batches, .* of 1 processes .*--set data\.workers=0"):
+        collect(ImageFiles(files.paths, files.labels, 24, workers=1), 5)
+
+
 def test_crops_follow_from_the_seed_and_the_position(files: ImageFiles) -> None:
     first = collect(files, 5)
     assert first.shape == (9, 3, 24, 24)
@@ -48,6 +78,45 @@ def test_crops_follow_from_the_seed_and_the_position(files: ImageFiles) -> None:
     (later, labels), *_ = files.training_batches(torch.tensor([7, 3]), 2, 5)
     assert torch.equal(later, first[[7, 3]])
     assert labels.tolist() == [1, 0]
+
+
+@given(height=st.integers(1, 500), width=st.integers(1, 500), seed=st.integers(0, 2**63 - 1))
+def test_a_random_window_lies_inside_and_has_the_shape_of_inception_crops(height: int, width: int, seed: int) -> None:
+    window = random_window(height, width, seed)
+    assert window == random_window(height, width, seed)
+    assert 0 <= window.top < window.bottom <= height
+    assert 0 <= window.left < window.right <= width
+    rows, columns = window.bottom - window.top, window.right - window.left
+    if 3 * height <= 4 * width <= 16 / 3 * height:  # otherwise all of a thin image may be taken
+        assert (rows - 0.5) * 3 / 4 <= columns + 0.5
+        assert (columns - 0.5) * 3 / 4 <= rows + 0.5
+        assert (rows + 0.5) * (columns + 0.5) >= 0.05 * height * width
+
+
+def test_random_windows_are_everywhere_and_of_every_size() -> None:
+    windows = [random_window(300, 400, seed) for seed in range(2000)]
+    areas = np.array([(w.bottom - w.top) * (w.right - w.left) / 120_000 for w in windows])
+    assert areas.min() < 0.06
+    assert areas.max() > 0.9
+    assert abs(np.mean(areas < 0.3) - 0.25 / 0.71) < 0.04  # uniform from 0.05 on, but the largest often do not fit
+    assert min(w.top for w in windows) == min(w.left for w in windows) == 0
+    assert max(w.bottom for w in windows) == 300
+    assert max(w.right for w in windows) == 400
+
+
+def test_of_an_image_too_thin_for_any_crop_the_middle_is_taken() -> None:
+    assert random_window(100, 2, 0) == Window(48, 51, 0, 2)
+    assert random_window(2, 100, 0) == Window(0, 2, 48, 51)
+
+
+def test_a_training_crop_is_the_window_resized_to_within_rounding(files: ImageFiles) -> None:
+    crops = collect(files, 5)
+    for position in (0, 2, 4):  # lossless ones
+        picture = decode_image(files.paths[position])
+        top, bottom, left, right = random_window(picture.height, picture.width, 5 + position)
+        part = picture.crop((left, top, right, bottom)).resize((24, 24), Image.Resampling.BILINEAR)
+        difference = (crops[position].int() - to_bytes(part).int()).abs()
+        assert int(difference.max()) <= 1
 
 
 def test_streaming_leaves_the_global_generator_alone(files: ImageFiles) -> None:

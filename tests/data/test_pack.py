@@ -12,7 +12,9 @@ from PIL import Image
 from nascli.config import DataConfig
 from nascli.data.arrays import ImageArray
 from nascli.data.datasets import ImageData, load_dataset
-from nascli.data.images import ImageFiles, decode_image
+from nascli.data.decoding import decode_image
+from nascli.data.images import ImageFiles
+from nascli.data.jpeg import read_frame
 from nascli.data.pack import Pack, open_pack
 from nascli.data.packing import PackSettings, PackSummary, PackWatch, pack_folder
 from nascli.errors import CorruptFileError, InputError, Interrupted, NascliError
@@ -72,6 +74,13 @@ def test_larger_images_are_reduced_to_the_shorter_side_and_smaller_ones_kept(sou
     found = np.asarray(decode_image(index.train[1][0])).astype(int)
     assert np.abs(found - np.asarray(original)).mean() < 25  # noise, as a JPEG
     assert [label for _, label in index.train] == [0, 0, 1, 1]
+
+
+def test_crops_of_packed_images_need_not_decode_every_row(source: Path, path: Path) -> None:
+    index = packed(source, path).index()
+    contents = [image.open("rb").read() for image, _ in index.train]
+    frames = [read_frame(content) for content in contents]
+    assert [frame.rows_alone if frame else None for frame in frames] == [0, 16, 16, 16]  # the first came as it was
 
 
 def test_the_same_folder_gives_the_same_bytes_whatever_the_number_of_threads(source: Path, path: Path) -> None:

@@ -1,0 +1,239 @@
+"""Small images into training: whole-batch augmentation, beside torchvision's image by image; and its part in a step.
+
+    python benchmarks/cifar_pipeline.py --rounds 5 --json cifar_pipeline.json
+
+The images are random bytes in the shape of CIFAR-10's training split, 50,000 of 32x32: no operation here depends on
+what is on them. Every variant ends with batches of float32 (N, 3, 32, 32), cropped from 4 zeros on each side, mirrored
+with probability one half, normalised, a square of 16x16 set to 0:
+
+    nascli                  `training_batches` and `augment_batch` on bytes in memory, as a training step gets them
+    torchvision             PIL images as its CIFAR10 gives them, RandomCrop, flip, ToTensor, Normalize, RandomErasing,
+                            in DataLoader workers
+
+torchvision erases inside the image, nascli clips at the border (DeVries and Taylor), so that 0.75 and 0.81 of the
+pixels stay; apart from that means and deviations are compared before ratios are made.
+
+The part in a step is measured in a process of its own: the seconds of augmentation, and those of the whole step of
+NASNet-A, N = 2, F = 32, batch 64, in turn. Each measurement is a fresh process with one thread of computation, but for
+the step, which has `--threads`.
+"""
+
+import argparse
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from common import (
+    Figures,
+    Task,
+    arguments,
+    console,
+    fresh,
+    grid,
+    in_turn,
+    progress,
+    ratios,
+    serve,
+    spread,
+    three,
+    write,
+)
+
+NASCLI, PEER, STEP = "nascli", "torchvision", "step"
+SIDE, CLASSES, PADDING, CUTOUT = 32, 10, 4, 16
+MIDDLE, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+KEPT = {NASCLI: 1 - ((CUTOUT * SIDE - CUTOUT**2 / 4) / SIDE**2) ** 2, PEER: 1 - (CUTOUT / SIDE) ** 2}
+"""The part of the pixels that the square leaves, on average over its places."""
+FURTHEST = 0.05
+"""How far apart the variants' means and deviations may be, of normalised pixels that were not cut out."""
+
+
+def nascli(task: Task) -> Figures:
+    """Batches as a training step gets them."""
+    import torch
+
+    torch.set_num_threads(1)
+    return timed(batches(task), task)
+
+
+def batches(task: Task) -> Iterator[Any]:
+    """Epoch after epoch of augmented batches."""
+    import torch
+
+    from nascli.config import DataConfig
+    from nascli.data.arrays import ImageArray, Normalizer, augment_batch
+    from nascli.training.allocation import keep_freed_memory
+
+    keep_freed_memory()  # as every training on a CPU
+    augmentation, normalizer = DataConfig(crop_padding=PADDING, flip=True, cutout=CUTOUT), Normalizer(MIDDLE, DEVIATION)
+    images = torch.from_numpy(pixels(task)).permute(0, 3, 1, 2)
+    split = ImageArray(images, torch.arange(task["images"]) % CLASSES)
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        order = torch.randperm(task["images"], generator=generator)
+        for bytes_, _ in split.training_batches(order, task["batch"], 0):
+            yield augment_batch(bytes_, augmentation, normalizer, generator)
+
+
+def torchvision(task: Task) -> Figures:
+    """What most scripts do."""
+    import torch
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision import transforms
+
+    vary = [transforms.RandomCrop(SIDE, PADDING), transforms.RandomHorizontalFlip()]
+    last = [transforms.ToTensor(), transforms.Normalize(MIDDLE, DEVIATION)]
+    part = (CUTOUT / SIDE) ** 2
+    cut = transforms.RandomErasing(p=1, scale=(part, part), ratio=(1, 1), value=0)
+    change = transforms.Compose([*vary, *last, cut])
+    kept = pixels(task)
+
+    class Cifar(Dataset[Any]):
+        def __len__(self) -> int:
+            return len(kept)
+
+        def __getitem__(self, place: int) -> tuple[Any, int]:
+            return change(Image.fromarray(kept[place])), place % CLASSES
+
+    torch.manual_seed(0)
+    loader: DataLoader[Any] = DataLoader(
+        Cifar(), task["batch"], shuffle=True, num_workers=task["workers"], drop_last=True, persistent_workers=True
+    )
+    epochs = itertools.chain.from_iterable(itertools.repeat(loader))
+    return timed((images for images, _ in epochs), task)
+
+
+def pixels(task: Task) -> Any:  # noqa: ANN401
+    """As `torchvision.datasets.CIFAR10` holds them."""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, 256, (task["images"], SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def timed(coming: Iterable[Any], task: Task) -> Figures:
+    """Images a second after the first batches; mean and deviation of pixels."""
+    import torch
+
+    steps = iter(coming)
+    kept = list(itertools.islice(steps, task["warm"]))
+    seen = 0
+    since = time.perf_counter()
+    while (seconds := time.perf_counter() - since) < task["seconds"]:
+        seen += len(next(steps))
+    values = torch.cat(kept)
+    return {
+        "images_per_second": seen / seconds,
+        "images": seen,
+        "mean": float(values.mean()),
+        "deviation": float(values.std()),
+    }
+
+
+def step(task: Task) -> Figures:
+    """Seconds of the augmentation of a batch, and of the whole training step with it."""
+    import torch
+
+    from nascli.config import TrainConfig
+    from nascli.models.network import build_network
+    from nascli.training.state import start_state
+    from nascli.training.step import train_step
+
+    torch.set_num_threads(task["threads"])
+    config = TrainConfig(batch_size=task["batch"])
+    network = build_network("nasnet-a", "cifar10", filters=task["filters"], cells_per_stage=task["cells"])
+    state = start_state(network.train(), config, torch.device("cpu"))
+    coming = batches(task)
+    labels = torch.arange(task["batch"]) % CLASSES
+    parts: list[float] = []
+    wholes: list[float] = []
+    for _ in range(task["steps"] + 1):
+        began = time.perf_counter()
+        images = next(coming)
+        augmented = time.perf_counter()
+        train_step(state, config, images, labels)
+        wholes.append(time.perf_counter() - began)
+        parts.append(augmented - began)
+    part, whole = (statistics.median(each[1:]) for each in (parts, wholes))  # the first one warms up
+    return {"augmentation_ms": 1000 * part, "step_ms": 1000 * whole, "share": part / whole}
+
+
+MEASURES: dict[str, Callable[[Task], Figures]] = {NASCLI: nascli, PEER: torchvision, STEP: step}
+
+
+def options() -> argparse.ArgumentParser:
+    parser = arguments(__doc__)
+    parser.add_argument("--images", type=int, default=50_000, help="of the made-up data set")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=2, help="processes of torchvision's variant")
+    parser.add_argument("--seconds", type=float, default=8, help="of each measurement of a pipeline")
+    parser.add_argument(
+        "--warm", type=int, default=40, help="batches before the clock starts; their pixels are compared"
+    )
+    parser.add_argument("--steps", type=int, default=10, help="timed training steps")
+    parser.add_argument("--threads", type=int, default=2, help="of the training step")
+    parser.add_argument("--filters", type=int, default=32, help="F of the step's network")
+    parser.add_argument("--cells", type=int, default=2, help="N of the step's network")
+    parser.add_argument("--only", action="append", choices=list(MEASURES), help="this variant; repeat for more")
+    return parser
+
+
+def main() -> None:
+    asked = options().parse_args()
+    variants = asked.only or list(MEASURES)
+    measurements: list[Figures] = []
+    shared = {
+        "batch": asked.batch_size,
+        **{name: getattr(asked, name) for name in ("images", "workers", "seconds", "warm")},
+        **{name: getattr(asked, name) for name in ("steps", "threads", "filters", "cells")},
+    }
+    for round_, variant in in_turn(variants, asked.rounds):
+        figures = fresh(__file__, {"measure": variant, **shared})
+        measurements.append({"variant": variant, **figures})
+        said = f"{figures['share']:.2%} of a step" if variant == STEP else f"{figures['images_per_second']:.0f}/s"
+        progress(f"round {round_}, {variant}: {said}")
+    results = summarise(measurements)
+    show(results)
+    write(asked, {"results": results, "measurements": measurements})
+
+
+def summarise(measurements: list[Figures]) -> Figures:
+    """The pipelines' rates and nascli's ratio, and the step; stops where the pixels are not alike."""
+    by_variant = {name: [each for each in measurements if each["variant"] == name] for name in MEASURES}
+    refuse_unlike([each for each in measurements if each["variant"] != STEP])
+    rates = {name: [each["images_per_second"] for each in by_variant[name]] for name in (NASCLI, PEER)}
+    steps = by_variant[STEP]
+    return {
+        "images_per_second": {name: spread(values) for name, values in rates.items() if values},
+        "times_as_fast": ratios(rates[NASCLI], rates[PEER]) if rates[NASCLI] and rates[PEER] else None,
+        "step": {key: spread([each[key] for each in steps]) for key in ("augmentation_ms", "step_ms", "share")}
+        if steps
+        else None,
+    }
+
+
+def refuse_unlike(measurements: list[Figures]) -> None:
+    """Compare what the square left; crops bring in as many zeros everywhere."""
+    for key, power in (("mean", 1.0), ("deviation", 0.5)):
+        values = [each[key] / math.pow(KEPT[each["variant"]], power) for each in measurements]
+        if values and max(values) - min(values) > FURTHEST:
+            raise SystemExit(f"the pixels differ: {key} from {min(values):.3f} to {max(values):.3f}")
+
+
+def show(results: Figures) -> None:
+    table = grid("Small images into training: median, least to greatest", "code", "figure")
+    for name, each in results["images_per_second"].items():
+        table.add_row(f"{name}, images a second", three(each, ".0f"))
+    if results["times_as_fast"]:
+        table.add_row("nascli, times as fast", three(results["times_as_fast"]))
+    if results["step"]:
+        table.add_row("augmentation of a batch, ms", three(results["step"]["augmentation_ms"]))
+        table.add_row("its part in a training step", three(results["step"]["share"], ".2%"))
+    console().print(table)
+
+
+if __name__ == "__main__" and not serve(MEASURES):
+    main()
