@@ -17,12 +17,13 @@ class Terminal:
 
     Args:
         as_json: Print results as one JSON object, and no tables.
+        quiet: Print nothing: another process does.
     """
 
-    def __init__(self, *, as_json: bool = False) -> None:
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
-        self.results = Console(highlight=False, soft_wrap=True)
-        self.notes = Console(stderr=True, highlight=False)
+        self.results = Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self.notes = Console(stderr=True, highlight=False, quiet=quiet)
 
     def show(self, renderable: RenderableType) -> None:
         """A table or text for a person, on stdout; nothing with `--json`."""
@@ -35,7 +36,7 @@ class Terminal:
 
     def result(self, values: Mapping[str, object]) -> None:
         """The command's result as JSON on stdout; nothing without `--json`."""
-        if self.as_json:
+        if self.as_json and not self.results.quiet:
             sys.stdout.write(json.dumps(values, indent=2, default=str) + "\n")
 
     def next(self, *commands: str) -> None:

@@ -1,9 +1,9 @@
 """How a training is watched: a bar on a terminal, else a line an epoch; both on stderr."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -11,6 +11,50 @@ from nascli.cli.console import Terminal, duration
 
 if TYPE_CHECKING:
     from nascli.training.fit import EpochRecord
+
+
+class Watcher(Protocol):
+    """Told of a training, while it is entered as a context."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def on_step(self, step: int, loss: float) -> None:
+        """Steps made, from 1, and the mean loss in the epoch so far."""
+
+    def on_epoch(self, record: "EpochRecord") -> None:
+        """An epoch that ended."""
+
+
+class Watchers:
+    """Several that watch one training, as one; entered and left together."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Self:
+        for each in self._watchers:
+            self._entered.enter_context(each)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.__exit__(kind, error, trace)
+
+    def on_step(self, step: int, loss: float) -> None:
+        """Tell each of a step."""
+        for each in self._watchers:
+            each.on_step(step, loss)
+
+    def on_epoch(self, record: "EpochRecord") -> None:
+        """Tell each of an epoch."""
+        for each in self._watchers:
+            each.on_epoch(record)
 
 
 class TrainProgress:

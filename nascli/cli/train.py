@@ -26,12 +26,16 @@ from nascli.cli.options import (
     run_name,
     runs_folder,
 )
-from nascli.cli.progress import TrainProgress
+from nascli.cli.processes import GpusOption, refuse_several, together, use_gpus
+from nascli.cli.progress import TrainProgress, Watchers
 from nascli.config import NetworkConfig, Preset, TrainRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
 
 if TYPE_CHECKING:
+    from nascli.training.distributed import Ranks
+    from nascli.training.event_files import EventFiles
     from nascli.training.job import TrainJob
+    from nascli.training.loop import Plan
 
 NAME = "train"
 
@@ -62,6 +66,10 @@ def run(
     overwrite: OverwriteOption = False,
     resume: ResumeOption = None,
     device: DeviceOption = "auto",
+    gpus: GpusOption = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files for TensorBoard into the run folder, too.")
+    ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,6 +77,7 @@ def run(
 
     The cell is a genotype file, a search run, a zoo name, or a network.json, whose macro numbers are used then.
     Where --recipe is left out, the data set chooses one. Weights are averaged if the recipe says so.
+    --gpus starts a process for each GPU; torchrun does so on several machines. The batch size is that of all together.
 
     Examples:
 
@@ -77,8 +86,9 @@ def run(
       nascli train --cell runs/search/latest --dataset cifar10 --recipe cifar10-cpu --dry-run
 
       nascli train --resume latest
+
+      torchrun --nproc-per-node 2 -m nascli train --cell nasnet-a --dataset digits --device cpu
     """
-    terminal = Terminal(as_json=as_json)
     flags: Flags = {
         "data.dataset": dataset,
         "data.data_dir": data_dir,
@@ -92,35 +102,69 @@ def run(
         "seed": seed,
     }
     options = {option_name(key): value for key, value in flags.items()}
+    named: Flags = {"--cell": cell, "--recipe": recipe, "--out": out}
     if resume:
-        others = {"--cell": cell, "--recipe": recipe, "--set": assignments or None, "--out": out}
-        _refuse_with_resume(options | others | {"--overwrite": overwrite, "--dry-run": dry_run})
-        folder, job = _resume(resume, data_dir, device)
-    else:
-        job, files = _prepare(terminal, cell, recipe, flags, assignments or [], device)
-        if dry_run:
-            _show_estimate(terminal, job)
-            terminal.next(_command({"--cell": cell, "--recipe": recipe, "--out": out} | options, assignments or []))
-            return
-        folder = create_run(
-            NAME,
-            run_name(job.data.name, job.spec.genotype.name),
-            job.recipe,
-            runs=runs_folder(),
-            out=out,
-            overwrite=overwrite,
-            inputs=files,
-            asked={"cell": cell, "recipe": recipe, "device": device},
-        )
-    _train(terminal, folder, job)
+        surplus: Flags = {"--set": assignments or None, "--overwrite": overwrite, "--dry-run": dry_run}
+        _refuse_with_resume(options | named | surplus)
+    if gpus and dry_run:
+        raise InputError("--dry-run measures one process", "Leave --gpus out")
+    others: Flags = {"--resume": resume, "--overwrite": overwrite, "--json": as_json, "--tensorboard": tensorboard}
+    use_gpus(gpus, device, _words(named | options | others, assignments or []))
+    with together() as ranks:
+        terminal = Terminal(as_json=as_json, quiet=not ranks.first)
+        if tensorboard:
+            ranks.agreed(_check_tensorboard)
+        if resume:
+            folder, job = _resume(resume, data_dir, device, ranks)
+        else:
+            job, files = ranks.agreed(lambda: _prepare(terminal, cell, recipe, flags, assignments or [], device, ranks))
+            if dry_run:
+                refuse_several(ranks, "--dry-run")
+                _show_estimate(terminal, job)
+                terminal.next(shlex.join(["nascli", *_words(named | options, assignments or [])]))
+                return
+            folder = ranks.agreed(
+                lambda: _create(job, files, out, overwrite, {"cell": cell, "recipe": recipe, "device": device})
+            )
+        _train(terminal, folder, job, tensorboard)
+
+
+def _check_tensorboard() -> None:
+    from nascli.training.event_files import check_tensorboard
+
+    check_tensorboard()
+
+
+def _create(
+    job: "TrainJob", files: list[Path], out: Path | None, overwrite: bool, asked: dict[str, object]
+) -> RunFolder | None:
+    """A new run folder; None where the first process makes it."""
+    if not job.ranks.first:
+        return None
+    return create_run(
+        NAME,
+        run_name(job.data.name, job.spec.genotype.name),
+        job.recipe,
+        runs=runs_folder(),
+        out=out,
+        overwrite=overwrite,
+        inputs=files,
+        asked=asked,
+    )
 
 
 def _prepare(
-    terminal: Terminal, cell: str | None, recipe: str | None, flags: Flags, assignments: list[str], device: str
+    terminal: Terminal,
+    cell: str | None,
+    recipe: str | None,
+    flags: Flags,
+    assignments: list[str],
+    device: str,
+    ranks: "Ranks",
 ) -> tuple["TrainJob", list[Path]]:
     """The job that the options ask for, and the files it was made from."""
+    from nascli.training.distributed import own_device
     from nascli.training.job import open_cell, prepare_job
-    from nascli.training.runtime import resolve_device
 
     if cell is None:
         raise InputError("--cell is missing", "Give a genotype file, a search run, or a zoo name such as nasnet-a")
@@ -132,7 +176,8 @@ def _prepare(
     numbers = _preset_numbers(flags["network.preset"], source.numbers)
     given = {key: value for key, value in flags.items() if value is not None}
     resolved = load_recipe(TrainRecipe, path, numbers | given, assignments)
-    job = prepare_job(resolved, source.genotype, resolve_device(device))
+    job = prepare_job(resolved, source.genotype, own_device(device, ranks), ranks)
+    _plan(job)  # what cannot be trained is refused before there is a folder
     return job, [file for file in (source.file, path) if file]
 
 
@@ -149,14 +194,20 @@ def _preset_numbers(preset: object, numbers: Flags) -> Flags:
     return {f"network.{name}": value for name, value in published.items()}
 
 
-def _resume(resume: str, data_dir: str | None, device: str) -> tuple[RunFolder, "TrainJob"]:
+def _resume(resume: str, data_dir: str | None, device: str, ranks: "Ranks") -> tuple[RunFolder | None, "TrainJob"]:
+    """The run folder, which the first process alone has, and its job."""
+    from nascli.training.distributed import own_device
     from nascli.training.job import reopen_job
-    from nascli.training.runtime import resolve_device
 
-    path = find_run(resume, NAME, runs_folder())
-    read_run(path, NAME)
-    job = reopen_job(path, data_dir, resolve_device(device))
-    return resume_run(path, NAME), job
+    def reopen() -> tuple[Path, "TrainJob"]:
+        path = find_run(resume, NAME, runs_folder())
+        read_run(path, NAME)
+        job = reopen_job(path, data_dir, own_device(device, ranks), ranks)
+        _plan(job)  # as for a new run
+        return path, job
+
+    path, job = ranks.agreed(reopen)
+    return ranks.agreed(lambda: resume_run(path, NAME) if ranks.first else None), job
 
 
 def _refuse_with_resume(options: Flags) -> None:
@@ -170,32 +221,41 @@ def _refuse_with_resume(options: Flags) -> None:
         )
 
 
-def _command(options: Flags, assignments: list[str]) -> str:
-    """The command line with these options."""
-    words = ["nascli", NAME]
+def _words(options: Flags, assignments: list[str]) -> list[str]:
+    """The words after `nascli` with these options; None and False are left out."""
+    words = [NAME]
     for name, value in options.items():
-        words += [] if value is None else [name, str(value)]
+        if value is not None and value is not False:
+            words += [name] if value is True else [name, str(value)]
     for text in assignments:
         words += ["--set", text]
-    return shlex.join(words)
+    return words
 
 
-def _train(terminal: Terminal, folder: RunFolder, job: "TrainJob") -> None:
-    from nascli.training.interrupts import stop_on_signals
-    from nascli.training.job import run_job
+def _plan(job: "TrainJob") -> "Plan":
     from nascli.training.loop import Plan
 
-    terminal.note(f"run {folder.path}")
-    config = job.recipe.train
-    plan = Plan.of(job.data, config, job.recipe.data, job.recipe.seed, job.device)
-    if config.base_batch:
-        terminal.note(
-            f"learning rate {config.lr:g} for {config.base_batch} images a step: {plan.peak_lr:g} for {plan.batch_size}"
-        )
-    progress = TrainProgress(terminal, epochs=config.epochs, steps=plan.steps, batch_size=plan.batch_size)
-    with folder, stop_on_signals() as stop, progress:
+    return Plan.of(job.data, job.recipe.train, job.recipe.data, job.recipe.seed, job.device, job.ranks)
+
+
+def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", tensorboard: bool) -> None:
+    from nascli.training.interrupts import stop_on_signals
+    from nascli.training.job import run_job
+
+    if folder is None:  # the first process writes and prints
+        with stop_on_signals(second_ends=False) as stop:
+            run_job(job, None, note=terminal.note, stop=stop)
+        return
+    plan = _plan(job)
+    _announce(terminal, folder, plan)
+    progress = TrainProgress(terminal, epochs=plan.config.epochs, steps=plan.steps, batch_size=plan.batch_size)
+    with (
+        folder,
+        stop_on_signals(second_ends=job.ranks.size == 1) as stop,
+        Watchers(progress, *_event_files(folder, plan, tensorboard)) as watchers,
+    ):
         results = run_job(
-            job, folder.path, on_epoch=progress.on_epoch, on_step=progress.on_step, note=terminal.note, stop=stop
+            job, folder.path, on_epoch=watchers.on_epoch, on_step=watchers.on_step, note=terminal.note, stop=stop
         )
         folder.update(results=results)
     rows = [
@@ -211,6 +271,29 @@ def _train(terminal: Terminal, folder: RunFolder, job: "TrainJob") -> None:
     terminal.show(f"\nweights: {folder.path / 'weights.safetensors'}")
     terminal.result({"run": str(folder.path), **results})
     terminal.next(f"nascli evaluate {folder.path}", f"nascli detect --backbone {folder.path}")
+
+
+def _announce(terminal: Terminal, folder: RunFolder, plan: "Plan") -> None:
+    terminal.note(f"run {folder.path}")
+    config, processes = plan.config, plan.ranks.size
+    if processes > 1:
+        each = plan.batch_size // processes
+        terminal.note(f"{processes} processes, each with {each} of {plan.batch_size} images a step")
+    if config.base_batch:
+        terminal.note(
+            f"learning rate {config.lr:g} for {config.base_batch} images a step: {plan.peak_lr:g} for {plan.batch_size}"
+        )
+
+
+def _event_files(folder: RunFolder, plan: "Plan", asked: bool) -> "list[EventFiles]":
+    """Where they were asked for, now or when the run began; else nothing."""
+    from nascli.training.event_files import EVENTS_FOLDER, EventFiles, check_tensorboard
+
+    path = folder.path / EVENTS_FOLDER
+    if not asked and not path.is_dir():
+        return []
+    check_tensorboard()
+    return [EventFiles(path, plan.learning_rate, plan.steps_per_epoch)]
 
 
 def _show_estimate(terminal: Terminal, job: "TrainJob") -> None:

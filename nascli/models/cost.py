@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nascli.models.network import Network, Step
+from nascli.models.cell_plan import Step
+from nascli.models.network import Network
 from nascli.models.spec import NetworkSpec
 
 

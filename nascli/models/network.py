@@ -3,8 +3,7 @@
 Shapes: N batch, C channels, H height, W width.
 """
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 import torch.nn.functional as F
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 
 from nascli.config import NetworkConfig
 from nascli.errors import InputError
-from nascli.genotype.schema import CellSpec, Genotype
+from nascli.genotype.schema import Genotype
 from nascli.genotype.sources import load_genotype
-from nascli.models.cell import Cell, OlderSize
+from nascli.models.cell import Cell
+from nascli.models.cell_plan import Step, needed_cells, plan_cells, read_by_stage3, start_of_stage3
 from nascli.models.primitives import global_average, init_weights
 from nascli.models.recompute import recomputed
 from nascli.models.spec import NetworkSpec, resolve_network
@@ -39,10 +39,10 @@ class Network(nn.Module):
         self.spec = spec
         self.recompute_cells = False
         self.stem = _stem(spec)
-        self.plan = tuple(_plan(spec))
+        self.plan = tuple(plan_cells(spec))
         self.cells = nn.ModuleDict()
         channels = {0: spec.stem_filters}  # of every output that is needed; the stem's is output 0, cell k's k + 1
-        for position in sorted(_needed(self.plan, spec.genotype)):
+        for position in sorted(needed_cells(self.plan, spec.genotype)):
             step = self.plan[position]
             cell = Cell(
                 step.cell(spec.genotype),
@@ -65,6 +65,9 @@ class Network(nn.Module):
         self.feature_channels = {name: channels[output] for name, output in self._taps.items()}
         finest = 1 if spec.stem == "cifar" else 8
         self.feature_strides = {name: finest * 2**k for k, name in enumerate(STAGES)}
+        self.stage3_channels = {
+            output: channels[output] for output in read_by_stage3(self.plan, positions, spec.genotype)
+        }
         self.dropout = nn.Dropout(spec.dropout)
         self.classifier = nn.Linear(channels[len(self.plan)], spec.classes)
         self.aux_head = (
@@ -101,6 +104,31 @@ class Network(nn.Module):
         outputs = self._outputs(x, self._taps.values())
         return {name: outputs[output] for name, output in self._taps.items()}
 
+    def before_stage3(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What stage 3, its reduction cell included, reads of the cells before it, at any input size.
+
+        Returns:
+            Outputs of the last two cells before that reduction cell, the older first, or the one of them that is read;
+            each (N, `stage3_channels[output]`, H / `feature_strides["stage2"]`, W / ...), rounded up.
+        """
+        cells = [k for k in map(int, self.cells) if k < start_of_stage3(self.plan)]
+        outputs = self._run(x, {0: self.stem(x)}, cells, self.stage3_channels)
+        return tuple(outputs[output] for output in self.stage3_channels)
+
+    def stage3(self, maps: Sequence[Tensor]) -> Tensor:
+        """Stage 3 on what `before_stage3` gave, or on crops of it; then ReLU and global average pool.
+
+        Args:
+            maps: (N, C, H, W) each.
+
+        Returns:
+            (N, `feature_channels["stage3"]`), what the classifier reads.
+        """
+        last = len(self.plan)
+        cells = [k for k in map(int, self.cells) if k >= start_of_stage3(self.plan)]
+        outputs = self._run(maps[0], dict(zip(self.stage3_channels, maps, strict=True)), cells, [last])
+        return _pool(outputs[last])
+
     def set_drop_path(self, prob: float) -> None:
         """Set drop path for the next steps, scaled by depth: cell l of L drops with prob * (l + 1) / L.
 
@@ -115,21 +143,29 @@ class Network(nn.Module):
             cell.drop_path_prob = prob * (int(position) + 1) / len(self.plan)
 
     def _outputs(self, x: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
-        """The wanted ones; any other is let go when its last reader has it, which is a tenth of a training's memory."""
-        outputs = _Outputs(self.stem(x))
-        for position, cell in self.cells.items():
+        return self._run(x, {0: self.stem(x)}, map(int, self.cells), wanted)
+
+    def _run(
+        self, images: Tensor, known: dict[int, Tensor], positions: Iterable[int], wanted: Collection[int]
+    ) -> dict[int, Tensor]:
+        """The wanted outputs of the cells at these positions, from those that are known.
+
+        Any other is let go when its last reader has it, which is a tenth of a training's memory. `images` say how many
+        drop-path masks are drawn.
+        """
+        outputs = _Outputs(known)
+        for newest in positions:
+            cell = self.cells[str(newest)]
             assert isinstance(cell, Cell)
-            newest = int(position)
             older, newer = map(outputs.read, (self.plan[newest].older, newest), cell.takes_rectified)
-            inputs = older, newer, cell.draw_masks(x)
+            inputs = older, newer, cell.draw_masks(images)
             again = self.recompute_cells and self.training
             outputs.plain[newest + 1] = recomputed(cell, *inputs) if again else cell(*inputs)
             outputs.forget([k for k, reader in self._last_reader.items() if reader == newest], wanted)
         return outputs.plain
 
     def _classify(self, x: Tensor) -> Tensor:
-        pooled = global_average(F.relu(x))  # (N, C)
-        logits: Tensor = self.classifier(self.dropout(pooled))
+        logits: Tensor = self.classifier(self.dropout(_pool(x)))
         return logits
 
 
@@ -139,8 +175,8 @@ class _Outputs:
     Two cells may read an output, and most begin with a ReLU, which is computed, and kept for the backward pass, once.
     """
 
-    def __init__(self, stem: Tensor) -> None:
-        self.plain = {0: stem}
+    def __init__(self, known: dict[int, Tensor]) -> None:
+        self.plain = known
         self._rectified: dict[int, Tensor] = {}
 
     def read(self, output: int, rectified: bool) -> Tensor | None:
@@ -221,65 +257,6 @@ def build_network(
     return Network(resolve_network(load_genotype(genotype), config, classes=classes))
 
 
-@dataclass(frozen=True)
-class Step:
-    """One cell of the plan; the cell at position p reads output p as h[i] and output `older` as h[i-1].
-
-    `stage` is 1 to 3, 0 for the two stem cells of ImageNet; `halvings` counts the reductions before and in this cell.
-    """
-
-    role: Literal["normal", "reduction"]
-    stage: int
-    filters: int
-    older: int
-    older_size: OlderSize
-    halvings: int
-
-    def cell(self, genotype: Genotype) -> CellSpec:
-        """The cell of a genotype that plays this role."""
-        return genotype.normal if self.role == "normal" else genotype.reduction
-
-
-def _plan(spec: NetworkSpec) -> Iterator[Step]:
-    """The cells in order. Outputs are numbered with the stem's as 0."""
-    halvings = [0]  # of every output so far
-
-    def step(role: Literal["normal", "reduction"], stage: int, filters: int, older: int) -> Step:
-        newest = len(halvings) - 1
-        size: OlderSize = "stem" if newest == 0 else "double" if halvings[older] < halvings[newest] else "same"
-        halvings.append(halvings[newest] + (role == "reduction"))
-        return Step(role, stage, filters, older, size, halvings[-1])
-
-    def two_back() -> int:
-        return max(len(halvings) - 2, 0)
-
-    if spec.stem == "imagenet":
-        yield step("reduction", 0, max(1, spec.filters // 4), 0)
-        yield step("reduction", 0, max(1, spec.filters // 2), 0)
-    for stage in range(1, 4):
-        filters = spec.filters * 2 ** (stage - 1)
-        before = two_back()
-        if stage > 1:
-            yield step("reduction", stage, filters, before)
-        instead = stage > 1 and spec.reduction_placement == "in_place"
-        for k in range(spec.cells_per_stage - instead):
-            skips = k == 0 and stage > 1 and spec.skip_reduction_input
-            yield step("normal", stage, filters, before if skips else two_back())
-
-
-def _needed(plan: tuple[Step, ...], genotype: Genotype) -> set[int]:
-    """Positions of the cells that the last cell depends on, itself included."""
-    needed: set[int] = set()
-    waiting = [len(plan)]  # outputs; output p + 1 is that of the cell at position p
-    while waiting:
-        position = waiting.pop() - 1
-        if position >= 0 and position not in needed:
-            needed.add(position)
-            live = plan[position].cell(genotype).live
-            waiting += ([plan[position].older] if 0 in live else []) + ([position] if 1 in live else [])
-    return needed
-
-
 def _taps(plan: tuple[Step, ...], outputs: tuple[int, ...]) -> dict[str, int]:
     """The newest of the built outputs at each stage's resolution (for stage 1 the stem's counts too).
 
@@ -289,6 +266,11 @@ def _taps(plan: tuple[Step, ...], outputs: tuple[int, ...]) -> dict[str, int]:
     deepest = plan[-1].halvings
     newest = {halvings[output]: output for output in sorted(outputs)}
     return {name: newest[deepest - 2 + k] for k, name in enumerate(STAGES) if deepest - 2 + k in newest}
+
+
+def _pool(x: Tensor) -> Tensor:
+    """What the classifier reads of the last cell: ReLU, then each channel's mean, (N, C)."""
+    return global_average(F.relu(x))
 
 
 def _stem(spec: NetworkSpec) -> nn.Sequential:

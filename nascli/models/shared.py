@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from nascli.genotype.schema import Combine
 from nascli.genotype.space import SearchSpace
 from nascli.models.cell import Cell, Half, older_input
-from nascli.models.network import Network, Step
+from nascli.models.cell_plan import Step
+from nascli.models.network import Network
 from nascli.models.ops import OPS
 from nascli.models.primitives import init_weights, relu_conv_bn, repair
 from nascli.models.spec import NetworkSpec

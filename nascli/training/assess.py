@@ -1,6 +1,8 @@
-"""A trained network measured on a data set, as `nascli evaluate` does it."""
+"""Trained networks measured on a data set, as `nascli evaluate` does it."""
 
 import time
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from nascli.data.datasets import IMAGENET_CLASSES, ImageData, imagenet_wnids, lo
 from nascli.data.images import ImageFiles
 from nascli.errors import InputError
 from nascli.models.cost import measure_cost
-from nascli.models.folders import WEIGHTS_FILE, load_network
-from nascli.models.spec import NetworkSpec
+from nascli.models.folders import NETWORK_FILE, WEIGHTS_FILE, load_network
+from nascli.models.network import Network
+from nascli.models.spec import NetworkSpec, read_network
 from nascli.training.calibration import Reliability
 from nascli.training.confusion import Confusion
 from nascli.training.job import check_classes, device_name
@@ -31,10 +34,18 @@ class Subject:
     Args:
         folder: Holds `network.json` and `weights.safetensors`.
         data: The data set that is asked for; all else as the training had it.
+        spec: Of the network.
     """
 
     folder: Path
     data: DataConfig
+    spec: NetworkSpec
+
+    @property
+    def images(self) -> Hashable:
+        """What its test images follow from; subjects for which it is equal can share them."""
+        data = self.data
+        return data.dataset, data.data_dir, data.max_bad_images, self.spec.image_size, self.spec.preprocessing
 
 
 @dataclass(frozen=True)
@@ -62,23 +73,27 @@ def open_subject(folder: Path, dataset: str | None, data_dir: str | None) -> Sub
 
     Raises:
         InputError: The run has no weights yet, or nothing says which data set.
+        CorruptFileError: `network.json` is damaged.
     """
     data = _data_config(folder, dataset, data_dir)
     check_weights(folder)
-    return Subject(folder, data)
+    return Subject(folder, data, read_network(folder / NETWORK_FILE))
 
 
-def evaluate_run(
-    subject: Subject, *, batch_size: int, device: torch.device, crops: int = 1, flip: bool = False
-) -> Assessment:
-    """What a network reaches on the test images of a data set: top-1, top-5, loss, each class, calibration.
+def evaluate_runs(
+    subjects: Sequence[Subject], *, batch_size: int, device: torch.device, crops: int = 1, flip: bool = False
+) -> Iterator[Assessment]:
+    """What each network reaches on the test images of its data set: top-1, top-5, loss, each class, calibration.
+
+    Each is measured when it is asked for. Test images that several of them see alike are loaded once, and let go after
+    the last of these.
 
     The images are resized, cropped and normalised as `network.json` says, whatever data set they are from. Where the
     network is one of ImageNet without class names, a data set with some of ImageNet's folders will do: the network
     still chooses among all 1000.
 
     Args:
-        subject: From `open_subject`.
+        subjects: From `open_subject`.
         batch_size: Images at once.
         device: Where to compute.
         crops: Parts of each image whose probabilities are averaged (see `nascli.training.views`).
@@ -88,9 +103,33 @@ def evaluate_run(
         InputError: The data set has other classes, or no such crops can be cut.
         CorruptFileError: Weights or data are damaged.
     """
-    network = load_network(subject.folder, device)
-    spec = network.spec
-    data = _placed(spec, load_dataset(subject.data, spec.image_size, preprocessing=spec.preprocessing))
+    waiting = Counter(subject.images for subject in subjects)
+    loaded: dict[Hashable, ImageData] = {}
+    for subject in subjects:
+        network, key = load_network(subject.folder, device), subject.images
+        if key not in loaded:
+            loaded[key] = load_dataset(subject.data, subject.spec.image_size, preprocessing=subject.spec.preprocessing)
+        waiting[key] -= 1
+        data = loaded[key] if waiting[key] else loaded.pop(key)
+        yield _assess(subject, network, data, batch_size=batch_size, crops=crops, flip=flip)
+
+
+def describe_preprocessing(spec: NetworkSpec, used: Preprocessing) -> dict[str, Any]:
+    """What is done to an image before the network of `spec` sees it, as JSON values."""
+    return {"image_size": spec.image_size, **used.model_dump(), "mean": spec.mean, "std": spec.std}
+
+
+def check_weights(folder: Path) -> None:
+    """InputError where a folder holds no weights."""
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise _no_weights(folder)
+
+
+def _assess(
+    subject: Subject, network: Network, data: ImageData, *, batch_size: int, crops: int, flip: bool
+) -> Assessment:
+    spec, device = network.spec, next(network.parameters()).device
+    data = _placed(spec, data)
     check_classes(spec, data, subject.folder)
     test, views = plan_views(data.test, crops=crops, flip=flip, padding=subject.data.crop_padding)
     test, counts = test.to(device), _Counts(Confusion.empty(spec.classes, device), Reliability.empty(device))
@@ -130,17 +169,6 @@ def evaluate_run(
         "per_class": [asdict(each) for each in confusion.by_class(names)],
     }
     return Assessment(results, confusion, names)
-
-
-def describe_preprocessing(spec: NetworkSpec, used: Preprocessing) -> dict[str, Any]:
-    """What is done to an image before the network of `spec` sees it, as JSON values."""
-    return {"image_size": spec.image_size, **used.model_dump(), "mean": spec.mean, "std": spec.std}
-
-
-def check_weights(folder: Path) -> None:
-    """InputError where a folder holds no weights."""
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise _no_weights(folder)
 
 
 @dataclass(frozen=True)

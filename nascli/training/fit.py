@@ -8,9 +8,10 @@ import torch
 
 from nascli.config import DataConfig, TrainConfig
 from nascli.data.datasets import ImageData
-from nascli.errors import Interrupted
+from nascli.errors import InputError, Interrupted
 from nascli.models.network import Network
 from nascli.training.checkpoint import CheckpointStore
+from nascli.training.distributed import ALONE, Ranks, command_again
 from nascli.training.interrupts import StopRequest
 from nascli.training.loop import Note, Plan, train_epoch
 from nascli.training.metrics import EpochRecord, Evaluation, evaluate
@@ -49,12 +50,17 @@ def fit(
     store: CheckpointStore | None = None,
     stop: StopRequest | None = None,
     note: Note | None = None,
+    ranks: Ranks = ALONE,
 ) -> FitResult:
     """Train on `data.train`, measure on `data.test` after every epoch.
 
     Nothing is drawn from a state that would have to be saved, so a resumed training makes the same steps as one that
     was never stopped; on one CPU type with one number of threads the weights are equal bit for bit. The caller's own
     random state is left as it was.
+
+    n processes with `accumulate` = a make the steps, to rounding, of one process with `accumulate` = n a: the same
+    parts of each batch, the same draws, the same running statistics. So a training may be resumed by another number
+    of processes that divides the number of parts. Each process measures its share of the test images.
 
     Args:
         network: Trained in place; left on `device`. With a moving average it is left with the averaged weights.
@@ -65,27 +71,34 @@ def fit(
         device: Where to compute.
         on_epoch: Told of each epoch that ends.
         on_step: Told after each step: steps made, mean loss in the epoch so far.
-        store: Where to keep checkpoints and metrics; what it holds is gone on from.
-        stop: Looked at after each step; when requested, a checkpoint is written and `Interrupted` raised.
+        store: Where to keep checkpoints and metrics; what it holds is gone on from. Of several processes only the first
+            has one.
+        stop: Looked at after each step; when requested on any process, a checkpoint is written and `Interrupted` raised
+            on all.
         note: Told when a batch has to be computed in smaller parts, memory having run out; without it that is an error.
+        ranks: The processes that train; all call this with equal arguments.
 
     Raises:
         DivergedError: A loss is not finite; the message names the step, and the checkpoint before it stays.
-        InputError: There are fewer than two training images.
+        InputError: There are fewer than two training images, or the processes cannot share what was begun.
         Interrupted: `stop` was requested.
     """
-    plan = Plan.of(data, config, augmentation, seed, device)
-    state = start_state(network, config, device)
-    if store is not None:
-        _restore(state, store)
-    train, test = data.train.to(device), data.test.to(device)
+    plan = Plan.of(data, config, augmentation, seed, device, ranks)
+    state = start_state(network, config, device, ranks)
+    _restore(state, store)
+    train, test = data.train.to(device), ranks.share_of(data.test).to(device)
     boundary = _Boundary(state, plan, store, stop, on_step)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         while len(state.records) < config.epochs:
             train_epoch(state, plan, train, boundary.after_step, note)
             since = time.monotonic()
             evaluation = evaluate(
-                state.evaluated, test, normalizer=plan.normalizer, device=device, on_batch=boundary.after_batch
+                state.evaluated,
+                test,
+                normalizer=plan.normalizer,
+                device=device,
+                on_batch=boundary.after_batch,
+                ranks=ranks,
             )
             record = _close_epoch(state, plan, evaluation, time.monotonic() - since)
             if store is not None:
@@ -96,7 +109,7 @@ def fit(
     if state.average is not None:
         network.load_state_dict(state.average.module.state_dict())
     network.set_drop_path(0.0)
-    return _result(state, len(test))
+    return _result(state, len(data.test))
 
 
 @dataclass(frozen=True)
@@ -116,7 +129,7 @@ class _Boundary:
 
     def after_batch(self, seen: int = 0) -> None:
         """Save and leave if asked to stop; save if the last checkpoint is old."""
-        stopping = self.stop is not None and self.stop.requested
+        stopping = self.plan.ranks.any(self.stop is not None and self.stop.requested)
         old = self.store is not None and self.store.age > self.plan.config.checkpoint_minutes * 60
         if self.store is not None and (stopping or old):
             self.store.save(self.state.to_payload())
@@ -124,11 +137,19 @@ class _Boundary:
             raise _interrupted(self.state, self.plan, self.store)
 
 
-def _restore(state: TrainState, store: CheckpointStore) -> None:
-    payload = store.load()
+def _restore(state: TrainState, store: CheckpointStore | None) -> None:
+    ranks = state.ranks
+    payload = ranks.from_first(lambda: store.load() if store is not None else None)
     if payload is not None:
         state.load_payload(payload)
-    store.restore_metrics(state.records)
+    if state.parts % ranks.size:
+        fitting = [str(size) for size in range(1, state.parts + 1) if state.parts % size == 0]
+        raise InputError(
+            f"this run computes each batch in {state.parts} parts, which {ranks.size} processes cannot share alike",
+            f"The number of processes has to be {' or '.join(fitting)}",
+        )
+    if store is not None:
+        store.restore_metrics(state.records)
 
 
 def _close_epoch(state: TrainState, plan: Plan, evaluation: Evaluation, seconds: float) -> EpochRecord:
@@ -163,4 +184,5 @@ def _interrupted(state: TrainState, plan: Plan, store: CheckpointStore | None) -
     where = f"stopped after step {state.step} of {plan.steps}"
     if store is None:
         return Interrupted(where)
-    return Interrupted(f"{where}; the state is saved", f"Resume with: nascli train --resume {store.folder}")
+    command = command_again(plan.ranks, plan.device, f"train --resume {store.folder}")
+    return Interrupted(f"{where}; the state is saved", f"Resume with: {command}")

@@ -16,14 +16,18 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """A `StopRequest` that SIGINT and SIGTERM set while the context lasts; a second signal acts as if uncaught."""
+def stop_on_signals(*, second_ends: bool = True) -> Iterator[StopRequest]:
+    """A `StopRequest` that SIGINT and SIGTERM set while the context lasts.
+
+    Args:
+        second_ends: A second signal acts as if uncaught. Not where a launcher hands on what its processes may get too.
+    """
     stop = StopRequest()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.requested = True
-        for each in _SIGNALS:
+        for each in _SIGNALS if second_ends else ():
             signal.signal(each, signal.SIG_DFL)
 
     for number in _SIGNALS:

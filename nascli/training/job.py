@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import torch
 
 from nascli.artifacts import read_json
-from nascli.config import NetworkConfig, TrainRecipe, load_recipe
+from nascli.config import DataConfig, NetworkConfig, TrainRecipe, load_recipe
 from nascli.data.datasets import ImageData, load_dataset
+from nascli.data.images import worker_count
 from nascli.errors import InputError, NascliError
 from nascli.genotype.schema import Genotype
 from nascli.genotype.sources import load_genotype
@@ -20,6 +22,7 @@ from nascli.models.folders import NETWORK_FILE, WEIGHTS_FILE, save_weights
 from nascli.models.network import Network
 from nascli.models.spec import PRESETS, STEM_MULTIPLIER, NetworkSpec, read_network, resolve_network, write_network
 from nascli.training.checkpoint import CheckpointStore
+from nascli.training.distributed import ALONE, Ranks
 from nascli.training.fit import EpochRecord, fit
 from nascli.training.interrupts import StopRequest
 from nascli.training.runtime import cpu_threads, derive_seed
@@ -43,12 +46,14 @@ class TrainJob:
         spec: The network.
         data: Its classes are the network's.
         device: Where to compute.
+        ranks: The processes that do.
     """
 
     recipe: TrainRecipe
     spec: NetworkSpec
     data: ImageData
     device: torch.device
+    ranks: Ranks = ALONE
 
     @property
     def identity(self) -> str:
@@ -88,13 +93,14 @@ def open_cell(source: str) -> CellSource:
         CorruptFileError: The file is damaged.
     """
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(source):  # Path.is_dir fails on a text that is too long for a name
         inside = [path / name for name in ("best.json", NETWORK_FILE) if (path / name).is_file()]
         if not inside:
             raise InputError(f"cell {source}: the folder holds neither best.json nor {NETWORK_FILE}")
         path = inside[0]
-    if path.name != NETWORK_FILE and not (path.suffix == ".json" and path.is_file() and _is_network(path)):
-        file = path if path.is_file() else None
+    is_file = os.path.isfile(path)
+    if path.name != NETWORK_FILE and not (path.suffix == ".json" and is_file and _is_network(path)):
+        file = path if is_file else None
         return CellSource(load_genotype(path if file else source), file, {})
     spec = read_network(path)
     numbers = spec.model_dump(include=set(NetworkConfig.model_fields))
@@ -103,7 +109,7 @@ def open_cell(source: str) -> CellSource:
     return CellSource(spec.genotype, path, {f"network.{name}": value for name, value in numbers.items()})
 
 
-def prepare_job(recipe: TrainRecipe, genotype: Genotype, device: torch.device) -> TrainJob:
+def prepare_job(recipe: TrainRecipe, genotype: Genotype, device: torch.device, ranks: Ranks = ALONE) -> TrainJob:
     """Load the data and fit the network to them.
 
     Raises:
@@ -112,7 +118,9 @@ def prepare_job(recipe: TrainRecipe, genotype: Genotype, device: torch.device) -
     """
     preset = recipe.network.preset
     data = load_dataset(
-        recipe.data, recipe.network.image_size, stream_size=PRESETS[preset].image_size if preset else None
+        _among(recipe.data, ranks),
+        recipe.network.image_size,
+        stream_size=PRESETS[preset].image_size if preset else None,
     )
     spec = resolve_network(
         genotype,
@@ -124,16 +132,17 @@ def prepare_job(recipe: TrainRecipe, genotype: Genotype, device: torch.device) -
         mean=data.mean,
         std=data.std,
     )
-    return TrainJob(recipe, spec, data, device)
+    return TrainJob(recipe, spec, data, device, ranks)
 
 
-def reopen_job(folder: Path, data_dir: str | None, device: torch.device) -> TrainJob:
+def reopen_job(folder: Path, data_dir: str | None, device: torch.device, ranks: Ranks = ALONE) -> TrainJob:
     """The job of a run folder, to go on with.
 
     Args:
         folder: Holds `recipe.toml` and `network.json`.
         data_dir: Where the data lie now; None is where they lay.
         device: Where to compute.
+        ranks: The processes that do.
 
     Raises:
         InputError: A file is absent, or the data are not the same any more.
@@ -141,9 +150,9 @@ def reopen_job(folder: Path, data_dir: str | None, device: torch.device) -> Trai
     """
     recipe = load_recipe(TrainRecipe, folder / "recipe.toml", {"data.data_dir": data_dir})
     spec = read_network(folder / NETWORK_FILE)
-    data = load_dataset(recipe.data, spec.image_size)
+    data = load_dataset(_among(recipe.data, ranks), spec.image_size)
     check_classes(spec, data, folder)
-    return TrainJob(recipe, spec, data, device)
+    return TrainJob(recipe, spec, data, device, ranks)
 
 
 def check_classes(spec: NetworkSpec, data: ImageData, folder: Path) -> None:
@@ -166,7 +175,7 @@ def check_classes(spec: NetworkSpec, data: ImageData, folder: Path) -> None:
 
 def run_job(
     job: TrainJob,
-    folder: Path,
+    folder: Path | None,
     *,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_step: Callable[[int, float], None] | None = None,
@@ -180,7 +189,7 @@ def run_job(
 
     Args:
         job: What to train.
-        folder: A run folder that this process alone writes.
+        folder: A run folder that this process alone writes; None where another of several writes it.
         on_epoch: Told of each epoch that ends.
         on_step: Told after each step: steps made, mean loss in the epoch so far.
         note: Told what checkpoint is gone on from, and when a batch has to be computed in smaller parts.
@@ -195,7 +204,8 @@ def run_job(
         NascliError: The device's memory does not suffice, or the folder cannot be written.
     """
     with cpu_threads(job.recipe.train.threads):
-        write_network(folder / NETWORK_FILE, job.spec)
+        if folder is not None:
+            write_network(folder / NETWORK_FILE, job.spec)
         network = job.new_network()
         try:
             result = fit(
@@ -207,16 +217,18 @@ def run_job(
                 device=job.device,
                 on_epoch=on_epoch,
                 on_step=on_step,
-                store=CheckpointStore(folder, job.identity, note),
+                store=CheckpointStore(folder, job.identity, note) if folder is not None else None,
                 stop=stop,
                 note=note,
+                ranks=job.ranks,
             )
         except torch.OutOfMemoryError as error:
             raise NascliError(
                 f"the device has not enough memory for two images of {job.spec.image_size} pixels at once",
                 "Start again with fewer --filters, or with --set train.recompute_cells=true",
             ) from error
-        save_weights(folder / WEIGHTS_FILE, network)
+        if folder is not None:
+            save_weights(folder / WEIGHTS_FILE, network)
         cost = measure_cost(job.spec)
         return {
             "label": "final",
@@ -229,15 +241,23 @@ def run_job(
             "mult_adds": cost.mult_adds,
             "image_size": cost.image_size,
             "seconds": result.seconds,
-            "device": device_name(job.device),
+            "device": device_name(job.device, job.ranks),
         }
 
 
-def device_name(device: torch.device) -> str:
-    """What a person calls the device: the GPU's name, or the number of CPU threads."""
+def device_name(device: torch.device, ranks: Ranks = ALONE) -> str:
+    """What a person calls the device: the GPU's name, or the number of CPU threads; times the processes."""
+    name = f"cpu, {torch.get_num_threads()} threads"
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
+        name = torch.cuda.get_device_name(device)
+    return name if ranks.size == 1 else f"{ranks.size} x {name}"
+
+
+def _among(data: DataConfig, ranks: Ranks) -> DataConfig:
+    """The same images; processes that nobody counted share the cores with those of the other ranks of this machine."""
+    if ranks.size == 1 or data.workers is not None:
+        return data
+    return data.model_copy(update={"workers": max(1, worker_count(None) // ranks.local_size)})
 
 
 def _is_network(path: Path) -> bool:

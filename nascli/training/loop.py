@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from nascli.config import DataConfig, TrainConfig
-from nascli.data.arrays import Normalizer, Split, augment_batch
+from nascli.data.arrays import Batch, Normalizer, Split, augment_batch
 from nascli.data.datasets import ImageData
 from nascli.data.mixing import mix_batch
 from nascli.errors import InputError
 from nascli.models.network import Network
 from nascli.training.compiling import compiled_cells
+from nascli.training.distributed import ALONE, Ranks
 from nascli.training.runtime import derive_seed, generator_for
 from nascli.training.schedules import Schedule, linear, staircase, warm_up, warmup_cosine
 from nascli.training.state import TrainState
@@ -36,6 +37,7 @@ class Plan:
         device: Where to compute.
         images: Training images.
         classes: Of the data.
+        ranks: The processes that share each batch.
     """
 
     config: TrainConfig
@@ -45,16 +47,23 @@ class Plan:
     device: torch.device
     images: int
     classes: int
+    ranks: Ranks = ALONE
 
     @classmethod
     def of(
-        cls, data: ImageData, config: TrainConfig, augmentation: DataConfig, seed: int, device: torch.device
+        cls,
+        data: ImageData,
+        config: TrainConfig,
+        augmentation: DataConfig,
+        seed: int,
+        device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> "Plan":
         """The plan of a training on `data.train`.
 
         Raises:
-            InputError: A part of a batch would have one image, which batch normalisation cannot train on; or the
-                precision needs another device.
+            InputError: A part of a batch would have one image, which batch normalisation cannot train on; or several
+                processes cannot have equal parts; or the precision needs another device.
         """
         if len(data.train) < 2:
             raise InputError(
@@ -62,11 +71,19 @@ class Plan:
             )
         if config.precision == "float16" and device.type != "cuda":
             raise InputError("train.precision float16 needs a CUDA device", "Use bfloat16 or float32 here")
-        plan = cls(config, augmentation, Normalizer(data.mean, data.std), seed, device, len(data.train), data.classes)
-        if plan.batch_size < 2 * config.accumulate:
+        normalizer = Normalizer(data.mean, data.std)
+        plan = cls(config, augmentation, normalizer, seed, device, len(data.train), data.classes, ranks)
+        parts = config.accumulate * ranks.size
+        who = f"train.accumulate = {config.accumulate}" + (f" on {ranks.size} processes" if ranks.size > 1 else "")
+        if plan.batch_size < 2 * parts:
             raise InputError(
-                f"train.accumulate = {config.accumulate} parts a batch of {plan.batch_size} images into single ones",
+                f"{who} parts a batch of {plan.batch_size} images into single ones",
                 "Each part needs 2 images at least",
+            )
+        if ranks.size > 1 and plan.batch_size % parts:
+            raise InputError(
+                f"{who} cannot make equal parts of a batch of {plan.batch_size} images",
+                f"Choose a --batch-size that is a multiple of {parts}",
             )
         return plan
 
@@ -74,6 +91,17 @@ class Plan:
     def batch_size(self) -> int:
         """Images a step: all there are, where they are fewer than a batch."""
         return min(self.config.batch_size, self.images)
+
+    @property
+    def share(self) -> slice:
+        """Which images of a batch this process computes."""
+        return self.ranks.share(self.batch_size)
+
+    @property
+    def places(self) -> Tensor:
+        """Which images of a batch this process reads: its share, after the one that the first of it is mixed with."""
+        mixed = self.ranks.size > 1 and (self.augmentation.mixup or self.augmentation.cutmix)
+        return torch.arange(self.share.start - bool(mixed), self.share.stop) % self.batch_size
 
     @property
     def steps_per_epoch(self) -> int:
@@ -138,7 +166,8 @@ def train_epoch(
     """The steps of the epoch that `state.step` is in, from there to its end.
 
     Draws: the order of the images from (seed, epoch); augmentation, mixing and drop-path masks from (seed, step). The
-    latter two come from torch's global generator, which is seeded anew before each.
+    latter two come from torch's global generator, which is seeded anew before each. Augmentation and mixing are drawn
+    for the whole batch, of which each of several processes takes what is its own; masks for each part of a batch.
 
     Args:
         state: Changed in place; it may stand inside the epoch.
@@ -163,22 +192,43 @@ def _train_on(
     order: Tensor, state: TrainState, plan: Plan, split: Split, after_step: Callable[[], None], note: Note | None
 ) -> None:
     epoch = len(state.records)
-    learning_rate, drop_path = plan.learning_rate, plan.drop_path
+    learning_rate, drop_path, places = plan.learning_rate, plan.drop_path, plan.places
     state.network.train()
     since = time.monotonic()
-    for images, labels in split.training_batches(order, plan.batch_size, derive_seed(plan.seed, "vary", epoch)):
+    own = order.view(-1, plan.batch_size)[:, places].flatten()
+    batches = split.training_batches(own, len(places), derive_seed(plan.seed, "vary", epoch))
+    for read in filter(None, plan.ranks.in_step(batches)):  # each process has as many: there is no None
         step = state.step
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(step)
         state.network.set_drop_path(drop_path(step))
-        generator = generator_for(plan.seed, "augment", step)
-        batch = augment_batch(images.to(plan.device, non_blocking=True), plan.augmentation, plan.normalizer, generator)
-        torch.manual_seed(derive_seed(plan.seed, "mix", step))
-        batch, targets = mix_batch(batch, labels.to(plan.device), plan.classes, plan.augmentation)
-        loss = step_within_memory(state, plan.config, batch, targets, derive_seed(plan.seed, "step", step), note)
+        images, targets = _vary(read, places, plan, step)
+        loss = step_within_memory(state, plan.config, images, targets, derive_seed(plan.seed, "step", step), note)
         state.step += 1
-        state.tally.add(state.step, len(labels), loss)
+        state.tally.add(state.step, plan.batch_size, loss)
         state.tally.seconds += time.monotonic() - since
         since = time.monotonic()
         after_step()
     state.tally.read()
+
+
+def _vary(read: Batch, places: Tensor, plan: Plan, step: int) -> Batch:
+    """This process's share of a batch, augmented and mixed, on the device; the labels may have become probabilities."""
+    images, labels = (each.to(plan.device, non_blocking=True) for each in read)
+    if plan.ranks.size > 1:
+        images, labels = _at_places(images, labels, places.to(plan.device), plan.batch_size)
+    generator = generator_for(plan.seed, "augment", step)
+    numbers = augment_batch(images, plan.augmentation, plan.normalizer, generator)
+    torch.manual_seed(derive_seed(plan.seed, "mix", step))
+    mixed, targets = mix_batch(numbers, labels, plan.classes, plan.augmentation)
+    return mixed[plan.share], targets[plan.share]
+
+
+def _at_places(images: Tensor, labels: Tensor, places: Tensor, batch_size: int) -> Batch:
+    """A whole batch of which some images were read; the others are black, so that draws are made as for the whole."""
+    height, width = images.shape[2:]
+    batch = images.new_zeros((batch_size, height, width, 3)).permute(0, 3, 1, 2)  # channels last in memory
+    batch[places] = images
+    classes = labels.new_zeros(batch_size)
+    classes[places] = labels
+    return batch, classes

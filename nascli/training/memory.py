@@ -1,5 +1,7 @@
-"""The memory that one training step needs at its peak."""
+"""The memory that one training step, or a whole run, needs at its peak."""
 
+import resource
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -39,6 +41,14 @@ def step_memory(state: TrainState, plan: Plan) -> int:
                 live.hold(tensor)
             train_step(state, config, images, labels)
     return live.peak
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that this process held at once at most so far: of tensors on CUDA, else of the process as a whole."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

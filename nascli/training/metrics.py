@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nascli.data.arrays import Normalizer, Split
 from nascli.errors import DivergedError
+from nascli.training.distributed import ALONE, Ranks
 from nascli.training.views import Views, mean_scores
 
 
@@ -115,6 +116,7 @@ def evaluate(
     views: Views | None = None,
     on_batch: Callable[[int], None] | None = None,
     on_answers: Callable[[Tensor, Tensor, Tensor], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Top-1, top-5 and loss on every image of a split, in float32.
 
@@ -127,8 +129,9 @@ def evaluate(
         device: Where to compute.
         batch_size: Images at once; changes speed and memory, not what is counted.
         views: Of each image, to be averaged; None is the image alone.
-        on_batch: Called after each batch with the number of images seen.
+        on_batch: Called after each batch with the number of images seen; on all processes equally often.
         on_answers: Called after each batch with the labels, the likeliest classes and their probabilities, (N,) each.
+        ranks: The processes that measure; the split is this one's share, the result that of all.
 
     Raises:
         DivergedError: The loss is not finite.
@@ -138,23 +141,27 @@ def evaluate(
     right, among_five, loss = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(3))
     seen = 0
     try:
-        for images, labels in split.evaluation_batches(batch_size):
-            images, labels = images.to(device), labels.to(device)
-            seen_as = views.of(images) if views else [images]
-            logits = mean_scores([network(normalizer(view)).float() for view in seen_as])  # (N, classes)
-            likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices
-            hits = likeliest == labels[:, None]
-            right += hits[:, 0].sum()
-            among_five += hits.sum()
-            loss += F.cross_entropy(logits, labels, reduction="sum").double()
-            seen += len(labels)
-            if on_answers:
-                sure = logits.softmax(dim=1).gather(1, likeliest[:, :1])
-                on_answers(labels, likeliest[:, 0], sure[:, 0])
+        for batch in ranks.in_step(split.evaluation_batches(batch_size) if len(split) else ()):
+            if batch is not None:  # else there are more on another process
+                images, labels = (each.to(device) for each in batch)
+                seen_as = views.of(images) if views else [images]
+                logits = mean_scores([network(normalizer(view)).float() for view in seen_as])  # (N, classes)
+                likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices
+                hits = likeliest == labels[:, None]
+                right += hits[:, 0].sum()
+                among_five += hits.sum()
+                loss += F.cross_entropy(logits, labels, reduction="sum").double()
+                seen += len(labels)
+                if on_answers:
+                    sure = logits.softmax(dim=1).gather(1, likeliest[:, :1])
+                    on_answers(labels, likeliest[:, 0], sure[:, 0])
             if on_batch:
                 on_batch(seen)
     finally:
         network.train(was_training)
-    if not math.isfinite(loss.item()):
-        raise DivergedError(f"the loss on the {seen} evaluation images is {loss.item()}", "Lower train.lr")
-    return Evaluation(right.item() / seen, among_five.item() / seen, loss.item() / seen, seen)
+    sums = torch.stack((right, among_five, loss, torch.full_like(loss, seen)))
+    ranks.sum_([sums])
+    top1, top5, total, images_seen = sums.tolist()
+    if not math.isfinite(total):
+        raise DivergedError(f"the loss on the {images_seen:.0f} evaluation images is {total}", "Lower train.lr")
+    return Evaluation(top1 / images_seen, top5 / images_seen, total / images_seen, int(images_seen))

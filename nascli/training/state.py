@@ -10,8 +10,10 @@ from torch.optim.swa_utils import AveragedModel
 from nascli.config import TrainConfig
 from nascli.models.network import Network
 from nascli.training.allocation import keep_freed_memory
+from nascli.training.distributed import ALONE, Ranks
 from nascli.training.metrics import EpochRecord, LossTally
 from nascli.training.optimizers import make_average, make_optimizer
+from nascli.training.running_statistics import RunningStatistics
 
 _READ_EVERY = {"cpu": 1, "cuda": 20}
 """Steps between two readings of the loss: free on the CPU, a wait for the device on CUDA."""
@@ -19,14 +21,16 @@ _READ_EVERY = {"cpu": 1, "cuda": 20}
 
 @dataclass
 class TrainState:
-    """Everything that a training changes.
+    """Everything that a training changes, the same on each process, and who changes it.
 
     Args:
         network: What is trained.
         optimizer: With its momenta.
         average: The moving average of the weights, if there is one.
         scaler: Scales the loss where gradients in float16 would vanish; else it does nothing.
-        parts: In how many a batch is computed.
+        ranks: The processes that compute it.
+        statistics: Keeps the running statistics the same on each of them.
+        parts: In how many a batch is computed, by all processes together.
         step: Optimizer steps made.
         tally: The losses of the epoch that is under way.
         records: The epochs that are done.
@@ -36,6 +40,8 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None
     scaler: torch.amp.GradScaler
+    ranks: Ranks
+    statistics: RunningStatistics
     parts: int = 1
     step: int = 0
     tally: LossTally = field(default_factory=LossTally)
@@ -73,7 +79,7 @@ class TrainState:
         self.records = [EpochRecord(**record) for record in payload["records"]]
 
 
-def start_state(network: Network, config: TrainConfig, device: torch.device) -> TrainState:
+def start_state(network: Network, config: TrainConfig, device: torch.device, ranks: Ranks = ALONE) -> TrainState:
     """The state before the first step; moves the network to the device, channels last in memory.
 
     From here on the process keeps what memory it frees (`keep_freed_memory`).
@@ -85,6 +91,8 @@ def start_state(network: Network, config: TrainConfig, device: torch.device) -> 
         make_optimizer(network, config, fused=True),
         make_average(network, config.ema_decay),
         torch.amp.GradScaler(device.type, enabled=config.precision == "float16"),
-        config.accumulate,
+        ranks,
+        RunningStatistics(network, ranks),
+        config.accumulate * ranks.size,
         tally=LossTally(every=_READ_EVERY[device.type]),
     )

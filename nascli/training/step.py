@@ -1,13 +1,17 @@
-"""One optimizer step on one batch, in as many parts as memory asks for."""
+"""One optimizer step on one batch, in as many parts as memory asks for, by as many processes as there are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.config import TrainConfig
+from nascli.errors import NascliError
 from nascli.models.network import Network
+from nascli.training.distributed import Ranks
+from nascli.training.runtime import derive_seed
 from nascli.training.state import TrainState
 
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -28,57 +32,105 @@ def step_within_memory(
     """A step that is tried again in twice as many parts for as long as memory runs out.
 
     Twice as many parts add up to the same gradient, but batch norms see each part alone, and may have counted a part of
-    the first attempt in their moving statistics. `state.parts` stays what it has become.
+    the first attempt in their moving statistics. `state.parts` stays what it has become. Where one of several processes
+    has no memory left, all try again.
 
     Args:
         state: Changed, as by `train_step`.
         config: As for `train_step`.
         images: As for `train_step`.
         targets: As for `train_step`.
-        seed: Torch's global generator starts from it, at each attempt.
+        seed: As for `train_step`, at each attempt.
         note: Told when the parts become more; without it, and where parts would have one image, memory that runs out is
             an error.
 
     Raises:
         torch.OutOfMemoryError: The least parts are too large.
     """
+    whole = len(images) * state.ranks.size
     while True:
-        torch.manual_seed(seed)
         try:
-            return train_step(state, config, images, targets)
+            return train_step(state, config, images, targets, seed)
         except torch.OutOfMemoryError:
-            if note is None or len(images) < 2 * _FEWEST_IMAGES * state.parts:
+            if note is None or whole < 2 * _FEWEST_IMAGES * state.parts:
                 raise
         # here, where the exception no longer holds on to the attempt's tensors
         state.optimizer.zero_grad()
         torch.cuda.empty_cache()
         state.parts *= 2
         note(
-            f"out of memory: from step {state.step + 1} on a batch of {len(images)} images is computed in "
+            f"out of memory: from step {state.step + 1} on a batch of {whole} images is computed in "
             f"{state.parts} parts, whose gradients add up to the batch's (batch-norm statistics are each part's own)"
         )
 
 
-def train_step(state: TrainState, config: TrainConfig, images: Tensor, targets: Tensor) -> Tensor:
+def train_step(
+    state: TrainState, config: TrainConfig, images: Tensor, targets: Tensor, seed: int | None = None
+) -> Tensor:
     """One optimizer step on one batch, in `state.parts` parts.
 
     loss = CE(logits) + aux_weight CE(auxiliary logits), both with label smoothing; the mean over the batch.
 
+    Of several processes the first computes the first parts, and so on. What comes of it is what one process would have
+    made of the same parts, running statistics included; sums may be rounded otherwise.
+
     Args:
-        state: Its network, optimizer, scaler and average change.
+        state: Its network, optimizer, scaler and average change, on all processes alike.
         config: Weights of the loss, clipping, precision.
-        images: float32 (N, 3, H, W), normalised.
+        images: float32 (N, 3, H, W), normalised: this process's share of the batch, as many as every other's.
         targets: Classes, int64 (N,), or probabilities, float32 (N, classes).
+        seed: The draws of each part follow from it and the part's number; without it from what torch's global generator
+            is at.
 
     Returns:
-        The loss before the step, a scalar on the device.
+        The loss before the step over the whole batch, a scalar on the device.
+
+    Raises:
+        torch.OutOfMemoryError: A process has not enough memory; but for running statistics nothing has changed.
+        NascliError: One has not, after the gradients of all were added.
     """
     state.optimizer.zero_grad()
+    state.statistics.keep()
+    try:
+        with state.ranks.all_or_none(torch.OutOfMemoryError):
+            total = _compute_gradients(state, config, images, targets, seed)
+    except torch.OutOfMemoryError:
+        state.statistics.restore()
+        raise
+    with _no_way_back(state.ranks):
+        if state.ranks.size > 1:
+            _add_up(state, total)
+        _change_weights(state, config)
+    return total
+
+
+def _compute_gradients(
+    state: TrainState, config: TrainConfig, images: Tensor, targets: Tensor, seed: int | None
+) -> Tensor:
+    """Of this process's parts; its part of the loss."""
+    parts = state.parts // state.ranks.size
+    whole = len(images) * state.ranks.size
     total = images.new_zeros(())
-    for part, wanted in zip(images.tensor_split(state.parts), targets.tensor_split(state.parts), strict=True):
-        loss = _loss(state.network, config, part, wanted) * (len(part) / len(images))
+    pairs = zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True)
+    for number, (part, wanted) in enumerate(pairs, state.ranks.rank * parts):
+        if seed is not None:
+            torch.manual_seed(derive_seed(seed, "part", number) if number else seed)
+        loss = _loss(state.network, config, part, wanted) * (len(part) / whole)
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
+    return total
+
+
+def _add_up(state: TrainState, total: Tensor) -> None:
+    """Gradients, loss and statistics of all processes, in one exchange."""
+    parts = state.parts // state.ranks.size
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    state.ranks.sum_([*gradients, total, *state.statistics.terms(parts)])
+    state.statistics.complete(parts)
+
+
+def _change_weights(state: TrainState, config: TrainConfig) -> None:
     if config.clip_norm:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
@@ -86,7 +138,20 @@ def train_step(state: TrainState, config: TrainConfig, images: Tensor, targets: 
     state.scaler.update()
     if state.average is not None:
         state.average.update_parameters(state.network)
-    return total
+
+
+@contextmanager
+def _no_way_back(ranks: Ranks) -> Iterator[None]:
+    """Where the others may have gone on, a step cannot be tried again."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        if ranks.size == 1:
+            raise
+        raise NascliError(
+            f"process {ranks.rank} of {ranks.size} has not enough memory to change the weights",
+            "Start again with fewer --filters",
+        ) from error
 
 
 def _loss(network: Network, config: TrainConfig, images: Tensor, targets: Tensor) -> Tensor:

@@ -73,6 +73,37 @@ def test_features_are_the_stages_ends() -> None:
     assert network.feature_strides == {"stage1": 1, "stage2": 2, "stage3": 4}
 
 
+def assert_cut_in_two_it_is_the_same(network: Network, size: int) -> None:
+    network.eval()
+    images = torch.randn(2, 3, size, size)
+    maps = network.before_stage3(images)
+    assert [each.shape[1] for each in maps] == list(network.stage3_channels.values())
+    assert torch.equal(network.classifier(network.stage3(maps)), network(images))
+
+
+@settings(max_examples=8)
+@given(genotypes())
+def test_stage_3_goes_on_from_what_was_before_it(genotype: Genotype) -> None:
+    assert_cut_in_two_it_is_the_same(tiny(genotype, cells_per_stage=2), 16)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"cells_per_stage": 1},
+        {"cells_per_stage": 3, "skip_reduction_input": True},
+        {"cells_per_stage": 1, "reduction_placement": "in_place"},
+        {"cells_per_stage": 3, "reduction_placement": "in_place"},
+        {"preset": "imagenet-mobile", "stem_filters": 4, "image_size": 75},
+    ],
+)
+@pytest.mark.parametrize("cell", ["nasnet-a", "amoebanet-b"])
+def test_wherever_its_cells_stand(cell: str, numbers: dict[str, object]) -> None:
+    network = tiny(zoo_genotype(cell), **numbers)
+    assert len(network.stage3_channels) == 2
+    assert_cut_in_two_it_is_the_same(network, network.spec.image_size)
+
+
 def test_concat_blocks_give_double_width_that_consumers_repair() -> None:
     blocks = (
         Block(inputs=(0, 1), ops=("sep_conv_3x3", "max_pool_3x3"), combine="concat"),

@@ -32,6 +32,7 @@ from nascli.models import ops, primitives
 from nascli.models.network import Network
 from nascli.models.pretrained import PREPROCESSING, Tool, import_weights
 from nascli.models.spec import resolve_network
+from tests.detection.coco_folder import write_coco
 
 Pool = Callable[[Tensor, int, int], Tensor]
 PEERS = Path(__file__).with_name("peers.py")
@@ -231,6 +232,26 @@ def test_what_build_wrote_is_evaluated_on_a_part_of_imagenet(
     code, _, err = call("evaluate mobile --dataset folder:part", capsys)
     assert code == 2
     assert "some are enough where timm is installed" in err
+
+
+@pytest.mark.parametrize("head", ["fpn", "nasnet"])
+def test_what_build_wrote_detects(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], head: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_coco(Path("data/coco"), train=2, val=1)
+    line = f"build --cell nasnet-a --preset imagenet-mobile --image-size 96 --import-weights {file} --out mobile"
+    assert call(line, capsys)[0] == 0
+    sizes = "--set detector.crop_size=5 --set detector.box_samples=6 --set detector.freeze_batch_norm=true"
+    steps = "--recipe digit-scenes --proposals 10 --batch-size 1 --epochs 1 --lr 1e-3 --out run"
+    code, out, err = call(f"detect --coco --backbone mobile --head {head} {sizes} {steps} --json", capsys)
+    assert code == 0, err
+    assert "backbone nasnet-a: weights of mobile" in err
+    report = json.loads(out)
+    assert (report["steps"], report["images"], report["cell"]) == (2, 1, "nasnet-a")
+    code, out, err = call("detect --run run --predict data/coco/val2017/0001.png --threshold 0 --json", capsys)
+    assert code == 0, err
+    assert len(json.loads(out)["images"]) == 1
 
 
 def test_a_file_that_does_not_fit_names_missing_surplus_and_misshaped(file: Path, tmp_path: Path) -> None:

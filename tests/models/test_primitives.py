@@ -42,12 +42,14 @@ def test_max_pool_pads_same_and_padding_never_wins(height: int, width: int, kern
     assert bool((max_pool(x, kernel, stride) < 0).all())
 
 
-@given(SIZES, SIZES, st.sampled_from([1, 2]))
-def test_avg_pool_pads_same_and_counts_only_the_image(height: int, width: int, stride: int) -> None:
+@given(SIZES, SIZES, st.sampled_from([2, 3, 4, 5]), st.sampled_from([1, 2]))
+def test_avg_pool_pads_same_and_counts_only_the_image(height: int, width: int, kernel: int, stride: int) -> None:
     x = torch.randn(1, 2, height, width)
-    total = F.avg_pool2d(padded(x, 3, stride, 0.0), 3, stride, divisor_override=1)
-    count = F.avg_pool2d(padded(torch.ones_like(x), 3, stride, 0.0), 3, stride, divisor_override=1)
-    torch.testing.assert_close(avg_pool(x, 3, stride), total / count)
+    total = F.avg_pool2d(padded(x, kernel, stride, 0.0), kernel, stride, divisor_override=1)
+    count = F.avg_pool2d(padded(torch.ones_like(x), kernel, stride, 0.0), kernel, stride, divisor_override=1)
+    torch.testing.assert_close(avg_pool(x, kernel, stride), total / count)
+    last = x.to(memory_format=torch.channels_last)
+    assert avg_pool(last, kernel, stride).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_even_sizes_pad_only_after() -> None:

@@ -228,7 +228,16 @@ def test_every_setting_has_an_effect(change: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"crop_padding": 0}, {"flip": False}, {"cutout": 0}, {"mixup": 1.0}, {"cutmix": 1.0}]
+    "change",
+    [
+        {"crop_padding": 0},
+        {"flip": False},
+        {"cutout": 0},
+        {"rand_augment": 1},
+        {"colour_distortion": 1.0},
+        {"mixup": 1.0},
+        {"cutmix": 1.0},
+    ],
 )
 def test_every_augmentation_has_an_effect(change: dict[str, object]) -> None:
     first, second = make_network(), make_network()

@@ -1,0 +1,59 @@
+"""A command that several processes run together: started by torchrun, or by the command itself for `--gpus`."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nascli.errors import InputError, NascliError
+
+if TYPE_CHECKING:
+    from nascli.training.distributed import Ranks
+
+GpusOption = Annotated[
+    int | None,
+    typer.Option("--gpus", min=1, help="Train on so many GPUs of this machine, each with a part of every batch."),
+]
+
+
+@contextmanager
+def together() -> Iterator["Ranks"]:
+    """This process among those that torchrun started, if it did; of what they all fail with, the first speaks."""
+    from nascli.training.distributed import Ranks, process_group
+
+    ranks = Ranks.here()
+    try:
+        with process_group(ranks):
+            yield ranks
+    except NascliError as error:
+        if ranks.first or "--debug" in sys.argv:
+            raise
+        raise typer.Exit(error.exit_code) from error
+
+
+def use_gpus(gpus: int | None, device: str, words: list[str]) -> None:
+    """Start a process for each GPU and leave with their exit code; of one or none this process is left to take care.
+
+    Args:
+        gpus: How many the person asked for.
+        device: As the person named it.
+        words: What stands after `nascli` in the command line of each process.
+
+    Raises:
+        InputError: They are not there.
+    """
+    if gpus is None:
+        return
+    from nascli.training.distributed import check_gpus, launch
+
+    check_gpus(gpus, device)
+    if gpus > 1:
+        raise typer.Exit(launch(gpus, [*words, *(["--debug"] if "--debug" in sys.argv else [])]))
+
+
+def refuse_several(ranks: "Ranks", option: str) -> None:
+    """InputError where several processes are given an option that is for one."""
+    if ranks.size > 1:
+        raise InputError(f"{option} is for one process, there are {ranks.size}", "Start it without torchrun")
