@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nascli.artifacts import create_run, find_run, read_run, resume_run
+from nascli.artifacts import RunFolder, create_run, find_run, read_run, resume_run
 from nascli.cli import detect_uses
 from nascli.cli.console import Terminal, duration
 from nascli.cli.detect_source import Flags, prepare, refuse, resolve_recipe
@@ -26,13 +26,16 @@ from nascli.cli.options import (
     run_name,
     runs_folder,
 )
+from nascli.cli.processes import GpusOption, refuse_several, together, use_gpus
 from nascli.cli.progress import TrainProgress
-from nascli.config import Preset
+from nascli.config import DetectionHead, Preset
 from nascli.errors import InputError
 
 if TYPE_CHECKING:
     from nascli.detection.job import DetectJob
-    from nascli.detection.loop import DetectEpoch
+    from nascli.detection.plan import DetectPlan
+    from nascli.detection.state import DetectEpoch
+    from nascli.training.distributed import Ranks
 
 NAME = "detect"
 
@@ -40,9 +43,9 @@ _DATA = {"--dataset", "--data-dir", "--train-images", "--recipe", "--set"}
 _USES = {
     "--predict": {"--run", "--threshold", "--out", "--overwrite", "--device"},
     "--check": _DATA,
-    "--show-data": _DATA | {"--out", "--overwrite"},
+    "--show-data": _DATA | {"--augmented", "--out", "--overwrite"},
     "--evaluate": _DATA | {"--out", "--overwrite"},
-    "--resume": {"--data-dir", "--device"},
+    "--resume": {"--data-dir", "--device", "--gpus"},
 }
 """What can be done instead of a new training, and the options that each goes with."""
 
@@ -61,6 +64,11 @@ def run(
     preset: Annotated[Preset | None, typer.Option(help="With --cell: its size.")] = None,
     filters: Annotated[int | None, typer.Option(help="With --cell: F, filters of an op in the first stage.")] = None,
     cells_per_stage: Annotated[int | None, typer.Option(help="With --cell: N, normal cells in a stage.")] = None,
+    head: Annotated[
+        DetectionHead | None,
+        typer.Option(help="fpn: a feature pyramid (default). nasnet: the paper's, stage 3 run on each proposal."),
+    ] = None,
+    proposals: Annotated[int | None, typer.Option(help="Proposals an image that reach the head.")] = None,
     recipe: RecipeOption = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images an optimizer step.")] = None,
@@ -74,6 +82,7 @@ def run(
     show_data: Annotated[
         bool, typer.Option("--show-data", help="Draw the first images of the data with their own boxes.")
     ] = False,
+    augmented: Annotated[bool, typer.Option("--augmented", help="With --show-data: as training varies them.")] = False,
     predict: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="Find boxes on this picture or folder; repeat for more.")
     ] = None,
@@ -91,6 +100,7 @@ def run(
     overwrite: OverwriteOption = False,
     resume: ResumeOption = None,
     device: DeviceOption = "auto",
+    gpus: GpusOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -98,6 +108,7 @@ def run(
 
     The backbone is the newest train run unless --backbone names another; --cell starts from random weights instead.
     Average precision is COCO's. Without --recipe the data set chooses one.
+    --gpus starts a process for each GPU; torchrun does so on several machines. The batch size is that of all together.
 
     Examples:
 
@@ -105,18 +116,21 @@ def run(
 
       nascli detect --coco --backbone runs/train/latest --dry-run
 
+      nascli detect --coco --head nasnet --proposals 300
+
       nascli detect --coco --check
 
       nascli detect --predict holiday.jpg --predict photos --threshold 0.6
 
       nascli detect --coco --evaluate results.json
     """
-    terminal = Terminal(as_json=as_json)
     sizes: Flags = {"preset": preset, "filters": filters, "cells_per_stage": cells_per_stage}
     flags: Flags = {
         "data.dataset": _dataset(coco, dataset),
         "data.data_dir": data_dir,
         "data.train_images": train_images,
+        "detector.head": head,
+        "detector.proposals": proposals,
         "train.epochs": epochs,
         "train.batch_size": batch_size,
         "train.lr": lr,
@@ -126,33 +140,45 @@ def run(
     given |= {"--backbone": backbone, "--cell": cell, "--recipe": recipe, "--set": assignments, "--dry-run": dry_run}
     given |= {"--out": out, "--overwrite": overwrite, "--device": None if device == "auto" else device}
     given |= {"--check": check, "--show-data": show_data, "--predict": predict, "--evaluate": evaluate}
-    given |= {"--resume": resume, "--threshold": threshold, "--run": source}
+    given |= {"--resume": resume, "--threshold": threshold, "--run": source, "--augmented": augmented, "--gpus": gpus}
     use = _use(given)
     place: dict[str, Any] = {"out": out, "overwrite": overwrite}
-    if use == "--predict":
-        least = 0.5 if threshold is None else threshold
-        detect_uses.predict(terminal, predict or [], source or "latest", threshold=least, device=device, **place)
-        return
-    if use == "--resume":
-        _resume(terminal, str(resume), data_dir, device)
-        return
-    resolved, file = resolve_recipe(terminal, recipe, flags, assignments or [])
-    if use == "--check":
-        detect_uses.check(terminal, resolved.data)
-    elif use == "--show-data":
-        detect_uses.show_data(terminal, resolved.data, **place)
-    elif evaluate is not None:
-        detect_uses.evaluate(terminal, evaluate, resolved.data, **place)
-    else:
-        job, files = prepare(terminal, resolved, (backbone, cell, sizes), device)
-        if dry_run:
-            show_estimate(terminal, job)
+    if gpus and dry_run:
+        raise InputError("--dry-run measures one process", "Leave --gpus out")
+    use_gpus(gpus, device, _words(given | {"--gpus": None, "--json": as_json}))
+    with together() as ranks:
+        terminal = Terminal(as_json=as_json, quiet=not ranks.first)
+        if dry_run or use not in (None, "--resume"):
+            refuse_several(ranks, use or "--dry-run")
+        if use == "--predict":
+            least = 0.5 if threshold is None else threshold
+            detect_uses.predict(terminal, predict or [], source or "latest", threshold=least, device=device, **place)
             return
-        asked = {"backbone": backbone, "cell": cell, "recipe": recipe, "device": device}
-        name = run_name(job.data.name, job.spec.network.genotype.name)
-        inputs = [file, *files]
-        with create_run(NAME, name, resolved, runs=runs_folder(), inputs=inputs, asked=asked, **place) as folder:
-            folder.update(results=_train(terminal, job, folder.path))
+        if use == "--resume":
+            _resume(terminal, str(resume), data_dir, device, ranks)
+            return
+        resolved, file = ranks.agreed(lambda: resolve_recipe(terminal, recipe, flags, assignments or []))
+        if use == "--check":
+            detect_uses.check(terminal, resolved.data)
+        elif use == "--show-data":
+            detect_uses.show_data(terminal, resolved, augmented=augmented, **place)
+        elif evaluate is not None:
+            detect_uses.evaluate(terminal, evaluate, resolved.data, **place)
+        else:
+            job, files = prepare(terminal, resolved, (backbone, cell, sizes), device, ranks)
+            if dry_run:
+                show_estimate(terminal, job)
+                return
+            asked: Flags = {"backbone": backbone, "cell": cell, "recipe": recipe, "device": device}
+            _train(terminal, job, ranks.agreed(lambda: _create(job, [file, *files], asked, place)))
+
+
+def _create(job: "DetectJob", files: list[Path], asked: dict[str, object], place: dict[str, Any]) -> RunFolder | None:
+    """A new run folder; None where the first process makes it."""
+    if not job.plan.ranks.first:
+        return None
+    name = run_name(job.data.name, job.spec.network.genotype.name)
+    return create_run(NAME, name, job.recipe, runs=runs_folder(), inputs=files, asked=asked, **place)
 
 
 def _use(given: Flags) -> str | None:
@@ -162,7 +188,18 @@ def _use(given: Flags) -> str | None:
             refuse(use, {name: value for name, value in given.items() if name not in {use, *options}})
             return use
     refuse("training a detector", {name: given[name] for name in ("--threshold", "--run")}, "They go with --predict")
+    refuse("training a detector", {"--augmented": given["--augmented"]}, "It goes with --show-data")
     return None
+
+
+def _words(options: Flags) -> list[str]:
+    """The words after `nascli` with these options; None and False are left out."""
+    words = [NAME]
+    for name, value in options.items():
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None and each is not False:
+                words += [name] if each is True else [name, str(each)]
+    return words
 
 
 def _dataset(coco: bool, dataset: str | None) -> str | None:
@@ -171,23 +208,47 @@ def _dataset(coco: bool, dataset: str | None) -> str | None:
     return "coco" if coco else dataset
 
 
-def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str) -> None:
+def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str, ranks: "Ranks") -> None:
     from nascli.detection.job import reopen_job
-    from nascli.training.runtime import resolve_device
+    from nascli.training.distributed import own_device
 
-    path = find_run(resume, NAME, runs_folder())
-    read_run(path, NAME)
-    job = reopen_job(path, data_dir, resolve_device(device))
-    with resume_run(path, NAME) as folder:
-        folder.update(results=_train(terminal, job, folder.path))
+    def find() -> Path:
+        path = find_run(resume, NAME, runs_folder())
+        read_run(path, NAME)
+        return path
+
+    path = ranks.agreed(find)
+    job = reopen_job(path, data_dir, ranks.agreed(lambda: own_device(device, ranks)), ranks)
+    _train(terminal, job, ranks.agreed(lambda: resume_run(path, NAME) if ranks.first else None))
 
 
-def _train(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, Any]:
+def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> None:
+    from nascli.detection.job import run_job
+    from nascli.training.interrupts import stop_on_signals
+
+    if folder is None:  # the first process writes and prints
+        with stop_on_signals(second_ends=False) as stop:
+            run_job(job, None, stop=stop)
+        return
+    with folder:
+        _announce(terminal, folder.path, job.plan)
+        folder.update(results=_train_in(terminal, job, folder.path))
+
+
+def _announce(terminal: Terminal, folder: Path, plan: "DetectPlan") -> None:
+    terminal.note(f"run {folder}")
+    if plan.ranks.size > 1:
+        each = plan.batch_size // plan.ranks.size
+        terminal.note(f"{plan.ranks.size} processes, each with {each} of {plan.batch_size} images a step")
+
+
+def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, Any]:
+    """Train and show what came of it; the results as they stand in `run.json`."""
     from nascli.detection.job import run_job
     from nascli.report.box_confusion import write_confusion_picture
     from nascli.training.interrupts import stop_on_signals
+    from nascli.training.memory import peak_memory
 
-    terminal.note(f"run {folder}")
     plan = job.plan
     progress = TrainProgress(terminal, epochs=plan.config.epochs, steps=plan.steps, batch_size=plan.batch_size)
 
@@ -198,8 +259,9 @@ def _train(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, Any]
             f"{record.images_per_second:.1f} images/s  {duration(record.seconds)}"
         )
 
-    with stop_on_signals() as stop, progress:
+    with stop_on_signals(second_ends=plan.ranks.size == 1) as stop, progress:
         report = run_job(job, folder, stop=stop, on_epoch=on_epoch, on_step=progress.on_step, note=terminal.note)
+    report["peak_memory"] = peak_memory(job.device)
     write_confusion_picture(folder)
     show_run(terminal, report, folder)
     terminal.result({"run": str(folder), **report})

@@ -13,6 +13,7 @@ from nascli.errors import InputError
 if TYPE_CHECKING:
     from nascli.detection.job import DetectJob
     from nascli.models.network import Network
+    from nascli.training.distributed import Ranks
 
 Flags = dict[str, object]
 
@@ -39,7 +40,7 @@ def refuse(mode: str, options: Flags, hint: str = "Leave them out") -> None:
 
 
 def prepare(
-    terminal: Terminal, recipe: DetectRecipe, asked: tuple[str | None, str | None, Flags], device: str
+    terminal: Terminal, recipe: DetectRecipe, asked: tuple[str | None, str | None, Flags], device: str, ranks: "Ranks"
 ) -> tuple["DetectJob", list[Path]]:
     """The job that the options ask for, and the files it was made from.
 
@@ -48,15 +49,16 @@ def prepare(
         recipe: From `resolve_recipe`.
         asked: What `--backbone`, `--cell` and the sizes of a cell say.
         device: What `--device` says.
+        ranks: The processes that compute; the first reads the annotations and tells the others.
     """
     from nascli.data.detection_sets import load_detection_data
     from nascli.detection.job import prepare_job
-    from nascli.training.runtime import resolve_device
+    from nascli.training.distributed import own_device
 
-    where = resolve_device(device)
-    network, origin, files = _network(terminal, recipe.seed, *asked)
+    where = ranks.agreed(lambda: own_device(device, ranks))
+    network, origin, files = ranks.agreed(lambda: _network(terminal, recipe.seed, *asked))
     with terminal.notes.status("reading annotations, looking at every picture's header"):
-        data = load_detection_data(recipe.data)
+        data = ranks.from_first(lambda: load_detection_data(recipe.data))
     describe_data(terminal, data)
     terminal.note(f"backbone {network.spec.genotype.name}: {origin}")
     if network.spec.stem == "cifar" and recipe.detector.max_size > LARGEST_CIFAR_SIDE:
@@ -65,7 +67,7 @@ def prepare(
             "time and memory; lower --batch-size or detector.max_size, or use a backbone with the ImageNet stem"
         )
     trained = asked[1] is None
-    job = prepare_job(recipe, data, network, trained=trained, backbone=origin, device=where)
+    job = prepare_job(recipe, data, network, trained=trained, backbone=origin, device=where, ranks=ranks)
     return job, [*files, *dict.fromkeys((data.train.source, data.val.source))]
 
 

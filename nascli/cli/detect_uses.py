@@ -7,7 +7,7 @@ from nascli.artifacts import find_run, write_json
 from nascli.cli.console import Terminal
 from nascli.cli.detect_views import amount, show_check, show_predictions, show_scores
 from nascli.cli.options import run_name, runs_folder
-from nascli.config import DetectDataConfig
+from nascli.config import DetectDataConfig, DetectRecipe
 from nascli.errors import InputError, NascliError
 
 NAME = "detect"
@@ -69,19 +69,22 @@ def check(terminal: Terminal, config: DetectDataConfig) -> None:
     terminal.next(_command(config, "--show-data"))
 
 
-def show_data(terminal: Terminal, config: DetectDataConfig, *, out: Path | None, overwrite: bool) -> None:
-    """Draw the first pictures of each split with their own boxes."""
+def show_data(terminal: Terminal, recipe: DetectRecipe, *, augmented: bool, out: Path | None, overwrite: bool) -> None:
+    """Draw the first pictures of each split with their own boxes; augmented, the first split as training varies it."""
     from nascli.data.detection_sets import load_detection_splits
-    from nascli.detection.pictures import TRUTH, draw_truth
+    from nascli.detection.pictures import TRUTH, draw_truth, draw_varied
+    from nascli.detection.plan import sample_variations
     from nascli.detection.predict import free_folder
 
-    splits = load_detection_splits(config)
-    folder = free_folder(runs_folder() / NAME, run_name(config.dataset, "data"), out, overwrite)
+    config = recipe.data
     counts = (config.train_images or TRUTH, config.val_images or TRUTH)
+    variations = sample_variations(recipe, counts[0]) if augmented else []
+    splits = load_detection_splits(config)[: 1 if augmented else None]
+    folder = free_folder(runs_folder() / NAME, run_name(config.dataset, "data"), out, overwrite)
     images: list[dict[str, object]] = []
     for split, count in zip(splits, counts, strict=False):
         try:
-            files = draw_truth(split, folder, count)
+            files = draw_varied(split, variations, folder) if augmented else draw_truth(split, folder, count)
         except OSError as error:
             raise _unwritable(folder, error) from error
         terminal.show(f"{split.source}: {amount(split)}; the first {len(files)} drawn")

@@ -58,6 +58,7 @@ def show_run(terminal: Terminal, report: dict[str, Any], folder: Path) -> None:
     split = report["split"] if report["split"] == "val" else f"{report['split']} (the images it was trained on)"
     files = [
         ("steps", f"{report['steps']:,} in {duration(report['seconds'])}"),
+        ("peak memory", _mebibytes(report["peak_memory"])),
         ("pictures", str(folder / "pictures")),
         ("worst images", str(folder / "worst")),
         ("confusion", str(folder / "confusion.png")),
@@ -103,6 +104,10 @@ def _row(report: dict[str, Any], *keys: str) -> str:
     return " / ".join(_points(report[key]) for key in keys)
 
 
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
 def _points(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
@@ -117,19 +122,24 @@ def show_predictions(terminal: Terminal, predictions: Sequence["Prediction"], th
 def show_estimate(terminal: Terminal, job: "DetectJob") -> None:
     """The plan of a run and its cost, measured now."""
     from nascli.detection.estimate import estimate_job
+    from nascli.training.memory import peak_memory
 
     plan = estimate_job(job)
+    peak = peak_memory(job.device)
     config = job.recipe.detector
     rows = [
         ("backbone", f"{job.spec.network.genotype.name}: {job.backbone}"),
+        ("head", f"{config.head}, {config.proposals:,} proposals an image"),
         ("params", f"{plan.params:,}"),
         ("input", f"shorter side {config.min_size} px, longer at most {config.max_size} px"),
         ("to train on", f"{plan.train_images:,} images, {plan.train_boxes:,} boxes, {plan.classes} classes"),
         ("to score", f"{plan.scored_images:,} images, {plan.scored_boxes:,} boxes"),
         ("steps", f"{plan.steps:,} in {plan.epochs} epochs"),
         ("a step", f"{plan.seconds_per_step * 1000:.0f} ms"),
+        ("peak memory", _mebibytes(peak)),
         ("estimated total", duration(plan.seconds)),
     ]
     terminal.show(table(f"plan on {job.data.name}; no run was made", ("", ""), rows))
-    terminal.result({"dry_run": True, "dataset": job.data.name, "backbone": job.backbone, **asdict(plan)})
+    about = {"dry_run": True, "dataset": job.data.name, "backbone": job.backbone}
+    terminal.result({**about, **asdict(plan), "peak_memory": peak})
     terminal.next("nascli detect with the same options, without --dry-run")

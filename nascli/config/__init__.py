@@ -5,7 +5,7 @@ of this package are the whole list of knobs; each field says its unit. A key tha
 the nearest one that does.
 """
 
-from nascli.config.detection import DetectDataConfig, DetectorConfig, DetectRecipe, DetectTrainConfig
+from nascli.config.detection import DetectDataConfig, DetectionHead, DetectorConfig, DetectRecipe, DetectTrainConfig
 from nascli.config.faults import explain, parse, suggestion
 from nascli.config.files import find_recipe, load_recipe, read_toml, recipes_folder, to_toml
 from nascli.config.network import NetworkConfig, Preprocessing, Preset
@@ -29,6 +29,7 @@ __all__ = [
     "DetectDataConfig",
     "DetectRecipe",
     "DetectTrainConfig",
+    "DetectionHead",
     "DetectorConfig",
     "EvolutionConfig",
     "HalvingConfig",

@@ -1,47 +1,110 @@
 """What `nascli detect` needs: the scenes, the detector, its training."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nascli.config.section import Section
 
+DetectionHead = Literal["fpn", "nasnet"]
+"""A feature pyramid over the stages, or the paper's head: stage 3 of the network run on each proposal."""
+
 
 class DetectorConfig(Section):
-    """The Faster R-CNN on a feature pyramid."""
+    """The Faster R-CNN: its head, and the sizes and numbers of images, anchors, proposals and boxes."""
 
-    pyramid_channels: int = Field(64, ge=8, description="channels of every pyramid level")
-    head_channels: int = Field(256, ge=8, description="width of the box head")
+    head: DetectionHead = Field(
+        "fpn", description="a feature pyramid over the stages, or the paper's: stage 3 run on each proposal"
+    )
+    pyramid_channels: int = Field(
+        64, ge=8, description="channels of every pyramid level (fpn), and of the convolution that proposes (both heads)"
+    )
+    head_channels: int = Field(256, ge=8, description="width of the box head of fpn; nasnet's is as wide as stage 3")
+    crop_size: int | None = Field(
+        None, ge=3, description="side of a proposal's crop in pixels of the map; left out: 7 with fpn, 17 with nasnet"
+    )
+    resize: Literal["shorter_side", "both_sides"] = Field(
+        "shorter_side", description="which sides of the image get the length min_size; both makes a square of any"
+    )
     min_size: int = Field(96, ge=32, description="shorter side of the image in pixels after resizing")
     max_size: int = Field(96, ge=32, description="longer side at most, in pixels after resizing")
     anchor_size: float = Field(
-        16.0, gt=0, description="side in pixels of the anchors on the finest level; doubles a level"
+        16.0,
+        gt=0,
+        description="side in pixels of the smallest anchors: doubles a level with fpn, and three times at each place "
+        "of the one map of nasnet",
     )
     anchor_scales: int = Field(
-        1, ge=1, le=4, description="anchor sizes a level, in equal ratios up to the next level's"
+        1, ge=1, le=4, description="anchor sizes a doubling, in equal ratios from one to the next"
     )
     proposals: int = Field(200, ge=1, description="proposals an image that reach the box head")
     box_samples: int = Field(128, ge=1, description="proposals an image that the box loss is computed on")
     detections: int = Field(100, ge=1, description="boxes an image that are kept")
+    least_score: float = Field(0.05, ge=0, lt=1, description="score from which on a found box is kept")
+    nms_iou: float = Field(0.5, gt=0, le=1, description="overlap from which on a box gives way to a better one")
     freeze_batch_norm: bool = Field(False, description="keep the backbone's batch-norm statistics and scale")
+    recompute_cells: bool = Field(
+        False,
+        description="compute a cell's activations again in the backward pass instead of keeping them: less memory, "
+        "more time, the same weights",
+    )
 
 
 class DetectTrainConfig(Section):
-    """Training of a detector by SGD with momentum, linear warm-up, and a cosine that ends at zero."""
+    """Training of a detector by SGD with momentum; linear warm-up, then a cosine that ends at zero, or steps."""
 
     epochs: int = Field(8, ge=1)
-    batch_size: int = Field(8, ge=1)
-    lr: float = Field(0.02, gt=0)
+    batch_size: int = Field(8, ge=1, description="images an optimizer step")
+    accumulate: int = Field(
+        1, ge=1, description="parts a batch is computed in: less memory, batch-norm statistics of each part alone"
+    )
+    lr: float = Field(0.02, gt=0, description="peak learning rate")
     warmup_steps: int = Field(50, ge=0)
+    schedule: Literal["cosine", "steps"] = Field(
+        "cosine", description="the learning rate after the warm-up: to 0 as a cosine, or by steps"
+    )
+    decay_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.67, 0.92), description="parts of the training after which steps lowers the rate, rising; 1 would be the end"
+    )
+    decay_factor: float = Field(0.1, gt=0, le=1, description="of the learning rate at each step of steps")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
     clip_norm: float = Field(10.0, ge=0, description="global gradient norm; 0 is off")
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="moving average of the weights, which is scored and kept; 0 is off"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="of the arithmetic, boxes and losses apart; float16 scales its loss, and needs CUDA"
+    )
     flip: bool = Field(False, description="mirror left and right with probability one half")
+    multi_scale: tuple[Annotated[int, Field(ge=32)], ...] = Field(
+        (), description="shorter sides in pixels, one drawn for each image, in place of detector.min_size; () is off"
+    )
+    scale_jitter: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (), description="bounds of the scale at which each image is put into a square; 1 just fits; () is off"
+    )
+    jitter_size: int = Field(
+        0, ge=0, description="side in pixels of the square of scale_jitter; 0 is detector.max_size"
+    )
+    aspect_grouping: bool = Field(False, description="batches of wide images or of high ones: less padding")
     score_every: int = Field(0, ge=0, description="epochs between two scorings while training; 0 scores the end alone")
     threads: int = Field(0, ge=0, description="CPU threads; 0 is one for each core. Weights depend on it, bit for bit")
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="between checkpoints inside an epoch; each epoch ends with one"
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if list(self.decay_at) != sorted(set(self.decay_at)):
+            raise ValueError(f"decay_at {list(self.decay_at)} must rise")
+        if not self.scale_jitter:
+            return self
+        if len(self.scale_jitter) != 2 or self.scale_jitter[0] > self.scale_jitter[1]:
+            raise ValueError(f"scale_jitter {list(self.scale_jitter)} must be the lower and the upper bound")
+        for key in ("multi_scale", "aspect_grouping"):
+            if getattr(self, key):
+                raise ValueError(f"{key} and scale_jitter exclude each other: scale_jitter makes every image a square")
+        return self
 
 
 class DetectDataConfig(Section):
@@ -64,3 +127,10 @@ class DetectRecipe(Section):
     data: DetectDataConfig = Field(default_factory=DetectDataConfig)
     detector: DetectorConfig = Field(default_factory=DetectorConfig)
     train: DetectTrainConfig = Field(default_factory=DetectTrainConfig)
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        for key in ("multi_scale", "scale_jitter"):
+            if self.detector.resize == "both_sides" and getattr(self.train, key):
+                raise ValueError(f"train.{key} and detector.resize = 'both_sides' exclude each other")
+        return self

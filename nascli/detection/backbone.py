@@ -33,7 +33,8 @@ class Backbone(nn.Module):
 
     References: Lin et al. 2017, "Feature Pyramid Networks for Object Detection".
     Deviation: Zoph et al. 2018 run proposals over the last two cells of stage 2 and restart the network, at its second
-        reduction, on each proposal; here all stages run once over the picture and a pyramid joins them.
+        reduction, on each proposal (`nasnet_head.py`); here all stages run once over the picture and a pyramid joins
+        them.
     """
 
     def __init__(self, network: Network, channels: int, *, freeze_batch_norm: bool = False) -> None:
@@ -50,17 +51,11 @@ class Backbone(nn.Module):
             2 * network.feature_strides[self.taps[-1]],
         )
         self.out_channels = channels  # torchvision reads it under this name
-        del network.classifier
-        network.aux_head = None
-        network.set_drop_path(0.0)
+        self._frozen = take_over(network, freeze_batch_norm=freeze_batch_norm)
         self.network = network
         self.pyramid = FeaturePyramidNetwork(
             [network.feature_channels[name] for name in self.taps], channels, LastLevelMaxPool()
         )
-        self.freeze_batch_norm = freeze_batch_norm
-        if freeze_batch_norm:
-            for norm in self._batch_norms():
-                norm.requires_grad_(False)
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         """Normalised pictures (N, 3, H, W) to a map a level, each (N, P, H / stride, W / stride), finest first."""
@@ -71,10 +66,20 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Training or evaluation mode; frozen batch norms stay in evaluation mode."""
         super().train(mode)
-        if self.freeze_batch_norm:
-            for norm in self._batch_norms():
-                norm.eval()
+        for norm in self._frozen:
+            norm.eval()
         return self
 
-    def _batch_norms(self) -> list[nn.BatchNorm2d]:
-        return [module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+def take_over(network: Network, *, freeze_batch_norm: bool) -> list[nn.BatchNorm2d]:
+    """Take from a network what a detector does not use: classifier, auxiliary head, drop path.
+
+    Returns:
+        The batch norms that are frozen; they learn nothing, and the caller keeps them in evaluation mode.
+    """
+    del network.classifier
+    network.aux_head = None
+    network.set_drop_path(0.0)
+    if not freeze_batch_norm:
+        return []
+    return [module.requires_grad_(False) for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

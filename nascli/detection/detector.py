@@ -1,12 +1,14 @@
-"""The detector: torchvision's Faster R-CNN over any built network, and its folder on disk.
+"""The detector: torchvision's Faster R-CNN over any built network, with one of two heads, and its folder on disk.
 
 References: Ren et al. 2015, "Faster R-CNN"; the numbers not in the recipe are torchvision's defaults (IoU thresholds
-of 0.7 and 0.3 for proposals and 0.5 for boxes, anchors of ratio 1/2, 1 and 2, score threshold 0.05).
-Deviation: Zoph et al. 2018 train by the TensorFlow detection API, with one anchor stride (16) and 1200 x 1200 pixels.
+of 0.7 and 0.3 for proposals and 0.5 for boxes, anchors of ratio 1/2, 1 and 2).
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -16,11 +18,13 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import LevelMapper
 
 from nascli.artifacts import read_json, write_bytes, write_json
-from nascli.config import DetectorConfig, explain
+from nascli.config import DetectionHead, DetectorConfig, explain
 from nascli.data.annotated import Category
 from nascli.detection.backbone import Backbone
+from nascli.detection.nasnet_head import ANCHOR_DOUBLINGS, MapBackbone, MapCrops, StageHead, proposal_head
 from nascli.errors import CorruptFileError, InputError
 from nascli.models.folders import NETWORK_FILE, WEIGHTS_FILE, load_weights
 from nascli.models.network import Network
@@ -29,7 +33,6 @@ from nascli.models.spec import NetworkSpec, read_network, write_network
 DETECTOR_FILE = "detector.json"
 _SCHEMA_VERSION = 1
 _RATIOS = (0.5, 1.0, 2.0)
-_CROP = 7
 
 
 @dataclass(frozen=True)
@@ -59,35 +62,105 @@ def build_detector(network: Network, config: DetectorConfig, classes: int) -> nn
         classes: K; background is added here.
 
     Raises:
-        InputError: The sizes contradict each other.
+        InputError: The sizes contradict each other, or the network does not go with the head.
     """
-    if config.max_size < config.min_size:
-        raise InputError(
-            f"detector.max_size {config.max_size} is less than detector.min_size {config.min_size}",
-            "The shorter side is scaled to min_size unless the longer would exceed max_size",
-        )
+    _check_sizes(config)
     spec = network.spec
-    backbone = Backbone(network, config.pyramid_channels, freeze_batch_norm=config.freeze_batch_norm)
+    parts = HEADS[config.head](network, config)
+    network.recompute_cells = config.recompute_cells
     detector: nn.Module = FasterRCNN(
-        backbone,
+        parts.backbone,
         min_size=config.min_size,
         max_size=config.max_size,
+        fixed_size=(config.min_size, config.min_size) if config.resize == "both_sides" else None,
         image_mean=list(spec.mean),
         image_std=list(spec.std),
-        rpn_anchor_generator=AnchorGenerator(
-            anchor_sizes(config, len(backbone.strides)), (_RATIOS,) * len(backbone.strides)
-        ),
-        rpn_pre_nms_top_n_train=2 * config.proposals,
-        rpn_pre_nms_top_n_test=config.proposals,
+        rpn_anchor_generator=AnchorGenerator(parts.anchors, (_RATIOS,) * len(parts.anchors)),
+        rpn_head=parts.proposer,
+        rpn_pre_nms_top_n_train=parts.candidates[0],
+        rpn_pre_nms_top_n_test=parts.candidates[1],
         rpn_post_nms_top_n_train=config.proposals,
         rpn_post_nms_top_n_test=config.proposals,
-        box_roi_pool=MultiScaleRoIAlign(list(backbone.taps), _CROP, 2),
-        box_head=TwoMLPHead(config.pyramid_channels * _CROP**2, config.head_channels),
-        box_predictor=FastRCNNPredictor(config.head_channels, classes + 1),
+        box_head=parts.box_head,
+        box_predictor=FastRCNNPredictor(parts.channels, classes + 1),
+        box_score_thresh=config.least_score,
+        box_nms_thresh=config.nms_iou,
         box_detections_per_img=config.detections,
         box_batch_size_per_image=config.box_samples,
     )
+    heads: Any = detector.roi_heads
+    heads.box_roi_pool = parts.crops  # FasterRCNN itself takes no other than torchvision's
     return detector
+
+
+@dataclass(frozen=True)
+class HeadParts:
+    """What the two heads do each in its own way.
+
+    Args:
+        backbone: Pictures to maps by name.
+        anchors: Sides in pixels, map by map.
+        proposer: Maps to objectness and corrections of the anchors; None is torchvision's, as wide as the maps.
+        candidates: Best anchors a map and image that are compared with each other, in training and in use.
+        crops: Maps and proposals to crops.
+        box_head: Crops to vectors.
+        channels: Of a vector.
+    """
+
+    backbone: nn.Module
+    anchors: tuple[tuple[float, ...], ...]
+    proposer: nn.Module | None
+    candidates: tuple[int, int]
+    crops: nn.Module
+    box_head: nn.Module
+    channels: int
+
+
+def _fpn(network: Network, config: DetectorConfig) -> HeadParts:
+    """A feature pyramid, crops from the level that fits a proposal, two linear layers."""
+    backbone = Backbone(network, config.pyramid_channels, freeze_batch_norm=config.freeze_batch_norm)
+    size = config.crop_size or 7
+    return HeadParts(
+        backbone=backbone,
+        anchors=anchor_sizes(config, len(backbone.strides)),
+        proposer=None,
+        candidates=(2 * config.proposals, config.proposals),
+        crops=pyramid_crops(backbone, size),
+        box_head=TwoMLPHead(config.pyramid_channels * size**2, config.head_channels),
+        channels=config.head_channels,
+    )
+
+
+def pyramid_crops(backbone: Backbone, size: int) -> MultiScaleRoIAlign:
+    """Crops from the level of the pyramid that fits a proposal.
+
+    torchvision guesses the strides from the first pictures it sees, and wrong where they are small and filled up: a
+    resumed training would see others first.
+    """
+    crops = MultiScaleRoIAlign(list(backbone.taps), size, 2)
+    strides = backbone.strides[: len(backbone.taps)]
+    crops.scales = [1 / stride for stride in strides]
+    crops.map_levels = LevelMapper(int(math.log2(strides[0])), int(math.log2(strides[-1])))
+    return crops
+
+
+def _nasnet(network: Network, config: DetectorConfig) -> HeadParts:
+    """The paper's: one map with the anchors of all sizes at each place, and stage 3 on each crop of it."""
+    backbone = MapBackbone(network, freeze_batch_norm=config.freeze_batch_norm)
+    sides = tuple(side for level in anchor_sizes(config, ANCHOR_DOUBLINGS) for side in level)
+    many = 10 * config.proposals  # neighbours on one map are much alike, and few are left of them
+    return HeadParts(
+        backbone=backbone,
+        anchors=(sides,),
+        proposer=proposal_head(backbone.out_channels, config.pyramid_channels, len(sides) * len(_RATIOS)),
+        candidates=(many, many),
+        crops=MapCrops(backbone.stride, config.crop_size or 17),
+        box_head=StageHead(network),
+        channels=network.feature_channels["stage3"],
+    )
+
+
+HEADS: dict[DetectionHead, Callable[[Network, DetectorConfig], HeadParts]] = {"fpn": _fpn, "nasnet": _nasnet}
 
 
 def anchor_sizes(config: DetectorConfig, levels: int) -> tuple[tuple[float, ...], ...]:
@@ -96,6 +169,20 @@ def anchor_sizes(config: DetectorConfig, levels: int) -> tuple[tuple[float, ...]
     return tuple(
         tuple(config.anchor_size * 2 ** (level + k / scales) for k in range(scales)) for level in range(levels)
     )
+
+
+def _check_sizes(config: DetectorConfig) -> None:
+    if config.max_size < config.min_size:
+        raise InputError(
+            f"detector.max_size {config.max_size} is less than detector.min_size {config.min_size}",
+            "The shorter side is scaled to min_size unless the longer would exceed max_size",
+        )
+    if config.resize == "both_sides" and config.max_size > config.min_size:
+        raise InputError(
+            f"detector.resize both_sides makes squares of detector.min_size {config.min_size} pixels, so that "
+            f"detector.max_size {config.max_size} would mean nothing",
+            "Give both the same number",
+        )
 
 
 def write_detector(folder: Path, spec: DetectorSpec) -> None:

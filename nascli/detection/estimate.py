@@ -7,7 +7,8 @@ from functools import partial
 
 from nascli.detection.inference import find_all
 from nascli.detection.job import DetectJob
-from nascli.detection.loop import close_epoch, start_state, train_epoch
+from nascli.detection.loop import train_epoch
+from nascli.detection.state import close_epoch, start_state
 from nascli.training.estimate import median_step
 from nascli.training.runtime import cpu_threads
 
@@ -52,9 +53,9 @@ def estimate_job(job: DetectJob) -> DetectEstimate:
 def _estimate(job: DetectJob) -> DetectEstimate:
     plan, config = job.plan, job.recipe.train
     step = median_step(partial(_train, job), job.device, _STEPS)
-    sample = replace(job.scored, images=job.scored.images[: plan.batch_size])
+    sample = replace(job.scored, images=job.scored.images[: plan.part_size])
     since = time.monotonic()
-    find_all(job.detector, sample, job.device, plan.batch_size)
+    find_all(job.detector, sample, job.device, plan.part_size)
     scoring = (time.monotonic() - since) * len(job.scored.images) / len(sample.images)
     scorings = 1 + (config.epochs - 1) // config.score_every if config.score_every else 1
     return DetectEstimate(
@@ -76,4 +77,4 @@ def _train(job: DetectJob, after_step: Callable[[], None]) -> None:
     state = start_state(job.detector, job.plan)
     for _ in range(job.plan.config.epochs):
         train_epoch(state, job.plan, job.data.train, after_step)
-        close_epoch(state, job.plan, None)
+        close_epoch(state, job.plan, {})

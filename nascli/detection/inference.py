@@ -1,15 +1,21 @@
 """Finding boxes with a trained detector; reading pictures ahead of their use."""
 
+import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from nascli.data.annotated import AnnotatedImage, DetectionSplit, read_annotated, to_sides
 from nascli.detection.scoring import Detection
+from nascli.training.distributed import ALONE, Ranks
+
+Entry = TypeVar("Entry")
+Read = TypeVar("Read")
 
 _MOST_READERS = 8
 _BATCHES_AHEAD = 3
@@ -22,6 +28,7 @@ def find_all(
     device: torch.device,
     batch_size: int,
     on_batch: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> list[Detection]:
     """Every box a detector finds on a split, as COCO's results files have them.
 
@@ -30,19 +37,32 @@ def find_all(
         split: Its pictures are read, its boxes are not looked at.
         device: Where to compute.
         batch_size: Pictures at once.
-        on_batch: Called after each batch; may raise to stop.
+        on_batch: Called after each batch, on all processes equally often; may raise to stop.
+        ranks: The processes that share the batches in turn; each gets what all have found, in the order of the split.
+
+    Raises:
+        CorruptFileError: A picture cannot be decoded; on all processes, where it is one's.
+        InputError: A picture was removed or replaced meanwhile; likewise.
     """
     detector.eval()
     found: list[Detection] = []
-    for entries, pictures in read_batches(split.images, batch_size):
-        outputs = detector([to_numbers(picture, device) for picture in pictures])
-        for entry, output in zip(entries, outputs, strict=True):
-            found += [
-                Detection(image_id=entry.id, category_id=split.categories[label - 1].id, bbox=box, score=score)
-                for box, label, score in plain_boxes(output)
-            ]
+    for batch in ranks.in_step(read_batches(split.images, batch_size, ranks)):
+        if batch is not None:  # else there are more on another process
+            entries, pictures = batch
+            outputs = detector([to_numbers(picture, device) for picture in pictures])
+            for entry, output in zip(entries, outputs, strict=True):
+                found += [
+                    Detection(image_id=entry.id, category_id=split.categories[label - 1].id, bbox=box, score=score)
+                    for box, label, score in plain_boxes(output)
+                ]
         on_batch()
-    return found
+    return found if ranks.size == 1 else _in_order(ranks.gathered(found), split)
+
+
+def _in_order(shares: Sequence[Sequence[Detection]], split: DetectionSplit) -> list[Detection]:
+    """What several processes found, image by image as one would have."""
+    places = {image.id: place for place, image in enumerate(split.images)}
+    return sorted(itertools.chain.from_iterable(shares), key=lambda each: places[each["image_id"]])
 
 
 def plain_boxes(output: dict[str, Tensor]) -> list[tuple[list[float], int, float]]:
@@ -60,16 +80,32 @@ def to_numbers(picture: Tensor, device: torch.device) -> Tensor:
 
 
 def read_batches(
-    images: Sequence[AnnotatedImage], batch_size: int
+    images: Sequence[AnnotatedImage], batch_size: int, ranks: Ranks = ALONE
 ) -> Iterator[tuple[Sequence[AnnotatedImage], list[Tensor]]]:
-    """The pictures in order, batch by batch; threads decode some batches ahead of the one in use."""
-    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-    waiting: deque[list[Future[Tensor]]] = deque()
+    """The pictures in order, batch by batch, read ahead; of several processes each gets every `size`-th batch."""
+    starts = range(ranks.rank * batch_size, len(images), ranks.size * batch_size)
+    return read_ahead((images[start : start + batch_size] for start in starts), read_annotated)
+
+
+def read_ahead(
+    batches: Iterable[Sequence[Entry]], read: Callable[[Entry], Read]
+) -> Iterator[tuple[Sequence[Entry], list[Read]]]:
+    """Batches in order with what is read of each entry; threads read some batches ahead of the one in use.
+
+    Args:
+        batches: Taken one by one, by the calling thread.
+        read: Called by several threads at once; what it raises is raised when its batch's turn has come.
+    """
+    coming = iter(batches)
+    waiting: deque[tuple[Sequence[Entry], list[Future[Read]]]] = deque()
     with ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1)) as readers:
         try:
-            for position, batch in enumerate(batches):
-                for ahead in batches[position + len(waiting) : position + _BATCHES_AHEAD]:
-                    waiting.append([readers.submit(read_annotated, image) for image in ahead])
-                yield batch, [future.result() for future in waiting.popleft()]
+            while True:
+                for batch in itertools.islice(coming, _BATCHES_AHEAD - len(waiting)):
+                    waiting.append((batch, [readers.submit(read, entry) for entry in batch]))
+                if not waiting:
+                    return
+                batch, futures = waiting.popleft()
+                yield batch, [future.result() for future in futures]
         finally:
             readers.shutdown(cancel_futures=True)

@@ -27,21 +27,24 @@ from nascli.detection.detector import (
     save_detector_weights,
     write_detector,
 )
-from nascli.detection.loop import DetectEpoch, DetectPlan, fit_detector, start_state
+from nascli.detection.fit import fit_detector
 from nascli.detection.pictures import draw_found
+from nascli.detection.plan import DetectPlan
 from nascli.detection.review import review_scored
-from nascli.detection.scoring import METRIC
+from nascli.detection.scoring import METRIC, Detection
+from nascli.detection.state import DetectEpoch, start_state
 from nascli.errors import InputError
 from nascli.genotype.schema import Genotype
 from nascli.models.folders import NETWORK_FILE, load_network
 from nascli.models.network import Network
 from nascli.models.spec import resolve_network
 from nascli.training.checkpoint import NEWEST, CheckpointStore
+from nascli.training.distributed import ALONE, Ranks
 from nascli.training.interrupts import StopRequest
 from nascli.training.job import device_name
 from nascli.training.runtime import cpu_threads, derive_seed
 
-_NOT_IDENTITY = {"data": {"data_dir"}, "train": {"checkpoint_minutes"}}
+_NOT_IDENTITY = {"data": {"data_dir"}, "detector": {"recompute_cells"}, "train": {"checkpoint_minutes"}}
 """What may change when a run is resumed: it does not touch a weight."""
 
 
@@ -54,7 +57,7 @@ class DetectJob:
         spec: What was built.
         detector: With the weights to start from (in a resumed run the checkpoint's replace them).
         data: Both splits.
-        device: Where to compute.
+        plan: The unchanging numbers of its training.
         backbone: Where the backbone's weights come from, in words.
     """
 
@@ -62,13 +65,13 @@ class DetectJob:
     spec: DetectorSpec
     detector: nn.Module
     data: DetectionData
-    device: torch.device
+    plan: DetectPlan
     backbone: str
 
     @property
-    def plan(self) -> DetectPlan:
-        """The unchanging numbers of its training."""
-        return DetectPlan(self.recipe.train, self.recipe.seed, self.device, len(self.data.train.images))
+    def device(self) -> torch.device:
+        """Where to compute."""
+        return self.plan.device
 
     @property
     def scored(self) -> DetectionSplit:
@@ -115,7 +118,14 @@ def random_backbone(genotype: Genotype, config: NetworkConfig, seed: int) -> Net
 
 
 def prepare_job(
-    recipe: DetectRecipe, data: DetectionData, network: Network, *, trained: bool, backbone: str, device: torch.device
+    recipe: DetectRecipe,
+    data: DetectionData,
+    network: Network,
+    *,
+    trained: bool,
+    backbone: str,
+    device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> DetectJob:
     """A new job; the weights of the heads follow from the recipe's seed.
 
@@ -126,6 +136,7 @@ def prepare_job(
         trained: Whether its weights are trained ones.
         backbone: Where they come from, in words.
         device: Where to compute.
+        ranks: The processes that do.
 
     Raises:
         InputError: Numbers that contradict each other.
@@ -135,44 +146,53 @@ def prepare_job(
             "detector.freeze_batch_norm = true: the batch norms of random weights have nothing to keep",
             "Give a trained --backbone, or add --set detector.freeze_batch_norm=false",
         )
+    plan = DetectPlan.of(recipe, data.train, network.spec, device, ranks)
+    plan.check_parts()
     spec = DetectorSpec(network.spec, recipe.detector, data.categories)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "heads"))
         detector = build_detector(network, recipe.detector, len(data.categories))
-    return DetectJob(recipe, spec, detector, data, device, backbone)
+    return DetectJob(recipe, spec, detector, data, plan, backbone)
 
 
-def reopen_job(folder: Path, data_dir: str | None, device: torch.device) -> DetectJob:
+def reopen_job(folder: Path, data_dir: str | None, device: torch.device, ranks: Ranks = ALONE) -> DetectJob:
     """The job of a run folder, to go on with; its weights come from the checkpoint.
 
     Args:
         folder: The run.
         data_dir: Where the data lie now; None is where they lay.
         device: Where to compute.
+        ranks: The processes that do; the first reads the annotations and tells the others.
 
     Raises:
-        InputError: The run was stopped before its first checkpoint, or the annotations have other classes now.
+        InputError: The run was stopped before its first checkpoint, the annotations have other classes now, or the
+            device cannot compute what the run needs.
         CorruptFileError: A file is damaged.
     """
-    if not (folder / NEWEST).is_file():
-        raise InputError(
-            f"{folder} was stopped before its first checkpoint", "Start it again, with --out and --overwrite"
-        )
-    recipe = load_recipe(DetectRecipe, folder / "recipe.toml", {"data.data_dir": data_dir})
-    data = load_detection_data(recipe.data)
-    spec = read_detector(folder)
+    recipe, spec = ranks.agreed(lambda: _read_begun(folder, data_dir))
+    data = ranks.from_first(lambda: load_detection_data(recipe.data))
     if spec.categories != data.categories:
         raise InputError(
             f"{data.train.source}: its categories are not those that the run in {folder} began with",
             "Put the annotations back as they were",
         )
+    plan = DetectPlan.of(recipe, data.train, spec.network, device, ranks)
     detector = build_detector(Network(spec.network), spec.config, len(spec.categories))
-    return DetectJob(recipe, spec, detector, data, device, f"checkpoint in {folder}")
+    return DetectJob(recipe, spec, detector, data, plan, f"checkpoint in {folder}")
+
+
+def _read_begun(folder: Path, data_dir: str | None) -> tuple[DetectRecipe, DetectorSpec]:
+    if not (folder / NEWEST).is_file():
+        raise InputError(
+            f"{folder} was stopped before its first checkpoint", "Start it again, with --out and --overwrite"
+        )
+    recipe = load_recipe(DetectRecipe, folder / "recipe.toml", {"data.data_dir": data_dir})
+    return recipe, read_detector(folder)
 
 
 def run_job(
     job: DetectJob,
-    folder: Path,
+    folder: Path | None,
     *,
     stop: StopRequest,
     on_epoch: Callable[[DetectEpoch], None] | None = None,
@@ -183,42 +203,50 @@ def run_job(
 
     Args:
         job: What to train.
-        folder: A run folder that this process alone writes.
+        folder: A run folder that this process alone writes; None where another of several writes it.
         stop: Looked at after each step.
         on_epoch: Told of each epoch that ends.
         on_step: Told after each step: steps made, mean loss of the epoch so far.
         note: Told what checkpoint is gone on from.
 
     Returns:
-        What `detection.json` holds.
+        What `detection.json` holds; without a folder, less the worst images.
 
     Raises:
         DivergedError: A loss is not finite.
         Interrupted: `stop` was requested; the state is saved.
     """
     with cpu_threads(job.recipe.train.threads):
-        write_detector(folder, job.spec)
-        store = CheckpointStore(folder, job.identity, note)
+        if folder is not None:
+            write_detector(folder, job.spec)
+        store = CheckpointStore(folder, job.identity, note) if folder is not None else None
         state = start_state(job.detector, job.plan)
         score, found = fit_detector(
             state, job.plan, job.data.train, job.scored, store=store, stop=stop, on_step=on_step, on_epoch=on_epoch
         )
-        save_detector_weights(folder, job.detector)
-        write_text(folder / "results.json", json.dumps(found) + "\n")
-        draw_found(job.scored, found, folder / "pictures")
+        worst = _write_found(job, found, folder) if folder is not None else []
         report = {
             "dataset": job.data.name,
             "split": job.scored.name,
             "metric": METRIC,
             **score.to_dict(),
-            "worst_images": review_scored(job.scored, found, folder),
+            "worst_images": worst,
             "cell": job.spec.network.genotype.name,
             "params": sum(p.numel() for p in job.detector.parameters() if p.requires_grad),
             "epochs": len(state.records),
             "steps": state.step,
             "train_loss": state.records[-1].train_loss,
             "seconds": round(sum(record.seconds for record in state.records), 1),
-            "device": device_name(job.device),
+            "device": device_name(job.device, job.plan.ranks),
         }
-        write_json(folder / "detection.json", report)
+        if folder is not None:
+            write_json(folder / "detection.json", report)
         return report
+
+
+def _write_found(job: DetectJob, found: list[Detection], folder: Path) -> list[dict[str, Any]]:
+    """Weights, what they find, and pictures of it; the worst images as `detection.json` names them."""
+    save_detector_weights(folder, job.detector)
+    write_text(folder / "results.json", json.dumps(found) + "\n")
+    draw_found(job.scored, found, folder / "pictures")
+    return review_scored(job.scored, found, folder)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from nascli.data.annotated import AnnotatedImage, DetectionSplit, read_annotated
+from nascli.data.annotated import AnnotatedImage, DetectionSplit, open_annotated, training_target
+from nascli.data.box_augmentation import Variation, vary
 from nascli.detection.confusion import group_by_image, pair_boxes
 from nascli.detection.drawing import DRAWN_SCORE, LabelledBox, beside_each_other, draw_boxes
 from nascli.detection.scoring import Detection, ImageScore
@@ -35,7 +35,27 @@ def draw_truth(split: DetectionSplit, folder: Path, count: int) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for image in split.images[:count]:
         files.append(folder / f"{split.name}-{image.id:06d}.png")
-        draw_boxes(_read(image), _true_boxes(image), names).save(files[-1])
+        draw_boxes(open_annotated(image), _true_boxes(image), names).save(files[-1])
+    return files
+
+
+def draw_varied(split: DetectionSplit, variations: Sequence[Variation], folder: Path) -> list[Path]:
+    """The first pictures as a training sees them, each varied, with the boxes that it then learns from.
+
+    The files are `<split>-<image id>-varied.png`.
+
+    Raises:
+        CorruptFileError: A picture is damaged.
+    """
+    names = [category.name for category in split.categories]
+    files: list[Path] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for image, variation in zip(split.images, variations, strict=False):
+        picture, target = vary(open_annotated(image), training_target(image), variation)
+        corners, labels = target["boxes"].tolist(), target["labels"].tolist()
+        boxes = [LabelledBox((x1, y1, x2, y2), label) for (x1, y1, x2, y2), label in zip(corners, labels, strict=True)]
+        files.append(folder / f"{split.name}-{image.id:06d}-varied.png")
+        draw_boxes(picture, boxes, names).save(files[-1])
     return files
 
 
@@ -46,7 +66,7 @@ def draw_found(split: DetectionSplit, detections: Sequence[Detection], folder: P
     folder.mkdir(parents=True, exist_ok=True)
     for image in split.images[:count]:
         boxes = _found_boxes(by_image.get(image.id, []), _class_numbers(split))
-        draw_boxes(_read(image), boxes, names).save(folder / f"{image.id:06d}.png")
+        draw_boxes(open_annotated(image), boxes, names).save(folder / f"{image.id:06d}.png")
 
 
 def worst_images(scores: Sequence[ImageScore], count: int = WORST) -> list[ImageScore]:
@@ -76,7 +96,7 @@ def draw_worst(
         remarks = _remarks(pairs.true, labels, own, ("false", "is"), names)
         remarks = ["in a crowd" if aside else each for each, aside in zip(remarks, pairs.aside.tolist(), strict=True)]
         boxes = _found_boxes(found, numbers, remarks)
-        picture = _read(image)
+        picture = open_annotated(image)
         panels = [
             (_caption("truth", true, "missed"), draw_boxes(picture, true, names)),
             (_caption(f"AP {100 * ap:.1f} %, found", boxes, "false"), draw_boxes(picture, boxes, names)),
@@ -140,7 +160,3 @@ def _caption(what: str, boxes: Sequence[LabelledBox], remark: str) -> str:
     marked = sum(box.remark == remark for box in boxes)
     number = f"{len(boxes)} box" + ("" if len(boxes) == 1 else "es")
     return f"{what}: {number}" + (f", {marked} {remark}" if marked else "")
-
-
-def _read(image: AnnotatedImage) -> Image.Image:
-    return Image.fromarray(read_annotated(image).permute(1, 2, 0).contiguous().numpy())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,6 +31,10 @@ SMALL = [
     *("--set", "detector.proposals=50", "--set", "train.warmup_steps=2", "--batch-size", "4", "--lr", "0.02"),
 ]
 RECIPE = ["--recipe", "digit-scenes"]
+EVERYTHING = shlex.split(
+    "--set train.accumulate=2 --set train.aspect_grouping=true --set train.ema_decay=0.9 --set train.flip=true "
+    "--set train.multi_scale=[48,64] --set train.precision=bfloat16 --set train.schedule=steps"
+)
 
 
 @pytest.fixture
@@ -107,7 +112,7 @@ def test_random_weights_and_training_images_as_the_measure(place: Path, capsys: 
 
 def test_dry_run_measures_and_writes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(place.rglob("*"))
-    assert detect("--coco", *RECIPE, *SMALL, "--epochs", 3, "--dry-run", "--json") == 0
+    assert detect("--coco", *RECIPE, *SMALL, *EVERYTHING, "--epochs", 3, "--dry-run", "--json") == 0
     values = json.loads(capsys.readouterr().out)
     assert (values["train_images"], values["train_boxes"], values["classes"]) == (8, 12, 2)
     assert (values["steps"], values["scored_images"]) == (6, 4)
@@ -130,11 +135,11 @@ def start(arguments: list[str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "more"), [(signal.SIGKILL, EVERYTHING), (signal.SIGTERM, [])])
 def test_killed_at_any_moment_and_resumed_it_ends_the_same(
-    place: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals
+    place: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals, more: list[str]
 ) -> None:
-    arguments = ["--coco", *RECIPE, *SMALL, "--epochs", "6"]
+    arguments = ["--coco", *RECIPE, *SMALL, *more, "--epochs", "6"]
     assert detect(*arguments, "--out", "whole") == 0
     process = start([*arguments, "--out", "killed"])
     metrics = place / "killed" / "metrics.jsonl"
@@ -174,6 +179,16 @@ def test_killed_at_any_moment_and_resumed_it_ends_the_same(
         (["--coco", "--epochs", "0"], 2, ["train.epochs = 0"]),
         (["--coco", "--set", "detector.min_sise=3"], 2, ["min_sise", "Did you mean min_size?"]),
         (["--coco", "--set", "detector.max_size=32"], 2, ["detector.max_size 32 is less"]),
+        (["--coco", "--set", "train.multi_scale=[64, 2000]"], 2, ["train.multi_scale 2000", "detector.max_size 1333"]),
+        (["--coco", "--set", "train.accumulate=9"], 2, ["train.accumulate = 9 is more than the 8 images of a batch"]),
+        (["--coco", "--set", "train.scale_jitter=[2, 1]"], 2, ["[2.0, 1.0] must be the lower and the upper bound"]),
+        (
+            ["--coco", "--set", "train.scale_jitter=[0.1, 2]", "--set", "train.aspect_grouping=true"],
+            2,
+            ["train: aspect_grouping and scale_jitter exclude each other"],
+        ),
+        (["--coco", "--set", "train.decay_at=[0.9, 0.5]"], 2, ["train: decay_at [0.9, 0.5] must rise"]),
+        (["--coco", "--set", "train.precision=float16", "--device", "cpu"], 2, ["float16 needs a CUDA device"]),
         (["--coco", "--device", "tpu9"], 2, ["tpu9"]),
         (["--threshold", "0.5"], 2, ["excludes --threshold", "They go with --predict"]),
         (["--run", "latest", "--coco"], 2, ["excludes --run"]),

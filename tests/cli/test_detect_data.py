@@ -180,6 +180,18 @@ def test_the_data_are_drawn(nascli: Nascli) -> None:
     assert "mine is not empty" in nascli("detect --coco --show-data --out mine").err
 
 
+def test_the_data_are_drawn_as_training_varies_them(nascli: Nascli) -> None:
+    jitter = "--set train.scale_jitter=[0.5,2.0] --set train.jitter_size=96"
+    ran = nascli(f"detect --coco --recipe digit-scenes {jitter} --show-data --augmented --train-images 5 --json")
+    assert ran.code == 0, ran.err
+    drawn = [Path(each["drawn"]) for each in ran.json["images"]]
+    assert [path.name for path in drawn] == [f"train-{n:06d}-varied.png" for n in range(1, 6)]
+    assert sorted(drawn[0].parent.iterdir()) == drawn
+    for path in drawn:
+        with Image.open(path) as picture:
+            assert picture.size == (480, 480), "five times 96, so that labels can be read"
+
+
 def truth_as_results(path: Path, category: int | None = None) -> Path:
     """A results file that finds every true box, or takes all for one category."""
     entries = json.loads(VAL.read_text())["annotations"]
@@ -243,6 +255,8 @@ def test_of_many_classes_the_best_and_the_worst_are_shown(nascli: Nascli) -> Non
         ("--check --device cpu", 2, ["--check excludes --device"]),
         ("--check --dry-run", 2, ["--check excludes --dry-run"]),
         ("--show-data --seed 0", 2, ["--show-data excludes --seed"]),
+        ("--show-data --augmented --coco --recipe digit-scenes", 2, ["neither train.flip nor train.scale_jitter"]),
+        ("--coco --augmented", 2, ["excludes --augmented", "It goes with --show-data"]),
         ("--evaluate none.json --coco", 2, ["results none.json: No such file", "A COCO results file is a list"]),
         ("--evaluate cell.json --coco", 2, ["cell.json: JSON, but not a list"]),
         ("--evaluate cell.json --threshold 0.5", 2, ["--evaluate excludes --threshold"]),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import MultiScaleRoIAlign
 
 from nascli.config import DetectorConfig
 from nascli.data.annotated import Category
@@ -98,6 +99,17 @@ def test_training_gives_four_losses_and_use_gives_boxes_in_the_picture() -> None
             assert set(output["labels"].tolist()) <= {1, 2}
             assert (output["boxes"][:, 2] <= picture.shape[2]).all()
             assert (output["boxes"][:, 3] <= picture.shape[1]).all()
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_crops_know_their_strides_without_having_seen_a_picture(stem: str) -> None:
+    """torchvision finds the same on pictures of usual sizes, and other strides where the first ones are small."""
+    detector: Any = build_detector(small_network(stem), CONFIG, 2)
+    crops = detector.roi_heads.box_roi_pool
+    fresh = MultiScaleRoIAlign(crops.featmap_names, 7, 2)
+    fresh(detector.backbone(torch.rand(1, 3, 128, 128)), [torch.tensor([[8.0, 8.0, 40.0, 50.0]])], [(128, 128)])
+    assert crops.scales == fresh.scales
+    assert vars(crops.map_levels) == vars(fresh.map_levels)
 
 
 def test_pictures_are_normalised_as_the_backbone_was_trained() -> None:

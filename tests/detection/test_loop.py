@@ -1,20 +1,17 @@
 """Training a detector: it learns, it can be stopped anywhere, it says where it diverged."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from safetensors.torch import load_file
 
 from nascli.config import DetectRecipe
-from nascli.data.annotated import training_target
 from nascli.data.detection_sets import load_detection_data
-from nascli.detection.inference import find_all, read_batches
+from nascli.detection.inference import find_all
 from nascli.detection.job import DetectJob, prepare_job, reopen_job, run_job
-from nascli.detection.loop import DetectPlan, flip
 from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
 from nascli.training.interrupts import StopRequest
 from tests.detection.coco_folder import damage_pixels, write_coco
@@ -102,6 +99,48 @@ def test_stopped_and_resumed_is_equal_to_uninterrupted(tmp_path: Path, recipe: D
         assert (stopped / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+EVERYTHING: tuple[dict[str, Any], ...] = (
+    {
+        "accumulate": 2,
+        "aspect_grouping": True,
+        "ema_decay": 0.9,
+        "multi_scale": [48, 64],
+        "precision": "bfloat16",
+        "schedule": "steps",
+    },
+    {"ema_decay": 0.5, "scale_jitter": [0.3, 2.0], "score_every": 1},
+)
+"""All that a training can be told to do besides, in two trainings, since some of it excludes the rest."""
+
+
+@pytest.mark.parametrize("settings", EVERYTHING, ids=["sizes and shapes", "jitter"])
+def test_with_everything_on_a_resumed_run_is_equal_too(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Nine steps in three epochs, stopped inside the second."""
+    recipe = small_recipe(str(write_coco(tmp_path / "data", train=12, narrow=6)), **settings)
+    expected = train(recipe, tmp_path / "whole")
+    stopped = tmp_path / "stopped"
+    write_recipe(stopped, recipe)
+    with pytest.raises(Interrupted, match="step 5 of 9"):
+        run_job(new_job(recipe), stopped, stop=StopAfter(4 if "score_every" not in settings else 5))
+    report = run_job(reopen_job(stopped, None, CPU), stopped, stop=StopRequest())
+    assert {**report, "seconds": 0} == {**expected, "seconds": 0}
+    for name in ("weights.safetensors", "results.json"):
+        assert (stopped / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_the_averaged_detector_is_what_is_scored_and_kept(tmp_path: Path, recipe: DetectRecipe) -> None:
+    averaged = recipe.model_copy(update={"train": recipe.train.model_copy(update={"ema_decay": 0.5})})
+    report = train(averaged, tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["state"]
+    kept = load_file(tmp_path / "run" / "weights.safetensors")
+    assert all(torch.equal(tensor, state["average"][f"module.{name}"]) for name, tensor in kept.items())
+    assert any(not torch.equal(tensor, state["detector"][name]) for name, tensor in kept.items())
+    before = (tmp_path / "run" / "results.json").read_bytes()
+    again = run_job(reopen_job(tmp_path / "run", None, CPU), tmp_path / "run", stop=StopRequest())
+    assert (again["ap"], (tmp_path / "run" / "results.json").read_bytes()) == (report["ap"], before)
+    assert load_file(tmp_path / "run" / "weights.safetensors").keys() == kept.keys()
+
+
 def test_killed_before_a_checkpoint_of_its_own_it_begins_anew(tmp_path: Path, recipe: DetectRecipe) -> None:
     """What a kill leaves: the checkpoint written before the first step, and lines of epochs it does not know."""
     expected = train(recipe, tmp_path / "whole")
@@ -149,33 +188,6 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path: Path, recipe:
         train(wild, tmp_path / "run")
     weights = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["state"]["detector"]
     assert all(bool(torch.isfinite(tensor.float()).all()) for tensor in weights.values()), "none was saved damaged"
-
-
-def test_flipping_twice_is_nothing_and_once_mirrors_pixels_with_boxes(recipe: DetectRecipe) -> None:
-    image = load_detection_data(recipe.data).train.images[0]
-    _, [picture] = next(read_batches([image], 1))
-    target = training_target(image)
-    mirrored, boxes = flip(picture, target)
-    again, back = flip(mirrored, boxes)
-    assert torch.equal(again, picture)
-    assert torch.equal(back["boxes"], target["boxes"])
-
-    def inside(pixels: Tensor, box: Tensor) -> Tensor:
-        x1, y1, x2, y2 = (int(v) for v in box)
-        return pixels[:, y1:y2, x1:x2].float().mean((1, 2))
-
-    for before, after in zip(target["boxes"], boxes["boxes"], strict=True):
-        assert torch.equal(inside(picture, before), inside(mirrored, after))
-
-
-def test_an_epoch_uses_each_image_once_and_another_order_each_time(recipe: DetectRecipe) -> None:
-    plan = DetectPlan(recipe.train, 0, CPU, 10)
-    assert (plan.batch_size, plan.steps_per_epoch, plan.steps) == (4, 2, 6)
-    orders = [plan.order(epoch) for epoch in range(3)]
-    assert all(len(set(order)) == 8 for order in orders)
-    assert orders[0] != orders[1]
-    assert orders == [plan.order(epoch) for epoch in range(3)]
-    assert replace(plan, images=3).batch_size == 3
 
 
 def test_a_damaged_picture_is_named(tmp_path: Path, recipe: DetectRecipe) -> None:
