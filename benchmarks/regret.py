@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -33,6 +34,8 @@ from nascli.training.runtime import cpu_threads
 BASELINE = "random"
 LEVELS = (0.02, 0.01, 0.005)
 """Regrets, in accuracy, whose first trial is counted."""
+TICKS = (0, 0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10, 20, 50)
+"""Of the regret axis, as far as they lie on it."""
 LOOKS = {  # colours of Okabe and Ito, told apart by every kind of colour vision, and by line alone in print
     "random": ("#000000", "-"),
     "evolution": ("#D55E00", "--"),
@@ -175,6 +178,7 @@ def draw(found: Mapping[str, SimulatedRuns], title: str) -> Figure:
     """Regret against trials and against distinct cells: median, and a band from the first to the third quartile."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
+    least, most = np.inf, 0.0
     for axes, heading in ((left, "proposals, repeats included"), (right, "distinct cells trained")):
         for name, runs in found.items():
             shown = runs if axes is left else runs.by_evaluations()
@@ -185,17 +189,31 @@ def draw(found: Mapping[str, SimulatedRuns], title: str) -> Figure:
             colour, line = LOOKS[name]
             axes.fill_between(trials, low, high, color=colour, alpha=0.12, linewidth=0)
             axes.plot(trials, median, color=colour, linestyle=line, linewidth=2, label=name)
+            least, most = min(least, float(low.min())), max(most, float(high.max()))
         axes.set_xlabel(heading)
         axes.set_xlim(left=1)
         axes.grid(alpha=0.3)
-    left.set_yscale("symlog", linthresh=1.0, linscale=1.0)  # logarithmic down to 1 pp, then linear: 0 is reached
-    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    left.set_yticks([0, 0.25, 0.5, 1, 2, 5, 10, 20, 50])
-    left.set_ylim(-0.03, max(100 * np.quantile(runs.regret[:, 0], 0.75) for runs in found.values()))
-    left.set_ylabel("regret, percentage points\n(linear below 1)")
-    right.legend(frameon=False)
+    scale_regret(left, least, most)
+    right.legend(frameon=False, loc="upper right")
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def scale_regret(axes: Axes, least: float, most: float) -> None:
+    """Logarithmic from the least to the most that is drawn; where 0 is reached, linear below 1 percentage point."""
+    label = "regret, percentage points"
+    if least > 0:
+        axes.set_yscale("log")
+        low, high = least / 1.1, most * 1.05
+    else:
+        axes.set_yscale("symlog", linthresh=1.0, linscale=1.0)
+        low, high = -0.03, most
+        label += "\n(linear below 1)"
+    axes.minorticks_off()
+    axes.set_yticks([tick for tick in TICKS if low <= tick <= high])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_ylim(low, high)
+    axes.set_ylabel(label)
 
 
 def save(figure: Figure, out: Path) -> None:

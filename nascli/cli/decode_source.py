@@ -13,7 +13,7 @@ from nascli.cli.options import find_cell, runs_folder
 from nascli.config import SpaceConfig
 from nascli.errors import InputError
 from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.formats import NOTATIONS, find_notation, read_notation, recognise
+from nascli.genotype.formats import NOTATIONS, find_notation, looks_like_arc, read_notation, recognise
 from nascli.genotype.schema import Genotype, parse_genotype
 from nascli.genotype.sources import load_genotype
 from nascli.genotype.space import resolve_space
@@ -69,7 +69,7 @@ def find_genotype(asked: Asked, terminal: Terminal) -> Found:
         return Found(genotype, None, f"nascli decode {STDIN} --out decoded.json")
     if _is_run(source):
         return _from_run(find_run(source, "search", runs_folder()), asked.trial, terminal)
-    if re.fullmatch(r"[\d,\s]*[,\s][\d,\s]*", source):
+    if looks_like_arc(source):
         raise InputError(
             f"{_short(source)} looks like numbers, not like a source",
             "Give them as --tokens LIST, or say whose arc they are with --notation enas or naonet",

@@ -104,13 +104,14 @@ def _measure(
     terminal: Terminal, folders: list[Path], data: tuple[str | None, str | None], out: Path | None, how: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """The results of each folder, written. All are looked at before the first is measured."""
-    from nascli.training.assess import evaluate_run, open_subject
+    from nascli.training.assess import evaluate_runs, open_subject
 
+    assessments = evaluate_runs([open_subject(folder, *data) for folder in folders], **how)
     results = []
-    for subject in [open_subject(folder, *data) for folder in folders]:
-        with terminal.notes.status(f"measuring {escape(str(subject.folder))}"):
-            assessment = evaluate_run(subject, **how)
-        results.append(_write(assessment, out or subject.folder))
+    for folder in folders:
+        with terminal.notes.status(f"measuring {escape(str(folder))}"):
+            assessment = next(assessments)
+        results.append(_write(assessment, out or folder))
     return results
 
 

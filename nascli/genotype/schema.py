@@ -35,13 +35,15 @@ NASNET_OPS = (
 """The 13 operations of the paper, section 3, in its order."""
 
 FURTHER_OPS = (
+    "avg_pool_2x2",
+    "avg_pool_5x5",
     "max_pool_2x2",
     "dil_sep_conv_3x3",
     "dil_sep_conv_5x5",
     "bottleneck_conv_3x3",
     "bottleneck_conv_1x7_7x1",
 )
-"""What AmoebaNet and the DARTS family need besides."""
+"""What AmoebaNet, NAONet and the DARTS family need besides."""
 
 OP_NAMES = NASNET_OPS + FURTHER_OPS
 

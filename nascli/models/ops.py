@@ -156,6 +156,8 @@ OPS: dict[str, OpBuilder] = {
     "sep_conv_3x3": partial(_sep_conv, 3),
     "sep_conv_5x5": partial(_sep_conv, 5),
     "sep_conv_7x7": partial(_sep_conv, 7),
+    "avg_pool_2x2": partial(_pool, "avg_pool", 2),
+    "avg_pool_5x5": partial(_pool, "avg_pool", 5),
     "max_pool_2x2": partial(_pool, "max_pool", 2),
     "dil_sep_conv_3x3": partial(_dil_sep_conv, 3),
     "dil_sep_conv_5x5": partial(_dil_sep_conv, 5),

@@ -205,9 +205,14 @@ def avg_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
 
     Args:
         x: (N, C, H, W).
-        kernel: Odd.
+        kernel: From 2 on.
         stride: 1 or 2.
+
+    References: TensorFlow's documentation of `avg_pool`, padding SAME.
+    Deviation: NAO's code fills the row that its 2x2 pool of stride 1 adds after the last with zeros, and divides by 4.
     """
+    if stride == 1 and kernel % 2 == 0:  # as much on both sides as SAME has after the last: the first is one too many
+        return F.pad(F.avg_pool2d(x, kernel, 1, kernel // 2, count_include_pad=False), (-1, 0, -1, 0))
     before = (same_padding(x.shape[2], kernel, stride)[0], same_padding(x.shape[3], kernel, stride)[0])
     return F.avg_pool2d(x, kernel, stride, before, ceil_mode=True, count_include_pad=False)
 

@@ -13,7 +13,8 @@ from nascli.genotype.space import SearchSpace
 from nascli.search.evaluators.cheap_scores import CHEAP_SCORES, CheapScore
 from nascli.search.evaluators.limits import Limit, Limited, parse_limit, resolve_percentages
 from nascli.search.evaluators.proxy import Evaluator, ProxyTraining, Repeated, proxy_training
-from nascli.search.evaluators.shared_weights import Progress, shared_weights
+from nascli.search.evaluators.shared_training import Progress
+from nascli.search.evaluators.shared_weights import shared_weights
 from nascli.search.evaluators.table import TableEvaluator
 from nascli.search.executors.executor import Executor
 from nascli.search.executors.local_workers import LocalWorkers
@@ -164,16 +165,18 @@ def make_executor(evaluator: Evaluator, recipe: SearchRecipe, device: torch.devi
     """Worker processes for an evaluator; none is started before its first job."""
     search, workers = recipe.search, count_workers(recipe, device)
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    named = device.index is not None  # every worker computes on that one GPU, and sees it under its number
     if search.executor == "ray":
         share = 1 / search.workers_per_gpu if gpus else 0.0
         return RayExecutor(evaluator, workers=workers, retries=search.retries, gpus_per_worker=share)
-    return LocalWorkers(evaluator, workers=workers, retries=search.retries, gpus=gpus)
+    return LocalWorkers(evaluator, workers=workers, retries=search.retries, gpus=0 if named else gpus)
 
 
 def count_workers(recipe: SearchRecipe, device: torch.device) -> int:
     """Worker processes: as the recipe says, else one a core, or one a GPU slot; never more than trials."""
     if device.type == "cuda":
-        slots = max(1, torch.cuda.device_count()) * recipe.search.workers_per_gpu
+        gpus = torch.cuda.device_count() if device.index is None else 1
+        slots = max(1, gpus) * recipe.search.workers_per_gpu
     else:
         slots = len(os.sched_getaffinity(0))
     return min(recipe.search.workers or slots, recipe.search.trials)

@@ -81,14 +81,14 @@ OPTIONS = {
         "--target-mult-adds --target-params --threads"
     ),
     "train": (
-        "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters "
-        "--image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set"
+        "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters --gpus "
+        "--image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set --tensorboard"
     ),
     "evaluate": ("--batch-size --crops --data-dir --dataset --device --flip --json --out --predict RUN"),
     "detect": (
-        "--backbone --batch-size --cell --cells-per-stage --check --coco --data-dir --dataset --device --dry-run "
-        "--epochs --evaluate --filters --json --lr --out --overwrite --predict --preset --recipe --resume --run --seed "
-        "--set --show-data --threshold --train-images"
+        "--augmented --backbone --batch-size --cell --cells-per-stage --check --coco --data-dir --dataset --device "
+        "--dry-run --epochs --evaluate --filters --gpus --head --json --lr --out --overwrite --predict --preset "
+        "--proposals --recipe --resume --run --seed --set --show-data --threshold --train-images"
     ),
     "pack": ("--json --max-bad --overwrite --quality --size --workers FILE SOURCE"),
     "report": ("--baseline --json --out --table SEARCH"),

@@ -19,6 +19,7 @@ ZOO = (
     "darts-v2",
     "enas",
     "gdas",
+    "naonet-a",
     "nasnet-a",
     "p-darts",
     "pc-darts-cifar10",

@@ -1,19 +1,23 @@
 """Proxy training: repeatable, honest about the test split, and loud when it diverges."""
 
+import pickle
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from nascli.config import DataConfig, SearchRecipe, load_recipe
 from nascli.data.arrays import ImageArray
-from nascli.data.datasets import load_dataset
+from nascli.data.datasets import ImageData, load_dataset
 from nascli.errors import DivergedError, InputError
 from nascli.genotype.encoding import decode_tokens
 from nascli.models.cost import measure_cost
+from nascli.models.network import Network
 from nascli.search.evaluators.proxy import ProxyTraining, proxy_training
+from nascli.training.fit import FitResult, fit
 from tests.fakes import TINY
 
 CPU = torch.device("cpu")
@@ -65,6 +69,24 @@ def test_the_score_is_an_accuracy_with_the_costs_of_the_child(evaluator: ProxyTr
     assert 0.2 < score.accuracy <= 1  # ten classes: 0.1 by chance
     assert (score.accuracy * len(evaluator.data.test)) % 1 == pytest.approx(0, abs=1e-6)
     assert score.seconds > 0
+
+
+def test_images_come_to_the_device_once_and_do_not_travel(
+    evaluator: ProxyTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[ImageData] = []
+
+    def watched(network: Network, data: ImageData, *rest: Any, **how: Any) -> FitResult:  # noqa: ANN401
+        seen.append(data)
+        return fit(network, data, *rest, **how)
+
+    monkeypatch.setattr("nascli.search.evaluators.proxy.fit", watched)
+    own = replace(evaluator)
+    scores = [own.evaluate(CELL, seed) for seed in (1, 1)]
+    assert seen[0] is seen[1] is own.resident
+    sent = pickle.loads(pickle.dumps(own))
+    assert "resident" not in vars(sent)
+    assert sent.evaluate(CELL, 1).reward == scores[0].reward == scores[1].reward
 
 
 def test_a_child_that_diverges_says_so() -> None:

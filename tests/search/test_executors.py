@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nascli.config import SearchRecipe, load_recipe
 from nascli.errors import DivergedError, NascliError, RejectedError
 from nascli.genotype.encoding import decode_tokens
 from nascli.genotype.schema import Genotype
@@ -190,6 +191,23 @@ def test_without_gpus_to_share_a_worker_sees_what_its_parent_does(monkeypatch: p
         assert [score.reward for score in scores(drain(workers, [job(0)]))] == [9]
     with pytest.raises(ValueError, match="2 GPUs, but CUDA_VISIBLE_DEVICES is '9'"):
         LocalWorkers(GpuEvaluator(), workers=1, retries=0, gpus=2)
+
+
+@pytest.mark.parametrize(("device", "free", "gpu"), [("cuda", 6, 4), ("cuda:1", 2, 9)])
+def test_a_gpu_that_is_named_is_not_shared_out(
+    monkeypatch: pytest.MonkeyPatch, device: str, free: int, gpu: int
+) -> None:
+    """Its number holds only where every GPU is seen; GPU 9 stands for an environment that is as it was."""
+    import torch  # not above: worker processes import this module, and do without
+
+    from nascli.search.assembly import make_executor
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,8" if device == "cuda" else "9")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    recipe = load_recipe(SearchRecipe, None, {"search.workers_per_gpu": 2})
+    with make_executor(GpuEvaluator(), recipe, torch.device(device)) as executor:
+        assert executor.free == free
+        assert [score.reward for score in scores(drain(executor, [job(0)]))] == [gpu]
 
 
 def test_the_epochs_of_a_job_reach_the_evaluator() -> None:

@@ -5,6 +5,7 @@ import statistics
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ from nascli.genotype.schema import Genotype
 from nascli.genotype.space import ENAS, resolve_space
 from nascli.models.cost import measure_cost
 from nascli.search.evaluators.proxy import ProxyTraining
-from nascli.search.evaluators.shared_weights import SHARED_FILE, SharedWeights, shared_weights
+from nascli.search.evaluators.shared_training import SHARED_FILE
+from nascli.search.evaluators.shared_weights import SharedWeights, shared_weights
 from nascli.search.strategies.random_search import RandomSearch
 from nascli.search.trial import Score
 from nascli.training.interrupts import StopRequest
@@ -184,6 +186,60 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(folder: Pat
     shared_weights(config, proxy(config), tmp_path, stop=StopRequest(), progress=lambda step, _, __: steps.append(step))
     assert steps == list(range(9, STEPS + 1))  # an epoch has 4 steps and ends with a checkpoint
     assert (tmp_path / SHARED_FILE).read_bytes() == (folder / SHARED_FILE).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"train__accumulate": 3}, {"data__mixup": 0.4}, {"train__precision": "bfloat16"}],
+    ids=str,
+)
+def test_train_and_data_reach_the_shared_weights_stopped_or_not(
+    evaluator: SharedWeights, tmp_path: Path, flags: dict[str, Any]
+) -> None:
+    whole = train(tmp_path / "whole", **flags)
+    assert not torch.equal(whole.weights, evaluator.weights)
+    assert bool(whole.weights.isfinite().all())
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped", 6, **flags)
+    assert torch.equal(train(tmp_path / "stopped", **flags).weights, whole.weights)
+
+
+def test_the_gradients_of_parts_add_up_to_those_of_the_batch(tmp_path: Path) -> None:
+    found = []
+    for parts in (1, 4):
+        one_step = {"shared__epochs": 1, "shared__batch_size": 64}
+        config = recipe(train__accumulate=parts, network__dropout=0.0, data__flip=False, **one_step)
+        setting = proxy(config)
+        alike = setting.data.train.take(torch.zeros(64, dtype=torch.int64))  # each part has the batch's statistics
+        setting = replace(setting, data=replace(setting.data, train=alike))
+        folder = tmp_path / str(parts)
+        folder.mkdir()
+        found.append(shared_weights(config, setting, folder, stop=StopRequest()).weights)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"train__precision": "float16"}, r"train\.precision float16 needs a CUDA device"),
+        ({"train__accumulate": 9}, r"train\.accumulate = 9 parts a batch of 16 images"),
+    ],
+)
+def test_what_cannot_be_trained_so_is_refused_before_the_first_step(
+    tmp_path: Path, flags: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        train(tmp_path, **flags)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.gpu
+def test_half_precision_scales_its_loss_on_a_gpu(tmp_path: Path) -> None:
+    config = recipe(train__precision="float16")
+    setting = replace(proxy(config), device=torch.device("cuda"))
+    evaluator = shared_weights(config, setting, tmp_path, stop=StopRequest())
+    assert bool(evaluator.weights.isfinite().all())
+    assert 0 <= evaluator.evaluate(drawn(1)[0], 0).reward <= 1
 
 
 def test_finished_weights_are_loaded_and_not_trained_again(folder: Path, evaluator: SharedWeights) -> None:

@@ -34,6 +34,8 @@ OP_STYLES: dict[str, OpStyle] = {
     "sep_conv_3x3": OpStyle("sep 3×3", "separable"),
     "sep_conv_5x5": OpStyle("sep 5×5", "separable"),
     "sep_conv_7x7": OpStyle("sep 7×7", "separable"),
+    "avg_pool_2x2": OpStyle("avg 2×2", "pool"),
+    "avg_pool_5x5": OpStyle("avg 5×5", "pool"),
     "max_pool_2x2": OpStyle("max 2×2", "pool"),
     "dil_sep_conv_3x3": OpStyle("dil sep 3×3", "separable"),
     "dil_sep_conv_5x5": OpStyle("dil sep 5×5", "separable"),

@@ -13,6 +13,12 @@ from nascli.genotype.schema import CellSpec, Genotype
 
 _SCRIPT = re.compile(r"^\s*(?:export\s+)?\w*arc\w*=(?:\"([^\"]*)\"|'([^']*)')", re.MULTILINE)
 _LISTS = re.compile(r"[\[(]([^\[\]()]*)[\])]")
+_NUMBERS = re.compile(r"[\s,]*\d+(?:[\s,]+\d+)+[\s,]*")
+
+
+def looks_like_arc(text: str) -> bool:
+    """Whether a text may be an arc: numbers and nothing else, or a script with one. Whose it is cannot be seen."""
+    return _NUMBERS.fullmatch(text) is not None or _SCRIPT.search(text) is not None
 
 
 def read_arc(text: str, dialect: Dialect, numbers: list[int] | None = None) -> Cells:

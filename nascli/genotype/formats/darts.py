@@ -23,7 +23,9 @@ OPS = {
     "max_pool_3x3": "max_pool_3x3",
     "max_pool_5x5": "max_pool_5x5",
     "max_pool_7x7": "max_pool_7x7",
+    "avg_pool_2x2": "avg_pool_2x2",
     "avg_pool_3x3": "avg_pool_3x3",
+    "avg_pool_5x5": "avg_pool_5x5",
     "skip_connect": "identity",
     "conv_1x1": "conv_1x1",
     "conv_3x3": "conv_3x3",
@@ -41,8 +43,6 @@ OPS = {
 
 LACKING = {
     "none": "the zero op",
-    "avg_pool_2x2": "an average pool of 2x2",
-    "avg_pool_5x5": "an average pool of 5x5",
     "dil_sep_conv_3x3": "a dilated separable convolution applied twice",
 }
 

@@ -2,6 +2,11 @@
 
 References:
     Luo et al., Neural Architecture Optimization, NeurIPS 2018; released PyTorch code, `NAO_V1/model.py`.
+
+Deviation:
+    That code adds a row and a column of zeros after the last for its 2x2 pools: an average counts them, and they win
+    against negative maxima. nascli's pools leave padding out, as TensorFlow's do. At stride 2 on an even map nothing is
+    added, and both are the same.
 """
 
 from nascli.genotype.formats.arcs import read_arc, write_arc
@@ -24,9 +29,10 @@ _NAO = Dialect(
         "10": "max_pool_2x2",
         "11": "max_pool_3x3",
         "12": "max_pool_5x5",
+        "13": "avg_pool_2x2",
         "14": "avg_pool_3x3",
+        "15": "avg_pool_5x5",
     },
-    {"13": "an average pool of 2x2", "15": "an average pool of 5x5"},
 )
 
 

@@ -6,6 +6,8 @@ are numbers, or lists of one (NNI 3). States are numbered as in nascli. `width` 
 The dictionary does not say which states are joined; its space does: DARTS and PNAS join every block, the others those
 that no block reads. So it is told by the space: DARTS has 4 blocks, the others 5, and of these only PNAS joins all.
 
+The DARTS example of NNI 1 and 2 wrote other keys (`normal_n2_p0`): see `nni_example`.
+
 References:
     NNI `nni/nas/hub/pytorch/nasnet.py` and `nni/nas/nn/pytorch/cell.py`.
 """
@@ -13,12 +15,12 @@ References:
 import ast
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from nascli.config import suggestion
 from nascli.errors import InputError
-from nascli.genotype.formats import darts
+from nascli.genotype.formats import darts, nni_example
 from nascli.genotype.formats.cells import (
     PASS_ON,
     Cells,
@@ -60,11 +62,19 @@ _SPACES = {
 _NNI = Dialect("NNI", darts.OPS, darts.LACKING)
 _KEY = re.compile(r"(normal|reduce)/(op|input)_(\d{1,2})_([01])")
 _SPACE_NAMES = ", ".join(_SPACES)
+_NOT_READ = {
+    r"(normal|reduce)/(op|input)_[01]_[01]": "early versions of NNI's Cell count blocks from 0 and join other states",
+    r"(normal|reduce)_node_\d+_[xy]_(op|input)": "cells of NNI's ENAS example end in a 1x1 convolution of their own",
+    r"r[01]_n\d+_p\d+": "NNI's first DARTS example, whose values are not known here",
+}
+"""Keys of older versions that are not read, each with the reason."""
+
+_QUOTED_KEY = re.compile(f"[\"'](?:{'|'.join([_KEY.pattern, nni_example.KEY.pattern, *_NOT_READ])})[\"']")
 
 
 def recognises(text: str) -> bool:
     """Whether a text holds a key of NNI's dictionary, in quotes."""
-    return re.search(rf"[\"']{_KEY.pattern}[\"']", text) is not None
+    return _QUOTED_KEY.search(text) is not None
 
 
 def read_nni(text: str, which: str | None) -> Cells:
@@ -73,6 +83,7 @@ def read_nni(text: str, which: str | None) -> Cells:
     Args:
         text: The dictionary, as JSON or as Python prints it.
         which: The space of NNI it belongs to: darts, enas, pnas, amoebanet or nasnet. None where only one can be meant.
+            Older keys are those of darts.
 
     Raises:
         InputError: It is no such dictionary, or several spaces could be meant and would join other states.
@@ -85,11 +96,16 @@ def read_nni(text: str, which: str | None) -> Cells:
         if key in values:
             size = values.pop(key)
             facts[f"nni_{key}"] = size if isinstance(size, int) else str(size)
+    older = bool(values) and all(map(nni_example.KEY.fullmatch, values))
+    if older and which not in (None, "darts"):
+        raise InputError(f"those keys are of NNI's DARTS example, not of its space {which}", "Leave --space out")
+    cells = nni_example.read_example(values) if older else _read_space(values, which)
+    return replace(cells, facts=facts)
+
+
+def _read_space(values: dict[str, object], which: str | None) -> Cells:
     for key in values:
-        if not _KEY.fullmatch(key):
-            raise InputError(
-                f"key {key!r} is unknown", "NNI's NASNet-like spaces write normal/op_2_0, reduce/input_5_1"
-            )
+        _refuse_other(key)
     plain = {role: _halves(values, role) for role in ("normal", "reduce")}
     if len(plain["normal"]) != len(plain["reduce"]):
         raise InputError("normal and reduce have different numbers of blocks", "In NNI both have as many")
@@ -97,7 +113,15 @@ def read_nni(text: str, which: str | None) -> Cells:
     normal, reduction = (
         make_cell(halves, rule.concat(make_cell(halves, (2,), role)), role) for role, halves in plain.items()
     )
-    return Cells(normal, reduction, facts=facts)
+    return Cells(normal, reduction)
+
+
+def _refuse_other(key: str) -> None:
+    for pattern, meaning in _NOT_READ.items():
+        if re.fullmatch(pattern, key):
+            raise InputError(f"key {key!r} is not read: {meaning}", "Write the cell as genotype JSON")
+    if not _KEY.fullmatch(key):
+        raise InputError(f"key {key!r} is unknown", "NNI's NASNet-like spaces write normal/op_2_0, reduce/input_5_1")
 
 
 def write_nni(genotype: Genotype) -> str:

@@ -25,7 +25,9 @@ _SLIM = Dialect(
         "separable_3x3_2": "sep_conv_3x3",
         "separable_5x5_2": "sep_conv_5x5",
         "separable_7x7_2": "sep_conv_7x7",
+        "avg_pool_2x2": "avg_pool_2x2",
         "avg_pool_3x3": "avg_pool_3x3",
+        "avg_pool_5x5": "avg_pool_5x5",
         "max_pool_2x2": "max_pool_2x2",
         "max_pool_3x3": "max_pool_3x3",
         "max_pool_5x5": "max_pool_5x5",
@@ -35,7 +37,6 @@ _SLIM = Dialect(
         "1x7_7x1": "bottleneck_conv_1x7_7x1",
         "dil_2_separable_5x5_2": "sep_conv_5x5",  # AmoebaNet's code drops this dilation
     },
-    {"avg_pool_2x2": "an average pool of 2x2", "avg_pool_5x5": "an average pool of 5x5"},
 )
 _LISTS = ("operations", "hiddenstate_indices", "used_hiddenstates")
 _BLOCKS = 5  # the released cell always runs five

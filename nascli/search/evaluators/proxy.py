@@ -3,8 +3,8 @@
 import statistics
 import time
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Protocol
+from functools import cached_property, lru_cache
+from typing import Any, Protocol
 
 import torch
 
@@ -61,6 +61,15 @@ class ProxyTraining:
     augmentation: DataConfig
     device: torch.device
 
+    @cached_property
+    def resident(self) -> ImageData:
+        """The data with what they hold in memory on the device: copied there once in a process, not for each child."""
+        return replace(self.data, train=self.data.train.to(self.device), test=self.data.test.to(self.device))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the copy on the device: each process makes its own."""
+        return {name: value for name, value in vars(self).items() if name != "resident"}
+
     def spec(self, genotype: Genotype) -> NetworkSpec:
         """The child network of a genotype."""
         return resolve_network(
@@ -94,7 +103,7 @@ class ProxyTraining:
         network = self.child(genotype, seed)
         cost = self.cost(genotype)
         train = self.train if epochs is None else self.train.model_copy(update={"epochs": epochs})
-        result = fit(network, self.data, train, augmentation=self.augmentation, seed=seed, device=self.device)
+        result = fit(network, self.resident, train, augmentation=self.augmentation, seed=seed, device=self.device)
         accuracy = result.evaluation.top1
         return Score(
             reward=accuracy,

@@ -1,0 +1,93 @@
+"""Wrong uses of `nascli evaluate`: one line that says what to do, and nothing else."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nascli.artifacts import create_run
+from nascli.config import SearchRecipe
+from tests.cli.evaluated import edit_network, train_tiny, write_photos
+from tests.cli.pictures import Nascli, prepare, write_pictures
+
+
+@pytest.fixture
+def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
+    prepare()
+    return Nascli(capsys)
+
+
+@pytest.fixture
+def trained(nascli: Nascli) -> dict[str, object]:
+    """The results of a run in `run/`."""
+    return train_tiny(nascli)
+
+
+def spoil() -> None:
+    """What the wrong usages stumble over."""
+    write_pictures(Path("fewer"), names=("cat", "cow"))
+    write_pictures(Path("others"), names=("cat", "cow", "pig"))
+    for name in ("unfinished", "torn", "mixed", "gap"):
+        shutil.copytree("run", name)
+    Path("unfinished/weights.safetensors").unlink()
+    weights = Path("torn/weights.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    network = Path("mixed/network.json")
+    network.write_text(network.read_text().replace('"filters": 4', '"filters": 6'))
+    Path("gap/network.json").write_text("{")
+    shutil.copytree("run", "odd")
+    edit_network("odd", preprocessing={"crop": 2})
+    Path("empty").mkdir()
+    shutil.copy("run/network.json", "empty")
+    Path("file").touch()
+    shutil.copytree("run", "bare")
+    Path("bare/run.json").unlink()
+    write_photos(Path("photos"))
+    shutil.copytree("run", "uncropped")
+    edit_network("uncropped", preprocessing={"crop": 1})
+    torn = Path("photos/val/dog/0.png")
+    torn.write_bytes(torn.read_bytes()[:300])
+    with create_run("search", "x", SearchRecipe(), runs=Path("runs"), out=Path("searched")):
+        pass
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize(
+    ("line", "code", "phrase"),
+    [
+        ("", 2, "RUN"),
+        ("gone", 2, "gone: no such folder. nascli train makes one"),
+        ("latest", 2, "nascli train makes one"),
+        ("searched", 2, "a run of nascli search, not of nascli train"),
+        ("unfinished", 2, "there are no weights yet, the training has not ended. nascli train --resume unfinished"),
+        ("torn", 1, "torn/weights.safetensors are damaged"),
+        ("mixed", 2, "mixed/weights.safetensors: entry"),
+        ("gap", 1, "gap/network.json is not JSON"),
+        ("odd", 2, "odd/network.json: preprocessing.crop = 2: input should be less than or equal to 1"),
+        ("empty --dataset digits", 2, "empty: there is no weights.safetensors in it. Give a folder that nascli train"),
+        ("run --dataset digits", 2, "run was trained for 3 classes, data set digits has 10"),
+        ("run --dataset folder:fewer", 2, "run was trained for 3 classes, data set folder:fewer has 2"),
+        ("run --dataset folder:others", 2, "'dog' as class 2, in data set folder:others that is 'pig'"),
+        ("run --dataset folder:gone", 2, "gone: no such folder"),
+        ("run --dataset cifra10", 2, "Did you mean cifar10?"),
+        ("run --device gpu", 2, "no such device"),
+        ("run --batch-size 0", 2, "--batch-size"),
+        ("run --out file/deeper", 1, "file/deeper/evaluation.json cannot be written"),
+        ("run bare --out both", 2, "--out is for one RUN, here are 2"),
+        ("run --crops 4", 2, "--crops 4: possible are 1, 5, 10"),
+        ("bare --dataset folder:pictures --crops 5", 2, "the training put no zeros around them (data.crop_padding)"),
+        ("uncropped --crops 10 --predict photos/val/cat", 2, "the network takes the whole image"),
+        ("run --predict photos/val/cat --predict photos/val/dog", 1, "photos/val/dog/0.png"),
+        ("run --predict gone.png", 2, "image gone.png: no such file or folder"),
+        ("run --predict searched", 2, "searched: there is no picture in this folder"),
+        ("run --predict photos/val/cat cow.png", 2, "--predict is for one RUN, here are 2: run, cow.png"),
+        ("run --predict photos/val/cat --dataset digits --out x", 2, "--predict excludes --dataset, --out"),
+    ],
+)
+def test_wrong_usage_is_one_line(nascli: Nascli, line: str, code: int, phrase: str) -> None:
+    spoil()
+    ran = nascli(f"evaluate {line}")
+    assert ran.code == code, ran.err
+    assert phrase in " ".join(ran.err.split())
+    assert ran.out == ""
+    assert "Traceback" not in ran.err
