@@ -33,7 +33,7 @@ test: $(READY)
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -n 2 -m 'not gpu'
 
-# Those that need no data set, about an hour; each of benchmarks/ says at its top what it measures and how it is called.
+# Those that need no data set, nearly two hours; each of benchmarks/ says at its top what it measures and how it is called.
 bench: $(READY)
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/journal.py
@@ -42,7 +42,11 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/search_overhead.py
 	@$(BIN)/python benchmarks/inference.py --eager
 	@$(BIN)/python benchmarks/training_step.py
+	@$(BIN)/python benchmarks/cifar_pipeline.py
+	@$(BIN)/python benchmarks/train_epoch.py
+	@$(BIN)/python benchmarks/detection_step.py
 	@$(BIN)/python benchmarks/detection_scoring.py
+	@$(BIN)/python benchmarks/detection_memory.py
 
 format: $(READY)
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from nascli.models.network import build_network
+from nascli.search.simulate import SimulatedRuns
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SPREAD = {"least", "median", "most", "rounds"}
@@ -91,6 +93,29 @@ def test_detection_scoring_compares_equal_numbers(tmp_path: Path) -> None:
     assert 0 < values["measurements"][0]["numbers"]["ap"] < 1
 
 
+def test_detection_memory_measures_heads_by_proposals(tmp_path: Path) -> None:
+    small = ("--filters", "4", "--cells-per-stage", "1", "--side", "64", "--crop", "5", "--steps", "1")
+    values = run("detection_memory.py", tmp_path, "--proposals", "6", *small)
+    found = {each["variant"]: each for each in values["results"]}
+    assert set(found) == {"fpn", "nasnet", "nasnet, recomputed"}
+    assert {each["learnt_from"] for each in found.values()} == {6}
+    assert found["fpn"]["memory_over_fpn"]["median"] == 1
+    assert set(found["nasnet"]["peak_mib"]) == set(found["nasnet"]["seconds"]) == SPREAD
+
+
+@pytest.mark.parametrize(("last", "low"), [(0.01, 0.8), (0.0, -0.1)])
+def test_the_regret_axis_begins_where_the_curves_end(last: float, low: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    regret = importlib.import_module("regret")
+    accuracies = 0.9 - np.linspace(0.05, last, 20) * np.ones((4, 1))
+    runs = SimulatedRuns(accuracies, accuracies, np.tile(np.arange(1, 21), (4, 1)), optimum=0.9)
+    axes, _ = regret.draw({"random": runs, "surrogate": runs}, "title").axes
+    bottom, top = axes.get_ylim()
+    assert low < bottom <= 100 * last
+    assert 5 <= top < 5.5
+    assert all(bottom <= tick <= top for tick in axes.get_yticks())
+
+
 def test_the_plain_network_is_the_same_function_where_padding_is_symmetric(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     plain_loop, children = (importlib.import_module(name) for name in ("plain_loop", "children"))
@@ -125,6 +150,26 @@ def test_the_image_pipelines_give_like_pixels(photos: Path, tmp_path: Path) -> N
         assert set(values["results"][name]["times_as_fast"]["nascli, folder"]) == SPREAD
 
 
+SMALL_PIPELINE = ("--images", "256", "--batch-size", "32", "--workers", "1", "--seconds", "0.2", "--warm", "8")
+
+
+def test_the_part_of_augmentation_in_a_step_is_measured(tmp_path: Path) -> None:
+    step = ("--only", "step", "--steps", "2", "--filters", "2", "--cells", "1", "--threads", "1")
+    values = run("cifar_pipeline.py", tmp_path, *SMALL_PIPELINE, *step)
+    found = values["results"]["step"]
+    assert set(found) == {"augmentation_ms", "step_ms", "share"}
+    assert 0 < found["share"]["median"] < 1
+    assert values["results"]["times_as_fast"] is None
+
+
+@pytest.mark.slow
+def test_the_pipelines_of_small_images_give_like_pixels(tmp_path: Path) -> None:
+    values = run("cifar_pipeline.py", tmp_path, *SMALL_PIPELINE, "--only", "nascli", "--only", "torchvision")
+    assert set(values["results"]["images_per_second"]) == {"nascli", "torchvision"}
+    assert values["results"]["times_as_fast"]["median"] > 1
+    assert len({each["mean"] for each in values["measurements"]}) == 2  # the script stops where they differ
+
+
 CHILD = ("--images", "16", "--held-out", "4", "--epochs", "1", "--batch-size", "8", "--filters", "2")
 
 
@@ -150,3 +195,45 @@ def test_search_overhead_of_workers_and_peers(variant: str, tmp_path: Path) -> N
     counts = ("--trials", "20", "--ray-trials", "2", "--sqlite-trials", "2")
     values = run("search_overhead.py", tmp_path, "--only", variant, *counts)
     assert values["ms_per_trial"][variant]["median"] > 0
+
+
+EPOCH = (
+    "--images",
+    "20",
+    "--size",
+    "8",
+    "--filters",
+    "2",
+    "--cells-per-stage",
+    "1",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "5",
+)
+
+
+def test_a_whole_training_is_timed_beside_the_reference_loop(tmp_path: Path) -> None:
+    options = (*EPOCH, "--threads", "1", "--only", "nascli", "--only", "torchvision")
+    values = run("train_epoch.py", tmp_path, *options)
+    assert set(values["results"]) == {"nascli", "torchvision"}
+    assert len({each["params"] for each in values["measurements"]}) == 1  # the script stops where they differ
+    assert [len(each["epoch_seconds"]) for each in values["measurements"]] == [2, 2]
+    ratios = values["results"]["torchvision"]["nascli_times_as_fast"]
+    assert set(ratios) == {"epoch_images_per_second", "process_images_per_second"}
+
+
+TINY_DETECTOR = ("--size", "64", "--batch", "1", "--boxes", "2", "--classes", "3", "--proposals", "20")
+
+
+@pytest.mark.slow
+def test_detectors_of_equal_backbones_are_compared(tmp_path: Path) -> None:
+    options = (*TINY_DETECTOR, "--box-samples", "8", "--seconds", "0", "--threads", "1")
+    values = run("detection_step.py", tmp_path, *options)
+    assert abs(values["chosen"]["distance"]) < 0.02
+    for work in ("training step", "finding boxes"):
+        taken = [each for each in values["results"] if each["work"] == work]
+        assert len(taken) == 4
+        assert taken[0]["nascli_times_as_fast"]["median"] == 1
+        costs = [each["backbone_mult_adds"] for each in taken]
+        assert max(costs) < 1.02 * min(costs)

@@ -1,0 +1,181 @@
+"""What the experiments share: whole trainings, side by side in fresh processes, whose results are kept as they come.
+
+A network is named as `nascli train --cell` names it; or `random-K`, the K-th cell (from 0) that the strategy `random`
+proposes in the paper's space with seed 0; or `resnet-L`, the residual network of L layers whose mult-adds are nearest
+to those of NASNet-A at the recipe's size.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common import Figures, Task, fresh, progress, write
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nascli.config import TrainRecipe
+    from nascli.genotype.schema import Genotype
+    from nascli.models.network import Network
+    from nascli.training.job import TrainJob
+
+RANDOM, RESNET = "random-", "resnet-"
+BESIDE = "nasnet-a"
+"""The cell whose cost a ResNet has."""
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that every experiment has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each network, with the seeds 0, 1, ...")
+    parser.add_argument("--processes", type=int, default=2, help="trainings at once, of one thread each")
+    parser.add_argument("--json", type=Path, help="keep every result here; what it holds already is not trained again")
+    return parser
+
+
+def gather(
+    script: str,
+    tasks: Sequence[Task],
+    asked: argparse.Namespace,
+    summarise: Callable[[Sequence[Figures]], Mapping[str, object]],
+) -> Mapping[str, object]:
+    """Make a measurement for each task, `asked.processes` at once.
+
+    After each `asked.json` is written, so that a call that was killed goes on where it was. What that file holds of
+    other tasks stays in it.
+
+    Args:
+        script: The file of the experiment.
+        tasks: Plain values; equal tasks have equal results.
+        asked: The options.
+        summarise: From the measurements of these tasks, each with its `task`, in the order of the tasks, to results.
+
+    Returns:
+        The results of all tasks.
+    """
+    done = {_key(each["task"]): each for each in _kept(asked.json)}
+    missing = [task for task in tasks if _key(task) not in done]
+    progress(f"{len(tasks)} trainings, {len(tasks) - len(missing)} of them done")
+
+    def results() -> Mapping[str, object]:
+        return summarise([done[_key(task)] for task in tasks if _key(task) in done])
+
+    pool = ThreadPoolExecutor(asked.processes)
+    try:
+        running = {pool.submit(fresh, script, task): task for task in missing}
+        for future in as_completed(running):
+            task = running[future]
+            done[_key(task)] = {"task": task, **future.result()}
+            write(asked, {"results": results(), "measurements": list(done.values())})
+            progress(f"{sum(_key(task) in done for task in tasks)} of {len(tasks)}: {_said(done[_key(task)])}")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return results()
+
+
+def prepare(recipe: "TrainRecipe", name: str) -> "tuple[TrainJob, Network]":
+    """The job of a recipe's training, and the named network with the weights that follow from the seed."""
+    import torch
+
+    from nascli.training.job import prepare_job
+
+    layers = int(name.removeprefix(RESNET)) if name.startswith(RESNET) else 0
+    job = prepare_job(recipe, find_genotype(BESIDE if layers else name), torch.device("cpu"))
+    if not layers:
+        return job, job.new_network()
+    from resnets import as_network, resnet_beside
+
+    if layers < 8 or layers % 6 != 2:
+        raise SystemExit(f"{name}: a ResNet for CIFAR has 6n + 2 layers: 8, 14, 20, ...")
+    return job, as_network(resnet_beside(job, (layers - 2) // 6))
+
+
+def train(job: "TrainJob", network: "Network") -> Figures:
+    """Train to the end as `nascli train` does; accuracy after each epoch, and what the network costs."""
+    from nascli.training.fit import EpochRecord, fit
+    from nascli.training.runtime import cpu_threads
+
+    recipe, records = job.recipe, list[EpochRecord]()
+    cost = count_cost(job, network)
+    with cpu_threads(recipe.train.threads):
+        result = fit(
+            network,
+            job.data,
+            recipe.train,
+            augmentation=recipe.data,
+            seed=recipe.seed,
+            device=job.device,
+            on_epoch=records.append,
+        )
+    return {
+        "top1": result.evaluation.top1,
+        "loss": result.evaluation.loss,
+        "top1_by_epoch": [record.top1 for record in records],
+        "train_loss_by_epoch": [record.train_loss for record in records],
+        "seconds": result.seconds,
+        **cost,
+    }
+
+
+def count_cost(job: "TrainJob", network: "nn.Module") -> Figures:
+    """Params and mult-adds, the auxiliary head left out."""
+    from resnets import ResNet, count_mult_adds
+
+    from nascli.models.cost import measure_cost
+
+    if isinstance(network, ResNet):
+        params = sum(p.numel() for p in network.parameters())
+        widths = list(network.feature_channels.values())
+        return {"params": params, "mult_adds": count_mult_adds(network), "widths": widths}
+    cost = measure_cost(job.spec)
+    return {"params": cost.params, "mult_adds": cost.mult_adds}
+
+
+def find_genotype(name: str) -> "Genotype":
+    """A cell by its name."""
+    from nascli.genotype.encoding import decode_tokens
+    from nascli.genotype.sources import load_genotype
+    from nascli.genotype.space import NASNET
+    from nascli.search.strategies.random_search import RandomSearch
+
+    if not name.startswith(RANDOM):
+        return load_genotype(name)
+    strategy = RandomSearch(NASNET, seed=0)
+    proposals = [strategy.ask() for _ in range(int(name.removeprefix(RANDOM)) + 1)]
+    return decode_tokens(proposals[-1], NASNET, name=name)
+
+
+def mean_and_deviation(values: Sequence[float]) -> Figures:
+    """Mean, sample standard deviation (0 of a single value), and the values themselves."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "deviation": deviation, "each": list(values)}
+
+
+def percent(value: Figures) -> str:
+    """A mean and its deviation in percent."""
+    return f"{100 * value['mean']:.2f} ± {100 * value['deviation']:.2f} %"
+
+
+def each_percent(value: Figures) -> str:
+    """The single values in percent."""
+    return ", ".join(f"{100 * one:.2f}" for one in value["each"])
+
+
+def _kept(path: Path | None) -> list[Figures]:
+    if path is None or not path.is_file():
+        return []
+    kept: list[Figures] = json.loads(path.read_text())["measurements"]
+    return kept
+
+
+def _key(task: Task) -> str:
+    return json.dumps(task, sort_keys=True)
+
+
+def _said(measurement: Figures) -> str:
+    task = measurement["task"]
+    return f"{task.get('arm', task['network'])}, seed {task['seed']}, {measurement['seconds']:.0f} s"

@@ -1,0 +1,112 @@
+"""The experiments at their smallest setting, and the residual networks that stand beside the cells."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from nascli.config import NetworkConfig
+from nascli.detection.backbone import Backbone
+from nascli.models.cost import measure_cost
+from nascli.models.spec import NetworkSpec, resolve_network
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SMALL = NetworkConfig(filters=8, cells_per_stage=1, image_size=16)
+
+
+def run(script: str, *options: object) -> tuple[dict[str, Any], str]:
+    """The figures that a script writes, and what it says on stderr."""
+    command = [sys.executable, str(BENCHMARKS / script), "--seeds", "1", "--json", "out.json", *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "±" in done.stdout
+    values: dict[str, Any] = json.loads(Path("out.json").read_text())
+    return values, done.stderr
+
+
+@pytest.fixture
+def resnets(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("resnets")
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("trainings")
+
+
+@pytest.fixture
+def spec(trainings: ModuleType) -> NetworkSpec:
+    return resolve_network(trainings.find_genotype("nasnet-a"), SMALL)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_resnet_costs_what_the_other_network_does(blocks: int, resnets: ModuleType, spec: NetworkSpec) -> None:
+    network = resnets.nearest_resnet(spec, blocks)
+    convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert len(convolutions) + 1 == 6 * blocks + 2
+    assert resnets.count_mult_adds(network) == pytest.approx(measure_cost(spec).mult_adds, rel=0.02)
+    maps = network.features(torch.zeros(2, 3, 18, 14))
+    assert [tuple(maps[name].shape[2:]) for name in maps] == [(18, 14), (9, 7), (5, 4)]
+
+
+def test_the_shortcut_takes_every_other_pixel_and_adds_channels_of_zeros(resnets: ModuleType) -> None:
+    block = resnets.ResidualBlock(2, 5, stride=2)
+    block.path[-1].weight.data.zero_()
+    images = torch.randn(3, 2, 7, 6)
+    expected = torch.cat([images[:, :, ::2, ::2], torch.zeros(3, 3, 4, 3)], 1)
+    torch.testing.assert_close(block(images), expected.relu())
+
+
+def test_a_resnet_can_be_a_detectors_backbone(resnets: ModuleType, spec: NetworkSpec) -> None:
+    network = resnets.ResNet(spec, 1, (4, 8, 16))
+    levels = Backbone(resnets.as_network(network), 8)(torch.zeros(1, 3, 32, 32))
+    assert {name: tuple(level.shape) for name, level in levels.items()} == {
+        "stage2": (1, 8, 16, 16),
+        "stage3": (1, 8, 8, 8),
+        "pool": (1, 8, 4, 4),
+    }
+
+
+def test_random_cells_are_those_of_the_figures(trainings: ModuleType) -> None:
+    costs = [measure_cost(resolve_network(trainings.find_genotype(f"random-{k}"), SMALL)) for k in range(3)]
+    assert [cost.params for cost in costs] == [136_850, 102_954, 208_402]  # docs/results.md
+
+
+def test_trainings_that_are_kept_are_not_made_again(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for label in range(2):
+            place = tmp_path / "photos" / split / str(label)
+            place.mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (16, 16), (100 * label + 5 * number,) * 3).save(place / f"{number}.jpg")
+    options = ("--data", tmp_path / "photos", "--filters", "2", "--epochs", "1", "--processes", "2")
+    first, said = run("cifar10_cells.py", *options, "--networks", "resnet-8")
+    assert "1 trainings, 0 of them done" in said
+    both, said = run("cifar10_cells.py", *options, "--networks", "nasnet-a,resnet-8")
+    assert "2 trainings, 1 of them done" in said
+    assert both["measurements"][0] == first["measurements"][0]
+    assert set(both["results"]) == {"nasnet-a", "resnet-8"}
+    assert both["results"]["resnet-8"] == first["results"]["resnet-8"]
+    assert 0 <= both["results"]["nasnet-a"]["top1"]["mean"] <= 1
+
+
+@pytest.mark.slow
+def test_transfer_follows_each_backbone_by_equal_steps() -> None:
+    options = ("--filters", "4", "--digit-epochs", "1", "--epochs", "2", "--scenes", "8", "--figure", "curves.png")
+    values, _ = run("transfer.py", *options)
+    assert set(values["results"]) == {"NASNet-A", "NASNet-A, random weights", "found cell", "ResNet-20"}
+    assert {each["steps"] for each in values["measurements"]} == {2}
+    for each in values["results"].values():
+        assert len(each["ap50_by_epoch"]["mean"]) == 2
+    assert values["results"]["NASNet-A, random weights"]["digits_top1"] is None
+    with Image.open("curves.png") as picture:
+        assert picture.format == "PNG"
