@@ -33,14 +33,14 @@ test: $(READY)
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -n 2 -m 'not gpu'
 
-# Those that need no data set, nearly two hours; each of benchmarks/ says at its top what it measures and how it is called.
+# Those that need no data set, some three hours; each of benchmarks/ says at its top what it measures and how it is called.
 bench: $(READY)
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/journal.py
 	@$(BIN)/python benchmarks/replay.py
 	@$(BIN)/python benchmarks/simulated_workers.py
 	@$(BIN)/python benchmarks/search_overhead.py
-	@$(BIN)/python benchmarks/inference.py --eager
+	@$(BIN)/python benchmarks/inference.py
 	@$(BIN)/python benchmarks/training_step.py
 	@$(BIN)/python benchmarks/cifar_pipeline.py
 	@$(BIN)/python benchmarks/train_epoch.py
