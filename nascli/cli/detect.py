@@ -26,14 +26,13 @@ from nascli.cli.options import (
     run_name,
     runs_folder,
 )
-from nascli.cli.processes import GpusOption, refuse_several, together, use_gpus
+from nascli.cli.processes import GpusOption, note_shares, refuse_several, together, use_gpus, words_of
 from nascli.cli.progress import TrainProgress
 from nascli.config import DetectionHead, Preset
 from nascli.errors import InputError
 
 if TYPE_CHECKING:
     from nascli.detection.job import DetectJob
-    from nascli.detection.plan import DetectPlan
     from nascli.detection.state import DetectEpoch
     from nascli.training.distributed import Ranks
 
@@ -145,7 +144,7 @@ def run(
     place: dict[str, Any] = {"out": out, "overwrite": overwrite}
     if gpus and dry_run:
         raise InputError("--dry-run measures one process", "Leave --gpus out")
-    use_gpus(gpus, device, _words(given | {"--gpus": None, "--json": as_json}))
+    use_gpus(gpus, device, words_of(NAME, given | {"--gpus": None, "--json": as_json}))
     with together() as ranks:
         terminal = Terminal(as_json=as_json, quiet=not ranks.first)
         if dry_run or use not in (None, "--resume"):
@@ -192,16 +191,6 @@ def _use(given: Flags) -> str | None:
     return None
 
 
-def _words(options: Flags) -> list[str]:
-    """The words after `nascli` with these options; None and False are left out."""
-    words = [NAME]
-    for name, value in options.items():
-        for each in value if isinstance(value, list) else [value]:
-            if each is not None and each is not False:
-                words += [name] if each is True else [name, str(each)]
-    return words
-
-
 def _dataset(coco: bool, dataset: str | None) -> str | None:
     if coco and dataset not in (None, "coco"):
         raise InputError(f"--coco and --dataset {dataset} exclude each other", "--coco is short for --dataset coco")
@@ -231,15 +220,9 @@ def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> No
             run_job(job, None, stop=stop)
         return
     with folder:
-        _announce(terminal, folder.path, job.plan)
+        terminal.note(f"run {folder.path}")
+        note_shares(terminal, job.plan.ranks, job.plan.batch_size)
         folder.update(results=_train_in(terminal, job, folder.path))
-
-
-def _announce(terminal: Terminal, folder: Path, plan: "DetectPlan") -> None:
-    terminal.note(f"run {folder}")
-    if plan.ranks.size > 1:
-        each = plan.batch_size // plan.ranks.size
-        terminal.note(f"{plan.ranks.size} processes, each with {each} of {plan.batch_size} images a step")
 
 
 def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, Any]:

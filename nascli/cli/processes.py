@@ -1,12 +1,13 @@
 """A command that several processes run together: started by torchrun, or by the command itself for `--gpus`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nascli.cli.console import Terminal
 from nascli.errors import InputError, NascliError
 
 if TYPE_CHECKING:
@@ -51,6 +52,23 @@ def use_gpus(gpus: int | None, device: str, words: list[str]) -> None:
     check_gpus(gpus, device)
     if gpus > 1:
         raise typer.Exit(launch(gpus, [*words, *(["--debug"] if "--debug" in sys.argv else [])]))
+
+
+def words_of(command: str, options: Mapping[str, object]) -> list[str]:
+    """The words after `nascli` with these options; None and False are left out, a list stands for several."""
+    words = [command]
+    for name, value in options.items():
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None and each is not False:
+                words += [name] if each is True else [name, str(each)]
+    return words
+
+
+def note_shares(terminal: Terminal, ranks: "Ranks", batch_size: int) -> None:
+    """Say how several processes share a batch."""
+    if ranks.size > 1:
+        each = batch_size // ranks.size
+        terminal.note(f"{ranks.size} processes, each with {each} of {batch_size} images a step")
 
 
 def refuse_several(ranks: "Ranks", option: str) -> None:

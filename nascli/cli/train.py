@@ -26,7 +26,7 @@ from nascli.cli.options import (
     run_name,
     runs_folder,
 )
-from nascli.cli.processes import GpusOption, refuse_several, together, use_gpus
+from nascli.cli.processes import GpusOption, note_shares, refuse_several, together, use_gpus, words_of
 from nascli.cli.progress import TrainProgress, Watchers
 from nascli.config import NetworkConfig, Preset, TrainRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
@@ -109,7 +109,7 @@ def run(
     if gpus and dry_run:
         raise InputError("--dry-run measures one process", "Leave --gpus out")
     others: Flags = {"--resume": resume, "--overwrite": overwrite, "--json": as_json, "--tensorboard": tensorboard}
-    use_gpus(gpus, device, _words(named | options | others, assignments or []))
+    use_gpus(gpus, device, words_of(NAME, named | options | others | {"--set": assignments}))
     with together() as ranks:
         terminal = Terminal(as_json=as_json, quiet=not ranks.first)
         if tensorboard:
@@ -121,7 +121,7 @@ def run(
             if dry_run:
                 refuse_several(ranks, "--dry-run")
                 _show_estimate(terminal, job)
-                terminal.next(shlex.join(["nascli", *_words(named | options, assignments or [])]))
+                terminal.next(shlex.join(["nascli", *words_of(NAME, named | options | {"--set": assignments})]))
                 return
             folder = ranks.agreed(
                 lambda: _create(job, files, out, overwrite, {"cell": cell, "recipe": recipe, "device": device})
@@ -221,17 +221,6 @@ def _refuse_with_resume(options: Flags) -> None:
         )
 
 
-def _words(options: Flags, assignments: list[str]) -> list[str]:
-    """The words after `nascli` with these options; None and False are left out."""
-    words = [NAME]
-    for name, value in options.items():
-        if value is not None and value is not False:
-            words += [name] if value is True else [name, str(value)]
-    for text in assignments:
-        words += ["--set", text]
-    return words
-
-
 def _plan(job: "TrainJob") -> "Plan":
     from nascli.training.loop import Plan
 
@@ -275,10 +264,8 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", tensor
 
 def _announce(terminal: Terminal, folder: RunFolder, plan: "Plan") -> None:
     terminal.note(f"run {folder.path}")
-    config, processes = plan.config, plan.ranks.size
-    if processes > 1:
-        each = plan.batch_size // processes
-        terminal.note(f"{processes} processes, each with {each} of {plan.batch_size} images a step")
+    config = plan.config
+    note_shares(terminal, plan.ranks, plan.batch_size)
     if config.base_batch:
         terminal.note(
             f"learning rate {config.lr:g} for {config.base_batch} images a step: {plan.peak_lr:g} for {plan.batch_size}"

@@ -21,7 +21,7 @@ from nascli.config.search import (
     SpaceConfig,
     SurrogateConfig,
 )
-from nascli.config.section import Recipe, Section
+from nascli.config.section import Recipe, Section, TrainingPrecision
 from nascli.config.training import DataConfig, TrainConfig, TrainRecipe
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "SurrogateConfig",
     "TrainConfig",
     "TrainRecipe",
+    "TrainingPrecision",
     "explain",
     "find_recipe",
     "load_recipe",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nascli.config.section import Section
+from nascli.config.section import Section, TrainingPrecision
 
 DetectionHead = Literal["fpn", "nasnet"]
 """A feature pyramid over the stages, or the paper's head: stage 3 of the network run on each proposal."""
@@ -73,7 +73,7 @@ class DetectTrainConfig(Section):
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="moving average of the weights, which is scored and kept; 0 is off"
     )
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
+    precision: TrainingPrecision = Field(
         "float32", description="of the arithmetic, boxes and losses apart; float16 scales its loss, and needs CUDA"
     )
     flip: bool = Field(False, description="mirror left and right with probability one half")

@@ -1,6 +1,6 @@
 """What every section of a recipe is: frozen, and strict about its keys."""
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,3 +12,6 @@ class Section(BaseModel):
 
 
 Recipe = TypeVar("Recipe", bound=Section)
+
+TrainingPrecision = Literal["float32", "bfloat16", "float16"]
+"""Of the arithmetic of a network that is trained."""

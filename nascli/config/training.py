@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from nascli.config.network import NetworkConfig
-from nascli.config.section import Section
+from nascli.config.section import Section, TrainingPrecision
 
 
 class DataConfig(Section):
@@ -72,7 +72,7 @@ class TrainConfig(Section):
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="moving average of the weights, used for evaluation; 0 is off"
     )
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
+    precision: TrainingPrecision = Field(
         "float32", description="of the network's arithmetic; float16 scales its loss, and needs CUDA"
     )
     recompute_cells: bool = Field(

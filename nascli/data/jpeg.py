@@ -123,8 +123,11 @@ def _walk(content: bytes | bytearray) -> Frame | None:
         elif marker == _APPLICATION_1:
             turned = turned or _TURNED.search(content, place, place + 2 + length) is not None
         place += 2 + length
+    pixels_at = place + 2 + length
     precision, height, width, colours = unpack_from(">BHHB", content, frame_at + 4)
     if not frame_at or precision != 8 or colours not in (1, 3) or not height or not width:
+        return None
+    if pixels_at > len(content):
         return None
     rows_alone = 0
     if interval and kind != _PROGRESSIVE and content[place + 4] == colours:
@@ -132,4 +135,4 @@ def _walk(content: bytes | bytearray) -> Frame | None:
         across, down = map(max, *sizes) if colours == 3 else (1, 1)
         rows, rest = divmod(interval, -(-width // (8 * across)))
         rows_alone = 0 if rest else 8 * down * rows
-    return Frame(height, width, turned, frame_at + 5, place + 2 + length, rows_alone)
+    return Frame(height, width, turned, frame_at + 5, pixels_at, rows_alone)

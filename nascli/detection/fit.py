@@ -108,9 +108,9 @@ class _Boundary:
     def pause(self) -> None:
         """Save and leave if asked to stop; save if the last checkpoint is old."""
         stopping = self.plan.ranks.any(self.stop.requested)
-        old = self.store is not None and self.store.age > self.plan.config.checkpoint_minutes * 60
-        if self.store is not None and (stopping or old):
-            self.store.save(self.state.to_payload())
+        if self.store is not None:
+            minutes = self.plan.config.checkpoint_minutes
+            self.store.save_if_due(self.state.to_payload, minutes=minutes, now=stopping)
         if stopping:
             where = f"stopped after step {self.state.step} of {self.plan.steps}; the state is saved"
             raise Interrupted(where, f"Resume with: {_resumed_by(self.plan, self.store)}")

@@ -12,6 +12,7 @@ from nascli.data.box_augmentation import Frame, Variation, draw_variations
 from nascli.errors import InputError
 from nascli.models.spec import NetworkSpec
 from nascli.training.distributed import ALONE, Ranks
+from nascli.training.precision import check_precision
 from nascli.training.runtime import generator_for
 from nascli.training.schedules import Schedule, warm_up, warmup_cosine
 
@@ -60,8 +61,7 @@ class DetectPlan:
             InputError: The numbers contradict each other, or the precision needs another device.
         """
         config, largest = recipe.train, recipe.detector.max_size
-        if config.precision == "float16" and device.type != "cuda":
-            raise InputError("train.precision float16 needs a CUDA device", "Use bfloat16 or float32 here")
+        check_precision(config.precision, device)
         if max(config.multi_scale, default=0) > largest:
             raise InputError(
                 f"train.multi_scale {max(config.multi_scale)} is more than detector.max_size {largest}",
@@ -93,14 +93,8 @@ class DetectPlan:
         """
         if parts == self.parts:
             return self
-        size, largest = self.ranks.size, parts if self.batch_size % parts == 0 else 1
-        fitting = [number for number in range(1, largest + 1) if parts % number == 0]
-        if size not in fitting:
-            raise InputError(
-                f"this run computes each batch in {parts} parts, which {size} processes cannot share alike",
-                f"The number of processes has to be {' or '.join(map(str, fitting))}",
-            )
-        return replace(self, config=self.config.model_copy(update={"accumulate": parts // size}))
+        self.ranks.check_shares(parts, parts if self.batch_size % parts == 0 else 1)
+        return replace(self, config=self.config.model_copy(update={"accumulate": parts // self.ranks.size}))
 
     @property
     def batch_size(self) -> int:

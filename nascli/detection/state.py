@@ -11,6 +11,7 @@ from nascli.config import TrainConfig
 from nascli.detection.plan import DetectPlan
 from nascli.training.allocation import keep_freed_memory
 from nascli.training.optimizers import make_average, make_optimizer
+from nascli.training.precision import loss_scaler
 from nascli.training.running_statistics import RunningStatistics
 
 
@@ -111,7 +112,7 @@ def start_state(detector: nn.Module, plan: DetectPlan) -> DetectState:
         detector,
         make_optimizer(detector, settings),
         make_average(detector, config.ema_decay),
-        torch.amp.GradScaler(plan.device.type, enabled=config.precision == "float16"),
+        loss_scaler(config.precision, plan.device),
         RunningStatistics(_learning_norms(detector), plan.ranks),
         plan.parts,
     )

@@ -14,10 +14,8 @@ from nascli.detection.inference import to_numbers
 from nascli.detection.plan import DetectPlan
 from nascli.detection.state import DetectState
 from nascli.errors import DivergedError
-from nascli.training.runtime import derive_seed
-
-_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-"""What autocast computes in; float32 needs none."""
+from nascli.training.parts import add_up, seed_part
+from nascli.training.precision import computing_in
 
 _EXACT = ("backbone", "rpn.head", "roi_heads.box_predictor")
 """Parts of a detector whose outputs are numbers of float32 whatever they were computed in: anchors, boxes and losses
@@ -73,7 +71,9 @@ def train_step(
     state.statistics.keep()
     value = plan.ranks.agreed(lambda: _compute_gradients(state, plan, entries, pictures, targets, seed))
     if plan.ranks.size > 1:
-        value = _add_up(state, plan, value)
+        total = torch.tensor(value, device=plan.device)
+        add_up(state.optimizer, state.statistics, total, plan.config.accumulate)
+        value = float(total)
     _change_weights(state, plan, entries)
     return value
 
@@ -90,7 +90,7 @@ def _compute_gradients(
     parts, whole = plan.config.accumulate, len(entries) * plan.ranks.size
     value = 0.0
     for number, part in enumerate(torch.arange(len(entries)).tensor_split(parts), plan.ranks.rank * parts):
-        torch.manual_seed(derive_seed(seed, "part", number) if number else seed)
+        seed_part(seed, number)
         places = part.tolist()
         losses = _losses(state, plan, [pictures[k] for k in places], [targets[k] for k in places])
         total = sum(losses.values(), start=torch.zeros((), device=plan.device)) * (len(places) / whole)
@@ -101,17 +101,6 @@ def _compute_gradients(
             raise _diverged(f"the loss is {value} ({', '.join(words)})", state.step, ids)
         state.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
     return value
-
-
-def _add_up(state: DetectState, plan: DetectPlan, value: float) -> float:
-    """Gradients, loss and statistics of all processes, in one exchange; the loss over the whole batch."""
-    parts = plan.config.accumulate
-    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    total = torch.tensor(value, device=plan.device)
-    plan.ranks.sum_([*gradients, total, *state.statistics.terms(parts)])
-    state.statistics.complete(parts)
-    return float(total)
 
 
 def _change_weights(state: DetectState, plan: DetectPlan, entries: Sequence[AnnotatedImage]) -> None:
@@ -131,8 +120,7 @@ def _losses(
     state: DetectState, plan: DetectPlan, pictures: Sequence[Tensor], targets: Sequence[Target]
 ) -> dict[str, Tensor]:
     """The four losses by name."""
-    precision = _TYPES.get(plan.config.precision)
-    with torch.autocast(plan.device.type, dtype=precision, enabled=precision is not None):
+    with computing_in(plan.config.precision, plan.device):
         losses: dict[str, Tensor] = state.detector(
             [to_numbers(picture, plan.device) for picture in pictures],
             [{name: tensor.to(plan.device) for name, tensor in target.items()} for target in targets],

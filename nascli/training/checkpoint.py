@@ -64,6 +64,11 @@ class CheckpointStore:
             ) from error
         self._saved, self._newest_is_whole = time.monotonic(), True
 
+    def save_if_due(self, payload: Callable[[], dict[str, Any]], *, minutes: float, now: bool) -> None:
+        """Save what `payload` gives if the last checkpoint is so many minutes old, or at once."""
+        if now or self.age > minutes * 60:
+            self.save(payload())
+
     def load(self) -> dict[str, Any] | None:
         """The state of the newest checkpoint that is whole; None where there is no checkpoint.
 

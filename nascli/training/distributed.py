@@ -73,6 +73,20 @@ class Ranks:
         """The images of a split that this process measures: the one at its number, and every `size`-th after it."""
         return split if self.size == 1 else split.take(torch.arange(self.rank, len(split), self.size))
 
+    def check_shares(self, parts: int, most: int) -> None:
+        """InputError where so many processes cannot each compute as many of the parts that a run's batches have.
+
+        Args:
+            parts: That a batch is computed in, by all processes together.
+            most: Processes that could at best.
+        """
+        fitting = [size for size in range(1, most + 1) if parts % size == 0]
+        if self.size not in fitting:
+            raise InputError(
+                f"this run computes each batch in {parts} parts, which {self.size} processes cannot share alike",
+                f"The number of processes has to be {' or '.join(map(str, fitting))}",
+            )
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is up on any process."""
         return self._any(flag)[0]

@@ -8,7 +8,7 @@ import torch
 
 from nascli.config import DataConfig, TrainConfig
 from nascli.data.datasets import ImageData
-from nascli.errors import InputError, Interrupted
+from nascli.errors import Interrupted
 from nascli.models.network import Network
 from nascli.training.checkpoint import CheckpointStore
 from nascli.training.distributed import ALONE, Ranks, command_again
@@ -130,9 +130,9 @@ class _Boundary:
     def after_batch(self, seen: int = 0) -> None:
         """Save and leave if asked to stop; save if the last checkpoint is old."""
         stopping = self.plan.ranks.any(self.stop is not None and self.stop.requested)
-        old = self.store is not None and self.store.age > self.plan.config.checkpoint_minutes * 60
-        if self.store is not None and (stopping or old):
-            self.store.save(self.state.to_payload())
+        if self.store is not None:
+            minutes = self.plan.config.checkpoint_minutes
+            self.store.save_if_due(self.state.to_payload, minutes=minutes, now=stopping)
         if stopping:
             raise _interrupted(self.state, self.plan, self.store)
 
@@ -142,12 +142,7 @@ def _restore(state: TrainState, store: CheckpointStore | None) -> None:
     payload = ranks.from_first(lambda: store.load() if store is not None else None)
     if payload is not None:
         state.load_payload(payload)
-    if state.parts % ranks.size:
-        fitting = [str(size) for size in range(1, state.parts + 1) if state.parts % size == 0]
-        raise InputError(
-            f"this run computes each batch in {state.parts} parts, which {ranks.size} processes cannot share alike",
-            f"The number of processes has to be {' or '.join(fitting)}",
-        )
+    ranks.check_shares(state.parts, state.parts)
     if store is not None:
         store.restore_metrics(state.records)
 

@@ -16,6 +16,7 @@ from nascli.errors import InputError
 from nascli.models.network import Network
 from nascli.training.compiling import compiled_cells
 from nascli.training.distributed import ALONE, Ranks
+from nascli.training.precision import check_precision
 from nascli.training.runtime import derive_seed, generator_for
 from nascli.training.schedules import Schedule, linear, staircase, warm_up, warmup_cosine
 from nascli.training.state import TrainState
@@ -69,8 +70,7 @@ class Plan:
             raise InputError(
                 f"data set {data.name}: {len(data.train)} training image is too few", "At least 2 are needed"
             )
-        if config.precision == "float16" and device.type != "cuda":
-            raise InputError("train.precision float16 needs a CUDA device", "Use bfloat16 or float32 here")
+        check_precision(config.precision, device)
         normalizer = Normalizer(data.mean, data.std)
         plan = cls(config, augmentation, normalizer, seed, device, len(data.train), data.classes, ranks)
         parts = config.accumulate * ranks.size
@@ -202,7 +202,7 @@ def _train_on(
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(step)
         state.network.set_drop_path(drop_path(step))
-        images, targets = _vary(read, places, plan, step)
+        images, targets = vary_batch(read, plan, step)
         loss = step_within_memory(state, plan.config, images, targets, derive_seed(plan.seed, "step", step), note)
         state.step += 1
         state.tally.add(state.step, plan.batch_size, loss)
@@ -212,11 +212,20 @@ def _train_on(
     state.tally.read()
 
 
-def _vary(read: Batch, places: Tensor, plan: Plan, step: int) -> Batch:
-    """This process's share of a batch, augmented and mixed, on the device; the labels may have become probabilities."""
+def vary_batch(read: Batch, plan: Plan, step: int) -> Batch:
+    """A batch augmented and mixed, on the device.
+
+    Args:
+        read: Images, uint8 (n, 3, H, W), and labels: those that this process reads of the batch, at `plan.places`.
+        plan: The unchanging numbers.
+        step: The draws follow from it.
+
+    Returns:
+        This process's share: float32 (n, 3, H, W), normalised; labels, int64 (n,), or probabilities, (n, classes).
+    """
     images, labels = (each.to(plan.device, non_blocking=True) for each in read)
     if plan.ranks.size > 1:
-        images, labels = _at_places(images, labels, places.to(plan.device), plan.batch_size)
+        images, labels = _at_places(images, labels, plan.places.to(plan.device), plan.batch_size)
     generator = generator_for(plan.seed, "augment", step)
     numbers = augment_batch(images, plan.augmentation, plan.normalizer, generator)
     torch.manual_seed(derive_seed(plan.seed, "mix", step))

@@ -13,6 +13,7 @@ from nascli.training.allocation import keep_freed_memory
 from nascli.training.distributed import ALONE, Ranks
 from nascli.training.metrics import EpochRecord, LossTally
 from nascli.training.optimizers import make_average, make_optimizer
+from nascli.training.precision import loss_scaler
 from nascli.training.running_statistics import RunningStatistics
 
 _READ_EVERY = {"cpu": 1, "cuda": 20}
@@ -90,7 +91,7 @@ def start_state(network: Network, config: TrainConfig, device: torch.device, ran
         network,
         make_optimizer(network, config, fused=True),
         make_average(network, config.ema_decay),
-        torch.amp.GradScaler(device.type, enabled=config.precision == "float16"),
+        loss_scaler(config.precision, device),
         ranks,
         RunningStatistics(network, ranks),
         config.accumulate * ranks.size,

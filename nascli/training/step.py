@@ -11,11 +11,9 @@ from nascli.config import TrainConfig
 from nascli.errors import NascliError
 from nascli.models.network import Network
 from nascli.training.distributed import Ranks
-from nascli.training.runtime import derive_seed
+from nascli.training.parts import add_up, seed_part
+from nascli.training.precision import computing_in
 from nascli.training.state import TrainState
-
-_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-"""What autocast computes in; float32 needs none."""
 
 _FEWEST_IMAGES = 2
 """Of a part: batch normalisation needs two."""
@@ -99,7 +97,7 @@ def train_step(
         raise
     with _no_way_back(state.ranks):
         if state.ranks.size > 1:
-            _add_up(state, total)
+            add_up(state.optimizer, state.statistics, total, state.parts // state.ranks.size)
         _change_weights(state, config)
     return total
 
@@ -114,20 +112,11 @@ def _compute_gradients(
     pairs = zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True)
     for number, (part, wanted) in enumerate(pairs, state.ranks.rank * parts):
         if seed is not None:
-            torch.manual_seed(derive_seed(seed, "part", number) if number else seed)
+            seed_part(seed, number)
         loss = _loss(state.network, config, part, wanted) * (len(part) / whole)
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
     return total
-
-
-def _add_up(state: TrainState, total: Tensor) -> None:
-    """Gradients, loss and statistics of all processes, in one exchange."""
-    parts = state.parts // state.ranks.size
-    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    state.ranks.sum_([*gradients, total, *state.statistics.terms(parts)])
-    state.statistics.complete(parts)
 
 
 def _change_weights(state: TrainState, config: TrainConfig) -> None:
@@ -155,8 +144,7 @@ def _no_way_back(ranks: Ranks) -> Iterator[None]:
 
 
 def _loss(network: Network, config: TrainConfig, images: Tensor, targets: Tensor) -> Tensor:
-    precision = _TYPES.get(config.precision)
-    with torch.autocast(images.device.type, dtype=precision, enabled=precision is not None):
+    with computing_in(config.precision, images.device):
         logits, auxiliary = network.forward_with_aux(images)
     loss = F.cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing)
     if auxiliary is not None:

@@ -16,21 +16,9 @@ from nascli.data.datasets import ImageData, load_dataset
 from nascli.models.folders import save_weights
 from nascli.models.network import Network
 from nascli.models.spec import write_network
-from tests.cli.evaluated import answers, edit_network, known_images, train_tiny, write_photos
-from tests.cli.pictures import Nascli, prepare, write_pictures
+from tests.cli.evaluated import answers, edit_network, known_images, write_photos
+from tests.cli.pictures import Nascli, write_pictures
 from tests.training.tiny import make_spec
-
-
-@pytest.fixture
-def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
-    prepare()
-    return Nascli(capsys)
-
-
-@pytest.fixture
-def trained(nascli: Nascli) -> dict[str, object]:
-    """The results of a run in `run/`."""
-    return train_tiny(nascli)
 
 
 def test_it_finds_what_training_found(nascli: Nascli, trained: dict[str, object]) -> None:

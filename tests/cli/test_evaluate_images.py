@@ -10,22 +10,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from nascli.training.job import reopen_job
-from tests.cli.evaluated import answers, edit_network, known_images, loss_by_hand, train_tiny, write_photos
-from tests.cli.pictures import Nascli, prepare
+from tests.cli.evaluated import answers, edit_network, known_images, loss_by_hand, write_photos
+from tests.cli.pictures import Nascli
 
 OURS = {"resize": "shorter_side", "crop": 0.875, "interpolation": "bilinear"}
-
-
-@pytest.fixture
-def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
-    prepare()
-    return Nascli(capsys)
-
-
-@pytest.fixture
-def trained(nascli: Nascli) -> dict[str, object]:
-    """The results of a run in `run/`."""
-    return train_tiny(nascli)
 
 
 @pytest.mark.usefixtures("trained")

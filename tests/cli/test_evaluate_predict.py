@@ -7,20 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.evaluated import edit_network, loss_by_hand, train_tiny, write_photos
-from tests.cli.pictures import Nascli, prepare
-
-
-@pytest.fixture
-def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
-    prepare()
-    return Nascli(capsys)
-
-
-@pytest.fixture
-def trained(nascli: Nascli) -> dict[str, object]:
-    """The results of a run in `run/`."""
-    return train_tiny(nascli)
+from tests.cli.evaluated import edit_network, loss_by_hand, write_photos
+from tests.cli.pictures import Nascli
 
 
 @pytest.mark.usefixtures("trained")

@@ -7,20 +7,8 @@ import pytest
 
 from nascli.artifacts import create_run
 from nascli.config import SearchRecipe
-from tests.cli.evaluated import edit_network, train_tiny, write_photos
-from tests.cli.pictures import Nascli, prepare, write_pictures
-
-
-@pytest.fixture
-def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
-    prepare()
-    return Nascli(capsys)
-
-
-@pytest.fixture
-def trained(nascli: Nascli) -> dict[str, object]:
-    """The results of a run in `run/`."""
-    return train_tiny(nascli)
+from tests.cli.evaluated import edit_network, write_photos
+from tests.cli.pictures import Nascli, write_pictures
 
 
 def spoil() -> None:

@@ -14,13 +14,7 @@ import pytest
 from PIL import Image
 
 from nascli.data.pack import open_pack
-from tests.cli.pictures import SETTINGS, Nascli, prepare
-
-
-@pytest.fixture
-def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
-    prepare()
-    return Nascli(capsys)
+from tests.cli.pictures import SETTINGS, Nascli
 
 
 def test_a_folder_becomes_one_file(nascli: Nascli) -> None:

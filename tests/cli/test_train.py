@@ -22,16 +22,10 @@ from nascli.config import SearchRecipe, TrainRecipe, find_recipe, load_recipe
 from nascli.genotype.sources import zoo_genotype
 from nascli.models.folders import load_network
 from nascli.models.spec import read_network, write_network
-from tests.cli.pictures import SETTINGS, Nascli, prepare, write_pictures
+from tests.cli.pictures import SETTINGS, Nascli, write_pictures
 from tests.training.tiny import GENOTYPE, make_spec
 
 TRAIN = f"train --cell cell.json --dataset folder:pictures {SETTINGS}"
-
-
-@pytest.fixture
-def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
-    prepare()
-    return Nascli(capsys)
 
 
 def metrics(folder: str) -> list[dict[str, object]]:

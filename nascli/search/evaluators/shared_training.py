@@ -30,8 +30,7 @@ from torch.func import functional_call
 
 from nascli.artifacts import write_bytes
 from nascli.config import SearchRecipe
-from nascli.data.arrays import Split, augment_batch
-from nascli.data.mixing import mix_batch
+from nascli.data.arrays import Split
 from nascli.errors import DivergedError, Interrupted, NascliError
 from nascli.genotype.encoding import decode_tokens
 from nascli.genotype.schema import Genotype
@@ -42,9 +41,10 @@ from nascli.models.spec import NetworkSpec
 from nascli.search.evaluators.proxy import ProxyTraining
 from nascli.training.checkpoint import CheckpointStore
 from nascli.training.interrupts import StopRequest
-from nascli.training.loop import Plan
+from nascli.training.loop import Plan, vary_batch
 from nascli.training.metrics import LossTally
 from nascli.training.optimizers import make_optimizer
+from nascli.training.precision import computing_in, loss_scaler
 from nascli.training.runtime import derive_seed, generator_for
 
 SHARED_FILE = "shared.safetensors"
@@ -152,9 +152,9 @@ def train_shared(training: SharedTraining, folder: Path, stop: StopRequest, prog
     def after_step() -> None:
         if progress is not None:
             progress(state.step, plan.steps, state.tally.mean)
-        if stop.requested or store.age > plan.config.checkpoint_minutes * 60:
-            store.save(state.to_payload())
-        if stop.requested:
+        stopping = stop.requested
+        store.save_if_due(state.to_payload, minutes=plan.config.checkpoint_minutes, now=stopping)
+        if stopping:
             raise Interrupted(
                 f"stopped after step {state.step} of {plan.steps} of the shared weights; the state is saved",
                 f"Resume with: nascli search --resume {folder}",
@@ -180,7 +180,7 @@ def train_shared(training: SharedTraining, folder: Path, stop: StopRequest, prog
 def _start(training: SharedTraining) -> _State:
     device, config = training.plan.device, training.plan.config
     weights = training.fresh_weights().to(device).to(memory_format=torch.channels_last)
-    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+    scaler = loss_scaler(config.precision, device)
     tally = LossTally(every=1 if device.type == "cpu" else 20)
     return _State(weights, make_optimizer(weights, config), scaler, tally)
 
@@ -193,17 +193,14 @@ def _train_epoch(training: SharedTraining, state: _State, split: Split, after_st
         state.tally.total, state.tally.images = 0.0, 0
     order = plan.order(epoch)[done * plan.batch_size :]
     learning_rate = plan.learning_rate
-    for images, labels in split.training_batches(order, plan.batch_size, derive_seed(plan.seed, "vary", epoch)):
+    for read in split.training_batches(order, plan.batch_size, derive_seed(plan.seed, "vary", epoch)):
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(state.step)
-        generator = generator_for(plan.seed, "augment", state.step)
-        batch = augment_batch(images.to(plan.device, non_blocking=True), plan.augmentation, plan.normalizer, generator)
-        torch.manual_seed(derive_seed(plan.seed, "mix", state.step))
-        batch, targets = mix_batch(batch, labels.to(plan.device), plan.classes, plan.augmentation)
+        images, targets = vary_batch(read, plan, state.step)
         torch.manual_seed(derive_seed(plan.seed, "step", state.step))
-        loss = _train_step(training, state, batch, targets)
+        loss = _train_step(training, state, images, targets)
         state.step += 1
-        state.tally.add(state.step, len(labels), loss)
+        state.tally.add(state.step, len(targets), loss)
         after_step()
     state.tally.read()
 
@@ -212,12 +209,11 @@ def _train_step(training: SharedTraining, state: _State, images: Tensor, targets
     """One optimizer step on the weights of one child, in parts if so asked; the loss before it, on the device."""
     config = training.plan.config
     child = training.child(state.step)
-    precision = None if config.precision == "float32" else getattr(torch, config.precision)
     parts = (each.tensor_split(config.accumulate) for each in (images, targets))
     total = images.new_zeros(())
     state.optimizer.zero_grad()
     for part, wanted in zip(*parts, strict=True):
-        with torch.autocast(images.device.type, dtype=precision, enabled=precision is not None):
+        with computing_in(config.precision, images.device):
             logits: Tensor = functional_call(child, inherited_weights(child, state.named), (part,))
         loss = F.cross_entropy(logits.float(), wanted, label_smoothing=config.label_smoothing)
         loss = loss * (len(part) / len(images))

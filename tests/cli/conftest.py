@@ -1,0 +1,18 @@
+"""What most tests of commands begin with; a module whose commands need something else has a fixture of its own."""
+
+import pytest
+
+from tests.cli.evaluated import train_tiny
+from tests.cli.pictures import Nascli, prepare
+
+
+@pytest.fixture
+def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
+    prepare()
+    return Nascli(capsys)
+
+
+@pytest.fixture
+def trained(nascli: Nascli) -> dict[str, object]:
+    """The results of a run in `run/`."""
+    return train_tiny(nascli)
