@@ -116,8 +116,8 @@ def random_window(height: int, width: int, seed: int) -> Window:
 class ImageFiles:
     """A split that stays on disk; processes of their own decode ahead of the training.
 
-    In the place of an image that cannot be decoded stands the next one of the split that can be, as long as there are
-    no more of them than `bad` allows.
+    Up to as many images as `bad` allows may be such that cannot be decoded. In training the next one of the split that
+    can be stands in the place of such an image, so that all batches are full; in evaluation it is left out.
 
     Args:
         paths: One an image.
@@ -156,8 +156,17 @@ class ImageFiles:
         return self._batches(order, batch_size, seed)
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """The central part of every image, in order, as `preprocessing` says: decoded and resized by Pillow."""
-        return self._batches(torch.arange(len(self)), batch_size, None)
+        """The central part of every image, in order, as `preprocessing` says: decoded and resized by Pillow.
+
+        A batch is the smaller by its images that cannot be decoded.
+        """
+        seen = 0
+        for images, labels in self._batches(torch.arange(len(self)), batch_size, None):
+            seen += len(labels)
+            if len(labels):
+                yield images, labels
+        if not seen and len(self):
+            raise no_image_left(len(self))
 
     def _batches(self, order: Tensor, batch_size: int, seed: int | None) -> Iterator[Batch]:
         chunks = [chunk.tolist() for chunk in torch.split(order, batch_size)]
@@ -175,10 +184,10 @@ class ImageFiles:
         for (places, unreadable), chunk, slot in zip(loader, chunks, itertools.cycle(reader.slots), strict=False):
             for name, error in unreadable:
                 self.bad.report(name, error)
-            if len(places) < len(chunk):
+            if seed is not None and len(places) < len(chunk):
                 raise no_image_left(len(self))
-            room = torch.empty((len(chunk), *slot.shape[1:]), dtype=torch.uint8, pin_memory=self.pinned)
-            yield room.copy_(slot[: len(chunk)]).permute(0, 3, 1, 2), self.labels[places]
+            room = torch.empty((len(places), *slot.shape[1:]), dtype=torch.uint8, pin_memory=self.pinned)
+            yield room.copy_(slot[: len(places)]).permute(0, 3, 1, 2), self.labels[places]
 
 
 def worker_count(asked: int | None) -> int:
@@ -233,19 +242,20 @@ class _Reader(Dataset[_Fetched]):
 
     def __getitems__(self, batch: tuple[int, Sequence[int]]) -> _Fetched:
         number, positions = batch
+        slot = self.slots[number % len(self.slots)]
         places: list[int] = []
         unreadable: list[Unreadable] = []
-        for image, position in zip(self.slots[number % len(self.slots)], positions, strict=False):
-            place = self._read_into(image, position, unreadable)
-            if place is None:
-                break
-            places.append(place)
+        for position in positions:
+            place = self._read_into(slot[len(places)], position, unreadable)
+            if place is not None:
+                places.append(place)
         return places, unreadable
 
     def _read_into(self, image: Tensor, position: int, unreadable: list[Unreadable]) -> int | None:
-        """Fill uint8 (S, S, 3) with the first image from a position on that can be decoded; its place in the split."""
+        """Fill uint8 (S, S, 3) with the image at a position, in training else with the next one; its place, if any."""
         files = self._files
-        for step in range(min(files.bad.allowed + 1, len(files))):
+        stand_ins = 0 if self._seed is None else min(files.bad.allowed, len(files) - 1)
+        for step in range(stand_ins + 1):
             place = (position + step) % len(files)
             try:
                 pixels = self._read(files.paths[place], position)

@@ -21,7 +21,7 @@ from nascli.errors import CorruptFileError, InputError, NascliError
 NEWEST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
 METRICS = "metrics.jsonl"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class CheckpointStore:
@@ -128,7 +128,10 @@ class CheckpointStore:
         except Exception as error:  # whatever torch and zipfile make of a file that is not what they expect
             raise CorruptFileError(f"{path} is damaged and cannot be read", remedy) from error
         if written != _FORMAT:
-            raise InputError(f"{path}: checkpoint format {written!r} is not the one this nascli reads ({_FORMAT})")
+            raise InputError(
+                f"{path}: checkpoint format {written!r} is not the one this nascli reads ({_FORMAT})",
+                "End the run with the nascli that began it, or start again with --overwrite",
+            )
         if identity != self._identity:
             raise InputError(
                 f"{path} belongs to another recipe or network than the run folder now holds",

@@ -109,7 +109,7 @@ def fit(
     if state.average is not None:
         network.load_state_dict(state.average.module.state_dict())
     network.set_drop_path(0.0)
-    return _result(state, len(data.test))
+    return _result(state)
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ def _close_epoch(state: TrainState, plan: Plan, evaluation: Evaluation, seconds:
         top1=evaluation.top1,
         top5=evaluation.top5,
         loss=evaluation.loss,
+        images=evaluation.images,
         seconds=round(tally.seconds + seconds, 3),
         images_per_second=round(tally.images / max(tally.seconds, 1e-9), 1),
     )
@@ -165,10 +166,10 @@ def _close_epoch(state: TrainState, plan: Plan, evaluation: Evaluation, seconds:
     return record
 
 
-def _result(state: TrainState, images: int) -> FitResult:
+def _result(state: TrainState) -> FitResult:
     last = state.records[-1]
     return FitResult(
-        evaluation=Evaluation(last.top1, last.top5, last.loss, images),
+        evaluation=Evaluation(last.top1, last.top5, last.loss, last.images),
         train_loss=last.train_loss,
         epochs=last.epoch,
         seconds=round(sum(record.seconds for record in state.records), 3),

@@ -47,6 +47,7 @@ class EpochRecord:
         top1: On the test split, 0 to 1.
         top5: On the test split, 0 to 1.
         loss: Mean cross-entropy on the test split in nats.
+        images: Of the test split, that were measured: all but those left out.
         seconds: Of the epoch, its evaluation included.
         images_per_second: While training.
     """
@@ -58,6 +59,7 @@ class EpochRecord:
     top1: float
     top5: float
     loss: float
+    images: int
     seconds: float
     images_per_second: float
 

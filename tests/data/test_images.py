@@ -191,7 +191,7 @@ def test_a_broken_file_that_is_allowed_is_named_once_and_the_next_one_stands_in(
     good = [0, 1, 2, 4, 5, 6, 7]
     assert torch.equal(found[good], whole[good])
     assert found.shape == whole.shape
-    labels = torch.cat([labels for _, labels in lenient.evaluation_batches(4)])
+    labels = torch.cat([labels for _, labels in lenient.training_batches(torch.arange(9), 4, 5)])
     assert labels.tolist() == [0, 1, 2, 1, 1, 2, 0, 1, 0]  # those of 4 and of 0 in the places of 3 and 8
     warnings = [text for text in caplog.messages if "3.jpg" in text]
     assert len(warnings) == 2  # one of each split that counts for itself
@@ -199,12 +199,20 @@ def test_a_broken_file_that_is_allowed_is_named_once_and_the_next_one_stands_in(
     assert "it is left out (1 of 2 that may be)" in warnings[0]
 
 
-def test_in_evaluation_the_next_image_is_counted_twice(files: ImageFiles, tmp_path: Path) -> None:
-    truncate(tmp_path / "3.jpg", tmp_path / "4.png")
-    lenient = ImageFiles(files.paths, files.labels, 24, 0, bad=BadImages(2))
-    ((images, _),) = lenient.evaluation_batches(9)
-    assert torch.equal(images[3], images[5])
-    assert torch.equal(images[4], images[5])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_in_evaluation_a_broken_file_is_left_out_and_no_other_counted_for_it(
+    files: ImageFiles, tmp_path: Path, workers: int
+) -> None:
+    whole = torch.cat([images for images, _ in files.evaluation_batches(4)])
+    broken = [2, 3, 6, 8]  # one of the first batch's end, its neighbour, one in the middle, and a batch of its own
+    truncate(*(Path(str(files.paths[k])) for k in broken))
+    lenient = ImageFiles(files.paths, files.labels, 24, workers, bad=BadImages(4))
+    batches = list(lenient.evaluation_batches(4))
+    good = [k for k in range(9) if k not in broken]
+    assert [len(labels) for _, labels in batches] == [2, 3]
+    assert torch.equal(torch.cat([images for images, _ in batches]), whole[good])
+    assert torch.equal(torch.cat([labels for _, labels in batches]), files.labels[good])
+    assert lenient.bad.names == tuple(str(files.paths[k]) for k in broken)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

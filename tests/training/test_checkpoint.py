@@ -16,7 +16,7 @@ from nascli.training.metrics import EpochRecord
 
 
 def record(epoch: int) -> EpochRecord:
-    return EpochRecord(epoch, 4 * epoch, 1.5, 0.1, 0.5, 0.9, 1.25, 2.0, 100.0)
+    return EpochRecord(epoch, 4 * epoch, 1.5, 0.1, 0.5, 0.9, 1.25, 50, 2.0, 100.0)
 
 
 def saved(folder: Path, steps: int = 2) -> CheckpointStore:
@@ -50,7 +50,7 @@ def pickle_bomb(path: Path) -> None:
         def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
             return os.system, (f"touch {path.parent}/ran",)
 
-    torch.save({"format": 1, "identity": "x", "state": {"step": 3, "bomb": Bomb()}}, path)
+    torch.save({"format": 2, "identity": "x", "state": {"step": 3, "bomb": Bomb()}}, path)
 
 
 def other_content(path: Path) -> None:
@@ -157,9 +157,10 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         CheckpointStore(tmp_path, "y").load()
 
 
-def test_a_checkpoint_of_a_later_format_is_refused(tmp_path: Path) -> None:
-    torch.save({"format": 2, "identity": "x", "state": {}}, tmp_path / "checkpoint.pt")
-    with pytest.raises(InputError, match="checkpoint format 2"):
+@pytest.mark.parametrize("format_number", [1, 3])
+def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path, format_number: int) -> None:
+    torch.save({"format": format_number, "identity": "x", "state": {}}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match=f"checkpoint format {format_number} .* the nascli that began it"):
         CheckpointStore(tmp_path, "x").load()
 
 
