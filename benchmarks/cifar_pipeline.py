@@ -65,6 +65,7 @@ def batches(task: Task) -> Iterator[Any]:
 
     from nascli.config import DataConfig
     from nascli.data.arrays import ImageArray, Normalizer, augment_batch
+    from nascli.data.draws import Draws
     from nascli.training.allocation import keep_freed_memory
 
     keep_freed_memory()  # as every training on a CPU
@@ -75,7 +76,7 @@ def batches(task: Task) -> Iterator[Any]:
     while True:
         order = torch.randperm(task["images"], generator=generator)
         for bytes_, _ in split.training_batches(order, task["batch"], 0):
-            yield augment_batch(bytes_, augmentation, normalizer, generator)
+            yield augment_batch(bytes_, augmentation, normalizer, Draws(generator))
 
 
 def torchvision(task: Task) -> Figures:

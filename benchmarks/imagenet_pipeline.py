@@ -56,6 +56,7 @@ def nascli(task: Task) -> Figures:
     from nascli.config import DataConfig
     from nascli.data.arrays import Normalizer, augment_batch
     from nascli.data.decoding import ImageSource
+    from nascli.data.draws import Draws
     from nascli.data.image_folder import FolderIndex, scan_folder, stream_splits
     from nascli.data.images import BadImages
     from nascli.data.pack import open_pack
@@ -69,12 +70,9 @@ def nascli(task: Task) -> Figures:
     images = torch.arange(task["images"]) % len(train)
     order = images[torch.randperm(task["images"], generator=torch.Generator().manual_seed(0))]
     normalizer, flip = Normalizer(MIDDLE, MIDDLE), DataConfig(flip=True)
-    generator = torch.Generator().manual_seed(0)
+    draws = Draws(torch.Generator().manual_seed(0))
     return timed(
-        (
-            augment_batch(batch, flip, normalizer, generator)
-            for batch, _ in train.training_batches(order, task["batch"], 0)
-        ),
+        (augment_batch(batch, flip, normalizer, draws) for batch, _ in train.training_batches(order, task["batch"], 0)),
         task,
     )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nascli.config import DataConfig
 from nascli.data.colours import distort_colours
+from nascli.data.draws import Draws
 from nascli.data.rand_augment import rand_augment
 
 Batch = tuple[Tensor, Tensor]
@@ -121,35 +122,32 @@ class Normalizer:
         return _from_rows(numbers, width, height)
 
 
-def augment_batch(
-    images: Tensor, augmentation: DataConfig, normalizer: Normalizer, generator: torch.Generator
-) -> Tensor:
+def augment_batch(images: Tensor, augmentation: DataConfig, normalizer: Normalizer, draws: Draws) -> Tensor:
     """Crop, flip, RandAugment, distort colours, normalise and cut out, as `augmentation` says; in this order.
 
-    Every image has draws of its own. All come from `generator`, on the CPU and in a fixed order, so they are the same
-    on every device.
+    Every image has draws of its own, taken in a fixed order.
 
     Args:
         images: uint8 (N, 3, H, W).
         augmentation: Its `crop_padding`, `flip`, `rand_augment`, `rand_augment_magnitude`, `colour_distortion` and
             `cutout` are read; each but the magnitude is off at 0 or False.
         normalizer: From bytes to numbers.
-        generator: A CPU generator.
+        draws: For these images.
 
     Returns:
         float32 (N, 3, H, W), channels last in memory.
     """
     if augmentation.crop_padding:
-        images = _crop(images, augmentation.crop_padding, generator)
+        images = _crop(images, augmentation.crop_padding, draws)
     if augmentation.flip:
-        images = _flip(images, generator)
+        images = _flip(images, draws)
     if augmentation.rand_augment:
-        images = rand_augment(images, augmentation.rand_augment, augmentation.rand_augment_magnitude, generator)
+        images = rand_augment(images, augmentation.rand_augment, augmentation.rand_augment_magnitude, draws)
     if augmentation.colour_distortion:
-        images = distort_colours(images, augmentation.colour_distortion, generator)
+        images = distort_colours(images, augmentation.colour_distortion, draws)
     numbers = normalizer(images)
     if augmentation.cutout:
-        numbers = _cut_out(numbers, augmentation.cutout, generator)
+        numbers = _cut_out(numbers, augmentation.cutout, draws)
     return numbers
 
 
@@ -195,10 +193,10 @@ def split_holdout(split: AnySplit, fraction: float, seed: int) -> tuple[AnySplit
     return split.take((~held).nonzero().squeeze(1)), split.take(held.nonzero().squeeze(1))
 
 
-def _crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+def _crop(images: Tensor, padding: int, draws: Draws) -> Tensor:
     """Surround by `padding` zeros and take a window of the old size, at one of (2 padding + 1)^2 places."""
     n, _, height, width = images.shape
-    top, left = torch.randint(2 * padding + 1, (2, n, 1), generator=generator)
+    top, left = draws.integers(2 * padding + 1, n, 2)[..., None]  # (N, 1) each
     high, wide = height + 2 * padding, width + 2 * padding
     padded = images.new_zeros((n, high, wide, 3))
     padded[:, padding:-padding, padding:-padding] = images.permute(0, 2, 3, 1)
@@ -207,17 +205,17 @@ def _crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
     return _from_rows(runs.index_select(0, first.flatten().to(images.device)), width, height)
 
 
-def _flip(images: Tensor, generator: torch.Generator) -> Tensor:
+def _flip(images: Tensor, draws: Draws) -> Tensor:
     """Mirror left and right, each image with probability one half."""
     n = len(images)
-    chosen = torch.rand(n, generator=generator) < 0.5
+    chosen = draws.uniform(n) < 0.5
     places = torch.where(chosen, chosen.cumsum(0) + n - 1, torch.arange(n)).to(images.device)
     rows = images.permute(0, 2, 3, 1)
     mirrored = rows.index_select(0, chosen.nonzero().squeeze(1).to(images.device)).flip(2)
     return torch.cat([rows, mirrored]).index_select(0, places).permute(0, 3, 1, 2)
 
 
-def _cut_out(numbers: Tensor, side: int, generator: torch.Generator) -> Tensor:
+def _cut_out(numbers: Tensor, side: int, draws: Draws) -> Tensor:
     """Set a square to 0, which is the mean; its centre is anywhere, and what lies outside is clipped.
 
     References: DeVries and Taylor, 2017, "Improved Regularization of Convolutional Neural Networks with Cutout".
@@ -225,7 +223,7 @@ def _cut_out(numbers: Tensor, side: int, generator: torch.Generator) -> Tensor:
     n, _, height, width = numbers.shape
     kept = []
     for size in (height, width):
-        first = torch.randint(size, (n, 1), generator=generator) - side // 2
+        first = draws.integers(size, n)[:, None] - side // 2
         places = torch.arange(size)
         kept.append(((places < first) | (places >= first + side)).float())  # (N, size)
     rows, columns = (each.to(numbers.device) for each in kept)

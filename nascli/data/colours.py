@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from nascli.data.draws import Draws
+
 _BRIGHTNESS = 32.0
 _CONTRAST = 0.5
 _SATURATION = 0.5
@@ -21,7 +23,7 @@ _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 """Luma, and two numbers whose plane is that of hue and saturation, of red, green and blue."""
 
 
-def distort_colours(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def distort_colours(images: Tensor, strength: float, draws: Draws) -> Tensor:
     """Change brightness, contrast, saturation and hue of every image, each by an amount of its own.
 
     With m the mean colour of the image, all draws uniform and s the strength, a colour x becomes
@@ -32,7 +34,7 @@ def distort_colours(images: Tensor, strength: float, generator: torch.Generator)
     Args:
         images: uint8 (N, 3, H, W).
         strength: s, 0 to 1.
-        generator: A CPU generator.
+        draws: For these images.
 
     Returns:
         float32 (N, 3, H, W), channels last in memory.
@@ -41,7 +43,7 @@ def distort_colours(images: Tensor, strength: float, generator: torch.Generator)
     Deviation: that changes hue and saturation in HSV, which is no affine map.
     """
     n, _, height, width = images.shape
-    amounts = strength * (2 * torch.rand((4, n, 1, 1), generator=generator) - 1)
+    amounts = strength * (2 * draws.uniform(n, 4)[..., None, None] - 1)
     brightness, contrast, saturation, hue = amounts  # (N, 1, 1) each
     turned = (1 + _SATURATION * saturation) * _turn(2 * math.pi * _HUE * hue)
     turned[:, 0, 0] = 1

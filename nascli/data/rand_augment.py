@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nascli.data.draws import Draws
+
 LEVELS = 30
 """The greatest magnitude; at 0 an operation changes nothing or little."""
 
@@ -31,14 +33,14 @@ class _Operation(NamedTuple):
     change: Callable[[Tensor, float], Tensor]
 
 
-def rand_augment(images: Tensor, operations: int, magnitude: int, generator: torch.Generator) -> Tensor:
+def rand_augment(images: Tensor, operations: int, magnitude: int, draws: Draws) -> Tensor:
     """Change every image by so many operations, each drawn from the 14 with equal probability.
 
     Args:
         images: uint8 (N, 3, H, W); left as they are.
         operations: How many each image goes through, one after the other; 0 or more.
         magnitude: Of all operations, 0 to 30; the direction of those that have one is drawn.
-        generator: A CPU generator.
+        draws: For these images.
 
     Returns:
         uint8 (N, 3, H, W). What moves in from outside is black.
@@ -46,8 +48,8 @@ def rand_augment(images: Tensor, operations: int, magnitude: int, generator: tor
     References: Cubuk et al. 2020, "RandAugment"; operations and amounts are those of torchvision's RandAugment.
     """
     for _ in range(operations):
-        kinds = torch.randint(len(_operations()), images.shape[:1], generator=generator)
-        backwards = torch.rand(images.shape[:1], generator=generator) < 0.5
+        kinds = draws.integers(len(_operations()), len(images))
+        backwards = draws.uniform(len(images)) < 0.5
         pixels = images.permute(0, 2, 3, 1)  # of which whole images are copied, where they are channels last
         places: list[Tensor] = []
         changed: list[Tensor] = []

@@ -11,6 +11,7 @@ from torch import Tensor
 from nascli.config import DataConfig, TrainConfig
 from nascli.data.arrays import Batch, Normalizer, Split, augment_batch
 from nascli.data.datasets import ImageData
+from nascli.data.draws import Draws
 from nascli.data.mixing import mix_batch
 from nascli.errors import InputError
 from nascli.models.network import Network
@@ -215,6 +216,8 @@ def _train_on(
 def vary_batch(read: Batch, plan: Plan, step: int) -> Batch:
     """A batch augmented and mixed, on the device.
 
+    Of several processes each varies what it reads, by the draws of the whole batch.
+
     Args:
         read: Images, uint8 (n, 3, H, W), and labels: those that this process reads of the batch, at `plan.places`.
         plan: The unchanging numbers.
@@ -224,20 +227,9 @@ def vary_batch(read: Batch, plan: Plan, step: int) -> Batch:
         This process's share: float32 (n, 3, H, W), normalised; labels, int64 (n,), or probabilities, (n, classes).
     """
     images, labels = (each.to(plan.device, non_blocking=True) for each in read)
-    if plan.ranks.size > 1:
-        images, labels = _at_places(images, labels, plan.places.to(plan.device), plan.batch_size)
-    generator = generator_for(plan.seed, "augment", step)
-    numbers = augment_batch(images, plan.augmentation, plan.normalizer, generator)
+    draws = Draws(generator_for(plan.seed, "augment", step), (plan.batch_size, plan.places))
+    numbers = augment_batch(images, plan.augmentation, plan.normalizer, draws)
     torch.manual_seed(derive_seed(plan.seed, "mix", step))
     mixed, targets = mix_batch(numbers, labels, plan.classes, plan.augmentation)
-    return mixed[plan.share], targets[plan.share]
-
-
-def _at_places(images: Tensor, labels: Tensor, places: Tensor, batch_size: int) -> Batch:
-    """A whole batch of which some images were read; the others are black, so that draws are made as for the whole."""
-    height, width = images.shape[2:]
-    batch = images.new_zeros((batch_size, height, width, 3)).permute(0, 3, 1, 2)  # channels last in memory
-    batch[places] = images
-    classes = labels.new_zeros(batch_size)
-    classes[places] = labels
-    return batch, classes
+    own = plan.batch_size // plan.ranks.size  # after the one that the first of them is mixed with
+    return mixed[-own:], targets[-own:]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from nascli.config import DataConfig
 from nascli.data.arrays import ImageArray, Normalizer, augment_batch, measure_colours, split_holdout
+from nascli.data.draws import Draws
 
 BYTES = Normalizer((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """Leaves bytes as they are, divided by 255."""
@@ -17,10 +18,14 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def draws(seed: int) -> Draws:
+    return Draws(generator(seed))
+
+
 def augmented(images: torch.Tensor, seed: int = 0, **settings: float) -> torch.Tensor:
     """The batch as bytes again."""
     config = DataConfig.model_validate(settings)
-    return (augment_batch(images, config, BYTES, generator(seed)) * 255).round().to(torch.uint8)
+    return (augment_batch(images, config, BYTES, draws(seed)) * 255).round().to(torch.uint8)
 
 
 def numbered(count: int, size: int) -> torch.Tensor:
@@ -79,7 +84,7 @@ def test_cutout_in_the_middle_has_the_whole_area_and_every_centre_occurs() -> No
 def test_cutout_leaves_the_mean_where_it_cuts() -> None:
     images = torch.randint(0, 256, (8, 3, 6, 6), dtype=torch.uint8, generator=generator(1))
     normalizer = Normalizer((0.2, 0.4, 0.6), (0.1, 0.2, 0.3))
-    assert bool((augment_batch(images, DataConfig(cutout=30), normalizer, generator(0)) == 0).all())
+    assert bool((augment_batch(images, DataConfig(cutout=30), normalizer, draws(0)) == 0).all())
 
 
 @given(seed=st.integers(0, 2**40), other=st.integers(0, 2**40))
@@ -89,6 +94,16 @@ def test_all_draws_follow_from_the_seed(seed: int, other: int) -> None:
     first, again = augmented(images, seed, **every), augmented(images, seed, **every)
     assert torch.equal(first, again)
     assert torch.equal(first, augmented(images, other, **every)) == (seed % 2**32 == other % 2**32)
+
+
+@given(chosen=st.lists(st.integers(0, 30), min_size=1, max_size=40), seed=st.integers(0, 2**40))
+def test_some_images_of_a_batch_are_varied_as_in_the_whole_batch(chosen: list[int], seed: int) -> None:
+    images = torch.randint(0, 256, (31, 3, 9, 9), dtype=torch.uint8, generator=generator(1))
+    every = DataConfig(crop_padding=2, flip=True, cutout=3, rand_augment=2, colour_distortion=1)
+    whole = augment_batch(images, every, BYTES, draws(seed))
+    places = torch.tensor(chosen)
+    part = augment_batch(images[places], every, BYTES, Draws(generator(seed), (31, places)))
+    torch.testing.assert_close(part, whole[places])
 
 
 def test_augmentation_leaves_the_global_generator_and_the_images_alone() -> None:
@@ -115,7 +130,7 @@ def test_how_images_lie_in_memory_makes_no_difference(size: int, seed: int) -> N
     last = images.contiguous(memory_format=torch.channels_last)
     every = DataConfig(crop_padding=2, flip=True, cutout=3, rand_augment=1, colour_distortion=1)
     normalizer = Normalizer((0.1, 0.5, 0.9), (0.2, 0.3, 0.4))
-    first, second = (augment_batch(each, every, normalizer, generator(seed)) for each in (images, last))
+    first, second = (augment_batch(each, every, normalizer, draws(seed)) for each in (images, last))
     torch.testing.assert_close(first, second)
     assert first.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(normalizer(images), normalizer(last))

@@ -6,6 +6,7 @@ from torchvision.transforms import v2
 
 from nascli.config import DataConfig
 from nascli.data.arrays import Normalizer, augment_batch
+from nascli.data.draws import Draws
 from nascli.data.rand_augment import rand_augment
 
 BYTES = Normalizer((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -13,6 +14,10 @@ BYTES = Normalizer((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def draws(seed: int) -> Draws:
+    return Draws(generator(seed))
 
 
 def noise(count: int, size: int = 16) -> torch.Tensor:
@@ -26,7 +31,7 @@ def test_one_operation_gives_what_torchvisions_gives_and_every_one_occurs(magnit
     with torch.random.fork_rng():
         torch.manual_seed(0)
         possible = torch.unique(torch.stack([theirs(image[0]) for _ in range(400)]), dim=0)
-    found = torch.unique(rand_augment(image.expand(600, -1, -1, -1), 1, magnitude, generator(2)), dim=0)
+    found = torch.unique(rand_augment(image.expand(600, -1, -1, -1), 1, magnitude, draws(2)), dim=0)
     apart = (found[:, None].int() - possible[None].int()).abs().flatten(2).amax(2)  # rounded amounts may differ by 1
     assert int(apart.amin(dim=0).max()) <= 1
     assert int(apart.amin(dim=1).max()) <= 1
@@ -35,7 +40,7 @@ def test_one_operation_gives_what_torchvisions_gives_and_every_one_occurs(magnit
 
 def test_each_image_has_draws_of_its_own() -> None:
     image = noise(1)
-    found = rand_augment(image.expand(64, -1, -1, -1), 2, 9, generator(0))
+    found = rand_augment(image.expand(64, -1, -1, -1), 2, 9, draws(0))
     assert len(torch.unique(found, dim=0)) > 40
     assert torch.equal(image, noise(1))
 
@@ -44,27 +49,27 @@ def test_what_an_image_becomes_does_not_depend_on_its_neighbours() -> None:
     images = noise(50)
     others = images.clone()
     others[::2] = 255 - others[::2]
-    first, second = (rand_augment(each, 2, 9, generator(3)) for each in (images, others))
+    first, second = (rand_augment(each, 2, 9, draws(3)) for each in (images, others))
     assert torch.equal(first[1::2], second[1::2])
     assert not torch.equal(first[::2], second[::2])
 
 
 def test_the_seed_decides_and_none_is_none() -> None:
     images = noise(32)
-    assert torch.equal(rand_augment(images, 2, 9, generator(4)), rand_augment(images, 2, 9, generator(4)))
-    assert not torch.equal(rand_augment(images, 2, 9, generator(4)), rand_augment(images, 2, 9, generator(5)))
-    assert rand_augment(images, 0, 9, generator(4)) is images
+    assert torch.equal(rand_augment(images, 2, 9, draws(4)), rand_augment(images, 2, 9, draws(4)))
+    assert not torch.equal(rand_augment(images, 2, 9, draws(4)), rand_augment(images, 2, 9, draws(5)))
+    assert rand_augment(images, 0, 9, draws(4)) is images
 
 
 def test_a_recipe_switches_it_on_after_crop_and_flip() -> None:
     images = noise(32)
     state = torch.get_rng_state()
     plain = DataConfig(crop_padding=2, flip=True)
-    before = (augment_batch(images, plain, BYTES, generator(6)) * 255).round().byte()
+    before = (augment_batch(images, plain, BYTES, draws(6)) * 255).round().byte()
     asked = plain.model_copy(update={"rand_augment": 2, "rand_augment_magnitude": 5})
-    draws = generator(6)
-    torch.randint(5, (2, 32), generator=draws)
-    torch.rand(32, generator=draws)
-    expected = rand_augment(before, 2, 5, draws)
-    assert torch.equal((augment_batch(images, asked, BYTES, generator(6)) * 255).round().byte(), expected)
+    used = generator(6)
+    torch.randint(5, (2, 32), generator=used)
+    torch.rand(32, generator=used)
+    expected = rand_augment(before, 2, 5, Draws(used))
+    assert torch.equal((augment_batch(images, asked, BYTES, draws(6)) * 255).round().byte(), expected)
     assert torch.equal(torch.get_rng_state(), state)

@@ -7,6 +7,7 @@ import torch
 
 from nascli.config import DataConfig
 from nascli.data.arrays import Normalizer, augment_batch
+from nascli.data.draws import Draws
 from nascli.errors import Interrupted
 from nascli.training.checkpoint import CheckpointStore
 from nascli.training.fit import fit
@@ -21,7 +22,7 @@ def test_augmentation_draws_the_same_on_every_device() -> None:
     images = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8)
     config, normalizer = DataConfig(crop_padding=2, flip=True, cutout=5), Normalizer((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
     first, second = (
-        augment_batch(images.to(device), config, normalizer, torch.Generator().manual_seed(3)).cpu()
+        augment_batch(images.to(device), config, normalizer, Draws(torch.Generator().manual_seed(3))).cpu()
         for device in ("cpu", "cuda")
     )
     torch.testing.assert_close(first, second)
