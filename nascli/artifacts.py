@@ -111,7 +111,7 @@ def create_run(
             if out is None:
                 _point_latest(path)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise _unwritable(path, error, "Choose another --out or free some space") from error
         on_failure.pop_all()
     return run
 
@@ -132,7 +132,7 @@ def resume_run(path: Path, command: str) -> RunFolder:
             run = RunFolder(path, lock, record)
             run.update(status="running", resumed=int(record.get("resumed", 0)) + 1, error=None, finished=None)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise _unwritable(path, error, "Allow writing there, or free some space") from error
         on_failure.pop_all()
     return run
 
@@ -249,6 +249,7 @@ def _locked(path: Path) -> IO[str]:
         raise InputError(
             f"{path} is in use by another process", "Wait for it, stop it, or choose another --out"
         ) from error
+    os.register_at_fork(after_in_child=lock.close)  # else what it forks, as to decode images, holds the lock after it
     return lock
 
 
@@ -277,10 +278,8 @@ def _status(error: BaseException | None) -> str:
     return "interrupted" if getattr(error, "exit_code", 1) == 130 or isinstance(error, KeyboardInterrupt) else "failed"
 
 
-def _unwritable(path: Path, error: OSError) -> NascliError:
-    return NascliError(
-        f"{path} cannot be written: {error.strerror or error}", "Choose another --out or free some space"
-    )
+def _unwritable(path: Path, error: OSError, hint: str) -> NascliError:
+    return NascliError(f"{path} cannot be written: {error.strerror or error}", hint)
 
 
 def _now() -> str:

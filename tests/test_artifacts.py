@@ -110,6 +110,35 @@ def test_a_run_in_use_is_refused_and_a_killed_one_is_free_at_once(tmp_path: Path
         assert read_run(run.path)["resumed"] == 1
 
 
+def hold_with_a_child(path: Path) -> None:
+    """As `hold`, with a forked process that lives on where this one is killed."""
+    with create_run("train", "a", TrainRecipe(), runs=path, out=path / "run"):
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        write_text(path / "child", str(child))
+        time.sleep(60)
+
+
+def test_what_a_run_forked_does_not_hold_it_when_it_is_killed(tmp_path: Path) -> None:
+    other = multiprocessing.get_context("spawn").Process(target=hold_with_a_child, args=(tmp_path,))
+    other.start()
+    while not (tmp_path / "child").exists():
+        time.sleep(0.02)
+    child = int((tmp_path / "child").read_text())
+    try:
+        with pytest.raises(InputError, match="in use by another process"):
+            resume_run(tmp_path / "run", "train")
+        other.kill()
+        other.join()
+        os.kill(child, 0)  # it is there
+        with resume_run(tmp_path / "run", "train") as run:
+            assert read_run(run.path)["resumed"] == 1
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 def test_resume_refuses_what_is_no_run_of_the_command(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a run folder"):
         resume_run(tmp_path, "train")
