@@ -92,6 +92,7 @@ class DetectTrainConfig(Section):
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="between checkpoints inside an epoch; each epoch ends with one"
     )
+    checkpoint_steps: int = Field(0, ge=0, description="optimizer steps between checkpoints, besides; 0 is none")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -87,6 +87,7 @@ class TrainConfig(Section):
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="between checkpoints inside an epoch; each epoch ends with one"
     )
+    checkpoint_steps: int = Field(0, ge=0, description="optimizer steps between checkpoints, besides; 0 is none")
 
 
 class TrainRecipe(Section):

@@ -1,5 +1,6 @@
 """Training a detector from its first step, or from its last checkpoint, to its end."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,11 +107,12 @@ class _Boundary:
         self.pause()
 
     def pause(self) -> None:
-        """Save and leave if asked to stop; save if the last checkpoint is old."""
+        """Save and leave if asked to stop; save if it is time."""
+        state, config = self.state, self.plan.config
         stopping = self.plan.ranks.any(self.stop.requested)
         if self.store is not None:
-            minutes = self.plan.config.checkpoint_minutes
-            self.store.save_if_due(self.state.to_payload, minutes=minutes, now=stopping)
+            minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
+            self.store.save_if_due(state.to_payload, state.step, minutes=minutes, steps=steps, now=stopping)
         if stopping:
             where = f"stopped after step {self.state.step} of {self.plan.steps}; the state is saved"
             raise Interrupted(where, f"Resume with: {_resumed_by(self.plan, self.store)}")
@@ -120,14 +122,15 @@ def _restore(state: DetectState, plan: DetectPlan, store: CheckpointStore | None
     """Go on from the checkpoint, or write the first."""
     payload = plan.ranks.from_first(lambda: store.load() if store is not None else None)
     if payload is not None:
-        state.load_payload({"parts": plan.config.accumulate, **payload})  # earlier versions knew one process only
+        state.load_payload(payload)
     elif store is not None:
         store.save(state.to_payload())
 
 
 def _resumed_by(plan: DetectPlan, store: CheckpointStore | None) -> str:
     """The command that goes on; of several processes the first alone knows the folder."""
-    return command_again(plan.ranks, plan.device, f"detect --resume {store.folder if store is not None else '...'}")
+    folder = "..." if store is None else shlex.quote(str(store.folder))
+    return command_again(plan.ranks, plan.device, f"detect --resume {folder}")
 
 
 def _to_be_scored(state: DetectState, plan: DetectPlan) -> bool:

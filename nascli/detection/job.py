@@ -44,7 +44,11 @@ from nascli.training.interrupts import StopRequest
 from nascli.training.job import device_name
 from nascli.training.runtime import cpu_threads, derive_seed
 
-_NOT_IDENTITY = {"data": {"data_dir"}, "detector": {"recompute_cells"}, "train": {"checkpoint_minutes"}}
+_NOT_IDENTITY = {
+    "data": {"data_dir"},
+    "detector": {"recompute_cells"},
+    "train": {"checkpoint_minutes", "checkpoint_steps"},
+}
 """What may change when a run is resumed: it does not touch a weight."""
 
 

@@ -32,7 +32,9 @@ LOW, HIGH = 0.1, 0.9
 _DRAWN_AT = 200  # budgets at which the curve is computed, at most
 _SECTIONS = ("data", "space", "network", "train", "halving", "shared")
 _SEARCH_KEYS = ("evaluator", "repeats", "limits", "holdout")
-_NO_MATTER = frozenset({"data.data_dir", "data.workers", "train.threads", "train.checkpoint_minutes"})
+_NO_MATTER = frozenset(
+    {"data.data_dir", "data.workers", "train.threads", "train.checkpoint_minutes", "train.checkpoint_steps"}
+)
 
 Floats = NDArray[np.float64]
 

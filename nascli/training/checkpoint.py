@@ -38,6 +38,7 @@ class CheckpointStore:
         self._identity = identity
         self._note = note or (lambda text: None)
         self._saved = time.monotonic()
+        self._saved_step = 0
         self._newest_is_whole = True
 
     @property
@@ -47,6 +48,9 @@ class CheckpointStore:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write a checkpoint; the newest becomes the previous, unless it was found damaged.
+
+        Args:
+            state: Tensors and plain values; its `step` says how far it is.
 
         Raises:
             NascliError: The folder cannot be written (for instance, the disk is full).
@@ -62,11 +66,22 @@ class CheckpointStore:
             raise NascliError(
                 f"{newest} cannot be written: {error.strerror or error}", "Free some space, then use --resume"
             ) from error
-        self._saved, self._newest_is_whole = time.monotonic(), True
+        self._saved, self._saved_step, self._newest_is_whole = time.monotonic(), state["step"], True
 
-    def save_if_due(self, payload: Callable[[], dict[str, Any]], *, minutes: float, now: bool) -> None:
-        """Save what `payload` gives if the last checkpoint is so many minutes old, or at once."""
-        if now or self.age > minutes * 60:
+    def save_if_due(
+        self, payload: Callable[[], dict[str, Any]], step: int, *, minutes: float, steps: int, now: bool
+    ) -> None:
+        """Save what `payload` gives, if it is time.
+
+        Args:
+            payload: The state as `save` takes it.
+            step: That it is at.
+            minutes: Save if the last checkpoint is older.
+            steps: Save once at each multiple of so many steps; 0 does not.
+            now: Save in any case.
+        """
+        due = steps > 0 and step % steps == 0 and step != self._saved_step
+        if now or due or self.age > minutes * 60:
             self.save(payload())
 
     def load(self) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Training a network from its first step, or from its last checkpoint, to its end."""
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def fit(
         ranks: The processes that train; all call this with equal arguments.
 
     Raises:
-        DivergedError: A loss is not finite; the message names the step, and the checkpoint before it stays.
+        DivergedError: A loss or a weight is not finite; the message names the step, and the checkpoint before it stays.
         InputError: There are fewer than two training images, or the processes cannot share what was begun.
         Interrupted: `stop` was requested.
     """
@@ -91,6 +92,7 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         while len(state.records) < config.epochs:
             train_epoch(state, plan, train, boundary.after_step, note)
+            state.check_finite()
             since = time.monotonic()
             evaluation = evaluate(
                 state.evaluated,
@@ -98,6 +100,7 @@ def fit(
                 normalizer=plan.normalizer,
                 device=device,
                 on_batch=boundary.after_batch,
+                note=note,
                 ranks=ranks,
             )
             record = _close_epoch(state, plan, evaluation, time.monotonic() - since)
@@ -128,11 +131,12 @@ class _Boundary:
         self.after_batch()
 
     def after_batch(self, seen: int = 0) -> None:
-        """Save and leave if asked to stop; save if the last checkpoint is old."""
+        """Save and leave if asked to stop; save if it is time."""
+        state, config = self.state, self.plan.config
         stopping = self.plan.ranks.any(self.stop is not None and self.stop.requested)
         if self.store is not None:
-            minutes = self.plan.config.checkpoint_minutes
-            self.store.save_if_due(self.state.to_payload, minutes=minutes, now=stopping)
+            minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
+            self.store.save_if_due(state.to_payload, state.step, minutes=minutes, steps=steps, now=stopping)
         if stopping:
             raise _interrupted(self.state, self.plan, self.store)
 
@@ -180,5 +184,5 @@ def _interrupted(state: TrainState, plan: Plan, store: CheckpointStore | None) -
     where = f"stopped after step {state.step} of {plan.steps}"
     if store is None:
         return Interrupted(where)
-    command = command_again(plan.ranks, plan.device, f"train --resume {store.folder}")
+    command = command_again(plan.ranks, plan.device, f"train --resume {shlex.quote(str(store.folder))}")
     return Interrupted(f"{where}; the state is saved", f"Resume with: {command}")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.data.arrays import Normalizer, Split
-from nascli.errors import DivergedError
+from nascli.errors import DivergedError, NascliError
 from nascli.training.distributed import ALONE, Ranks
 from nascli.training.views import Views, mean_scores
 
@@ -99,12 +99,62 @@ class LossTally:
         values = torch.stack([loss for _, _, loss in pending]).tolist() if pending else []
         for (step, images, _), value in zip(pending, values, strict=True):
             if not math.isfinite(value):
-                raise DivergedError(
-                    f"training diverged: the loss is {value} at step {step}",
-                    "Lower train.lr, lengthen train.warmup_epochs, or set train.clip_norm",
-                )
+                raise diverged(f"the loss is {value} at step {step}")
             self.total += value * images
             self.images += images
+
+
+@dataclass
+class WithinMemory:
+    """Logits of a batch, computed in smaller parts once memory has run out.
+
+    Args:
+        score: From images (n, 3, H, W) to logits (n, classes), of each image by itself.
+        at_once: Images that may be given to it; becomes half as many whenever memory runs out.
+        note: Told of that.
+    """
+
+    score: Callable[[Tensor], Tensor]
+    at_once: int
+    note: Callable[[str], None] | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) to logits (N, classes); NascliError where the device cannot hold one image."""
+        while True:
+            try:
+                return torch.cat([self.score(part) for part in torch.split(images, self.at_once)])
+            except torch.OutOfMemoryError as error:
+                fewer = min(self.at_once, len(images)) // 2
+                if not fewer:
+                    height, width = images.shape[2:]
+                    raise NascliError(
+                        f"the device has not enough memory to measure one image of {height} x {width} pixels",
+                        "--device cpu has more, though it is slower",
+                    ) from error
+            # here, where the exception no longer holds on to the attempt's tensors
+            torch.cuda.empty_cache()
+            self.at_once = fewer
+            if self.note is not None:
+                self.note(f"out of memory: from here on {fewer} images are measured at once")
+
+
+def scored_within_memory(
+    network: nn.Module, normalizer: Normalizer, views: Views | None, at_once: int, note: Callable[[str], None] | None
+) -> WithinMemory:
+    """`WithinMemory` from images, uint8 (N, 3, H, W), to what a network makes of their views in the mean."""
+
+    def score(images: Tensor) -> Tensor:
+        return mean_scores([network(normalizer(view)).float() for view in (views.of(images) if views else [images])])
+
+    return WithinMemory(score, at_once, note)
+
+
+def diverged(what: str) -> DivergedError:
+    """The error where a training has left the numbers; `what` says which, and at which step."""
+    return DivergedError(
+        f"training diverged: {what}",
+        "Start again with a lower train.lr, a longer train.warmup_epochs, or train.clip_norm",
+    )
 
 
 @torch.no_grad()
@@ -118,6 +168,7 @@ def evaluate(
     views: Views | None = None,
     on_batch: Callable[[int], None] | None = None,
     on_answers: Callable[[Tensor, Tensor, Tensor], None] | None = None,
+    note: Callable[[str], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Top-1, top-5 and loss on every image of a split, in float32.
@@ -129,15 +180,19 @@ def evaluate(
         split: Never varied.
         normalizer: The one the network was trained with.
         device: Where to compute.
-        batch_size: Images at once; changes speed and memory, not what is counted.
+        batch_size: Images at once, or half as many for as long as memory runs out; changes speed and memory, not what
+            is counted.
         views: Of each image, to be averaged; None is the image alone.
         on_batch: Called after each batch with the number of images seen; on all processes equally often.
         on_answers: Called after each batch with the labels, the likeliest classes and their probabilities, (N,) each.
+        note: Told where memory ran out.
         ranks: The processes that measure; the split is this one's share, the result that of all.
 
     Raises:
         DivergedError: The loss is not finite.
+        NascliError: The device has not enough memory for one image.
     """
+    score = scored_within_memory(network, normalizer, views, batch_size, note)
     was_training = network.training
     network.eval()
     right, among_five, loss = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(3))
@@ -146,8 +201,7 @@ def evaluate(
         for batch in ranks.in_step(split.evaluation_batches(batch_size) if len(split) else ()):
             if batch is not None:  # else there are more on another process
                 images, labels = (each.to(device) for each in batch)
-                seen_as = views.of(images) if views else [images]
-                logits = mean_scores([network(normalizer(view)).float() for view in seen_as])  # (N, classes)
+                logits = score(images)  # (N, classes)
                 likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices
                 hits = likeliest == labels[:, None]
                 right += hits[:, 0].sum()
@@ -165,5 +219,5 @@ def evaluate(
     ranks.sum_([sums])
     top1, top5, total, images_seen = sums.tolist()
     if not math.isfinite(total):
-        raise DivergedError(f"the loss on the {images_seen:.0f} evaluation images is {total}", "Lower train.lr")
+        raise DivergedError(f"the loss on the {images_seen:.0f} evaluation images is {total}")
     return Evaluation(top1 / images_seen, top5 / images_seen, total / images_seen, int(images_seen))

@@ -11,7 +11,7 @@ from nascli.config import TrainConfig
 from nascli.models.network import Network
 from nascli.training.allocation import keep_freed_memory
 from nascli.training.distributed import ALONE, Ranks
-from nascli.training.metrics import EpochRecord, LossTally
+from nascli.training.metrics import EpochRecord, LossTally, diverged
 from nascli.training.optimizers import make_average, make_optimizer
 from nascli.training.precision import loss_scaler
 from nascli.training.running_statistics import RunningStatistics
@@ -53,9 +53,20 @@ class TrainState:
         """The network whose accuracy counts: the averaged one if there is one."""
         return self.average.module if self.average is not None else self.network
 
-    def to_payload(self) -> dict[str, Any]:
-        """The state as tensors and plain values; `load_payload` takes it back."""
+    def check_finite(self) -> None:
+        """DivergedError where a weight or a statistic is no number any more; of a loss the tally says it."""
         self.tally.read()
+        values = [each for each in self.network.state_dict().values() if each.is_floating_point()]
+        if not torch.stack([each.isfinite().all() for each in values]).all():
+            raise diverged(f"the weights are not finite after step {self.step}")
+
+    def to_payload(self) -> dict[str, Any]:
+        """The state as tensors and plain values; `load_payload` takes it back.
+
+        Raises:
+            DivergedError: Nobody could go on from it.
+        """
+        self.check_finite()
         return {
             "step": self.step,
             "network": self.network.state_dict(),

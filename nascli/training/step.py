@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from nascli.config import TrainConfig
 from nascli.errors import NascliError
 from nascli.models.network import Network
-from nascli.training.distributed import Ranks
 from nascli.training.parts import add_up, seed_part
 from nascli.training.precision import computing_in
 from nascli.training.state import TrainState
@@ -85,7 +84,7 @@ def train_step(
 
     Raises:
         torch.OutOfMemoryError: A process has not enough memory; but for running statistics nothing has changed.
-        NascliError: One has not, after the gradients of all were added.
+        NascliError: One has not, while the weights are changed.
     """
     state.optimizer.zero_grad()
     state.statistics.keep()
@@ -95,7 +94,7 @@ def train_step(
     except torch.OutOfMemoryError:
         state.statistics.restore()
         raise
-    with _no_way_back(state.ranks):
+    with _no_way_back():
         if state.ranks.size > 1:
             add_up(state.optimizer, state.statistics, total, state.parts // state.ranks.size)
         _change_weights(state, config)
@@ -130,16 +129,13 @@ def _change_weights(state: TrainState, config: TrainConfig) -> None:
 
 
 @contextmanager
-def _no_way_back(ranks: Ranks) -> Iterator[None]:
-    """Where the others may have gone on, a step cannot be tried again."""
+def _no_way_back() -> Iterator[None]:
+    """Where some weights, or those of other processes, may have changed, a step cannot be tried again."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        if ranks.size == 1:
-            raise
         raise NascliError(
-            f"process {ranks.rank} of {ranks.size} has not enough memory to change the weights",
-            "Start again with fewer --filters",
+            "the device has not enough memory to change the weights", "Start again with fewer --filters"
         ) from error
 
 

@@ -348,3 +348,58 @@ def test_training_on_streamed_images_learns_the_same_as_in_memory_after_each_res
         run_fit(make_network(), data=data, store=CheckpointStore(tmp_path / "parts", "x"), stop=stop, on_step=ask)
     run_fit(fresh, data=data, store=CheckpointStore(tmp_path / "parts", "x"))
     assert equal(weights(fresh), weights(whole))
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    """The loss of step 6 is a number, its gradient is not."""
+    steps, network, folder = itertools.count(1), make_network(), tmp_path / "parts"
+    often = EVERYTHING.model_copy(update={"checkpoint_steps": 1})
+
+    def poison(gradient: Tensor) -> Tensor | None:
+        return gradient * float("inf") if next(steps) == 6 else None
+
+    network.classifier.weight.register_hook(poison)  # type: ignore[no-untyped-call]
+    with pytest.raises(DivergedError, match="the weights are not finite after step 6"):
+        run_fit(network, often, store=CheckpointStore(folder, "x"))
+    state = CheckpointStore(folder, "x").load()
+    assert state is not None
+    assert state["step"] == 5
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in state["network"].values())
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(0, []), (1, [0, 1, 2, 3, 4, 5, 6, 7]), (3, [0, 0, 0, 3, 4, 4, 6, 6])])
+def test_a_checkpoint_every_so_many_steps(tmp_path: Path, steps: int, expected: list[int]) -> None:
+    """Beside those at the end of each epoch, which is of four steps."""
+    folder, found = tmp_path / "parts", list[int]()
+
+    class PulledPlugError(Exception):
+        pass
+
+    def look(step: int, loss: float) -> None:
+        state = CheckpointStore(folder, "x").load()
+        found.append(state["step"] if state else 0)
+        if step == 8:
+            raise PulledPlugError
+
+    config = EVERYTHING.model_copy(update={"checkpoint_steps": steps})
+    with pytest.raises(PulledPlugError):
+        run_fit(make_network(), config, store=CheckpointStore(folder, "x"), on_step=look)
+    assert found == (expected or [0, 0, 0, 0, 4, 4, 4, 4])
+
+
+def test_memory_that_runs_out_in_measuring_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, found, notes = make_network(), make_network(), list[str]()
+    straight = run_fit(expected)
+    forward = Network.forward
+
+    def guarded(network: Network, images: Tensor) -> Tensor:
+        if len(images) > 8:
+            raise torch.OutOfMemoryError("no room")
+        return forward(network, images)
+
+    monkeypatch.setattr(Network, "forward", guarded)
+    result = run_fit(found, note=notes.append)
+    assert equal(weights(found), weights(expected))
+    assert result.evaluation.top1 == straight.evaluation.top1
+    assert result.evaluation.loss == pytest.approx(straight.evaluation.loss, rel=1e-5)
+    assert notes == [f"out of memory: from here on {count} images are measured at once" for count in (15, 7)] * 3

@@ -8,6 +8,7 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 
 from nascli.data.arrays import ImageArray, Normalizer
+from nascli.errors import DivergedError, NascliError
 from nascli.training.calibration import Reliability
 from nascli.training.confusion import Confusion
 from nascli.training.metrics import evaluate
@@ -92,3 +93,45 @@ def test_one_view_is_left_as_it_is_and_equal_views_change_nothing() -> None:
     logits = PROBABILITIES.log() * 2
     assert mean_scores([logits]) is logits
     assert torch.allclose(mean_scores([logits] * 3), logits.log_softmax(dim=1), atol=1e-6)
+
+
+class Short(nn.Module):
+    """Stands in for a device whose memory holds so many images."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.asked = room, list[int]()
+        self.inner = ByPixel(PROBABILITIES.log())
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.asked.append(len(images))
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("no room")
+        scores: Tensor = self.inner(images)
+        return scores
+
+
+def test_memory_that_runs_out_makes_the_batches_smaller_once_and_is_said() -> None:
+    split = numbered(list(range(6)), [0] * 6, LABELS)
+    whole = evaluate(ByPixel(PROBABILITIES.log()), split, normalizer=BYTES, device=CPU, batch_size=4)
+    short, notes, seen = Short(1), list[str](), list[int]()
+    found = evaluate(short, split, normalizer=BYTES, device=CPU, batch_size=4, note=notes.append, on_batch=seen.append)
+    assert found == whole
+    assert short.asked == [4, 2, 1, 1, 1, 1, 1, 1]
+    assert seen == [4, 6]
+    assert [note.split("from here on ")[1] for note in notes] == [
+        "2 images are measured at once",
+        "1 images are measured at once",
+    ]
+
+
+def test_memory_that_does_not_hold_one_image_is_explained() -> None:
+    split = numbered(list(range(6)), [0] * 6, LABELS)
+    with pytest.raises(NascliError, match="not enough memory to measure one image of 2 x 2 pixels"):
+        evaluate(Short(0), split, normalizer=BYTES, device=CPU)
+
+
+def test_a_loss_that_is_no_number_is_an_error() -> None:
+    split = numbered(list(range(6)), [0] * 6, LABELS)
+    with pytest.raises(DivergedError, match="the loss on the 6 evaluation images is nan"):
+        evaluate(ByPixel(PROBABILITIES.log() * float("nan")), split, normalizer=BYTES, device=CPU)

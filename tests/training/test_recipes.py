@@ -12,7 +12,7 @@ from nascli.genotype.sources import zoo_genotype
 from nascli.models.network import Network
 from nascli.models.spec import PRESETS, resolve_network
 from nascli.training.fit import fit
-from tests.training.tiny import CPU, GENOTYPE, make_data
+from tests.training.tiny import CPU, make_data
 
 RECIPES = sorted((recipes_folder() / "train").glob("*.toml"))
 PROMISES = ("Source:", "Expect:", "Hardware and time:", "Command:", "Not verified:")
@@ -29,7 +29,12 @@ def test_a_recipe_is_valid_and_builds_its_network(path: Path) -> None:
     recipe = load_recipe(TrainRecipe, path)
     size = recipe.network.image_size or (PRESETS[recipe.network.preset].image_size if recipe.network.preset else 32)
     spec = resolve_network(zoo_genotype("nasnet-a"), recipe.network, classes=10, image_size=size, aux_head=True)
-    assert spec.image_size == size
+    with torch.device("meta"):  # at full size, without the memory
+        network = Network(spec)
+        logits, auxiliary = network.forward_with_aux(torch.empty(2, 3, size, size))
+    assert logits.shape == (2, 10)
+    assert auxiliary is not None
+    assert auxiliary.shape == (2, 10)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.stem))
@@ -75,14 +80,16 @@ def test_the_papers_imagenet_recipes_hold_the_published_numbers(
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.stem))
 def test_a_recipe_trains_two_steps(path: Path) -> None:
-    """With the network at its least size and few images, everything else as the recipe has it."""
+    """NASNet-A on the recipe's stem at its least size, few and small images; everything else as the recipe has it."""
     recipe = load_recipe(TrainRecipe, path)
     least = {"epochs": 1, "batch_size": 4, "accumulate": min(2, recipe.train.accumulate), "threads": 1}
     train = recipe.train.model_copy(update=least)
-    numbers = recipe.network.model_copy(update={"preset": "cifar10", "filters": 4, "cells_per_stage": 1})
-    data = make_data(train=8, test=4, size=32)
+    numbers = recipe.network.model_copy(update={"filters": 4, "stem_filters": 8, "cells_per_stage": 1})
+    size = 64 if (numbers.preset or "").startswith("imagenet") else 32
+    data = make_data(train=8, test=4, size=size)
     aux_head = recipe.train.aux_weight > 0
-    network = Network(resolve_network(GENOTYPE, numbers, classes=3, image_size=32, aux_head=aux_head))
+    spec = resolve_network(zoo_genotype("nasnet-a"), numbers, classes=3, image_size=size, aux_head=aux_head)
+    network = Network(spec)
     before = network.classifier.weight.clone()
     result = fit(network, data, train, augmentation=recipe.data, seed=0, device=CPU)
     assert result.evaluation.images == 4

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nascli.errors import NascliError
 from nascli.models.network import Network
 from nascli.training.state import TrainState, start_state
 from nascli.training.step import step_within_memory, train_step
@@ -84,6 +85,20 @@ def test_memory_that_does_not_hold_two_images_is_an_error(monkeypatch: pytest.Mo
     Small(monkeypatch, 1)
     with pytest.raises(torch.OutOfMemoryError):
         step_within_memory(fixed_state(1), PLAIN, *batch(), 5, list[str]().append)
+
+
+def test_memory_that_runs_out_while_weights_change_is_no_reason_to_change_them_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = fixed_state(1)
+
+    def full() -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(state.optimizer, "step", full)
+    with pytest.raises(NascliError, match="not enough memory to change the weights"):
+        step_within_memory(state, PLAIN, *batch(), 5, list[str]().append)
+    assert state.parts == 1
 
 
 def test_without_somebody_to_tell_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

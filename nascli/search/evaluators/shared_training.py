@@ -17,6 +17,7 @@ Deviation:
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,11 @@ from nascli.training.runtime import derive_seed, generator_for
 
 SHARED_FILE = "shared.safetensors"
 
-_NOT_IDENTITY = {"data": {"data_dir", "workers"}, "train": {"checkpoint_minutes"}, "shared": {"refresh_images"}}
+_NOT_IDENTITY = {
+    "data": {"data_dir", "workers"},
+    "train": {"checkpoint_minutes", "checkpoint_steps"},
+    "shared": {"refresh_images"},
+}
 _IDENTITY = {"seed", "data", "space", "network", "train", "shared"}
 """The sections of a recipe that the shared weights follow from, and what in them does not touch a weight."""
 
@@ -153,11 +158,12 @@ def train_shared(training: SharedTraining, folder: Path, stop: StopRequest, prog
         if progress is not None:
             progress(state.step, plan.steps, state.tally.mean)
         stopping = stop.requested
-        store.save_if_due(state.to_payload, minutes=plan.config.checkpoint_minutes, now=stopping)
+        minutes, steps = plan.config.checkpoint_minutes, plan.config.checkpoint_steps
+        store.save_if_due(state.to_payload, state.step, minutes=minutes, steps=steps, now=stopping)
         if stopping:
             raise Interrupted(
                 f"stopped after step {state.step} of {plan.steps} of the shared weights; the state is saved",
-                f"Resume with: nascli search --resume {folder}",
+                f"Resume with: nascli search --resume {shlex.quote(str(folder))}",
             )
 
     train = training.setting.data.train.to(device)
