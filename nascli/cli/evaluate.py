@@ -1,5 +1,6 @@
 """`nascli evaluate`: how good trained networks are on a data set, and what they see in a person's own images."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,14 @@ def run(
         list[Path] | None,
         typer.Option(metavar="PATH", help="Name what is on this picture, or those of a folder; repeat for more."),
     ] = None,
+    max_bad: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Images that cannot be decoded and may be left out; by default what the run's recipe says.",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once; changes speed and memory only.")] = 256,
     device: DeviceOption = "auto",
     out: Annotated[
@@ -69,16 +78,23 @@ def run(
 
     terminal = Terminal(as_json=as_json)
     if predict:
-        _refuse_for_predict(run, {"--dataset": dataset, "--data-dir": data_dir, "--out": out})
+        _refuse_for_predict(run, {"--dataset": dataset, "--data-dir": data_dir, "--max-bad": max_bad, "--out": out})
     if out and len(run) > 1:
         raise InputError(f"--out is for one RUN, here are {len(run)}", "Without it each keeps its own evaluation.json")
     found = [find_run(each, "train", runs_folder()) for each in run]
     folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
-    how = {"batch_size": batch_size, "device": resolve_device(device), "crops": crops, "flip": flip}
+    how = {
+        "batch_size": batch_size,
+        "device": resolve_device(device),
+        "crops": crops,
+        "flip": flip,
+        "note": terminal.note,
+    }
     if predict:
         _predict(terminal, folders[0], predict, how)
         return
-    results = _measure(terminal, folders, (dataset, data_dir), out, how)
+    asked = {"dataset": dataset, "data_dir": data_dir, "max_bad_images": max_bad}
+    results = _measure(terminal, folders, asked, out, how)
     best = max(results, key=lambda each: each["top1"])
     if len(run) == 1:
         show_evaluation(terminal, best, out or folders[0])
@@ -86,7 +102,7 @@ def run(
     else:
         show_runs(terminal, results)
         terminal.result({"runs": results})
-    terminal.next(f"nascli detect --backbone {best['run']}")
+    terminal.next(f"nascli detect --backbone {shlex.quote(best['run'])}")
 
 
 def _refuse_for_predict(runs: list[str], options: dict[str, object]) -> None:
@@ -101,12 +117,12 @@ def _refuse_for_predict(runs: list[str], options: dict[str, object]) -> None:
 
 
 def _measure(
-    terminal: Terminal, folders: list[Path], data: tuple[str | None, str | None], out: Path | None, how: dict[str, Any]
+    terminal: Terminal, folders: list[Path], asked: dict[str, Any], out: Path | None, how: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """The results of each folder, written. All are looked at before the first is measured."""
     from nascli.training.assess import evaluate_runs, open_subject
 
-    assessments = evaluate_runs([open_subject(folder, *data) for folder in folders], **how)
+    assessments = evaluate_runs([open_subject(folder, **asked) for folder in folders], **how)
     results = []
     for folder in folders:
         with terminal.notes.status(f"measuring {escape(str(folder))}"):
@@ -123,7 +139,7 @@ def _predict(terminal: Terminal, folder: Path, paths: list[Path], how: dict[str,
         predictions, done = predict_pictures(folder, found, **how)
     show_predictions(terminal, predictions, done)
     terminal.result({**done, "images": [prediction.to_dict() for prediction in predictions]})
-    terminal.next(f"nascli evaluate {folder}")
+    terminal.next(f"nascli evaluate {shlex.quote(str(folder))}")
 
 
 def _write(assessment: "Assessment", folder: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def show_runs(terminal: Terminal, measured: Sequence[Mapping[str, Any]]) -> None
     columns = ("run", "cell", *(["data set"] if len(data) > 1 else []), "params", "top-1", "top-5", "loss", "ECE")
     rows = [
         (
-            escape(Path(results["run"]).resolve().name),
+            escape(name),
             escape(results["cell"]),
             *([escape(results["dataset"])] if len(data) > 1 else []),
             count(results["params"]),
@@ -56,7 +56,7 @@ def show_runs(terminal: Terminal, measured: Sequence[Mapping[str, Any]]) -> None
             f"{results['calibration_error']:.2%}",
             f"{results['images_per_second']:,.0f}",
         )
-        for results in measured
+        for name, results in zip(_run_names([results["run"] for results in measured]), measured, strict=True)
     ]
     title = f"{len(measured)} networks on test images" + (f" of {data.pop()}" if len(data) == 1 else "")
     terminal.show(table(escape(title), (*columns, "images/s"), rows))
@@ -94,16 +94,32 @@ def _class_table(classes: Sequence[Mapping[str, Any]]) -> Table:
         seen = [each for each in classes if each["images"]]
         shown = sorted(seen, key=lambda each: (each["top1"], each["label"]))[:_WEAKEST]
         title = f"the {len(shown)} classes with the lowest top-1"
+    readable = _readable([each["name"] for each in classes])
     rows = [
         (
-            escape(each["name"]),
+            escape(readable[each["name"]]),
             f"{each['images']:,}",
             "-" if each["top1"] is None else f"{each['top1']:.2%}",
-            f"{escape(each['taken_for'])} ({each['taken']:,})" if each["taken_for"] is not None else "-",
+            f"{escape(readable[each['taken_for']])} ({each['taken']:,})" if each["taken_for"] is not None else "-",
         )
         for each in shown
     ]
     return table(title, ("class", "images", "top-1", "most often taken for"), rows)
+
+
+def _readable(names: Sequence[str]) -> dict[str, str]:
+    """What to call each of these classes: itself; of ImageNet's, which are called by their ids, the name besides."""
+    from nascli.data.imagenet import are_imagenet_wnids, imagenet_categories
+
+    if not are_imagenet_wnids(names):
+        return {name: name for name in names}
+    return {wnid: f"{wnid} {name}" for wnid, name in zip(names, imagenet_categories(), strict=True)}
+
+
+def _run_names(folders: Sequence[str]) -> list[str]:
+    """What each run's folder is called, without the folders above it; where several are called so, with them."""
+    names = [Path(folder).resolve().name for folder in folders]
+    return [name if names.count(name) == 1 else folder for name, folder in zip(names, folders, strict=True)]
 
 
 def _name(guess: "Guess") -> str:
@@ -111,9 +127,9 @@ def _name(guess: "Guess") -> str:
 
 
 def _images(results: Mapping[str, Any]) -> str:
-    """How many were seen, and how many of them stand for others that cannot be decoded."""
+    """How many were measured, and how many more there are that cannot be decoded."""
     left_out = len(results["left_out"])
-    return f"{results['images']:,}" + (f", {left_out:,} of them counted again for undecodable ones" if left_out else "")
+    return f"{results['images']:,}" + (f", {left_out:,} more left out that cannot be decoded" if left_out else "")
 
 
 def _classes(results: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 NAME = "train"
 
-DEFAULT_RECIPES = {"digits": "digits", "cifar10": "cifar10", "imagenet": "imagenet-mobile"}
+DEFAULT_RECIPES = {"digits": "digits", "cifar10": "cifar10", "cifar100": "cifar10", "imagenet": "imagenet-mobile"}
 """The recipe of a data set, where the person gives none."""
 
 Flags = dict[str, object]
@@ -115,7 +115,7 @@ def run(
         if tensorboard:
             ranks.agreed(_check_tensorboard)
         if resume:
-            folder, job = _resume(resume, data_dir, device, ranks)
+            folder, job = _resume(resume, dataset, data_dir, device, ranks)
         else:
             job, files = ranks.agreed(lambda: _prepare(terminal, cell, recipe, flags, assignments or [], device, ranks))
             if dry_run:
@@ -139,9 +139,11 @@ def _create(
     job: "TrainJob", files: list[Path], out: Path | None, overwrite: bool, asked: dict[str, object]
 ) -> RunFolder | None:
     """A new run folder; None where the first process makes it."""
+    from nascli.training.job import describe_data
+
     if not job.ranks.first:
         return None
-    return create_run(
+    folder = create_run(
         NAME,
         run_name(job.data.name, job.spec.genotype.name),
         job.recipe,
@@ -151,6 +153,8 @@ def _create(
         inputs=files,
         asked=asked,
     )
+    folder.update(data=describe_data(job.data))
+    return folder
 
 
 def _prepare(
@@ -169,9 +173,7 @@ def _prepare(
     if cell is None:
         raise InputError("--cell is missing", "Give a genotype file, a search run, or a zoo name such as nasnet-a")
     source = open_cell(find_cell(cell, terminal.note))
-    name = recipe or DEFAULT_RECIPES.get(str(flags["data.dataset"] or "digits"))
-    if name and not recipe:
-        terminal.note(f"recipe {name} (another with --recipe)")
+    name = recipe or _default_recipe(terminal, flags["data.dataset"], assignments)
     path = find_recipe(NAME, name) if name else None
     numbers = _preset_numbers(flags["network.preset"], source.numbers)
     given = {key: value for key, value in flags.items() if value is not None}
@@ -179,6 +181,23 @@ def _prepare(
     job = prepare_job(resolved, source.genotype, own_device(device, ranks), ranks)
     _plan(job)  # what cannot be trained is refused before there is a folder
     return job, [file for file in (source.file, path) if file]
+
+
+def _default_recipe(terminal: Terminal, dataset: object, assignments: list[str]) -> str | None:
+    """The recipe of a data set; None where it has none, and the defaults of every key hold. It is said which."""
+    key = "data.dataset="
+    assigned = [text.removeprefix(key) for text in assignments if text.startswith(key)]
+    asked = str([dataset or "digits", *assigned][-1])
+    name = DEFAULT_RECIPES.get(asked)
+    if name:
+        terminal.note(f"recipe {name} (another with --recipe)")
+        return name
+    epochs = TrainRecipe().train.epochs
+    terminal.note(
+        f"no recipe for {asked}: {epochs} epochs, and images are not varied. --recipe imagenet-mobile suits photos, "
+        "cifar10 small pictures"
+    )
+    return None
 
 
 def _preset_numbers(preset: object, numbers: Flags) -> Flags:
@@ -194,7 +213,9 @@ def _preset_numbers(preset: object, numbers: Flags) -> Flags:
     return {f"network.{name}": value for name, value in published.items()}
 
 
-def _resume(resume: str, data_dir: str | None, device: str, ranks: "Ranks") -> tuple[RunFolder | None, "TrainJob"]:
+def _resume(
+    resume: str, dataset: str | None, data_dir: str | None, device: str, ranks: "Ranks"
+) -> tuple[RunFolder | None, "TrainJob"]:
     """The run folder, which the first process alone has, and its job."""
     from nascli.training.distributed import own_device
     from nascli.training.job import reopen_job
@@ -202,7 +223,7 @@ def _resume(resume: str, data_dir: str | None, device: str, ranks: "Ranks") -> t
     def reopen() -> tuple[Path, "TrainJob"]:
         path = find_run(resume, NAME, runs_folder())
         read_run(path, NAME)
-        job = reopen_job(path, data_dir, own_device(device, ranks), ranks)
+        job = reopen_job(path, data_dir, own_device(device, ranks), ranks, dataset)
         _plan(job)  # as for a new run
         return path, job
 
@@ -211,8 +232,9 @@ def _resume(resume: str, data_dir: str | None, device: str, ranks: "Ranks") -> t
 
 
 def _refuse_with_resume(options: Flags) -> None:
+    moved = ("--dataset", "--data-dir")
     surplus = [
-        name for name, value in options.items() if value is not None and value is not False and name != "--data-dir"
+        name for name, value in options.items() if value is not None and value is not False and name not in moved
     ]
     if surplus:
         raise InputError(
@@ -259,7 +281,8 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", tensor
     terminal.show(table(f"{results['cell']} on {results['dataset']}: final", ("", ""), rows))
     terminal.show(f"\nweights: {folder.path / 'weights.safetensors'}")
     terminal.result({"run": str(folder.path), **results})
-    terminal.next(f"nascli evaluate {folder.path}", f"nascli detect --backbone {folder.path}")
+    trained = shlex.quote(str(folder.path))
+    terminal.next(f"nascli evaluate {trained}", f"nascli detect --backbone {trained}")
 
 
 def _announce(terminal: Terminal, folder: RunFolder, plan: "Plan") -> None:

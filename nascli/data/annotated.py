@@ -6,7 +6,6 @@ Boxes are kept as COCO writes them, (x, y, width, height) in pixels with the ori
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from nascli.data.decoding import to_8_bits
 from nascli.data.faults import Finding, Outcome
 from nascli.errors import CorruptFileError, InputError
 
@@ -171,9 +171,7 @@ def picture_tensor(picture: Image.Image) -> Tensor:
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits a pixel: Pillow itself would cut them off at 255
-        values: NDArray[Any] = np.asarray(picture).astype(np.float64)
-        picture = Image.fromarray((values * (255 / 65535)).clip(0, 255).astype(np.uint8))
+    picture = to_8_bits(picture)
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

@@ -6,7 +6,7 @@ one piece of 3 W numbers, and what is done to it needs no steps from colour to c
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypeVar
 
 import torch
@@ -34,6 +34,10 @@ class Split(Protocol):
     @property
     def image_size(self) -> int:
         """Height and width in pixels of the images in a batch."""
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What the images are called that cannot be decoded, as far as they were met."""
 
     def __len__(self) -> int: ...
 
@@ -63,10 +67,12 @@ class ImageArray:
     Args:
         images: uint8 (N, 3, H, W) with H = W.
         labels: int64 (N,), each the position of a class name.
+        left_out: What the images are called that could not be decoded when it was loaded; a part of it has none.
     """
 
     images: Tensor
     labels: Tensor
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,7 +89,7 @@ class ImageArray:
 
     def to(self, device: torch.device) -> "ImageArray":
         """The array on `device`."""
-        return ImageArray(self.images.to(device), self.labels.to(device))
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def training_batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
         """Batches of the images at positions `order`; nothing is drawn here, so `seed` is not used."""

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 FOLDER_PREFIX = "folder:"
 PACK_PREFIX = "pack:"
-IMAGENET_CLASSES = 1000
+
+MORE_BAD = "--set data.max_bad_images=N"
+"""How a person allows for more images that cannot be decoded, where a recipe says how many."""
 
 _DIGITS_SIDE = 16
 _DIGITS_TEST = 0.2
@@ -86,15 +88,17 @@ def load_dataset(
     image_size: int | None = None,
     stream_size: int | None = None,
     preprocessing: Preprocessing | None = None,
+    more_bad: str = MORE_BAD,
 ) -> ImageData:
     """The data set that `config.dataset` names.
 
     Args:
-        config: Name, place, and the number of decoding processes.
+        config: Name, place, the number of decoding processes, and of bad images that may be left out.
         image_size: Height and width in pixels that its images are brought to; None leaves them at their own size.
         stream_size: What streamed images get where `image_size` is None; they have no size of their own. None is 224.
         preprocessing: How streamed images are brought to that size in evaluation; None is the default. (Those in memory
             have their size already or get it whole, by bilinear interpolation: a crop does not apply to them.)
+        more_bad: How a person allows for more images that cannot be decoded, for the last words of that error.
 
     Raises:
         InputError: The name is unknown, or the data are not there and cannot be downloaded; the message says where
@@ -108,7 +112,7 @@ def load_dataset(
             f"data set {config.dataset!r} is unknown",
             suggestion(config.dataset, [*list(DATASETS)[:-2], "folder:PATH", "pack:FILE.h5"]),
         )
-    data = source(config, image_size or stream_size)
+    data = source(config, image_size or stream_size, BadImages(config.max_bad_images, more_bad))
     if preprocessing is not None:
         data = replace(data, train=_prepared(data.train, preprocessing), test=_prepared(data.test, preprocessing))
     if 0 < config.train_images < len(data.train):
@@ -117,7 +121,7 @@ def load_dataset(
     return data if image_size in (None, data.image_size) else _resized(data, image_size or 0)
 
 
-def _digits(config: DataConfig, stream_size: int | None) -> ImageData:
+def _digits(config: DataConfig, stream_size: int | None, bad: BadImages) -> ImageData:
     """scikit-learn's 1,797 handwritten digits of 8x8 pixels, enlarged so that three stages have room.
 
     A fifth of every class, always the same images, is the test split.
@@ -132,45 +136,41 @@ def _digits(config: DataConfig, stream_size: int | None) -> ImageData:
     return _in_memory("digits", train, test, tuple("0123456789"))
 
 
-def _cifar10(config: DataConfig, stream_size: int | None) -> ImageData:
+def _cifar10(config: DataConfig, stream_size: int | None, bad: BadImages) -> ImageData:
     from torchvision.datasets import CIFAR10
 
     return _cifar(config, CIFAR10)
 
 
-def _cifar100(config: DataConfig, stream_size: int | None) -> ImageData:
+def _cifar100(config: DataConfig, stream_size: int | None, bad: BadImages) -> ImageData:
     from torchvision.datasets import CIFAR100
 
     return _cifar(config, CIFAR100)
 
 
-def _folder(config: DataConfig, stream_size: int | None) -> ImageData:
+def _folder(config: DataConfig, stream_size: int | None, bad: BadImages) -> ImageData:
     path = config.dataset.removeprefix(FOLDER_PREFIX)
     if not path:
         raise InputError("data set 'folder:' names no folder", "Write folder:PATH")
-    return _opened(config, scan_folder(Path(path).expanduser()), stream_size)
+    return _opened(config, scan_folder(Path(path).expanduser()), stream_size, bad)
 
 
-def _pack(config: DataConfig, stream_size: int | None) -> ImageData:
+def _pack(config: DataConfig, stream_size: int | None, bad: BadImages) -> ImageData:
     path = config.dataset.removeprefix(PACK_PREFIX)
     if not path:
         raise InputError("data set 'pack:' names no file", "Write pack:FILE.h5; nascli pack makes one")
-    return _opened(config, open_pack(Path(path).expanduser()).index(), stream_size)
+    return _opened(config, open_pack(Path(path).expanduser()).index(), stream_size, bad)
 
 
-def _opened(config: DataConfig, index: FolderIndex[ImageSource], stream_size: int | None) -> ImageData:
+def _opened(config: DataConfig, index: FolderIndex[ImageSource], stream_size: int | None, bad: BadImages) -> ImageData:
     """In memory or streamed, whichever suits the images."""
-    train, test = open_splits(index, stream_size, worker_count(config.workers), _bad_images(config))
+    train, test = open_splits(index, stream_size, worker_count(config.workers), bad)
     if isinstance(train, ImageArray) and isinstance(test, ImageArray):
         return _in_memory(config.dataset, train, test, index.class_names)
     return ImageData(config.dataset, train, test, index.class_names, _MIDDLE, _MIDDLE)
 
 
-def _bad_images(config: DataConfig) -> BadImages:
-    return BadImages(config.max_bad_images, "--set data.max_bad_images=N")
-
-
-def _imagenet(config: DataConfig, stream_size: int | None) -> ImageData:
+def _imagenet(config: DataConfig, stream_size: int | None, bad: BadImages) -> ImageData:
     folder = Path(config.data_dir).expanduser() / "imagenet"
     for part in ("train", "val"):
         if not (folder / part).is_dir():
@@ -179,24 +179,11 @@ def _imagenet(config: DataConfig, stream_size: int | None) -> ImageData:
                 f"Put the images at {folder}/train/<class>/*.JPEG and {folder}/val/<class>/*.JPEG, or give --data-dir",
             )
     index = scan_folder(folder)
-    train, test = stream_splits(index, stream_size, worker_count(config.workers), _bad_images(config))
+    train, test = stream_splits(index, stream_size, worker_count(config.workers), bad)
     return ImageData("imagenet", train, test, index.class_names, _MIDDLE, _MIDDLE)
 
 
-def imagenet_wnids() -> tuple[str, ...] | None:
-    """The names of ImageNet's 1000 class folders, sorted: the order of the outputs of every published network.
-
-    Returns:
-        None where timm is not installed, from which the list is taken.
-    """
-    try:
-        from timm.data.imagenet_info import ImageNetInfo  # takes seconds
-    except ImportError:
-        return None
-    return tuple(ImageNetInfo("imagenet-1k").label_names())  # type: ignore[no-untyped-call]
-
-
-DATASETS: dict[str, Callable[[DataConfig, int | None], ImageData]] = {
+DATASETS: dict[str, Callable[[DataConfig, int | None, BadImages], ImageData]] = {
     "digits": _digits,
     "cifar10": _cifar10,
     "cifar100": _cifar100,

@@ -21,6 +21,9 @@ from nascli.errors import CorruptFileError
 _RGB = 3
 """`torchvision.io.ImageReadMode.RGB`, as its operator takes it."""
 
+_SHARE_OF_8_BITS = 257
+"""65535 / 255: of 16 bits, what one step of 8 is worth."""
+
 
 class ImageSource(Protocol):
     """What an image is decoded from: a file, or an image in a pack. As text it is what a person calls it."""
@@ -55,7 +58,7 @@ def decode_image(source: ImageSource) -> Image.Image:
             with Image.open(file) as image:
                 _refuse_absurd(image)
                 ImageOps.exif_transpose(image, in_place=True)  # decodes it, too
-                return image if image.mode == "RGB" else image.convert("RGB")
+                return image if image.mode == "RGB" else to_8_bits(image).convert("RGB")
     except CorruptFileError:
         raise
     except Exception as error:  # decoders raise whatever their format makes them raise
@@ -82,6 +85,17 @@ def decode_window(source: ImageSource, choose: Choice) -> Tensor:
         top, bottom, left, right = choose(*whole.shape[:2])
         pixels = whole[top:bottom, left:right]
     return pixels
+
+
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits a pixel as one of 8: value / 257, rounded down; any other as it is.
+
+    Pillow's own conversion would cut off at 255, which leaves nearly nothing but white.
+    """
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    return Image.fromarray((values // _SHARE_OF_8_BITS).clip(0, 255).astype(np.uint8))
 
 
 def to_bytes(image: Image.Image) -> Tensor:

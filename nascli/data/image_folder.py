@@ -157,9 +157,11 @@ def _load(
     """Decode all; None as soon as one is of another size."""
     images = torch.empty((len(files), 3, size, size), dtype=torch.uint8)
     labels: list[int] = []
+    left_out: list[str] = []
     for (path, label), image in zip(files, pool.map(_decoded, (path for path, _ in files)), strict=True):
         if isinstance(image, CorruptFileError):
             bad.report(str(path), image)
+            left_out.append(str(path))
         elif image.shape != images.shape[1:]:
             pool.shutdown(wait=False, cancel_futures=True)
             return None
@@ -168,7 +170,7 @@ def _load(
             labels.append(label)
     if not labels:
         raise no_image_left(len(files))
-    return ImageArray(images[: len(labels)], _labels(labels))
+    return ImageArray(images[: len(labels)], _labels(labels), tuple(left_out))
 
 
 def _decoded(source: ImageSource) -> Tensor | CorruptFileError:

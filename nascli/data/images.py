@@ -140,6 +140,12 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Those of its images that could not be decoded so far; `bad` may count those of other splits, too."""
+        own = {str(path) for path in self.paths} if self.bad.names else set()
+        return tuple(name for name in self.bad.names if name in own)
+
     def take(self, indices: Tensor) -> "ImageFiles":
         """The files at these positions, in this order."""
         return replace(self, paths=tuple(self.paths[k] for k in indices.tolist()), labels=self.labels[indices])

@@ -118,6 +118,7 @@ def resolve_network(
     class_names: tuple[str, ...] | None = None,
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
     std: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    preprocessing: Preprocessing | None = None,
 ) -> NetworkSpec:
     """A genotype and a recipe's network section as a complete spec.
 
@@ -131,6 +132,7 @@ def resolve_network(
         class_names: Names of the classes, in the order of the outputs.
         mean: Mean that is subtracted from an image in [0, 1], a channel.
         std: Standard deviation that it is then divided by, a channel.
+        preprocessing: How an image is brought to its size; None is the default.
 
     Raises:
         InputError: The image is too small for the stem and three stages.
@@ -140,6 +142,7 @@ def resolve_network(
     given = config.model_dump(exclude_none=True, exclude={"preset"})
     numbers: dict[str, Any] = {**preset.model_dump(), "image_size": side or preset.image_size, **given}
     numbers["classes"] = classes or preset.classes
+    numbers["preprocessing"] = preprocessing or Preprocessing()
     if numbers["stem_filters"] is None:
         numbers["stem_filters"] = STEM_MULTIPLIER * numbers["filters"]
     spec = NetworkSpec(genotype=genotype, aux_head=aux_head, class_names=class_names, mean=mean, std=std, **numbers)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from nascli.artifacts import read_run, sha256_file, versions
-from nascli.config import DataConfig, Preprocessing, TrainRecipe, parse
+from nascli.config import DataConfig, Preprocessing, TrainRecipe, load_recipe, parse
 from nascli.data.arrays import Normalizer
-from nascli.data.datasets import IMAGENET_CLASSES, ImageData, imagenet_wnids, load_dataset
-from nascli.data.images import ImageFiles
+from nascli.data.datasets import ImageData, load_dataset
+from nascli.data.imagenet import IMAGENET_CLASSES, imagenet_wnids
 from nascli.errors import InputError
 from nascli.models.cost import measure_cost
 from nascli.models.folders import NETWORK_FILE, WEIGHTS_FILE, load_network
@@ -25,6 +25,9 @@ from nascli.training.confusion import Confusion
 from nascli.training.job import check_classes, device_name
 from nascli.training.metrics import evaluate
 from nascli.training.views import plan_views
+
+_MORE_BAD = "--max-bad N"
+"""How a person allows for more images that cannot be decoded."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +66,35 @@ class Assessment:
     class_names: tuple[str, ...]
 
 
-def open_subject(folder: Path, dataset: str | None, data_dir: str | None) -> Subject:
+def open_subject(
+    folder: Path, dataset: str | None = None, data_dir: str | None = None, max_bad_images: int | None = None
+) -> Subject:
     """A folder looked at, before anything takes time.
 
     Args:
         folder: Holds `network.json` and `weights.safetensors`; with a train run's `run.json`, `dataset` may be None.
         dataset: Its name; None is the one the run was trained on.
         data_dir: Where it lies; None is where the run found its own.
+        max_bad_images: How many images that cannot be decoded may be left out; None is what the run's recipe says.
 
     Raises:
         InputError: The run has no weights yet, or nothing says which data set.
         CorruptFileError: `network.json` is damaged.
     """
-    data = _data_config(folder, dataset, data_dir)
+    asked = {"dataset": dataset, "data_dir": data_dir, "max_bad_images": max_bad_images}
+    data = _data_config(folder, {key: value for key, value in asked.items() if value is not None})
     check_weights(folder)
     return Subject(folder, data, read_network(folder / NETWORK_FILE))
 
 
 def evaluate_runs(
-    subjects: Sequence[Subject], *, batch_size: int, device: torch.device, crops: int = 1, flip: bool = False
+    subjects: Sequence[Subject],
+    *,
+    batch_size: int,
+    device: torch.device,
+    crops: int = 1,
+    flip: bool = False,
+    note: Callable[[str], None] | None = None,
 ) -> Iterator[Assessment]:
     """What each network reaches on the test images of its data set: top-1, top-5, loss, each class, calibration.
 
@@ -98,20 +111,27 @@ def evaluate_runs(
         device: Where to compute.
         crops: Parts of each image whose probabilities are averaged (see `nascli.training.views`).
         flip: Average over mirror images too.
+        note: Told where memory ran out, so that fewer images are taken at once.
 
     Raises:
         InputError: The data set has other classes, or no such crops can be cut.
-        CorruptFileError: Weights or data are damaged.
+        CorruptFileError: Weights or data are damaged, or more images cannot be decoded than may be left out.
+        NascliError: The device has not enough memory for one image.
     """
     waiting = Counter(subject.images for subject in subjects)
     loaded: dict[Hashable, ImageData] = {}
     for subject in subjects:
         network, key = load_network(subject.folder, device), subject.images
         if key not in loaded:
-            loaded[key] = load_dataset(subject.data, subject.spec.image_size, preprocessing=subject.spec.preprocessing)
+            loaded[key] = load_dataset(
+                subject.data,
+                subject.spec.image_size,
+                preprocessing=subject.spec.preprocessing,
+                more_bad=_MORE_BAD,
+            )
         waiting[key] -= 1
         data = loaded[key] if waiting[key] else loaded.pop(key)
-        yield _assess(subject, network, data, batch_size=batch_size, crops=crops, flip=flip)
+        yield _assess(subject, network, data, batch_size=batch_size, crops=crops, flip=flip, note=note)
 
 
 def describe_preprocessing(spec: NetworkSpec, used: Preprocessing) -> dict[str, Any]:
@@ -126,7 +146,14 @@ def check_weights(folder: Path) -> None:
 
 
 def _assess(
-    subject: Subject, network: Network, data: ImageData, *, batch_size: int, crops: int, flip: bool
+    subject: Subject,
+    network: Network,
+    data: ImageData,
+    *,
+    batch_size: int,
+    crops: int,
+    flip: bool,
+    note: Callable[[str], None] | None,
 ) -> Assessment:
     spec, device = network.spec, next(network.parameters()).device
     data = _placed(spec, data)
@@ -142,6 +169,7 @@ def _assess(
         batch_size=batch_size,
         views=views,
         on_answers=counts.add,
+        note=note,
     )
     seconds = time.monotonic() - since
     names = spec.class_names or data.class_names
@@ -157,7 +185,7 @@ def _assess(
         "calibration_error": counts.reliability.error,
         "classes": spec.classes,
         "classes_in_images": len(torch.unique(test.labels)),
-        "left_out": list(test.bad.names) if isinstance(test, ImageFiles) else [],
+        "left_out": list(test.left_out),
         "views": views.to_dict(),
         "preprocessing": describe_preprocessing(spec, data.preprocessing),
         "images_per_second": round(evaluation.images / max(seconds, 1e-9), 1),
@@ -203,12 +231,18 @@ def _placed(spec: NetworkSpec, data: ImageData) -> ImageData:
     return data.among(wnids) if wnids and set(data.class_names) <= set(wnids) else data
 
 
-def _data_config(folder: Path, dataset: str | None, data_dir: str | None) -> DataConfig:
-    """The data set that is asked for; what is not, as the run had it."""
+def _data_config(folder: Path, asked: dict[str, object]) -> DataConfig:
+    """What is asked for of the data; the rest as the run had it."""
     own = DataConfig()
     if (folder / "run.json").is_file():
         own = parse(TrainRecipe, read_run(folder, "train").get("recipe"), f"{folder / 'run.json'}: recipe").data
-    elif dataset is None:
+        own = own.model_copy(update={"max_bad_images": _bad_images_allowed(folder, own)})
+    elif "dataset" not in asked:
         raise InputError(f"{folder} does not say what it was trained on (there is no run.json)", "Give --dataset")
-    asked = {"dataset": dataset, "data_dir": data_dir}
-    return own.model_copy(update={key: value for key, value in asked.items() if value is not None})
+    return own.model_copy(update=asked)
+
+
+def _bad_images_allowed(folder: Path, own: DataConfig) -> int:
+    """How many the run may leave out: what `recipe.toml` says, where it may have been raised before `--resume`."""
+    path = folder / "recipe.toml"
+    return load_recipe(TrainRecipe, path).data.max_bad_images if path.is_file() else own.max_bad_images

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from nascli.artifacts import read_json
+from nascli.artifacts import read_json, read_run
 from nascli.config import DataConfig, NetworkConfig, TrainRecipe, load_recipe
-from nascli.data.datasets import ImageData, load_dataset
+from nascli.data.datasets import MORE_BAD, ImageData, load_dataset
 from nascli.data.images import worker_count
 from nascli.errors import InputError, NascliError
 from nascli.genotype.schema import Genotype
@@ -27,9 +27,14 @@ from nascli.training.fit import EpochRecord, fit
 from nascli.training.interrupts import StopRequest
 from nascli.training.runtime import cpu_threads, derive_seed
 
-_NOT_IDENTITY = {"data": {"data_dir", "workers", "max_bad_images"}, "train": {"checkpoint_minutes", "recompute_cells"}}
-"""What may change when a run is resumed: it does not touch a weight."""
+_NOT_IDENTITY = {
+    "data": {"dataset", "data_dir", "workers", "max_bad_images"},
+    "train": {"checkpoint_minutes", "checkpoint_steps", "recompute_cells"},
+}
+"""What may change when a run is resumed: it does not touch a weight. (The data themselves are compared.)"""
 
+_MORE_BAD = f"{MORE_BAD} (for a run that was begun: in its recipe.toml, before --resume)"
+"""How a person allows for more images that cannot be decoded."""
 
 _UNNAMED = (
     "Give --dataset one with as many class folders, whose sorted names stand in the order of the network's outputs "
@@ -60,7 +65,7 @@ class TrainJob:
         """SHA-256 over recipe and network; two jobs of one identity make the same weights."""
         recipe = self.recipe.model_dump(mode="json", exclude=_NOT_IDENTITY)
         network = self.spec.model_dump(mode="json", exclude={"preprocessing"})  # touches no weight either
-        text = json.dumps([recipe, network], sort_keys=True)
+        text = json.dumps([recipe, network, describe_data(self.data)["sha256"]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def new_network(self) -> Network:
@@ -121,6 +126,7 @@ def prepare_job(recipe: TrainRecipe, genotype: Genotype, device: torch.device, r
         _among(recipe.data, ranks),
         recipe.network.image_size,
         stream_size=PRESETS[preset].image_size if preset else None,
+        more_bad=_MORE_BAD,
     )
     spec = resolve_network(
         genotype,
@@ -131,28 +137,66 @@ def prepare_job(recipe: TrainRecipe, genotype: Genotype, device: torch.device, r
         class_names=data.class_names,
         mean=data.mean,
         std=data.std,
+        preprocessing=data.preprocessing,
     )
     return TrainJob(recipe, spec, data, device, ranks)
 
 
-def reopen_job(folder: Path, data_dir: str | None, device: torch.device, ranks: Ranks = ALONE) -> TrainJob:
+def reopen_job(
+    folder: Path, data_dir: str | None, device: torch.device, ranks: Ranks = ALONE, dataset: str | None = None
+) -> TrainJob:
     """The job of a run folder, to go on with.
 
     Args:
-        folder: Holds `recipe.toml` and `network.json`.
+        folder: Holds `run.json`, `recipe.toml` and `network.json`.
         data_dir: Where the data lie now; None is where they lay.
         device: Where to compute.
         ranks: The processes that do.
+        dataset: What the same data are called now; None is what they were called.
 
     Raises:
-        InputError: A file is absent, or the data are not the same any more.
+        InputError: A file is absent, or the data are not the same any more (see `describe_data`).
         CorruptFileError: A file is damaged.
     """
-    recipe = load_recipe(TrainRecipe, folder / "recipe.toml", {"data.data_dir": data_dir})
+    moved = {"data.data_dir": data_dir, "data.dataset": dataset}
+    recipe = load_recipe(
+        TrainRecipe, folder / "recipe.toml", {key: value for key, value in moved.items() if value is not None}
+    )
     spec = read_network(folder / NETWORK_FILE)
-    data = load_dataset(_among(recipe.data, ranks), spec.image_size)
+    data = load_dataset(_among(recipe.data, ranks), spec.image_size, more_bad=_MORE_BAD)
     check_classes(spec, data, folder)
+    _check_same(read_run(folder).get("data"), describe_data(data), folder)
     return TrainJob(recipe, spec, data, device, ranks)
+
+
+def describe_data(data: ImageData) -> dict[str, Any]:
+    """What `run.json` keeps of the data, so that a run which is resumed knows them again.
+
+    Returns:
+        `name`; `train_images` and `test_images`; `sha256` over the labels of both, in order, the class names, and mean
+        and deviation of the colours, which are measured where images lie in memory. So images that came, went or
+        changed are noticed; of streamed ones an image that another of its class has replaced is not.
+    """
+    digest = hashlib.sha256(json.dumps([data.class_names, data.mean, data.std]).encode())
+    for split in (data.train, data.test):
+        digest.update(split.labels.cpu().numpy().tobytes())
+    return {
+        "name": data.name,
+        "train_images": len(data.train),
+        "test_images": len(data.test),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _check_same(before: dict[str, Any] | None, now: dict[str, Any], folder: Path) -> None:
+    if before is None or before["sha256"] == now["sha256"]:
+        return
+    counts = [f"{each['train_images']:,} training and {each['test_images']:,} test images" for each in (before, now)]
+    difference = f"{counts[0]}, now there are {counts[1]}" if len(set(counts)) == 2 else f"other {counts[0]}"
+    raise InputError(
+        f"{folder} was begun with {difference} (data set {now['name']})",
+        "Restore the images, say where they lie with --dataset or --data-dir, or start a new run",
+    )
 
 
 def check_classes(spec: NetworkSpec, data: ImageData, folder: Path) -> None:

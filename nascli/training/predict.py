@@ -1,22 +1,24 @@
 """A trained network on a person's own pictures: the likeliest classes of each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nascli.data.arrays import Normalizer
 from nascli.data.image_folder import IMAGE_SUFFIXES
+from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_categories
 from nascli.data.images import ImageFiles, worker_count
 from nascli.errors import CorruptFileError, InputError
 from nascli.models.folders import load_network
-from nascli.models.network import Network
+from nascli.models.spec import NetworkSpec
 from nascli.training.assess import check_weights, describe_preprocessing
 from nascli.training.job import device_name
-from nascli.training.views import Views, mean_scores, plan_views
+from nascli.training.metrics import scored_within_memory
+from nascli.training.views import plan_views
 
 LIKELIEST = 5
 """How many classes are named."""
@@ -28,12 +30,14 @@ class Guess:
 
     Args:
         label: Its position among the network's outputs.
-        name: What it is called; None where the network does not know its classes' names.
+        name: What it is called; None where that is not known.
+        wnid: Its WordNet id, where the network knows ImageNet's classes by these.
         probability: 0 to 1; those of all classes add up to 1.
     """
 
     label: int
     name: str | None
+    wnid: str | None
     probability: float
 
 
@@ -81,6 +85,7 @@ def predict_pictures(
     device: torch.device,
     crops: int = 1,
     flip: bool = False,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[list[Prediction], dict[str, Any]]:
     """Name what is on pictures. They are resized, cropped and normalised as `network.json` says; no data set is needed.
 
@@ -91,6 +96,7 @@ def predict_pictures(
         device: Where to compute.
         crops: Parts of each image whose probabilities are averaged (see `nascli.training.views`).
         flip: Average over mirror images too.
+        note: Told where memory ran out, so that fewer images are taken at once.
 
     Returns:
         One prediction a picture, in order; what was done to each, and where, as JSON values.
@@ -98,6 +104,7 @@ def predict_pictures(
     Raises:
         InputError: The folder holds no weights, or no such crops can be cut.
         CorruptFileError: The weights are damaged, or a picture cannot be decoded; the message names it.
+        NascliError: The device has not enough memory for one picture.
     """
     check_weights(folder)
     network = load_network(folder, device)
@@ -106,10 +113,13 @@ def predict_pictures(
     positions = torch.arange(len(paths))
     files = ImageFiles(tuple(paths), positions, spec.image_size, workers, preprocessing=spec.preprocessing)
     split, views = plan_views(files, crops=crops, flip=flip)
+    classes = _name_classes(spec)
+    score = scored_within_memory(network, Normalizer(spec.mean, spec.std), views, batch_size, note)
     guesses: dict[int, tuple[Guess, ...]] = {}
     for images, numbers in split.to(device).evaluation_batches(batch_size):
-        answers = _likeliest(network, views, images.to(device))
-        guesses |= zip(numbers.tolist(), answers, strict=True)
+        with torch.no_grad():
+            scores = score(images.to(device))
+        guesses |= zip(numbers.tolist(), _likeliest(scores, classes), strict=True)
     for number, path in enumerate(paths):
         if number not in guesses:
             raise CorruptFileError(f"image {path} cannot be decoded", "Replace or remove the file")
@@ -124,16 +134,33 @@ def predict_pictures(
     return [Prediction(path, guesses[number]) for number, path in enumerate(paths)], done
 
 
-@torch.no_grad()
-def _likeliest(network: Network, views: Views, images: Tensor) -> list[tuple[Guess, ...]]:
-    """The likeliest classes of each image of a batch, uint8 (N, 3, H, W)."""
-    spec = network.spec
-    normalizer = Normalizer(spec.mean, spec.std)
-    scores = mean_scores([network(normalizer(view)).float() for view in views.of(images)])  # (N, classes)
-    best = scores.softmax(dim=1).topk(min(LIKELIEST, spec.classes), dim=1)
+class _ClassName(NamedTuple):
+    """What a class is called, as far as that is known."""
+
+    name: str | None
+    wnid: str | None
+
+
+def _name_classes(spec: NetworkSpec) -> list[_ClassName]:
+    """The classes of a network, in the order of its outputs.
+
+    A network of 1000 classes without names is taken for one of ImageNet, as those are that other tools publish.
+    """
+    names: Sequence[str | None] = spec.class_names or [None] * spec.classes
+    wnids: Sequence[str | None] = [None] * spec.classes
+    if spec.class_names is None and spec.classes == IMAGENET_CLASSES:
+        names = imagenet_categories()
+    elif spec.class_names is not None and are_imagenet_wnids(spec.class_names):
+        names, wnids = imagenet_categories(), spec.class_names
+    return [_ClassName(name, wnid) for name, wnid in zip(names, wnids, strict=True)]
+
+
+def _likeliest(scores: Tensor, classes: Sequence[_ClassName]) -> list[tuple[Guess, ...]]:
+    """The likeliest classes of each image, from logits (N, classes)."""
+    best = scores.softmax(dim=1).topk(min(LIKELIEST, len(classes)), dim=1)
     return [
         tuple(
-            Guess(label, spec.class_names[label] if spec.class_names else None, probability)
+            Guess(label, classes[label].name, classes[label].wnid, probability)
             for label, probability in zip(labels, probabilities, strict=True)
         )
         for labels, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)

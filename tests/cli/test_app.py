@@ -84,7 +84,7 @@ OPTIONS = {
         "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters --gpus "
         "--image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set --tensorboard"
     ),
-    "evaluate": ("--batch-size --crops --data-dir --dataset --device --flip --json --out --predict RUN"),
+    "evaluate": ("--batch-size --crops --data-dir --dataset --device --flip --json --max-bad --out --predict RUN"),
     "detect": (
         "--augmented --backbone --batch-size --cell --cells-per-stage --check --coco --data-dir --dataset --device "
         "--dry-run --epochs --evaluate --filters --gpus --head --json --lr --out --overwrite --predict --preset "

@@ -132,6 +132,15 @@ def test_several_runs_stand_in_one_table(nascli: Nascli) -> None:
 
 
 @pytest.mark.usefixtures("trained")
+def test_runs_of_the_same_name_are_told_apart_by_their_folders(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for folder in ("a/run", "b/run", "b/other"):
+        shutil.copytree("run", folder)
+    lines = nascli("evaluate a/run b/run b/other").out.splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["a/run", "b/run", "other"]
+
+
+@pytest.mark.usefixtures("trained")
 def test_images_that_several_networks_see_alike_are_loaded_once(
     nascli: Nascli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,11 +65,16 @@ def spoil() -> None:
         ("run --crops 4", 2, "--crops 4: possible are 1, 5, 10"),
         ("bare --dataset folder:pictures --crops 5", 2, "the training put no zeros around them (data.crop_padding)"),
         ("uncropped --crops 10 --predict photos/val/cat", 2, "the network takes the whole image"),
+        ("run --crops 5 --predict photos/val/cat", 2, "the network takes the whole image (network.json: preprocessing"),
         ("run --predict photos/val/cat --predict photos/val/dog", 1, "photos/val/dog/0.png"),
         ("run --predict gone.png", 2, "image gone.png: no such file or folder"),
         ("run --predict searched", 2, "searched: there is no picture in this folder"),
         ("run --predict photos/val/cat cow.png", 2, "--predict is for one RUN, here are 2: run, cow.png"),
         ("run --predict photos/val/cat --dataset digits --out x", 2, "--predict excludes --dataset, --out"),
+        ("run --predict photos/val/cat --max-bad 1", 2, "--predict excludes --max-bad"),
+        ("run --max-bad -1", 2, "--max-bad"),
+        ("run --dataset folder:photos", 1, "photos/val/dog/0.png cannot be decoded"),
+        ("run --dataset folder:photos", 1, "Replace or remove the file, or allow for more: --max-bad N"),
     ],
 )
 def test_wrong_usage_is_one_line(nascli: Nascli, line: str, code: int, phrase: str) -> None:

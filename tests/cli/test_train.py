@@ -14,6 +14,7 @@ from threading import Thread
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 
 from nascli.artifacts import create_run
@@ -145,8 +146,8 @@ def test_a_data_set_chooses_its_recipe(nascli: Nascli) -> None:
     assert "recipe digits" in ran.err
     assert ran.json["dataset"] == "digits"
     assert ran.json["epochs"] == load_recipe(TrainRecipe, find_recipe("train", "digits")).train.epochs
-    for dataset, recipe in DEFAULT_RECIPES.items():
-        assert load_recipe(TrainRecipe, find_recipe("train", recipe)).data.dataset == dataset
+    for dataset, recipe in DEFAULT_RECIPES.items():  # --dataset stands above the recipe's own
+        assert load_recipe(TrainRecipe, find_recipe("train", recipe)).data.dataset in (dataset, "cifar10")
 
 
 def test_a_dry_run_measures_and_writes_nothing(nascli: Nascli) -> None:
@@ -234,6 +235,54 @@ def test_moved_data_are_found_on_resume(nascli: Nascli) -> None:
     Path("here").rename("there")
     assert nascli("train --resume run").code == 2
     assert nascli("train --resume run --data-dir there").code == 0
+
+
+def test_data_that_changed_are_refused_on_resume(nascli: Nascli) -> None:
+    assert nascli(f"{TRAIN} --out run").code == 0
+    removed = [Path(f"pictures/train/cat/0{k}.png") for k in range(3)]
+    for path in removed:
+        path.rename(path.with_suffix(".gone"))
+    ran = nascli("train --resume run")
+    assert ran.code == 2
+    assert (
+        "run was begun with 60 training and 18 test images, now there are 57 training and 18 test images "
+        "(data set folder:pictures)"
+    ) in ran.err
+    for path in removed:
+        path.with_suffix(".gone").rename(path)
+    Image.new("RGB", (8, 8), "white").save(removed[0])
+    assert "run was begun with other 60 training and 18 test images" in nascli("train --resume run").err
+
+
+def test_a_folder_that_moved_is_named_on_resume(nascli: Nascli) -> None:
+    first = nascli(f"{TRAIN} --out run --json").json
+    Path("pictures").rename("elsewhere")
+    assert nascli("train --resume run").code == 2
+    ran = nascli("train --resume run --dataset folder:elsewhere --json")
+    assert ran.code == 0, ran.err
+    assert ran.json == first | {"dataset": "folder:elsewhere"}
+
+
+def test_the_learning_rate_of_a_base_batch_is_said(nascli: Nascli) -> None:
+    ran = nascli(f"{TRAIN} --lr 0.05 --set train.base_batch=64 --json")
+    assert ran.code == 0, ran.err
+    assert "learning rate 0.05 for 64 images a step: 0.0125 for 16" in ran.err
+    ran = nascli(f"{TRAIN} --lr 0.0125 --out plain --json")
+    assert "images a step" not in ran.err
+    assert metrics(str(max(Path("runs/train").iterdir()))) == metrics("plain")
+
+
+def test_data_without_a_recipe_are_said_to_have_none(nascli: Nascli) -> None:
+    ran = nascli("train --cell cell.json --dataset folder:pictures --filters 4 --cells-per-stage 1 --dry-run")
+    assert "no recipe for folder:pictures: 10 epochs, and images are not varied" in ran.err
+    ran = nascli("train --cell cell.json --set data.dataset=folder:pictures --filters 4 --cells-per-stage 1 --dry-run")
+    assert "no recipe for folder:pictures" in ran.err
+
+
+def test_the_next_command_can_be_pasted_whatever_the_folder_is_called(nascli: Nascli) -> None:
+    ran = nascli(f"{TRAIN} --out 'my run'")
+    assert ran.next == ["nascli evaluate 'my run'", "nascli detect --backbone 'my run'"]
+    assert nascli(ran.next[0].removeprefix("nascli ")).code == 0
 
 
 def spoil() -> None:

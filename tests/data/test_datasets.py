@@ -185,6 +185,22 @@ def test_broken_images_are_left_out_of_memory_as_far_as_is_allowed(
         load_dataset(DataConfig(dataset=name, max_bad_images=1))
     assert "2 images cannot be decoded, 1 may be left out" in str(caught.value)
     assert str(caught.value).endswith("or allow for more: --set data.max_bad_images=N")
+    with pytest.raises(CorruptFileError, match=r"or allow for more: --max-bad N$"):
+        load_dataset(DataConfig(dataset=name, max_bad_images=1), more_bad="--max-bad N")
+
+
+@pytest.mark.parametrize("side", [12, 30])
+def test_each_split_names_its_own_images_that_were_left_out(tmp_path: Path, side: int) -> None:
+    """Those of 12 pixels lie in memory, those of 12 x 30 are streamed."""
+    name = write_folder(tmp_path, size=(12, side))
+    for path in ("train/cat/0.png", "val/dog/0.png"):
+        (tmp_path / path).write_bytes(b"not an image")
+    data = load_dataset(DataConfig(dataset=name, max_bad_images=2, workers=0), 16)
+    assert isinstance(data.test, ImageArray if side == 12 else ImageFiles)
+    list(data.train.training_batches(torch.arange(len(data.train)), 4, 0))
+    list(data.test.to(torch.device("cpu")).evaluation_batches(4))
+    assert data.train.left_out == (str(tmp_path / "train/cat/0.png"),)
+    assert data.test.left_out == (str(tmp_path / "val/dog/0.png"),)
 
 
 def test_training_and_test_images_share_what_is_allowed(tmp_path: Path) -> None:

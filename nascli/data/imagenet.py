@@ -1,0 +1,34 @@
+"""ImageNet's 1000 classes: what their folders and the classes themselves are called, in the order of the outputs."""
+
+import hashlib
+from collections.abc import Sequence
+
+IMAGENET_CLASSES = 1000
+
+_WNIDS_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
+"""Of the sorted names of the class folders, one a line: to know them where timm, which lists them, is not installed."""
+
+
+def imagenet_wnids() -> tuple[str, ...] | None:
+    """The names of ImageNet's 1000 class folders, sorted: the order of the outputs of every published network.
+
+    Returns:
+        None where timm is not installed, from which the list is taken.
+    """
+    try:
+        from timm.data.imagenet_info import ImageNetInfo  # takes seconds
+    except ImportError:
+        return None
+    return tuple(ImageNetInfo("imagenet-1k").label_names())  # type: ignore[no-untyped-call]
+
+
+def imagenet_categories() -> tuple[str, ...]:
+    """What a person calls the 1000 classes, in the same order: tench, goldfish and so on, as torchvision has them."""
+    from torchvision.models import ResNet18_Weights  # takes a second; nothing is downloaded
+
+    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+def are_imagenet_wnids(names: Sequence[str]) -> bool:
+    """Whether these are the names of ImageNet's 1000 class folders, in the order of the outputs."""
+    return len(names) == IMAGENET_CLASSES and hashlib.sha256("\n".join(names).encode()).hexdigest() == _WNIDS_SHA256
