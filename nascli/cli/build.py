@@ -1,5 +1,6 @@
 """`nascli build`: a genotype as a network of any size, with what it costs; its speed, and files for other programs."""
 
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -201,11 +202,11 @@ def _say_next(made: _Made, written: Path | None, imported: bool, terminal: Termi
         folder = written.parent if written else Path(made.source)
         terminal.note(f'from Python: nascli.load_network("{folder}")')
         own = (folder / "run.json").is_file()
-        terminal.next(f"nascli evaluate {folder}" + ("" if own else f" --dataset {data}"))
+        terminal.next(f"nascli evaluate {shlex.quote(str(folder))}" + ("" if own else f" --dataset {data}"))
     elif made.ladder and not written:
         terminal.note("--out DIR writes this size as network.json, for nascli train --cell DIR/network.json")
     else:
-        terminal.next(f"nascli train --cell {written or made.source} --dataset {data}")
+        terminal.next(f"nascli train --cell {shlex.quote(str(written or made.source))} --dataset {data}")
 
 
 def _fitting_data(spec: NetworkSpec) -> str:

@@ -1,5 +1,6 @@
 """`nascli detect`: a trained network carried over to object detection, and detectors used on a person's pictures."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -248,6 +249,7 @@ def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, A
     write_confusion_picture(folder)
     show_run(terminal, report, folder)
     terminal.result({"run": str(folder), **report})
-    run_option = "" if (runs_folder() / NAME / "latest").resolve() == folder.resolve() else f"--run {folder} "
-    terminal.next(f"nascli detect {run_option}--predict {job.scored.images[0].path}")
+    is_latest = (runs_folder() / NAME / "latest").resolve() == folder.resolve()
+    run_option = [] if is_latest else ["--run", str(folder)]
+    terminal.next(shlex.join(["nascli", NAME, *run_option, "--predict", str(job.scored.images[0].path)]))
     return {key: value for key, value in report.items() if key not in ("metric", "per_class", "worst_images")}

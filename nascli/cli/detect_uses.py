@@ -38,7 +38,8 @@ def predict(
     images = [prediction.to_dict() for prediction in predictions]
     terminal.result({"run": str(run_folder), "out": str(folder), "threshold": threshold, "images": images})
     lower = max(threshold - 0.2, 0.05)
-    terminal.next(f"nascli detect --run {run_folder} --predict {paths[0]} --threshold {lower:.2g}")
+    words = ["nascli", NAME, "--run", str(run_folder), "--predict", str(paths[0]), "--threshold", f"{lower:.2g}"]
+    terminal.next(shlex.join(words))
 
 
 def check(terminal: Terminal, config: DetectDataConfig) -> None:

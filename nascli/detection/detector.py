@@ -5,6 +5,7 @@ of 0.7 and 0.3 for proposals and 0.5 for boxes, anchors of ratio 1/2, 1 and 2).
 """
 
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -240,7 +241,7 @@ def load_detector(folder: Path, device: torch.device) -> tuple[nn.Module, Detect
     if not (folder / WEIGHTS_FILE).is_file():
         raise InputError(
             f"{folder}: there is no trained detector in it ({WEIGHTS_FILE} is missing)",
-            f"Finish the run with: nascli detect --resume {folder}",
+            f"Finish the run with: nascli detect --resume {shlex.quote(str(folder))}",
         )
     spec = read_detector(folder)
     detector = build_detector(Network(spec.network), spec.config, len(spec.categories))

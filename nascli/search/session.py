@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import statistics
 import time
 from collections import Counter
@@ -99,7 +100,8 @@ def run_search(
                 with ranking:
                     rerank(ranking, journal, _rerank_plan(recipe, journal.trials), keeper, stop)
         except Interrupted as interrupted:
-            raise Interrupted(interrupted.message, f"Resume with: nascli search --resume {run.path}") from interrupted
+            command = f"nascli search --resume {shlex.quote(str(run.path))}"
+            raise Interrupted(interrupted.message, f"Resume with: {command}") from interrupted
         finally:
             keeper.close(journal.trials)
     return journal.trials
