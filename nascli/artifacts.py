@@ -13,7 +13,8 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib import metadata
@@ -46,9 +47,29 @@ class RunFolder:
         return path
 
     def update(self, **fields: object) -> None:
-        """Set fields of `run.json` (for instance `results={...}`) and write it."""
+        """Set fields of `run.json` (for instance `results={...}`) and write it; NascliError where that fails."""
         self._record |= fields
-        write_json(self.path / "run.json", self._record)
+        self._write("run.json", _as_json(self._record))
+
+    def move_data(self, recipe: Section, data: Mapping[str, object], keys: Iterable[str]) -> None:
+        """Keep where the same data lie now.
+
+        Args:
+            recipe: What the run is gone on with: `recipe.toml` becomes it.
+            data: By what the data are known.
+            keys: Of the recipe's section `data`, that may have changed; all else in `run.json` stays as it was begun.
+        """
+        now = recipe.model_dump(mode="json", exclude_none=True)["data"]
+        begun = self._record["recipe"]
+        moved = begun["data"] | {key: now[key] for key in keys if key in now}
+        self._write("recipe.toml", to_toml(recipe))
+        self.update(recipe=begun | {"data": moved}, data=dict(data))
+
+    def _write(self, name: str, text: str) -> None:
+        try:
+            write_text(self.path / name, text)
+        except OSError as error:
+            raise _unwritable(self.path, error, "Allow writing there, or free some space") from error
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -56,7 +77,7 @@ class RunFolder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         try:
             self.update(status=_status(error), error=None if error is None else str(error), finished=_now())
-        except OSError:  # a full disk must not hide the error that is on its way
+        except NascliError:  # a full disk must not hide the error that is on its way
             if error is None:
                 raise
         finally:
@@ -73,6 +94,7 @@ def create_run(
     overwrite: bool = False,
     inputs: Iterable[Path] = (),
     asked: Mapping[str, object] | None = None,
+    data: Mapping[str, object] | None = None,
 ) -> RunFolder:
     """A new run folder, locked, with `run.json` and `recipe.toml` in it.
 
@@ -85,6 +107,7 @@ def create_run(
         overwrite: Empty the folder first if it holds an earlier run.
         inputs: Files whose SHA-256 goes into `run.json`.
         asked: What the person asked for beyond the recipe.
+        data: By what the data will be known again.
 
     Raises:
         InputError: The folder is not empty, or another process writes it.
@@ -100,6 +123,7 @@ def create_run(
                 "command": command,
                 "asked": dict(asked or {}),
                 "recipe": recipe.model_dump(mode="json", exclude_none=True),
+                **({} if data is None else {"data": dict(data)}),
                 "inputs": {str(p): sha256_file(p) for p in inputs},
                 "versions": versions(),
                 "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
@@ -122,6 +146,7 @@ def resume_run(path: Path, command: str) -> RunFolder:
     Raises:
         InputError: There is no run of that command, or another process writes it.
         CorruptFileError: Its `run.json` is damaged.
+        NascliError: The folder cannot be written.
     """
     record = read_run(path, command)
     with ExitStack() as on_failure:
@@ -174,7 +199,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, values: object) -> None:
     """Write JSON whole or not at all."""
-    write_text(path, json.dumps(values, indent=2, allow_nan=False, default=str) + "\n")
+    write_text(path, _as_json(values))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -197,6 +222,10 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _as_json(values: object) -> str:
+    return json.dumps(values, indent=2, allow_nan=False, default=str) + "\n"
 
 
 def keep_copy(path: Path, copy: Path) -> None:
@@ -249,8 +278,15 @@ def _locked(path: Path) -> IO[str]:
         raise InputError(
             f"{path} is in use by another process", "Wait for it, stop it, or choose another --out"
         ) from error
-    os.register_at_fork(after_in_child=lock.close)  # else what it forks, as to decode images, holds the lock after it
+    held = weakref.ref(lock)
+    os.register_at_fork(after_in_child=lambda: _close(held))  # else what it forks to decode images holds the lock, too
     return lock
+
+
+def _close(file: "Callable[[], IO[str] | None]") -> None:
+    there = file()
+    if there is not None:
+        there.close()
 
 
 def _make_room(path: Path, overwrite: bool) -> None:

@@ -38,6 +38,10 @@ class DivergedError(NascliError):
     """Training produced a loss that is not finite."""
 
 
+class DeviceMemoryError(NascliError):
+    """The device has not enough memory, however small the parts are."""
+
+
 class RejectedError(NascliError):
     """A genotype breaks a limit that the person set; it is not trained."""
 

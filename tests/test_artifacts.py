@@ -1,5 +1,6 @@
 """Run folders: never half a file, never two writers, never an earlier run lost."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -136,7 +137,30 @@ def test_what_a_run_forked_does_not_hold_it_when_it_is_killed(tmp_path: Path) ->
         with resume_run(tmp_path / "run", "train") as run:
             assert read_run(run.path)["resumed"] == 1
     finally:
+        other.kill()
         os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_run_that_was_dropped_holds_nothing(tmp_path: Path) -> None:
+    create_run("train", "a", TrainRecipe(), runs=tmp_path, out=tmp_path / "run")
+    gc.collect()
+    with resume_run(tmp_path / "run", "train") as run:
+        assert read_run(run.path)["resumed"] == 1
+
+
+def test_what_may_change_on_resume_is_kept(tmp_path: Path) -> None:
+    with create_run("train", "a", TrainRecipe(), runs=tmp_path, out=tmp_path / "run", data={"sha256": "x"}) as run:
+        assert read_run(run.path)["data"] == {"sha256": "x"}
+    with resume_run(run.path, "train"):
+        assert read_run(run.path)["data"] == {"sha256": "x"}
+    changed = load_recipe(TrainRecipe, None, {"data.dataset": "folder:elsewhere", "data.flip": True, "seed": 3})
+    with resume_run(run.path, "train") as run:
+        run.move_data(changed, {"sha256": "y"}, ("dataset", "data_dir"))
+        record = read_run(run.path)
+    assert (record["data"], record["recipe"]["data"]["dataset"]) == ({"sha256": "y"}, "folder:elsewhere")
+    assert (record["recipe"]["seed"], record["recipe"]["data"]["flip"]) == (0, False)  # as it was begun
+    assert load_recipe(TrainRecipe, run.path / "recipe.toml") == changed
 
 
 def test_resume_refuses_what_is_no_run_of_the_command(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def _create(
 
     if not job.ranks.first:
         return None
-    folder = create_run(
+    return create_run(
         NAME,
         run_name(job.data.name, job.spec.genotype.name),
         job.recipe,
@@ -152,9 +152,8 @@ def _create(
         overwrite=overwrite,
         inputs=files,
         asked=asked,
+        data=describe_data(job.data),
     )
-    folder.update(data=describe_data(job.data))
-    return folder
 
 
 def _prepare(
@@ -173,31 +172,27 @@ def _prepare(
     if cell is None:
         raise InputError("--cell is missing", "Give a genotype file, a search run, or a zoo name such as nasnet-a")
     source = open_cell(find_cell(cell, terminal.note))
-    name = recipe or _default_recipe(terminal, flags["data.dataset"], assignments)
+    given = {key: value for key, value in flags.items() if value is not None}
+    name = recipe or _default_recipe(terminal, load_recipe(TrainRecipe, None, given, assignments).data.dataset)
     path = find_recipe(NAME, name) if name else None
     numbers = _preset_numbers(flags["network.preset"], source.numbers)
-    given = {key: value for key, value in flags.items() if value is not None}
     resolved = load_recipe(TrainRecipe, path, numbers | given, assignments)
     job = prepare_job(resolved, source.genotype, own_device(device, ranks), ranks)
     _plan(job)  # what cannot be trained is refused before there is a folder
     return job, [file for file in (source.file, path) if file]
 
 
-def _default_recipe(terminal: Terminal, dataset: object, assignments: list[str]) -> str | None:
-    """The recipe of a data set; None where it has none, and the defaults of every key hold. It is said which."""
-    key = "data.dataset="
-    assigned = [text.removeprefix(key) for text in assignments if text.startswith(key)]
-    asked = str([dataset or "digits", *assigned][-1])
-    name = DEFAULT_RECIPES.get(asked)
+def _default_recipe(terminal: Terminal, dataset: str) -> str | None:
+    """The recipe of a data set; None where it has none, and what is not given has its default. It is said which."""
+    name = DEFAULT_RECIPES.get(dataset)
     if name:
         terminal.note(f"recipe {name} (another with --recipe)")
-        return name
-    epochs = TrainRecipe().train.epochs
-    terminal.note(
-        f"no recipe for {asked}: {epochs} epochs, and images are not varied. --recipe imagenet-mobile suits photos, "
-        "cifar10 small pictures"
-    )
-    return None
+    else:
+        terminal.note(
+            f"no recipe for {dataset}: what is not given has its default. --recipe imagenet-mobile suits photos, "
+            "cifar10 small pictures"
+        )
+    return name
 
 
 def _preset_numbers(preset: object, numbers: Flags) -> Flags:
@@ -218,7 +213,7 @@ def _resume(
 ) -> tuple[RunFolder | None, "TrainJob"]:
     """The run folder, which the first process alone has, and its job."""
     from nascli.training.distributed import own_device
-    from nascli.training.job import reopen_job
+    from nascli.training.job import MAY_MOVE, describe_data, reopen_job
 
     def reopen() -> tuple[Path, "TrainJob"]:
         path = find_run(resume, NAME, runs_folder())
@@ -228,7 +223,15 @@ def _resume(
         return path, job
 
     path, job = ranks.agreed(reopen)
-    return ranks.agreed(lambda: resume_run(path, NAME) if ranks.first else None), job
+
+    def lock() -> RunFolder | None:
+        if not ranks.first:
+            return None
+        folder = resume_run(path, NAME)
+        folder.move_data(job.recipe, describe_data(job.data), MAY_MOVE)
+        return folder
+
+    return ranks.agreed(lock), job
 
 
 def _refuse_with_resume(options: Flags) -> None:

@@ -164,15 +164,10 @@ class ImageFiles:
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
         """The central part of every image, in order, as `preprocessing` says: decoded and resized by Pillow.
 
-        A batch is the smaller by its images that cannot be decoded.
+        A batch is the smaller by its images that cannot be decoded, and left out where it has no other.
         """
-        seen = 0
-        for images, labels in self._batches(torch.arange(len(self)), batch_size, None):
-            seen += len(labels)
-            if len(labels):
-                yield images, labels
-        if not seen and len(self):
-            raise no_image_left(len(self))
+        batches = self._batches(torch.arange(len(self)), batch_size, None)
+        return ((images, labels) for images, labels in batches if len(labels))
 
     def _batches(self, order: Tensor, batch_size: int, seed: int | None) -> Iterator[Batch]:
         chunks = [chunk.tolist() for chunk in torch.split(order, batch_size)]

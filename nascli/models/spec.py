@@ -26,8 +26,8 @@ class NetworkSpec(BaseModel):
     first stage, doubled at every reduction. With `reduction_placement` `in_place` (PNASNet) the reduction cell is the
     first of the N cells of its stage; with `added` (NASNet) it stands before them.
 
-    What is done to an image before is part of it: `image_size`, `preprocessing`, `mean` and `std`. A file that was
-    written before there was `preprocessing` gets the default, which is what was done then.
+    What is done to an image before is part of it: `image_size`, `preprocessing`, `mean` and `std`. A file without
+    `preprocessing` gets the default.
 
     References: Zoph et al. 2018, section 3 and figure 2; what the paper leaves open follows the released code.
     """

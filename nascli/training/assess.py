@@ -1,5 +1,6 @@
 """Trained networks measured on a data set, as `nascli evaluate` does it."""
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nascli.artifacts import read_run, sha256_file, versions
-from nascli.config import DataConfig, Preprocessing, TrainRecipe, load_recipe, parse
+from nascli.config import DataConfig, Preprocessing, TrainRecipe, parse
 from nascli.data.arrays import Normalizer
 from nascli.data.datasets import ImageData, load_dataset
 from nascli.data.imagenet import IMAGENET_CLASSES, imagenet_wnids
@@ -215,7 +216,8 @@ class _Counts:
 def _no_weights(folder: Path) -> InputError:
     if (folder / "run.json").is_file():
         return InputError(
-            f"{folder}: there are no weights yet, the training has not ended", f"nascli train --resume {folder} ends it"
+            f"{folder}: there are no weights yet, the training has not ended",
+            f"nascli train --resume {shlex.quote(str(folder))} ends it",
         )
     return InputError(
         f"{folder}: there is no {WEIGHTS_FILE} in it",
@@ -236,13 +238,6 @@ def _data_config(folder: Path, asked: dict[str, object]) -> DataConfig:
     own = DataConfig()
     if (folder / "run.json").is_file():
         own = parse(TrainRecipe, read_run(folder, "train").get("recipe"), f"{folder / 'run.json'}: recipe").data
-        own = own.model_copy(update={"max_bad_images": _bad_images_allowed(folder, own)})
     elif "dataset" not in asked:
         raise InputError(f"{folder} does not say what it was trained on (there is no run.json)", "Give --dataset")
     return own.model_copy(update=asked)
-
-
-def _bad_images_allowed(folder: Path, own: DataConfig) -> int:
-    """How many the run may leave out: what `recipe.toml` says, where it may have been raised before `--resume`."""
-    path = folder / "recipe.toml"
-    return load_recipe(TrainRecipe, path).data.max_bad_images if path.is_file() else own.max_bad_images

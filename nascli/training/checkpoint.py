@@ -103,6 +103,7 @@ class CheckpointStore:
                 self._newest_is_whole &= name != NEWEST
                 continue
             fault = f"{damage.message}; " if damage else ""
+            self._saved_step = state["step"]
             self._note(f"{fault}going on from {path.name}, step {state['step']}")
             return state
         if damage is not None:
@@ -149,8 +150,8 @@ class CheckpointStore:
             )
         if identity != self._identity:
             raise InputError(
-                f"{path} belongs to another recipe or network than the run folder now holds",
-                "Restore recipe.toml and network.json, or start again with --overwrite",
+                f"{path} belongs to another recipe, network or data than the run folder now holds",
+                "Restore recipe.toml, network.json and the data, or start again with --overwrite",
             )
         return dict(state)
 

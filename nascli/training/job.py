@@ -14,7 +14,7 @@ from nascli.artifacts import read_json, read_run
 from nascli.config import DataConfig, NetworkConfig, TrainRecipe, load_recipe
 from nascli.data.datasets import MORE_BAD, ImageData, load_dataset
 from nascli.data.images import worker_count
-from nascli.errors import InputError, NascliError
+from nascli.errors import DeviceMemoryError, InputError
 from nascli.genotype.schema import Genotype
 from nascli.genotype.sources import load_genotype
 from nascli.models.cost import measure_cost
@@ -27,13 +27,16 @@ from nascli.training.fit import EpochRecord, fit
 from nascli.training.interrupts import StopRequest
 from nascli.training.runtime import cpu_threads, derive_seed
 
+MAY_MOVE = ("dataset", "data_dir", "workers", "max_bad_images")
+"""Of a recipe's `data`: where the images lie and how they are read; which they are is compared."""
+
 _NOT_IDENTITY = {
-    "data": {"dataset", "data_dir", "workers", "max_bad_images"},
+    "data": set(MAY_MOVE),
     "train": {"checkpoint_minutes", "checkpoint_steps", "recompute_cells"},
 }
-"""What may change when a run is resumed: it does not touch a weight. (The data themselves are compared.)"""
+"""What may change when a run is resumed: it does not touch a weight."""
 
-_MORE_BAD = f"{MORE_BAD} (for a run that was begun: in its recipe.toml, before --resume)"
+_MORE_BAD = f"{MORE_BAD} (for a run that was begun: in its recipe.toml, before --resume; the file has to stay)"
 """How a person allows for more images that cannot be decoded."""
 
 _UNNAMED = (
@@ -159,9 +162,7 @@ def reopen_job(
         CorruptFileError: A file is damaged.
     """
     moved = {"data.data_dir": data_dir, "data.dataset": dataset}
-    recipe = load_recipe(
-        TrainRecipe, folder / "recipe.toml", {key: value for key, value in moved.items() if value is not None}
-    )
+    recipe = load_recipe(TrainRecipe, folder / "recipe.toml", moved)
     spec = read_network(folder / NETWORK_FILE)
     data = load_dataset(_among(recipe.data, ranks), spec.image_size, more_bad=_MORE_BAD)
     check_classes(spec, data, folder)
@@ -175,7 +176,8 @@ def describe_data(data: ImageData) -> dict[str, Any]:
     Returns:
         `name`; `train_images` and `test_images`; `sha256` over the labels of both, in order, the class names, and mean
         and deviation of the colours, which are measured where images lie in memory. So images that came, went or
-        changed are noticed; of streamed ones an image that another of its class has replaced is not.
+        changed are noticed; of streamed ones an image that another of its class has replaced is not, nor others than
+        the `data.train_images` that were chosen of all.
     """
     digest = hashlib.sha256(json.dumps([data.class_names, data.mean, data.std]).encode())
     for split in (data.train, data.test):
@@ -195,7 +197,8 @@ def _check_same(before: dict[str, Any] | None, now: dict[str, Any], folder: Path
     difference = f"{counts[0]}, now there are {counts[1]}" if len(set(counts)) == 2 else f"other {counts[0]}"
     raise InputError(
         f"{folder} was begun with {difference} (data set {now['name']})",
-        "Restore the images, say where they lie with --dataset or --data-dir, or start a new run",
+        "Restore the images (those that cannot be decoded, too: data.max_bad_images in recipe.toml leaves them out), "
+        "say where they lie with --dataset or --data-dir, or start a new run",
     )
 
 
@@ -267,7 +270,7 @@ def run_job(
                 ranks=job.ranks,
             )
         except torch.OutOfMemoryError as error:
-            raise NascliError(
+            raise DeviceMemoryError(
                 f"the device has not enough memory for two images of {job.spec.image_size} pixels at once",
                 "Start again with fewer --filters, or with --set train.recompute_cells=true",
             ) from error

@@ -5,7 +5,7 @@ are counted in whole images, so they do not depend on the batch size.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.data.arrays import Normalizer, Split
-from nascli.errors import DivergedError, NascliError
+from nascli.data.images import no_image_left
+from nascli.errors import DeviceMemoryError, DivergedError
 from nascli.training.distributed import ALONE, Ranks
 from nascli.training.views import Views, mean_scores
 
@@ -119,7 +120,7 @@ class WithinMemory:
     note: Callable[[str], None] | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) to logits (N, classes); NascliError where the device cannot hold one image."""
+        """Images (N, 3, H, W) to logits (N, classes); DeviceMemoryError where the device cannot hold one image."""
         while True:
             try:
                 return torch.cat([self.score(part) for part in torch.split(images, self.at_once)])
@@ -127,7 +128,7 @@ class WithinMemory:
                 fewer = min(self.at_once, len(images)) // 2
                 if not fewer:
                     height, width = images.shape[2:]
-                    raise NascliError(
+                    raise DeviceMemoryError(
                         f"the device has not enough memory to measure one image of {height} x {width} pixels",
                         "--device cpu has more, though it is slower",
                     ) from error
@@ -147,6 +148,13 @@ def scored_within_memory(
         return mean_scores([network(normalizer(view)).float() for view in (views.of(images) if views else [images])])
 
     return WithinMemory(score, at_once, note)
+
+
+def check_finite(tensors: Iterable[Tensor], step: int) -> None:
+    """DivergedError where one of these weights and statistics, as they are after a step, is no number any more."""
+    finite = [each.isfinite().all() for each in tensors if each.is_floating_point()]
+    if not torch.stack(finite).all():
+        raise diverged(f"the weights are not finite after step {step}")
 
 
 def diverged(what: str) -> DivergedError:
@@ -190,7 +198,8 @@ def evaluate(
 
     Raises:
         DivergedError: The loss is not finite.
-        NascliError: The device has not enough memory for one image.
+        CorruptFileError: None of the images can be decoded.
+        DeviceMemoryError: The device has not enough memory for one image.
     """
     score = scored_within_memory(network, normalizer, views, batch_size, note)
     was_training = network.training
@@ -198,10 +207,9 @@ def evaluate(
     right, among_five, loss = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(3))
     seen = 0
     try:
-        for batch in ranks.in_step(split.evaluation_batches(batch_size) if len(split) else ()):
-            if batch is not None:  # else there are more on another process
-                images, labels = (each.to(device) for each in batch)
-                logits = score(images)  # (N, classes)
+        for scored in ranks.in_step(_scored(split, batch_size, device, score)):
+            if scored is not None:  # else there are more on another process
+                logits, labels = scored  # (N, classes), (N,)
                 likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices
                 hits = likeliest == labels[:, None]
                 right += hits[:, 0].sum()
@@ -215,9 +223,20 @@ def evaluate(
                 on_batch(seen)
     finally:
         network.train(was_training)
-    sums = torch.stack((right, among_five, loss, torch.full_like(loss, seen)))
+    sums = torch.stack((right, among_five, loss, torch.full_like(loss, seen), torch.full_like(loss, len(split))))
     ranks.sum_([sums])
-    top1, top5, total, images_seen = sums.tolist()
+    top1, top5, total, images_seen, images = sums.tolist()
+    if not images_seen:
+        raise no_image_left(int(images))
     if not math.isfinite(total):
-        raise DivergedError(f"the loss on the {images_seen:.0f} evaluation images is {total}")
+        raise diverged(f"the loss on the {images_seen:.0f} evaluation images is {total}")
     return Evaluation(top1 / images_seen, top5 / images_seen, total / images_seen, int(images_seen))
+
+
+def _scored(
+    split: Split, batch_size: int, device: torch.device, score: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits (N, classes) and labels (N,) of each batch."""
+    for batch in split.evaluation_batches(batch_size) if len(split) else ():
+        images, labels = (each.to(device) for each in batch)
+        yield score(images), labels

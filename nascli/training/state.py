@@ -11,7 +11,7 @@ from nascli.config import TrainConfig
 from nascli.models.network import Network
 from nascli.training.allocation import keep_freed_memory
 from nascli.training.distributed import ALONE, Ranks
-from nascli.training.metrics import EpochRecord, LossTally, diverged
+from nascli.training.metrics import EpochRecord, LossTally, check_finite
 from nascli.training.optimizers import make_average, make_optimizer
 from nascli.training.precision import loss_scaler
 from nascli.training.running_statistics import RunningStatistics
@@ -56,9 +56,7 @@ class TrainState:
     def check_finite(self) -> None:
         """DivergedError where a weight or a statistic is no number any more; of a loss the tally says it."""
         self.tally.read()
-        values = [each for each in self.network.state_dict().values() if each.is_floating_point()]
-        if not torch.stack([each.isfinite().all() for each in values]).all():
-            raise diverged(f"the weights are not finite after step {self.step}")
+        check_finite(self.network.state_dict().values(), self.step)
 
     def to_payload(self) -> dict[str, Any]:
         """The state as tensors and plain values; `load_payload` takes it back.

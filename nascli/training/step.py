@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.config import TrainConfig
-from nascli.errors import NascliError
+from nascli.errors import DeviceMemoryError
 from nascli.models.network import Network
 from nascli.training.parts import add_up, seed_part
 from nascli.training.precision import computing_in
@@ -84,7 +84,7 @@ def train_step(
 
     Raises:
         torch.OutOfMemoryError: A process has not enough memory; but for running statistics nothing has changed.
-        NascliError: One has not, while the weights are changed.
+        DeviceMemoryError: One has not, while the weights are changed.
     """
     state.optimizer.zero_grad()
     state.statistics.keep()
@@ -134,7 +134,7 @@ def _no_way_back() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise NascliError(
+        raise DeviceMemoryError(
             "the device has not enough memory to change the weights", "Start again with fewer --filters"
         ) from error
 

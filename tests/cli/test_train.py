@@ -146,8 +146,9 @@ def test_a_data_set_chooses_its_recipe(nascli: Nascli) -> None:
     assert "recipe digits" in ran.err
     assert ran.json["dataset"] == "digits"
     assert ran.json["epochs"] == load_recipe(TrainRecipe, find_recipe("train", "digits")).train.epochs
-    for dataset, recipe in DEFAULT_RECIPES.items():  # --dataset stands above the recipe's own
-        assert load_recipe(TrainRecipe, find_recipe("train", recipe)).data.dataset in (dataset, "cifar10")
+    for dataset, recipe in DEFAULT_RECIPES.items():
+        own = load_recipe(TrainRecipe, find_recipe("train", recipe)).data.dataset
+        assert own == ("cifar10" if dataset == "cifar100" else dataset)
 
 
 def test_a_dry_run_measures_and_writes_nothing(nascli: Nascli) -> None:
@@ -261,6 +262,8 @@ def test_a_folder_that_moved_is_named_on_resume(nascli: Nascli) -> None:
     ran = nascli("train --resume run --dataset folder:elsewhere --json")
     assert ran.code == 0, ran.err
     assert ran.json == first | {"dataset": "folder:elsewhere"}
+    assert nascli("evaluate run").code == 0  # it remembers
+    assert nascli("train --resume run").code == 0
 
 
 def test_the_learning_rate_of_a_base_batch_is_said(nascli: Nascli) -> None:
@@ -274,9 +277,10 @@ def test_the_learning_rate_of_a_base_batch_is_said(nascli: Nascli) -> None:
 
 def test_data_without_a_recipe_are_said_to_have_none(nascli: Nascli) -> None:
     ran = nascli("train --cell cell.json --dataset folder:pictures --filters 4 --cells-per-stage 1 --dry-run")
-    assert "no recipe for folder:pictures: 10 epochs, and images are not varied" in ran.err
-    ran = nascli("train --cell cell.json --set data.dataset=folder:pictures --filters 4 --cells-per-stage 1 --dry-run")
-    assert "no recipe for folder:pictures" in ran.err
+    assert "no recipe for folder:pictures: what is not given has its default" in ran.err
+    for spelling in ("data.dataset=folder:pictures", "'data.dataset = \"folder:pictures\"'"):
+        line = f"train --cell cell.json --set {spelling} --filters 4 --cells-per-stage 1 --dry-run"
+        assert "no recipe for folder:pictures" in nascli(line).err
 
 
 def test_the_next_command_can_be_pasted_whatever_the_folder_is_called(nascli: Nascli) -> None:
@@ -375,7 +379,7 @@ def test_a_run_folder_that_was_changed_is_not_gone_on_with(nascli: Nascli) -> No
     recipe.write_text(recipe.read_text().replace("epochs = 3", "epochs = 4"))
     ran = nascli("train --resume run")
     assert ran.code == 2
-    assert "belongs to another recipe or network" in ran.err
+    assert "belongs to another recipe, network or data" in ran.err
 
 
 def test_a_run_folder_in_use_is_refused(nascli: Nascli) -> None:

@@ -153,7 +153,7 @@ def test_two_damaged_checkpoints_are_an_error_with_a_remedy(tmp_path: Path) -> N
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     saved(tmp_path)
-    with pytest.raises(InputError, match="another recipe or network"):
+    with pytest.raises(InputError, match="another recipe, network or data"):
         CheckpointStore(tmp_path, "y").load()
 
 

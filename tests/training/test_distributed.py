@@ -24,7 +24,7 @@ from nascli.training.loop import Plan
 from nascli.training.running_statistics import RunningStatistics
 from tests.cli.pictures import SETTINGS, Nascli, prepare
 from tests.training.tiny import CPU, EVERYTHING, make_data
-from tests.training.two_processes import Found, one_step, short_of_memory, train_three_parts, trained
+from tests.training.two_processes import Found, measured, one_step, short_of_memory, train_three_parts, trained
 
 ROOT = Path(nascli.__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
@@ -50,9 +50,19 @@ def write_images(folder: Path) -> None:
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{k:02}.png")
 
 
+def write_three(folder: Path) -> None:
+    """Plain images of three colours."""
+    folder.mkdir(parents=True)
+    for k, colour in enumerate(("red", "green", "blue")):
+        Image.new("RGB", (8, 8), colour).save(folder / f"{k}.png")
+
+
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """All that can be seen in one start of two processes, which takes seconds."""
     write_images(tmp_path / "images")
+    write_three(tmp_path / "measured")
+    write_three(tmp_path / "whole/measured")
+    (tmp_path / "measured/1.png").write_bytes(b"poison")
     (tmp_path / "begun").mkdir()
     train_three_parts(ALONE, CheckpointStore(tmp_path / "begun", "x"))
     command = [*TORCHRUN, "tests.training.two_processes", str(tmp_path)]
@@ -61,6 +71,13 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     check_what_they_tell_each_other(first, second)
     check_parts_that_cannot_be_shared_are_refused(first, second)
     check_steps_and_trainings(first, second, tmp_path / "images")
+    assert first["measured"] == second["measured"]
+    assert first["measured"] == pytest.approx(measured(ALONE, tmp_path))
+    assert first["measured"]["images"] == 2
+    kind, message = first["no_room"]
+    assert first["no_room"] == second["no_room"]
+    assert kind == "DeviceMemoryError"
+    assert "not enough memory to measure one image" in message
 
 
 def check_what_they_tell_each_other(first: Found, second: Found) -> None:

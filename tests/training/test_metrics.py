@@ -1,6 +1,7 @@
 """evaluate: exact counts on answers made by hand, and the mean over views."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 
 from nascli.data.arrays import ImageArray, Normalizer
-from nascli.errors import DivergedError, NascliError
+from nascli.data.images import BadImages, ImageFiles
+from nascli.errors import CorruptFileError, DivergedError, NascliError
 from nascli.training.calibration import Reliability
 from nascli.training.confusion import Confusion
 from nascli.training.metrics import evaluate
@@ -135,3 +137,12 @@ def test_a_loss_that_is_no_number_is_an_error() -> None:
     split = numbered(list(range(6)), [0] * 6, LABELS)
     with pytest.raises(DivergedError, match="the loss on the 6 evaluation images is nan"):
         evaluate(ByPixel(PROBABILITIES.log() * float("nan")), split, normalizer=BYTES, device=CPU)
+
+
+def test_a_split_of_which_nothing_can_be_decoded_is_an_error(tmp_path: Path) -> None:
+    paths = (tmp_path / "0.png", tmp_path / "1.png")
+    for path in paths:
+        path.write_bytes(b"poison")
+    split = ImageFiles(paths, torch.zeros(2, dtype=torch.int64), 2, workers=0, bad=BadImages(5))
+    with pytest.raises(CorruptFileError, match="none of the 2 images of a split can be decoded"):
+        evaluate(ByPixel(PROBABILITIES.log()), split, normalizer=BYTES, device=CPU)

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from nascli.config import TrainConfig
-from nascli.data.images import ImageFiles
+from nascli.data.arrays import Normalizer
+from nascli.data.images import BadImages, ImageFiles
 from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.models.network import Network
 from nascli.training.checkpoint import CheckpointStore
 from nascli.training.distributed import Ranks, process_group
 from nascli.training.fit import fit
+from nascli.training.metrics import evaluate
 from nascli.training.state import start_state
 from nascli.training.step import train_step
 from tests.training.tiny import AUGMENTATION, CPU, EVERYTHING, make_data, make_network
@@ -111,6 +113,24 @@ def train_three_parts(ranks: Ranks, store: CheckpointStore | None) -> None:
     fit(make_network(), make_data(), config, augmentation=AUGMENTATION, seed=1, device=CPU, ranks=ranks, store=store)
 
 
+def measured(ranks: Ranks, folder: Path, room: int = 100) -> Found:
+    """Three images, of which those of the second process cannot be decoded; the last process has room for so many."""
+    images = folder / "measured"
+    paths = tuple(images / f"{k}.png" for k in range(3))
+    split = ImageFiles(paths, torch.tensor([0, 1, 2]), 8, workers=0, bad=BadImages(1))
+
+    def forward(numbers: Tensor) -> Tensor:
+        if ranks.rank == ranks.size - 1 and len(numbers) > room:
+            raise torch.OutOfMemoryError("no room")
+        return numbers.mean((2, 3))
+
+    network = nn.Module()
+    network.forward = forward
+    normalizer = Normalizer((0.5, 0.5, 0.5), (0.1, 0.2, 0.3))
+    share = ranks.share_of(split)
+    return vars(evaluate(network, share, normalizer=normalizer, device=CPU, batch_size=2, ranks=ranks))
+
+
 def sums(ranks: Ranks) -> list[Tensor]:
     tensors = [torch.arange(24.0).view(2, 3, 2, 2).to(memory_format=torch.channels_last), torch.tensor(1.0)]
     tensors = [tensor * (ranks.rank + 1) for tensor in tensors]
@@ -138,6 +158,8 @@ def main(folder: Path) -> None:
             "in_four": trained(ranks, 4, epochs=1),
             "streamed": trained(ranks, 2, streamed=folder / "images"),
             "short_of_memory": short_of_memory(ranks),
+            "measured": measured(ranks, folder),
+            "no_room": failure(lambda: measured(ranks, folder / "whole", room=0)),
         }
     torch.save(found, folder / f"{ranks.rank}.pt")
 

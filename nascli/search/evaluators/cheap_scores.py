@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from nascli.config import suggestion
 from nascli.data.arrays import Batch, Normalizer
+from nascli.data.images import no_image_left
 from nascli.errors import DivergedError, InputError
 from nascli.genotype.schema import Genotype
 from nascli.models.network import Network
@@ -156,7 +157,10 @@ def fixed_batch(proxy: ProxyTraining) -> Batch:
     """`BATCH` training images by a draw that never changes, normalised, and their labels, on the proxy's device."""
     split = proxy.data.train
     chosen = torch.randperm(len(split), generator=generator_for(0, "cheap-score"))[:BATCH]
-    ((images, labels),) = split.take(chosen).evaluation_batches(BATCH)
+    batch = next(split.take(chosen).evaluation_batches(BATCH), None)
+    if batch is None:
+        raise no_image_left(len(chosen))
+    images, labels = batch
     normalizer = Normalizer(proxy.data.mean, proxy.data.std)
     return normalizer(images.to(proxy.device)), labels.to(proxy.device)
 

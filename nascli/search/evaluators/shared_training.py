@@ -32,7 +32,7 @@ from torch.func import functional_call
 from nascli.artifacts import write_bytes
 from nascli.config import SearchRecipe
 from nascli.data.arrays import Split
-from nascli.errors import DivergedError, Interrupted, NascliError
+from nascli.errors import DeviceMemoryError, DivergedError, Interrupted
 from nascli.genotype.encoding import decode_tokens
 from nascli.genotype.schema import Genotype
 from nascli.genotype.space import SearchSpace, resolve_space
@@ -43,7 +43,7 @@ from nascli.search.evaluators.proxy import ProxyTraining
 from nascli.training.checkpoint import CheckpointStore
 from nascli.training.interrupts import StopRequest
 from nascli.training.loop import Plan, vary_batch
-from nascli.training.metrics import LossTally
+from nascli.training.metrics import LossTally, check_finite
 from nascli.training.optimizers import make_optimizer
 from nascli.training.precision import computing_in, loss_scaler
 from nascli.training.runtime import derive_seed, generator_for
@@ -122,7 +122,9 @@ class _State:
         self.named = dict(self.weights.named_parameters())
 
     def to_payload(self) -> dict[str, Any]:
+        """As that of a training: DivergedError where nobody could go on from it."""
         self.tally.read()
+        check_finite(self.named.values(), self.step)
         return {
             "step": self.step,
             "weights": self.weights.state_dict(),
@@ -134,7 +136,7 @@ class _State:
     def load_payload(self, payload: dict[str, Any]) -> None:
         self.weights.load_state_dict(payload["weights"])
         self.optimizer.load_state_dict(payload["optimizer"])
-        self.scaler.load_state_dict(payload.get("scaler", {}))
+        self.scaler.load_state_dict(payload["scaler"])
         self.tally.total, self.tally.images = payload["tally"]
         self.step = payload["step"]
 
@@ -175,10 +177,11 @@ def train_shared(training: SharedTraining, folder: Path, stop: StopRequest, prog
     except DivergedError as error:
         raise DivergedError(f"shared weights: {error.message}", "Lower shared.lr, or set train.clip_norm") from error
     except torch.OutOfMemoryError as error:
-        raise NascliError(
+        raise DeviceMemoryError(
             f"the device has not enough memory for the shared weights and batches of {plan.batch_size} images",
             "Start again with more train.accumulate, or a smaller shared.batch_size or network.filters",
         ) from error
+    check_finite(state.named.values(), state.step)
     finished = {name: weight.detach().cpu().contiguous() for name, weight in state.named.items()}
     write_bytes(folder / SHARED_FILE, save(finished, {"identity": training.identity}))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from nascli.errors import DivergedError, NascliError, RejectedError
+from nascli.errors import DeviceMemoryError, DivergedError, NascliError, RejectedError
 from nascli.genotype.schema import Genotype
 from nascli.search.trial import Failure, FailureKind, Score
 
@@ -126,7 +126,7 @@ def _kind(error: Exception) -> FailureKind:
         return FailureKind.REJECTED
     if isinstance(error, DivergedError):
         return FailureKind.DIVERGED
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, without torch
+    if isinstance(error, (MemoryError, DeviceMemoryError)) or type(error).__name__ == "OutOfMemoryError":  # torch's own
         return FailureKind.OUT_OF_MEMORY
     return FailureKind.CRASHED
 
