@@ -93,13 +93,20 @@ def score_all(evaluator: SharedWeights, genotypes: list[Genotype]) -> list[Score
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("shared")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SharedWeights]:
+    folder = tmp_path_factory.mktemp("shared")
+    return folder, train(folder)
 
 
 @pytest.fixture(scope="module")
-def evaluator(folder: Path) -> SharedWeights:
-    return train(folder)
+def folder(trained: tuple[Path, SharedWeights]) -> Path:
+    """Where finished weights are."""
+    return trained[0]
+
+
+@pytest.fixture(scope="module")
+def evaluator(trained: tuple[Path, SharedWeights]) -> SharedWeights:
+    return trained[1]
 
 
 def test_children_are_far_better_than_chance_though_none_was_trained_alone(tmp_path: Path) -> None:
