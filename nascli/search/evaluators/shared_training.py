@@ -181,7 +181,6 @@ def train_shared(training: SharedTraining, folder: Path, stop: StopRequest, prog
             f"the device has not enough memory for the shared weights and batches of {plan.batch_size} images",
             "Start again with more train.accumulate, or a smaller shared.batch_size or network.filters",
         ) from error
-    check_finite(state.named.values(), state.step)
     finished = {name: weight.detach().cpu().contiguous() for name, weight in state.named.items()}
     write_bytes(folder / SHARED_FILE, save(finished, {"identity": training.identity}))
 
