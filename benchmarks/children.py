@@ -46,18 +46,18 @@ from common import (
 )
 from PIL import Image
 
-from nascli.data.image_folder import scan_folder
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.schema import Genotype
-from nascli.genotype.sources import load_genotype
-from nascli.genotype.space import NASNET
+from nascli.data.folder import scan_folder
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.space import NASNET
+from nascli.genotype.resolve import load_genotype
 
 if TYPE_CHECKING:
     from nascli.search.evaluators.proxy import ProxyTraining
 
 NASCLI, PLAIN, PLAIN_WORKER, DECODING = "nascli", "plain", "plain, 1 worker", "plain, decoding"
 PADDING = 4
-OPTIMISER = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "clip_norm": 5.0}
+OPTIMISER = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "clip_grad_norm": 5.0}
 """The numbers of the recipes; the same for both."""
 
 
@@ -65,8 +65,8 @@ def nascli(task: Task) -> Figures:
     """One child through the evaluator."""
     import torch
 
+    from nascli.classify.fit import fit
     from nascli.search import evaluators
-    from nascli.training.fit import fit
 
     torch.set_num_threads(1)
     genotype = Genotype.model_validate(task["genotype"])
@@ -93,7 +93,7 @@ def proxy(task: Task) -> "ProxyTraining":
     import torch
 
     from nascli.config import DataConfig, NetworkConfig, TrainConfig
-    from nascli.data.datasets import load_dataset
+    from nascli.data.registry import load_dataset
     from nascli.search.evaluators.proxy import ProxyTraining
 
     source = DataConfig(dataset=f"folder:{task['images']}", crop_padding=PADDING, flip=True, workers=0)

@@ -64,9 +64,9 @@ def batches(task: Task) -> Iterator[Any]:
     import torch
 
     from nascli.config import DataConfig
-    from nascli.data.arrays import ImageArray, Normalizer, augment_batch
-    from nascli.data.draws import Draws
-    from nascli.training.allocation import keep_freed_memory
+    from nascli.data.batch_rng import BatchRng
+    from nascli.data.in_memory import ImageArray, Normalizer, augment_batch
+    from nascli.engine.malloc import keep_freed_memory
 
     keep_freed_memory()  # as every training on a CPU
     augmentation, normalizer = DataConfig(crop_padding=PADDING, flip=True, cutout=CUTOUT), Normalizer(MIDDLE, DEVIATION)
@@ -76,7 +76,7 @@ def batches(task: Task) -> Iterator[Any]:
     while True:
         order = torch.randperm(task["images"], generator=generator)
         for bytes_, _ in split.training_batches(order, task["batch"], 0):
-            yield augment_batch(bytes_, augmentation, normalizer, Draws(generator))
+            yield augment_batch(bytes_, augmentation, normalizer, BatchRng(generator))
 
 
 def torchvision(task: Task) -> Figures:
@@ -138,10 +138,10 @@ def step(task: Task) -> Figures:
     """Seconds of the augmentation of a batch, and of the whole training step with it."""
     import torch
 
+    from nascli.classify.state import start_state
+    from nascli.classify.step import train_step
     from nascli.config import TrainConfig
-    from nascli.models.network import build_network
-    from nascli.training.state import start_state
-    from nascli.training.step import train_step
+    from nascli.models.cells.network import build_network
 
     torch.set_num_threads(task["threads"])
     config = TrainConfig(batch_size=task["batch"])

@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table as Grid
 
-from nascli.artifacts import versions, write_json
 from nascli.config import SearchRecipe, find_recipe, load_recipe
-from nascli.genotype.schema import Genotype
-from nascli.genotype.space import resolve_space
+from nascli.files import write_json
+from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.space import resolve_space
+from nascli.runs import versions
 from nascli.search.strategies.strategy import Strategy
 from nascli.search.trial import Score, Trial
 
@@ -65,7 +66,7 @@ class Silent:
 
 def paper_search(strategy: str, trials: int, seed: int, *, asynchronous: bool = False) -> tuple[Strategy, "Plan"]:
     """A new strategy in the paper's space with the paper's numbers, and the plan of a search with it."""
-    from nascli.search.assembly import STRATEGIES
+    from nascli.search.builders import STRATEGIES
     from nascli.search.loop import Plan
 
     search = {"search.strategy": strategy, "search.trials": trials, "search.asynchronous": asynchronous}

@@ -5,7 +5,8 @@
 Head `nasnet` runs stage 3 of the network on each proposal, so that its memory grows with them; it is measured with and
 without its cells recomputed in the backward pass. A step is forward, backward and SGD with momentum on the CPU in
 float32, on one picture of noise with four boxes; the network is NASNet-A with the ImageNet stem. As many proposals are
-learnt from as are made (`detector.box_samples` is `detector.proposals`), and how many that were is measured too.
+learnt from as are made (`detector.box_batch_size_per_image` is `detector.proposals`), and how many that were is
+measured too.
 
 Each measurement is a fresh process. Peak memory is that of the process during the steps less what it held before the
 first.
@@ -43,8 +44,8 @@ def step(task: Task) -> Figures:
     import torch
 
     from nascli.config import DetectorConfig
-    from nascli.detection.detector import build_detector
-    from nascli.models.network import build_network
+    from nascli.detect.model import build_detector
+    from nascli.models.cells.network import build_network
 
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)
@@ -53,14 +54,14 @@ def step(task: Task) -> Figures:
     )
     config = DetectorConfig(
         head="fpn" if task["variant"] == FPN else "nasnet",
-        crop_size=7 if task["variant"] == FPN else task["crop"],
+        roi_size=7 if task["variant"] == FPN else task["crop"],
         pyramid_channels=64,
         min_size=task["side"],
         max_size=task["side"],
         anchor_size=32,
         proposals=task["proposals"],
-        box_samples=task["proposals"],
-        recompute_cells=task["variant"] == RECOMPUTED,
+        box_batch_size_per_image=task["proposals"],
+        grad_checkpointing=task["variant"] == RECOMPUTED,
     )
     detector: Any = build_detector(network, config, 80).train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(detector.parameters(), lr=1e-3, momentum=0.9)

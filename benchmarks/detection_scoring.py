@@ -32,8 +32,8 @@ from common import (
     write,
 )
 
-from nascli.data.annotated import AnnotatedImage, Category, DetectionSplit
-from nascli.detection.scoring import SUMMARY, Detection, score_detections
+from nascli.data.detection.dataset import AnnotatedImage, Category, DetectionSplit
+from nascli.detect.coco_eval import SUMMARY, Detection, score_detections
 
 BASELINE, REFERENCE = "nascli", "pycocotools"
 VARIANTS = {REFERENCE: "", BASELINE: "", "torchmetrics": "pycocotools", "torchmetrics faster": "faster_coco_eval"}

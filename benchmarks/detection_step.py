@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nascli.config import DetectorConfig
-    from nascli.data.annotated import AnnotatedImage
-    from nascli.models.network import Network
+    from nascli.data.detection.dataset import AnnotatedImage
+    from nascli.models.cells.network import Network
 
 NASCLI, PLAIN, LAST = "nascli", "torchvision", "torchvision, channels last"
 SAME_LEVELS = "torchvision, channels last, levels from stride 8"
@@ -65,9 +65,9 @@ def prepare(task: Task) -> Figures:
     from torchvision.models import resnet50
 
     from nascli.config import NetworkConfig
-    from nascli.genotype.sources import load_genotype
+    from nascli.genotype.resolve import load_genotype
+    from nascli.models.cells.spec import resolve_network
     from nascli.models.scaling import Rung, Target, find_size, measure_size
-    from nascli.models.spec import resolve_network
 
     counter = FlopCounterMode(display=False)
     with torch.device("meta"):
@@ -89,8 +89,8 @@ def prepare(task: Task) -> Figures:
 
 def write_detector_of(task: Task) -> None:
     """nascli's detector with random weights as a run folder has it."""
-    from nascli.data.annotated import Category
-    from nascli.detection.detector import DetectorSpec, save_detector_weights, write_detector
+    from nascli.data.detection.dataset import Category
+    from nascli.detect.model import DetectorSpec, save_detector_weights, write_detector
 
     detector, network = nascli_detector(task)
     settle(detector, task)
@@ -103,7 +103,7 @@ def nascli_measure(task: Task) -> Figures:
     """nascli's detector: to find boxes, as `nascli detect --predict` loads it."""
     import torch
 
-    from nascli.detection.detector import load_detector
+    from nascli.detect.model import load_detector
 
     torch.set_num_threads(task["threads"])
     if task["work"] == TRAIN:
@@ -117,8 +117,8 @@ def nascli_detector(task: Task) -> "tuple[nn.Module, Network]":
     """A detector with random weights, and the network in it."""
     import torch
 
-    from nascli.detection.detector import build_detector
-    from nascli.models.network import build_network
+    from nascli.detect.model import build_detector
+    from nascli.models.cells.network import build_network
 
     torch.manual_seed(0)
     numbers = {name: task[name] for name in ("filters", "cells_per_stage")}
@@ -136,7 +136,7 @@ def nascli_config(task: Task) -> "DetectorConfig":
         pyramid_channels=PYRAMID,
         head_channels=HEAD,
         proposals=task["proposals"],
-        box_samples=task["box_samples"],
+        box_batch_size_per_image=task["box_batch_size_per_image"],
         detections=task["detections"],
     )
 
@@ -145,10 +145,10 @@ def nascli_step(detector: "nn.Module", task: Task) -> Figures:
     import torch
 
     from nascli.config import DetectTrainConfig
-    from nascli.data.annotated import training_target
-    from nascli.detection.plan import DetectPlan
-    from nascli.detection.state import start_state
-    from nascli.detection.step import computing_as_asked, train_step
+    from nascli.data.detection.dataset import training_target
+    from nascli.detect.plan import DetectPlan
+    from nascli.detect.state import start_state
+    from nascli.detect.step import computing_as_asked, train_step
 
     plan = DetectPlan(DetectTrainConfig(batch_size=task["batch"], **SGD), 0, torch.device("cpu"), task["batch"])
     state = start_state(detector.train(), plan)
@@ -162,8 +162,8 @@ def peer_measure(task: Task) -> Figures:
     """torchvision's detector in one of its forms."""
     import torch
 
-    from nascli.data.annotated import training_target
-    from nascli.detection.inference import to_numbers
+    from nascli.data.detection.dataset import training_target
+    from nascli.detect.inference import to_numbers
 
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)
@@ -202,7 +202,7 @@ def peer_detector(task: Task) -> "nn.Module":
         "rpn_post_nms_top_n_train": task["proposals"],
         "rpn_post_nms_top_n_test": task["proposals"],
         "box_detections_per_img": task["detections"],
-        "box_batch_size_per_image": task["box_samples"],
+        "box_batch_size_per_image": task["box_batch_size_per_image"],
     }
     detector: nn.Module
     if task["variant"] == SAME_LEVELS:
@@ -229,7 +229,7 @@ def annotated(task: Task) -> "tuple[list[AnnotatedImage], list[Any]]":
     import numpy as np
     import torch
 
-    from nascli.data.annotated import AnnotatedImage
+    from nascli.data.detection.dataset import AnnotatedImage
 
     draw, side, count = np.random.default_rng(0), task["size"], task["boxes"]
     entries: list[AnnotatedImage] = []
@@ -248,7 +248,7 @@ def settle(detector: "nn.Module", task: Task) -> None:
     """Let the batch norms take the statistics of the pictures: without, random weights propose hardly a box."""
     import torch
 
-    from nascli.detection.inference import to_numbers
+    from nascli.detect.inference import to_numbers
 
     norms = [module for module in detector.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -269,7 +269,7 @@ def find(detector: Any, task: Task) -> Figures:  # noqa: ANN401
     """
     import torch
 
-    from nascli.detection.inference import to_numbers
+    from nascli.detect.inference import to_numbers
 
     images = [to_numbers(picture, torch.device("cpu")) for picture in annotated(task)[1]]
     detector.rpn.nms_thresh = 1.0

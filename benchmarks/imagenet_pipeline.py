@@ -54,23 +54,23 @@ def nascli(task: Task) -> Figures:
     import torch
 
     from nascli.config import DataConfig
-    from nascli.data.arrays import Normalizer, augment_batch
+    from nascli.data.batch_rng import BatchRng
     from nascli.data.decoding import ImageSource
-    from nascli.data.draws import Draws
-    from nascli.data.image_folder import FolderIndex, scan_folder, stream_splits
-    from nascli.data.images import BadImages
-    from nascli.data.pack import open_pack
-    from nascli.training.allocation import keep_freed_memory
+    from nascli.data.folder import FolderIndex, scan_folder, stream_splits
+    from nascli.data.in_memory import Normalizer, augment_batch
+    from nascli.data.pack.format import open_pack
+    from nascli.data.streaming import UnreadableImages
+    from nascli.engine.malloc import keep_freed_memory
 
     keep_freed_memory()  # as every training on a CPU
     index: FolderIndex[ImageSource] = scan_folder(Path(task["folder"]))
     if task["variant"] == PACK:
         index = open_pack(Path(task["pack"])).index()
-    train, _ = stream_splits(index, task["crop"], task["workers"], BadImages())
+    train, _ = stream_splits(index, task["crop"], task["workers"], UnreadableImages())
     images = torch.arange(task["images"]) % len(train)
     order = images[torch.randperm(task["images"], generator=torch.Generator().manual_seed(0))]
     normalizer, flip = Normalizer(MIDDLE, MIDDLE), DataConfig(flip=True)
-    draws = Draws(torch.Generator().manual_seed(0))
+    draws = BatchRng(torch.Generator().manual_seed(0))
     return timed(
         (augment_batch(batch, flip, normalizer, draws) for batch, _ in train.training_batches(order, task["batch"], 0)),
         task,
@@ -151,7 +151,7 @@ MEASURES: dict[str, Callable[[Task], Figures]] = {
 
 def prepare(source: Path, scratch: Path, size: int) -> tuple[Path, Path]:
     """The training images as a folder that has them to test on too, and a pack of it."""
-    from nascli.data.packing import PackSettings, pack_folder
+    from nascli.data.pack.build import PackSettings, pack_folder
 
     folder, pack = scratch / "folder", scratch / "images.h5"
     folder.mkdir()

@@ -103,12 +103,12 @@ def nascli_speed(task: Task) -> Figures:
     """The same weights in nascli's inference form."""
     import torch
 
-    from nascli.models import ops
-    from nascli.models.forms import inference_form
-    from nascli.models.inference import fold
-    from nascli.models.network import build_network
-    from nascli.models.pretrained import import_weights
-    from nascli.models.primitives import avg_pool
+    from nascli.models.cells import ops
+    from nascli.models.cells.network import build_network
+    from nascli.models.cells.pretrained import import_weights
+    from nascli.models.deploy.engines import inference_form
+    from nascli.models.deploy.fuse import fold
+    from nascli.models.layers import avg_pool
 
     network = build_network("nasnet-a", task["preset"]).eval()
     import_weights(Path(task["folder"], "weights.pth"), network)
@@ -138,7 +138,7 @@ def zeros_counted(x: "Tensor", kernel: int, stride: int) -> "Tensor":
     """An average pool that at stride 2 divides by the whole window at the border too."""
     import torch.nn.functional as F
 
-    from nascli.models.primitives import avg_pool, same_padding
+    from nascli.models.layers import avg_pool, same_padding
 
     if stride == 1:
         return avg_pool(x, kernel, stride)

@@ -30,9 +30,9 @@ from common import (
     write,
 )
 
-from nascli.genotype.canonical import canonical_hash
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.space import NASNET
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.space import NASNET
 from nascli.search.journal import Event, Finished, Journal, proposed, read_trials
 from nascli.search.trial import Trial
 

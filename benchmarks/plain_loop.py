@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import datasets, transforms
 
-from nascli.genotype.schema import CellSpec, Genotype
-from nascli.models.primitives import init_weights
+from nascli.genotype.cells.schema import CellSpec, Genotype
+from nascli.models.layers import init_weights
 
 STEM_MULTIPLIER = 3
 
@@ -192,7 +192,7 @@ class PlainLoop:
         self.test_loader: DataLoader[Any] = DataLoader(tested, 256, num_workers=workers)
 
     def train(
-        self, network: nn.Module, *, epochs: int, lr: float, momentum: float, weight_decay: float, clip_norm: float
+        self, network: nn.Module, *, epochs: int, lr: float, momentum: float, weight_decay: float, clip_grad_norm: float
     ) -> dict[str, list[float]]:
         """Losses and accuracy after each epoch."""
         optimizer = torch.optim.SGD(
@@ -212,7 +212,7 @@ class PlainLoop:
                 loss = F.cross_entropy(network(images), labels)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+                nn.utils.clip_grad_norm_(network.parameters(), clip_grad_norm)
                 optimizer.step()
                 schedule.step()
                 total += loss.item() * len(labels)

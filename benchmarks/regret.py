@@ -24,12 +24,13 @@ from matplotlib.ticker import FuncFormatter
 from rich.console import Console
 from rich.table import Table as Grid
 
-from nascli.artifacts import sha256_file, versions, write_json
-from nascli.genotype.space import SearchSpace
-from nascli.search.evaluators.table import Table
+from nascli.engine.device import cpu_threads
+from nascli.files import sha256_file, write_json
+from nascli.genotype.cells.space import SearchSpace
+from nascli.runs import versions
+from nascli.search.evaluators.tabular import Table
 from nascli.search.simulate import RegretAt, SimulatedRuns, compare, regret_at, simulate, trials_to_reach
 from nascli.search.strategies.strategy import Strategy
-from nascli.training.runtime import cpu_threads
 
 BASELINE = "random"
 LEVELS = (0.02, 0.01, 0.005)
@@ -50,12 +51,12 @@ LOOKS = {  # colours of Okabe and Ito, told apart by every kind of colour vision
 def strategies(space: SearchSpace) -> dict[str, Callable[[int], Strategy]]:
     """What is compared: a new strategy from a seed, by name."""
     from nascli.config import EvolutionConfig, PpoConfig, ReinforceConfig, SurrogateConfig
+    from nascli.search.strategies.bayesian import Surrogate
     from nascli.search.strategies.evolution import Evolution
     from nascli.search.strategies.ppo import Ppo
-    from nascli.search.strategies.random_search import RandomSearch
+    from nascli.search.strategies.random import RandomSearch
     from nascli.search.strategies.reinforce import Reinforce
-    from nascli.search.strategies.surrogate import Surrogate
-    from nascli.search.strategies.warmup import WarmedUp
+    from nascli.search.strategies.warm_start import WarmedUp
 
     few = PpoConfig(batch_size=5, lr=0.002, entropy_weight=0.003)
     return {

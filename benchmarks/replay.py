@@ -88,7 +88,7 @@ def resume(task: Task) -> Figures:
     from nascli.search.journal import Journal
     from nascli.search.loop import SearchLoop
     from nascli.search.snapshot import Lasting, SnapshotFile
-    from nascli.training.interrupts import StopRequest
+    from nascli.signals import StopRequest
 
     strategy, plan = paper_search(task["strategy"], task["trials"], SEED, asynchronous=task["asynchronous"])
     timed = TimedLasting(strategy) if isinstance(strategy, Lasting) else Timed(strategy)

@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nascli.classify.job import TrainJob
+from nascli.models.cells.network import STAGES, Network
+from nascli.models.cells.spec import NetworkSpec
 from nascli.models.cost import measure_cost
-from nascli.models.network import STAGES, Network
-from nascli.models.primitives import init_weights
-from nascli.models.spec import NetworkSpec
-from nascli.training.job import TrainJob
-from nascli.training.runtime import derive_seed
+from nascli.models.layers import init_weights
+from nascli.seeding import derive_seed
 
 WIDEST = 1024
 """Channels of the last stage up to which a width is looked for."""
@@ -65,7 +65,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.spec = spec
         self.aux_head = None
-        self.recompute_cells = False  # asked for by no recipe that it is trained with
+        self.grad_checkpointing = False  # asked for by no recipe that it is trained with
         self.feature_channels = dict(zip(STAGES, widths, strict=True))
         self.feature_strides = {name: 2**k for k, name in enumerate(STAGES)}
         self.stem = nn.Sequential(

@@ -37,7 +37,7 @@ from common import (
     write,
 )
 
-from nascli.genotype.space import NASNET
+from nascli.genotype.cells.space import NASNET
 
 OURS = ("nascli random", "nascli evolution", "nascli ppo")
 WORKERS = " 2 workers"
@@ -48,12 +48,12 @@ BASELINE = "nascli random"
 
 def nascli(task: Task) -> Figures:
     """A whole search, in this process or with two workers that are started before."""
-    from nascli.genotype.encoding import decode_tokens
+    from nascli.genotype.cells.encoding import decode_tokens
     from nascli.search.executors.executor import Executor, InProcess, Job
-    from nascli.search.executors.local_workers import LocalWorkers
+    from nascli.search.executors.local import LocalWorkers
     from nascli.search.journal import Journal
     from nascli.search.loop import SearchLoop
-    from nascli.training.interrupts import StopRequest
+    from nascli.signals import StopRequest
 
     since = time.perf_counter()
     evaluator = InstantEvaluator()

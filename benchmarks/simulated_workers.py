@@ -119,7 +119,7 @@ def search(task: Task) -> Figures:
     """A whole search with virtual workers."""
     from nascli.search.journal import Journal
     from nascli.search.loop import SearchLoop
-    from nascli.training.interrupts import StopRequest
+    from nascli.signals import StopRequest
 
     asynchronous = task["mode"] == "asynchronous"
     strategy, plan = paper_search(task["strategy"], task["trials"], task["seed"], asynchronous=asynchronous)

@@ -65,7 +65,7 @@ def nascli_train(task: Task) -> Figures:
     }
     flags |= {name: task[name] for name in ("filters", "cells_per_stage", "epochs", "batch_size")}
     settings: dict[str, object] = {f"train.{name}": value for name, value in SGD.items()}
-    settings |= {"train.clip_norm": 0, "train.threads": task["threads"]}
+    settings |= {"train.clip_grad_norm": 0, "train.threads": task["threads"]}
     settings |= {"data.crop_padding": PADDING, "data.flip": "true", "network.image_size": task["size"]}
     command = [sys.executable, "-m", "nascli", "train"]
     command += [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -88,7 +88,7 @@ def reference(task: Task) -> Figures:
     import torch
     import torch.nn.functional as F
 
-    from nascli.models.network import build_network
+    from nascli.models.cells.network import build_network
 
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)

@@ -40,13 +40,13 @@ def nascli_step(task: Task) -> Figures:
     """The step that `nascli train` makes, without augmentation."""
     import torch
 
+    from nascli.classify.state import start_state
+    from nascli.classify.step import train_step
     from nascli.config import TrainConfig
-    from nascli.models.network import build_network
-    from nascli.training.state import start_state
-    from nascli.training.step import train_step
+    from nascli.models.cells.network import build_network
 
     torch.set_num_threads(task["threads"])
-    config = TrainConfig(batch_size=task["batch"], clip_norm=0)
+    config = TrainConfig(batch_size=task["batch"], clip_grad_norm=0)
     network = build_network(task["cell"], "cifar10", filters=task["filters"], cells_per_stage=CELLS)
     state = start_state(network.train(), config, torch.device("cpu"))
     images, labels = batch(task, last=True)
@@ -59,8 +59,8 @@ def plain_step(task: Task) -> Figures:
     import torch
     import torch.nn.functional as F
 
-    from nascli.genotype.sources import load_genotype
-    from nascli.models.primitives import init_weights
+    from nascli.genotype.resolve import load_genotype
+    from nascli.models.layers import init_weights
 
     torch.set_num_threads(task["threads"])
     network = plain_loop.PlainNetwork(load_genotype(task["cell"]), task["filters"], CELLS, CLASSES)

@@ -18,10 +18,10 @@ from common import Figures, Task, fresh, progress, write
 if TYPE_CHECKING:
     from torch import nn
 
+    from nascli.classify.job import TrainJob
     from nascli.config import TrainRecipe
-    from nascli.genotype.schema import Genotype
-    from nascli.models.network import Network
-    from nascli.training.job import TrainJob
+    from nascli.genotype.cells.schema import Genotype
+    from nascli.models.cells.network import Network
 
 RANDOM, RESNET = "random-", "resnet-"
 BESIDE = "nasnet-a"
@@ -81,7 +81,7 @@ def prepare(recipe: "TrainRecipe", name: str) -> "tuple[TrainJob, Network]":
     """The job of a recipe's training, and the named network with the weights that follow from the seed."""
     import torch
 
-    from nascli.training.job import prepare_job
+    from nascli.classify.job import prepare_job
 
     layers = int(name.removeprefix(RESNET)) if name.startswith(RESNET) else 0
     job = prepare_job(recipe, find_genotype(BESIDE if layers else name), torch.device("cpu"))
@@ -96,8 +96,8 @@ def prepare(recipe: "TrainRecipe", name: str) -> "tuple[TrainJob, Network]":
 
 def train(job: "TrainJob", network: "Network") -> Figures:
     """Train to the end as `nascli train` does; accuracy after each epoch, and what the network costs."""
-    from nascli.training.fit import EpochRecord, fit
-    from nascli.training.runtime import cpu_threads
+    from nascli.classify.fit import EpochRecord, fit
+    from nascli.engine.device import cpu_threads
 
     recipe, records = job.recipe, list[EpochRecord]()
     cost = count_cost(job, network)
@@ -137,10 +137,10 @@ def count_cost(job: "TrainJob", network: "nn.Module") -> Figures:
 
 def find_genotype(name: str) -> "Genotype":
     """A cell by its name."""
-    from nascli.genotype.encoding import decode_tokens
-    from nascli.genotype.sources import load_genotype
-    from nascli.genotype.space import NASNET
-    from nascli.search.strategies.random_search import RandomSearch
+    from nascli.genotype.cells.encoding import decode_tokens
+    from nascli.genotype.cells.space import NASNET
+    from nascli.genotype.resolve import load_genotype
+    from nascli.search.strategies.random import RandomSearch
 
     if not name.startswith(RANDOM):
         return load_genotype(name)

@@ -32,8 +32,8 @@ from trainings import (
     train,
 )
 
-from nascli.artifacts import write_bytes
 from nascli.config import DetectRecipe, TrainRecipe, find_recipe, load_recipe
+from nascli.files import write_bytes
 
 FOUND = Path(__file__).parents[1] / "docs" / "found-cell.json"
 
@@ -76,7 +76,7 @@ def follow(task: Task) -> Figures:
             "data.data_dir": task["scratch"],
             "data.train_images": task["scenes"],
             "train.epochs": task["epochs"],
-            "train.score_every": 1,
+            "train.eval_interval": 1,
         },
     )
     found = detection(detect, network, Path(task["scratch"]), trained=task["trained"])
@@ -85,9 +85,9 @@ def follow(task: Task) -> Figures:
 
 def scaled(recipe: TrainRecipe, name: str) -> TrainRecipe:
     """The recipe with the F at which a cell's network costs what NASNet-A's does."""
-    from nascli.data.datasets import load_dataset
+    from nascli.data.registry import load_dataset
+    from nascli.models.cells.spec import resolve_network
     from nascli.models.scaling import Rung, Target, find_size, measure_size
-    from nascli.models.spec import resolve_network
 
     data = load_dataset(recipe.data)
 
@@ -106,9 +106,9 @@ def detection(recipe: DetectRecipe, network: Any, scratch: Path, *, trained: boo
     """Train a detector on a network, and score it after every epoch."""
     import torch
 
-    from nascli.data.detection_sets import load_detection_data
-    from nascli.detection.job import prepare_job, run_job
-    from nascli.training.interrupts import StopRequest
+    from nascli.data.detection.registry import load_detection_data
+    from nascli.detect.job import prepare_job, run_job
+    from nascli.signals import StopRequest
 
     records: list[Any] = []
     folder = scratch / "detector"

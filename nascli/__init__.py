@@ -12,17 +12,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nascli.genotype.sources import load_genotype as load_genotype
-    from nascli.models.folders import load_network as load_network
-    from nascli.models.network import build_network as build_network
+    from nascli.genotype.resolve import load_genotype as load_genotype
+    from nascli.models.cells.network import build_network as build_network
+    from nascli.models.serialization import load_network as load_network
 
 __version__ = "0.1.0"
 __all__ = ["build_network", "load_genotype", "load_network"]
 
 _HOMES = {
-    "load_genotype": "nascli.genotype.sources",
-    "build_network": "nascli.models.network",
-    "load_network": "nascli.models.folders",
+    "load_genotype": "nascli.genotype.resolve",
+    "build_network": "nascli.models.cells.network",
+    "load_network": "nascli.models.serialization",
 }
 
 

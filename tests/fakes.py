@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from nascli.errors import DivergedError
-from nascli.genotype.schema import Genotype
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.space import SearchSpace
 from nascli.search.evaluators.proxy import Evaluator
 from nascli.search.executors.executor import InProcess, Job, Outcome
 from nascli.search.trial import Score, Trial

@@ -11,7 +11,7 @@ from PIL import Image
 
 import nascli
 from nascli.cli.app import main
-from tests.detection.coco_folder import write_coco
+from tests.detect.coco_folder import write_coco
 
 ROOT = Path(nascli.__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -14,11 +14,11 @@ from nascli.cli.console import Terminal
 from nascli.cli.options import JsonOption, find_cell
 from nascli.config import Preset
 from nascli.errors import InputError
-from nascli.models.spec import NetworkSpec
+from nascli.models.cells.spec import NetworkSpec
 
 if TYPE_CHECKING:
-    from nascli.models.forms import FormSpeed
-    from nascli.models.network import Network
+    from nascli.models.cells.network import Network
+    from nascli.models.deploy.engines import FormSpeed
     from nascli.models.scaling import Ladder, Quantity
 
 NAME = "build"
@@ -187,7 +187,7 @@ def _size(cell: str, sizes: Sizes, import_weights: Path | None, terminal: Termin
 
 
 def _measure(made: _Made, timing: Timing, terminal: Terminal) -> "list[FormSpeed]":
-    from nascli.models.network import Network
+    from nascli.models.cells.network import Network
 
     if made.trained is None:
         terminal.note("the weights are random: speed does not depend on them")

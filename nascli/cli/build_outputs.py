@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from nascli.cli.console import Terminal
 from nascli.errors import InputError, NascliError
-from nascli.models.spec import NetworkSpec, write_network
+from nascli.models.cells.spec import NetworkSpec, write_network
 
 if TYPE_CHECKING:
-    from nascli.models.export import Exported
-    from nascli.models.forms import FormSpeed
-    from nascli.models.network import Network
+    from nascli.models.cells.network import Network
+    from nascli.models.deploy.engines import FormSpeed
+    from nascli.models.deploy.export import Exported
 
 BATCHES = (1, 8)
 
@@ -40,8 +40,8 @@ class Timing:
 
     def measure(self, network: "Network") -> "list[FormSpeed]":
         """The speed of each form of a network."""
-        from nascli.models.forms import measure_forms
-        from nascli.training.runtime import cpu_threads, resolve_device
+        from nascli.engine.device import cpu_threads, resolve_device
+        from nascli.models.deploy.engines import measure_forms
 
         with cpu_threads(self.threads or 0):
             rows = measure_forms(
@@ -58,7 +58,7 @@ def check_exports(paths: Sequence[Path], overwrite: bool, *, has_weights: bool) 
     """InputError where a file of --export has an unknown kind, is there already, or would hold random weights."""
     if not paths:
         return
-    from nascli.models.export import EXPORTS
+    from nascli.models.deploy.export import EXPORTS
 
     for path in paths:
         if path.suffix not in EXPORTS:
@@ -76,7 +76,7 @@ def check_exports(paths: Sequence[Path], overwrite: bool, *, has_weights: bool) 
 
 def export(network: "Network", path: Path, terminal: Terminal) -> "Exported":
     """Write a network into a file of another format, and say how it compares."""
-    from nascli.models.export import EXPORTS
+    from nascli.models.deploy.export import EXPORTS
 
     with terminal.notes.status(f"exporting {path}"):
         made = EXPORTS[path.suffix](network, path)
@@ -90,8 +90,8 @@ def export(network: "Network", path: Path, terminal: Terminal) -> "Exported":
 
 def import_foreign(spec: NetworkSpec, foreign: Path, terminal: Terminal) -> "Network":
     """A network with the weights of another tool's file; its spec says how that tool prepares images."""
-    from nascli.models.network import Network
-    from nascli.models.pretrained import import_weights
+    from nascli.models.cells.network import Network
+    from nascli.models.cells.pretrained import import_weights
 
     network = Network(spec).eval()
     imported = import_weights(foreign, network)
@@ -107,7 +107,7 @@ def write_folder(spec: NetworkSpec, network: "Network | None", folder: Path, ter
         folder.mkdir(parents=True, exist_ok=True)
         write_network(path, spec)
         if network is not None:
-            from nascli.models.folders import WEIGHTS_FILE, save_weights
+            from nascli.models.serialization import WEIGHTS_FILE, save_weights
 
             save_weights(folder / WEIGHTS_FILE, network)
             terminal.note(f"wrote {folder / WEIGHTS_FILE}")

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nascli.artifacts import find_run
 from nascli.cli.options import runs_folder
 from nascli.config import NetworkConfig, Preset, parse
 from nascli.errors import InputError
-from nascli.genotype.sources import load_genotype
-from nascli.models.spec import NetworkSpec, resolve_network
+from nascli.genotype.resolve import load_genotype
+from nascli.models.cells.spec import NetworkSpec, resolve_network
+from nascli.runs import find_run
 
 if TYPE_CHECKING:
-    from nascli.models.network import Network
+    from nascli.models.cells.network import Network
     from nascli.models.scaling import Ladder, Quantity, Rung, Target
 
 
@@ -79,7 +79,7 @@ def open_folder(folder: str) -> "tuple[Path, Network]":
         InputError: There is none, or it has no weights.
         CorruptFileError: A file is damaged.
     """
-    from nascli.models.folders import WEIGHTS_FILE, load_network
+    from nascli.models.serialization import WEIGHTS_FILE, load_network
 
     path = find_run(folder, "train", runs_folder())
     if not (path / WEIGHTS_FILE).is_file():

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nascli.cli.console import Terminal, count, table
-from nascli.models.amounts import UNITS, rounded_text
-from nascli.models.spec import NetworkSpec
+from nascli.models.cells.spec import NetworkSpec
+from nascli.units import UNITS, rounded_text
 
 if TYPE_CHECKING:
     from nascli.models.cost import Cost, LayerCost
-    from nascli.models.forms import FormSpeed
+    from nascli.models.deploy.engines import FormSpeed
     from nascli.models.latency import Latency
     from nascli.models.scaling import Ladder, Rung
 

@@ -8,16 +8,16 @@ from typing import Annotated
 
 import typer
 
-from nascli.artifacts import write_text
 from nascli.cli.console import Terminal
 from nascli.cli.decode_source import Asked, find_genotype
 from nascli.cli.decode_view import LONGEST_NAME, show_genotype, show_zoo
 from nascli.cli.options import JsonOption
 from nascli.errors import InputError, NascliError
-from nascli.genotype.canonical import canonical
+from nascli.files import write_text
+from nascli.genotype.cells.canonical import canonical
+from nascli.genotype.cells.formats import write_notation
+from nascli.genotype.cells.schema import Genotype
 from nascli.genotype.drawing import draw_genotype, drawing_format
-from nascli.genotype.formats import write_notation
-from nascli.genotype.schema import Genotype
 
 NAME = "decode"
 

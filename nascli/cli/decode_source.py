@@ -7,16 +7,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from nascli.artifacts import find_run, read_run
 from nascli.cli.console import Terminal
 from nascli.cli.options import find_cell, runs_folder
 from nascli.config import SpaceConfig
 from nascli.errors import InputError
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.formats import NOTATIONS, find_notation, looks_like_arc, read_notation, recognise
-from nascli.genotype.schema import Genotype, parse_genotype
-from nascli.genotype.sources import load_genotype
-from nascli.genotype.space import resolve_space
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.formats import NOTATIONS, find_notation, looks_like_arc, read_notation, recognise
+from nascli.genotype.cells.schema import Genotype, parse_genotype
+from nascli.genotype.cells.space import resolve_space
+from nascli.genotype.resolve import load_genotype
+from nascli.runs import find_run, read_run
 
 STDIN = "-"
 _LONGEST_REPEATED = 2000  # letters of a text that the offered command repeats

@@ -8,16 +8,16 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 from rich.tree import Tree
 
-from nascli.artifacts import read_run
 from nascli.cli.console import Terminal
 from nascli.config import SearchRecipe, parse
 from nascli.errors import InputError
-from nascli.genotype.canonical import canonical_hash
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.encoding import encode_genotype
+from nascli.genotype.cells.schema import CellSpec, Genotype
+from nascli.genotype.cells.space import SPACES, SearchSpace, resolve_space
 from nascli.genotype.drawing.palette import OP_STYLES, printable, state_name
-from nascli.genotype.encoding import encode_genotype
-from nascli.genotype.schema import CellSpec, Genotype
-from nascli.genotype.sources import zoo_genotype, zoo_names
-from nascli.genotype.space import SPACES, SearchSpace, resolve_space
+from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.runs import read_run
 
 LONGEST_NAME = 200
 

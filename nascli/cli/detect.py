@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nascli.artifacts import RunFolder, create_run, find_run, read_run, resume_run
 from nascli.cli import detect_uses
 from nascli.cli.console import Terminal, duration
 from nascli.cli.detect_source import Flags, prepare, refuse, resolve_recipe
@@ -31,11 +30,12 @@ from nascli.cli.processes import GpusOption, note_shares, refuse_several, togeth
 from nascli.cli.progress import TrainProgress
 from nascli.config import DetectionHead, Preset
 from nascli.errors import InputError
+from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 
 if TYPE_CHECKING:
-    from nascli.detection.job import DetectJob
-    from nascli.detection.state import DetectEpoch
-    from nascli.training.distributed import Ranks
+    from nascli.detect.job import DetectJob
+    from nascli.detect.state import DetectEpoch
+    from nascli.engine.dist import DistContext
 
 NAME = "detect"
 
@@ -157,7 +157,7 @@ def run(
         if use == "--resume":
             _resume(terminal, str(resume), data_dir, device, ranks)
             return
-        resolved, file = ranks.agreed(lambda: resolve_recipe(terminal, recipe, flags, assignments or []))
+        resolved, file = ranks.raise_together(lambda: resolve_recipe(terminal, recipe, flags, assignments or []))
         if use == "--check":
             detect_uses.check(terminal, resolved.data)
         elif use == "--show-data":
@@ -170,7 +170,7 @@ def run(
                 show_estimate(terminal, job)
                 return
             asked: Flags = {"backbone": backbone, "cell": cell, "recipe": recipe, "device": device}
-            _train(terminal, job, ranks.agreed(lambda: _create(job, [file, *files], asked, place)))
+            _train(terminal, job, ranks.raise_together(lambda: _create(job, [file, *files], asked, place)))
 
 
 def _create(job: "DetectJob", files: list[Path], asked: dict[str, object], place: dict[str, Any]) -> RunFolder | None:
@@ -198,23 +198,23 @@ def _dataset(coco: bool, dataset: str | None) -> str | None:
     return "coco" if coco else dataset
 
 
-def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str, ranks: "Ranks") -> None:
-    from nascli.detection.job import reopen_job
-    from nascli.training.distributed import own_device
+def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str, ranks: "DistContext") -> None:
+    from nascli.detect.job import reopen_job
+    from nascli.engine.dist import own_device
 
     def find() -> Path:
         path = find_run(resume, NAME, runs_folder())
         read_run(path, NAME)
         return path
 
-    path = ranks.agreed(find)
-    job = reopen_job(path, data_dir, ranks.agreed(lambda: own_device(device, ranks)), ranks)
-    _train(terminal, job, ranks.agreed(lambda: resume_run(path, NAME) if ranks.first else None))
+    path = ranks.raise_together(find)
+    job = reopen_job(path, data_dir, ranks.raise_together(lambda: own_device(device, ranks)), ranks)
+    _train(terminal, job, ranks.raise_together(lambda: resume_run(path, NAME) if ranks.first else None))
 
 
 def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> None:
-    from nascli.detection.job import run_job
-    from nascli.training.interrupts import stop_on_signals
+    from nascli.detect.job import run_job
+    from nascli.signals import stop_on_signals
 
     if folder is None:  # the first process writes and prints
         with stop_on_signals(second_ends=False) as stop:
@@ -228,10 +228,10 @@ def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> No
 
 def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, Any]:
     """Train and show what came of it; the results as they stand in `run.json`."""
-    from nascli.detection.job import run_job
+    from nascli.classify.memory import peak_memory
+    from nascli.detect.job import run_job
     from nascli.report.box_confusion import write_confusion_picture
-    from nascli.training.interrupts import stop_on_signals
-    from nascli.training.memory import peak_memory
+    from nascli.signals import stop_on_signals
 
     plan = job.plan
     progress = TrainProgress(terminal, epochs=plan.config.epochs, steps=plan.steps, batch_size=plan.batch_size)

@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nascli.artifacts import find_run
 from nascli.cli.console import Terminal
 from nascli.cli.detect_views import describe_data
 from nascli.cli.options import find_cell, option_name, runs_folder
 from nascli.config import DetectRecipe, NetworkConfig, find_recipe, load_recipe, parse
 from nascli.errors import InputError
+from nascli.runs import find_run
 
 if TYPE_CHECKING:
-    from nascli.detection.job import DetectJob
-    from nascli.models.network import Network
-    from nascli.training.distributed import Ranks
+    from nascli.detect.job import DetectJob
+    from nascli.engine.dist import DistContext
+    from nascli.models.cells.network import Network
 
 Flags = dict[str, object]
 
@@ -40,7 +40,11 @@ def refuse(mode: str, options: Flags, hint: str = "Leave them out") -> None:
 
 
 def prepare(
-    terminal: Terminal, recipe: DetectRecipe, asked: tuple[str | None, str | None, Flags], device: str, ranks: "Ranks"
+    terminal: Terminal,
+    recipe: DetectRecipe,
+    asked: tuple[str | None, str | None, Flags],
+    device: str,
+    ranks: "DistContext",
 ) -> tuple["DetectJob", list[Path]]:
     """The job that the options ask for, and the files it was made from.
 
@@ -51,14 +55,14 @@ def prepare(
         device: What `--device` says.
         ranks: The processes that compute; the first reads the annotations and tells the others.
     """
-    from nascli.data.detection_sets import load_detection_data
-    from nascli.detection.job import prepare_job
-    from nascli.training.distributed import own_device
+    from nascli.data.detection.registry import load_detection_data
+    from nascli.detect.job import prepare_job
+    from nascli.engine.dist import own_device
 
-    where = ranks.agreed(lambda: own_device(device, ranks))
-    network, origin, files = ranks.agreed(lambda: _network(terminal, recipe.seed, *asked))
+    where = ranks.raise_together(lambda: own_device(device, ranks))
+    network, origin, files = ranks.raise_together(lambda: _network(terminal, recipe.seed, *asked))
     with terminal.notes.status("reading annotations, looking at every picture's header"):
-        data = ranks.from_first(lambda: load_detection_data(recipe.data))
+        data = ranks.broadcast_from_main(lambda: load_detection_data(recipe.data))
     describe_data(terminal, data)
     terminal.note(f"backbone {network.spec.genotype.name}: {origin}")
     if network.spec.stem == "cifar" and recipe.detector.max_size > LARGEST_CIFAR_SIDE:
@@ -75,8 +79,8 @@ def _network(
     terminal: Terminal, seed: int, backbone: str | None, cell: str | None, sizes: Flags
 ) -> tuple["Network", str, list[Path]]:
     """The backbone, where its weights come from in words, and its files."""
-    from nascli.detection.job import random_backbone, trained_backbone
-    from nascli.training.job import open_cell
+    from nascli.classify.job import open_cell
+    from nascli.detect.job import random_backbone, trained_backbone
 
     given = {key: value for key, value in sizes.items() if value is not None}
     if cell is not None:

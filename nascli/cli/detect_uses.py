@@ -3,12 +3,13 @@
 import shlex
 from pathlib import Path
 
-from nascli.artifacts import find_run, write_json
 from nascli.cli.console import Terminal
 from nascli.cli.detect_views import amount, show_check, show_predictions, show_scores
 from nascli.cli.options import run_name, runs_folder
 from nascli.config import DetectDataConfig, DetectRecipe
 from nascli.errors import InputError, NascliError
+from nascli.files import write_json
+from nascli.runs import find_run
 
 NAME = "detect"
 
@@ -24,9 +25,9 @@ def predict(
     device: str,
 ) -> None:
     """Find boxes on a person's own pictures, by the detector of a run."""
-    from nascli.detection.detector import load_detector
-    from nascli.detection.predict import collect_pictures, free_folder, predict_pictures
-    from nascli.training.runtime import resolve_device
+    from nascli.detect.model import load_detector
+    from nascli.detect.predict import collect_pictures, free_folder, predict_pictures
+    from nascli.engine.device import resolve_device
 
     run_folder = find_run(source, NAME, runs_folder())
     where = resolve_device(device)
@@ -44,8 +45,8 @@ def predict(
 
 def check(terminal: Terminal, config: DetectDataConfig) -> None:
     """Say what is wrong with a data set, by kind; InputError where it has to be repaired before it can be used."""
-    from nascli.data.detection_sets import survey_detection_data
-    from nascli.data.faults import refused
+    from nascli.data.detection.issues import refused
+    from nascli.data.detection.registry import survey_detection_data
 
     with terminal.notes.status("reading annotations, decoding every picture"):
         splits = survey_detection_data(config)
@@ -72,10 +73,10 @@ def check(terminal: Terminal, config: DetectDataConfig) -> None:
 
 def show_data(terminal: Terminal, recipe: DetectRecipe, *, augmented: bool, out: Path | None, overwrite: bool) -> None:
     """Draw the first pictures of each split with their own boxes; augmented, the first split as training varies it."""
-    from nascli.data.detection_sets import load_detection_splits
-    from nascli.detection.pictures import TRUTH, draw_truth, draw_varied
-    from nascli.detection.plan import sample_variations
-    from nascli.detection.predict import free_folder
+    from nascli.data.detection.registry import load_detection_splits
+    from nascli.detect.plan import sample_variations
+    from nascli.detect.predict import free_folder
+    from nascli.detect.visualize import TRUTH, draw_truth, draw_varied
 
     config = recipe.data
     counts = (config.train_images or TRUTH, config.val_images or TRUTH)
@@ -100,11 +101,11 @@ def show_data(terminal: Terminal, recipe: DetectRecipe, *, augmented: bool, out:
 
 def evaluate(terminal: Terminal, results: Path, config: DetectDataConfig, *, out: Path | None, overwrite: bool) -> None:
     """Score a COCO results file of any tool; with `out`, write the scores, the confusion and the worst images too."""
-    from nascli.data.detection_sets import load_truth
-    from nascli.detection.predict import empty_folder
-    from nascli.detection.results import read_results
-    from nascli.detection.review import review_scored
-    from nascli.detection.scoring import METRIC, score_detections
+    from nascli.data.detection.registry import load_truth
+    from nascli.detect.coco_eval import METRIC, score_detections
+    from nascli.detect.coco_results import read_results
+    from nascli.detect.error_analysis import review_scored
+    from nascli.detect.predict import empty_folder
     from nascli.report.box_confusion import write_confusion_picture
 
     found = read_results(results)

@@ -10,9 +10,9 @@ from rich.text import Text
 from nascli.cli.console import Terminal, duration, table
 
 if TYPE_CHECKING:
-    from nascli.data.annotated import DetectionData, DetectionSplit
-    from nascli.detection.job import DetectJob
-    from nascli.detection.predict import Prediction
+    from nascli.data.detection.dataset import DetectionData, DetectionSplit
+    from nascli.detect.job import DetectJob
+    from nascli.detect.predict import Prediction
 
 ALL_CLASSES = 20
 """Up to so many classes are all listed; of more, the best and the worst few."""
@@ -121,8 +121,8 @@ def show_predictions(terminal: Terminal, predictions: Sequence["Prediction"], th
 
 def show_estimate(terminal: Terminal, job: "DetectJob") -> None:
     """The plan of a run and its cost, measured now."""
-    from nascli.detection.estimate import estimate_job
-    from nascli.training.memory import peak_memory
+    from nascli.classify.memory import peak_memory
+    from nascli.detect.estimate import estimate_job
 
     plan = estimate_job(job)
     peak = peak_memory(job.device)

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from nascli.artifacts import find_run, write_bytes, write_json, write_text
 from nascli.cli.console import Terminal
 from nascli.cli.evaluate_view import show_evaluation, show_predictions, show_runs
 from nascli.cli.options import DataDirOption, DeviceOption, JsonOption, runs_folder
 from nascli.errors import InputError, NascliError
+from nascli.files import write_bytes, write_json, write_text
+from nascli.runs import find_run
 
 if TYPE_CHECKING:
-    from nascli.training.assess import Assessment
+    from nascli.classify.evaluate import Assessment
 
 NAME = "evaluate"
 
@@ -74,7 +75,7 @@ def run(
 
       nascli evaluate latest --predict holiday.jpg --predict photos --json
     """
-    from nascli.training.runtime import resolve_device
+    from nascli.engine.device import resolve_device
 
     terminal = Terminal(as_json=as_json)
     if predict:
@@ -93,7 +94,7 @@ def run(
     if predict:
         _predict(terminal, folders[0], predict, how)
         return
-    asked = {"dataset": dataset, "data_dir": data_dir, "max_bad_images": max_bad}
+    asked = {"dataset": dataset, "data_dir": data_dir, "max_unreadable_images": max_bad}
     results = _measure(terminal, folders, asked, out, how)
     best = max(results, key=lambda each: each["top1"])
     if len(run) == 1:
@@ -120,7 +121,7 @@ def _measure(
     terminal: Terminal, folders: list[Path], asked: dict[str, Any], out: Path | None, how: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """The results of each folder, written. All are looked at before the first is measured."""
-    from nascli.training.assess import evaluate_runs, open_subject
+    from nascli.classify.evaluate import evaluate_runs, open_subject
 
     assessments = evaluate_runs([open_subject(folder, **asked) for folder in folders], **how)
     results = []
@@ -132,7 +133,7 @@ def _measure(
 
 
 def _predict(terminal: Terminal, folder: Path, paths: list[Path], how: dict[str, Any]) -> None:
-    from nascli.training.predict import find_pictures, predict_pictures
+    from nascli.classify.predict import find_pictures, predict_pictures
 
     found = find_pictures(paths)
     with terminal.notes.status("looking at pictures"):

@@ -10,7 +10,7 @@ from rich.table import Table
 from nascli.cli.console import Terminal, count, table
 
 if TYPE_CHECKING:
-    from nascli.training.predict import Guess, Prediction
+    from nascli.classify.predict import Guess, Prediction
 
 _ALL_CLASSES = 20
 """Up to so many classes each has a row."""

@@ -41,8 +41,8 @@ def run(
 
       nascli pack photos photos.h5 --size 128 --quality 95 --max-bad 10
     """
-    from nascli.data.packing import PackSettings, PackWatch, pack_folder
-    from nascli.training.interrupts import stop_on_signals
+    from nascli.data.pack.build import PackSettings, PackWatch, pack_folder
+    from nascli.signals import stop_on_signals
 
     terminal = Terminal(as_json=as_json)
     with stop_on_signals() as stop, images_shown(terminal, "packing") as on_image:

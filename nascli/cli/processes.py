@@ -11,7 +11,7 @@ from nascli.cli.console import Terminal
 from nascli.errors import InputError, NascliError
 
 if TYPE_CHECKING:
-    from nascli.training.distributed import Ranks
+    from nascli.engine.dist import DistContext
 
 GpusOption = Annotated[
     int | None,
@@ -20,11 +20,11 @@ GpusOption = Annotated[
 
 
 @contextmanager
-def together() -> Iterator["Ranks"]:
+def together() -> Iterator["DistContext"]:
     """This process among those that torchrun started, if it did; of what they all fail with, the first speaks."""
-    from nascli.training.distributed import Ranks, process_group
+    from nascli.engine.dist import DistContext, process_group
 
-    ranks = Ranks.here()
+    ranks = DistContext.here()
     try:
         with process_group(ranks):
             yield ranks
@@ -47,7 +47,7 @@ def use_gpus(gpus: int | None, device: str, words: list[str]) -> None:
     """
     if gpus is None:
         return
-    from nascli.training.distributed import check_gpus, launch
+    from nascli.engine.dist import check_gpus, launch
 
     check_gpus(gpus, device)
     if gpus > 1:
@@ -64,14 +64,14 @@ def words_of(command: str, options: Mapping[str, object]) -> list[str]:
     return words
 
 
-def note_shares(terminal: Terminal, ranks: "Ranks", batch_size: int) -> None:
+def note_shares(terminal: Terminal, ranks: "DistContext", batch_size: int) -> None:
     """Say how several processes share a batch."""
     if ranks.size > 1:
         each = batch_size // ranks.size
         terminal.note(f"{ranks.size} processes, each with {each} of {batch_size} images a step")
 
 
-def refuse_several(ranks: "Ranks", option: str) -> None:
+def refuse_several(ranks: "DistContext", option: str) -> None:
     """InputError where several processes are given an option that is for one."""
     if ranks.size > 1:
         raise InputError(f"{option} is for one process, there are {ranks.size}", "Start it without torchrun")

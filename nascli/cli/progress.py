@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from nascli.cli.console import Terminal, duration
 
 if TYPE_CHECKING:
-    from nascli.training.fit import EpochRecord
+    from nascli.classify.fit import EpochRecord
 
 
 class Watcher(Protocol):

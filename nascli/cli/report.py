@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from nascli.artifacts import find_run
 from nascli.cli.console import Terminal
 from nascli.cli.options import JsonOption, runs_folder
+from nascli.runs import find_run
 
 NAME = "report"
 
@@ -46,7 +46,7 @@ def run(
       nascli report runs/search/all --table cells.h5
     """
     from nascli.report.search_report import write_search_report
-    from nascli.search.session import tabulate_run
+    from nascli.search.study import tabulate_run
 
     terminal = Terminal(as_json=as_json)
     path = find_run(search, "search", runs_folder())

@@ -7,7 +7,7 @@ import typer
 
 from nascli.cli.console import Terminal, duration
 from nascli.cli.options import JsonOption, runs_folder
-from nascli.report.runs import RunSummary, list_runs
+from nascli.report.runs_list import RunSummary, list_runs
 
 NAME = "runs"
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nascli.artifacts import RunFolder, create_run, find_run, read_run, resume_run, write_text
 from nascli.cli.console import Terminal, count, duration, table
 from nascli.cli.options import (
     DataDirOption,
@@ -25,6 +24,8 @@ from nascli.cli.options import (
 from nascli.cli.progress import steps_shown
 from nascli.config import SearchRecipe, find_recipe, load_recipe, parse, to_toml
 from nascli.errors import InputError
+from nascli.files import write_text
+from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 
 if TYPE_CHECKING:
     import torch
@@ -145,10 +146,10 @@ def run(
 def _begin(
     terminal: Terminal, recipe: SearchRecipe, device: str, path: Path, out: Path | None, overwrite: bool
 ) -> None:
-    from nascli.genotype.space import resolve_space
-    from nascli.search.assembly import check_recipe, make_proxy, open_table, settle_limits
-    from nascli.search.session import run_name
-    from nascli.training.runtime import resolve_device
+    from nascli.engine.device import resolve_device
+    from nascli.genotype.cells.space import resolve_space
+    from nascli.search.builders import check_recipe, make_proxy, open_table, settle_limits
+    from nascli.search.study import run_name
 
     where = resolve_device(device)
     check_recipe(recipe)
@@ -165,8 +166,8 @@ def _begin(
 
 def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
     """Go on with the run as its folder has it; only the number of trials may have grown."""
-    from nascli.search.assembly import make_proxy
-    from nascli.training.runtime import resolve_device
+    from nascli.engine.device import resolve_device
+    from nascli.search.builders import make_proxy
 
     path = find_run(resume, NAME, runs_folder())
     record = read_run(path, NAME)
@@ -213,10 +214,10 @@ def _search(
     import torch
 
     from nascli.cli.search_view import watch
-    from nascli.genotype.space import resolve_space
-    from nascli.search.assembly import count_workers, make_evaluators, make_executor
-    from nascli.search.session import run_search
-    from nascli.training.interrupts import stop_on_signals
+    from nascli.genotype.cells.space import resolve_space
+    from nascli.search.builders import count_workers, make_evaluators, make_executor
+    from nascli.search.study import run_search
+    from nascli.signals import stop_on_signals
 
     terminal.note(f"run {folder.path}")
     space = resolve_space(recipe.space)
@@ -248,7 +249,7 @@ def _title(recipe: SearchRecipe, workers: int) -> str:
 
 def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: list["Trial"]) -> None:
     from nascli.cli.search_view import result_table
-    from nascli.search.session import best_trials
+    from nascli.search.study import best_trials
 
     results = read_run(path)["results"]
     terminal.show(result_table(best_trials(trials, recipe.search.top), len(trials), recipe))
@@ -279,9 +280,9 @@ _NO_TRAINING = "Nothing was trained for it; nascli train measures the final accu
 
 def _show_estimate(terminal: Terminal, recipe: SearchRecipe, device: str) -> None:
     from nascli.cli.search_view import brief
-    from nascli.search.assembly import check_recipe
+    from nascli.engine.device import resolve_device
+    from nascli.search.builders import check_recipe
     from nascli.search.estimate import estimate_search
-    from nascli.training.runtime import resolve_device
 
     check_recipe(recipe)
     plan = estimate_search(recipe, resolve_device(device))

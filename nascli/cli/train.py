@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nascli.artifacts import RunFolder, create_run, find_run, read_run, resume_run
 from nascli.cli.console import Terminal, count, duration, table
 from nascli.cli.options import (
     CellOption,
@@ -30,12 +29,13 @@ from nascli.cli.processes import GpusOption, note_shares, refuse_several, togeth
 from nascli.cli.progress import TrainProgress, Watchers
 from nascli.config import NetworkConfig, Preset, TrainRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
+from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 
 if TYPE_CHECKING:
-    from nascli.training.distributed import Ranks
-    from nascli.training.event_files import EventFiles
-    from nascli.training.job import TrainJob
-    from nascli.training.loop import Plan
+    from nascli.classify.job import TrainJob
+    from nascli.classify.loop import Plan
+    from nascli.classify.tensorboard import TensorBoardWriter
+    from nascli.engine.dist import DistContext
 
 NAME = "train"
 
@@ -113,24 +113,26 @@ def run(
     with together() as ranks:
         terminal = Terminal(as_json=as_json, quiet=not ranks.first)
         if tensorboard:
-            ranks.agreed(_check_tensorboard)
+            ranks.raise_together(_check_tensorboard)
         if resume:
             folder, job = _resume(resume, dataset, data_dir, device, ranks)
         else:
-            job, files = ranks.agreed(lambda: _prepare(terminal, cell, recipe, flags, assignments or [], device, ranks))
+            job, files = ranks.raise_together(
+                lambda: _prepare(terminal, cell, recipe, flags, assignments or [], device, ranks)
+            )
             if dry_run:
                 refuse_several(ranks, "--dry-run")
                 _show_estimate(terminal, job)
                 terminal.next(shlex.join(["nascli", *words_of(NAME, named | options | {"--set": assignments})]))
                 return
-            folder = ranks.agreed(
+            folder = ranks.raise_together(
                 lambda: _create(job, files, out, overwrite, {"cell": cell, "recipe": recipe, "device": device})
             )
         _train(terminal, folder, job, tensorboard)
 
 
 def _check_tensorboard() -> None:
-    from nascli.training.event_files import check_tensorboard
+    from nascli.classify.tensorboard import check_tensorboard
 
     check_tensorboard()
 
@@ -139,7 +141,7 @@ def _create(
     job: "TrainJob", files: list[Path], out: Path | None, overwrite: bool, asked: dict[str, object]
 ) -> RunFolder | None:
     """A new run folder; None where the first process makes it."""
-    from nascli.training.job import describe_data
+    from nascli.classify.job import describe_data
 
     if not job.ranks.first:
         return None
@@ -163,11 +165,11 @@ def _prepare(
     flags: Flags,
     assignments: list[str],
     device: str,
-    ranks: "Ranks",
+    ranks: "DistContext",
 ) -> tuple["TrainJob", list[Path]]:
     """The job that the options ask for, and the files it was made from."""
-    from nascli.training.distributed import own_device
-    from nascli.training.job import open_cell, prepare_job
+    from nascli.classify.job import open_cell, prepare_job
+    from nascli.engine.dist import own_device
 
     if cell is None:
         raise InputError("--cell is missing", "Give a genotype file, a search run, or a zoo name such as nasnet-a")
@@ -197,7 +199,7 @@ def _default_recipe(terminal: Terminal, dataset: str) -> str | None:
 
 def _preset_numbers(preset: object, numbers: Flags) -> Flags:
     """Macro numbers that stand above the recipe's: those of `--preset`, or of a network.json."""
-    from nascli.models.spec import PRESETS
+    from nascli.models.cells.spec import PRESETS
 
     if preset is None:
         return numbers
@@ -209,11 +211,11 @@ def _preset_numbers(preset: object, numbers: Flags) -> Flags:
 
 
 def _resume(
-    resume: str, dataset: str | None, data_dir: str | None, device: str, ranks: "Ranks"
+    resume: str, dataset: str | None, data_dir: str | None, device: str, ranks: "DistContext"
 ) -> tuple[RunFolder | None, "TrainJob"]:
     """The run folder, which the first process alone has, and its job."""
-    from nascli.training.distributed import own_device
-    from nascli.training.job import MAY_MOVE, describe_data, reopen_job
+    from nascli.classify.job import MAY_MOVE, describe_data, reopen_job
+    from nascli.engine.dist import own_device
 
     def reopen() -> tuple[Path, "TrainJob"]:
         path = find_run(resume, NAME, runs_folder())
@@ -222,7 +224,7 @@ def _resume(
         _plan(job)  # as for a new run
         return path, job
 
-    path, job = ranks.agreed(reopen)
+    path, job = ranks.raise_together(reopen)
 
     def lock() -> RunFolder | None:
         if not ranks.first:
@@ -231,7 +233,7 @@ def _resume(
         folder.move_data(job.recipe, describe_data(job.data), MAY_MOVE)
         return folder
 
-    return ranks.agreed(lock), job
+    return ranks.raise_together(lock), job
 
 
 def _refuse_with_resume(options: Flags) -> None:
@@ -247,14 +249,14 @@ def _refuse_with_resume(options: Flags) -> None:
 
 
 def _plan(job: "TrainJob") -> "Plan":
-    from nascli.training.loop import Plan
+    from nascli.classify.loop import Plan
 
     return Plan.of(job.data, job.recipe.train, job.recipe.data, job.recipe.seed, job.device, job.ranks)
 
 
 def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", tensorboard: bool) -> None:
-    from nascli.training.interrupts import stop_on_signals
-    from nascli.training.job import run_job
+    from nascli.classify.job import run_job
+    from nascli.signals import stop_on_signals
 
     if folder is None:  # the first process writes and prints
         with stop_on_signals(second_ends=False) as stop:
@@ -292,25 +294,26 @@ def _announce(terminal: Terminal, folder: RunFolder, plan: "Plan") -> None:
     terminal.note(f"run {folder.path}")
     config = plan.config
     note_shares(terminal, plan.ranks, plan.batch_size)
-    if config.base_batch:
+    if config.lr_base_size:
         terminal.note(
-            f"learning rate {config.lr:g} for {config.base_batch} images a step: {plan.peak_lr:g} for {plan.batch_size}"
+            f"learning rate {config.lr:g} for {config.lr_base_size} images per step: "
+            f"{plan.peak_lr:g} for {plan.batch_size}"
         )
 
 
-def _event_files(folder: RunFolder, plan: "Plan", asked: bool) -> "list[EventFiles]":
+def _event_files(folder: RunFolder, plan: "Plan", asked: bool) -> "list[TensorBoardWriter]":
     """Where they were asked for, now or when the run began; else nothing."""
-    from nascli.training.event_files import EVENTS_FOLDER, EventFiles, check_tensorboard
+    from nascli.classify.tensorboard import EVENTS_FOLDER, TensorBoardWriter, check_tensorboard
 
     path = folder.path / EVENTS_FOLDER
     if not asked and not path.is_dir():
         return []
     check_tensorboard()
-    return [EventFiles(path, plan.learning_rate, plan.steps_per_epoch)]
+    return [TensorBoardWriter(path, plan.learning_rate, plan.steps_per_epoch)]
 
 
 def _show_estimate(terminal: Terminal, job: "TrainJob") -> None:
-    from nascli.training.estimate import estimate_job
+    from nascli.classify.estimate import estimate_job
 
     plan = estimate_job(job)
     rows = [

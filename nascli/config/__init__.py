@@ -6,7 +6,7 @@ the nearest one that does.
 """
 
 from nascli.config.detection import DetectDataConfig, DetectionHead, DetectorConfig, DetectRecipe, DetectTrainConfig
-from nascli.config.faults import explain, parse, suggestion
+from nascli.config.errors import explain, parse, suggestion
 from nascli.config.files import find_recipe, load_recipe, read_toml, recipes_folder, to_toml
 from nascli.config.network import NetworkConfig, Preprocessing, Preset
 from nascli.config.search import (

@@ -20,7 +20,7 @@ class DetectorConfig(Section):
         64, ge=8, description="channels of every pyramid level (fpn), and of the convolution that proposes (both heads)"
     )
     head_channels: int = Field(256, ge=8, description="width of the box head of fpn; nasnet's is as wide as stage 3")
-    crop_size: int | None = Field(
+    roi_size: int | None = Field(
         None, ge=3, description="side of a proposal's crop in pixels of the map; left out: 7 with fpn, 17 with nasnet"
     )
     resize: Literal["shorter_side", "both_sides"] = Field(
@@ -38,12 +38,12 @@ class DetectorConfig(Section):
         1, ge=1, le=4, description="anchor sizes a doubling, in equal ratios from one to the next"
     )
     proposals: int = Field(200, ge=1, description="proposals an image that reach the box head")
-    box_samples: int = Field(128, ge=1, description="proposals an image that the box loss is computed on")
+    box_batch_size_per_image: int = Field(128, ge=1, description="proposals an image that the box loss is computed on")
     detections: int = Field(100, ge=1, description="boxes an image that are kept")
-    least_score: float = Field(0.05, ge=0, lt=1, description="score from which on a found box is kept")
+    box_score_thresh: float = Field(0.05, ge=0, lt=1, description="score from which on a found box is kept")
     nms_iou: float = Field(0.5, gt=0, le=1, description="overlap from which on a box gives way to a better one")
     freeze_batch_norm: bool = Field(False, description="keep the backbone's batch-norm statistics and scale")
-    recompute_cells: bool = Field(
+    grad_checkpointing: bool = Field(
         False,
         description="compute a cell's activations again in the backward pass instead of keeping them: less memory, "
         "more time, the same weights",
@@ -55,7 +55,7 @@ class DetectTrainConfig(Section):
 
     epochs: int = Field(8, ge=1)
     batch_size: int = Field(8, ge=1, description="images an optimizer step")
-    accumulate: int = Field(
+    grad_accum_steps: int = Field(
         1, ge=1, description="parts a batch is computed in: less memory, batch-norm statistics of each part alone"
     )
     lr: float = Field(0.02, gt=0, description="peak learning rate")
@@ -63,13 +63,13 @@ class DetectTrainConfig(Section):
     schedule: Literal["cosine", "steps"] = Field(
         "cosine", description="the learning rate after the warm-up: to 0 as a cosine, or by steps"
     )
-    decay_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+    lr_milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.67, 0.92), description="parts of the training after which steps lowers the rate, rising; 1 would be the end"
     )
-    decay_factor: float = Field(0.1, gt=0, le=1, description="of the learning rate at each step of steps")
+    lr_gamma: float = Field(0.1, gt=0, le=1, description="of the learning rate at each step of steps")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
-    clip_norm: float = Field(10.0, ge=0, description="global gradient norm; 0 is off")
+    clip_grad_norm: float = Field(10.0, ge=0, description="global gradient norm; 0 is off")
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="moving average of the weights, which is scored and kept; 0 is off"
     )
@@ -87,7 +87,9 @@ class DetectTrainConfig(Section):
         0, ge=0, description="side in pixels of the square of scale_jitter; 0 is detector.max_size"
     )
     aspect_grouping: bool = Field(False, description="batches of wide images or of high ones: less padding")
-    score_every: int = Field(0, ge=0, description="epochs between two scorings while training; 0 scores the end alone")
+    eval_interval: int = Field(
+        0, ge=0, description="epochs between two scorings while training; 0 scores the end alone"
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0 is one for each core. Weights depend on it, bit for bit")
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="between checkpoints inside an epoch; each epoch ends with one"
@@ -96,8 +98,8 @@ class DetectTrainConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if list(self.decay_at) != sorted(set(self.decay_at)):
-            raise ValueError(f"decay_at {list(self.decay_at)} must rise")
+        if list(self.lr_milestones) != sorted(set(self.lr_milestones)):
+            raise ValueError(f"lr_milestones {list(self.lr_milestones)} must rise")
         if not self.scale_jitter:
             return self
         if len(self.scale_jitter) != 2 or self.scale_jitter[0] > self.scale_jitter[1]:
@@ -116,7 +118,7 @@ class DetectDataConfig(Section):
     train_images: int = Field(0, ge=0, description="use only the first so many training images; 0 is all")
     val_images: int = Field(0, ge=0, description="use only the first so many validation images; 0 is all")
     evaluate_on: Literal["val", "train"] = Field("val", description="the split whose average precision is reported")
-    most_boxes: int = Field(
+    max_boxes: int = Field(
         1000, ge=0, description="training images with more boxes are left out, and counted; 0 leaves none out"
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from nascli.config.faults import parse, suggestion
+from nascli.config.errors import parse, suggestion
 from nascli.config.section import Recipe, Section
 from nascli.errors import CorruptFileError, InputError
 

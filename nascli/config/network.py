@@ -7,7 +7,7 @@ from pydantic import Field
 from nascli.config.section import Section
 
 Preset = Literal["cifar10", "imagenet-mobile", "imagenet-large", "pnasnet-large", "pnasnet-mobile"]
-"""The published sizes that a network can start from; their numbers are in `nascli.models.spec.PRESETS`."""
+"""The published sizes that a network can start from; their numbers are in `nascli.models.cells.spec.PRESETS`."""
 
 
 class NetworkConfig(Section):

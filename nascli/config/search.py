@@ -92,7 +92,7 @@ class SharedConfig(Section):
     batch_size: int = Field(64, ge=2)
     lr: float = Field(0.05, gt=0, description="peak learning rate; cosine to 0")
     weight_decay: float = Field(1e-4, ge=0)
-    refresh_images: int = Field(
+    bn_calibration_images: int = Field(
         1024, ge=2, description="training images on which a child's batch-norm statistics are taken before it is scored"
     )
 

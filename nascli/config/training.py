@@ -21,7 +21,7 @@ class DataConfig(Section):
     cutout: int = Field(0, ge=0, description="side in pixels of the square set to the mean; 0 is off")
     rand_augment: int = Field(0, ge=0, description="RandAugment: operations that each image goes through; 0 is off")
     rand_augment_magnitude: int = Field(9, ge=0, le=30, description="of all operations of RandAugment, 0 to 30")
-    colour_distortion: float = Field(
+    color_jitter: float = Field(
         0.0,
         ge=0,
         le=1,
@@ -34,7 +34,7 @@ class DataConfig(Section):
     workers: int | None = Field(
         None, ge=0, description="processes that decode streamed images, 0 for none; one a core when left out"
     )
-    max_bad_images: int = Field(
+    max_unreadable_images: int = Field(
         0, ge=0, description="images that cannot be decoded and are left out, after which the run stops"
     )
 
@@ -44,11 +44,11 @@ class TrainConfig(Section):
 
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(64, ge=2, description="images an optimizer step; batch normalisation needs two")
-    accumulate: int = Field(
+    grad_accum_steps: int = Field(
         1, ge=1, description="parts a batch is computed in: less memory, batch-norm statistics of each part alone"
     )
     lr: float = Field(0.05, gt=0, description="peak learning rate")
-    base_batch: int = Field(
+    lr_base_size: int = Field(
         0, ge=0, description="images a step that `lr` is for: it is scaled in proportion to batch_size; 0 leaves it"
     )
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up")
@@ -68,14 +68,14 @@ class TrainConfig(Section):
     drop_path_prob: float = Field(
         0.0, ge=0, lt=1, description="probability of dropping a path in the last cell at the last step"
     )
-    clip_norm: float = Field(5.0, ge=0, description="global gradient norm; 0 is off")
+    clip_grad_norm: float = Field(5.0, ge=0, description="global gradient norm; 0 is off")
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="moving average of the weights, used for evaluation; 0 is off"
     )
     precision: TrainingPrecision = Field(
         "float32", description="of the network's arithmetic; float16 scales its loss, and needs CUDA"
     )
-    recompute_cells: bool = Field(
+    grad_checkpointing: bool = Field(
         False,
         description="compute a cell's activations again in the backward pass instead of keeping them: less memory, "
         "more time, the same weights",

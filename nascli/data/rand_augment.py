@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nascli.data.draws import Draws
+from nascli.data.batch_rng import BatchRng
 
 LEVELS = 30
 """The greatest magnitude; at 0 an operation changes nothing or little."""
@@ -33,7 +33,7 @@ class _Operation(NamedTuple):
     change: Callable[[Tensor, float], Tensor]
 
 
-def rand_augment(images: Tensor, operations: int, magnitude: int, draws: Draws) -> Tensor:
+def rand_augment(images: Tensor, operations: int, magnitude: int, draws: BatchRng) -> Tensor:
     """Change every image by so many operations, each drawn from the 14 with equal probability.
 
     Args:

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nascli.models.cell_plan import Step
-from nascli.models.network import Network
-from nascli.models.spec import NetworkSpec
+from nascli.models.cells.network import Network
+from nascli.models.cells.spec import NetworkSpec
+from nascli.models.cells.topology import Step
 
 
 @dataclass(frozen=True)

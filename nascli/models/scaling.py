@@ -14,11 +14,11 @@ from typing import Literal
 import torch
 
 from nascli.errors import InputError
-from nascli.models.amounts import EXAMPLES, UNITS, amount_text, rounded_text, split_amount, to_plain, units_of
+from nascli.models.cells.network import Network
+from nascli.models.cells.spec import NetworkSpec
 from nascli.models.cost import measure_cost
 from nascli.models.latency import Latency, measure_latency
-from nascli.models.network import Network
-from nascli.models.spec import NetworkSpec
+from nascli.units import EXAMPLES, UNITS, amount_text, rounded_text, split_amount, to_plain, units_of
 
 Quantity = Literal["params", "mult_adds", "latency"]
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nascli.artifacts import read_json
 from nascli.errors import NascliError
+from nascli.files import read_json
 from nascli.genotype.drawing import genotype_png, genotype_svg
 from nascli.report.figures import Picture, inline_svg
 from nascli.report.search_data import SearchData, reward_of
-from nascli.search.session import best_trials
+from nascli.search.study import best_trials
 from nascli.search.trial import Trial
 
 _MOST_DRAWN = 5

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nascli.artifacts import read_json, write_bytes
-from nascli.detection.confusion import CONFUSION_FILE, BoxConfusion
+from nascli.detect.confusion import CONFUSION_FILE, BoxConfusion
+from nascli.files import read_json, write_bytes
 from nascli.report.confusion_matrix import matrix_picture
 from nascli.report.figures import Picture
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from nascli.genotype.cells.schema import CellSpec
+from nascli.genotype.cells.space import SearchSpace
 from nascli.genotype.drawing.palette import OP_STYLES, state_name
-from nascli.genotype.schema import CellSpec
-from nascli.genotype.space import SearchSpace
 from nascli.report import figures
 from nascli.report.figures import Picture
 from nascli.report.search_data import SearchData

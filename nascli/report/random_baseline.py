@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nascli.artifacts import read_run
 from nascli.config import SearchRecipe, Section
 from nascli.errors import InputError, NascliError
 from nascli.report.search_data import SearchData, read_search, reward_of
+from nascli.runs import read_run
 
 LOW, HIGH = 0.1, 0.9
 """The band holds the best of n in eight of ten orderings."""

@@ -7,12 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nascli.artifacts import read_json, read_run
 from nascli.config import SearchRecipe, parse
 from nascli.errors import CorruptFileError
-from nascli.genotype.space import SearchSpace, resolve_space
+from nascli.files import read_json
+from nascli.genotype.cells.space import SearchSpace, resolve_space
+from nascli.runs import read_run
 from nascli.search.journal import read_trials
-from nascli.search.session import JOURNAL
+from nascli.search.study import JOURNAL
 from nascli.search.trial import Trial, TrialState
 
 Update = Mapping[str, float]

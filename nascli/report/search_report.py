@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nascli.artifacts import write_bytes, write_text
 from nascli.errors import InputError, NascliError
+from nascli.files import write_bytes, write_text
 from nascli.report import sections
 from nascli.report.best_cells import cell_pictures
 from nascli.report.choice_plots import choice_pictures

@@ -10,7 +10,7 @@ from nascli.report.figures import Picture
 from nascli.report.page import Html, command, facts, foldable, joined, paragraph, pictures, table, words
 from nascli.report.random_baseline import baseline_command, chance_to_reach, random_curve
 from nascli.report.search_data import SearchData, best_so_far, reward_of
-from nascli.search.session import best_trials
+from nascli.search.study import best_trials
 from nascli.search.trial import Trial, TrialState
 
 _MOST_ERRORS = 20

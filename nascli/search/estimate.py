@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
+from nascli.classify.estimate import Estimate, estimate_job
+from nascli.classify.job import TrainJob
 from nascli.config import SearchRecipe, TrainRecipe
 from nascli.errors import InputError
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.space import resolve_space
-from nascli.search.assembly import STRATEGIES, count_workers
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.space import resolve_space
+from nascli.search.builders import STRATEGIES, count_workers
 from nascli.search.evaluators.proxy import proxy_training
-from nascli.training.estimate import Estimate, estimate_job
-from nascli.training.job import TrainJob
 
 _CHILDREN = 2
 

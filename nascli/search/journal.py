@@ -19,9 +19,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from nascli.artifacts import sync_folder
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.genotype.schema import Genotype
+from nascli.files import sync_folder
+from nascli.genotype.cells.schema import Genotype
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
 
 

@@ -16,17 +16,17 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nascli.errors import CorruptFileError, Interrupted, NascliError
-from nascli.genotype.canonical import canonical_hash
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.space import SearchSpace
 from nascli.search.executors.executor import Executor, Job, Outcome
 from nascli.search.halving import Halving
 from nascli.search.journal import Advanced, Event, Failed, Finished, Journal, proposed
 from nascli.search.snapshot import Lasting, Learnt, Snapshot, SnapshotFile
 from nascli.search.strategies.strategy import Strategy
 from nascli.search.trial import Failure, FailureKind, Score, Trial, TrialState
-from nascli.training.interrupts import StopRequest
-from nascli.training.runtime import derive_seed
+from nascli.seeding import derive_seed
+from nascli.signals import StopRequest
 
 POLL = 0.2
 """Seconds between two looks at the stop request."""

@@ -14,8 +14,8 @@ from nascli.search.executors.executor import Executor, Job, Outcome
 from nascli.search.journal import Journal, Reranked
 from nascli.search.loop import POLL, Observer
 from nascli.search.trial import Failure, FailureKind, Trial
-from nascli.training.interrupts import StopRequest
-from nascli.training.runtime import derive_seed
+from nascli.seeding import derive_seed
+from nascli.signals import StopRequest
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from nascli.genotype.canonical import canonical_hash
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.space import SearchSpace
-from nascli.search.evaluators.table import Table, draw_training
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.space import SearchSpace
+from nascli.search.evaluators.tabular import Table, draw_training
 from nascli.search.strategies.strategy import Strategy
-from nascli.training.runtime import derive_seed
+from nascli.seeding import derive_seed
 
 Floats = npt.NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from nascli.artifacts import write_bytes
 from nascli.errors import NascliError
+from nascli.files import write_bytes
 from nascli.search.journal import Journal
 from nascli.search.strategies.strategy import Strategy
 

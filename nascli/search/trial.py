@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from nascli.genotype.schema import Genotype
+from nascli.genotype.cells.schema import Genotype
 
 
 class TrialState(StrEnum):

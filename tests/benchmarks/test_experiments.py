@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from nascli.config import NetworkConfig
-from nascli.detection.backbone import Backbone
+from nascli.detect.backbone import Backbone
+from nascli.models.cells.spec import NetworkSpec, resolve_network
 from nascli.models.cost import measure_cost
-from nascli.models.spec import NetworkSpec, resolve_network
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMALL = NetworkConfig(filters=8, cells_per_stage=1, image_size=16)

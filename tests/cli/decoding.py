@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from nascli.artifacts import create_run
 from nascli.cli.app import main
 from nascli.config import SearchRecipe, SpaceConfig
-from nascli.genotype.canonical import canonical_hash
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.sources import zoo_genotype
-from nascli.genotype.space import ENAS, SearchSpace
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.space import ENAS, SearchSpace
+from nascli.genotype.resolve import zoo_genotype
+from nascli.runs import create_run
 from nascli.search.journal import Failed, Finished, Journal, Proposed
 from nascli.search.trial import FailureKind
 

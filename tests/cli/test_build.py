@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from nascli.cli.app import main
-from nascli.genotype.sources import zoo_genotype
-from nascli.models.folders import save_weights
+from nascli.genotype.resolve import zoo_genotype
+from nascli.models.cells.network import Network
+from nascli.models.cells.spec import read_network, write_network
 from nascli.models.latency import Latency
-from nascli.models.network import Network
-from nascli.models.spec import read_network, write_network
-from tests.training.tiny import make_network
+from nascli.models.serialization import save_weights
+from tests.classify.tiny import make_network
 
 
 def test_json_is_one_object_with_the_exact_counts(capsys: pytest.CaptureFixture[str]) -> None:

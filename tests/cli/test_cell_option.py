@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from nascli.genotype.canonical import canonical_hash
-from nascli.genotype.formats import write_notation
-from nascli.genotype.schema import read_genotype
-from nascli.genotype.sources import load_genotype, zoo_genotype
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.formats import write_notation
+from nascli.genotype.cells.schema import read_genotype
+from nascli.genotype.resolve import load_genotype, zoo_genotype
 from tests.cli.pictures import Nascli
 
 COMMANDS = ("build", "train", "detect")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from nascli.cli import decode
-from nascli.genotype.canonical import canonical, canonical_hash
-from nascli.genotype.schema import CellSpec, Genotype, read_genotype
-from nascli.genotype.sources import zoo_genotype, zoo_names
+from nascli.genotype.cells.canonical import canonical, canonical_hash
+from nascli.genotype.cells.schema import CellSpec, Genotype, read_genotype
+from nascli.genotype.resolve import zoo_genotype, zoo_names
 from tests.cli.decoding import DARTS_V2, Nascli
 
 

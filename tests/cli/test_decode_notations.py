@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nascli.genotype.canonical import canonical_hash
-from nascli.genotype.schema import Genotype, read_genotype
-from nascli.genotype.sources import zoo_genotype
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.schema import Genotype, read_genotype
+from nascli.genotype.resolve import zoo_genotype
 from tests.cli.decoding import DARTS_V2, ENAS_ARC, Nascli
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from nascli.config import SpaceConfig
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.schema import Genotype, read_genotype
-from nascli.genotype.sources import zoo_genotype
-from nascli.genotype.space import ENAS, resolve_space
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.schema import Genotype, read_genotype
+from nascli.genotype.cells.space import ENAS, resolve_space
+from nascli.genotype.resolve import zoo_genotype
 from tests.cli.decoding import ENAS_TOKENS, Nascli, search_run
 
 

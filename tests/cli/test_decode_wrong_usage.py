@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nascli.artifacts import create_run
 from nascli.config import SearchRecipe, TrainRecipe
-from nascli.genotype.sources import zoo_genotype
+from nascli.genotype.resolve import zoo_genotype
+from nascli.runs import create_run
 from tests.cli.decoding import DARTS_V2, ENAS_ARC, Nascli
 
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from nascli.cli.app import main
-from nascli.models.folders import save_weights
-from nascli.models.spec import write_network
-from tests.detection.coco_folder import write_coco
-from tests.detection.parts import GENOTYPE, small_network
+from nascli.models.cells.spec import write_network
+from nascli.models.serialization import save_weights
+from tests.detect.coco_folder import write_coco
+from tests.detect.parts import GENOTYPE, small_network
 
 SMALL = [
     *(
@@ -26,13 +26,13 @@ SMALL = [
         "--set",
         "detector.head_channels=32",
         "--set",
-        "detector.box_samples=16",
+        "detector.box_batch_size_per_image=16",
     ),
     *("--set", "detector.proposals=50", "--set", "train.warmup_steps=2", "--batch-size", "4", "--lr", "0.02"),
 ]
 RECIPE = ["--recipe", "digit-scenes"]
 EVERYTHING = shlex.split(
-    "--set train.accumulate=2 --set train.aspect_grouping=true --set train.ema_decay=0.9 --set train.flip=true "
+    "--set train.grad_accum_steps=2 --set train.aspect_grouping=true --set train.ema_decay=0.9 --set train.flip=true "
     "--set train.multi_scale=[48,64] --set train.precision=bfloat16 --set train.schedule=steps"
 )
 
@@ -180,14 +180,18 @@ def test_killed_at_any_moment_and_resumed_it_ends_the_same(
         (["--coco", "--set", "detector.min_sise=3"], 2, ["min_sise", "Did you mean min_size?"]),
         (["--coco", "--set", "detector.max_size=32"], 2, ["detector.max_size 32 is less"]),
         (["--coco", "--set", "train.multi_scale=[64, 2000]"], 2, ["train.multi_scale 2000", "detector.max_size 1333"]),
-        (["--coco", "--set", "train.accumulate=9"], 2, ["train.accumulate = 9 is more than the 8 images of a batch"]),
+        (
+            ["--coco", "--set", "train.grad_accum_steps=9"],
+            2,
+            ["train.grad_accum_steps = 9 is more than the 8 images of a batch"],
+        ),
         (["--coco", "--set", "train.scale_jitter=[2, 1]"], 2, ["[2.0, 1.0] must be the lower and the upper bound"]),
         (
             ["--coco", "--set", "train.scale_jitter=[0.1, 2]", "--set", "train.aspect_grouping=true"],
             2,
             ["train: aspect_grouping and scale_jitter exclude each other"],
         ),
-        (["--coco", "--set", "train.decay_at=[0.9, 0.5]"], 2, ["train: decay_at [0.9, 0.5] must rise"]),
+        (["--coco", "--set", "train.lr_milestones=[0.9, 0.5]"], 2, ["train: lr_milestones [0.9, 0.5] must rise"]),
         (["--coco", "--set", "train.precision=float16", "--device", "cpu"], 2, ["float16 needs a CUDA device"]),
         (["--coco", "--device", "tpu9"], 2, ["tpu9"]),
         (["--threshold", "0.5"], 2, ["excludes --threshold", "They go with --predict"]),

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.cli.pictures import Nascli
-from tests.detection.coco_folder import annotation, categories, damage_pixels, write_coco
-from tests.detection.parts import GENOTYPE
+from tests.detect.coco_folder import annotation, categories, damage_pixels, write_coco
+from tests.detect.parts import GENOTYPE
 
 TRAIN = Path("data/coco/annotations/instances_train2017.json")
 VAL = Path("data/coco/annotations/instances_val2017.json")
@@ -119,7 +119,7 @@ def test_ten_thousand_boxes_on_one_image(nascli: Nascli) -> None:
     assert ran.code == 0
     assert ran.json["train_images"] == 7
     assert re.search(r"1 skipped: image with too many boxes \(first: image id 2 .* 10,00\d boxes", ran.err)
-    assert nascli("detect --coco --check --set data.most_boxes=0 --json").json["splits"][0]["images"] == 8
+    assert nascli("detect --coco --check --set data.max_boxes=0 --json").json["splits"][0]["images"] == 8
 
 
 def test_the_check_says_everything_by_kind_with_its_first_example(nascli: Nascli) -> None:

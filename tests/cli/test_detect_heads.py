@@ -9,13 +9,13 @@ import pytest
 
 from nascli.cli.progress import TrainProgress
 from tests.cli.pictures import Nascli
-from tests.detection.coco_folder import write_coco
-from tests.detection.parts import GENOTYPE
+from tests.detect.coco_folder import write_coco
+from tests.detect.parts import GENOTYPE
 
 START = "detect --cell cell.json --filters 4 --cells-per-stage 1 --recipe digit-scenes --head nasnet --proposals 12"
 SMALL = (
-    "--set detector.pyramid_channels=8 --set detector.crop_size=5 --set detector.box_samples=8 --batch-size 4 "
-    "--epochs 2 --lr 0.02"
+    "--set detector.pyramid_channels=8 --set detector.roi_size=5 --set detector.box_batch_size_per_image=8 "
+    "--batch-size 4 --epochs 2 --lr 0.02"
 )
 
 
@@ -33,7 +33,7 @@ def test_from_training_to_boxes_on_pictures(nascli: Nascli, dataset: str) -> Non
     assert ran.code == 0, ran.err
     assert (ran.json["dataset"], ran.json["steps"], ran.json["images"]) == (dataset, 4, 4)
     written = json.loads(Path("run/detector.json").read_text())["detector"]
-    assert (written["head"], written["proposals"], written["crop_size"]) == ("nasnet", 12, 5)
+    assert (written["head"], written["proposals"], written["roi_size"]) == ("nasnet", 12, 5)
     record = json.loads(Path("run/run.json").read_text())
     assert record["results"]["peak_memory"] == ran.json["peak_memory"] > 2**20
     picture = next(Path("run/pictures").iterdir())
@@ -45,7 +45,12 @@ def test_from_training_to_boxes_on_pictures(nascli: Nascli, dataset: str) -> Non
 
 
 def test_stopped_and_resumed_it_ends_the_same(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = ["train.ema_decay=0.5", "train.precision=bfloat16", "train.accumulate=2", "detector.recompute_cells=true"]
+    more = [
+        "train.ema_decay=0.5",
+        "train.precision=bfloat16",
+        "train.grad_accum_steps=2",
+        "detector.grad_checkpointing=true",
+    ]
     line = f"{START} {SMALL} --coco {' '.join(f'--set {each}' for each in more)}"
     assert nascli(f"{line} --out whole").code == 0
     with monkeypatch.context() as patch:
@@ -73,7 +78,7 @@ def test_the_plan_says_head_and_memory(nascli: Nascli) -> None:
     [
         ("--head nasnett", "'nasnett' is not one of"),
         ("--proposals 0", "detector.proposals = 0"),
-        ("--set detector.crop_size=2", "detector.crop_size = 2"),
+        ("--set detector.roi_size=2", "detector.roi_size = 2"),
         ("--set detector.resize=both_sides --set detector.max_size=96", "detector.max_size 96 would mean nothing"),
         ("--resume run --head nasnet", "--resume excludes --dataset, --head"),
         ("--predict a.png --proposals 9", "--predict excludes --dataset, --proposals"),

@@ -12,13 +12,13 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from nascli.config import DataConfig
-from nascli.data.datasets import ImageData, load_dataset
-from nascli.models.folders import save_weights
-from nascli.models.network import Network
-from nascli.models.spec import write_network
+from nascli.data.registry import ImageData, load_dataset
+from nascli.models.cells.network import Network
+from nascli.models.cells.spec import write_network
+from nascli.models.serialization import save_weights
+from tests.classify.tiny import make_spec
 from tests.cli.evaluated import answers, edit_network, known_images, write_photos
 from tests.cli.pictures import Nascli, write_pictures
-from tests.training.tiny import make_spec
 
 
 def test_it_finds_what_training_found(nascli: Nascli, trained: dict[str, object]) -> None:
@@ -153,7 +153,7 @@ def test_images_that_several_networks_see_alike_are_loaded_once(
         loaded.append(config.dataset)
         return load_dataset(config, *size, **how)
 
-    monkeypatch.setattr("nascli.training.assess.load_dataset", counted)
+    monkeypatch.setattr("nascli.classify.evaluate.load_dataset", counted)
     first, _, third = nascli("evaluate run second third --json").json["runs"]
     assert loaded == ["folder:pictures"] * 2
     assert (first["run"], third["run"]) == ("run", "third")

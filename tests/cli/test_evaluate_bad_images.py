@@ -37,8 +37,10 @@ def test_what_the_recipe_allows_holds_where_nothing_else_is_said(nascli: Nascli)
     line = f"train --cell cell.json --dataset folder:pictures {SETTINGS} --out run"
     ran = nascli(line)
     assert ran.code == 1
-    assert "or allow for more: --set data.max_bad_images=N (for a run that was begun: in its recipe.toml" in ran.err
-    assert nascli(f"{line} --set data.max_bad_images=1").code == 0
+    assert (
+        "or allow for more: --set data.max_unreadable_images=N (for a run that was begun: in its recipe.toml" in ran.err
+    )
+    assert nascli(f"{line} --set data.max_unreadable_images=1").code == 0
     assert nascli("evaluate run --json").json["left_out"] == ["pictures/val/dog/03.png"]
     ran = nascli("evaluate run --max-bad 0")
     assert ran.code == 1
@@ -55,6 +57,6 @@ def test_a_limit_that_was_raised_for_resuming_holds_in_measuring_too(nascli: Nas
     line = f"train --cell cell.json --dataset folder:pictures {SETTINGS} --image-size 8 --set data.workers=0 --out run"
     assert nascli(line).code == 1
     recipe = Path("run/recipe.toml")
-    recipe.write_text(recipe.read_text().replace("max_bad_images = 0", "max_bad_images = 1"))
+    recipe.write_text(recipe.read_text().replace("max_unreadable_images = 0", "max_unreadable_images = 1"))
     assert nascli("train --resume run").code == 0
     assert nascli("evaluate run --json").json["left_out"] == ["pictures/val/dog/03.png"]

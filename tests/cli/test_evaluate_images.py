@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from nascli.training.job import reopen_job
+from nascli.classify.job import reopen_job
 from tests.cli.evaluated import answers, edit_network, known_images, loss_by_hand, write_photos
 from tests.cli.pictures import Nascli
 

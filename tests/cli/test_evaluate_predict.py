@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from nascli.data.imagenet import imagenet_wnids
-from nascli.models.folders import save_weights
-from nascli.models.network import Network
-from nascli.models.spec import write_network
+from nascli.models.cells.network import Network
+from nascli.models.cells.spec import write_network
+from nascli.models.serialization import save_weights
+from tests.classify.tiny import make_spec
 from tests.cli.evaluated import answers, edit_network, loss_by_hand, write_photos
 from tests.cli.pictures import Nascli
-from tests.training.tiny import make_spec
 
 
 @pytest.mark.usefixtures("trained")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nascli.artifacts import create_run
 from nascli.config import SearchRecipe
+from nascli.runs import create_run
 from tests.cli.evaluated import edit_network, write_photos
 from tests.cli.pictures import Nascli, write_pictures
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nascli.data.pack import open_pack
+from nascli.data.pack.format import open_pack
 from tests.cli.pictures import SETTINGS, Nascli
 
 
@@ -170,9 +170,9 @@ def test_a_run_that_a_bad_image_stopped_goes_on_with_a_higher_limit(
     ran = nascli(f"{line} --out run")
     assert ran.code == 1
     assert "image pictures/val/dog/03.png cannot be decoded: it is not an image" in ran.err
-    assert "--set data.max_bad_images=N" in ran.err
+    assert "--set data.max_unreadable_images=N" in ran.err
     recipe = Path("run/recipe.toml")
-    recipe.write_text(recipe.read_text().replace("max_bad_images = 0", "max_bad_images = 1"))
+    recipe.write_text(recipe.read_text().replace("max_unreadable_images = 0", "max_unreadable_images = 1"))
     ran = nascli("train --resume run --json")
     assert ran.code == 0, ran.err
     assert ran.json["images"] == 17  # of 18
@@ -180,4 +180,4 @@ def test_a_run_that_a_bad_image_stopped_goes_on_with_a_higher_limit(
         "warning: image pictures/val/dog/03.png cannot be decoded: it is not an image; "
         "it is left out (1 of 1 that may be)"
     ]
-    assert nascli(f"{line} --set data.max_bad_images=1 --out again --json").json["loss"] == ran.json["loss"]
+    assert nascli(f"{line} --set data.max_unreadable_images=1 --out again --json").json["loss"] == ran.json["loss"]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nascli.artifacts import create_run
 from nascli.cli import report
 from nascli.cli.app import main
 from nascli.config import SearchRecipe, TrainRecipe
-from nascli.genotype.space import resolve_space
+from nascli.genotype.cells.space import resolve_space
+from nascli.runs import create_run
 from nascli.search.journal import Finished, Journal, proposed
 from tests.report.made_runs import begun, made_recipe
 

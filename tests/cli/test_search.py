@@ -16,18 +16,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nascli.artifacts import read_run
 from nascli.cli.app import main
 from nascli.cli.console import Terminal
 from nascli.cli.search_view import LiveView, PlainView, watch
 from nascli.config import SearchRecipe, load_recipe
-from nascli.genotype.schema import read_genotype
+from nascli.genotype.cells.schema import read_genotype
+from nascli.runs import read_run
 from nascli.search.executors.executor import InProcess
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
-from nascli.search.strategies.random_search import RandomSearch
+from nascli.search.strategies.random import RandomSearch
 from nascli.search.trial import Trial
-from nascli.training.interrupts import StopRequest
+from nascli.signals import StopRequest
 from tests.fakes import TINY, FakeEvaluator
 
 RECIPE = """
@@ -260,7 +260,7 @@ def test_a_folder_that_is_in_the_way_is_refused(tmp_path: Path, capsys: pytest.C
 def test_a_damaged_journal_is_exit_code_1_and_named(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from nascli.artifacts import create_run
+    from nascli.runs import create_run
 
     made = load_recipe(SearchRecipe, recipe)
     with create_run("search", "x", made, runs=tmp_path, out=tmp_path / "run", asked={"device": "cpu"}) as run:
@@ -270,7 +270,7 @@ def test_a_damaged_journal_is_exit_code_1_and_named(
 
 
 def test_another_command_s_run_is_refused(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from nascli.artifacts import create_run
+    from nascli.runs import create_run
 
     with create_run("train", "x", load_recipe(SearchRecipe, recipe), runs=tmp_path, out=tmp_path / "run"):
         pass

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nascli.artifacts import read_run
-from nascli.genotype.schema import read_genotype
-from nascli.search.evaluators.table import Table
+from nascli.genotype.cells.schema import read_genotype
+from nascli.runs import read_run
+from nascli.search.evaluators.tabular import Table
 from nascli.search.journal import read_trials
 from nascli.search.rerank import ranked
 from nascli.search.trial import TrialState

@@ -17,14 +17,14 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from nascli.artifacts import create_run
 from nascli.cli.train import DEFAULT_RECIPES
 from nascli.config import SearchRecipe, TrainRecipe, find_recipe, load_recipe
-from nascli.genotype.sources import zoo_genotype
-from nascli.models.folders import load_network
-from nascli.models.spec import read_network, write_network
+from nascli.genotype.resolve import zoo_genotype
+from nascli.models.cells.spec import read_network, write_network
+from nascli.models.serialization import load_network
+from nascli.runs import create_run
+from tests.classify.tiny import GENOTYPE, make_spec
 from tests.cli.pictures import SETTINGS, Nascli, write_pictures
-from tests.training.tiny import GENOTYPE, make_spec
 
 TRAIN = f"train --cell cell.json --dataset folder:pictures {SETTINGS}"
 
@@ -267,7 +267,7 @@ def test_a_folder_that_moved_is_named_on_resume(nascli: Nascli) -> None:
 
 
 def test_the_learning_rate_of_a_base_batch_is_said(nascli: Nascli) -> None:
-    ran = nascli(f"{TRAIN} --lr 0.05 --set train.base_batch=64 --json")
+    ran = nascli(f"{TRAIN} --lr 0.05 --set train.lr_base_size=64 --json")
     assert ran.code == 0, ran.err
     assert "learning rate 0.05 for 64 images a step: 0.0125 for 16" in ran.err
     ran = nascli(f"{TRAIN} --lr 0.0125 --out plain --json")
@@ -405,7 +405,7 @@ def test_a_run_folder_in_use_is_refused(nascli: Nascli) -> None:
 
 
 def test_divergence_is_one_line_and_the_run_is_marked(nascli: Nascli) -> None:
-    ran = nascli(f"{TRAIN} --lr 1e30 --set train.clip_norm=0 --set train.warmup_epochs=0 --out run")
+    ran = nascli(f"{TRAIN} --lr 1e30 --set train.clip_grad_norm=0 --set train.warmup_epochs=0 --out run")
     assert ran.code == 1
     assert "training diverged: the loss is" in ran.err
     assert "at step" in ran.err
@@ -416,7 +416,7 @@ def test_a_device_without_enough_memory_is_explained(nascli: Nascli, monkeypatch
     def exhaust(network: torch.nn.Module, x: torch.Tensor) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("nascli.models.network.Network.forward_with_aux", exhaust)
+    monkeypatch.setattr("nascli.models.cells.network.Network.forward_with_aux", exhaust)
     ran = nascli(f"{TRAIN} --out run")
     assert ran.code == 1
     assert [f"computed in {parts} parts" in ran.err for parts in (2, 4, 8, 16)] == [True, True, True, False]

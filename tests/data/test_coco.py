@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nascli.config import DetectDataConfig
-from nascli.data.annotated import (
+from nascli.data.detection.coco import load_coco, read_coco
+from nascli.data.detection.dataset import (
     DetectionSplit,
     open_picture,
     picture_tensor,
@@ -22,11 +23,10 @@ from nascli.data.annotated import (
     to_sides,
     training_target,
 )
-from nascli.data.coco import load_coco, read_coco
-from nascli.data.detection_sets import load_detection_data
-from nascli.data.picture_check import check_headers, check_pixels
+from nascli.data.detection.image_check import check_headers, check_pixels
+from nascli.data.detection.registry import load_detection_data
 from nascli.errors import CorruptFileError, InputError
-from tests.detection.coco_folder import annotation, categories, damage_pixels, write_annotations, write_coco
+from tests.detect.coco_folder import annotation, categories, damage_pixels, write_annotations, write_coco
 
 Values = dict[str, Any]
 
@@ -194,7 +194,7 @@ def test_training_images_with_too_many_boxes_are_left_out_and_counted(tmp_path: 
     folder = write_coco(tmp_path)
     whole = load_coco(folder, "coco")
     most = max(len(image.boxes) for image in whole.train.images)
-    data = load_coco(folder, "coco", most_boxes=most - 1)
+    data = load_coco(folder, "coco", max_boxes=most - 1)
     (skipped,) = data.train.skipped
     assert (skipped.kind, skipped.count) == ("image with too many boxes", 8 - len(data.train.images))
     assert data.train.source == whole.train.source

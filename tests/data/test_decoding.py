@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from nascli.data.decoding import decode_image, decode_window, to_bytes
-from nascli.data.images import random_window
+from nascli.data.streaming import random_window
 
 GREY = np.array([[0, 256, 257, 1000], [32768, 40000, 65534, 65535]])
 IN_8_BITS = [[0, 0, 1, 3], [127, 155, 254, 255]]

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from nascli.config import DataConfig
-from nascli.data.arrays import ImageArray
-from nascli.data.datasets import ImageData, load_dataset
 from nascli.data.decoding import decode_image
-from nascli.data.images import ImageFiles
+from nascli.data.in_memory import ImageArray
 from nascli.data.jpeg import read_frame
-from nascli.data.pack import Pack, open_pack
-from nascli.data.packing import PackSettings, PackSummary, PackWatch, pack_folder
+from nascli.data.pack.build import PackSettings, PackSummary, PackWatch, pack_folder
+from nascli.data.pack.format import Pack, open_pack
+from nascli.data.registry import ImageData, load_dataset
+from nascli.data.streaming import ImageFiles
 from nascli.errors import CorruptFileError, InputError, Interrupted, NascliError
 
 SMALL = PackSettings(size=20)
@@ -265,7 +265,7 @@ def test_a_damaged_image_is_named_and_can_be_left_out(source: Path, path: Path) 
     name = f"image train/dog/0.png in {path}"
     with pytest.raises(CorruptFileError, match=f"{name} is damaged: it has not the checksum"):
         open_pack(path).verify()
-    data = load_dataset(DataConfig(dataset=f"pack:{path}", workers=0, max_bad_images=1), 16)
+    data = load_dataset(DataConfig(dataset=f"pack:{path}", workers=0, max_unreadable_images=1), 16)
     assert len(batches(data)[0]) == 4
     with pytest.raises(CorruptFileError, match=name):
         batches(load_dataset(DataConfig(dataset=f"pack:{path}", workers=2), 16))
@@ -305,7 +305,7 @@ def test_foreign_and_newer_files_are_refused(source: Path, path: Path) -> None:
 def test_tables_that_do_not_fit_each_other_are_refused(
     source: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nascli.data.pack._checksum", lambda columns, settings: "right")
+    monkeypatch.setattr("nascli.data.pack.format._checksum", lambda columns, settings: "right")
     for table, position, value in (
         ("train/offsets", 1, 1 << 40),
         ("train/offsets", 0, 1),

@@ -5,8 +5,8 @@ import torch
 from torchvision.transforms import v2
 
 from nascli.config import DataConfig
-from nascli.data.arrays import Normalizer, augment_batch
-from nascli.data.draws import Draws
+from nascli.data.batch_rng import BatchRng
+from nascli.data.in_memory import Normalizer, augment_batch
 from nascli.data.rand_augment import rand_augment
 
 BYTES = Normalizer((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -16,8 +16,8 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def draws(seed: int) -> Draws:
-    return Draws(generator(seed))
+def draws(seed: int) -> BatchRng:
+    return BatchRng(generator(seed))
 
 
 def noise(count: int, size: int = 16) -> torch.Tensor:
@@ -70,6 +70,6 @@ def test_a_recipe_switches_it_on_after_crop_and_flip() -> None:
     used = generator(6)
     torch.randint(5, (2, 32), generator=used)
     torch.rand(32, generator=used)
-    expected = rand_augment(before, 2, 5, Draws(used))
+    expected = rand_augment(before, 2, 5, BatchRng(used))
     assert torch.equal((augment_batch(images, asked, BYTES, draws(6)) * 255).round().byte(), expected)
     assert torch.equal(torch.get_rng_state(), state)

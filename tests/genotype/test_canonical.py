@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nascli.genotype.canonical import canonical, canonical_cell, canonical_hash
-from nascli.genotype.schema import Block, CellSpec, Genotype
-from nascli.genotype.sources import zoo_genotype, zoo_names
-from nascli.genotype.space import DARTS, ENAS
-from nascli.models.cell import Cell
-
-from .strategies import genotypes
+from nascli.genotype.cells.canonical import canonical, canonical_cell, canonical_hash
+from nascli.genotype.cells.schema import Block, CellSpec, Genotype
+from nascli.genotype.cells.space import DARTS, ENAS
+from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.models.cells.cell import Cell
+from tests.genotype.genotype_st import genotypes
 
 Spelling = tuple[tuple[tuple[tuple[int, str], ...], str], ...]
 

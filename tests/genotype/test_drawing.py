@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nascli.errors import InputError
+from nascli.genotype.cells.schema import MAX_BLOCKS, OP_NAMES, Block, CellSpec, Genotype
 from nascli.genotype.drawing import (
     FORMATS,
     draw_genotype,
@@ -25,8 +26,7 @@ from nascli.genotype.drawing import (
 from nascli.genotype.drawing.layout import Box, CellLayout, Curve, lay_out_cell
 from nascli.genotype.drawing.ordering import ROW_LIMIT, crossings, ordered_rows
 from nascli.genotype.drawing.palette import FAMILY_PAINTS, OP_STYLES
-from nascli.genotype.schema import MAX_BLOCKS, OP_NAMES, Block, CellSpec, Genotype
-from nascli.genotype.sources import zoo_genotype, zoo_names
+from nascli.genotype.resolve import zoo_genotype, zoo_names
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -306,7 +306,7 @@ def test_drawing_loads_neither_torch_nor_more_of_matplotlib_than_it_needs() -> N
     code = """
 import sys
 from nascli.genotype.drawing import genotype_png, genotype_svg
-from nascli.genotype.sources import zoo_genotype
+from nascli.genotype.resolve import zoo_genotype
 genotype_svg(zoo_genotype("enas"))
 assert "matplotlib" not in sys.modules
 genotype_png(zoo_genotype("enas"), scale=0.2)

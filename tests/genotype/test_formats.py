@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nascli.errors import InputError
-from nascli.genotype.canonical import canonical_hash
-from nascli.genotype.formats import NOTATIONS, find_notation, read_notation, recognise, write_notation
-from nascli.genotype.schema import Block, CellSpec, Genotype
-from nascli.genotype.sources import zoo_genotype, zoo_names
-from nascli.genotype.space import DARTS, ENAS
-from tests.genotype.strategies import genotypes
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.formats import NOTATIONS, find_notation, read_notation, recognise, write_notation
+from nascli.genotype.cells.schema import Block, CellSpec, Genotype
+from nascli.genotype.cells.space import DARTS, ENAS
+from nascli.genotype.resolve import zoo_genotype, zoo_names
+from tests.genotype.genotype_st import genotypes
 
 DARTS_V2 = """DARTS_V2 = Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0),
 ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)],

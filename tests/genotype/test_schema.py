@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nascli.errors import CorruptFileError, InputError
-from nascli.genotype.schema import Block, CellSpec, Genotype, parse_genotype, read_genotype
-from nascli.genotype.sources import load_genotype, zoo_genotype, zoo_names
+from nascli.genotype.cells.schema import Block, CellSpec, Genotype, parse_genotype, read_genotype
+from nascli.genotype.resolve import load_genotype, zoo_genotype, zoo_names
 
 ZOO = (
     "amoebanet-a",

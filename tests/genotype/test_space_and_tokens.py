@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from nascli.config import SpaceConfig
 from nascli.errors import InputError
-from nascli.genotype.encoding import decode_tokens, encode_genotype
-from nascli.genotype.sources import zoo_genotype
-from nascli.genotype.space import DARTS, ENAS, NASNET, SearchSpace, resolve_space
-
-from .strategies import SPACES, tokens_of
+from nascli.genotype.cells.encoding import decode_tokens, encode_genotype
+from nascli.genotype.cells.space import DARTS, ENAS, NASNET, SearchSpace, resolve_space
+from nascli.genotype.resolve import zoo_genotype
+from tests.genotype.genotype_st import SPACES, tokens_of
 
 
 def test_the_papers_space_has_13_ops_50_decisions_and_its_size() -> None:

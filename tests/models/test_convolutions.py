@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nascli.models.convolutions import Depthwise, Pointwise
-from nascli.models.primitives import global_average, join
+from nascli.models.layers import global_average, join
 
 LAYOUTS = [torch.channels_last, torch.contiguous_format]
 

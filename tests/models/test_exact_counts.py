@@ -3,10 +3,10 @@
 import pytest
 
 from nascli.config import NetworkConfig
-from nascli.genotype.sources import zoo_genotype, zoo_names
+from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.models.cells.network import build_network
+from nascli.models.cells.spec import resolve_network
 from nascli.models.cost import measure_cost, measure_layers
-from nascli.models.network import build_network
-from nascli.models.spec import resolve_network
 
 NASNET_A = [
     # preset, classes, params, auxiliary head, mult-adds in millions, image size

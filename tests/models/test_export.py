@@ -13,16 +13,17 @@ from torch import fx, nn
 
 import nascli
 from nascli.errors import InputError, NascliError
-from nascli.genotype.sources import zoo_genotype, zoo_names
-from nascli.models import export, forms
-from nascli.models.export import EXPORTS, describe, export_onnx, export_program
-from nascli.models.folders import save_weights
-from nascli.models.forms import measure_forms
-from nascli.models.inference import fold
-from nascli.models.network import Network
-from nascli.models.spec import write_network
-from tests.models.test_inference import SIZES, difference, trained
-from tests.training.tiny import GENOTYPE
+from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.models.cells.network import Network
+from nascli.models.cells.spec import write_network
+from nascli.models.deploy import engines as forms
+from nascli.models.deploy import export
+from nascli.models.deploy.engines import measure_forms
+from nascli.models.deploy.export import EXPORTS, describe, export_onnx, export_program
+from nascli.models.deploy.fuse import fold
+from nascli.models.serialization import save_weights
+from tests.classify.tiny import GENOTYPE
+from tests.models.test_fuse import SIZES, difference, trained
 
 NAMES = ("cat", "cow", "dog")
 
@@ -59,7 +60,7 @@ def test_onnx_takes_any_batch_and_says_how_to_feed_it(tmp_path: Path) -> None:
     assert str(Path(nascli.__file__).parent).encode() not in path.read_bytes()
 
 
-ALONE = """
+SINGLE_PROCESS = """
 import json, sys
 sys.modules["nascli"] = None
 import numpy, torch
@@ -75,7 +76,7 @@ def test_a_program_runs_where_there_is_no_nascli() -> None:
     export_program(ours, Path("model.pt2"))
     images = torch.randn(5, 3, 8, 8)
     np.save("images.npy", images.numpy())
-    done = subprocess.run([sys.executable, "-I", "-c", ALONE], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-I", "-c", SINGLE_PROCESS], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(list(NAMES))
     assert difference(lambda images: torch.from_numpy(np.load("logits.npy")), ours, images) < 1e-5
 

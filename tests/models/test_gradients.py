@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 from nascli.config import NetworkConfig
-from nascli.genotype.schema import Block, CellSpec, Genotype
-from nascli.genotype.sources import zoo_genotype
-from nascli.models.cell import Cell, Half
-from nascli.models.network import Network
-from nascli.models.spec import resolve_network
-from tests.genotype.strategies import genotypes
+from nascli.genotype.cells.schema import Block, CellSpec, Genotype
+from nascli.genotype.resolve import zoo_genotype
+from nascli.models.cells.cell import Cell, Half
+from nascli.models.cells.network import Network
+from nascli.models.cells.spec import resolve_network
+from tests.genotype.genotype_st import genotypes
 
 Masks = dict[str, tuple[Tensor, ...] | None]
 

@@ -12,14 +12,14 @@ from torch import nn
 import nascli
 from nascli.config import NetworkConfig
 from nascli.errors import CorruptFileError, InputError
-from nascli.genotype.schema import OP_NAMES, Block, CellSpec, Genotype
-from nascli.genotype.sources import zoo_genotype
-from nascli.models.cell import Cell
-from nascli.models.folders import load_network, save_weights
-from nascli.models.network import Network, build_network
-from nascli.models.ops import OPS
-from nascli.models.spec import read_network, resolve_network, write_network
-from tests.genotype.strategies import genotypes
+from nascli.genotype.cells.schema import OP_NAMES, Block, CellSpec, Genotype
+from nascli.genotype.resolve import zoo_genotype
+from nascli.models.cells.cell import Cell
+from nascli.models.cells.network import Network, build_network
+from nascli.models.cells.ops import OPS
+from nascli.models.cells.spec import read_network, resolve_network, write_network
+from nascli.models.serialization import load_network, save_weights
+from tests.genotype.genotype_st import genotypes
 
 
 def tiny(genotype: Genotype, **numbers: object) -> Network:
@@ -147,7 +147,7 @@ def test_a_pool_or_relu_of_one_state_is_computed_once(monkeypatch: pytest.Monkey
         calls.append("avg")
         return plain(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("nascli.models.primitives.F.avg_pool2d", counted)
+    monkeypatch.setattr("nascli.models.layers.F.avg_pool2d", counted)
     cell = Cell(zoo_genotype("nasnet-a").normal, (4, 4), 4, 1)
     cell(torch.randn(1, 4, 6, 6), torch.randn(1, 4, 6, 6))
     assert len(calls) == 2  # three averages in the cell: one of h[i], and one of h[i-1] that two halves share

@@ -24,15 +24,16 @@ from torch import Tensor
 import nascli
 from nascli.cli.app import main
 from nascli.config import NetworkConfig
-from nascli.data.arrays import Normalizer
-from nascli.data.images import ImageFiles
+from nascli.data.in_memory import Normalizer
+from nascli.data.streaming import ImageFiles
 from nascli.errors import CorruptFileError, InputError
-from nascli.genotype.sources import zoo_genotype
-from nascli.models import ops, primitives
-from nascli.models.network import Network
-from nascli.models.pretrained import PREPROCESSING, Tool, import_weights
-from nascli.models.spec import resolve_network
-from tests.detection.coco_folder import write_coco
+from nascli.genotype.resolve import zoo_genotype
+from nascli.models import layers as primitives
+from nascli.models.cells import ops
+from nascli.models.cells.network import Network
+from nascli.models.cells.pretrained import PREPROCESSING, Tool, import_weights
+from nascli.models.cells.spec import resolve_network
+from tests.detect.coco_folder import write_coco
 
 Pool = Callable[[Tensor, int, int], Tensor]
 PEERS = Path(__file__).with_name("peers.py")
@@ -242,7 +243,7 @@ def test_what_build_wrote_detects(
     write_coco(Path("data/coco"), train=2, val=1)
     line = f"build --cell nasnet-a --preset imagenet-mobile --image-size 96 --import-weights {file} --out mobile"
     assert call(line, capsys)[0] == 0
-    sizes = "--set detector.crop_size=5 --set detector.box_samples=6 --set detector.freeze_batch_norm=true"
+    sizes = "--set detector.roi_size=5 --set detector.box_batch_size_per_image=6 --set detector.freeze_batch_norm=true"
     steps = "--recipe digit-scenes --proposals 10 --batch-size 1 --epochs 1 --lr 1e-3 --out run"
     code, out, err = call(f"detect --coco --backbone mobile --head {head} {sizes} {steps} --json", capsys)
     assert code == 0, err

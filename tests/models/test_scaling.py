@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from nascli.config import NetworkConfig
 from nascli.errors import InputError
-from nascli.genotype.sources import zoo_genotype
+from nascli.genotype.resolve import zoo_genotype
+from nascli.models.cells.network import build_network
+from nascli.models.cells.spec import resolve_network
 from nascli.models.latency import Latency, measure_latency
-from nascli.models.network import build_network
 from nascli.models.scaling import (
     AUTO_CELLS,
     LARGEST_FILTERS,
@@ -22,7 +23,6 @@ from nascli.models.scaling import (
     measure_size,
     parse_target,
 )
-from nascli.models.spec import resolve_network
 
 
 class Formula:

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nascli.artifacts import create_run, write_json
 from nascli.config import SearchRecipe, load_recipe
-from nascli.genotype.canonical import canonical_hash
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.space import SearchSpace, resolve_space
+from nascli.files import write_json
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.space import SearchSpace, resolve_space
+from nascli.runs import create_run
 from nascli.search.trial import Failure, FailureKind, Score, Trial
 
 SMALL_SPACE = {"name": "own", "ops": ["sep_conv_3x3", "max_pool_3x3", "identity"], "blocks": 2}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nascli.errors import InputError
-from nascli.genotype.space import NASNET, resolve_space
+from nascli.genotype.cells.space import NASNET, resolve_space
 from nascli.report import search_data
 from nascli.report.best_cells import reranked_trials, shown_trials, train_command
 from nascli.report.choice_plots import choice_pictures, choice_shares, uniform_inputs

@@ -5,8 +5,8 @@ from multiprocessing import get_context
 
 import torch
 
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.space import NASNET, SearchSpace
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.space import NASNET, SearchSpace
 from nascli.search.strategies.strategy import Strategy
 
 Tokens = tuple[int, ...]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.cells.space import SearchSpace
 from nascli.search.executors.executor import Outcome
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
-from nascli.training.interrupts import StopRequest
+from nascli.signals import StopRequest
 from tests.fakes import ChainStrategy, FakeEvaluator, Recorder, ShuffledExecutor
 
 SPACE = SearchSpace(name="pair", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=1)

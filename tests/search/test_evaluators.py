@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
+from nascli.classify.fit import FitResult, fit
 from nascli.config import DataConfig, SearchRecipe, load_recipe
-from nascli.data.arrays import ImageArray
-from nascli.data.datasets import ImageData, load_dataset
+from nascli.data.in_memory import ImageArray
+from nascli.data.registry import ImageData, load_dataset
 from nascli.errors import DivergedError, InputError
-from nascli.genotype.encoding import decode_tokens
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.models.cells.network import Network
 from nascli.models.cost import measure_cost
-from nascli.models.network import Network
 from nascli.search.evaluators.proxy import ProxyTraining, proxy_training
-from nascli.training.fit import FitResult, fit
 from tests.fakes import TINY
 
 CPU = torch.device("cpu")
@@ -116,7 +116,7 @@ def test_what_cannot_be_searched_is_refused_at_once(flags: dict[str, object], me
 
 def test_every_shipped_recipe_is_valid_and_opens_with_its_promise() -> None:
     from nascli.config import recipes_folder
-    from nascli.genotype.space import resolve_space
+    from nascli.genotype.cells.space import resolve_space
 
     paths = sorted((recipes_folder() / "search").glob("*.toml"))
     assert {path.stem for path in paths} >= {"digits", "cifar10-cpu", "cifar10-paper"}

@@ -5,8 +5,8 @@ from itertools import count, pairwise
 import pytest
 
 from nascli.config import EvolutionConfig
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.space import NASNET, SearchSpace
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.space import NASNET, SearchSpace
 from nascli.search.strategies.evolution import Evolution, Tokens
 from tests.fakes import TINY
 

@@ -13,10 +13,10 @@ import pytest
 
 from nascli.config import SearchRecipe, load_recipe
 from nascli.errors import DivergedError, NascliError, RejectedError
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.schema import Genotype
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.schema import Genotype
 from nascli.search.executors.executor import Executor, InProcess, Job, Outcome
-from nascli.search.executors.local_workers import LocalWorkers
+from nascli.search.executors.local import LocalWorkers
 from nascli.search.trial import Failure, FailureKind, Score
 from tests.fakes import TINY, FakeEvaluator, KillingEvaluator, SlowEvaluator
 
@@ -200,7 +200,7 @@ def test_a_gpu_that_is_named_is_not_shared_out(
     """Its number holds only where every GPU is seen; GPU 9 stands for an environment that is as it was."""
     import torch  # not above: worker processes import this module, and do without
 
-    from nascli.search.assembly import make_executor
+    from nascli.search.builders import make_executor
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,8" if device == "cuda" else "9")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
@@ -306,7 +306,7 @@ def test_data_that_cannot_be_shared_are_an_error_that_says_what_to_do() -> None:
 PARENT = """
 import sys
 from pathlib import Path
-from nascli.search.executors.local_workers import LocalWorkers
+from nascli.search.executors.local import LocalWorkers
 from tests.fakes import SlowEvaluator
 from tests.search.test_executors import job
 

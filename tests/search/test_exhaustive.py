@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from nascli.genotype.canonical import canonical_hash
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.space import SearchSpace
 from nascli.search.journal import Journal
 from nascli.search.loop import Plan, SearchLoop
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
-from nascli.training.interrupts import StopRequest
+from nascli.signals import StopRequest
 from tests.fakes import FakeEvaluator, Recorder, ShuffledExecutor
 
 SMALL = SearchSpace(name="small", ops=("identity", "conv_1x1"), blocks=2, inputs="distinct", cells="one")

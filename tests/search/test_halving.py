@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nascli.genotype.schema import Genotype
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.space import SearchSpace
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
-from nascli.search.session import best_trials
+from nascli.search.study import best_trials
 from nascli.search.trial import Score, Trial
-from nascli.training.interrupts import StopRequest
+from nascli.signals import StopRequest
 from tests.fakes import ChainStrategy, Recorder, ShuffledExecutor
 
 SPACE = SearchSpace(name="pair", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=1)

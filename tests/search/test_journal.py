@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.genotype.canonical import canonical_hash
-from nascli.genotype.encoding import decode_tokens
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.encoding import decode_tokens
 from nascli.search.journal import Advanced, Failed, Finished, Journal, Reranked, proposed, read_trials
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial, TrialState
 from tests.fakes import TINY

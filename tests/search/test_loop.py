@@ -10,14 +10,14 @@ import torch
 
 from nascli.config import PpoConfig
 from nascli.errors import CorruptFileError, Interrupted, RejectedError
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.cells.space import SearchSpace
 from nascli.search.executors.executor import InProcess
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
 from nascli.search.strategies.ppo import Ppo
-from nascli.search.strategies.random_search import RandomSearch
+from nascli.search.strategies.random import RandomSearch
 from nascli.search.trial import Score, Trial, TrialState
-from nascli.training.interrupts import StopRequest
+from nascli.signals import StopRequest
 from tests.fakes import TINY, ChainStrategy, FakeEvaluator, Recorder, ShuffledExecutor
 
 SMALL = SearchSpace(name="small", ops=("sep_conv_3x3", "identity"), blocks=1)

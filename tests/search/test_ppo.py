@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nascli.config import PpoConfig
-from nascli.genotype.space import NASNET, SearchSpace
+from nascli.genotype.cells.space import NASNET, SearchSpace
 from nascli.search.strategies.controller import Controller
 from nascli.search.strategies.policy import COLLAPSED
 from nascli.search.strategies.ppo import Ppo

@@ -16,9 +16,9 @@ import pytest
 
 from nascli.config import SearchRecipe, load_recipe
 from nascli.errors import DivergedError, InputError, NascliError, RejectedError
-from nascli.genotype.schema import Genotype
+from nascli.genotype.cells.schema import Genotype
 from nascli.search.executors.executor import InProcess
-from nascli.search.executors.ray_executor import RayExecutor
+from nascli.search.executors.ray import RayExecutor
 from nascli.search.trial import Failure, FailureKind, Score
 from tests.fakes import FakeEvaluator, KillingEvaluator
 from tests.search.test_executors import (
@@ -221,7 +221,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from nascli.search.executors.ray_executor import RayExecutor
+from nascli.search.executors.ray import RayExecutor
 from tests.fakes import SlowEvaluator
 from tests.search.test_executors import drain, job
 from tests.search.test_ray_executor import started_by

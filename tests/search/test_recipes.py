@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nascli.config import SearchRecipe, load_recipe, recipes_folder
-from nascli.genotype.space import resolve_space
-from nascli.search.assembly import STRATEGIES, check_recipe
+from nascli.genotype.cells.space import resolve_space
+from nascli.search.builders import STRATEGIES, check_recipe
 
 RECIPES = sorted((recipes_folder() / "search").glob("*.toml"))
 PROMISES = ("Source:", "Expect:", "Hardware and time:", "Command:", "Not verified:")

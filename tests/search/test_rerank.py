@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from nascli.errors import DivergedError, Interrupted, NascliError
-from nascli.genotype.schema import Genotype
+from nascli.genotype.cells.schema import Genotype
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
 from nascli.search.rerank import RerankPlan, ranked, rerank
-from nascli.search.session import best_trials
-from nascli.search.strategies.random_search import RandomSearch
+from nascli.search.strategies.random import RandomSearch
+from nascli.search.study import best_trials
 from nascli.search.trial import Score, Trial
-from nascli.training.interrupts import StopRequest
+from nascli.signals import StopRequest
 from tests.fakes import TINY, FakeEvaluator, Recorder, ShuffledExecutor
 
 

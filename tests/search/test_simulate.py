@@ -9,17 +9,17 @@ import pytest
 
 from nascli.config import SpaceConfig, to_toml
 from nascli.errors import InputError
-from nascli.genotype.canonical import canonical_hash
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.space import SearchSpace, resolve_space
-from nascli.search.evaluators.table import Table, TableEvaluator, write_table
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.space import SearchSpace, resolve_space
+from nascli.search.evaluators.tabular import Table, TableEvaluator, write_table
 from nascli.search.simulate import SimulatedRuns, compare, regret_at, simulate, trials_to_reach
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
-from nascli.search.strategies.random_search import RandomSearch
+from nascli.search.strategies.random import RandomSearch
 from nascli.search.strategies.strategy import Strategy
-from nascli.training.runtime import derive_seed
+from nascli.seeding import derive_seed
 from tests.fakes import ChainStrategy
-from tests.search.test_table import RECIPE, trained
+from tests.search.test_tabular import RECIPE, trained
 
 CONFIG = SpaceConfig(
     name="toy-2", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2, inputs="distinct", cells="one"

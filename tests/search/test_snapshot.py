@@ -13,14 +13,14 @@ from torch import Tensor
 
 from nascli.config import PpoConfig, ReinforceConfig
 from nascli.errors import Interrupted
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.cells.space import SearchSpace
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
 from nascli.search.snapshot import Lasting, SnapshotFile
 from nascli.search.strategies.ppo import Ppo
 from nascli.search.strategies.reinforce import Reinforce
 from nascli.search.trial import Trial
-from nascli.training.interrupts import StopRequest
+from nascli.signals import StopRequest
 from tests.fakes import FakeEvaluator, Recorder, ShuffledExecutor
 
 SPACE = SearchSpace(name="small", ops=("sep_conv_3x3", "identity", "max_pool_3x3"), blocks=2)

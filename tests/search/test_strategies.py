@@ -5,14 +5,14 @@ from collections import Counter
 import pytest
 
 from nascli.config import EvolutionConfig, PpoConfig, ReinforceConfig, SurrogateConfig
-from nascli.genotype.space import NASNET, SearchSpace
+from nascli.genotype.cells.space import NASNET, SearchSpace
+from nascli.search.strategies.bayesian import Surrogate
 from nascli.search.strategies.evolution import Evolution
 from nascli.search.strategies.ppo import Ppo
-from nascli.search.strategies.random_search import RandomSearch
+from nascli.search.strategies.random import RandomSearch
 from nascli.search.strategies.reinforce import Reinforce
 from nascli.search.strategies.strategy import Strategy
-from nascli.search.strategies.surrogate import Surrogate
-from nascli.search.strategies.warmup import WarmedUp
+from nascli.search.strategies.warm_start import WarmedUp
 from tests.fakes import TINY
 from tests.search.strategy_contract import StrategyContract
 

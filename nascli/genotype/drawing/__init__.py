@@ -7,13 +7,13 @@ scene (plain shapes)  ->  svg, png            graph  ->  DOT, Mermaid           
 from collections.abc import Callable
 from pathlib import Path
 
-from nascli.artifacts import write_bytes
 from nascli.errors import InputError
+from nascli.files import write_bytes
+from nascli.genotype.cells.schema import Genotype
 from nascli.genotype.drawing.graph import genotype_dot, genotype_mermaid
 from nascli.genotype.drawing.png import png_bytes
 from nascli.genotype.drawing.scene import build_scene
 from nascli.genotype.drawing.svg import svg_text
-from nascli.genotype.schema import Genotype
 
 __all__ = [
     "FORMATS",

@@ -3,9 +3,9 @@
 import json
 from dataclasses import dataclass
 
+from nascli.genotype.cells.schema import CellSpec, Genotype
 from nascli.genotype.drawing import palette
 from nascli.genotype.drawing.palette import Paint, printable
-from nascli.genotype.schema import CellSpec, Genotype
 
 _CELLS = {"normal": "Normal cell", "reduction": "Reduction cell"}
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.drawing.coordinates import settle
 from nascli.genotype.drawing.ordering import Link, Slot, ordered_rows
 from nascli.genotype.drawing.palette import OP_STYLES, state_name
-from nascli.genotype.schema import Block, CellSpec
 
 Kind = Literal["input", "op", "combine", "concat", "output"]
 Point = tuple[float, float]

@@ -10,7 +10,7 @@ References:
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nascli.genotype.schema import CellSpec
+from nascli.genotype.cells.schema import CellSpec
 
 ROW_LIMIT = 6
 """Blocks in a row at most; further ones stand one row higher."""

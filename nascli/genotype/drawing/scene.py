@@ -6,11 +6,11 @@ from itertools import chain
 from math import log
 from typing import Literal
 
-from nascli.genotype.canonical import canonical_hash
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.schema import Genotype
 from nascli.genotype.drawing import palette
 from nascli.genotype.drawing.layout import Box, CellLayout, Curve, Edge, Node, Point, lay_out_cell
 from nascli.genotype.drawing.palette import Paint, printable
-from nascli.genotype.schema import Genotype
 
 _MARGIN, _BETWEEN = 36.0, 72.0
 _TITLE_HEIGHT, _CAPTION_HEIGHT, _LEGEND_HEIGHT = 64.0, 40.0, 34.0

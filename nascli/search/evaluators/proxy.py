@@ -8,18 +8,18 @@ from typing import Any, Protocol
 
 import torch
 
+from nascli.classify.fit import fit
 from nascli.config import DataConfig, NetworkConfig, SearchRecipe, TrainConfig
-from nascli.data.arrays import split_holdout
-from nascli.data.datasets import ImageData, load_dataset
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.schema import Genotype
-from nascli.genotype.space import resolve_space
+from nascli.data.in_memory import split_holdout
+from nascli.data.registry import ImageData, load_dataset
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.space import resolve_space
+from nascli.models.cells.network import Network
+from nascli.models.cells.spec import NetworkSpec, resolve_network
 from nascli.models.cost import Cost, measure_cost
-from nascli.models.network import Network
-from nascli.models.spec import NetworkSpec, resolve_network
 from nascli.search.trial import Score
-from nascli.training.fit import fit
-from nascli.training.runtime import derive_seed
+from nascli.seeding import derive_seed
 
 
 class Evaluator(Protocol):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nascli.search.strategies.recurrence import Recurrence, doubled
+from nascli.search.strategies.fast_lstm import Recurrence, doubled
 
 _TYPE = torch.float64
 _NEVER = -1e9
@@ -31,7 +31,7 @@ class Controller(nn.Module):
         sizes: How many choices each decision has, `SearchSpace.decision_sizes`.
         hidden: H, units of the LSTM; also the width of an embedding.
         init_range: Every weight starts uniform in plus or minus this.
-        generator: Draws the first weights.
+        generator: BatchRng the first weights.
 
     References:
         Zoph et al. 2018, section 3 and appendix A.2 (H = 100, range 0.1).

@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from nascli.config import EvolutionConfig
-from nascli.genotype.space import SearchSpace
-from nascli.training.runtime import derive_seed
+from nascli.genotype.cells.space import SearchSpace
+from nascli.seeding import derive_seed
 
 Tokens = tuple[int, ...]
 

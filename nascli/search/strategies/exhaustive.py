@@ -4,9 +4,9 @@ import itertools
 import sys
 from collections.abc import Iterator, Mapping
 
-from nascli.genotype.canonical import canonical_hash
-from nascli.genotype.encoding import decode_tokens
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.space import SearchSpace
 
 
 class ExhaustiveSearch:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from nascli.config import PpoConfig, ReinforceConfig
-from nascli.genotype.space import SearchSpace
+from nascli.engine.device import generator_for
+from nascli.genotype.cells.space import SearchSpace
 from nascli.search.strategies.controller import Controller
-from nascli.training.runtime import generator_for
 
 Tokens = tuple[int, ...]
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -1,0 +1,322 @@
+"""A training as `nascli train` runs it: data, network and recipe brought together, results in a run folder."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nascli.classify.fit import EpochRecord, fit
+from nascli.config import DataConfig, NetworkConfig, TrainRecipe, load_recipe
+from nascli.data.registry import MORE_BAD, ImageData, load_dataset
+from nascli.data.streaming import worker_count
+from nascli.engine.checkpoint import CheckpointStore
+from nascli.engine.device import cpu_threads
+from nascli.engine.dist import SINGLE_PROCESS, DistContext
+from nascli.errors import DeviceMemoryError, InputError
+from nascli.files import read_json
+from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.resolve import load_genotype
+from nascli.models.cells.network import Network
+from nascli.models.cells.spec import PRESETS, STEM_MULTIPLIER, NetworkSpec, read_network, resolve_network, write_network
+from nascli.models.cost import measure_cost
+from nascli.models.serialization import NETWORK_FILE, WEIGHTS_FILE, save_weights
+from nascli.runs import read_run
+from nascli.seeding import derive_seed
+from nascli.signals import StopRequest
+
+MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images")
+"""Of a recipe's `data`: where the images lie and how they are read; which they are is compared."""
+
+_NOT_IDENTITY = {
+    "data": set(MAY_MOVE),
+    "train": {"checkpoint_minutes", "checkpoint_steps", "grad_checkpointing"},
+}
+"""What may change when a run is resumed: it does not touch a weight."""
+
+_MORE_BAD = f"{MORE_BAD} (for a run that was begun: in its recipe.toml, before --resume; the file has to stay)"
+"""How a person allows for more images that cannot be decoded."""
+
+_UNNAMED = (
+    "Give --dataset one with as many class folders, whose sorted names stand in the order of the network's outputs "
+    "(of ImageNet's, n01440764 and so on, some are enough where timm is installed)"
+)
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What is trained, on what, how, and where.
+
+    Args:
+        recipe: Every number of the training.
+        spec: The network.
+        data: Its classes are the network's.
+        device: Where to compute.
+        ranks: The processes that do.
+    """
+
+    recipe: TrainRecipe
+    spec: NetworkSpec
+    data: ImageData
+    device: torch.device
+    ranks: DistContext = SINGLE_PROCESS
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over recipe and network; two jobs of one identity make the same weights."""
+        recipe = self.recipe.model_dump(mode="json", exclude=_NOT_IDENTITY)
+        network = self.spec.model_dump(mode="json", exclude={"preprocessing"})  # touches no weight either
+        text = json.dumps([recipe, network, describe_data(self.data)["sha256"]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def new_network(self) -> Network:
+        """The network with the weights that follow from the seed; the caller's random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.recipe.seed, "init"))
+            return Network(self.spec)
+
+
+@dataclass(frozen=True)
+class CellSource:
+    """A cell as `--cell` names it.
+
+    Args:
+        genotype: The cell pair.
+        file: The file it came from; None for a published cell.
+        numbers: Macro numbers by their key in a recipe (`"network.filters"`), if the file is a `network.json`.
+    """
+
+    genotype: Genotype
+    file: Path | None
+    numbers: dict[str, object]
+
+
+def open_cell(source: str) -> CellSource:
+    """A cell from a genotype file, a search run, a zoo name, or a `network.json` (or the folder that holds one).
+
+    Raises:
+        InputError: There is nothing of that name, or it is not a possible genotype.
+        CorruptFileError: The file is damaged.
+    """
+    path = Path(source)
+    if os.path.isdir(source):  # Path.is_dir fails on a text that is too long for a name
+        inside = [path / name for name in ("best.json", NETWORK_FILE) if (path / name).is_file()]
+        if not inside:
+            raise InputError(f"cell {source}: the folder holds neither best.json nor {NETWORK_FILE}")
+        path = inside[0]
+    is_file = os.path.isfile(path)
+    if path.name != NETWORK_FILE and not (path.suffix == ".json" and is_file and _is_network(path)):
+        file = path if is_file else None
+        return CellSource(load_genotype(path if file else source), file, {})
+    spec = read_network(path)
+    numbers = spec.model_dump(include=set(NetworkConfig.model_fields))
+    if spec.stem_filters == STEM_MULTIPLIER * spec.filters:
+        del numbers["stem_filters"]  # so that it follows another number of filters
+    return CellSource(spec.genotype, path, {f"network.{name}": value for name, value in numbers.items()})
+
+
+def prepare_job(
+    recipe: TrainRecipe, genotype: Genotype, device: torch.device, ranks: DistContext = SINGLE_PROCESS
+) -> TrainJob:
+    """Load the data and fit the network to them.
+
+    Raises:
+        InputError: The data are not there, or the network cannot be built for their size.
+        CorruptFileError: A data file is damaged.
+    """
+    preset = recipe.network.preset
+    data = load_dataset(
+        _among(recipe.data, ranks),
+        recipe.network.image_size,
+        stream_size=PRESETS[preset].image_size if preset else None,
+        more_bad=_MORE_BAD,
+    )
+    spec = resolve_network(
+        genotype,
+        recipe.network,
+        classes=data.classes,
+        image_size=data.image_size,
+        aux_head=recipe.train.aux_weight > 0,
+        class_names=data.class_names,
+        mean=data.mean,
+        std=data.std,
+        preprocessing=data.preprocessing,
+    )
+    return TrainJob(recipe, spec, data, device, ranks)
+
+
+def reopen_job(
+    folder: Path,
+    data_dir: str | None,
+    device: torch.device,
+    ranks: DistContext = SINGLE_PROCESS,
+    dataset: str | None = None,
+) -> TrainJob:
+    """The job of a run folder, to go on with.
+
+    Args:
+        folder: Holds `run.json`, `recipe.toml` and `network.json`.
+        data_dir: Where the data lie now; None is where they lay.
+        device: Where to compute.
+        ranks: The processes that do.
+        dataset: What the same data are called now; None is what they were called.
+
+    Raises:
+        InputError: A file is absent, or the data are not the same any more (see `describe_data`).
+        CorruptFileError: A file is damaged.
+    """
+    moved = {"data.data_dir": data_dir, "data.dataset": dataset}
+    recipe = load_recipe(TrainRecipe, folder / "recipe.toml", moved)
+    spec = read_network(folder / NETWORK_FILE)
+    data = load_dataset(_among(recipe.data, ranks), spec.image_size, more_bad=_MORE_BAD)
+    check_classes(spec, data, folder)
+    _check_same(read_run(folder).get("data"), describe_data(data), folder)
+    return TrainJob(recipe, spec, data, device, ranks)
+
+
+def describe_data(data: ImageData) -> dict[str, Any]:
+    """What `run.json` keeps of the data, so that a run which is resumed knows them again.
+
+    Returns:
+        `name`; `train_images` and `test_images`; `sha256` over the labels of both, in order, the class names, and mean
+        and deviation of the colours, which are measured where images lie in memory. So images that came, went or
+        changed are noticed; of streamed ones an image that another of its class has replaced is not, nor others than
+        the `data.train_images` that were chosen of all.
+    """
+    digest = hashlib.sha256(json.dumps([data.class_names, data.mean, data.std]).encode())
+    for split in (data.train, data.test):
+        digest.update(split.labels.cpu().numpy().tobytes())
+    return {
+        "name": data.name,
+        "train_images": len(data.train),
+        "test_images": len(data.test),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _check_same(before: dict[str, Any] | None, now: dict[str, Any], folder: Path) -> None:
+    if before is None or before["sha256"] == now["sha256"]:
+        return
+    counts = [f"{each['train_images']:,} training and {each['test_images']:,} test images" for each in (before, now)]
+    difference = f"{counts[0]}, now there are {counts[1]}" if len(set(counts)) == 2 else f"other {counts[0]}"
+    raise InputError(
+        f"{folder} was begun with {difference} (data set {now['name']})",
+        "Restore the images (those that cannot be decoded, too: data.max_unreadable_images in recipe.toml skips them), "
+        "say where they lie with --dataset or --data-dir, or start a new run",
+    )
+
+
+def check_classes(spec: NetworkSpec, data: ImageData, folder: Path) -> None:
+    """InputError, which names both, where the classes of the data are not those of the network in `folder`.
+
+    A network without class names (its weights are another tool's) has to have as many classes as the data.
+    """
+    if spec.classes != data.classes:
+        raise InputError(
+            f"{folder} was trained for {spec.classes} classes, data set {data.name} has {data.classes}",
+            "Give --dataset one with the same classes" if spec.class_names else _UNNAMED,
+        )
+    for label, (ours, theirs) in enumerate(zip(spec.class_names or (), data.class_names, strict=False)):
+        if ours != theirs:
+            raise InputError(
+                f"{folder} was trained with {ours!r} as class {label}, in data set {data.name} that is {theirs!r}",
+                "Give --dataset one with the same classes",
+            )
+
+
+def run_job(
+    job: TrainJob,
+    folder: Path | None,
+    *,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    note: Callable[[str], None] | None = None,
+    stop: StopRequest | None = None,
+) -> dict[str, Any]:
+    """Train to the end, from the last checkpoint in `folder` if there is one.
+
+    Writes `network.json`, `checkpoint.pt`, `metrics.jsonl` and, at the end, `weights.safetensors`: the averaged
+    weights where the recipe has a moving average.
+
+    Args:
+        job: What to train.
+        folder: A run folder that this process alone writes; None where another of several writes it.
+        on_epoch: Told of each epoch that ends.
+        on_step: Told after each step: steps made, mean loss in the epoch so far.
+        note: Told what checkpoint is gone on from, and when a batch has to be computed in smaller parts.
+        stop: Looked at after each step.
+
+    Returns:
+        The results as they stand in `run.json`.
+
+    Raises:
+        DivergedError: A loss is not finite.
+        Interrupted: `stop` was requested; a checkpoint is written.
+        NascliError: The device's memory does not suffice, or the folder cannot be written.
+    """
+    with cpu_threads(job.recipe.train.threads):
+        if folder is not None:
+            write_network(folder / NETWORK_FILE, job.spec)
+        network = job.new_network()
+        try:
+            result = fit(
+                network,
+                job.data,
+                job.recipe.train,
+                augmentation=job.recipe.data,
+                seed=job.recipe.seed,
+                device=job.device,
+                on_epoch=on_epoch,
+                on_step=on_step,
+                store=CheckpointStore(folder, job.identity, note) if folder is not None else None,
+                stop=stop,
+                note=note,
+                ranks=job.ranks,
+            )
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError(
+                f"the device has not enough memory for two images of {job.spec.image_size} pixels at once",
+                "Start again with fewer --filters, or with --set train.grad_checkpointing=true",
+            ) from error
+        if folder is not None:
+            save_weights(folder / WEIGHTS_FILE, network)
+        cost = measure_cost(job.spec)
+        return {
+            "label": "final",
+            "dataset": job.data.name,
+            "cell": job.spec.genotype.name,
+            **asdict(result.evaluation),
+            "train_loss": result.train_loss,
+            "epochs": result.epochs,
+            "params": cost.params,
+            "mult_adds": cost.mult_adds,
+            "image_size": cost.image_size,
+            "seconds": result.seconds,
+            "device": device_name(job.device, job.ranks),
+        }
+
+
+def device_name(device: torch.device, ranks: DistContext = SINGLE_PROCESS) -> str:
+    """What a person calls the device: the GPU's name, or the number of CPU threads; times the processes."""
+    name = f"cpu, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    return name if ranks.size == 1 else f"{ranks.size} x {name}"
+
+
+def _among(data: DataConfig, ranks: DistContext) -> DataConfig:
+    """The same images; processes that nobody counted share the cores with those of the other ranks of this machine."""
+    if ranks.size == 1 or data.workers is not None:
+        return data
+    return data.model_copy(update={"workers": max(1, worker_count(None) // ranks.local_size)})
+
+
+def _is_network(path: Path) -> bool:
+    try:
+        return "genotype" in read_json(path)
+    except Exception:  # whatever is wrong with the file, reading it as a genotype says it better
+        return False

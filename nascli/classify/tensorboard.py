@@ -1,0 +1,87 @@
+"""A training's figures as event files, which TensorBoard shows."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from nascli.classify.metrics import EpochRecord
+from nascli.engine.schedules import Schedule
+from nascli.errors import InputError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+EVENTS_FOLDER = "tensorboard"
+_EVERY = 20
+"""Steps between two points of the curves inside an epoch, in which at least one is."""
+
+
+def check_tensorboard() -> None:
+    """InputError where the package that writes event files is not installed."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"--tensorboard needs {error.name}, which is not installed", 'pip install "nascli[tensorboard]"'
+        ) from error
+
+
+class TensorBoardWriter:
+    """Writes the figures of one training, by its optimizer steps; a context manager.
+
+    Every few steps `train/loss` (the mean in the epoch so far) and `train/lr`; after each epoch `test/top1`,
+    `test/top5`, `test/loss`, `train/epoch_loss` and `train/images_per_second`. A training that goes on from a
+    checkpoint hides what was written of later steps before.
+
+    Args:
+        folder: Holds the event files, of earlier parts of the training too.
+        learning_rate: Of each step, counted from 0.
+        steps_per_epoch: Of the training.
+    """
+
+    def __init__(self, folder: Path, learning_rate: Schedule, steps_per_epoch: int) -> None:
+        self._folder = folder
+        self._learning_rate = learning_rate
+        self._every = min(_EVERY, steps_per_epoch)
+        self._writer: SummaryWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def on_step(self, step: int, loss: float) -> None:
+        """Count the step, from 1, at which the mean loss of the epoch so far is `loss`."""
+        writer = self._open(step)
+        if step % self._every == 0:
+            _add(writer, step, {"train/loss": loss, "train/lr": self._learning_rate(step - 1)})
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """Write the figures of an epoch that ends."""
+        figures = {
+            "test/top1": record.top1,
+            "test/top5": record.top5,
+            "test/loss": record.loss,
+            "train/epoch_loss": record.train_loss,
+            "train/images_per_second": record.images_per_second,
+        }
+        writer = self._open(record.step + 1)
+        _add(writer, record.step, figures)
+        writer.flush()
+
+    def _open(self, step: int) -> "SummaryWriter":
+        """The writer; made by the first call, where `step` is the first that is not yet written for good."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder), purge_step=step)
+        return self._writer
+
+
+def _add(writer: "SummaryWriter", step: int, figures: dict[str, float]) -> None:
+    for name, value in figures.items():
+        writer.add_scalar(name, value, step)

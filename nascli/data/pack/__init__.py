@@ -1,0 +1,1 @@
+"""An image folder as one HDF5 file."""

@@ -1,0 +1,209 @@
+"""Average precision as COCO defines it, computed by faster-coco-eval: pycocotools' numbers, in C++.
+
+AP is the area under the precision-recall curve of one class, sampled at 101 recalls, averaged over classes and over
+the ten IoU thresholds 0.50, 0.55, ... 0.95; AP50 and AP75 take one threshold. A detection that falls into a crowd box
+counts neither for nor against; at most 100 detections an image count.
+
+Images, classes and boxes are numbered from 1 here, whatever ids their file has, each in the order of its ids: the
+reference code takes a match with annotation id 0 for no match, and among equal scores the lower image id comes first.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+from numpy.typing import NDArray
+
+from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
+from nascli.errors import InputError
+
+Box = tuple[int, int, list[float], float, bool]
+"""Image, class, bbox, area, whether it is a crowd."""
+
+SUMMARY = (
+    "ap",
+    "ap50",
+    "ap75",
+    "ap_small",
+    "ap_medium",
+    "ap_large",
+    "ar_1",
+    "ar_10",
+    "ar_100",
+    "ar_small",
+    "ar_medium",
+    "ar_large",
+)
+"""COCO's twelve numbers in its order; small is under 32 x 32 pixels of area, large over 96 x 96."""
+
+METRIC = "COCO average precision of boxes, 0 to 1, computed by faster-coco-eval"
+
+_ALL_AREAS = [0.0, 1e10]
+_MOST_FOUND = 100  # detections an image that count
+
+
+class Detection(TypedDict):
+    """One found box, as COCO's results files have it: `bbox` is x, y, width, height in pixels."""
+
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    score: float
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class: its average precision, None where the ground truth has no box of it."""
+
+    id: int
+    name: str
+    boxes: int
+    ap: float | None
+    ap50: float | None
+
+
+@dataclass(frozen=True)
+class DetectionScore:
+    """COCO's twelve numbers by name (None where there is nothing to measure), each class, and how much was scored."""
+
+    summary: dict[str, float | None]
+    classes: tuple[ClassScore, ...]
+    images: int
+    boxes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values, the twelve numbers first."""
+        return {
+            **self.summary,
+            "images": self.images,
+            "boxes": self.boxes,
+            "per_class": [asdict(each) for each in self.classes],
+        }
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """One image by itself: its average precision, as if it were the whole split."""
+
+    image: AnnotatedImage
+    ap: float
+
+
+def score_detections(split: DetectionSplit, detections: Sequence[Detection]) -> DetectionScore:
+    """The average precision of detections on a split.
+
+    Args:
+        split: The ground truth; its crowd boxes are passed on as such.
+        detections: In any order, any number an image.
+
+    Raises:
+        InputError: A detection is on an image or of a category that the split does not have.
+
+    References: Lin et al. 2014, "Microsoft COCO: Common Objects in Context"; the reference code is pycocotools.
+    """
+    evaluation = _evaluation(split, detections)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    summary = {name: _number(value) for name, value in zip(SUMMARY, evaluation.stats[: len(SUMMARY)], strict=True)}
+    # axes: IoU thresholds, recalls, classes, areas (0 is all), most detections an image (the last is 100)
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    totals = np.bincount([label for image in split.images for label in image.labels[~image.crowd]], minlength=1)
+    classes = tuple(
+        ClassScore(
+            category.id,
+            category.name,
+            int(totals[k + 1]) if k + 1 < len(totals) else 0,
+            _mean(precision[:, :, k]),
+            _mean(precision[0, :, k]),
+        )
+        for k, category in enumerate(split.categories)
+    )
+    return DetectionScore(summary, classes, len(split.images), split.boxes)
+
+
+def score_images(split: DetectionSplit, detections: Sequence[Detection]) -> list[ImageScore]:
+    """The average precision of each image with boxes, in the order of the split: over its own classes alone.
+
+    Raises:
+        InputError: A detection is on an image or of a category that the split does not have.
+    """
+    evaluation = _evaluation(split, detections)
+    parameters = evaluation.params
+    parameters.areaRng, parameters.areaRngLbl, parameters.maxDets = [_ALL_AREAS], ["all"], [_MOST_FOUND]
+    scores: list[ImageScore] = []
+    numbers = _image_numbers(split)
+    for image in split.images:
+        labels = np.unique(image.labels[~image.crowd]).tolist()
+        if labels:
+            parameters.imgIds, parameters.catIds = [numbers[image.id]], labels
+            evaluation.evaluate()
+            evaluation.accumulate()
+            scores.append(ImageScore(image, _mean(evaluation.eval["precision"]) or 0.0))
+    return scores
+
+
+def _evaluation(split: DetectionSplit, detections: Sequence[Detection]) -> Any:  # noqa: ANN401 - no types there
+    """Truth and detections, ready to be evaluated."""
+    images = _image_numbers(split)
+    labels = {category.id: label for label, category in enumerate(split.categories, 1)}
+    _check_ids(split, detections, images, labels)
+    truth = (
+        (images[image.id], label, box, area, crowd)
+        for image in split.images
+        for label, box, area, crowd in zip(
+            image.labels.tolist(), image.boxes.tolist(), image.areas.tolist(), image.crowd.tolist(), strict=True
+        )
+    )
+    found = (
+        (images[each["image_id"]], labels[each["category_id"]], each["bbox"], each["bbox"][2] * each["bbox"][3], False)
+        for each in detections
+    )
+    made = _indexed(split, truth), _indexed(split, found, [each["score"] for each in detections])
+    return COCOeval_faster(*made, "bbox", print_function=_say_nothing)
+
+
+def _image_numbers(split: DetectionSplit) -> dict[int, int]:
+    return {image_id: number for number, image_id in enumerate(sorted(image.id for image in split.images), 1)}
+
+
+def _indexed(split: DetectionSplit, boxes: Iterator[Box], scores: Sequence[float] = ()) -> Any:  # noqa: ANN401
+    annotations: list[dict[str, Any]] = [
+        {"id": n, "image_id": image, "category_id": label, "bbox": bbox, "area": area, "iscrowd": int(crowd)}
+        for n, (image, label, bbox, area, crowd) in enumerate(boxes, 1)
+    ]
+    for annotation, score in zip(annotations, scores, strict=False):
+        annotation["score"] = score
+    made = COCO()
+    made.dataset = {
+        "images": [{"id": number} for number in range(1, len(split.images) + 1)],
+        "categories": [{"id": k, "name": category.name} for k, category in enumerate(split.categories, 1)],
+        "annotations": annotations,
+    }
+    made.createIndex()
+    return made
+
+
+def _check_ids(
+    split: DetectionSplit, detections: Sequence[Detection], images: dict[int, int], labels: dict[int, int]
+) -> None:
+    for position, detection in enumerate(detections):
+        if detection["image_id"] not in images:
+            raise InputError(f"detection {position}: image_id {detection['image_id']} is not in {split.source}")
+        if detection["category_id"] not in labels:
+            raise InputError(f"detection {position}: category_id {detection['category_id']} is not in {split.source}")
+
+
+def _say_nothing(*_: object) -> None:
+    """Where the library would print."""
+
+
+def _mean(precision: NDArray[np.float64]) -> float | None:
+    measured = precision[precision > -1]
+    return float(measured.mean()) if measured.size else None
+
+
+def _number(value: float) -> float | None:
+    return None if value < 0 else float(value)

@@ -1,0 +1,200 @@
+"""What stays the same over the training of a detector, and the order of its pictures."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from nascli.config import DetectRecipe, DetectTrainConfig
+from nascli.data.detection.dataset import DetectionSplit
+from nascli.data.detection.transforms import Frame, Variation, draw_variations
+from nascli.engine.device import generator_for
+from nascli.engine.dist import SINGLE_PROCESS, DistContext
+from nascli.engine.precision import check_precision
+from nascli.engine.schedules import Schedule, warm_up, warmup_cosine
+from nascli.errors import InputError
+from nascli.models.cells.spec import NetworkSpec
+
+
+@dataclass(frozen=True)
+class DetectPlan:
+    """What stays the same from the first step to the last.
+
+    Args:
+        config: The recipe's `[train]`.
+        seed: The run's seed.
+        device: Where to compute.
+        images: Training pictures.
+        high: Which of them are higher than wide; asked where pictures of one shape are to share a batch.
+        frame: The square that pictures are put into, if they are.
+        ranks: The processes that share each batch.
+    """
+
+    config: DetectTrainConfig
+    seed: int
+    device: torch.device
+    images: int
+    high: tuple[bool, ...] = ()
+    frame: Frame | None = None
+    ranks: DistContext = SINGLE_PROCESS
+
+    @classmethod
+    def of(
+        cls,
+        recipe: DetectRecipe,
+        split: DetectionSplit,
+        network: NetworkSpec,
+        device: torch.device,
+        ranks: DistContext = SINGLE_PROCESS,
+    ) -> "DetectPlan":
+        """The plan of a training on a split.
+
+        Args:
+            recipe: Every number of the run.
+            split: The training pictures.
+            network: The backbone; what no picture covers gets the mean colour that it takes away.
+            device: Where to compute.
+            ranks: The processes that do.
+
+        Raises:
+            InputError: The numbers contradict each other, or the precision needs another device.
+        """
+        config, largest = recipe.train, recipe.detector.max_size
+        check_precision(config.precision, device)
+        if max(config.multi_scale, default=0) > largest:
+            raise InputError(
+                f"train.multi_scale {max(config.multi_scale)} is more than detector.max_size {largest}",
+                "The longer side is limited to max_size, so the shorter one would never be that long",
+            )
+        frame = frame_of(recipe, network.mean)
+        shapes = tuple(image.height > image.width for image in split.images) if config.aspect_grouping else ()
+        return cls(config, recipe.seed, device, len(split.images), shapes, frame, ranks)
+
+    def check_parts(self) -> None:
+        """InputError where a new run cannot compute a batch in the parts that it asks for."""
+        size = self.ranks.size
+        who = f"train.grad_accum_steps = {self.config.grad_accum_steps}" + (f" on {size} processes" if size > 1 else "")
+        if self.parts > self.batch_size:
+            raise InputError(
+                f"{who} is more than the {self.batch_size} images of a batch", "Each part needs an image at least"
+            )
+        if size > 1 and self.batch_size % self.parts:
+            raise InputError(
+                f"{who} cannot make equal parts of a batch of {self.batch_size} images",
+                f"Choose a --batch-size that is a multiple of {self.parts}",
+            )
+
+    def in_parts(self, parts: int) -> "DetectPlan":
+        """The same with each batch in so many parts, by all processes together: as many as a run began with.
+
+        Raises:
+            InputError: The processes cannot share them alike.
+        """
+        if parts == self.parts:
+            return self
+        self.ranks.check_shares(parts, parts if self.batch_size % parts == 0 else 1)
+        return replace(self, config=self.config.model_copy(update={"grad_accum_steps": parts // self.ranks.size}))
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures a step: all there are, where they are fewer than a batch."""
+        return min(self.config.batch_size, self.images)
+
+    @property
+    def parts(self) -> int:
+        """In how many a batch is computed, by all processes together."""
+        return self.config.grad_accum_steps * self.ranks.size
+
+    @property
+    def part_size(self) -> int:
+        """Pictures that are computed at once at most, in training and while scoring."""
+        return -(-self.batch_size // self.parts)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches; the rest of an epoch's order is left out, another rest each epoch."""
+        return self.images // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in all."""
+        return self.config.epochs * self.steps_per_epoch
+
+    @property
+    def learning_rate(self) -> Schedule:
+        """Linear warm-up, then a cosine to 0, or steps at parts of all steps."""
+        peak, warmup = self.config.lr, min(self.config.warmup_steps, self.steps)
+        if self.config.schedule == "cosine":
+            return warmup_cosine(peak, warmup, self.steps)
+        boundaries = [round(part * self.steps) - warmup for part in self.config.lr_milestones]
+        return warm_up(warmup, peak, lambda step: peak * self.config.lr_gamma ** bisect_right(boundaries, step))
+
+    @property
+    def shorter_sides(self) -> tuple[int, ...]:
+        """Pixels of the shorter side in training, one drawn for each picture; empty where it is as in use."""
+        return (self.frame.side,) if self.frame is not None else self.config.multi_scale
+
+    def order(self, epoch: int) -> list[int]:
+        """The positions of the pictures in the order of epoch `epoch` (counted from 0), whole batches only.
+
+        Where pictures of one shape are to share a batch, all batches but one do; which pictures an epoch leaves out
+        and how many batches it has do not change with that.
+        """
+        shuffled = torch.randperm(self.images, generator=generator_for(self.seed, "order", epoch))
+        order = [int(position) for position in shuffled[: self.steps_per_epoch * self.batch_size]]
+        return self._grouped(order, epoch) if self.config.aspect_grouping else order
+
+    def variations(self, step: int) -> list[Variation]:
+        """What is done to the pictures of one step."""
+        generator = generator_for(self.seed, "augment", step)
+        return draw_variations(self.batch_size, generator, flip=self.config.flip, frame=self.frame)
+
+    def batches(self, epoch: int, done: int = 0) -> Iterator[list[tuple[int, Variation]]]:
+        """The batches of an epoch: positions of pictures, and what is done to each.
+
+        Of several processes each gets its share of every batch; what is done is drawn for the whole of it.
+
+        Args:
+            epoch: Counted from 0.
+            done: Steps of it that were made already.
+        """
+        order, share = self.order(epoch), self.ranks.share(self.batch_size)
+        for place in range(done, self.steps_per_epoch):
+            positions = order[place * self.batch_size : (place + 1) * self.batch_size]
+            variations = self.variations(epoch * self.steps_per_epoch + place)
+            yield list(zip(positions[share], variations[share], strict=True))
+
+    def _grouped(self, order: list[int], epoch: int) -> list[int]:
+        """The same positions, high pictures and wide ones apart; the batches in an order drawn anew."""
+        size = self.batch_size
+        groups = [[position for position in order if self.high[position] == high] for high in (True, False)]
+        rest = [position for group in groups for position in group[len(group) - len(group) % size :]]
+        batches = [group[start : start + size] for group in groups for start in range(0, len(group) - size + 1, size)]
+        batches += [rest] if rest else []
+        shuffled = torch.randperm(len(batches), generator=generator_for(self.seed, "batches", epoch))
+        return [position for place in shuffled.tolist() for position in batches[place]]
+
+
+def frame_of(recipe: DetectRecipe, mean: tuple[float, float, float]) -> Frame | None:
+    """The square that a recipe puts pictures into, if it does; `mean` is the colour, in 0 to 1, of what they leave."""
+    if not recipe.train.scale_jitter:
+        return None
+    low, high = recipe.train.scale_jitter
+    red, green, blue = (round(255 * value) for value in mean)
+    return Frame(recipe.train.jitter_size or recipe.detector.max_size, (low, high), (red, green, blue))
+
+
+def sample_variations(recipe: DetectRecipe, count: int) -> list[Variation]:
+    """What a training by this recipe might do to so many pictures; what they leave of a square is grey.
+
+    Raises:
+        InputError: The recipe varies nothing that shows.
+    """
+    flip, frame = recipe.train.flip, frame_of(recipe, (0.5, 0.5, 0.5))
+    if not flip and frame is None:
+        raise InputError(
+            "--augmented: the recipe has neither train.flip nor train.scale_jitter, which are what could be seen",
+            "Name one that has, for instance --recipe coco-modern",
+        )
+    return draw_variations(count, generator_for(recipe.seed, "sample"), flip=flip, frame=frame)

@@ -1,0 +1,160 @@
+"""Checkpoints: the state of a training on disk, such that a kill at any moment loses at most what came after the last.
+
+`checkpoint.pt` is written whole or not at all and the one before it is kept as `checkpoint.previous.pt`. What is read
+is checked byte for byte (the file is a zip archive with checksums) and loaded as tensors and plain values only.
+"""
+
+import io
+import json
+import os
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nascli.errors import CorruptFileError, InputError, NascliError
+from nascli.files import keep_copy, sync_folder, write_bytes, write_text
+
+NEWEST = "checkpoint.pt"
+PREVIOUS = "checkpoint.previous.pt"
+METRICS = "metrics.jsonl"
+_FORMAT = 2
+
+
+class CheckpointStore:
+    """The checkpoints and the metrics of one run folder.
+
+    Args:
+        folder: The run folder; one process at a time writes it.
+        identity: What the run is (a hash of recipe and network); a checkpoint of another is refused.
+        note: Told, in one line, which checkpoint is gone on from, and why not the newest if it is damaged.
+    """
+
+    def __init__(self, folder: Path, identity: str, note: Callable[[str], None] | None = None) -> None:
+        self.folder = folder
+        self._identity = identity
+        self._note = note or (lambda text: None)
+        self._saved = time.monotonic()
+        self._saved_step = 0
+        self._newest_is_whole = True
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last save (or since this store was made)."""
+        return time.monotonic() - self._saved
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint; the newest becomes the previous, unless it was found damaged.
+
+        Args:
+            state: Tensors and plain values; its `step` says how far it is.
+
+        Raises:
+            NascliError: The folder cannot be written (for instance, the disk is full).
+        """
+        buffer = io.BytesIO()
+        torch.save({"format": _FORMAT, "identity": self._identity, "state": dict(state)}, buffer)
+        newest = self.folder / NEWEST
+        try:
+            if newest.exists() and self._newest_is_whole:
+                keep_copy(newest, self.folder / PREVIOUS)
+            write_bytes(newest, buffer.getvalue())
+        except OSError as error:
+            raise NascliError(
+                f"{newest} cannot be written: {error.strerror or error}", "Free some space, then use --resume"
+            ) from error
+        self._saved, self._saved_step, self._newest_is_whole = time.monotonic(), state["step"], True
+
+    def save_if_due(
+        self, payload: Callable[[], dict[str, Any]], step: int, *, minutes: float, steps: int, now: bool
+    ) -> None:
+        """Save what `payload` gives, if it is time.
+
+        Args:
+            payload: The state as `save` takes it.
+            step: That it is at.
+            minutes: Save if the last checkpoint is older.
+            steps: Save once at each multiple of so many steps; 0 does not.
+            now: Save in any case.
+        """
+        due = steps > 0 and step % steps == 0 and step != self._saved_step
+        if now or due or self.age > minutes * 60:
+            self.save(payload())
+
+    def load(self) -> dict[str, Any] | None:
+        """The state of the newest checkpoint that is whole; None where there is no checkpoint.
+
+        Raises:
+            CorruptFileError: There are checkpoints, but each is damaged.
+            InputError: The checkpoint is of another recipe or network.
+        """
+        damage: CorruptFileError | None = None
+        for name in (NEWEST, PREVIOUS):
+            path = self.folder / name
+            if not path.exists():
+                continue
+            try:
+                state = self._read(path)
+            except CorruptFileError as error:
+                damage = damage or error
+                self._newest_is_whole &= name != NEWEST
+                continue
+            fault = f"{damage.message}; " if damage else ""
+            self._saved_step = state["step"]
+            self._note(f"{fault}going on from {path.name}, step {state['step']}")
+            return state
+        if damage is not None:
+            raise damage
+        return None
+
+    def append_metrics(self, record: object) -> None:
+        """Add a line with the fields of a record to `metrics.jsonl`, on disk when this returns."""
+        path = self.folder / METRICS
+        try:
+            new = not path.exists()
+            with path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
+                file.flush()
+                os.fsync(file.fileno())
+            if new:
+                sync_folder(self.folder)
+        except OSError as error:
+            raise NascliError(f"{path} cannot be written: {error.strerror or error}", "Free some space") from error
+
+    def restore_metrics(self, records: Sequence[object]) -> None:
+        """Make `metrics.jsonl` hold these epochs and no others: what a checkpoint does not know is done again."""
+        write_text(self.folder / METRICS, "".join(map(_line, records)))
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        remedy = "Start again with --overwrite"
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise CorruptFileError(f"{path} is damaged (wrong checksum of {damaged})", remedy)
+            payload = torch.load(path, map_location="cpu", weights_only=True)
+            written, identity, state = payload["format"], payload["identity"], payload["state"]
+        except OSError as error:
+            raise NascliError(f"{path} cannot be read: {error.strerror or error}") from error
+        except CorruptFileError:
+            raise
+        except Exception as error:  # whatever torch and zipfile make of a file that is not what they expect
+            raise CorruptFileError(f"{path} is damaged and cannot be read", remedy) from error
+        if written != _FORMAT:
+            raise InputError(
+                f"{path}: checkpoint format {written!r} is not the one this nascli reads ({_FORMAT})",
+                "End the run with the nascli that began it, or start again with --overwrite",
+            )
+        if identity != self._identity:
+            raise InputError(
+                f"{path} belongs to another recipe, network or data than the run folder now holds",
+                "Restore recipe.toml, network.json and the data, or start again with --overwrite",
+            )
+        return dict(state)
+
+
+def _line(record: object) -> str:
+    return json.dumps(vars(record), allow_nan=False) + "\n"

@@ -1,0 +1,52 @@
+"""Cells turned into fast code by `torch.compile` while a network trains."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from nascli.errors import InputError
+from nascli.models.cells.cell import Cell
+from nascli.models.cells.network import Network
+
+_DIFFERENT_CELLS = 4096
+"""How many a process may compile. torch's own limit is for one function that meets too many shapes; here each different
+cell is a shape of its own."""
+
+
+@contextmanager
+def compiled_cells(network: Network, device: torch.device) -> Iterator[None]:
+    """While the context lasts, the cells' forward and backward passes are compiled.
+
+    A cell is compiled when it is first called, and a cell that is equal but for its weights takes over its code: so the
+    time grows with the different cells, not with the depth. The rest of the network stays as it is, and so do the names
+    of the weights. Afterwards the cells are plain again.
+
+    Raises:
+        InputError: There is no compiler here.
+    """
+    _check_compiler(device.type)
+    cells = [cell for cell in network.cells.values() if isinstance(cell, Cell)]
+    limits = {"recompile_limit": _DIFFERENT_CELLS, "accumulated_recompile_limit": _DIFFERENT_CELLS}
+    for cell in cells:
+        cell.always_masked = True  # else each was compiled once more, for the step at which nothing drops yet
+        cell.compile(fullgraph=True, dynamic=False)
+    try:
+        with torch._dynamo.config.patch(limits):
+            yield
+    finally:
+        for cell in cells:
+            cell.always_masked = False
+            cell._compiled_call_impl = None  # there is no public way back
+
+
+@functools.cache
+def _check_compiler(device_type: str) -> None:
+    try:
+        torch.compile(torch.sin)(torch.zeros(1, device=device_type))
+    except Exception as error:  # torch raises its own at every stage, and what the compiler's absence raises
+        raise InputError(
+            f"train.compile: torch.compile does not work here ({(str(error) or type(error).__name__).splitlines()[0]})",
+            "Install a C++ compiler (g++, or name one in the environment variable CXX), or set train.compile=false",
+        ) from error

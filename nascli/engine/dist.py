@@ -1,0 +1,344 @@
+"""Several processes that train one network, each on its share of every batch; torchrun or `--gpus N` starts them.
+
+After each step all have the same state, so the first alone writes and prints. Gradients of GPUs are summed by NCCL.
+Everything else that the processes tell each other (whether one was asked to stop, cannot read its images, has no memory
+left) goes by gloo from CPU to CPU: nobody waits for a GPU to learn it.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from nascli.data.in_memory import AnySplit
+from nascli.engine.device import resolve_device
+from nascli.errors import InputError, NascliError
+
+T = TypeVar("T")
+
+_FIRST_LEFT = "first left"
+_PATIENCE = timedelta(seconds=30)
+"""How long a process that leaves waits for the first, which may have to save, to have left."""
+
+
+@dataclass(frozen=True)
+class DistContext:
+    """This process among those that train one network together.
+
+    Where several are, each has to call the methods that exchange something (all but the properties and the shares) in
+    the same order. A process that is alone exchanges nothing: the methods then do what their arguments do.
+
+    Args:
+        rank: Its number, from 0.
+        size: How many processes there are.
+        local_rank: Its number among those of this machine.
+        local_size: How many of them are on this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @classmethod
+    def here(cls) -> "DistContext":
+        """As the environment says, which torchrun makes; `SINGLE_PROCESS` without it."""
+        if "LOCAL_RANK" not in os.environ:
+            return SINGLE_PROCESS
+        return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes, prints and decides."""
+        return self.rank == 0
+
+    def share(self, images: int) -> slice:
+        """Which images of a batch are this process's: as many as every other's, in the order of the processes."""
+        each = images // self.size
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def share_of(self, split: AnySplit) -> AnySplit:
+        """The images of a split that this process measures: the one at its number, and every `size`-th after it."""
+        return split if self.size == 1 else split.take(torch.arange(self.rank, len(split), self.size))
+
+    def check_shares(self, parts: int, most: int) -> None:
+        """InputError where so many processes cannot each compute as many of the parts that a run's batches have.
+
+        Args:
+            parts: That a batch is computed in, by all processes together.
+            most: Processes that could at best.
+        """
+        fitting = [size for size in range(1, most + 1) if parts % size == 0]
+        if self.size not in fitting:
+            raise InputError(
+                f"this run computes each batch in {parts} parts, which {self.size} processes cannot share alike",
+                f"The number of processes has to be {' or '.join(map(str, fitting))}",
+            )
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up on any process."""
+        return self._any(flag)[0]
+
+    @torch.no_grad()
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the processes.
+
+        Args:
+            tensors: All on one device; of the same shapes on every process.
+        """
+        if self.size == 1:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        with _others_there():
+            dist.all_reduce(flat)
+        sums = torch.split(flat, [tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(list(tensors), [part.view_as(tensor) for part, tensor in zip(sums, tensors, strict=True)])
+
+    def lockstep(self, items: Iterable[T]) -> Iterator[T | None]:
+        """The items of each process, one of each at a time; None where it has no more, and another has.
+
+        Raises:
+            NascliError: On all processes, where one could not read its next item.
+        """
+        if self.size == 1:
+            yield from items
+            return
+        source = iter(items)
+        while True:
+            item: T | None = None
+            fault: NascliError | None = None
+            try:
+                item = next(source, None)
+            except NascliError as error:
+                fault = error
+            more, failed = self._any(item is not None, fault is not None)
+            if failed:
+                raise self._first_of(fault)
+            if not more:
+                return
+            yield item
+
+    def raise_together(self, make: Callable[[], T]) -> T:
+        """What `make` gives on this process.
+
+        Raises:
+            NascliError: On all processes, where `make` raised it on one; of several the first process's.
+        """
+        if self.size == 1:
+            return make()
+        try:
+            made = make()
+        except NascliError as error:
+            self._any(True)
+            raise self._first_of(error) from error
+        if self._any(False)[0]:
+            raise self._first_of(None)
+        return made
+
+    def broadcast_from_main(self, make: Callable[[], T]) -> T:
+        """What `make` gives on the first process, which alone calls it.
+
+        Raises:
+            NascliError: On all processes, where `make` raised it.
+        """
+        made: list[Any] = self.raise_together(lambda: [make()] if self.first else [None])
+        if self.size > 1:
+            with _others_there():
+                dist.broadcast_object_list(made, src=0, device=torch.device("cpu"))
+        result: T = made[0]
+        return result
+
+    def all_gather(self, item: T) -> list[T]:
+        """What each process gives, in the order of the processes; on all of them."""
+        if self.size == 1:
+            return [item]
+        given: list[Any] = [None] * self.size
+        with _others_there():
+            dist.all_gather_object(given, item)
+        return given
+
+    @contextmanager
+    def all_or_none(self, kind: type[Exception]) -> Iterator[None]:
+        """What an error of this kind ends on one process ends with such an error on all."""
+        fault: str | None = None
+        try:
+            yield
+        except kind as error:
+            if self.size == 1:
+                raise
+            fault = str(error) or kind.__name__
+        if self.any(fault is not None):
+            raise kind(fault or "on another process")
+
+    def _any(self, *flags: bool) -> list[bool]:
+        if self.size == 1:
+            return list(flags)
+        raised = torch.tensor(flags, dtype=torch.int32)
+        with _others_there():
+            dist.all_reduce(raised)
+        return [bool(count) for count in raised.tolist()]
+
+    def _first_of(self, fault: NascliError | None) -> NascliError:
+        """The first process's fault; each has to come here once one of them has any."""
+        told = None if fault is None else (type(fault), fault.message, fault.hint)
+        faults: list[tuple[type[NascliError], str, str] | None] = [None] * self.size
+        with _others_there():
+            dist.all_gather_object(faults, told)
+        kind, message, hint = next(each for each in faults if each is not None)
+        return kind(message, hint)
+
+
+SINGLE_PROCESS = DistContext()
+
+
+@contextmanager
+def process_group(ranks: DistContext) -> Iterator[None]:
+    """While it lasts, the processes reach each other; at its end the first leaves before the others.
+
+    torchrun ends all processes as soon as one has left with an error: by then the first must have written everything.
+
+    Raises:
+        NascliError: They do not find each other.
+    """
+    if ranks.size == 1:
+        yield
+        return
+    with _others_there():
+        store = next(rendezvous("env://"))[0]
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(RuntimeError):  # the others may be gone
+            if ranks.first:
+                store.set(_FIRST_LEFT, "")
+            else:
+                store.wait([_FIRST_LEFT], _PATIENCE)
+            dist.destroy_process_group()
+
+
+def own_device(name: str, ranks: DistContext) -> torch.device:
+    """The device of this process: of several that compute on GPUs each has the one with its local number.
+
+    Args:
+        name: `auto`, `cpu` or `cuda`; for a process that is alone `cuda:N`, too.
+        ranks: Which process this is.
+
+    Raises:
+        InputError: It is not there, or the name is that of one GPU.
+    """
+    device = resolve_device(name)
+    if ranks.size == 1 or device.type == "cpu":
+        return device
+    if device.index is not None:
+        raise InputError(f"--device {name} names one GPU for {ranks.size} processes", "Use --device cuda")
+    if ranks.local_rank >= torch.cuda.device_count():
+        raise InputError(
+            f"there are {ranks.local_size} processes on a machine with {torch.cuda.device_count()} CUDA devices",
+            "Start one for each GPU, or use --device cpu",
+        )
+    device = torch.device("cuda", ranks.local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def command_again(ranks: DistContext, device: torch.device, arguments: str) -> str:
+    """The command line that starts `nascli ARGUMENTS` on as many processes as now."""
+    if ranks.size == 1:
+        return f"nascli {arguments}"
+    if device.type == "cuda" and ranks.size == ranks.local_size:
+        return f"nascli {arguments} --gpus {ranks.size}"
+    machines = ranks.size // ranks.local_size
+    where = f"--nnodes {machines} ... " if machines > 1 else ""
+    return f"torchrun {where}--nproc-per-node {ranks.local_size} -m nascli {arguments}"
+
+
+def check_gpus(gpus: int, device: str) -> None:
+    """InputError where `--gpus` cannot be had: too few are there, or another option says something else."""
+    if DistContext.here().size > 1:
+        raise InputError("--gpus starts processes of its own, and this is one of torchrun's", "Leave --gpus out")
+    if device not in ("auto", "cuda"):
+        raise InputError(f"--gpus {gpus} and --device {device} exclude each other", "Leave one of them out")
+    there = torch.cuda.device_count()
+    if gpus > there:
+        raise InputError(
+            f"--gpus {gpus}: this machine has {there} CUDA devices",
+            f"Use --gpus {there}"
+            if there
+            else "Leave it out; for several processes on CPUs: torchrun --nproc-per-node 2 -m nascli ...",
+        )
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run `nascli ARGUMENTS` in so many processes on this machine, by torch's launcher.
+
+    SIGINT and SIGTERM are handed on to each process once, which then has 30 seconds to save. They share the cores.
+
+    Args:
+        processes: How many.
+        arguments: Of `nascli`.
+
+    Returns:
+        The exit code: that of the first process to fail, 130 where a signal asked to stop, else 0.
+
+    Raises:
+        NascliError: A process was killed.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    launcher = logging.getLogger("torch.distributed.elastic")  # it reports what the first process says better
+    launcher.addHandler(logging.NullHandler())
+    launcher.propagate = False
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "nascli", *arguments)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            return failure.exitcode
+        name = signal.Signals(-failure.exitcode).name
+        raise NascliError(
+            f"process {rank} of {processes} was ended by {name}",
+            "Memory may have run out (dmesg says so); --resume goes on from the last checkpoint",
+        ) from error
+    except SignalException:
+        return 130
+    return 0
+
+
+@contextmanager
+def _others_there() -> Iterator[None]:
+    """NascliError where the other processes do not answer; gloo, NCCL and their store raise various errors."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise NascliError(
+            f"another process of this run has ended or cannot be reached ({reason})",
+            "With --debug each process says what it met; --resume goes on from the last checkpoint",
+        ) from error

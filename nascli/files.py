@@ -1,0 +1,93 @@
+"""Files that are written whole or not at all, JSON, checksums."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from nascli.errors import CorruptFileError, InputError, NascliError
+
+PARTIAL = ".partial"
+"""Ends the name of a file that is being written."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; InputError if there is no file, CorruptFileError if it is not a JSON object."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise CorruptFileError(f"{path} holds a JSON {type(values).__name__}, not an object")
+    return values
+
+
+def write_json(path: Path, values: object) -> None:
+    """Write JSON whole or not at all."""
+    write_text(path, format_json(values))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: to a temporary name, flushed to disk, renamed, the folder flushed too."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def format_json(values: object) -> str:
+    """JSON as it stands in the files of a run: indented, without NaN."""
+    return json.dumps(values, indent=2, allow_nan=False, default=str) + "\n"
+
+
+def keep_copy(path: Path, copy: Path) -> None:
+    """Keep a file under a second name, in place of what has that name; at no moment is either name without a file.
+
+    The copy is a hard link, which costs no space or time; on a file system without links the file is moved instead.
+    """
+    link = copy.with_name(f".{copy.name}{PARTIAL}")
+    link.unlink(missing_ok=True)
+    try:
+        link.hardlink_to(path)
+    except OSError:
+        path.replace(copy)
+    else:
+        link.replace(copy)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cannot_write(path: Path, error: OSError, hint: str) -> NascliError:
+    """The error of a file or folder that cannot be written, with the reason and what to do."""
+    return NascliError(f"{path} cannot be written: {error.strerror or error}", hint)

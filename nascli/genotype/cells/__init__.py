@@ -1,0 +1,1 @@
+"""The family of cells: a normal and a reduction cell of blocks."""

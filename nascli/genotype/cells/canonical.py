@@ -1,0 +1,63 @@
+"""Canonical form: two genotypes that build the same network have the same canonical hash.
+
+Three things do not change the network: the order of the two halves of a block, the order of independent blocks,
+and blocks that reach no output. (For a `concat` block and for the cell's output, order only permutes channels, which
+the weights that follow undo.) A block used twice and two equal blocks are different: those share no weights.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from nascli.genotype.cells.schema import Block, CellSpec, Genotype
+
+_Key = tuple[tuple[tuple[int, str], tuple[int, str]], str]
+_Cell = tuple[tuple[_Key, ...], tuple[int, ...]]
+
+
+def canonical(genotype: Genotype) -> Genotype:
+    """The genotype with both cells in canonical form; name, space and provenance stay."""
+    return genotype.model_copy(
+        update={"normal": canonical_cell(genotype.normal), "reduction": canonical_cell(genotype.reduction)}
+    )
+
+
+def canonical_hash(genotype: Genotype) -> str:
+    """16 hexadecimal digits that are equal exactly for genotypes that build the same network."""
+    form = canonical(genotype)
+    cells = [cell.model_dump(mode="json") for cell in (form.normal, form.reduction)]
+    return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def canonical_cell(cell: CellSpec) -> CellSpec:
+    """The smallest spelling of a cell over all halves' orders and all valid orders of its live blocks.
+
+    Blocks are placed one by one; at each place the candidate that spells smallest wins, and only where candidates
+    tie are both tried. So the search is exact, and linear but for cells with equal twins.
+    """
+    keys, concat = _smallest(cell, cell.live - {0, 1}, {0: 0, 1: 1}, ())
+    blocks = tuple(Block(inputs=(a[0], b[0]), ops=(a[1], b[1]), combine=combine) for (a, b), combine in keys)
+    if not blocks:  # the cell's output is its inputs alone; one block must remain for the schema
+        blocks = (Block(inputs=(0, 0), ops=("identity", "identity")),)
+    return CellSpec(blocks=blocks, concat=concat)
+
+
+def _smallest(cell: CellSpec, waiting: frozenset[int], names: Mapping[int, int], done: tuple[_Key, ...]) -> _Cell:
+    if not waiting:
+        return done, tuple(sorted(names[state] for state in cell.concat))
+    spelled = {
+        state: _spell(cell.blocks[state - 2], names)
+        for state in waiting
+        if all(i in names for i in cell.blocks[state - 2].inputs)
+    }
+    best = min(spelled.values())
+    return min(
+        _smallest(cell, waiting - {state}, {**names, state: len(done) + 2}, (*done, best))
+        for state, key in spelled.items()
+        if key == best
+    )
+
+
+def _spell(block: Block, names: Mapping[int, int]) -> _Key:
+    first, second = sorted((names[i], op) for i, op in zip(block.inputs, block.ops, strict=True))
+    return (first, second), block.combine

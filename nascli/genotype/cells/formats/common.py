@@ -1,0 +1,117 @@
+"""What the notations share: op names both ways, cells out of foreign numbers, and refusals that say where."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from nascli.config import explain, suggestion
+from nascli.errors import InputError
+from nascli.genotype.cells.schema import Block, CellSpec, Genotype, JsonScalar
+
+Half = tuple[int, str]
+"""One half of a block: the hidden state it reads (numbered as in the schema), and its op."""
+
+PASS_ON = "The genotype JSON says everything: pass that on instead (--out FILE.json)"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a notation says: a cell pair, a name if it gives one, and facts for the provenance."""
+
+    normal: CellSpec
+    reduction: CellSpec
+    name: str | None = None
+    facts: Mapping[str, JsonScalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The op names of one tool.
+
+    Args:
+        tool: What to call it in a refusal.
+        ops: Its names, each with nascli's; where several mean the same op, the first is written.
+        lacking: Its names for what nascli does not have, each with what it is.
+    """
+
+    tool: str
+    ops: Mapping[str, str]
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, name: object, where: str) -> str:
+        """nascli's name of an op; InputError if it has none like it."""
+        known = str(name)
+        if known in self.ops:
+            return self.ops[known]
+        if known in self.lacking:
+            raise InputError(
+                f"{where}: {self.tool}'s op {known} is {self.lacking[known]}, which nascli does not have",
+                "Put another op in its place",
+            )
+        raise InputError(f"{where}: {known!r} is no op of {self.tool} that is known", suggestion(known, self.ops))
+
+    def write(self, op: str, where: str) -> str:
+        """The tool's name of an op; InputError if it has none like it."""
+        for name, meaning in self.ops.items():
+            if meaning == op:
+                return name
+        raise InputError(f"{where}: {self.tool} has no op like {op}", PASS_ON)
+
+
+def whole_number(value: object, where: str) -> int:
+    """The value, if it is a whole number and not a truth value."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"{where}: {value!r} is no whole number", "States are counted 0, 1, 2, ...")
+    return value
+
+
+def make_cell(halves: Sequence[Half], concat: Sequence[int] | None, where: str) -> CellSpec:
+    """A cell whose blocks each add two consecutive halves.
+
+    Args:
+        halves: Two for each block.
+        concat: The states joined as output, in any order; None for all that nothing reads, the cell's inputs included
+            (the rule of the ENAS and NAO code, which is not quite the paper's).
+        where: What to call the cell in an error.
+
+    Raises:
+        InputError: An odd number of halves, or no possible cell.
+    """
+    if len(halves) % 2 or not halves:
+        raise InputError(f"{where}: {len(halves)} ops, but a block has two", "Give two for each block")
+    if concat is None:
+        concat = unread(halves)
+    try:
+        blocks = tuple(
+            Block(inputs=(first[0], second[0]), ops=(first[1], second[1]))
+            for first, second in zip(halves[::2], halves[1::2], strict=True)
+        )
+        return CellSpec(blocks=blocks, concat=tuple(sorted(concat)))
+    except ValidationError as error:
+        raise explain(error, where, CellSpec) from error
+
+
+def unread(halves: Sequence[Half]) -> tuple[int, ...]:
+    """All states that no half reads, the cell's two inputs included."""
+    read = {state for state, _ in halves}
+    return tuple(state for state in range(len(halves) // 2 + 2) if state not in read)
+
+
+def halves_of(cell: CellSpec, where: str, tool: str) -> list[Half]:
+    """The halves of all blocks in order; InputError where a block does not add."""
+    for k, block in enumerate(cell.blocks):
+        if block.combine != "add":
+            raise InputError(f"{where}.blocks[{k}] combines by {block.combine}, but {tool} only adds", PASS_ON)
+    return [half for block in cell.blocks for half in zip(block.inputs, block.ops, strict=True)]
+
+
+def equal_blocks(genotype: Genotype, tool: str) -> int:
+    """The number of blocks of both cells; InputError where they differ."""
+    normal, reduction = len(genotype.normal.blocks), len(genotype.reduction.blocks)
+    if normal != reduction:
+        raise InputError(
+            f"the normal cell has {normal} blocks and the reduction cell {reduction}, but in {tool} both have as many",
+            PASS_ON,
+        )
+    return normal

@@ -1,0 +1,291 @@
+"""Networks: a stem, three stages of cells, a classifier. Any genotype, any size.
+
+Shapes: N batch, C channels, H height, W width.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nascli.config import NetworkConfig
+from nascli.errors import InputError
+from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.resolve import load_genotype
+from nascli.models.cells.cell import Cell
+from nascli.models.cells.spec import NetworkSpec, resolve_network
+from nascli.models.cells.topology import Step, needed_cells, plan_cells, read_by_stage3, start_of_stage3
+from nascli.models.layers import global_average, init_weights
+from nascli.models.recompute import recomputed
+
+STAGES = ("stage1", "stage2", "stage3")
+
+
+class Network(nn.Module):
+    """A genotype built at one size; weights start from torch's global random generator.
+
+    A cell whose output nobody reads is not built (where cells read h[i-1] alone, every other one is idle). While
+    `grad_checkpointing` is true and the network trains, a cell's activations are computed again in the backward pass.
+
+    Args:
+        spec: Genotype and macro numbers.
+
+    References: Zoph et al. 2018, figure 2. Cell order, stem and auxiliary head follow the released code.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.grad_checkpointing = False
+        self.stem = _stem(spec)
+        self.plan = tuple(plan_cells(spec))
+        self.cells = nn.ModuleDict()
+        channels = {0: spec.stem_filters}  # of every output that is needed; the stem's is output 0, cell k's k + 1
+        for position in sorted(needed_cells(self.plan, spec.genotype)):
+            step = self.plan[position]
+            cell = Cell(
+                step.cell(spec.genotype),
+                (channels.get(step.older, 0), channels.get(position, 0)),
+                step.filters,
+                2 if step.role == "reduction" else 1,
+                step.older_size,
+                rectified=True,
+            )
+            self.cells[str(position)] = cell
+            channels[position + 1] = cell.channels_out
+        positions = tuple(map(int, self.cells))
+        self._last_reader = {output: k for k in positions for output in (self.plan[k].older, k)}
+        self._taps = _taps(self.plan, tuple(channels))
+        if spec.aux_head and "stage2" not in self._taps:
+            raise InputError(
+                f"cell {spec.genotype.name}: an auxiliary head reads stage 2, which is idle in this network",
+                "Leave the auxiliary head out, or give more cells_per_stage",
+            )
+        self.feature_channels = {name: channels[output] for name, output in self._taps.items()}
+        finest = 1 if spec.stem == "cifar" else 8
+        self.feature_strides = {name: finest * 2**k for k, name in enumerate(STAGES)}
+        self.stage3_channels = {
+            output: channels[output] for output in read_by_stage3(self.plan, positions, spec.genotype)
+        }
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(channels[len(self.plan)], spec.classes)
+        self.aux_head = (
+            AuxiliaryHead(self.feature_channels["stage2"], spec.classes, map_size(spec, "stage2"))
+            if spec.aux_head
+            else None
+        )
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum, module.eps = spec.batch_norm_momentum, spec.batch_norm_epsilon
+        if not self.classifier.weight.is_meta:  # there it would change nothing, and takes longer than all the rest
+            init_weights(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) to logits (N, classes)."""
+        last = len(self.plan)
+        return self._classify(self._outputs(x, [last])[last])
+
+    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits, and the auxiliary head's logits while training with one (else None)."""
+        if self.aux_head is None or not self.training:
+            return self(x), None
+        last, auxiliary = len(self.plan), self._taps["stage2"]
+        outputs = self._outputs(x, (last, auxiliary))
+        return self._classify(outputs[last]), self.aux_head(outputs[auxiliary])
+
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        """The output of the last cell of each stage, at any input size.
+
+        Returns:
+            `stage1` to `stage3` (without a stage that is idle), each (N, `feature_channels[name]`,
+            H / `feature_strides[name]`, W / ...), rounded up.
+        """
+        outputs = self._outputs(x, self._taps.values())
+        return {name: outputs[output] for name, output in self._taps.items()}
+
+    def before_stage3(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What stage 3, its reduction cell included, reads of the cells before it, at any input size.
+
+        Returns:
+            Outputs of the last two cells before that reduction cell, the older first, or the one of them that is read;
+            each (N, `stage3_channels[output]`, H / `feature_strides["stage2"]`, W / ...), rounded up.
+        """
+        cells = [k for k in map(int, self.cells) if k < start_of_stage3(self.plan)]
+        outputs = self._run(x, {0: self.stem(x)}, cells, self.stage3_channels)
+        return tuple(outputs[output] for output in self.stage3_channels)
+
+    def stage3(self, maps: Sequence[Tensor]) -> Tensor:
+        """Stage 3 on what `before_stage3` gave, or on crops of it; then ReLU and global average pool.
+
+        Args:
+            maps: (N, C, H, W) each.
+
+        Returns:
+            (N, `feature_channels["stage3"]`), what the classifier reads.
+        """
+        last = len(self.plan)
+        cells = [k for k in map(int, self.cells) if k >= start_of_stage3(self.plan)]
+        outputs = self._run(maps[0], dict(zip(self.stage3_channels, maps, strict=True)), cells, [last])
+        return _pool(outputs[last])
+
+    def set_drop_path(self, prob: float) -> None:
+        """Set drop path for the next steps, scaled by depth: cell l of L drops with prob * (l + 1) / L.
+
+        Args:
+            prob: Probability of dropping in the last cell at this step, in [0, 1); the schedule over steps (linear from
+                0) is the caller's.
+
+        References: ScheduledDropPath, Zoph et al. 2018, section 4; the depth scaling is in the released code only.
+        """
+        for position, cell in self.cells.items():
+            assert isinstance(cell, Cell)
+            cell.drop_path_prob = prob * (int(position) + 1) / len(self.plan)
+
+    def _outputs(self, x: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
+        return self._run(x, {0: self.stem(x)}, map(int, self.cells), wanted)
+
+    def _run(
+        self, images: Tensor, known: dict[int, Tensor], positions: Iterable[int], wanted: Collection[int]
+    ) -> dict[int, Tensor]:
+        """The wanted outputs of the cells at these positions, from those that are known.
+
+        Any other is let go when its last reader has it, which is a tenth of a training's memory. `images` say how many
+        drop-path masks are drawn.
+        """
+        outputs = _Outputs(known)
+        for newest in positions:
+            cell = self.cells[str(newest)]
+            assert isinstance(cell, Cell)
+            older, newer = map(outputs.read, (self.plan[newest].older, newest), cell.takes_rectified)
+            inputs = older, newer, cell.draw_masks(images)
+            again = self.grad_checkpointing and self.training
+            outputs.plain[newest + 1] = recomputed(cell, *inputs) if again else cell(*inputs)
+            outputs.forget([k for k, reader in self._last_reader.items() if reader == newest], wanted)
+        return outputs.plain
+
+    def _classify(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.dropout(_pool(x)))
+        return logits
+
+
+class _Outputs:
+    """What stem and cells gave, by number, for as long as somebody may read it.
+
+    Two cells may read an output, and most begin with a ReLU, which is computed, and kept for the backward pass, once.
+    """
+
+    def __init__(self, known: dict[int, Tensor]) -> None:
+        self.plain = known
+        self._rectified: dict[int, Tensor] = {}
+
+    def read(self, output: int, rectified: bool) -> Tensor | None:
+        if not rectified or output not in self.plain:
+            return self.plain.get(output)
+        if output not in self._rectified:
+            self._rectified[output] = F.relu(self.plain[output])
+        return self._rectified[output]
+
+    def forget(self, outputs: Iterable[int], wanted: Collection[int]) -> None:
+        for output in outputs:
+            self._rectified.pop(output, None)
+            if output not in wanted:
+                self.plain.pop(output, None)
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier on the last normal cell of stage 2, for training only.
+
+    ReLU, average pool 5x5 stride 3, 1x1 to 128, BN, ReLU, a convolution of 768 that covers the whole remaining map, BN,
+    ReLU, classifier.
+
+    Args:
+        channels: Of the map it reads.
+        classes: Of the data.
+        size: Height and width of the map it reads.
+
+    References: released code of Zoph et al. 2018.
+    Deviation: on maps under 5 pixels, which the paper never has, the pool covers the whole map.
+    """
+
+    def __init__(self, channels: int, classes: int, size: int) -> None:
+        super().__init__()
+        window = min(5, size)
+        remaining = (size - window) // 3 + 1
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            nn.AvgPool2d(window, 3),
+            nn.Conv2d(channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(128, 768, remaining, bias=False),
+            nn.BatchNorm2d(768),
+            nn.ReLU(inplace=True),
+            nn.Flatten(),
+            nn.Linear(768, classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, size, size) to logits (N, classes)."""
+        logits: Tensor = self.layers(x)
+        return logits
+
+
+def build_network(
+    genotype: Genotype | str,
+    preset: Literal["cifar10", "imagenet-mobile", "imagenet-large"] | None = None,
+    *,
+    classes: int | None = None,
+    **numbers: int | float | bool | str,
+) -> Network:
+    """A network from a genotype, with fresh weights.
+
+    Args:
+        genotype: A genotype, or where to find one: a zoo name, a JSON file, a search run.
+        preset: Published sizes to start from; None chooses by `image_size`.
+        classes: Number of classes; None takes the preset's.
+        numbers: Any field of `NetworkConfig`: `filters`, `cells_per_stage`, `image_size`, ...
+
+    Raises:
+        InputError: No such genotype, or a number that is out of its range.
+
+    Example:
+        >>> sum(p.numel() for p in build_network("nasnet-a", "cifar10").parameters())
+        3346538
+    """
+    config = NetworkConfig.model_validate({"preset": preset, **numbers})
+    return Network(resolve_network(load_genotype(genotype), config, classes=classes))
+
+
+def _taps(plan: tuple[Step, ...], outputs: tuple[int, ...]) -> dict[str, int]:
+    """The newest of the built outputs at each stage's resolution (for stage 1 the stem's counts too).
+
+    A stage whose only cell is idle has none: its reduction stands in for its one cell, and the next reads past it.
+    """
+    halvings = {output: plan[output - 1].halvings if output else 0 for output in outputs}
+    deepest = plan[-1].halvings
+    newest = {halvings[output]: output for output in sorted(outputs)}
+    return {name: newest[deepest - 2 + k] for k, name in enumerate(STAGES) if deepest - 2 + k in newest}
+
+
+def _pool(x: Tensor) -> Tensor:
+    """What the classifier reads of the last cell: ReLU, then each channel's mean, (N, C)."""
+    return global_average(F.relu(x))
+
+
+def _stem(spec: NetworkSpec) -> nn.Sequential:
+    """3x3 convolution and batch norm, no ReLU; for ImageNet with stride 2 and without padding (released code)."""
+    stride, padding = (1, 1) if spec.stem == "cifar" else (2, 0)
+    return nn.Sequential(
+        nn.Conv2d(3, spec.stem_filters, 3, stride, padding, bias=False), nn.BatchNorm2d(spec.stem_filters)
+    )
+
+
+def map_size(spec: NetworkSpec, stage: str) -> int:
+    """Height and width of a stage's map at the spec's image size."""
+    size, halvings = spec.image_size, STAGES.index(stage)
+    if spec.stem == "imagenet":
+        size, halvings = (size - 3) // 2 + 1, halvings + 2
+    for _ in range(halvings):
+        size = -(-size // 2)
+    return size

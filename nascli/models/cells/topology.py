@@ -1,0 +1,88 @@
+"""Which cells a network stacks, in what order, and which outputs each of them reads.
+
+Outputs are numbered in the order they are made: the stem's is 0, that of the cell at position p is p + 1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from nascli.genotype.cells.schema import CellSpec, Genotype
+from nascli.models.cells.cell import OlderSize
+from nascli.models.cells.spec import NetworkSpec
+
+
+@dataclass(frozen=True)
+class Step:
+    """One cell of the plan; the cell at position p reads output p as h[i] and output `older` as h[i-1].
+
+    `stage` is 1 to 3, 0 for the two stem cells of ImageNet; `halvings` counts the reductions before and in this cell.
+    """
+
+    role: Literal["normal", "reduction"]
+    stage: int
+    filters: int
+    older: int
+    older_size: OlderSize
+    halvings: int
+
+    def cell(self, genotype: Genotype) -> CellSpec:
+        """The cell of a genotype that plays this role."""
+        return genotype.normal if self.role == "normal" else genotype.reduction
+
+
+def plan_cells(spec: NetworkSpec) -> Iterator[Step]:
+    """The cells in order, the idle ones too."""
+    halvings = [0]  # of every output so far
+
+    def step(role: Literal["normal", "reduction"], stage: int, filters: int, older: int) -> Step:
+        newest = len(halvings) - 1
+        size: OlderSize = "stem" if newest == 0 else "double" if halvings[older] < halvings[newest] else "same"
+        halvings.append(halvings[newest] + (role == "reduction"))
+        return Step(role, stage, filters, older, size, halvings[-1])
+
+    def two_back() -> int:
+        return max(len(halvings) - 2, 0)
+
+    if spec.stem == "imagenet":
+        yield step("reduction", 0, max(1, spec.filters // 4), 0)
+        yield step("reduction", 0, max(1, spec.filters // 2), 0)
+    for stage in range(1, 4):
+        filters = spec.filters * 2 ** (stage - 1)
+        before = two_back()
+        if stage > 1:
+            yield step("reduction", stage, filters, before)
+        instead = stage > 1 and spec.reduction_placement == "in_place"
+        for k in range(spec.cells_per_stage - instead):
+            skips = k == 0 and stage > 1 and spec.skip_reduction_input
+            yield step("normal", stage, filters, before if skips else two_back())
+
+
+def needed_cells(plan: tuple[Step, ...], genotype: Genotype) -> set[int]:
+    """Positions of the cells that the last cell depends on, itself included."""
+    needed: set[int] = set()
+    waiting = [len(plan)]  # outputs
+    while waiting:
+        position = waiting.pop() - 1
+        if position >= 0 and position not in needed:
+            needed.add(position)
+            waiting += _reads(plan, position, genotype)
+    return needed
+
+
+def _reads(plan: tuple[Step, ...], position: int, genotype: Genotype) -> list[int]:
+    """The outputs that a cell reads: h[i-1], h[i], or one of them."""
+    live = plan[position].cell(genotype).live
+    return ([plan[position].older] if 0 in live else []) + ([position] if 1 in live else [])
+
+
+def start_of_stage3(plan: tuple[Step, ...]) -> int:
+    """The position of its reduction cell."""
+    return next(k for k, step in enumerate(plan) if step.halvings == plan[-1].halvings)
+
+
+def read_by_stage3(plan: tuple[Step, ...], built: tuple[int, ...], genotype: Genotype) -> list[int]:
+    """The outputs of earlier cells that its cells read, in order."""
+    start = start_of_stage3(plan)
+    read = {output for k in built if k >= start for output in _reads(plan, k, genotype)}
+    return sorted(output for output in read if output <= start)

@@ -1,0 +1,1 @@
+"""Trained networks that answer: engines and exported programs."""

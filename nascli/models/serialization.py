@@ -1,0 +1,93 @@
+"""Networks on disk: `network.json` (what to build) beside `weights.safetensors` (its weights)."""
+
+import json
+from pathlib import Path
+from typing import Literal, overload
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import fx, nn
+
+from nascli.errors import CorruptFileError, InputError
+from nascli.files import write_bytes
+from nascli.models.cells.network import Network
+from nascli.models.cells.spec import read_network
+from nascli.models.deploy.engines import inference_form
+
+NETWORK_FILE = "network.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+def save_weights(path: Path, network: Network) -> None:
+    """Write all weights and batch-norm statistics, the auxiliary head's too, whole or not at all."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(path, save(state, {"format": "pt"}))  # one key only: the order of several changes from run to run
+
+
+def load_weights(path: Path, network: nn.Module) -> None:
+    """Load weights into a network (or a module around one), in place.
+
+    Raises:
+        InputError: There is no such file, or it belongs to another network; the message names the first entry that is
+            missing, surplus or of another shape.
+        CorruptFileError: The file is damaged, or holds values that are not finite.
+    """
+    try:
+        state = load(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"weights {path}: {error.strerror or error}") from error
+    except (SafetensorError, json.JSONDecodeError, ValueError) as error:
+        raise CorruptFileError(f"weights {path} are damaged: {error}") from error
+    wanted = network.state_dict()
+    for name in [*wanted, *state]:
+        _compare(name, wanted.get(name), state.get(name), path)
+    network.load_state_dict(state)
+
+
+@overload
+def load_network(
+    folder: Path | str, device: str | torch.device = "cpu", *, inference: Literal[False] = False
+) -> Network: ...
+
+
+@overload
+def load_network(
+    folder: Path | str, device: str | torch.device = "cpu", *, inference: Literal[True]
+) -> fx.GraphModule: ...
+
+
+def load_network(
+    folder: Path | str, device: str | torch.device = "cpu", *, inference: bool = False
+) -> Network | fx.GraphModule:
+    """The network of a train run, in evaluation mode, ready for normalised images (N, 3, H, W).
+
+    Args:
+        folder: Holds `network.json` and `weights.safetensors`.
+        device: Where to put it.
+        inference: Give the form that answers fastest instead: the same logits, to rounding, from a module that has no
+            batch norms and gives nothing but logits. On a CPU its weights are laid out for that CPU, and it can be
+            neither trained nor moved.
+
+    Raises:
+        InputError: A file is absent, or the two do not belong together.
+        CorruptFileError: A file is damaged.
+    """
+    network = Network(read_network(Path(folder) / NETWORK_FILE))
+    load_weights(Path(folder) / WEIGHTS_FILE, network)
+    if inference:
+        return inference_form(network, torch.device(device))
+    return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def _compare(name: str, wanted: torch.Tensor | None, found: torch.Tensor | None, path: Path) -> None:
+    hint = "Use the network.json that was written beside these weights"
+    if found is None:
+        raise InputError(f"weights {path}: entry {name} is missing", hint)
+    if wanted is None:
+        raise InputError(f"weights {path}: entry {name} is not in the network", hint)
+    if wanted.shape != found.shape:
+        shapes = f"{list(found.shape)}, the network has {list(wanted.shape)}"
+        raise InputError(f"weights {path}: entry {name} has the shape {shapes}", hint)
+    if found.is_floating_point() and not bool(torch.isfinite(found).all()):
+        raise CorruptFileError(f"weights {path}: entry {name} holds values that are not finite")

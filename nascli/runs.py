@@ -1,0 +1,241 @@
+"""Run folders: where a command puts its files, written so that a kill never leaves half a file.
+
+A run folder is `<runs>/<command>/<time>-<name>/`; `<runs>/<command>/latest` points to the newest. It holds `run.json`
+(what was asked, the resolved recipe, versions, device, SHA-256 of every input file, status, times) and `recipe.toml`.
+One process at a time writes a run folder: the lock is the kernel's, so it ends with its process however that ends.
+"""
+
+import fcntl
+import os
+import platform
+import shutil
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from nascli.config import Section, to_toml
+from nascli.errors import InputError, NascliError
+from nascli.files import PARTIAL, cannot_write, format_json, read_json, sha256_file, write_text
+
+_PACKAGES = ("nascli", "torch", "torchvision", "numpy")
+
+
+class RunFolder:
+    """A locked run folder.
+
+    Make one with `create_run` or `resume_run`; use it as a context manager. On leaving, `run.json` gets its final
+    status: `complete`, `failed` with the error, or `interrupted`; the lock is released.
+    """
+
+    def __init__(self, path: Path, lock: IO[str], record: dict[str, Any]) -> None:
+        self.path = path
+        self._lock = lock
+        self._record = record
+
+    def file(self, name: str) -> Path:
+        """The path of a file in this folder; folders above it are made."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def update(self, **fields: object) -> None:
+        """Set fields of `run.json` (for instance `results={...}`) and write it; NascliError where that fails."""
+        self._record |= fields
+        self._write("run.json", format_json(self._record))
+
+    def move_data(self, recipe: Section, data: Mapping[str, object], keys: Iterable[str]) -> None:
+        """Keep where the same data lie now.
+
+        Args:
+            recipe: What the run is gone on with: `recipe.toml` becomes it.
+            data: By what the data are known.
+            keys: Of the recipe's section `data`, that may have changed; all else in `run.json` stays as it was begun.
+        """
+        now = recipe.model_dump(mode="json", exclude_none=True)["data"]
+        begun = self._record["recipe"]
+        moved = begun["data"] | {key: now[key] for key in keys if key in now}
+        self._write("recipe.toml", to_toml(recipe))
+        self.update(recipe=begun | {"data": moved}, data=dict(data))
+
+    def _write(self, name: str, text: str) -> None:
+        try:
+            write_text(self.path / name, text)
+        except OSError as error:
+            raise cannot_write(self.path, error, "Allow writing there, or free some space") from error
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            self.update(status=_status(error), error=None if error is None else str(error), finished=_now())
+        except NascliError:  # a full disk must not hide the error that is on its way
+            if error is None:
+                raise
+        finally:
+            self._lock.close()
+
+
+def create_run(
+    command: str,
+    name: str,
+    recipe: Section,
+    *,
+    runs: Path,
+    out: Path | None = None,
+    overwrite: bool = False,
+    inputs: Iterable[Path] = (),
+    asked: Mapping[str, object] | None = None,
+    data: Mapping[str, object] | None = None,
+) -> RunFolder:
+    """A new run folder, locked, with `run.json` and `recipe.toml` in it.
+
+    Args:
+        command: The command that writes it.
+        name: What the run is about, for the folder's name: data set, strategy.
+        recipe: The resolved recipe.
+        runs: The folder of all runs.
+        out: The folder to use instead of `<runs>/<command>/<time>-<name>`.
+        overwrite: Empty the folder first if it holds an earlier run.
+        inputs: Files whose SHA-256 goes into `run.json`.
+        asked: What the person asked for beyond the recipe.
+        data: By what the data will be known again.
+
+    Raises:
+        InputError: The folder is not empty, or another process writes it.
+        NascliError: The folder cannot be written.
+    """
+    path = out or _fresh(runs / command, name)
+    with ExitStack() as on_failure:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = on_failure.enter_context(_locked(path))
+            _make_room(path, overwrite)
+            record = {
+                "command": command,
+                "asked": dict(asked or {}),
+                "recipe": recipe.model_dump(mode="json", exclude_none=True),
+                **({} if data is None else {"data": dict(data)}),
+                "inputs": {str(p): sha256_file(p) for p in inputs},
+                "versions": versions(),
+                "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+                "argv": sys.argv[1:],
+            }
+            run = RunFolder(path, lock, record)
+            write_text(path / "recipe.toml", to_toml(recipe))
+            run.update(status="running", started=_now(), resumed=0)
+            if out is None:
+                _point_latest(path)
+        except OSError as error:
+            raise cannot_write(path, error, "Choose another --out or free some space") from error
+        on_failure.pop_all()
+    return run
+
+
+def resume_run(path: Path, command: str) -> RunFolder:
+    """The run folder of an earlier run of the same command, locked, to go on in.
+
+    Raises:
+        InputError: There is no run of that command, or another process writes it.
+        CorruptFileError: Its `run.json` is damaged.
+        NascliError: The folder cannot be written.
+    """
+    record = read_run(path, command)
+    with ExitStack() as on_failure:
+        try:
+            lock = on_failure.enter_context(_locked(path))
+            for partial in path.glob(f".*{PARTIAL}"):  # a kill in the middle of a write leaves one
+                partial.unlink()
+            run = RunFolder(path, lock, record)
+            run.update(status="running", resumed=int(record.get("resumed", 0)) + 1, error=None, finished=None)
+        except OSError as error:
+            raise cannot_write(path, error, "Allow writing there, or free some space") from error
+        on_failure.pop_all()
+    return run
+
+
+def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
+    """What `run.json` of a run folder says; InputError if it is no run folder, or of another command."""
+    if not (path / "run.json").is_file():
+        raise InputError(f"{path}: not a run folder (there is no run.json in it)")
+    record = read_json(path / "run.json")
+    if command is not None and record.get("command") != command:
+        raise InputError(f"{path} is a run of nascli {record.get('command')}, not of nascli {command}")
+    return record
+
+
+def find_run(spec: str, command: str, runs: Path) -> Path:
+    """The run folder a person means: a path, or `latest`.
+
+    Raises:
+        InputError: There is none; the message says which command makes one.
+    """
+    path = runs / command / "latest" if spec == "latest" else Path(spec)
+    if not path.is_dir():
+        raise InputError(f"run {path}: no such folder", f"nascli {command} makes one")
+    return path.resolve() if path.is_symlink() else path
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
+
+
+def _fresh(folder: Path, name: str) -> Path:
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    names = (stem if n == 1 else f"{stem}-{n}" for n in range(1, 1000))
+    return next(folder / n for n in names if not (folder / n).exists())
+
+
+def _locked(path: Path) -> IO[str]:
+    lock = (path / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise InputError(
+            f"{path} is in use by another process", "Wait for it, stop it, or choose another --out"
+        ) from error
+    held = weakref.ref(lock)
+    os.register_at_fork(after_in_child=lambda: _close(held))  # else what it forks to decode images holds the lock, too
+    return lock
+
+
+def _close(file: "Callable[[], IO[str] | None]") -> None:
+    there = file()
+    if there is not None:
+        there.close()
+
+
+def _make_room(path: Path, overwrite: bool) -> None:
+    inside = [entry for entry in path.iterdir() if entry.name != ".lock"]
+    if inside and not overwrite:
+        raise InputError(
+            f"{path} is not empty", "Go on with --resume, replace it with --overwrite, or choose another --out"
+        )
+    if inside and not (path / "run.json").is_file():
+        raise InputError(f"{path} is not a run folder, so --overwrite does not empty it", "Choose another --out")
+    for entry in inside:
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _point_latest(path: Path) -> None:
+    link = path.parent / "latest"
+    temporary = path.parent / f".latest-{os.getpid()}"
+    temporary.symlink_to(path.name)
+    temporary.replace(link)
+
+
+def _status(error: BaseException | None) -> str:
+    if error is None:
+        return "complete"
+    return "interrupted" if getattr(error, "exit_code", 1) == 130 or isinstance(error, KeyboardInterrupt) else "failed"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,172 @@
+"""Shared weights: one network is trained for all children, then a child is scored with the weights it inherits.
+
+1. Training, once in a search: `nascli.search.evaluators.supernet_training`.
+2. Scoring: a child takes its weights over as they are; the batch-norm statistics of its own are measured on training
+   images; the reward is its top-1 accuracy on the held-out images. No weight changes and nothing is left behind, so a
+   score does not depend on the children that were scored before. All children are measured on the same images and
+   nothing is drawn, so the score does not depend on the seed either.
+
+Such a score is a *proxy* in a stronger sense than that of a short training: it ranks children by weights that none of
+them was trained alone with, and is to be compared with other scores of the same shared weights only.
+
+References:
+    Pham et al. 2018, "Efficient neural architecture search via parameter sharing" (ENAS). Guo et al. 2020, "Single path
+    one-shot neural architecture search with uniform sampling", sections 3.2 and 3.4. Bender et al. 2018.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from nascli.classify.metrics import evaluate
+from nascli.config import SearchRecipe
+from nascli.data.in_memory import Normalizer, Split
+from nascli.engine.checkpoint import NEWEST, PREVIOUS
+from nascli.engine.device import cpu_threads, generator_for
+from nascli.errors import InputError
+from nascli.genotype.cells.encoding import encode_genotype
+from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.space import SearchSpace
+from nascli.models.cells.network import Network
+from nascli.models.cells.supernet import extract_child
+from nascli.models.cost import measure_cost
+from nascli.models.serialization import load_weights
+from nascli.search.evaluators.proxy import ProxyTraining
+from nascli.search.evaluators.supernet_training import SHARED_FILE, Progress, SharedTraining, child_spec, train_shared
+from nascli.search.trial import Score
+from nascli.signals import StopRequest
+
+
+@dataclass(frozen=True, eq=False)
+class SharedWeights:
+    """The evaluator: a child's top-1 accuracy on held-out images with inherited weights.
+
+    All weights lie in one tensor, so that worker processes share one piece of memory.
+
+    Args:
+        setting: Data and macro numbers of the children.
+        space: Whose children the weights are for.
+        weights: All shared weights one after the other, float32 on the CPU; only read.
+        layout: Name and shape of each, in this order.
+        refresh: Positions of the training images that batch-norm statistics are measured on, in whole batches.
+        batch_size: Images a batch of these.
+    """
+
+    setting: ProxyTraining
+    space: SearchSpace
+    weights: Tensor
+    layout: tuple[tuple[str, torch.Size], ...]
+    refresh: Tensor
+    batch_size: int
+
+    def network(self, genotype: Genotype) -> Network:
+        """The stand-alone child with its inherited weights and refreshed statistics, in evaluation mode.
+
+        Raises:
+            InputError: The genotype is not of the space.
+        """
+        encode_genotype(genotype, self.space)
+        views = torch.split(self.weights, [shape.numel() for _, shape in self.layout])
+        shared = {name: view.view(shape) for (name, shape), view in zip(self.layout, views, strict=True)}
+        child = extract_child(child_spec(self.setting, genotype), shared)
+        child.to(self.setting.device).to(memory_format=torch.channels_last)
+        images = self.setting.resident.train.take(self.refresh)
+        _refresh_statistics(child, images, self.batch_size, self.setting)
+        return child
+
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
+        """The score of a child; nothing is trained or drawn, so `seed` and `epochs` change nothing.
+
+        Raises:
+            InputError: The genotype is not of the space.
+            DivergedError: The child's loss is not finite.
+        """
+        started = time.monotonic()
+        child = self.network(genotype)
+        held_out, device = self.setting.resident.test, self.setting.device
+        accuracy = evaluate(child, held_out, normalizer=_normalizer(self.setting), device=device).top1
+        cost = measure_cost(child)
+        return Score(
+            reward=accuracy,
+            accuracy=accuracy,
+            params=cost.params,
+            mult_adds=cost.mult_adds,
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+
+def shared_weights(
+    recipe: SearchRecipe, proxy: ProxyTraining, folder: Path, *, stop: StopRequest, progress: Progress | None = None
+) -> SharedWeights:
+    """The evaluator of a recipe: trains the shared weights, or goes on, or loads what is finished in `folder`.
+
+    Writes `shared.safetensors`, and before that `checkpoint.pt` as it goes. With one seed and one number of threads the
+    weights are the same bit for bit on a CPU, stopped and resumed or not.
+
+    Args:
+        recipe: The resolved recipe.
+        proxy: Its data and macro numbers are used; its training is not.
+        folder: The run folder of the search.
+        stop: Looked at after each step.
+        progress: Told of each step.
+
+    Raises:
+        InputError: The weights in the folder are of another recipe.
+        CorruptFileError: They are damaged.
+        DivergedError: A loss is not finite.
+        Interrupted: `stop` was requested; a checkpoint is written, and the hint names the command that goes on.
+        NascliError: The device's memory does not suffice, or the folder cannot be written.
+    """
+    training = SharedTraining.of(recipe, proxy)
+    path = folder / SHARED_FILE
+    with cpu_threads(recipe.train.threads):
+        if not path.is_file():
+            train_shared(training, folder, stop, progress)
+    for name in (NEWEST, PREVIOUS):  # the finished weights replace them
+        (folder / name).unlink(missing_ok=True)
+    shared = training.fresh_weights()
+    load_weights(path, shared)
+    _check_identity(path, training.identity)
+    named = dict(shared.named_parameters())
+    images = min(recipe.shared.bn_calibration_images, len(proxy.data.train))
+    batch_size = min(recipe.shared.batch_size, images)
+    order = torch.randperm(len(proxy.data.train), generator=generator_for(recipe.seed, "shared", "refresh"))
+    return SharedWeights(
+        setting=proxy,
+        space=training.space,
+        weights=torch.cat([weight.detach().reshape(-1) for weight in named.values()]),
+        layout=tuple((name, weight.shape) for name, weight in named.items()),
+        refresh=order[: images // batch_size * batch_size],
+        batch_size=batch_size,
+    )
+
+
+@torch.no_grad()
+def _refresh_statistics(child: Network, split: Split, batch_size: int, setting: ProxyTraining) -> None:
+    """Measure the batch-norm statistics of a child on a split: the mean over its batches, all counting the same."""
+    normalizer = _normalizer(setting)
+    norms = [module for module in child.eval().modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None
+        norm.train().reset_running_stats()
+    for images, _ in split.evaluation_batches(batch_size):
+        child(normalizer(images.to(setting.device)))
+    child.eval()
+
+
+def _normalizer(setting: ProxyTraining) -> Normalizer:
+    return Normalizer(setting.data.mean, setting.data.std)
+
+
+def _check_identity(path: Path, identity: str) -> None:
+    with safe_open(path, "pt") as file:
+        written = (file.metadata() or {}).get("identity")
+    if written != identity:
+        raise InputError(
+            f"weights {path} belong to another recipe than the run folder now holds",
+            "Restore recipe.toml, or start again with --overwrite",
+        )

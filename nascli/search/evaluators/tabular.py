@@ -1,0 +1,336 @@
+"""Tables: every cell of a small space with what its trainings gave, in one HDF5 file, so that a search costs nothing.
+
+An exhaustive search is turned into a table by `write_table`. With it a strategy can be run a hundred times in seconds,
+and its regret is known, because the best cell is. The file stands alone: it holds the search space, the recipe of the
+trainings, and notes of whoever made it.
+
+What becomes a row: each cell that was trained, once. Repeats are left out, and so are cells that a limit rejected, as
+nobody trained them. A cell whose training failed is a row with NaN for accuracies and 0 for everything else: that it
+fails is what the table knows of it. Accuracies are kept as the search had them, bit for bit.
+"""
+
+import hashlib
+import io
+import json
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from nascli.config import SearchRecipe, parse
+from nascli.errors import CorruptFileError, DivergedError, InputError, NascliError
+from nascli.files import write_bytes
+from nascli.genotype.cells.canonical import canonical_hash
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.space import SearchSpace, resolve_space
+from nascli.search.trial import Score, Trial, TrialState
+from nascli.seeding import derive_seed
+
+FORMAT = "nascli-table"
+VERSION = 1
+
+_HASH_BYTES = 8
+_COLUMNS = {  # N cells, T decisions, S seeds
+    "hashes": np.dtype("u1"),  # (N, 8)
+    "tokens": np.dtype("u1"),  # (N, T)
+    "accuracies": np.dtype("<f8"),  # (N, S)
+    "params": np.dtype("<u8"),  # (N,)
+    "mult_adds": np.dtype("<u8"),  # (N,)
+    "seconds": np.dtype("<f4"),  # (N,)
+}
+_TEXTS = ("space", "recipe", "about")
+_MAKE = "nascli search --strategy exhaustive makes a search that a table can be written from"
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """How well two trainings of one cell from other weights agree on the order of the cells; means over pairs of seeds.
+
+    NaN where there is one seed, or fewer than two different accuracies.
+    """
+
+    spearman: float
+    kendall: float
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Trained cells by canonical hash. N cells, S trainings each, in the order of the search.
+
+    Args:
+        space: What the tokens count in.
+        recipe_toml: The recipe of the search that trained the cells.
+        about: Notes of whoever made the table: hardware, date, purpose.
+        hashes: Canonical hashes, no two equal.
+        tokens: One decision sequence of each cell, (N, T).
+        accuracies: Proxy accuracy of each training, (N, S); NaN for a cell that failed.
+        params: Trainable parameters of the child network, (N,).
+        mult_adds: Multiply-accumulates of one image, (N,).
+        seconds: What the trainings of a cell took together, (N,); for simulated clocks.
+    """
+
+    space: SearchSpace
+    recipe_toml: str
+    about: Mapping[str, str | float]
+    hashes: tuple[str, ...]
+    tokens: npt.NDArray[np.uint8]
+    accuracies: npt.NDArray[np.float64]
+    params: npt.NDArray[np.uint64]
+    mult_adds: npt.NDArray[np.uint64]
+    seconds: npt.NDArray[np.float32]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The table of a file.
+
+        Raises:
+            InputError: There is no such file, it is no table, or a newer nascli wrote it.
+            CorruptFileError: It is damaged.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}", _MAKE) from error
+        return cls(**_load(content, path))
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def __contains__(self, form: object) -> bool:
+        return form in self._rows
+
+    @property
+    def trainings(self) -> int:
+        """Trainings of each cell, S."""
+        return int(self.accuracies.shape[1])
+
+    @cached_property
+    def means(self) -> npt.NDArray[np.float64]:
+        """Mean accuracy of each cell over its trainings, (N,); NaN for a cell that failed."""
+        return np.asarray(self.accuracies.mean(axis=1))
+
+    @property
+    def best(self) -> str:
+        """The hash of the cell with the highest mean accuracy; of equals the first."""
+        return self.hashes[int(np.nanargmax(self.means))]
+
+    def row(self, form: str) -> int:
+        """Where the cell with this canonical hash stands.
+
+        Raises:
+            InputError: It is not in the table.
+        """
+        if form not in self._rows:
+            raise InputError(
+                f"cell {form} is not in the table: it holds {len(self)} cells of space {self.space.name!r}",
+                "Search the space that the table was made of, with its ops, blocks, inputs and cells",
+            )
+        return self._rows[form]
+
+    def mean_accuracy(self, form: str) -> float:
+        """Mean accuracy of a cell over its trainings; NaN if it failed. InputError if it is not in the table."""
+        return float(self.means[self.row(form)])
+
+    def genotype(self, form: str) -> Genotype:
+        """The cell with this canonical hash, as the table's search proposed it; InputError if it is not there."""
+        return decode_tokens(self.tokens[self.row(form)].tolist(), self.space, name=f"{self.space.name}-{form}")
+
+    def rank_correlation(self) -> RankCorrelation:
+        """Spearman's rho and Kendall's tau-b between the trainings, over the cells that did not fail.
+
+        It bounds what a search by single trainings can find out: where seeds disagree, so do the best cells.
+        """
+        known = self.accuracies[~np.isnan(self.means)]
+        varied = len(known) > 1 and bool(np.all(np.ptp(known, axis=0) > 0))
+        pairs = [(known[:, i], known[:, j]) for i in range(self.trainings) for j in range(i)] if varied else []
+        if not pairs:
+            return RankCorrelation(float("nan"), float("nan"))
+        from scipy import stats  # slow to import, and no search needs it
+
+        return RankCorrelation(
+            spearman=float(np.mean([stats.spearmanr(*pair).statistic for pair in pairs])),
+            kendall=float(np.mean([stats.kendalltau(*pair).statistic for pair in pairs])),
+        )
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {form: row for row, form in enumerate(self.hashes)}
+
+
+class TableEvaluator:
+    """Answers from a table: the accuracy of one of the cell's trainings, which one is drawn from the seed.
+
+    So rewards are as noisy as single trainings are, which a strategy must cope with (as in NAS-Bench-101).
+
+    Args:
+        table: The table, or its file.
+
+    References:
+        Ying et al. 2019 (NAS-Bench-101), whose `query` samples one of a model's three trainings too.
+    """
+
+    def __init__(self, table: Table | Path) -> None:
+        self.table = table if isinstance(table, Table) else Table.read(table)
+
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
+        """The cell's score. `seconds` is what the answer took; what its training took is in the table.
+
+        Args:
+            genotype: A cell of the table.
+            seed: BatchRng the training that answers.
+            epochs: Ignored; nothing is trained.
+
+        Raises:
+            InputError: The cell is not in the table.
+            DivergedError: Its training failed when the table was made.
+        """
+        started = time.monotonic()
+        form = canonical_hash(genotype)
+        row = self.table.row(form)
+        accuracy = float(self.table.accuracies[row, draw_training(seed, self.table.trainings)])
+        if np.isnan(accuracy):
+            raise DivergedError(f"cell {form} failed when the table was made")
+        return Score(
+            reward=accuracy,
+            accuracy=accuracy,
+            params=int(self.table.params[row]),
+            mult_adds=int(self.table.mult_adds[row]),
+            seconds=round(time.monotonic() - started, 6),
+        )
+
+
+def draw_training(seed: int, trainings: int) -> int:
+    """Which of a cell's trainings answers a trial with this seed."""
+    return derive_seed(seed, "table") % trainings
+
+
+def write_table(
+    path: Path, trials: Sequence[Trial], *, recipe_toml: str, about: Mapping[str, str | float] | None = None
+) -> Table:
+    """Write the table of a finished search: encoded in memory, read back, compared, then written whole or not at all.
+
+    Trainings that ranked the best again after the search are not part of it.
+
+    Args:
+        path: The file; replaced if it is there.
+        trials: All trials of the search.
+        recipe_toml: Its resolved recipe, which names the space.
+        about: Notes for whoever reads the table.
+
+    Returns:
+        The table as it is read from the file.
+
+    Raises:
+        InputError: A trial is not finished, was scored without training, was trained another number of times than the
+            others, or is not of the recipe's space; or no trial has a score.
+        NascliError: The file cannot be written.
+    """
+    recipe = parse(SearchRecipe, tomllib.loads(recipe_toml), "recipe")
+    content = _dump(_tabulate(trials, resolve_space(recipe.space), recipe_toml, dict(about or {})))
+    table = Table(**_load(content, path))
+    try:
+        write_bytes(path, content)
+    except OSError as error:
+        raise NascliError(f"{path} cannot be written: {error.strerror or error}", "Choose another file") from error
+    return table
+
+
+def _tabulate(
+    trials: Sequence[Trial], space: SearchSpace, recipe_toml: str, about: Mapping[str, str | float]
+) -> dict[str, Any]:
+    """The columns and texts of a table, by name."""
+    accuracies = {trial.id: _accuracies(trial) for trial in trials}
+    counts = {len(each) for each in accuracies.values() if each}
+    if len(counts) != 1:
+        reason = (
+            f"cells were trained {' and '.join(map(str, sorted(counts)))} times" if counts else "no cell was scored"
+        )
+        raise InputError(f"no table can be made of these trials: {reason}", _MAKE)
+    kept = [trial for trial in trials if accuracies[trial.id] is not None]
+    sizes = np.array(space.decision_sizes)
+    if any(len(trial.tokens) != len(sizes) or np.any(np.array(trial.tokens) >= sizes) for trial in kept):
+        raise InputError(f"the trials are not of the recipe's space {space.name!r}", "Give the recipe of their search")
+    failed = (float("nan"),) * counts.pop()
+    scores = [trial.score for trial in kept]
+    return {
+        "hashes": np.array([list(bytes.fromhex(trial.hash)) for trial in kept]),
+        "tokens": np.array([trial.tokens for trial in kept]),
+        "accuracies": np.array([accuracies[trial.id] or failed for trial in kept]),
+        "params": np.array([score.params if score else 0 for score in scores]),
+        "mult_adds": np.array([score.mult_adds if score else 0 for score in scores]),
+        "seconds": np.array([score.seconds if score else 0.0 for score in scores]),
+        "space": space.model_dump_json(),
+        "recipe": recipe_toml,
+        "about": json.dumps(about, allow_nan=False),
+    }
+
+
+def _accuracies(trial: Trial) -> tuple[float, ...] | None:
+    """That of each training; empty for a cell that failed, None for a trial that is no row."""
+    if not trial.finished:
+        raise InputError(f"trial {trial.id} is not finished", "Go on with nascli search --resume, then make the table")
+    if trial.repeat_of is not None or trial.state is TrialState.REJECTED:
+        return None
+    if trial.score is None:
+        return ()
+    if trial.score.accuracy is None:
+        raise InputError(f"trial {trial.id} was scored without training, so it has no accuracy", _MAKE)
+    return trial.score.accuracies or (trial.score.accuracy,)
+
+
+def _dump(values: Mapping[str, Any]) -> bytes:
+    columns = {name: values[name].astype(dtype) for name, dtype in _COLUMNS.items()}
+    buffer = io.BytesIO()
+    # "v110" files carry checksums of HDF5's own structures, so that damage there is an error and not another table
+    with h5py.File(buffer, "w", libver=("v110", "v110")) as file:
+        file.attrs.update({"format": FORMAT, "version": VERSION, **{name: values[name] for name in _TEXTS}})
+        file.attrs["sha256"] = _checksum(columns, values)
+        for name, column in columns.items():
+            file.create_dataset(name, data=column, compression="gzip", shuffle=True)
+    return buffer.getvalue()
+
+
+def _load(content: bytes, path: Path) -> dict[str, Any]:
+    """The fields of a `Table`."""
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise InputError(f"{path} is not a table of nascli", _MAKE)
+            if file.attrs["version"] > VERSION:
+                raise InputError(
+                    f"{path} has table format {file.attrs['version']}; this nascli reads up to {VERSION}",
+                    "Install a newer nascli",
+                )
+            columns = {name: file[name][()] for name in _COLUMNS}
+            texts = {name: file.attrs[name] for name in _TEXTS}
+            if file.attrs["sha256"] != _checksum(columns, texts):
+                raise ValueError("its checksum does not fit its content")
+        hashes = tuple(row.tobytes().hex() for row in columns.pop("hashes"))
+        space = SearchSpace.model_validate_json(texts["space"])
+        about = json.loads(texts["about"])
+    except (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, ValidationError) as error:
+        raise CorruptFileError(
+            f"{path} is damaged or no table: {' '.join(str(error).split()) or type(error).__name__}",
+            "Get or make it again: tables are never repaired",
+        ) from error
+    return {"space": space, "recipe_toml": texts["recipe"], "about": about, "hashes": hashes, **columns}
+
+
+def _checksum(columns: Mapping[str, npt.NDArray[Any]], texts: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(_COLUMNS):
+        column = columns[name]
+        digest.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
+        digest.update(column.tobytes())
+    for name in _TEXTS:
+        digest.update(f"{name} {len(texts[name])}\n{texts[name]}".encode())
+    return digest.hexdigest()

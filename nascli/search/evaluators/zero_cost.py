@@ -1,0 +1,188 @@
+"""Scores of a genotype without training: its size, its work, and two looks at the untrained child network.
+
+They cost about as much as building the child network and one training step. In the NASNet space they agree only weakly
+with the order that training gives: they are for leaving the worst cells out, and for trying a search on.
+
+Both looks take the child network as the recipe builds it, with the random weights that a training from the same seed
+would start from, and show it one batch: `BATCH` training images, fixed by the data and never varied, so that every
+cell of a search sees the same. Batch norms use the batch's own statistics; dropout and drop path are off; the
+auxiliary head takes no part; numbers are float32 whatever the recipe's precision, and computed by one thread on a
+CPU, as in a worker, so that a score does not depend on the process.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from nascli.config import suggestion
+from nascli.data.in_memory import Batch, Normalizer
+from nascli.data.streaming import no_image_left
+from nascli.engine.device import cpu_threads, generator_for
+from nascli.errors import DivergedError, InputError
+from nascli.genotype.cells.schema import Genotype
+from nascli.models.cells.network import Network
+from nascli.search.evaluators.proxy import ProxyTraining
+from nascli.search.trial import Score
+
+BATCH = 64
+"""Images that an untrained network is looked at with, where the data has so many."""
+
+CheapScoreFunction = Callable[[ProxyTraining, Genotype, int], float]
+"""From the proxy task, a genotype and the seed of its weights to a score; the higher, the better."""
+
+
+def params(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
+    """Trainable parameters of the child network, without an auxiliary head."""
+    return float(proxy.cost(genotype).params)
+
+
+def mult_adds(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
+    """Multiply-accumulates of the child network for one image."""
+    return float(proxy.cost(genotype).mult_adds)
+
+
+def naswot(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
+    """How differently an untrained network sees different images: the log-determinant of a kernel of binary codes.
+
+    K[i, j] is the number of rectified units that are either on for both images i and j or off for both; the score is
+    the sum of log(max(e, 1)) over the eigenvalues e of K.
+
+    A ReLU that several ops of a cell share is computed once by the network and counts once. One output that two cells
+    read is rectified by each and counts twice.
+
+    References: Mellor et al. 2021, "Neural Architecture Search without Training", section 3.
+    Deviation: the paper takes log |K|, which is minus infinity where two images have equal codes. An eigenvalue below
+        1, which is less than one unit's worth of difference, counts as 1 here: the score is finite and at least 0, and
+        equal to the paper's wherever all eigenvalues are above 1.
+    """
+    kernel = _CodeKernel()
+    with cpu_threads(1), torch.no_grad():
+        network = untrained_child(proxy, genotype, seed)
+        images, _ = fixed_batch(proxy)
+        with kernel:
+            network(images)
+    assert kernel.total is not None, "every network ends with a ReLU"
+    eigenvalues = np.linalg.eigvalsh(kernel.total.cpu().numpy())
+    return float(np.log(np.maximum(eigenvalues, 1.0)).sum())
+
+
+def gradient_norm(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
+    """Sum of the Euclidean norms of the loss gradient, one for each weight of a convolution or classifier.
+
+    The loss is the cross-entropy of one batch, without label smoothing. Biases and batch norms take no part.
+
+    Raises:
+        DivergedError: The sum is not finite.
+
+    References: Abdelfattah et al. 2021, "Zero-Cost Proxies for Lightweight NAS", section 3 (grad_norm).
+    """
+    with cpu_threads(1):
+        network = untrained_child(proxy, genotype, seed)
+        images, labels = fixed_batch(proxy)
+        weights = [layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+        loss = F.cross_entropy(network(images), labels)
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)  # the auxiliary head's are unused
+        norms = [gradient.double().norm() for gradient in gradients if gradient is not None]
+    norm = torch.stack(norms).sum().item()
+    if not math.isfinite(norm):
+        raise DivergedError(f"the gradient norm of the untrained network is {norm}")
+    return norm
+
+
+CHEAP_SCORES: dict[str, CheapScoreFunction] = {
+    "params": params,
+    "mult_adds": mult_adds,
+    "naswot": naswot,
+    "gradient_norm": gradient_norm,
+}
+"""Every cheap score by name, the cheapest first."""
+
+_MILLIONS = ("params", "mult_adds")
+
+
+@dataclass(frozen=True)
+class CheapScore:
+    """An evaluator that does not train: the reward is a cheap score, `params` and `mult_adds` in millions.
+
+    Args:
+        kind: A name in `CHEAP_SCORES`.
+        proxy: The proxy task whose child networks, images and device are used.
+
+    Raises:
+        InputError: There is no such score.
+    """
+
+    kind: str
+    proxy: ProxyTraining
+
+    def __post_init__(self) -> None:
+        if self.kind not in CHEAP_SCORES:
+            raise InputError(f"unknown cheap score {self.kind!r}", suggestion(self.kind, CHEAP_SCORES))
+
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
+        """Score the untrained child; its weights follow from `seed`, and `epochs` changes nothing.
+
+        Raises:
+            DivergedError: The score is not finite.
+        """
+        started = time.monotonic()
+        cost = self.proxy.cost(genotype)
+        value = CHEAP_SCORES[self.kind](self.proxy, genotype, seed)
+        return Score(
+            reward=value / 1e6 if self.kind in _MILLIONS else value,
+            accuracy=None,
+            params=cost.params,
+            mult_adds=cost.mult_adds,
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+
+def untrained_child(proxy: ProxyTraining, genotype: Genotype, seed: int) -> Network:
+    """The child network that a training from `seed` starts from, on its device, in training mode, no dropout."""
+    network = proxy.child(genotype, seed)
+    network.to(proxy.device).to(memory_format=torch.channels_last)
+    network.train()
+    network.dropout.eval()
+    return network
+
+
+def fixed_batch(proxy: ProxyTraining) -> Batch:
+    """`BATCH` training images by a draw that never changes, normalised, and their labels, on the proxy's device."""
+    split = proxy.data.train
+    chosen = torch.randperm(len(split), generator=generator_for(0, "cheap-score"))[:BATCH]
+    batch = next(split.take(chosen).evaluation_batches(BATCH), None)
+    if batch is None:
+        raise no_image_left(len(chosen))
+    images, labels = batch
+    normalizer = Normalizer(proxy.data.mean, proxy.data.std)
+    return normalizer(images.to(proxy.device)), labels.to(proxy.device)
+
+
+class _CodeKernel(TorchFunctionMode):
+    """While entered, adds up the kernel of the codes of every ReLU that is computed, as a layer or as a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total: Tensor | None = None  # float64 (N, N)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        result = func(*args, **(kwargs or {}))
+        if func is F.relu:
+            assert isinstance(result, Tensor)
+            signs = (result > 0).flatten(1).float() * 2 - 1  # (N, C * H * W), 1 for on and -1 for off
+            agreements = (signs @ signs.T).double().add(signs.shape[1]).div(2)  # exact to 2^24 units a ReLU
+            self.total = agreements if self.total is None else self.total + agreements
+        return result

@@ -1,0 +1,36 @@
+"""Random search: the baseline that stands beside every other strategy (paper, sections 3 and 4.4)."""
+
+import random
+import sys
+from collections.abc import Mapping
+
+from nascli.genotype.cells.space import SearchSpace
+from nascli.seeding import derive_seed
+
+
+class RandomSearch:
+    """BatchRng each decision uniformly from its choices and learns nothing.
+
+    Args:
+        space: What may be proposed.
+        seed: The run's seed.
+
+    Example:
+        >>> from nascli.genotype.cells.space import ENAS
+        >>> len(RandomSearch(ENAS, seed=0).ask())
+        50
+    """
+
+    batch_size = sys.maxsize  # nothing it is told changes what it proposes
+    diagnostics: Mapping[str, float] = {}
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._sizes = space.decision_sizes
+        self._draw = random.Random(derive_seed(seed, "random"))
+
+    def ask(self) -> tuple[int, ...]:
+        """A uniformly random decision sequence."""
+        return tuple(self._draw.randrange(size) for size in self._sizes)
+
+    def tell(self, tokens: tuple[int, ...], reward: float) -> None:
+        """Nothing is learnt."""

@@ -1,0 +1,333 @@
+"""A search in its run folder: run to its end, the best cells and the figures written."""
+
+import json
+import re
+import shlex
+import statistics
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nascli.config import SearchRecipe
+from nascli.errors import Interrupted, NascliError
+from nascli.files import write_json, write_text
+from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.space import resolve_space
+from nascli.runs import RunFolder, read_run
+from nascli.search.builders import STRATEGIES, TABLE
+from nascli.search.evaluators.tabular import Table, write_table
+from nascli.search.executors.executor import Executor
+from nascli.search.journal import Journal, read_trials
+from nascli.search.loop import Observer, Plan, SearchLoop
+from nascli.search.rerank import RerankPlan, ranked, rerank
+from nascli.search.snapshot import SNAPSHOT, SnapshotFile
+from nascli.search.trial import Trial, TrialState
+from nascli.signals import StopRequest
+
+JOURNAL = "trials.jsonl"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures of a search; rewards are those of the cells that were scored, each once.
+
+    Args:
+        best: The best trial's number, reward, params, mult-adds and canonical hash.
+        trials: Proposals.
+        trained: Cells scored to their end.
+        repeats: Proposals answered by an earlier trial.
+        rejected: Cells that broke a limit.
+        failed: Cells without a result.
+        reward_mean: Mean reward.
+        reward_std: Standard deviation of the rewards (0 for one).
+        child_seconds: Summed over the cells, ranking included.
+        seconds: Wall-clock time, over all the sittings of a search that was resumed.
+        reward_is: What the rewards are.
+    """
+
+    best: Mapping[str, object] | None
+    trials: int
+    trained: int
+    repeats: int
+    rejected: int
+    failed: int
+    reward_mean: float | None
+    reward_std: float | None
+    child_seconds: float
+    seconds: float
+    reward_is: str
+
+
+def run_search(
+    run: RunFolder,
+    recipe: SearchRecipe,
+    executor: Executor,
+    *,
+    stop: StopRequest,
+    observer: Observer,
+    ranking: Executor | None = None,
+) -> list[Trial]:
+    """Search from wherever the run folder's journal stands to the end of the recipe.
+
+    Writes `trials.jsonl` as it goes, `best.json` whenever there is a better one, and at the end (also when stopped)
+    `strategy.pt` (see `nascli.search.snapshot`), `top/NN.json`, `curves.json` and the results in `run.json`.
+
+    Args:
+        run: The run folder.
+        recipe: The resolved recipe.
+        executor: Runs the evaluations; is closed.
+        stop: Looked at between events.
+        observer: Told of all that happens.
+        ranking: Trains the best again, if the recipe asks for it; is closed.
+
+    Returns:
+        All trials.
+
+    Raises:
+        Interrupted: `stop` was requested; the hint names the command that goes on.
+        NascliError: Every trial failed, or too many of the last ones, or a file cannot be written.
+    """
+    plan = _plan(recipe)
+    strategy = STRATEGIES[recipe.search.strategy](plan.space, recipe)
+    keeper = _Keeper(run, recipe, observer)
+    with Journal(run.file(JOURNAL)) as journal:
+        try:
+            with executor:
+                SearchLoop(strategy, executor, journal, plan, keeper, _snapshots(run, recipe)).run(stop)
+            _refuse_none(journal.trials)
+            if ranking is not None:
+                with ranking:
+                    rerank(ranking, journal, _rerank_plan(recipe, journal.trials), keeper, stop)
+        except Interrupted as interrupted:
+            command = f"nascli search --resume {shlex.quote(str(run.path))}"
+            raise Interrupted(interrupted.message, f"Resume with: {command}") from interrupted
+        finally:
+            keeper.close(journal.trials)
+    return journal.trials
+
+
+def tabulate_run(path: Path, table: Path) -> Table:
+    """Write the scored cells of a search as a table, with its recipe, machine, versions and hours.
+
+    Args:
+        path: The run folder.
+        table: The file to write.
+
+    Raises:
+        InputError: Nothing was scored.
+        NascliError: The file cannot be written.
+    """
+    record = read_run(path, "search")
+    results = record.get("results") or {}
+    about = {
+        "hours": round(float(results.get("seconds", 0.0)) / 3600, 3),
+        "training_hours": round(float(results.get("child_seconds", 0.0)) / 3600, 3),
+        **{f"version of {name}": version for name, version in record.get("versions", {}).items()},
+        **{name: value for name, value in record.get("machine", {}).items() if isinstance(value, str | int | float)},
+    }
+    recipe = (path / "recipe.toml").read_text(encoding="utf-8")
+    return write_table(table, read_trials(path / JOURNAL), recipe_toml=recipe, about=about)
+
+
+def run_name(recipe: SearchRecipe) -> str:
+    """Data set, or table, and strategy, fit for the name of a folder."""
+    kind = recipe.search.evaluator
+    data = Path(kind).stem if kind.startswith(TABLE) else Path(recipe.data.dataset.removeprefix("folder:")).name
+    return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', data)}-{recipe.search.strategy}"
+
+
+def reward_is(recipe: SearchRecipe) -> str:
+    """What the rewards of a search are, in words."""
+    kind = recipe.search.evaluator
+    if kind.startswith(TABLE):
+        return "proxy accuracy from a table"
+    words = {"proxy": "proxy accuracy", "shared": "proxy accuracy with shared weights"}
+    return words.get(kind, f"{kind}, a score without training")
+
+
+def best_trials(trials: Sequence[Trial], count: int) -> list[Trial]:
+    """The best cells, best first, no network twice.
+
+    Those that were trained again come first, by their mean accuracy there; then those with the highest rewards, whoever
+    was stopped on a rung behind all others; of equals the earlier one first.
+    """
+    first = ranked(trials)
+    taken = {trial.id for trial in first}
+    rest = [trial for trial in trials if trial.scored and trial.id not in taken]
+    return (first + sorted(rest, key=lambda trial: trial.standing))[:count]
+
+
+def summarise(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy accuracy") -> Summary:
+    """The figures of a search whose sittings took `seconds`."""
+    counted = [trial for trial in trials if trial.scored]
+    rewards = [trial.reward for trial in counted if trial.reward is not None]
+    best = best_trials(trials, 1)
+    return Summary(
+        best=_figures(best[0]) if best else None,
+        trials=len(trials),
+        trained=len(counted),
+        repeats=sum(trial.repeat_of is not None for trial in trials),
+        rejected=_count(trials, TrialState.REJECTED),
+        failed=_count(trials, TrialState.FAILED),
+        reward_mean=statistics.fmean(rewards) if rewards else None,
+        reward_std=statistics.pstdev(rewards) if rewards else None,
+        child_seconds=round(sum(map(_child_seconds, counted)), 3),
+        seconds=round(seconds, 3),
+        reward_is=reward_is,
+    )
+
+
+class _Keeper:
+    """Keeps the files beside the journal up to date, and hands everything on to another observer."""
+
+    def __init__(self, run: RunFolder, recipe: SearchRecipe, observer: Observer) -> None:
+        self._run, self._recipe, self._observer = run, recipe, observer
+        self._best = float("-inf")
+        self._updates: list[dict[str, float]] = []
+        self._collapsed = False
+        self._since = time.monotonic()
+        earlier = read_run(run.path).get("results") or {}
+        self._before = float(earlier.get("seconds", 0.0))
+
+    def began(self, trials: Sequence[Trial]) -> None:
+        self._best = max((t.reward for t in trials if t.reward is not None and _rivals(t)), default=self._best)
+        self._observer.began(trials)
+
+    def changed(self, trial: Trial) -> None:
+        if _rivals(trial) and trial.reward is not None and trial.reward > self._best:
+            self._best = trial.reward
+            _write(self._run.path / "best.json", self._with_provenance(trial).to_json())
+        self._observer.changed(trial)
+
+    def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
+        self._updates.append({"trials": told, **diagnostics})
+        self._observer.learnt(told, diagnostics)
+        collapsed = bool(diagnostics.get("collapsed"))
+        if collapsed and not self._collapsed:
+            self.noted(
+                "warning: the controller's entropy has collapsed: it proposes nearly the same cells again and again "
+                "(a larger entropy_weight or a smaller lr keeps it searching)"
+            )
+        self._collapsed = collapsed
+
+    def noted(self, text: str) -> None:
+        self._observer.noted(text)
+
+    def close(self, trials: Sequence[Trial]) -> None:
+        """Write everything that follows from the trials."""
+        top = best_trials(trials, self._recipe.search.top)
+        for place, trial in enumerate(top, start=1):
+            text = self._with_provenance(trial).to_json()
+            _write(self._run.file(f"top/{place:02d}.json"), text)
+            if place == 1:
+                _write(self._run.path / "best.json", text)
+        try:
+            write_json(self._run.path / "curves.json", {"updates": self._updates})
+            seconds = self._before + time.monotonic() - self._since
+            self._run.update(results=asdict(summarise(trials, seconds, reward_is(self._recipe))))
+        except OSError as error:
+            raise _unwritable(self._run.path, error) from error
+
+    def _with_provenance(self, trial: Trial) -> Genotype:
+        return trial.genotype.model_copy(
+            update={
+                "provenance": {
+                    "source": "nascli search",
+                    "search_run": str(self._run.path),
+                    "trial": trial.id,
+                    "reward": trial.reward,
+                    "reward_is": reward_is(self._recipe),
+                    "dataset": self._recipe.data.dataset,
+                    "strategy": self._recipe.search.strategy,
+                    "seed": self._recipe.seed,
+                }
+            }
+        )
+
+
+def _plan(recipe: SearchRecipe) -> Plan:
+    search = recipe.search
+    return Plan(
+        space=resolve_space(recipe.space),
+        trials=search.trials,
+        seed=recipe.seed,
+        failure_reward=search.failure_reward,
+        name=run_name(recipe),
+        asynchronous=search.asynchronous,
+        patience=search.patience,
+        rungs=recipe.halving.rungs,
+        keep=recipe.halving.keep,
+    )
+
+
+def _snapshots(run: RunFolder, recipe: SearchRecipe) -> SnapshotFile:
+    """Bound to what the strategy is made from; the journal it belongs to says what it was told."""
+    of_search = {"strategy", "warmup", "warmup_strategy", "asynchronous"}
+    made_from = recipe.model_dump(
+        mode="json", include={"seed": True, "space": True, "ppo": True, "reinforce": True, "search": of_search}
+    )
+    return SnapshotFile(run.file(SNAPSHOT), json.dumps(made_from, sort_keys=True))
+
+
+def _rerank_plan(recipe: SearchRecipe, trials: Sequence[Trial]) -> RerankPlan:
+    """The best by reward alone, so that it is the same plan whatever was trained again already."""
+    best = sorted(trial.standing for trial in trials if trial.scored)[: recipe.rerank.top]
+    epochs = recipe.rerank.epochs or recipe.train.epochs
+    return RerankPlan([number for _, _, number in best], epochs, recipe.rerank.seeds, recipe.seed)
+
+
+def _rivals(trial: Trial) -> bool:
+    """Whether the trial may be the best so far."""
+    return trial.scored and not trial.stopped and not trial.reranks
+
+
+def _count(trials: Sequence[Trial], state: TrialState) -> int:
+    return sum(trial.state is state and trial.repeat_of is None for trial in trials)
+
+
+def _child_seconds(trial: Trial) -> float:
+    assert trial.score is not None
+    return trial.score.seconds + sum(rerank.seconds for rerank in trial.reranks)
+
+
+def _figures(trial: Trial) -> dict[str, object]:
+    assert trial.score is not None
+    return {
+        "trial": trial.id,
+        "reward": trial.reward,
+        "params": trial.score.params,
+        "mult_adds": trial.score.mult_adds,
+        "hash": trial.hash,
+    }
+
+
+def _refuse_none(trials: Sequence[Trial]) -> None:
+    if any(trial.scored for trial in trials):
+        return
+    failures = [trial.failure for trial in trials if trial.failure is not None]
+    ((failure, times),) = Counter(failures).most_common(1)
+    if _count(trials, TrialState.FAILED):
+        raise NascliError(
+            f"all {len(trials)} trials failed; most often ({times} times): {failure.error}",
+            "Try one cell alone with nascli train --cell, or a smaller train.lr",
+        )
+    raise NascliError(
+        f"none of {len(trials)} cells keeps the limits; most often ({times} times): {failure.error}",
+        "Set wider limits with --limit",
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> NascliError:
+    return NascliError(
+        f"{path} cannot be written: {error.strerror or error}",
+        "Finished trials are safe in the journal: make room, then go on with --resume",
+    )

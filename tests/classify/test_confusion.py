@@ -1,0 +1,46 @@
+"""The confusion matrix: what it holds, by class and as a table."""
+
+import csv
+import io
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from nascli.classify.confusion import ClassScore, Confusion
+from tests.classify.tiny import CPU
+
+
+def counted(labels: Tensor, answers: Tensor, classes: int, batch_size: int) -> Confusion:
+    confusion = Confusion.empty(classes, CPU)
+    for batch in zip(torch.split(labels, batch_size), torch.split(answers, batch_size), strict=True):
+        confusion.add(*batch)
+    return confusion
+
+
+@given(st.data(), st.integers(1, 7), st.integers(1, 5))
+def test_it_counts_every_image_in_its_row_whatever_the_batches(data: st.DataObject, classes: int, size: int) -> None:
+    pair = st.tuples(st.integers(0, classes - 1), st.integers(0, classes - 1))
+    labels, answers = torch.tensor(data.draw(st.lists(pair, min_size=1, max_size=40))).t()
+    counts = counted(labels, answers, classes, size).counts
+    assert counts.sum() == len(labels)
+    assert counts.sum(dim=1).tolist() == torch.bincount(labels, minlength=classes).tolist()
+    assert counts.sum(dim=0).tolist() == torch.bincount(answers, minlength=classes).tolist()
+    assert counts.trace() == (labels == answers).sum()
+
+
+def test_each_class_says_what_it_is_taken_for() -> None:
+    counts = torch.tensor([[3, 1, 1, 0], [0, 2, 0, 0], [1, 4, 0, 0], [0, 0, 0, 0]])
+    assert Confusion(counts).by_class(("cat", "cow", "dog", "pig")) == [
+        ClassScore(label=0, name="cat", images=5, right=3, top1=0.6, taken_for="cow", taken=1),
+        ClassScore(label=1, name="cow", images=2, right=2, top1=1.0, taken_for=None, taken=0),
+        ClassScore(label=2, name="dog", images=5, right=0, top1=0.0, taken_for="cow", taken=4),
+        ClassScore(label=3, name="pig", images=0, right=0, top1=None, taken_for=None, taken=0),
+    ]
+
+
+def test_the_table_keeps_awkward_names() -> None:
+    names = ("cat, black", 'the "cow"')
+    rows = list(csv.reader(io.StringIO(Confusion(torch.tensor([[5, 1], [0, 7]])).to_csv(names))))
+    assert rows == [["true class", *names], [names[0], "5", "1"], [names[1], "0", "7"]]

@@ -1,0 +1,55 @@
+"""What must hold on CUDA too; run with `pytest -m gpu` where there is a device."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nascli.classify.fit import fit
+from nascli.config import DataConfig
+from nascli.data.batch_rng import BatchRng
+from nascli.data.in_memory import Normalizer, augment_batch
+from nascli.engine.checkpoint import CheckpointStore
+from nascli.errors import Interrupted
+from nascli.signals import StopRequest
+from tests.classify.tiny import AUGMENTATION, EVERYTHING, make_data, make_network
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
+CUDA = torch.device("cuda")
+
+
+def test_augmentation_draws_the_same_on_every_device() -> None:
+    images = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8)
+    config, normalizer = DataConfig(crop_padding=2, flip=True, cutout=5), Normalizer((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    first, second = (
+        augment_batch(images.to(device), config, normalizer, BatchRng(torch.Generator().manual_seed(3))).cpu()
+        for device in ("cpu", "cuda")
+    )
+    torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_training_stops_resumes_and_ends(tmp_path: Path, precision: str) -> None:
+    config = EVERYTHING.model_copy(update={"precision": precision})
+    stop = StopRequest()
+
+    def ask(step: int, loss: float) -> None:
+        stop.requested = step == 6
+
+    store = CheckpointStore(tmp_path, "x")
+    with pytest.raises(Interrupted):
+        fit(
+            make_network(),
+            make_data(),
+            config,
+            augmentation=AUGMENTATION,
+            seed=1,
+            device=CUDA,
+            store=store,
+            stop=stop,
+            on_step=ask,
+        )
+    network = make_network(seed=9)
+    result = fit(network, make_data(), config, augmentation=AUGMENTATION, seed=1, device=CUDA, store=store)
+    assert result.epochs == 3
+    assert all(parameter.device.type == "cuda" for parameter in network.parameters())

@@ -1,0 +1,186 @@
+"""The detector over built networks: taps, anchors, frozen batch norms, its folder on disk."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchvision.ops import MultiScaleRoIAlign
+
+from nascli.config import DetectorConfig
+from nascli.data.detection.dataset import Category
+from nascli.detect.backbone import Backbone
+from nascli.detect.model import (
+    DetectorSpec,
+    anchor_sizes,
+    build_detector,
+    is_detector,
+    load_detector,
+    save_detector_weights,
+    write_detector,
+)
+from nascli.errors import CorruptFileError, InputError
+from tests.detect.parts import small_network
+
+CPU = torch.device("cpu")
+CONFIG = DetectorConfig(pyramid_channels=16, head_channels=32, proposals=20, detections=5)
+CATEGORIES = (Category(3, "red thing"), Category(7, "blue thing"))
+
+
+@pytest.mark.parametrize(
+    ("stem", "taps", "strides"),
+    [("cifar", ("stage2", "stage3"), (2, 4, 8)), ("imagenet", ("stage1", "stage2", "stage3"), (8, 16, 32, 64))],
+)
+@pytest.mark.parametrize("size", [(96, 64), (75, 131)])
+def test_the_pyramid_taps_stages_of_stride_two_and_more(
+    stem: str, taps: tuple[str, ...], strides: tuple[int, ...], size: tuple[int, int]
+) -> None:
+    backbone = Backbone(small_network(stem), 16)
+    levels = backbone(torch.rand(2, 3, *size))
+    assert (backbone.taps, backbone.strides) == (taps, strides)
+    assert tuple(levels) == (*taps, "pool")
+    for level, stride in zip(levels.values(), strides, strict=True):
+        assert level.shape[:2] == (2, 16)
+        for side, whole in zip(level.shape[2:], size, strict=True):
+            assert abs(side - whole / stride) <= 1
+
+
+def test_what_detection_does_not_use_is_left_out() -> None:
+    names = {name.split(".")[1] for name, _ in Backbone(small_network(), 16).named_parameters() if "network" in name}
+    assert names == {"stem", "cells"}
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_no_strided_pointwise_convolution_reaches_onednn(stem: str) -> None:
+    """Its backward pass corrupts memory on channels-last maps of fewer than 16 channels (oneDNN issue 6035)."""
+    convolutions = [m for m in Backbone(small_network(stem), 16).modules() if isinstance(m, nn.Conv2d)]
+    assert [m for m in convolutions if m.kernel_size == (1, 1) and m.stride != (1, 1)] == []
+    assert len(convolutions) > 10
+
+
+def test_frozen_batch_norms_keep_statistics_and_scale() -> None:
+    backbone = Backbone(small_network(), 16, freeze_batch_norm=True).train()
+    norms = [module for module in backbone.network.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [norm.running_mean.clone() for norm in norms if norm.running_mean is not None]
+    optimizer = torch.optim.SGD([p for p in backbone.parameters() if p.requires_grad], lr=1.0)
+    sum(level.square().mean() for level in backbone(torch.rand(2, 3, 64, 64)).values()).backward()
+    optimizer.step()
+    assert len(norms) > 5
+    assert all(torch.equal(norm.running_mean, old) for norm, old in zip(norms, before, strict=True))  # type: ignore[arg-type]
+    assert all((norm.weight == 1).all() and (norm.bias == 0).all() for norm in norms)
+    assert backbone.training
+    assert not any(norm.training for norm in norms)
+
+
+def test_anchor_sizes_double_a_level_with_even_steps_between() -> None:
+    config = DetectorConfig(anchor_size=16, anchor_scales=2)
+    first, second = anchor_sizes(config, 2)
+    assert list(first) == pytest.approx([16, 16 * 2**0.5])
+    assert list(second) == pytest.approx([32, 32 * 2**0.5])
+
+
+def test_training_gives_four_losses_and_use_gives_boxes_in_the_picture() -> None:
+    torch.manual_seed(0)
+    detector = build_detector(small_network(), CONFIG, 2).train()
+    pictures = [torch.rand(3, 50, 80), torch.rand(3, 90, 40)]
+    targets = [
+        {"boxes": torch.tensor([[5.0, 5.0, 30.0, 40.0]]), "labels": torch.tensor([2])},
+        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},  # a negative
+    ]
+    losses = detector(pictures, targets)
+    assert set(losses) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
+    assert all(bool(torch.isfinite(loss)) for loss in losses.values())
+    with torch.no_grad():
+        for picture, output in zip(pictures, detector.eval()(pictures), strict=True):
+            assert len(output["boxes"]) <= 5
+            assert set(output["labels"].tolist()) <= {1, 2}
+            assert (output["boxes"][:, 2] <= picture.shape[2]).all()
+            assert (output["boxes"][:, 3] <= picture.shape[1]).all()
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_crops_know_their_strides_without_having_seen_a_picture(stem: str) -> None:
+    """torchvision finds the same on pictures of usual sizes, and other strides where the first ones are small."""
+    detector: Any = build_detector(small_network(stem), CONFIG, 2)
+    crops = detector.roi_heads.box_roi_pool
+    fresh = MultiScaleRoIAlign(crops.featmap_names, 7, 2)
+    fresh(detector.backbone(torch.rand(1, 3, 128, 128)), [torch.tensor([[8.0, 8.0, 40.0, 50.0]])], [(128, 128)])
+    assert crops.scales == fresh.scales
+    assert vars(crops.map_levels) == vars(fresh.map_levels)
+
+
+def test_pictures_are_normalised_as_the_backbone_was_trained() -> None:
+    transform: Any = build_detector(small_network(), CONFIG, 2).transform
+    assert (transform.image_mean, transform.image_std) == ([0.4, 0.5, 0.6], [0.2, 0.2, 0.2])
+
+
+def test_contradicting_sizes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"max_size 64 is less than detector\.min_size 96"):
+        build_detector(small_network(), DetectorConfig(max_size=64), 2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    network = small_network()
+    spec = DetectorSpec(network.spec, CONFIG, CATEGORIES)
+    write_detector(tmp_path, spec)
+    torch.manual_seed(1)
+    save_detector_weights(tmp_path, build_detector(network, CONFIG, 2))
+    return tmp_path
+
+
+def test_a_detector_comes_back_from_its_folder(folder: Path) -> None:
+    first, spec = load_detector(folder, CPU)
+    second, _ = load_detector(folder, CPU)
+    assert (spec.config, spec.categories, spec.class_names) == (CONFIG, CATEGORIES, ("red thing", "blue thing"))
+    assert not first.training
+    picture = torch.rand(3, 70, 50)
+    with torch.no_grad():
+        ours, theirs = first([picture])[0], second([picture])[0]
+    assert all(torch.equal(ours[key], theirs[key]) for key in ("boxes", "labels", "scores"))
+    assert is_detector(folder)
+    assert not is_detector(folder.parent)
+
+
+def edit(name: str, key: str, value: object) -> Callable[[Path], None]:
+    def mutate(folder: Path) -> None:
+        values = json.loads((folder / name).read_text())
+        values[key] = value
+        (folder / name).write_text(json.dumps(values))
+
+    return mutate
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def truncate(name: str) -> Callable[[Path], None]:
+    def mutate(folder: Path) -> None:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-100])
+
+    return mutate
+
+
+@pytest.mark.parametrize(
+    ("mutate", "error", "phrase"),
+    [
+        (remove("weights.safetensors"), InputError, "Finish the run with: nascli detect --resume"),
+        (remove("detector.json"), InputError, "detector.json"),
+        (remove("network.json"), InputError, "network.json"),
+        (truncate("weights.safetensors"), CorruptFileError, "weights.safetensors are damaged"),
+        (truncate("detector.json"), CorruptFileError, "detector.json is not JSON"),
+        (edit("detector.json", "schema", 2), InputError, "Upgrade nascli"),
+        (edit("detector.json", "detector", {"min_sise": 3}), InputError, "Did you mean min_size?"),
+        (edit("detector.json", "categories", [{"id": 1}]), CorruptFileError, "not a detector"),
+        (edit("detector.json", "categories", [{"id": 1, "name": "a"}]), InputError, "roi_heads"),
+    ],
+)
+def test_damaged_folders(folder: Path, mutate: Callable[[Path], None], error: type[Exception], phrase: str) -> None:
+    mutate(folder)
+    with pytest.raises(error) as caught:
+        load_detector(folder, CPU)
+    assert phrase in str(caught.value)

@@ -1,0 +1,99 @@
+"""What each of two processes does for `test_distributed`; torchrun starts it with the folder that its results go to."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nascli.config import DetectTrainConfig
+from nascli.data.detection.dataset import AnnotatedImage
+from nascli.data.detection.registry import load_detection_data
+from nascli.detect.job import DetectJob, prepare_job, run_job
+from nascli.detect.plan import DetectPlan
+from nascli.detect.state import start_state
+from nascli.detect.step import train_step
+from nascli.engine.dist import DistContext, process_group
+from nascli.signals import StopRequest
+from tests.classify.tiny import CPU
+from tests.classify.two_processes import failure
+from tests.detect.parts import small_network, small_recipe
+
+Found = dict[str, Any]
+
+EVERYTHING: dict[str, Any] = {
+    "aspect_grouping": True,
+    "clip_grad_norm": 5.0,
+    "ema_decay": 0.5,
+    "multi_scale": [48, 64],
+    "eval_interval": 2,
+}
+
+
+def new_job(ranks: DistContext, parts: int, data: Path) -> DetectJob:
+    """Each batch in so many parts by all processes together."""
+    recipe = small_recipe(str(data), **EVERYTHING, grad_accum_steps=parts // ranks.size)
+    torch.manual_seed(3)
+    network, loaded = small_network(), load_detection_data(recipe.data)
+    return prepare_job(recipe, loaded, network, trained=True, backbone="a test's", device=CPU, ranks=ranks)
+
+
+def trained(job: DetectJob, folder: Path, *, stopped: bool = False) -> Found:
+    """The report of a whole training, and what it ends with; or one that this process is asked to stop."""
+    stop = StopRequest()
+    stop.requested = stopped
+    first = job.plan.ranks.first
+    if first:
+        folder.mkdir(exist_ok=True)
+    report = run_job(job, folder if first else None, stop=stop)
+    return {"report": report, "weights": job.detector.state_dict()}
+
+
+class Steep(nn.Module):
+    """In place of a detector: its loss is brightness times weight, and for a weight of 0 the root of that."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((1,), weight))
+
+    def forward(self, pictures: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        product = self.weight.sum() * torch.stack([picture.mean() for picture in pictures]).mean()
+        return {"loss": product.sqrt() if product == 0 else product}
+
+
+def one_step(ranks: DistContext, weight: float) -> float:
+    """A step of a batch of four, whose ids are 10 to 13; the loss."""
+    plan = DetectPlan(DetectTrainConfig(warmup_steps=0), 0, CPU, 8, ranks=ranks)
+    state = start_state(Steep(weight), plan)
+    none = np.empty(0)
+    entries = [
+        AnnotatedImage(10 + k, Path(), 8, 8, none.reshape(0, 4), none.astype(np.int64), none, none > 0)
+        for k in range(4)
+    ]
+    pictures = [torch.full((3, 8, 8), 51 * k, dtype=torch.uint8) for k in range(4)]
+    share = ranks.share(4)
+    return train_step(state, plan, entries[share], pictures[share], [{}] * (4 // ranks.size), 0)
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    ranks = DistContext.here()
+    with process_group(ranks):
+        found = {
+            "all_gather": ranks.all_gather({"rank": ranks.rank}),
+            "loss": one_step(ranks, 1.0),
+            "diverged": failure(lambda: one_step(ranks, 1.0 if ranks.first else float("nan"))),
+            "steep": failure(lambda: one_step(ranks, 0.0)),
+            "trained": trained(new_job(ranks, 2, folder / "data"), folder / "two"),
+            "stopped": failure(
+                lambda: trained(new_job(ranks, 2, folder / "data"), folder / "stopped", stopped=not ranks.first)
+            ),
+            "damaged": failure(lambda: trained(new_job(ranks, 2, folder / "damaged"), folder / "torn")),
+        }
+    torch.save(found, folder / f"{ranks.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

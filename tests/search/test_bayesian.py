@@ -1,0 +1,112 @@
+"""The surrogate: what it is told it generalises from; what was proposed it does not propose again."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nascli.config import SurrogateConfig
+from nascli.genotype.cells.canonical import canonical, canonical_hash
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.space import NASNET, SearchSpace
+from nascli.search.strategies.bayesian import Surrogate, fit
+from nascli.search.strategies.path_encoding import tabulated, traits_of
+from tests.genotype.genotype_st import genotypes
+
+THREE_OPS = SearchSpace(
+    name="three-ops",
+    ops=("identity", "conv_3x3", "max_pool_3x3"),
+    blocks=2,
+    inputs="distinct",
+    cells="one",
+    combines=("add",),
+)
+
+
+def form(tokens: tuple[int, ...], space: SearchSpace) -> str:
+    return canonical_hash(decode_tokens(tokens, space))
+
+
+def found(strategy: Surrogate, space: SearchSpace, told: int, noise: float = 0.0) -> list[float]:
+    """The rewards of a search for as many convolutions as a cell can have."""
+    draw, rewards = random.Random(0), []
+    for _ in range(told):
+        tokens = strategy.ask()
+        cell = decode_tokens(tokens, space).normal
+        rewards.append(sum(op == "conv_3x3" for block in cell.blocks for op in block.ops) / 4)
+        strategy.tell(tokens, rewards[-1] + draw.gauss(0, noise))
+    return rewards
+
+
+@given(genotypes())
+def test_traits_do_not_depend_on_the_spelling(genotype: Genotype) -> None:
+    assert traits_of(genotype) == traits_of(canonical(genotype))
+
+
+def test_traits_tell_cells_apart() -> None:
+    draw = random.Random(0)
+    sequences = [tuple(draw.randrange(size) for size in NASNET.decision_sizes) for _ in range(20)]
+    counts = tabulated([traits_of(decode_tokens(tokens, NASNET)) for tokens in sequences])
+    assert len({tuple(row) for row in counts}) == 20
+    assert (counts.sum(1) > 20).all()
+
+
+def test_nothing_is_proposed_twice_until_all_was_proposed() -> None:
+    strategy = Surrogate(THREE_OPS, SurrogateConfig(initial=5), 0)
+    forms = []
+    for count in range(120):
+        tokens = strategy.ask()
+        forms.append(form(tokens, THREE_OPS))
+        strategy.tell(tokens, (count % 7) / 7)
+    chosen = forms[5:]
+    assert len(set(chosen)) == len(chosen)
+
+
+def test_a_batch_is_made_of_different_cells() -> None:
+    strategy = Surrogate(NASNET, SurrogateConfig(initial=4, batch_size=6), 1)
+    for _ in range(4):
+        strategy.tell(strategy.ask(), 0.5)
+    assert len({form(strategy.ask(), NASNET) for _ in range(6)}) == 6
+
+
+def test_it_finds_what_is_rewarded_within_a_few_trials() -> None:
+    after = found(Surrogate(THREE_OPS, SurrogateConfig(), 0), THREE_OPS, 40, noise=0.1)
+    assert max(after[:12]) < 1
+    assert max(after) == 1
+
+
+def test_a_space_with_nothing_new_left_gets_repeats() -> None:
+    small = THREE_OPS.model_copy(update={"ops": ("identity", "conv_3x3"), "blocks": 1})
+    rewards = found(Surrogate(small, SurrogateConfig(initial=2), 0), small, 30)
+    assert len(rewards) == 30
+
+
+def test_equal_rewards_leave_it_searching() -> None:
+    strategy = Surrogate(NASNET, SurrogateConfig(initial=3), 0)
+    for _ in range(20):
+        strategy.tell(strategy.ask(), 0.5)
+    assert len({strategy.ask() for _ in range(5)}) == 5
+
+
+@given(st.integers(0, 50), st.floats(0.01, 100))
+def test_the_posterior_follows_the_rewards_and_their_scale(seed: int, scale: float) -> None:
+    """Near what was told it expects what was told, far away the mean; another unit of reward changes nothing else."""
+    told = np.random.default_rng(seed).normal(size=(12, 2))
+    rewards = told[:, 0] + 3
+    candidates = np.vstack([told, [[1e3, 1e3]]])
+    ours, theirs = fit(told, rewards, candidates), fit(told, scale * rewards, candidates)
+    assert np.corrcoef(ours.mean[:12], rewards)[0, 1] > 0.5
+    assert ours.mean[12] == pytest.approx(rewards.mean())
+    np.testing.assert_allclose(theirs.mean, scale * ours.mean, rtol=1e-6)
+    assert (theirs.length, theirs.noise) == (ours.length, ours.noise)
+    spread = np.sqrt((ours.factor**2).sum(1))
+    assert spread[12] > spread[:12].max()
+
+
+def test_too_many_results_are_cut_to_the_best_and_the_latest() -> None:
+    strategy = Surrogate(THREE_OPS, SurrogateConfig(results=10, initial=5), 0)
+    assert len(found(strategy, THREE_OPS, 40)) == 40
+    assert len(strategy._fitted()) == 10

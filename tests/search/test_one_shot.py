@@ -1,0 +1,318 @@
+"""Shared weights: trained once and resumable, and scores that depend on the child alone."""
+
+import pickle
+import statistics
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nascli.config import SearchRecipe, load_recipe
+from nascli.data.in_memory import ImageArray
+from nascli.data.registry import ImageData
+from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.space import ENAS, resolve_space
+from nascli.models.cost import measure_cost
+from nascli.search.evaluators.one_shot import SharedWeights, shared_weights
+from nascli.search.evaluators.proxy import ProxyTraining
+from nascli.search.evaluators.supernet_training import SHARED_FILE
+from nascli.search.strategies.random import RandomSearch
+from nascli.search.trial import Score
+from nascli.signals import StopRequest
+
+CLASSES = 4
+STEPS = 12
+
+
+def recipe(**flags: object) -> SearchRecipe:
+    small = {
+        "space.name": "small",
+        "space.ops": ["sep_conv_3x3", "max_pool_3x3", "identity"],
+        "space.blocks": 2,
+        "space.combines": ["add", "concat"],
+        "network.filters": 4,
+        "network.cells_per_stage": 1,
+        "network.image_size": 8,
+        "network.dropout": 0.1,
+        "data.flip": True,
+        "train.threads": 1,
+        "train.aux_weight": 0.4,
+        "shared.epochs": 3,
+        "shared.batch_size": 16,
+        "shared.bn_calibration_images": 40,
+    }
+    return load_recipe(SearchRecipe, None, small | {key.replace("__", "."): value for key, value in flags.items()})
+
+
+def coloured(images: int, seed: int) -> ImageArray:
+    """Noise of one colour; which colour is the class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(images) % CLASSES
+    tints = torch.tensor([[160, 80, 80], [80, 160, 80], [80, 80, 160], [140, 140, 60]])[labels]
+    noise = torch.randint(-30, 30, (images, 3, 8, 8), generator=generator)
+    return ImageArray((tints[:, :, None, None] + noise).clamp(0, 255).byte(), labels)
+
+
+def proxy(config: SearchRecipe) -> ProxyTraining:
+    names = tuple(f"colour {k}" for k in range(CLASSES))
+    data = ImageData("colours", coloured(66, 1), coloured(60, 2), names, (0.5,) * 3, (0.25,) * 3)
+    return ProxyTraining(data, config.network, config.train, config.data, torch.device("cpu"))
+
+
+def train(folder: Path, stop_at: int | None = None, **flags: object) -> SharedWeights:
+    """Train in a folder; `stop_at` asks to stop after that step, as Ctrl-C does."""
+    folder.mkdir(exist_ok=True)
+    stop = StopRequest()
+
+    def progress(step: int, steps: int, loss: float) -> None:
+        assert (steps, loss > 0) == (STEPS, True)
+        stop.requested = step == stop_at
+
+    config = recipe(**flags)
+    return shared_weights(config, proxy(config), folder, stop=stop, progress=progress)
+
+
+def drawn(count: int, config: SearchRecipe | None = None) -> list[Genotype]:
+    space = resolve_space((config or recipe()).space)
+    draw = RandomSearch(space, seed=7)
+    return [decode_tokens(draw.ask(), space) for _ in range(count)]
+
+
+def without_time(score: Score) -> Score:
+    return replace(score, seconds=0.0)
+
+
+def score_all(evaluator: SharedWeights, genotypes: list[Genotype]) -> list[Score]:
+    torch.set_num_threads(1)
+    return [without_time(evaluator.evaluate(genotype, 0)) for genotype in genotypes]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SharedWeights]:
+    folder = tmp_path_factory.mktemp("shared")
+    return folder, train(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(trained: tuple[Path, SharedWeights]) -> Path:
+    """Where finished weights are."""
+    return trained[0]
+
+
+@pytest.fixture(scope="module")
+def evaluator(trained: tuple[Path, SharedWeights]) -> SharedWeights:
+    return trained[1]
+
+
+def test_children_are_far_better_than_chance_though_none_was_trained_alone(tmp_path: Path) -> None:
+    config = recipe(
+        space__ops=["conv_1x1", "max_pool_3x3", "identity"],
+        space__blocks=1,
+        space__combines=["add"],
+        network__filters=8,
+        network__dropout=0.0,
+        shared__epochs=12,
+    )
+    evaluator = shared_weights(config, proxy(config), tmp_path, stop=StopRequest())
+    scores = [evaluator.evaluate(genotype, 0) for genotype in drawn(8, config)]
+    assert statistics.fmean(score.reward for score in scores) > 0.6  # 0.25 by chance
+    for score in scores:
+        assert score.reward == score.accuracy
+        assert (score.reward * 60) % 1 == pytest.approx(0, abs=1e-6)
+
+
+def test_a_score_has_the_costs_of_the_stand_alone_child(evaluator: SharedWeights) -> None:
+    genotype = drawn(1)[0]
+    score = evaluator.evaluate(genotype, 0)
+    cost = measure_cost(evaluator.setting.spec(genotype))
+    assert (score.params, score.mult_adds) == (cost.params, cost.mult_adds)
+    assert score.seconds > 0
+
+
+def test_a_score_depends_on_the_genotype_alone(evaluator: SharedWeights) -> None:
+    genotypes = drawn(4)
+    weights = evaluator.weights.clone()
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    scores = score_all(evaluator, genotypes)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(9)
+    assert score_all(evaluator, genotypes[::-1]) == scores[::-1]
+    assert without_time(evaluator.evaluate(genotypes[1], 5, epochs=3)) == scores[1]
+    assert torch.equal(evaluator.weights, weights)
+    assert len({score.reward for score in scores}) > 1
+
+
+def test_another_process_gives_the_same_scores_from_the_same_memory(evaluator: SharedWeights) -> None:
+    genotypes = drawn(2)
+    scores = score_all(evaluator, genotypes)
+    with get_context("spawn").Pool(1) as pool:
+        assert pool.apply(score_all, (evaluator, genotypes)) == scores
+        assert evaluator.weights.is_shared()  # type: ignore[no-untyped-call]
+    assert score_all(pickle.loads(pickle.dumps(evaluator)), genotypes) == scores
+
+
+def test_the_statistics_are_the_mean_over_whole_batches_of_training_images(evaluator: SharedWeights) -> None:
+    child = evaluator.network(drawn(1)[0])
+    assert not child.training
+    assert len(evaluator.refresh) == 32  # 40 are asked for, 16 are a batch
+    convolution, norm = child.stem
+    train = evaluator.setting.data.train
+    means = []
+    for part in torch.split(evaluator.refresh, 16):
+        ((images, _),) = train.take(part).evaluation_batches(16)
+        means.append(convolution((images / 255 - 0.5) / 0.25).mean((0, 2, 3)))
+    torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 9])
+def test_a_training_that_was_stopped_ends_with_the_same_weights(folder: Path, tmp_path: Path, stop_at: int) -> None:
+    with pytest.raises(Interrupted, match=f"after step {stop_at} of {STEPS}") as stopped:
+        train(tmp_path, stop_at)
+    assert f"--resume {tmp_path}" in stopped.value.hint
+    assert not (tmp_path / SHARED_FILE).exists()
+    train(tmp_path)
+    assert (tmp_path / SHARED_FILE).read_bytes() == (folder / SHARED_FILE).read_bytes()
+
+
+def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(folder: Path, tmp_path: Path) -> None:
+    config = recipe()
+    steps: list[int] = []
+
+    def kill(step: int, steps_in_all: int, loss: float) -> None:
+        if step == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shared_weights(config, proxy(config), tmp_path, stop=StopRequest(), progress=kill)
+    shared_weights(config, proxy(config), tmp_path, stop=StopRequest(), progress=lambda step, _, __: steps.append(step))
+    assert steps == list(range(9, STEPS + 1))  # an epoch has 4 steps and ends with a checkpoint
+    assert (tmp_path / SHARED_FILE).read_bytes() == (folder / SHARED_FILE).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"train__accumulate": 3}, {"data__mixup": 0.4}, {"train__precision": "bfloat16"}],
+    ids=str,
+)
+def test_train_and_data_reach_the_shared_weights_stopped_or_not(
+    evaluator: SharedWeights, tmp_path: Path, flags: dict[str, Any]
+) -> None:
+    whole = train(tmp_path / "whole", **flags)
+    assert not torch.equal(whole.weights, evaluator.weights)
+    assert bool(whole.weights.isfinite().all())
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped", 6, **flags)
+    assert torch.equal(train(tmp_path / "stopped", **flags).weights, whole.weights)
+
+
+def test_the_gradients_of_parts_add_up_to_those_of_the_batch(tmp_path: Path) -> None:
+    found = []
+    for parts in (1, 4):
+        one_step = {"shared__epochs": 1, "shared__batch_size": 64}
+        config = recipe(train__accumulate=parts, network__dropout=0.0, data__flip=False, **one_step)
+        setting = proxy(config)
+        alike = setting.data.train.take(torch.zeros(64, dtype=torch.int64))  # each part has the batch's statistics
+        setting = replace(setting, data=replace(setting.data, train=alike))
+        folder = tmp_path / str(parts)
+        folder.mkdir()
+        found.append(shared_weights(config, setting, folder, stop=StopRequest()).weights)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"train__precision": "float16"}, r"train\.precision float16 needs a CUDA device"),
+        ({"train__accumulate": 9}, r"train\.grad_accum_steps = 9 parts a batch of 16 images"),
+    ],
+)
+def test_what_cannot_be_trained_so_is_refused_before_the_first_step(
+    tmp_path: Path, flags: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        train(tmp_path, **flags)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.gpu
+def test_half_precision_scales_its_loss_on_a_gpu(tmp_path: Path) -> None:
+    config = recipe(train__precision="float16")
+    setting = replace(proxy(config), device=torch.device("cuda"))
+    evaluator = shared_weights(config, setting, tmp_path, stop=StopRequest())
+    assert bool(evaluator.weights.isfinite().all())
+    assert 0 <= evaluator.evaluate(drawn(1)[0], 0).reward <= 1
+
+
+def test_finished_weights_are_loaded_and_not_trained_again(folder: Path, evaluator: SharedWeights) -> None:
+    assert [path.name for path in folder.iterdir()] == [SHARED_FILE]
+    elsewhere = {"search__trials": 99, "shared__refresh_images": 20, "data__data_dir": "elsewhere"}  # touch no weight
+    config = recipe(**elsewhere)
+    again = shared_weights(config, proxy(config), folder, stop=StopRequest(), progress=lambda *_: pytest.fail("trains"))
+    assert torch.equal(again.weights, evaluator.weights)
+
+
+def test_another_seed_gives_other_weights(evaluator: SharedWeights, tmp_path: Path) -> None:
+    assert not torch.equal(train(tmp_path, seed=1).weights, evaluator.weights)
+
+
+def test_weights_of_another_recipe_are_refused(folder: Path, evaluator: SharedWeights) -> None:
+    with pytest.raises(InputError, match="belong to another recipe"):
+        train(folder, shared__lr=0.01)
+
+
+def test_damaged_weights_are_named(folder: Path, evaluator: SharedWeights, tmp_path: Path) -> None:
+    whole = (folder / SHARED_FILE).read_bytes()
+    (tmp_path / SHARED_FILE).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptFileError, match=SHARED_FILE):
+        train(tmp_path)
+
+
+def test_a_genotype_of_another_space_is_refused_by_name(evaluator: SharedWeights) -> None:
+    stranger = decode_tokens([0] * len(ENAS.decision_sizes), ENAS)
+    with pytest.raises(InputError, match=r"5 blocks, space 'small' has 2"):
+        evaluator.evaluate(stranger, 0)
+    ours = drawn(1)[0]
+    joined = ours.model_copy(update={"normal": ours.normal.model_copy(update={"concat": (0, 3)})})
+    with pytest.raises(InputError, match=r"normal\.concat is \[0, 3\]"):
+        evaluator.evaluate(joined, 0)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"space__cells": "one", "space__inputs": "distinct", "shared__epochs": 1},
+        {
+            "space__concat": "all",
+            "network__cells_per_stage": 2,
+            "network__reduction_placement": "in_place",
+            "shared__epochs": 1,
+        },
+    ],
+)
+def test_spaces_of_one_cell_of_distinct_inputs_and_of_any_concat_are_scored(
+    flags: dict[str, object], tmp_path: Path
+) -> None:
+    config = recipe(**flags)
+    evaluator = shared_weights(config, proxy(config), tmp_path, stop=StopRequest())
+    for genotype in drawn(3, config):
+        assert 0 <= evaluator.evaluate(genotype, 0).reward <= 1
+
+
+def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"shared weights: .* step \d") as diverged:
+        train(tmp_path, shared__lr=1e30, train__clip_norm=0.0)
+    assert "shared.lr" in diverged.value.hint
+
+
+def test_a_data_set_with_one_image_is_refused(tmp_path: Path) -> None:
+    config = recipe()
+    setting = proxy(config)
+    data = replace(setting.data, train=setting.data.train.take(torch.tensor([0])))
+    with pytest.raises(InputError, match="too few"):
+        shared_weights(config, replace(setting, data=data), tmp_path, stop=StopRequest())

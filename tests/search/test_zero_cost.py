@@ -1,0 +1,142 @@
+"""Scores without training: equal to those computed another way, repeatable, and finite where a kernel is singular."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nascli.config import DataConfig, NetworkConfig, TrainConfig
+from nascli.data.in_memory import ImageArray
+from nascli.errors import DivergedError, InputError
+from nascli.genotype.cells.encoding import decode_tokens
+from nascli.genotype.cells.schema import Genotype
+from nascli.models.cells.network import Network
+from nascli.models.cost import measure_cost
+from nascli.search.evaluators.proxy import ProxyTraining
+from nascli.search.evaluators.zero_cost import BATCH, CHEAP_SCORES, CheapScore, fixed_batch, gradient_norm, naswot
+from nascli.seeding import derive_seed
+from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data
+from tests.fakes import TINY
+
+PROXY = ProxyTraining(
+    make_data(train=80), NetworkConfig(filters=4, cells_per_stage=1, dropout=0.5), EVERYTHING, AUGMENTATION, CPU
+)
+LOOKS = ("naswot", "gradient_norm")
+
+
+def cell(op: int) -> Genotype:
+    """Every op is number `op` of the tiny space: 0 separable convolution, 1 max pool, 2 identity."""
+    return decode_tokens([0, 1, op, op, 0, 1, 2, op, op, 0] * 2, TINY)
+
+
+def child(seed: int) -> Network:
+    torch.manual_seed(derive_seed(seed, "init"))
+    network = Network(PROXY.spec(cell(0))).train()
+    network.dropout.p = 0.0
+    return network
+
+
+def with_images(images: Tensor) -> ProxyTraining:
+    split = PROXY.data.train
+    assert isinstance(split, ImageArray)
+    return replace(PROXY, data=replace(PROXY.data, train=ImageArray(images, split.labels)))
+
+
+def test_the_batch_is_of_training_images_and_never_varied() -> None:
+    images, labels = fixed_batch(PROXY)
+    again, _ = fixed_batch(replace(PROXY, augmentation=DataConfig()))
+    assert images.shape == (BATCH, 3, 8, 8)
+    assert torch.equal(images, again)
+    assert set(labels.tolist()) == {0, 1, 2}
+    few = replace(PROXY, data=make_data(train=20))
+    assert len(fixed_batch(few)[0]) == 20
+
+
+def test_naswot_is_the_log_determinant_of_the_agreements_of_the_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    score = naswot(PROXY, cell(0), 5)
+    network, (images, _) = child(5), fixed_batch(PROXY)
+    codes: list[Tensor] = []
+    relu = F.relu
+
+    def recorded(x: Tensor, inplace: bool = False) -> Tensor:
+        codes.append((x > 0).flatten(1))
+        return relu(x, inplace)
+
+    monkeypatch.setattr(F, "relu", recorded)
+    network(images)
+    units = torch.cat(codes, 1).numpy()
+    kernel = np.array([[np.sum(one == other) for other in units] for one in units], dtype=np.float64)
+    sign, expected = np.linalg.slogdet(kernel)
+    assert sign == 1
+    assert score == pytest.approx(expected, rel=1e-9)
+
+
+def test_naswot_prefers_a_cell_with_more_to_tell_images_apart() -> None:
+    assert naswot(PROXY, cell(0), 1) > naswot(PROXY, cell(1), 1)
+    assert naswot(PROXY, cell(0), 1) > naswot(PROXY, cell(2), 1)
+
+
+def test_naswot_is_finite_where_images_cannot_be_told_apart() -> None:
+    split = PROXY.data.train
+    assert isinstance(split, ImageArray)
+    same = split.images[:1].expand_as(split.images).clone()
+    pairs = split.images[: len(split) // 2].repeat(2, 1, 1, 1)
+    scores = [naswot(with_images(images), cell(0), 1) for images in (same, pairs, split.images)]
+    assert np.isfinite(scores).all()
+    assert 0 < scores[0] < scores[1] < scores[2]
+
+
+def test_gradient_norm_is_the_sum_over_the_weights() -> None:
+    network, (images, labels) = child(7), fixed_batch(PROXY)
+    torch.nn.CrossEntropyLoss()(network(images), labels).backward()
+    gradients = [
+        weights.grad
+        for name, weights in network.named_parameters()
+        if weights.ndim > 1 and not name.startswith("aux_head")
+    ]
+    assert PROXY.spec(cell(0)).aux_head
+    expected = sum(float(gradient.square().sum().sqrt()) for gradient in gradients if gradient is not None)
+    assert gradient_norm(PROXY, cell(0), 7) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_gradient_that_is_not_finite_says_so() -> None:
+    blinding = replace(PROXY, data=replace(PROXY.data, std=(1e-300,) * 3))
+    with pytest.raises(DivergedError, match="gradient norm"):
+        gradient_norm(blinding, cell(0), 1)
+
+
+@pytest.mark.parametrize("kind", LOOKS)
+def test_a_score_follows_from_its_seed_and_leaves_other_random_draws_alone(kind: str) -> None:
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    first = CHEAP_SCORES[kind](PROXY, cell(0), 1)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(9)
+    assert CHEAP_SCORES[kind](PROXY, cell(0), 1) == first
+    assert CHEAP_SCORES[kind](PROXY, cell(0), 2) != first
+
+
+@pytest.mark.parametrize("kind", LOOKS)
+def test_how_the_child_would_be_trained_changes_nothing(kind: str) -> None:
+    other = TrainConfig(epochs=9, lr=1.0, precision="bfloat16", drop_path_prob=0.9, label_smoothing=0.5, aux_weight=0.1)
+    changed = replace(PROXY, train=other)
+    assert CHEAP_SCORES[kind](changed, cell(0), 1) == CHEAP_SCORES[kind](PROXY, cell(0), 1)
+
+
+@pytest.mark.parametrize("kind", CHEAP_SCORES)
+def test_the_evaluator_rewards_the_score_and_claims_no_accuracy(kind: str) -> None:
+    evaluator: CheapScore = pickle.loads(pickle.dumps(CheapScore(kind, PROXY)))
+    score = evaluator.evaluate(cell(0), 3, epochs=2)
+    cost = measure_cost(PROXY.spec(cell(0)))
+    assert (score.params, score.mult_adds, score.accuracy) == (cost.params, cost.mult_adds, None)
+    millions = {"params": cost.params / 1e6, "mult_adds": cost.mult_adds / 1e6}
+    assert score.reward == millions.get(kind, CHEAP_SCORES[kind](PROXY, cell(0), 3))
+
+
+def test_an_unknown_score_is_refused_with_the_nearest() -> None:
+    with pytest.raises(InputError, match="Did you mean naswot"):
+        CheapScore("nasswot", PROXY)
