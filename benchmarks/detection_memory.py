@@ -4,9 +4,9 @@
 
 Head `nasnet` runs stage 3 of the network on each proposal, so that its memory grows with them; it is measured with and
 without its cells recomputed in the backward pass. A step is forward, backward and SGD with momentum on the CPU in
-float32, on one picture of noise with four boxes; the network is NASNet-A with the ImageNet stem. As many proposals are
-learnt from as are made (`detector.box_batch_size_per_image` is `detector.proposals`), and how many that were is
-measured too.
+float32, on one image of noise with four boxes; the network is NASNet-A with the ImageNet stem. The box loss is computed
+on as many proposals as are made (`detector.box_batch_size_per_image` is `detector.rpn_post_nms_top_n`), and how many
+that were is measured too.
 
 Each measurement is a fresh process. Peak memory is that of the process during the steps less what it held before the
 first.
@@ -59,7 +59,7 @@ def step(task: Task) -> Figures:
         min_size=task["side"],
         max_size=task["side"],
         anchor_size=32,
-        proposals=task["proposals"],
+        rpn_post_nms_top_n=task["proposals"],
         box_batch_size_per_image=task["proposals"],
         grad_checkpointing=task["variant"] == RECOMPUTED,
     )

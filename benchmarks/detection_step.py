@@ -135,9 +135,9 @@ def nascli_config(task: Task) -> "DetectorConfig":
         anchor_size=FINEST_ANCHOR,
         pyramid_channels=PYRAMID,
         head_channels=HEAD,
-        proposals=task["proposals"],
+        rpn_post_nms_top_n=task["proposals"],
         box_batch_size_per_image=task["box_batch_size_per_image"],
-        detections=task["detections"],
+        box_detections_per_img=task["detections"],
     )
 
 

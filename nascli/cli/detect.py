@@ -28,7 +28,7 @@ from nascli.cli.options import (
 )
 from nascli.cli.processes import GpusOption, note_shares, refuse_several, together, use_gpus, words_of
 from nascli.cli.progress import TrainProgress
-from nascli.config import DetectionHead, Preset
+from nascli.config import DETECTION_HEADS, Preset, list_meanings
 from nascli.errors import InputError
 from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 
@@ -65,8 +65,7 @@ def run(
     filters: Annotated[int | None, typer.Option(help="With --cell: F, filters of an op in the first stage.")] = None,
     cells_per_stage: Annotated[int | None, typer.Option(help="With --cell: N, normal cells in a stage.")] = None,
     head: Annotated[
-        DetectionHead | None,
-        typer.Option(help="fpn: a feature pyramid (default). nasnet: the paper's, stage 3 run on each proposal."),
+        str | None, typer.Option(metavar="NAME", help=f"The detector's head. {list_meanings(DETECTION_HEADS)}.")
     ] = None,
     proposals: Annotated[int | None, typer.Option(help="Proposals an image that reach the head.")] = None,
     recipe: RecipeOption = None,
@@ -130,7 +129,7 @@ def run(
         "data.data_dir": data_dir,
         "data.train_images": train_images,
         "detector.head": head,
-        "detector.proposals": proposals,
+        "detector.rpn_post_nms_top_n": proposals,
         "train.epochs": epochs,
         "train.batch_size": batch_size,
         "train.lr": lr,

@@ -129,7 +129,7 @@ def show_estimate(terminal: Terminal, job: "DetectJob") -> None:
     config = job.recipe.detector
     rows = [
         ("backbone", f"{job.spec.network.genotype.name}: {job.backbone}"),
-        ("head", f"{config.head}, {config.proposals:,} proposals an image"),
+        ("head", f"{config.head}, {config.rpn_post_nms_top_n:,} proposals an image"),
         ("params", f"{plan.params:,}"),
         ("input", f"shorter side {config.min_size} px, longer at most {config.max_size} px"),
         ("to train on", f"{plan.train_images:,} images, {plan.train_boxes:,} boxes, {plan.classes} classes"),

@@ -54,9 +54,12 @@ def find_cell(cell: str, note: Callable[[str], None]) -> str:
     return cell
 
 
+_SHORTER_OPTIONS = {"detector.rpn_post_nms_top_n": "--proposals"}
+
+
 def option_name(key: str) -> str:
     """The option that sets a key of a recipe: `train.batch_size` is `--batch-size`."""
-    return "--" + key.rpartition(".")[2].replace("_", "-")
+    return _SHORTER_OPTIONS.get(key, "--" + key.rpartition(".")[2].replace("_", "-"))
 
 
 def run_name(data: str, cell: str) -> str:

@@ -5,7 +5,13 @@ of this package are the whole list of knobs; each field says its unit. A key tha
 the nearest one that does.
 """
 
-from nascli.config.detection import DetectDataConfig, DetectionHead, DetectorConfig, DetectRecipe, DetectTrainConfig
+from nascli.config.detection import (
+    DETECTION_HEADS,
+    DetectDataConfig,
+    DetectorConfig,
+    DetectRecipe,
+    DetectTrainConfig,
+)
 from nascli.config.errors import explain, parse, suggestion
 from nascli.config.files import find_recipe, load_recipe, read_toml, recipes_folder, to_toml
 from nascli.config.network import NetworkConfig, Preprocessing, Preset
@@ -21,15 +27,15 @@ from nascli.config.search import (
     SpaceConfig,
     SurrogateConfig,
 )
-from nascli.config.section import Recipe, Section, TrainingPrecision
+from nascli.config.section import Recipe, Section, TrainingPrecision, list_meanings, one_of
 from nascli.config.training import DataConfig, TrainConfig, TrainRecipe
 
 __all__ = [
+    "DETECTION_HEADS",
     "DataConfig",
     "DetectDataConfig",
     "DetectRecipe",
     "DetectTrainConfig",
-    "DetectionHead",
     "DetectorConfig",
     "EvolutionConfig",
     "HalvingConfig",
@@ -51,7 +57,9 @@ __all__ = [
     "TrainingPrecision",
     "explain",
     "find_recipe",
+    "list_meanings",
     "load_recipe",
+    "one_of",
     "parse",
     "read_toml",
     "recipes_folder",

@@ -1,52 +1,60 @@
-"""What `nascli detect` needs: the scenes, the detector, its training."""
+"""The recipe of `nascli detect`: data, detector, training."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nascli.config.section import Section, TrainingPrecision
+from nascli.config.section import Section, TrainingPrecision, list_meanings, one_of
 
-DetectionHead = Literal["fpn", "nasnet"]
-"""A feature pyramid over the stages, or the paper's head: stage 3 of the network run on each proposal."""
+DETECTION_HEADS = {
+    "fpn": "a feature pyramid over the stages",
+    "nasnet": "the paper's, stage 3 of the network run on each proposal",
+}
+"""Name and meaning of each head; `nascli.detect.heads` builds them."""
 
 
 class DetectorConfig(Section):
     """The Faster R-CNN: its head, and the sizes and numbers of images, anchors, proposals and boxes."""
 
-    head: DetectionHead = Field(
-        "fpn", description="a feature pyramid over the stages, or the paper's: stage 3 run on each proposal"
-    )
+    head: Annotated[str, one_of(DETECTION_HEADS)] = Field("fpn", description=list_meanings(DETECTION_HEADS))
     pyramid_channels: int = Field(
-        64, ge=8, description="channels of every pyramid level (fpn), and of the convolution that proposes (both heads)"
+        64,
+        ge=8,
+        description="channels of every pyramid level (fpn), and of the convolution before the proposals (both heads)",
     )
     head_channels: int = Field(256, ge=8, description="width of the box head of fpn; nasnet's is as wide as stage 3")
     roi_size: int | None = Field(
-        None, ge=3, description="side of a proposal's crop in pixels of the map; left out: 7 with fpn, 17 with nasnet"
+        None,
+        ge=3,
+        description="side of a proposal's crop in pixels of the feature map; default: 7 with fpn, 17 with nasnet",
     )
     resize: Literal["shorter_side", "both_sides"] = Field(
-        "shorter_side", description="which sides of the image get the length min_size; both makes a square of any"
+        "shorter_side",
+        description="sides of the image that get the length min_size; both_sides makes every image a square",
     )
     min_size: int = Field(96, ge=32, description="shorter side of the image in pixels after resizing")
     max_size: int = Field(96, ge=32, description="longer side at most, in pixels after resizing")
     anchor_size: float = Field(
         16.0,
         gt=0,
-        description="side in pixels of the smallest anchors: doubles a level with fpn, and three times at each place "
-        "of the one map of nasnet",
+        description="side in pixels of the smallest anchors: doubles per level with fpn; nasnet has anchors of 1, 2, 4 "
+        "and 8 times this side at each place of its one map",
     )
     anchor_scales: int = Field(
-        1, ge=1, le=4, description="anchor sizes a doubling, in equal ratios from one to the next"
+        1, ge=1, le=4, description="anchor sizes per doubling, in equal ratios from one to the next"
     )
-    proposals: int = Field(200, ge=1, description="proposals an image that reach the box head")
-    box_batch_size_per_image: int = Field(128, ge=1, description="proposals an image that the box loss is computed on")
-    detections: int = Field(100, ge=1, description="boxes an image that are kept")
-    box_score_thresh: float = Field(0.05, ge=0, lt=1, description="score from which on a found box is kept")
-    nms_iou: float = Field(0.5, gt=0, le=1, description="overlap from which on a box gives way to a better one")
+    rpn_post_nms_top_n: int = Field(200, ge=1, description="proposals per image that reach the box head")
+    box_batch_size_per_image: int = Field(128, ge=1, description="proposals per image that the box loss is computed on")
+    box_detections_per_img: int = Field(100, ge=1, description="boxes per image that are kept at most")
+    box_score_thresh: float = Field(0.05, ge=0, lt=1, description="lowest score of a box that is kept")
+    box_nms_thresh: float = Field(
+        0.5, gt=0, le=1, description="intersection over union above which a box is dropped for one with a higher score"
+    )
     freeze_batch_norm: bool = Field(False, description="keep the backbone's batch-norm statistics and scale")
     grad_checkpointing: bool = Field(
         False,
-        description="compute a cell's activations again in the backward pass instead of keeping them: less memory, "
-        "more time, the same weights",
+        description="compute activations again in the backward pass instead of keeping them: less memory, more time, "
+        "the same weights",
     )
 
 

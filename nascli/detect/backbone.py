@@ -1,6 +1,10 @@
-"""A built network as the backbone of a detector: a feature pyramid over the outputs of its stages.
+"""Networks as backbones of a detector; the backbone of head `fpn`, a feature pyramid over the ends of the stages.
 
-Shapes: N batch, C channels, H and W of the picture, P channels of the pyramid.
+Shapes: N batch, C channels, H and W of the image, P channels of the pyramid.
+
+References: Lin et al. 2017, "Feature Pyramid Networks for Object Detection".
+Deviation: Zoph et al. 2018 run proposals over the last two cells of stage 2 and restart the network, at its second
+    reduction, on each proposal (`stage3_head.py`); here all stages run once over the image and a pyramid joins them.
 """
 
 from collections import OrderedDict
@@ -15,53 +19,22 @@ from nascli.errors import InputError
 from nascli.models.cells.network import Network
 
 FINEST_STRIDE = 2
-"""Stages whose maps are finer than this are not tapped: the CIFAR stem's first stage works at full resolution."""
+"""Feature maps that are finer than this are not used: the CIFAR stem's first stage works at full resolution."""
 
 
-class Backbone(nn.Module):
-    """Stage outputs of a network, through a feature pyramid.
-
-    Tapped are the last normal cells of all stages with a stride of at least 2: strides 2 and 4 with the CIFAR stem, 8,
-    16 and 32 with the ImageNet stem. Each passes a ReLU first, since cells give out sums that the next cell would pass
-    through one. A last level, every other pixel of the coarsest map, is for proposals alone.
+class DetectionBackbone(nn.Module):
+    """What both backbones share: a classifier without its classifying layers, and batch norms that may be frozen.
 
     Args:
-        network: Any built network. It becomes part of the backbone, and loses the classifier and the auxiliary head.
-        channels: P.
-        freeze_batch_norm: Leave the batch norms' statistics, scales and shifts as they are, as the released NASNet
-            detector does; they suit small batches best when the network was trained.
-
-    References: Lin et al. 2017, "Feature Pyramid Networks for Object Detection".
-    Deviation: Zoph et al. 2018 run proposals over the last two cells of stage 2 and restart the network, at its second
-        reduction, on each proposal (`nasnet_head.py`); here all stages run once over the picture and a pyramid joins
-        them.
+        network: Becomes part of the backbone; see `prepare_backbone`.
+        freeze_batch_norm: Keep the batch norms' statistics, scales and shifts, as the released NASNet detector does;
+            they suit small batches best when the network was trained.
     """
 
-    def __init__(self, network: Network, channels: int, *, freeze_batch_norm: bool = False) -> None:
+    def __init__(self, network: Network, *, freeze_batch_norm: bool) -> None:
         super().__init__()
-        self.taps = tuple(name for name, stride in network.feature_strides.items() if stride >= FINEST_STRIDE)
-        for name in self.taps:
-            if name not in network.feature_channels:
-                raise InputError(
-                    f"cell {network.spec.genotype.name}: {name} is idle in this network, so it cannot be a backbone",
-                    "Give more cells_per_stage",
-                )
-        self.strides = (
-            *(network.feature_strides[name] for name in self.taps),
-            2 * network.feature_strides[self.taps[-1]],
-        )
-        self.out_channels = channels  # torchvision reads it under this name
-        self._frozen = take_over(network, freeze_batch_norm=freeze_batch_norm)
+        self._frozen = prepare_backbone(network, freeze_batch_norm=freeze_batch_norm)
         self.network = network
-        self.pyramid = FeaturePyramidNetwork(
-            [network.feature_channels[name] for name in self.taps], channels, LastLevelMaxPool()
-        )
-
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Normalised pictures (N, 3, H, W) to a map a level, each (N, P, H / stride, W / stride), finest first."""
-        features = self.network.features(pictures.contiguous(memory_format=torch.channels_last))
-        levels: dict[str, Tensor] = self.pyramid(OrderedDict((name, F.relu(features[name])) for name in self.taps))
-        return levels
 
     def train(self, mode: bool = True) -> Self:
         """Training or evaluation mode; frozen batch norms stay in evaluation mode."""
@@ -71,11 +44,50 @@ class Backbone(nn.Module):
         return self
 
 
-def take_over(network: Network, *, freeze_batch_norm: bool) -> list[nn.BatchNorm2d]:
-    """Take from a network what a detector does not use: classifier, auxiliary head, drop path.
+class PyramidBackbone(DetectionBackbone):
+    """Feature maps of a network, through a feature pyramid.
+
+    Used are the ends of all stages with a stride of at least 2: strides 2 and 4 with the CIFAR stem, 8, 16 and 32 with
+    the ImageNet stem. Each passes a ReLU first, since cells give out sums that the next cell would pass through one.
+    A last level, every other pixel of the coarsest map, serves proposals alone.
+
+    Args:
+        network: Any classifier; it becomes part of the backbone.
+        channels: P.
+        freeze_batch_norm: See `DetectionBackbone`.
+
+    Raises:
+        InputError: A stage is idle in this network, so it has no feature map.
+    """
+
+    def __init__(self, network: Network, channels: int, *, freeze_batch_norm: bool = False) -> None:
+        super().__init__(network, freeze_batch_norm=freeze_batch_norm)
+        strides = {name: stride for name, stride in network.feature_strides.items() if stride >= FINEST_STRIDE}
+        for name in strides:
+            if name not in network.feature_channels:
+                raise InputError(
+                    f"cell {network.spec.genotype.name}: {name} is idle in this network, so it cannot be a backbone",
+                    "Give more cells_per_stage",
+                )
+        self.taps = tuple(strides)
+        self.strides = (*strides.values(), 2 * list(strides.values())[-1])
+        self.out_channels = channels  # torchvision reads it under this name
+        self.pyramid = FeaturePyramidNetwork(
+            [network.feature_channels[name] for name in self.taps], channels, LastLevelMaxPool()
+        )
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Normalized images (N, 3, H, W) to one map per level, (N, P, H / stride, W / stride) each, finest first."""
+        features = self.network.features(images.contiguous(memory_format=torch.channels_last))
+        levels: dict[str, Tensor] = self.pyramid(OrderedDict((name, F.relu(features[name])) for name in self.taps))
+        return levels
+
+
+def prepare_backbone(network: Network, *, freeze_batch_norm: bool) -> list[nn.BatchNorm2d]:
+    """Remove from a network what a detector does not use: classifier, auxiliary head, drop path.
 
     Returns:
-        The batch norms that are frozen; they learn nothing, and the caller keeps them in evaluation mode.
+        The frozen batch norms. They learn nothing, and the caller keeps them in evaluation mode.
     """
     del network.classifier
     network.aux_head = None

@@ -1,50 +1,44 @@
-"""The paper's head: stage 3 of the network itself, run on the crop of each proposal.
+"""The paper's head, `nasnet`: stage 3 of the network itself, run on the crop of each proposal.
 
 One map, of the stride of stage 2 (16 with the ImageNet stem, 2 with the CIFAR stem), joins what stage 3 reads: the
-outputs of the last two normal cells of stage 2. Proposals are made on it, and each is cut out of it; the crop is split
-into the two maps again, and the network goes on from them: reduction cell, normal cells of stage 3, ReLU, global
-average pool. With one normal cell a stage (N = 1) the older of the two maps is that of the reduction cell before it.
-Cells that never read h[i-1], or never h[i], need one of the two maps, and the other is left out.
+outputs of the last two normal cells of stage 2. Proposals are made on it, and each is cropped from it; the crop is
+split into the two maps again, and the network continues from them: reduction cell, normal cells of stage 3, ReLU,
+global average pool. With one normal cell per stage (N = 1) the first of the two maps is that of the reduction cell
+before it. Cells that never read h[i-1], or never h[i], need only one of the two maps.
 
-Shapes: N pictures, C channels, H and W of a picture, M proposals of all pictures, S side of a crop.
+Shapes: N images, C channels, H and W of an image, M proposals of all images, S side of a crop.
 
 References: Zoph et al. 2018, section 4.3; the feature extractor and the configuration of the released detector
 (TensorFlow detection API, `faster_rcnn_nas`).
 Deviation: a crop is sampled once in the middle of each of its pixels; TensorFlow samples from edge to edge.
 """
 
-from typing import Self
-
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import roi_align
 
-from nascli.detect.backbone import take_over
+from nascli.detect.backbone import DetectionBackbone
 from nascli.errors import InputError
 from nascli.models.cells.network import Network
 from nascli.models.layers import join
 
 STAGE = "stage2"
 
-ANCHOR_DOUBLINGS = 4
-"""Sizes of anchors at each place of the map, each twice the one before: the released detector's 64 to 512 pixels."""
 
-
-class MapBackbone(nn.Module):
-    """A network up to the end of stage 2, which gives the map that stage 3 goes on from.
+class SingleScaleBackbone(DetectionBackbone):
+    """A network up to the end of stage 2, whose output is the one map that stage 3 continues from.
 
     Args:
-        network: Any built network. It becomes part of the backbone whole, and loses the classifier and the auxiliary
-            head.
-        freeze_batch_norm: Leave the batch norms' statistics, scales and shifts as they are, those of stage 3 too.
+        network: Becomes part of the backbone whole, stage 3 included.
+        freeze_batch_norm: Keep the batch norms' statistics, scales and shifts, those of stage 3 too.
 
     Raises:
         InputError: Stage 3 reads maps of two sizes, which cannot be joined.
     """
 
     def __init__(self, network: Network, *, freeze_batch_norm: bool = False) -> None:
-        super().__init__()
+        super().__init__(network, freeze_batch_norm=freeze_batch_norm)
         halvings = {network.plan[output - 1].halvings for output in network.stage3_channels}
         if halvings != {network.plan[-1].halvings - 1}:
             raise InputError(
@@ -54,28 +48,19 @@ class MapBackbone(nn.Module):
             )
         self.stride = network.feature_strides[STAGE]
         self.out_channels = sum(network.stage3_channels.values())  # torchvision reads it under this name
-        self._frozen = take_over(network, freeze_batch_norm=freeze_batch_norm)
-        self.network = network
 
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Normalised pictures (N, 3, H, W) to one map (N, C, H / stride, W / stride) by the name of its stage."""
-        maps = self.network.before_stage3(pictures.contiguous(memory_format=torch.channels_last))
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Normalized images (N, 3, H, W) to one map (N, C, H / stride, W / stride) by the name of its stage."""
+        maps = self.network.before_stage3(images.contiguous(memory_format=torch.channels_last))
         return {STAGE: join(maps)}
 
-    def train(self, mode: bool = True) -> Self:
-        """Training or evaluation mode; frozen batch norms stay in evaluation mode."""
-        super().train(mode)
-        for norm in self._frozen:
-            norm.eval()
-        return self
 
-
-class MapCrops(nn.Module):
-    """Each proposal cut out of the map by bilinear interpolation.
+class SingleScaleRoIPool(nn.Module):
+    """Crops each proposal from the one map by bilinear interpolation.
 
     Args:
-        stride: Of the map.
-        size: S.
+        stride: Image pixels per pixel of the map.
+        size: S in pixels of the map.
     """
 
     def __init__(self, stride: int, size: int) -> None:
@@ -84,22 +69,16 @@ class MapCrops(nn.Module):
         self.size = size
 
     def forward(self, maps: dict[str, Tensor], proposals: list[Tensor], sizes: list[tuple[int, int]]) -> Tensor:
-        """The map of `MapBackbone` and each picture's proposals, corners in pixels, to crops (M, C, S, S).
+        """The map of `SingleScaleBackbone` and each image's proposals, corners in pixels, to crops (M, C, S, S).
 
-        The sizes of the pictures are torchvision's, and not needed.
+        torchvision also passes the sizes of the images, which are not needed.
         """
         crops: Tensor = roi_align(maps[STAGE], proposals, self.size, 1 / self.stride, sampling_ratio=1, aligned=True)
         return crops
 
 
-class StageHead(nn.Module):
-    """Stage 3 on each crop.
-
-    It has no weights of its own: they stay in the backbone, which holds the whole network.
-
-    Args:
-        network: That of the backbone.
-    """
+class Stage3Head(nn.Module):
+    """Stage 3 on each crop. It owns no weights: they stay in the network of the backbone."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -107,18 +86,18 @@ class StageHead(nn.Module):
         self._stage3 = network.stage3  # a method, not a module: the weights are listed, and saved, once
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Crops (M, C, S, S) to what the predictor of classes and boxes reads, (M, `feature_channels["stage3"]`)."""
+        """Crops (M, C, S, S) to the input of class and box predictor, (M, `feature_channels["stage3"]`)."""
         maps = torch.split(crops, self._channels, 1)
-        return self._stage3([part.contiguous(memory_format=torch.channels_last) for part in maps])
+        return self._stage3([each.contiguous(memory_format=torch.channels_last) for each in maps])
 
 
-def proposal_head(channels: int, width: int, anchors: int) -> RPNHead:
-    """torchvision's head of proposals, whose 3x3 convolution may be narrower than the map that it reads.
+def build_rpn_head(channels: int, width: int, anchors: int) -> RPNHead:
+    """torchvision's proposal head, with a 3x3 convolution that may be narrower than the map it reads.
 
     Args:
-        channels: Of the map.
-        width: Of the convolution; the released detector goes from 4032 to 512 channels.
-        anchors: At each place of the map.
+        channels: C of the map.
+        width: Channels of the convolution; the released detector goes from 4032 to 512.
+        anchors: Anchors at each place of the map.
     """
     head = RPNHead(width, anchors)
     convolution = nn.Conv2d(channels, width, 3, padding=1)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from nascli.config import NetworkConfig
-from nascli.detect.backbone import Backbone
+from nascli.detect.backbone import PyramidBackbone
 from nascli.models.cells.spec import NetworkSpec, resolve_network
 from nascli.models.cost import measure_cost
 
@@ -68,7 +68,7 @@ def test_the_shortcut_takes_every_other_pixel_and_adds_channels_of_zeros(resnets
 
 def test_a_resnet_can_be_a_detectors_backbone(resnets: ModuleType, spec: NetworkSpec) -> None:
     network = resnets.ResNet(spec, 1, (4, 8, 16))
-    levels = Backbone(resnets.as_network(network), 8)(torch.zeros(1, 3, 32, 32))
+    levels = PyramidBackbone(resnets.as_network(network), 8)(torch.zeros(1, 3, 32, 32))
     assert {name: tuple(level.shape) for name, level in levels.items()} == {
         "stage2": (1, 8, 16, 16),
         "stage3": (1, 8, 8, 8),

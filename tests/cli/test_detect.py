@@ -28,7 +28,7 @@ SMALL = [
         "--set",
         "detector.box_batch_size_per_image=16",
     ),
-    *("--set", "detector.proposals=50", "--set", "train.warmup_steps=2", "--batch-size", "4", "--lr", "0.02"),
+    *("--set", "detector.rpn_post_nms_top_n=50", "--set", "train.warmup_steps=2", "--batch-size", "4", "--lr", "0.02"),
 ]
 RECIPE = ["--recipe", "digit-scenes"]
 EVERYTHING = shlex.split(

@@ -33,7 +33,7 @@ def test_from_training_to_boxes_on_pictures(nascli: Nascli, dataset: str) -> Non
     assert ran.code == 0, ran.err
     assert (ran.json["dataset"], ran.json["steps"], ran.json["images"]) == (dataset, 4, 4)
     written = json.loads(Path("run/detector.json").read_text())["detector"]
-    assert (written["head"], written["proposals"], written["roi_size"]) == ("nasnet", 12, 5)
+    assert (written["head"], written["rpn_post_nms_top_n"], written["roi_size"]) == ("nasnet", 12, 5)
     record = json.loads(Path("run/run.json").read_text())
     assert record["results"]["peak_memory"] == ran.json["peak_memory"] > 2**20
     picture = next(Path("run/pictures").iterdir())
@@ -77,7 +77,7 @@ def test_the_plan_says_head_and_memory(nascli: Nascli) -> None:
     ("line", "phrase"),
     [
         ("--head nasnett", "'nasnett' is not one of"),
-        ("--proposals 0", "detector.proposals = 0"),
+        ("--proposals 0", "detector.rpn_post_nms_top_n = 0"),
         ("--set detector.roi_size=2", "detector.roi_size = 2"),
         ("--set detector.resize=both_sides --set detector.max_size=96", "detector.max_size 96 would mean nothing"),
         ("--resume run --head nasnet", "--resume excludes --dataset, --head"),

@@ -19,7 +19,12 @@ def small_network(stem: str = "cifar") -> Network:
 
 def small_recipe(data_dir: str, *, dataset: str = "coco", **train: object) -> DetectRecipe:
     detector = DetectorConfig(
-        pyramid_channels=16, head_channels=32, min_size=64, max_size=64, proposals=50, box_batch_size_per_image=16
+        pyramid_channels=16,
+        head_channels=32,
+        min_size=64,
+        max_size=64,
+        rpn_post_nms_top_n=50,
+        box_batch_size_per_image=16,
     )
     settings = {"epochs": 3, "batch_size": 4, "lr": 0.02, "warmup_steps": 2, "flip": True, **train}
     return DetectRecipe(

@@ -100,7 +100,7 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 SMALL = (
     "--coco --cell cell.json --preset cifar10 --filters 4 --cells-per-stage 1 --recipe digit-scenes --batch-size 4 "
     "--lr 0.02 --set detector.pyramid_channels=16 --set detector.head_channels=32 "
-    "--set detector.box_batch_size_per_image=16 --set detector.proposals=50 --set train.warmup_steps=2 "
+    "--set detector.box_batch_size_per_image=16 --set detector.rpn_post_nms_top_n=50 --set train.warmup_steps=2 "
     "--set train.flip=true"
 )
 LONG = f"{SMALL} --epochs 12 --set train.ema_decay=0.9 --set train.eval_interval=0"

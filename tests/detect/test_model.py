@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torchvision.ops import MultiScaleRoIAlign
 
-from nascli.config import DetectorConfig
+from nascli.config import DETECTION_HEADS, DetectorConfig
 from nascli.data.detection.dataset import Category
-from nascli.detect.backbone import Backbone
+from nascli.detect.backbone import PyramidBackbone
+from nascli.detect.heads import HEADS, anchor_sizes
 from nascli.detect.model import (
     DetectorSpec,
-    anchor_sizes,
     build_detector,
     is_detector,
     load_detector,
@@ -26,7 +26,7 @@ from nascli.errors import CorruptFileError, InputError
 from tests.detect.parts import small_network
 
 CPU = torch.device("cpu")
-CONFIG = DetectorConfig(pyramid_channels=16, head_channels=32, proposals=20, detections=5)
+CONFIG = DetectorConfig(pyramid_channels=16, head_channels=32, rpn_post_nms_top_n=20, box_detections_per_img=5)
 CATEGORIES = (Category(3, "red thing"), Category(7, "blue thing"))
 
 
@@ -38,7 +38,7 @@ CATEGORIES = (Category(3, "red thing"), Category(7, "blue thing"))
 def test_the_pyramid_taps_stages_of_stride_two_and_more(
     stem: str, taps: tuple[str, ...], strides: tuple[int, ...], size: tuple[int, int]
 ) -> None:
-    backbone = Backbone(small_network(stem), 16)
+    backbone = PyramidBackbone(small_network(stem), 16)
     levels = backbone(torch.rand(2, 3, *size))
     assert (backbone.taps, backbone.strides) == (taps, strides)
     assert tuple(levels) == (*taps, "pool")
@@ -49,20 +49,22 @@ def test_the_pyramid_taps_stages_of_stride_two_and_more(
 
 
 def test_what_detection_does_not_use_is_left_out() -> None:
-    names = {name.split(".")[1] for name, _ in Backbone(small_network(), 16).named_parameters() if "network" in name}
+    names = {
+        name.split(".")[1] for name, _ in PyramidBackbone(small_network(), 16).named_parameters() if "network" in name
+    }
     assert names == {"stem", "cells"}
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 def test_no_strided_pointwise_convolution_reaches_onednn(stem: str) -> None:
     """Its backward pass corrupts memory on channels-last maps of fewer than 16 channels (oneDNN issue 6035)."""
-    convolutions = [m for m in Backbone(small_network(stem), 16).modules() if isinstance(m, nn.Conv2d)]
+    convolutions = [m for m in PyramidBackbone(small_network(stem), 16).modules() if isinstance(m, nn.Conv2d)]
     assert [m for m in convolutions if m.kernel_size == (1, 1) and m.stride != (1, 1)] == []
     assert len(convolutions) > 10
 
 
 def test_frozen_batch_norms_keep_statistics_and_scale() -> None:
-    backbone = Backbone(small_network(), 16, freeze_batch_norm=True).train()
+    backbone = PyramidBackbone(small_network(), 16, freeze_batch_norm=True).train()
     norms = [module for module in backbone.network.modules() if isinstance(module, nn.BatchNorm2d)]
     before = [norm.running_mean.clone() for norm in norms if norm.running_mean is not None]
     optimizer = torch.optim.SGD([p for p in backbone.parameters() if p.requires_grad], lr=1.0)
@@ -73,6 +75,10 @@ def test_frozen_batch_norms_keep_statistics_and_scale() -> None:
     assert all((norm.weight == 1).all() and (norm.bias == 0).all() for norm in norms)
     assert backbone.training
     assert not any(norm.training for norm in norms)
+
+
+def test_every_head_has_a_meaning_and_a_builder() -> None:
+    assert list(HEADS) == list(DETECTION_HEADS)
 
 
 def test_anchor_sizes_double_a_level_with_even_steps_between() -> None:

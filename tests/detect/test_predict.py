@@ -25,7 +25,7 @@ Built = tuple[nn.Module, DetectorSpec]
 def built() -> Built:
     torch.manual_seed(0)
     network = small_network()
-    config = DetectorConfig(pyramid_channels=16, head_channels=32, proposals=20, detections=5)
+    config = DetectorConfig(pyramid_channels=16, head_channels=32, rpn_post_nms_top_n=20, box_detections_per_img=5)
     spec = DetectorSpec(network.spec, config, (Category(3, "red thing"), Category(7, "blue thing")))
     return build_detector(network, config, 2).eval(), spec
 

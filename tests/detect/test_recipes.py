@@ -38,7 +38,12 @@ def test_a_recipe_trains_two_steps(path: Path, tmp_path: Path) -> None:
     """With everything at its least size, all else as the recipe has it."""
     recipe = load_recipe(DetectRecipe, path)
     least: dict[str, object] = {"min_size": 64, "max_size": 64, "anchor_size": 8.0, "roi_size": 5, "head_channels": 16}
-    least |= {"pyramid_channels": 8, "proposals": 12, "box_batch_size_per_image": 8, "detections": 5}
+    least |= {
+        "pyramid_channels": 8,
+        "rpn_post_nms_top_n": 12,
+        "box_batch_size_per_image": 8,
+        "box_detections_per_img": 5,
+    }
     short: dict[str, object] = {"epochs": 1, "batch_size": 4, "grad_accum_steps": min(2, recipe.train.grad_accum_steps)}
     short |= {"warmup_steps": 1, "threads": 1, "jitter_size": 64 if recipe.train.jitter_size else 0}
     data_dir = write_coco(tmp_path / "data", train=8, val=2, narrow=2)

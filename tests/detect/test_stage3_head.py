@@ -28,7 +28,7 @@ from nascli.detect.model import (
     save_detector_weights,
     write_detector,
 )
-from nascli.detect.stage3_head import STAGE, MapBackbone, MapCrops
+from nascli.detect.stage3_head import STAGE, SingleScaleBackbone, SingleScaleRoIPool
 from nascli.errors import InputError
 from nascli.genotype.cells.schema import Block, CellSpec, Genotype
 from nascli.genotype.resolve import zoo_genotype
@@ -46,9 +46,9 @@ CONFIG = DetectorConfig(
     min_size=64,
     max_size=64,
     anchor_size=8,
-    proposals=12,
+    rpn_post_nms_top_n=12,
     box_batch_size_per_image=6,
-    detections=5,
+    box_detections_per_img=5,
     box_score_thresh=0,
 )
 OLDER = CellSpec(blocks=(Block(inputs=(0, 0), ops=("sep_conv_3x3", "conv_1x1")),), concat=(2,))
@@ -122,7 +122,7 @@ def test_any_cell_learns_and_finds(cell: str | CellSpec, stem: str, numbers: dic
     with torch.no_grad():
         found = detector.eval()(pictures)
     for picture, each in zip(pictures, found, strict=True):
-        assert 0 < len(each["boxes"]) <= CONFIG.detections
+        assert 0 < len(each["boxes"]) <= CONFIG.box_detections_per_img
         assert set(each["labels"].tolist()) <= {1, 2}
         assert (each["boxes"][:, 2] <= picture.shape[2]).all()
         assert (each["boxes"][:, 3] <= picture.shape[1]).all()
@@ -130,7 +130,7 @@ def test_any_cell_learns_and_finds(cell: str | CellSpec, stem: str, numbers: dic
     trained, used = shapes
     assert trained == (2 * CONFIG.box_batch_size_per_image, width, 5, 5)
     assert used[1:] == (width, 5, 5)
-    assert 2 < used[0] <= 2 * CONFIG.proposals
+    assert 2 < used[0] <= 2 * CONFIG.rpn_post_nms_top_n
 
 
 @pytest.mark.parametrize(("stem", "stride"), [("cifar", 2), ("imagenet", 16)])
@@ -140,7 +140,7 @@ def test_the_map_joins_the_last_two_normal_cells_of_stage_2(stem: str, stride: i
     end = {"cifar": 7, "imagenet": 9}[stem]  # 3 cells, a reduction, 3 cells; with ImageNet's stem two more before
     for place in (end - 2, end - 1):
         network.cells[str(place)].register_forward_hook(lambda cell, i, output, k=place: kept.update({k: output}))
-    backbone = MapBackbone(network).eval()
+    backbone = SingleScaleBackbone(network).eval()
     (found,) = backbone(torch.randn(2, 3, 64, 96)).values()
     assert backbone.stride == stride
     assert found.shape == (2, backbone.out_channels, 64 // stride, 96 // stride)
@@ -156,7 +156,7 @@ def test_with_one_cell_a_stage_it_joins_the_reduction_cell_and_that_one() -> Non
 
 def test_crops_are_samples_in_the_middle_of_their_pixels() -> None:
     ramp = torch.arange(16.0).expand(1, 1, 16, 16).contiguous()  # the number of the column; its middle is at 4 k + 2
-    crops = MapCrops(4, 3)({STAGE: ramp}, [torch.tensor([[8.0, 8.0, 32.0, 20.0]])], [(64, 64)])
+    crops = SingleScaleRoIPool(4, 3)({STAGE: ramp}, [torch.tensor([[8.0, 8.0, 32.0, 20.0]])], [(64, 64)])
     middles = torch.tensor([12.0, 20.0, 28.0])  # of thirds of 8 to 32
     torch.testing.assert_close(crops, ((middles - 2) / 4).expand(1, 1, 3, 3))
 
@@ -172,7 +172,7 @@ def test_each_proposal_is_judged_by_its_own_crop() -> None:
 
 @pytest.mark.parametrize("number", [3, 9])
 def test_so_many_proposals_reach_the_head(number: int) -> None:
-    detector = make(network_of("darts-v2"), proposals=number).eval()
+    detector = make(network_of("darts-v2"), rpn_post_nms_top_n=number).eval()
     shapes = heard(detector)
     with torch.no_grad():
         detector(scenes()[0])
@@ -265,12 +265,12 @@ def test_it_learns(tmp_path: Path) -> None:
         "pyramid_channels": 32,
         "roi_size": 7,
         "anchor_size": 12,
-        "proposals": 50,
+        "rpn_post_nms_top_n": 50,
         "box_batch_size_per_image": 16,
     }
     recipe = DetectRecipe(
         data=DetectDataConfig(dataset="coco", data_dir=data_dir, evaluate_on="train"),
-        detector=CONFIG.model_copy(update={**changes, "detections": 100, "box_score_thresh": 0.05}),
+        detector=CONFIG.model_copy(update={**changes, "box_detections_per_img": 100, "box_score_thresh": 0.05}),
         train=DetectTrainConfig(epochs=12, batch_size=4, lr=0.05, warmup_steps=4, clip_grad_norm=1.0),
     )
     torch.manual_seed(3)
@@ -286,7 +286,12 @@ def test_the_papers_recipe_makes_two_steps(tmp_path: Path) -> None:
     more = {"data.data_dir": str(tmp_path / "data"), "detector.min_size": 64, "detector.max_size": 64}
     recipe = load_recipe(DetectRecipe, find_recipe("detect", "coco-paper"), more | {"train.epochs": 1})
     config = recipe.detector
-    assert (config.head, config.proposals, config.roi_size, config.freeze_batch_norm) == ("nasnet", 300, 17, True)
+    assert (config.head, config.rpn_post_nms_top_n, config.roi_size, config.freeze_batch_norm) == (
+        "nasnet",
+        300,
+        17,
+        True,
+    )
     assert [len(recipe.train.lr_milestones), recipe.train.lr, recipe.train.batch_size] == [2, 3e-4, 1]
     data = load_detection_data(recipe.data)
     job = prepare_job(recipe, data, small_network("imagenet"), trained=True, backbone="a test's", device=CPU)

@@ -19,7 +19,7 @@ from tests.detect.parts import small_network
 
 CPU = torch.device("cpu")
 CONFIG = DetectorConfig(
-    pyramid_channels=16, head_channels=32, proposals=20, box_batch_size_per_image=16, min_size=64, max_size=96
+    pyramid_channels=16, head_channels=32, rpn_post_nms_top_n=20, box_batch_size_per_image=16, min_size=64, max_size=96
 )
 
 
