@@ -1,4 +1,4 @@
-"""The errors a person can meet, each with its exit code.
+"""The errors a user can meet, each with its exit code.
 
 Every message says what was wrong and where; `hint` says what to do next. The command line prints both
 in one line and leaves with `exit_code`; `--debug` shows the traceback instead.
@@ -9,8 +9,8 @@ class NascliError(Exception):
     """Something failed that nascli can explain.
 
     Args:
-        message: What was wrong and where (file, field, value), without a trailing full stop.
-        hint: What to do next; may be empty.
+        message: What was wrong and where (file, field, value).
+        hint: What to do next.
     """
 
     exit_code = 1
@@ -21,11 +21,12 @@ class NascliError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.hint}" if self.hint else self.message
+        stop = "" if self.message.endswith((".", "?", "!")) else "."
+        return f"{self.message}{stop} {self.hint}" if self.hint else self.message
 
 
 class InputError(NascliError):
-    """What the person gave cannot be used: a value, a file that is absent, a field that is wrong."""
+    """An input of the user that cannot be used: a value, a file that is absent, a field that is wrong."""
 
     exit_code = 2
 
@@ -39,11 +40,11 @@ class DivergedError(NascliError):
 
 
 class DeviceMemoryError(NascliError):
-    """The device has not enough memory, however small the parts are."""
+    """The device's memory does not suffice, however small the micro-batches are."""
 
 
 class RejectedError(NascliError):
-    """A genotype breaks a limit that the person set; it is not trained."""
+    """A genotype violates a constraint of the search; it is not trained."""
 
 
 class Interrupted(NascliError):  # noqa: N818 - an interruption is not a failure

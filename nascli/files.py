@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ def write_json(path: Path, values: object) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text whole or not at all."""
+    """Write UTF-8 text whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
 
 
@@ -88,6 +90,15 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def cannot_write(path: Path, error: OSError, hint: str) -> NascliError:
-    """The error of a file or folder that cannot be written, with the reason and what to do."""
-    return NascliError(f"{path} cannot be written: {error.strerror or error}", hint)
+def cannot_write(path: Path, error: Exception, hint: str) -> NascliError:
+    """The error of a file or folder that cannot be written: its path, the system's reason, what to do."""
+    return NascliError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}", hint)
+
+
+@contextmanager
+def writing(path: Path, hint: str) -> Iterator[None]:
+    """Turn an `OSError` of the block into the error of `cannot_write`."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error, hint) from error

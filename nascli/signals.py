@@ -9,7 +9,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether somebody asked to stop. Loops look at `requested` where their state is whole, save, and leave."""
+    """Whether to stop. Loops look at `requested` where their state is complete, save it, and leave."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -20,7 +20,8 @@ def stop_on_signals(*, second_ends: bool = True) -> Iterator[StopRequest]:
     """A `StopRequest` that SIGINT and SIGTERM set while the context lasts.
 
     Args:
-        second_ends: A second signal acts as if uncaught. Not where a launcher hands on what its processes may get too.
+        second_ends: Whether a second signal ends the process as if uncaught. False under a launcher, which passes on
+            signals that its processes may have received already.
     """
     stop = StopRequest()
     before = {number: signal.getsignal(number) for number in _SIGNALS}

@@ -1,4 +1,4 @@
-"""Amounts of what a network costs, as people write them: 600M, 3.3M, 20ms. No torch."""
+"""Quantities with units as people write them, 600M or 20ms; durations and long texts in short."""
 
 import math
 import re
@@ -6,40 +6,39 @@ from decimal import Decimal
 
 from nascli.errors import InputError
 
-_COUNTS = {"G": 9, "M": 6, "k": 3, "": 0}
+COUNTS = {"G": 9, "M": 6, "k": 3, "": 0}
 
 UNITS: dict[str, dict[str, int]] = {
-    "params": _COUNTS,
-    "mult_adds": _COUNTS,
+    "params": COUNTS,
+    "mult_adds": COUNTS,
     "latency": {"s": 0, "ms": -3, "us": -6},
 }
 """The units of each quantity, largest first, as powers of ten."""
 
 EXAMPLES = {"params": "6M", "mult_adds": "600M", "latency": "20ms"}
-"""An amount of each quantity."""
+"""A value of each quantity."""
 
 _NUMBER = re.compile(r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*)")
 
 
-def split_amount(text: str) -> tuple[str, str] | None:
-    """The number and the unit in a text like `0.6 G`, as they stand there; None where no number opens it."""
-    found = _NUMBER.fullmatch(text.strip())
-    return (found["number"], found["unit"]) if found else None
-
-
-def to_plain(number: str, unit: str, units: dict[str, int], place: str, hint: str) -> float:
-    """A number with a unit in plain units; decimal, so that `0.6G` is 600M to the last bit.
+def parse_quantity(
+    text: str, units: dict[str, int], place: str, hint: str, missing: str = "not a number with a unit"
+) -> float:
+    """The value of a text like `0.6 G` in plain units; decimal, so that `0.6G` is 600M to the last bit.
 
     Args:
-        number: As `split_amount` gives it.
-        unit: The same.
-        units: Those that are known, as powers of ten.
-        place: Where the amount was written; it opens the message.
+        units: The units that are known, as powers of ten.
+        place: Where the text was written; opens the message of an error.
         hint: What to write instead.
+        missing: The message where the text does not begin with a number.
 
     Raises:
-        InputError: The unit is not known, or the number is not finite.
+        InputError: There is no number, its unit is not known, or it is too large.
     """
+    found = _NUMBER.fullmatch(text.strip())
+    if found is None:
+        raise InputError(f"{place}: {missing}", hint)
+    number, unit = found["number"], found["unit"]
     if unit not in units:
         wrong = f"unknown unit {unit!r}" if unit else "the number has no unit"
         raise InputError(f"{place}: {wrong}", hint)
@@ -48,7 +47,7 @@ def to_plain(number: str, unit: str, units: dict[str, int], place: str, hint: st
     return float(Decimal(number).scaleb(units[unit]))
 
 
-def amount_text(value: float, units: dict[str, int]) -> str:
+def format_exactly(value: float, units: dict[str, int]) -> str:
     """The value in the largest unit in which it is at least 1 (else in the smallest), to the last digit.
 
     Without an exponent, and decimal, so that reading it back gives the same float.
@@ -57,11 +56,29 @@ def amount_text(value: float, units: dict[str, int]) -> str:
     return f"{Decimal(repr(value)).scaleb(-units[unit]).normalize():f}{unit}"
 
 
-def rounded_text(value: float, units: dict[str, int]) -> str:
-    """The same in four digits: 563.6M."""
-    return amount_text(float(f"{value:.4g}"), units)
+def format_quantity(value: float, units: dict[str, int] = COUNTS) -> str:
+    """The value in four digits: 563.6M."""
+    return format_exactly(float(f"{value:.4g}"), units)
 
 
-def units_of(quantity: str, units: dict[str, int]) -> str:
+def list_units(quantity: str, units: dict[str, int]) -> str:
     """The start of a hint: 'The units of latency are s, ms, us'."""
     return f"The units of {quantity} are {', '.join(unit for unit in units if unit)}"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds in two figures: 4.2 s, 42 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def shorten(value: object, limit: int = 60) -> str:
+    """A text, or the `repr` of another value, cut to `limit` letters with `...` at its end."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

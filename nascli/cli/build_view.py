@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from nascli.cli.console import Terminal, count, table
 from nascli.models.cells.spec import NetworkSpec
-from nascli.units import UNITS, rounded_text
+from nascli.units import UNITS, format_quantity
 
 if TYPE_CHECKING:
     from nascli.models.cost import Cost, LayerCost
@@ -84,7 +84,7 @@ def _off(distance: float) -> str:
 def _spread(latency: "Latency") -> tuple[str, str]:
     """The median, and the quartiles."""
     median, lower, upper = (
-        rounded_text(each, UNITS["latency"]) for each in (latency.seconds, latency.lower, latency.upper)
+        format_quantity(each, UNITS["latency"]) for each in (latency.seconds, latency.lower, latency.upper)
     )
     return median, f"{lower} to {upper}"
 

@@ -15,8 +15,8 @@ from nascli.data.detection.dataset import open_picture, picture_tensor
 from nascli.detect.drawing import boxes_to_draw, draw_boxes
 from nascli.detect.inference import plain_boxes, to_numbers
 from nascli.detect.model import DetectorSpec
-from nascli.errors import InputError, NascliError
-from nascli.files import write_json
+from nascli.errors import InputError
+from nascli.files import cannot_write, write_json
 
 PREDICTIONS_FILE = "predictions.json"
 
@@ -134,7 +134,7 @@ def predict_pictures(
             {"threshold": threshold, "images": [prediction.to_dict() for prediction in predictions]},
         )
     except OSError as error:
-        raise NascliError(f"{out} cannot be written: {error.strerror or error}", "Choose another --out") from error
+        raise cannot_write(out, error, "Choose another --out") from error
     return predictions
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.files import keep_copy, sync_folder, write_bytes, write_text
+from nascli.files import cannot_write, keep_copy, sync_folder, write_bytes, write_text
 
 NEWEST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -63,9 +63,7 @@ class CheckpointStore:
                 keep_copy(newest, self.folder / PREVIOUS)
             write_bytes(newest, buffer.getvalue())
         except OSError as error:
-            raise NascliError(
-                f"{newest} cannot be written: {error.strerror or error}", "Free some space, then use --resume"
-            ) from error
+            raise cannot_write(newest, error, "Free some space, then use --resume") from error
         self._saved, self._saved_step, self._newest_is_whole = time.monotonic(), state["step"], True
 
     def save_if_due(
@@ -122,7 +120,7 @@ class CheckpointStore:
             if new:
                 sync_folder(self.folder)
         except OSError as error:
-            raise NascliError(f"{path} cannot be written: {error.strerror or error}", "Free some space") from error
+            raise cannot_write(path, error, "Free some space") from error
 
     def restore_metrics(self, records: Sequence[object]) -> None:
         """Make `metrics.jsonl` hold these epochs and no others: what a checkpoint does not know is done again."""

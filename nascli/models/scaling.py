@@ -18,7 +18,7 @@ from nascli.models.cells.network import Network
 from nascli.models.cells.spec import NetworkSpec
 from nascli.models.cost import measure_cost
 from nascli.models.latency import Latency, measure_latency
-from nascli.units import EXAMPLES, UNITS, amount_text, rounded_text, split_amount, to_plain, units_of
+from nascli.units import EXAMPLES, UNITS, format_exactly, format_quantity, list_units, parse_quantity
 
 Quantity = Literal["params", "mult_adds", "latency"]
 
@@ -47,7 +47,7 @@ class Target:
         return rung.amount(self.quantity) / self.amount - 1
 
     def __str__(self) -> str:
-        return said(self.quantity, amount_text(self.amount, UNITS[self.quantity]))
+        return said(self.quantity, format_exactly(self.amount, UNITS[self.quantity]))
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Rung:
 
     def text(self, quantity: Quantity) -> str:
         """The same in four digits: `563.6M mult-adds`."""
-        return said(quantity, rounded_text(self.amount(quantity), UNITS[quantity]))
+        return said(quantity, format_quantity(self.amount(quantity), UNITS[quantity]))
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,8 @@ def parse_target(quantity: Quantity, text: str) -> Target:
         InputError: It is not a positive number with a unit of the quantity.
     """
     place, units = f"--target-{quantity.replace('_', '-')} {text}", UNITS[quantity]
-    hint = f"{units_of(quantity, units)}; for example {EXAMPLES[quantity]}"
-    written = split_amount(text)
-    if written is None:
-        raise InputError(f"{place}: not a number with a unit", hint)
-    amount = to_plain(*written, units, place, hint)
+    hint = f"{list_units(quantity, units)}; for example {EXAMPLES[quantity]}"
+    amount = parse_quantity(text, units, place, hint)
     if amount <= 0:
         raise InputError(f"{place}: a target is larger than 0", hint)
     return Target(quantity, amount)
@@ -146,7 +143,7 @@ def measure_size(spec: NetworkSpec, *, timed: bool = False) -> Rung:
     cost = measure_cost(spec)
     if timed and cost.params > _LARGEST_TIMED:
         raise InputError(
-            f"a network of {rounded_text(cost.params, UNITS['params'])} params (F = {spec.filters}) is not timed",
+            f"a network of {format_quantity(cost.params, UNITS['params'])} params (F = {spec.filters}) is not timed",
             "Give a shorter latency, or a larger image",
         )
     latency = _time(spec) if timed else None

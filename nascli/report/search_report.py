@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nascli.errors import InputError, NascliError
-from nascli.files import write_bytes, write_text
+from nascli.errors import InputError
+from nascli.files import cannot_write, write_bytes, write_text
 from nascli.report import sections
 from nascli.report.best_cells import cell_pictures
 from nascli.report.choice_plots import choice_pictures
@@ -122,7 +122,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise cannot_write(folder, error, "Choose another folder with --out") from error
 
 
 def _write(folder: Path, text: str, pictures: Sequence[Picture]) -> tuple[Path, ...]:
@@ -135,12 +135,8 @@ def _write(folder: Path, text: str, pictures: Sequence[Picture]) -> tuple[Path, 
             stale.unlink(missing_ok=True)
         write_text(folder / PAGE, text)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise cannot_write(folder, error, "Choose another folder with --out") from error
     return files
-
-
-def _unwritable(folder: Path, error: OSError) -> NascliError:
-    return NascliError(f"{folder} cannot be written: {error.strerror or error}", "Choose another folder with --out")
 
 
 def _pictures_of(folder: Path) -> list[Path]:

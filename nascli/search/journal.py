@@ -19,10 +19,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.files import sync_folder
+from nascli.errors import CorruptFileError, InputError
+from nascli.files import cannot_write, sync_folder
 from nascli.genotype.cells.schema import Genotype
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
+
+_MAKE_ROOM = "Finished trials are safe: make room, then go on with --resume"
 
 
 class _Event(BaseModel):
@@ -128,7 +130,7 @@ class Journal:
             os.fsync(self._file.fileno())
             sync_folder(path.parent)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise cannot_write(path, error, _MAKE_ROOM) from error
 
     def append(self, event: Event) -> Trial:
         """Write an event to disk, then apply it.
@@ -144,7 +146,7 @@ class Journal:
         try:
             self._write(line)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise cannot_write(self.path, error, _MAKE_ROOM) from error
         self.size += len(line)
         self._hash.update(line)
         _keep(changed, event, self.trials, self.finishes)
@@ -265,10 +267,3 @@ def _reason(error: Exception) -> str:
         fault = error.errors()[0]
         return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
     return f"not JSON ({error})" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
-
-
-def _unwritable(path: Path, error: OSError) -> NascliError:
-    return NascliError(
-        f"{path} cannot be written: {error.strerror or error}",
-        "Finished trials are safe: make room, then go on with --resume",
-    )

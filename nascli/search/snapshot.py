@@ -15,8 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from nascli.errors import NascliError
-from nascli.files import write_bytes
+from nascli.files import cannot_write, write_bytes
 from nascli.search.journal import Journal
 from nascli.search.strategies.strategy import Strategy
 
@@ -90,9 +89,8 @@ class SnapshotFile:
         try:
             write_bytes(self._path, hashlib.sha256(content).digest() + content)
         except OSError as error:
-            raise NascliError(
-                f"{self._path} cannot be written: {error.strerror or error}",
-                "Finished trials are safe in the journal: make room, then go on with --resume",
+            raise cannot_write(
+                self._path, error, "Finished trials are safe in the journal: make room, then go on with --resume"
             ) from error
         self._saved = time.monotonic()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nascli.config import SearchRecipe
 from nascli.errors import Interrupted, NascliError
-from nascli.files import write_json, write_text
+from nascli.files import cannot_write, write_json, write_text
 from nascli.genotype.cells.schema import Genotype
 from nascli.genotype.cells.space import resolve_space
 from nascli.runs import RunFolder, read_run
@@ -27,6 +27,8 @@ from nascli.search.trial import Trial, TrialState
 from nascli.signals import StopRequest
 
 JOURNAL = "trials.jsonl"
+
+_MAKE_ROOM = "Finished trials are safe in the journal: make room, then go on with --resume"
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ class _Keeper:
             seconds = self._before + time.monotonic() - self._since
             self._run.update(results=asdict(summarise(trials, seconds, reward_is(self._recipe))))
         except OSError as error:
-            raise _unwritable(self._run.path, error) from error
+            raise cannot_write(self._run.path, error, _MAKE_ROOM) from error
 
     def _with_provenance(self, trial: Trial) -> Genotype:
         return trial.genotype.model_copy(
@@ -323,11 +325,4 @@ def _write(path: Path, text: str) -> None:
     try:
         write_text(path, text)
     except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> NascliError:
-    return NascliError(
-        f"{path} cannot be written: {error.strerror or error}",
-        "Finished trials are safe in the journal: make room, then go on with --resume",
-    )
+        raise cannot_write(path, error, _MAKE_ROOM) from error

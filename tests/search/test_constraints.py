@@ -93,7 +93,7 @@ def test_the_text_of_a_limit_reads_back(limit: Limit) -> None:
         ("params=6M", "no quantity and comparison. Write it like params<6M"),
         ("params<<6M", "no quantity and comparison"),
         ("params", "no quantity and comparison"),
-        ("params<", "no number after <. For example params<6M"),
+        ("params<", "no number after <. The units of params are G, M, k, or %; for example params<6M"),
         ("params<many", "no number after <"),
         ("latency<nan", "no number after <"),
         ("latency<20", "the number has no unit. The units of latency are s, ms, us"),

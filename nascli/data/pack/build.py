@@ -22,8 +22,8 @@ from nascli.data.folder import FolderIndex, scan_folder
 from nascli.data.pack.format import SPLITS, SplitContents, open_pack, write_pack
 from nascli.data.pack.records import PackRecords
 from nascli.data.streaming import UnreadableImages, no_image_left, worker_count
-from nascli.errors import CorruptFileError, InputError, Interrupted, NascliError
-from nascli.files import sync_folder
+from nascli.errors import CorruptFileError, InputError, Interrupted
+from nascli.files import cannot_write, sync_folder
 
 PARTIAL = ".partial"
 UNCHECKED = ".unchecked"
@@ -279,7 +279,8 @@ def _explained(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except (OSError, RuntimeError) as error:  # HDF5 on a full disk raises either
-        raise NascliError(
-            f"{path} cannot be written: {getattr(error, 'strerror', None) or error}",
+        raise cannot_write(
+            path,
+            error,
             "Free some space or choose another place, then give the same command again: what is done is kept",
         ) from error

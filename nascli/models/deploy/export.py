@@ -20,7 +20,7 @@ from torch import Tensor, fx
 from torch.export import Dim, ExportedProgram
 
 from nascli.errors import InputError, NascliError
-from nascli.files import write_bytes
+from nascli.files import cannot_write, write_bytes
 from nascli.models.cells.network import Network
 from nascli.models.cells.spec import NetworkSpec
 from nascli.models.deploy.engines import relative_difference
@@ -196,7 +196,7 @@ def _written(path: Path, content: bytes, difference: float) -> Exported:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
     except OSError as error:
-        raise NascliError(f"{path} cannot be written: {error.strerror or error}", "Choose another place") from error
+        raise cannot_write(path, error, "Choose another place") from error
     return Exported(path, len(content), difference)
 
 

@@ -13,7 +13,6 @@ from typing import Literal, cast
 
 import numpy as np
 
-from nascli import units as amounts
 from nascli.config import suggestion
 from nascli.engine.device import cpu_threads
 from nascli.errors import InputError, NascliError, RejectedError
@@ -25,6 +24,7 @@ from nascli.search.evaluators.proxy import Evaluator, ProxyTraining
 from nascli.search.evaluators.zero_cost import CHEAP_SCORES, untrained_child
 from nascli.search.trial import Score
 from nascli.seeding import derive_seed
+from nascli.units import EXAMPLES, UNITS, format_exactly, list_units, parse_quantity
 
 Comparison = Literal["<", "<=", ">", ">="]
 
@@ -35,11 +35,11 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 _UNITS: dict[str, dict[str, int]] = {
-    "params": amounts.UNITS["params"],
-    "mult_adds": amounts.UNITS["mult_adds"],
+    "params": UNITS["params"],
+    "mult_adds": UNITS["mult_adds"],
     "naswot": {"": 0},
     "gradient_norm": {"": 0},
-    "latency": amounts.UNITS["latency"],
+    "latency": UNITS["latency"],
 }
 """The units of each quantity, largest first, as powers of ten; the quantities in the order of their cost."""
 
@@ -70,12 +70,12 @@ class Limit:
     def breach(self, value: float) -> str:
         """One line about a value that is outside: `params 7.3M breaks params<6M`."""
         rounded = float(f"{value:.4g}")
-        said = amounts.amount_text(value if self.keeps(rounded) else rounded, _UNITS[self.quantity])
+        said = format_exactly(value if self.keeps(rounded) else rounded, _UNITS[self.quantity])
         return f"{self.quantity} {said} breaks {self}"
 
     def __str__(self) -> str:
         units = {"%": 0} if self.percent else _UNITS[self.quantity]
-        bound = amounts.amount_text(self.bound, units)
+        bound = format_exactly(self.bound, units)
         return f"{self.quantity}{self.comparison}{bound}"
 
 
@@ -95,14 +95,10 @@ def parse_limit(text: str) -> Limit:
     quantity, comparison = form["quantity"], cast(Comparison, form["comparison"])
     if quantity not in _UNITS:
         raise InputError(f"limit {text!r}: unknown quantity {quantity!r}", suggestion(quantity, _UNITS))
-    written = amounts.split_amount(form["rest"])
-    if written is None:
-        raise InputError(f"limit {text!r}: no number after {comparison}", f"For example {_example(quantity)}")
-    number, unit = written
-    percent = unit == "%"
+    percent = form["rest"].endswith("%")
     units = {"%": 0} if percent else _UNITS[quantity]
     hint = f"{_units_of(quantity)}; for example {_example(quantity)}"
-    bound = amounts.to_plain(number, unit, units, f"limit {text!r}", hint)
+    bound = parse_quantity(form["rest"], units, f"limit {text!r}", hint, f"no number after {comparison}")
     if percent and not 0 < bound < 100:
         raise InputError(f"limit {text!r}: a percentage lies between 0% and 100%", f"For example {quantity}>50%")
     return Limit(quantity, comparison, bound, percent)
@@ -213,8 +209,8 @@ def _measure_all(quantity: str, proxy: ProxyTraining, cells: list[Genotype], see
 def _units_of(quantity: str) -> str:
     if not any(_UNITS[quantity]):
         return f"{quantity} takes a plain number or %"
-    return f"{amounts.units_of(quantity, _UNITS[quantity])}, or %"
+    return f"{list_units(quantity, _UNITS[quantity])}, or %"
 
 
 def _example(quantity: str) -> str:
-    return f"{quantity}<{amounts.EXAMPLES[quantity]}" if quantity in amounts.EXAMPLES else f"{quantity}>100"
+    return f"{quantity}<{EXAMPLES[quantity]}" if quantity in EXAMPLES else f"{quantity}>100"

@@ -26,8 +26,8 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from nascli.config import SearchRecipe, parse
-from nascli.errors import CorruptFileError, DivergedError, InputError, NascliError
-from nascli.files import write_bytes
+from nascli.errors import CorruptFileError, DivergedError, InputError
+from nascli.files import cannot_write, write_bytes
 from nascli.genotype.cells.canonical import canonical_hash
 from nascli.genotype.cells.encoding import decode_tokens
 from nascli.genotype.cells.schema import Genotype
@@ -240,7 +240,7 @@ def write_table(
     try:
         write_bytes(path, content)
     except OSError as error:
-        raise NascliError(f"{path} cannot be written: {error.strerror or error}", "Choose another file") from error
+        raise cannot_write(path, error, "Choose another file") from error
     return table
 
 
