@@ -51,7 +51,7 @@ def fit(
     store: CheckpointStore | None = None,
     stop: StopRequest | None = None,
     note: Note | None = None,
-    ranks: DistContext = SINGLE_PROCESS,
+    dist: DistContext = SINGLE_PROCESS,
 ) -> FitResult:
     """Train on `data.train`, measure on `data.test` after every epoch.
 
@@ -77,17 +77,17 @@ def fit(
         stop: Looked at after each step; when requested on any process, a checkpoint is written and `Interrupted` raised
             on all.
         note: Told when a batch has to be computed in smaller parts, memory having run out; without it that is an error.
-        ranks: The processes that train; all call this with equal arguments.
+        dist: The processes that train; all call this with equal arguments.
 
     Raises:
         DivergedError: A loss or a weight is not finite; the message names the step, and the checkpoint before it stays.
         InputError: There are fewer than two training images, or the processes cannot share what was begun.
         Interrupted: `stop` was requested.
     """
-    plan = Plan.of(data, config, augmentation, seed, device, ranks)
-    state = start_state(network, config, device, ranks)
+    plan = Plan.of(data, config, augmentation, seed, device, dist)
+    state = start_state(network, config, device, dist)
     _restore(state, store)
-    train, test = data.train.to(device), ranks.share_of(data.test).to(device)
+    train, test = data.train.to(device), dist.share_of(data.test).to(device)
     boundary = _Boundary(state, plan, store, stop, on_step)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         while len(state.records) < config.epochs:
@@ -101,7 +101,7 @@ def fit(
                 device=device,
                 on_batch=boundary.after_batch,
                 note=note,
-                ranks=ranks,
+                dist=dist,
             )
             record = _close_epoch(state, plan, evaluation, time.monotonic() - since)
             if store is not None:
@@ -133,7 +133,7 @@ class _Boundary:
     def after_batch(self, seen: int = 0) -> None:
         """Save and leave if asked to stop; save if it is time."""
         state, config = self.state, self.plan.config
-        stopping = self.plan.ranks.any(self.stop is not None and self.stop.requested)
+        stopping = self.plan.dist.any(self.stop is not None and self.stop.requested)
         if self.store is not None:
             minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
             self.store.save_if_due(state.to_payload, state.step, minutes=minutes, steps=steps, now=stopping)
@@ -142,11 +142,11 @@ class _Boundary:
 
 
 def _restore(state: TrainState, store: CheckpointStore | None) -> None:
-    ranks = state.ranks
-    payload = ranks.broadcast_from_main(lambda: store.load() if store is not None else None)
+    dist = state.dist
+    payload = dist.broadcast_from_main(lambda: store.load() if store is not None else None)
     if payload is not None:
         state.load_payload(payload)
-    ranks.check_shares(state.parts, state.parts)
+    dist.check_shares(state.parts, state.parts)
     if store is not None:
         store.restore_metrics(state.records)
 
@@ -184,5 +184,5 @@ def _interrupted(state: TrainState, plan: Plan, store: CheckpointStore | None) -
     where = f"stopped after step {state.step} of {plan.steps}"
     if store is None:
         return Interrupted(where)
-    command = command_again(plan.ranks, plan.device, f"train --resume {shlex.quote(str(store.folder))}")
+    command = command_again(plan.dist, plan.device, f"train --resume {shlex.quote(str(store.folder))}")
     return Interrupted(f"{where}; the state is saved", f"Resume with: {command}")

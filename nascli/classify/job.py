@@ -56,14 +56,14 @@ class TrainJob:
         spec: The network.
         data: Its classes are the network's.
         device: Where to compute.
-        ranks: The processes that do.
+        dist: The processes that do.
     """
 
     recipe: TrainRecipe
     spec: NetworkSpec
     data: ImageData
     device: torch.device
-    ranks: DistContext = SINGLE_PROCESS
+    dist: DistContext = SINGLE_PROCESS
 
     @property
     def identity(self) -> str:
@@ -120,7 +120,7 @@ def open_cell(source: str) -> CellSource:
 
 
 def prepare_job(
-    recipe: TrainRecipe, genotype: Genotype, device: torch.device, ranks: DistContext = SINGLE_PROCESS
+    recipe: TrainRecipe, genotype: Genotype, device: torch.device, dist: DistContext = SINGLE_PROCESS
 ) -> TrainJob:
     """Load the data and fit the network to them.
 
@@ -130,7 +130,7 @@ def prepare_job(
     """
     preset = recipe.network.preset
     data = load_dataset(
-        _among(recipe.data, ranks),
+        _among(recipe.data, dist),
         recipe.network.image_size,
         stream_size=PRESETS[preset].image_size if preset else None,
         more_bad=_MORE_BAD,
@@ -146,14 +146,14 @@ def prepare_job(
         std=data.std,
         preprocessing=data.preprocessing,
     )
-    return TrainJob(recipe, spec, data, device, ranks)
+    return TrainJob(recipe, spec, data, device, dist)
 
 
 def reopen_job(
     folder: Path,
     data_dir: str | None,
     device: torch.device,
-    ranks: DistContext = SINGLE_PROCESS,
+    dist: DistContext = SINGLE_PROCESS,
     dataset: str | None = None,
 ) -> TrainJob:
     """The job of a run folder, to go on with.
@@ -162,7 +162,7 @@ def reopen_job(
         folder: Holds `run.json`, `recipe.toml` and `network.json`.
         data_dir: Where the data lie now; None is where they lay.
         device: Where to compute.
-        ranks: The processes that do.
+        dist: The processes that do.
         dataset: What the same data are called now; None is what they were called.
 
     Raises:
@@ -172,10 +172,10 @@ def reopen_job(
     moved = {"data.data_dir": data_dir, "data.dataset": dataset}
     recipe = load_recipe(TrainRecipe, folder / "recipe.toml", moved)
     spec = read_network(folder / NETWORK_FILE)
-    data = load_dataset(_among(recipe.data, ranks), spec.image_size, more_bad=_MORE_BAD)
+    data = load_dataset(_among(recipe.data, dist), spec.image_size, more_bad=_MORE_BAD)
     check_classes(spec, data, folder)
     _check_same(read_run(folder).get("data"), describe_data(data), folder)
-    return TrainJob(recipe, spec, data, device, ranks)
+    return TrainJob(recipe, spec, data, device, dist)
 
 
 def describe_data(data: ImageData) -> dict[str, Any]:
@@ -275,7 +275,7 @@ def run_job(
                 store=CheckpointStore(folder, job.identity, note) if folder is not None else None,
                 stop=stop,
                 note=note,
-                ranks=job.ranks,
+                dist=job.dist,
             )
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(
@@ -296,23 +296,23 @@ def run_job(
             "mult_adds": cost.mult_adds,
             "image_size": cost.image_size,
             "seconds": result.seconds,
-            "device": device_name(job.device, job.ranks),
+            "device": device_name(job.device, job.dist),
         }
 
 
-def device_name(device: torch.device, ranks: DistContext = SINGLE_PROCESS) -> str:
+def device_name(device: torch.device, dist: DistContext = SINGLE_PROCESS) -> str:
     """What a person calls the device: the GPU's name, or the number of CPU threads; times the processes."""
     name = f"cpu, {torch.get_num_threads()} threads"
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-    return name if ranks.size == 1 else f"{ranks.size} x {name}"
+    return name if dist.size == 1 else f"{dist.size} x {name}"
 
 
-def _among(data: DataConfig, ranks: DistContext) -> DataConfig:
-    """The same images; processes that nobody counted share the cores with those of the other ranks of this machine."""
-    if ranks.size == 1 or data.workers is not None:
+def _among(data: DataConfig, dist: DistContext) -> DataConfig:
+    """The same images; unless their number is given, decoding processes share the cores with the other ranks'."""
+    if dist.size == 1 or data.workers is not None:
         return data
-    return data.model_copy(update={"workers": max(1, worker_count(None) // ranks.local_size)})
+    return data.model_copy(update={"workers": max(1, worker_count(None) // dist.local_size)})
 
 
 def _is_network(path: Path) -> bool:

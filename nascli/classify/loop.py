@@ -19,7 +19,7 @@ from nascli.engine.compile import compiled_cells
 from nascli.engine.device import generator_for
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.precision import check_precision
-from nascli.engine.schedules import Schedule, linear, staircase, warm_up, warmup_cosine
+from nascli.engine.schedules import Schedule, learning_rate, linear, peak_lr
 from nascli.errors import InputError
 from nascli.models.cells.network import Network
 from nascli.seeding import derive_seed
@@ -40,7 +40,7 @@ class Plan:
         device: Where to compute.
         images: Training images.
         classes: Of the data.
-        ranks: The processes that share each batch.
+        dist: The processes that share each batch.
     """
 
     config: TrainConfig
@@ -50,7 +50,7 @@ class Plan:
     device: torch.device
     images: int
     classes: int
-    ranks: DistContext = SINGLE_PROCESS
+    dist: DistContext = SINGLE_PROCESS
 
     @classmethod
     def of(
@@ -60,7 +60,7 @@ class Plan:
         augmentation: DataConfig,
         seed: int,
         device: torch.device,
-        ranks: DistContext = SINGLE_PROCESS,
+        dist: DistContext = SINGLE_PROCESS,
     ) -> "Plan":
         """The plan of a training on `data.train`.
 
@@ -74,17 +74,17 @@ class Plan:
             )
         check_precision(config.precision, device)
         normalizer = Normalizer(data.mean, data.std)
-        plan = cls(config, augmentation, normalizer, seed, device, len(data.train), data.classes, ranks)
-        parts = config.grad_accum_steps * ranks.size
+        plan = cls(config, augmentation, normalizer, seed, device, len(data.train), data.classes, dist)
+        parts = config.grad_accum_steps * dist.size
         who = f"train.grad_accum_steps = {config.grad_accum_steps}" + (
-            f" on {ranks.size} processes" if ranks.size > 1 else ""
+            f" on {dist.size} processes" if dist.size > 1 else ""
         )
         if plan.batch_size < 2 * parts:
             raise InputError(
                 f"{who} parts a batch of {plan.batch_size} images into single ones",
                 "Each part needs 2 images at least",
             )
-        if ranks.size > 1 and plan.batch_size % parts:
+        if dist.size > 1 and plan.batch_size % parts:
             raise InputError(
                 f"{who} cannot make equal parts of a batch of {plan.batch_size} images",
                 f"Choose a --batch-size that is a multiple of {parts}",
@@ -99,12 +99,12 @@ class Plan:
     @property
     def share(self) -> slice:
         """Which images of a batch this process computes."""
-        return self.ranks.share(self.batch_size)
+        return self.dist.share(self.batch_size)
 
     @property
     def places(self) -> Tensor:
         """Which images of a batch this process reads: its share, after the one that the first of it is mixed with."""
-        mixed = self.ranks.size > 1 and (self.augmentation.mixup or self.augmentation.cutmix)
+        mixed = self.dist.size > 1 and (self.augmentation.mixup or self.augmentation.cutmix)
         return torch.arange(self.share.start - bool(mixed), self.share.stop) % self.batch_size
 
     @property
@@ -119,21 +119,13 @@ class Plan:
 
     @property
     def peak_lr(self) -> float:
-        """The highest learning rate: the recipe's, in proportion to the images a step where it says for how many it is.
-
-        References: Goyal et al. 2017, "Accurate, Large Minibatch SGD", the linear scaling rule.
-        """
-        base = self.config.lr_base_size
-        return self.config.lr * self.batch_size / base if base else self.config.lr
+        """The highest learning rate."""
+        return peak_lr(self.config, self.batch_size)
 
     @property
     def learning_rate(self) -> Schedule:
-        """Linear warm-up, then a cosine to 0 or an exponential decay by steps."""
-        warmup = min(round(self.config.warmup_epochs * self.steps_per_epoch), self.steps)
-        if self.config.schedule == "cosine":
-            return warmup_cosine(self.peak_lr, warmup, self.steps)
-        every = self.config.decay_epochs * self.steps_per_epoch
-        return warm_up(warmup, self.peak_lr, staircase(self.peak_lr, self.config.decay_rate, every))
+        """The learning rate of each step."""
+        return learning_rate(self.config, self.batch_size, self.steps_per_epoch)
 
     @property
     def drop_path(self) -> Schedule:
@@ -201,7 +193,7 @@ def _train_on(
     since = time.monotonic()
     own = order.view(-1, plan.batch_size)[:, places].flatten()
     batches = split.training_batches(own, len(places), derive_seed(plan.seed, "vary", epoch))
-    for read in filter(None, plan.ranks.lockstep(batches)):  # each process has as many: there is no None
+    for read in filter(None, plan.dist.lockstep(batches)):  # each process has as many: there is no None
         step = state.step
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(step)
@@ -234,5 +226,5 @@ def vary_batch(read: Batch, plan: Plan, step: int) -> Batch:
     numbers = augment_batch(images, plan.augmentation, plan.normalizer, draws)
     torch.manual_seed(derive_seed(plan.seed, "mix", step))
     mixed, targets = mix_batch(numbers, labels, plan.classes, plan.augmentation)
-    own = plan.batch_size // plan.ranks.size  # after the one that the first of them is mixed with
+    own = plan.batch_size // plan.dist.size  # after the one that the first of them is mixed with
     return mixed[-own:], targets[-own:]

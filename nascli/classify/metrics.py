@@ -177,7 +177,7 @@ def evaluate(
     on_batch: Callable[[int], None] | None = None,
     on_answers: Callable[[Tensor, Tensor, Tensor], None] | None = None,
     note: Callable[[str], None] | None = None,
-    ranks: DistContext = SINGLE_PROCESS,
+    dist: DistContext = SINGLE_PROCESS,
 ) -> Evaluation:
     """Top-1, top-5 and loss on every image of a split, in float32.
 
@@ -194,7 +194,7 @@ def evaluate(
         on_batch: Called after each batch with the number of images seen; on all processes equally often.
         on_answers: Called after each batch with the labels, the likeliest classes and their probabilities, (N,) each.
         note: Told where memory ran out.
-        ranks: The processes that measure; the split is this one's share, the result that of all.
+        dist: The processes that measure; the split is this one's share, the result that of all.
 
     Raises:
         DivergedError: The loss is not finite.
@@ -207,7 +207,7 @@ def evaluate(
     right, among_five, loss = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(3))
     seen = 0
     try:
-        for scored in ranks.lockstep(_scored(split, batch_size, device, score)):
+        for scored in dist.lockstep(_scored(split, batch_size, device, score)):
             if scored is not None:  # else there are more on another process
                 logits, labels = scored  # (N, classes), (N,)
                 likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices
@@ -224,7 +224,7 @@ def evaluate(
     finally:
         network.train(was_training)
     sums = torch.stack((right, among_five, loss, torch.full_like(loss, seen), torch.full_like(loss, len(split))))
-    ranks.sum_([sums])
+    dist.sum_([sums])
     top1, top5, total, images_seen, images = sums.tolist()
     if not images_seen:
         raise no_image_left(int(images))

@@ -29,7 +29,7 @@ class TrainState:
         optimizer: With its momenta.
         average: The moving average of the weights, if there is one.
         scaler: Scales the loss where gradients in float16 would vanish; else it does nothing.
-        ranks: The processes that compute it.
+        dist: The processes that compute it.
         statistics: Keeps the running statistics the same on each of them.
         parts: In how many a batch is computed, by all processes together.
         step: Optimizer steps made.
@@ -41,7 +41,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None
     scaler: torch.amp.GradScaler
-    ranks: DistContext
+    dist: DistContext
     statistics: RunningStatistics
     parts: int = 1
     step: int = 0
@@ -90,7 +90,7 @@ class TrainState:
 
 
 def start_state(
-    network: Network, config: TrainConfig, device: torch.device, ranks: DistContext = SINGLE_PROCESS
+    network: Network, config: TrainConfig, device: torch.device, dist: DistContext = SINGLE_PROCESS
 ) -> TrainState:
     """The state before the first step; moves the network to the device, channels last in memory.
 
@@ -103,8 +103,8 @@ def start_state(
         make_optimizer(network, config, fused=True),
         make_average(network, config.ema_decay),
         loss_scaler(config.precision, device),
-        ranks,
-        RunningStatistics(network, ranks),
-        config.grad_accum_steps * ranks.size,
+        dist,
+        RunningStatistics(network, dist),
+        config.grad_accum_steps * dist.size,
         tally=LossMeter(every=_READ_EVERY[device.type]),
     )

@@ -44,7 +44,7 @@ def step_within_memory(
     Raises:
         torch.OutOfMemoryError: The least parts are too large.
     """
-    whole = len(images) * state.ranks.size
+    whole = len(images) * state.dist.size
     while True:
         try:
             return train_step(state, config, images, targets, seed)
@@ -89,14 +89,14 @@ def train_step(
     state.optimizer.zero_grad()
     state.statistics.keep()
     try:
-        with state.ranks.all_or_none(torch.OutOfMemoryError):
+        with state.dist.all_or_none(torch.OutOfMemoryError):
             total = _compute_gradients(state, config, images, targets, seed)
     except torch.OutOfMemoryError:
         state.statistics.restore()
         raise
     with _no_way_back():
-        if state.ranks.size > 1:
-            add_up(state.optimizer, state.statistics, total, state.parts // state.ranks.size)
+        if state.dist.size > 1:
+            add_up(state.optimizer, state.statistics, total, state.parts // state.dist.size)
         _change_weights(state, config)
     return total
 
@@ -105,11 +105,11 @@ def _compute_gradients(
     state: TrainState, config: TrainConfig, images: Tensor, targets: Tensor, seed: int | None
 ) -> Tensor:
     """Of this process's parts; its part of the loss."""
-    parts = state.parts // state.ranks.size
-    whole = len(images) * state.ranks.size
+    parts = state.parts // state.dist.size
+    whole = len(images) * state.dist.size
     total = images.new_zeros(())
     pairs = zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True)
-    for number, (part, wanted) in enumerate(pairs, state.ranks.rank * parts):
+    for number, (part, wanted) in enumerate(pairs, state.dist.rank * parts):
         if seed is not None:
             seed_part(seed, number)
         loss = _loss(state.network, config, part, wanted) * (len(part) / whole)

@@ -145,18 +145,18 @@ def run(
     if gpus and dry_run:
         raise InputError("--dry-run measures one process", "Leave --gpus out")
     use_gpus(gpus, device, words_of(NAME, given | {"--gpus": None, "--json": as_json}))
-    with together() as ranks:
-        terminal = Terminal(as_json=as_json, quiet=not ranks.first)
+    with together() as dist:
+        terminal = Terminal(as_json=as_json, quiet=not dist.first)
         if dry_run or use not in (None, "--resume"):
-            refuse_several(ranks, use or "--dry-run")
+            refuse_several(dist, use or "--dry-run")
         if use == "--predict":
             least = 0.5 if threshold is None else threshold
             detect_uses.predict(terminal, predict or [], source or "latest", threshold=least, device=device, **place)
             return
         if use == "--resume":
-            _resume(terminal, str(resume), data_dir, device, ranks)
+            _resume(terminal, str(resume), data_dir, device, dist)
             return
-        resolved, file = ranks.raise_together(lambda: resolve_recipe(terminal, recipe, flags, assignments or []))
+        resolved, file = dist.raise_together(lambda: resolve_recipe(terminal, recipe, flags, assignments or []))
         if use == "--check":
             detect_uses.check(terminal, resolved.data)
         elif use == "--show-data":
@@ -164,17 +164,17 @@ def run(
         elif evaluate is not None:
             detect_uses.evaluate(terminal, evaluate, resolved.data, **place)
         else:
-            job, files = prepare(terminal, resolved, (backbone, cell, sizes), device, ranks)
+            job, files = prepare(terminal, resolved, (backbone, cell, sizes), device, dist)
             if dry_run:
                 show_estimate(terminal, job)
                 return
             asked: Flags = {"backbone": backbone, "cell": cell, "recipe": recipe, "device": device}
-            _train(terminal, job, ranks.raise_together(lambda: _create(job, [file, *files], asked, place)))
+            _train(terminal, job, dist.raise_together(lambda: _create(job, [file, *files], asked, place)))
 
 
 def _create(job: "DetectJob", files: list[Path], asked: dict[str, object], place: dict[str, Any]) -> RunFolder | None:
     """A new run folder; None where the first process makes it."""
-    if not job.plan.ranks.first:
+    if not job.plan.dist.first:
         return None
     name = run_name(job.data.name, job.spec.network.genotype.name)
     return create_run(NAME, name, job.recipe, runs=runs_folder(), inputs=files, asked=asked, **place)
@@ -197,7 +197,7 @@ def _dataset(coco: bool, dataset: str | None) -> str | None:
     return "coco" if coco else dataset
 
 
-def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str, ranks: "DistContext") -> None:
+def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str, dist: "DistContext") -> None:
     from nascli.detect.job import reopen_job
     from nascli.engine.dist import own_device
 
@@ -206,9 +206,9 @@ def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str, 
         read_run(path, NAME)
         return path
 
-    path = ranks.raise_together(find)
-    job = reopen_job(path, data_dir, ranks.raise_together(lambda: own_device(device, ranks)), ranks)
-    _train(terminal, job, ranks.raise_together(lambda: resume_run(path, NAME) if ranks.first else None))
+    path = dist.raise_together(find)
+    job = reopen_job(path, data_dir, dist.raise_together(lambda: own_device(device, dist)), dist)
+    _train(terminal, job, dist.raise_together(lambda: resume_run(path, NAME) if dist.first else None))
 
 
 def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> None:
@@ -221,7 +221,7 @@ def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> No
         return
     with folder:
         terminal.note(f"run {folder.path}")
-        note_shares(terminal, job.plan.ranks, job.plan.batch_size)
+        note_shares(terminal, job.plan.dist, job.plan.batch_size)
         folder.update(results=_train_in(terminal, job, folder.path))
 
 
@@ -242,7 +242,7 @@ def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, A
             f"{record.images_per_second:.1f} images/s  {duration(record.seconds)}"
         )
 
-    with stop_on_signals(second_ends=plan.ranks.size == 1) as stop, progress:
+    with stop_on_signals(second_ends=plan.dist.size == 1) as stop, progress:
         report = run_job(job, folder, stop=stop, on_epoch=on_epoch, on_step=progress.on_step, note=terminal.note)
     report["peak_memory"] = peak_memory(job.device)
     write_confusion_picture(folder)

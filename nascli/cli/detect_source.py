@@ -44,7 +44,7 @@ def prepare(
     recipe: DetectRecipe,
     asked: tuple[str | None, str | None, Flags],
     device: str,
-    ranks: "DistContext",
+    dist: "DistContext",
 ) -> tuple["DetectJob", list[Path]]:
     """The job that the options ask for, and the files it was made from.
 
@@ -53,16 +53,16 @@ def prepare(
         recipe: From `resolve_recipe`.
         asked: What `--backbone`, `--cell` and the sizes of a cell say.
         device: What `--device` says.
-        ranks: The processes that compute; the first reads the annotations and tells the others.
+        dist: The processes that compute; the first reads the annotations and tells the others.
     """
     from nascli.data.detection.registry import load_detection_data
     from nascli.detect.job import prepare_job
     from nascli.engine.dist import own_device
 
-    where = ranks.raise_together(lambda: own_device(device, ranks))
-    network, origin, files = ranks.raise_together(lambda: _network(terminal, recipe.seed, *asked))
+    where = dist.raise_together(lambda: own_device(device, dist))
+    network, origin, files = dist.raise_together(lambda: _network(terminal, recipe.seed, *asked))
     with terminal.notes.status("reading annotations, looking at every picture's header"):
-        data = ranks.broadcast_from_main(lambda: load_detection_data(recipe.data))
+        data = dist.broadcast_from_main(lambda: load_detection_data(recipe.data))
     describe_data(terminal, data)
     terminal.note(f"backbone {network.spec.genotype.name}: {origin}")
     if network.spec.stem == "cifar" and recipe.detector.max_size > LARGEST_CIFAR_SIDE:
@@ -71,7 +71,7 @@ def prepare(
             "time and memory; lower --batch-size or detector.max_size, or use a backbone with the ImageNet stem"
         )
     trained = asked[1] is None
-    job = prepare_job(recipe, data, network, trained=trained, backbone=origin, device=where, ranks=ranks)
+    job = prepare_job(recipe, data, network, trained=trained, backbone=origin, device=where, dist=dist)
     return job, [*files, *dict.fromkeys((data.train.source, data.val.source))]
 
 

@@ -24,12 +24,12 @@ def together() -> Iterator["DistContext"]:
     """This process among those that torchrun started, if it did; of what they all fail with, the first speaks."""
     from nascli.engine.dist import DistContext, process_group
 
-    ranks = DistContext.here()
+    dist = DistContext.here()
     try:
-        with process_group(ranks):
-            yield ranks
+        with process_group(dist):
+            yield dist
     except NascliError as error:
-        if ranks.first or "--debug" in sys.argv:
+        if dist.first or "--debug" in sys.argv:
             raise
         raise typer.Exit(error.exit_code) from error
 
@@ -64,14 +64,14 @@ def words_of(command: str, options: Mapping[str, object]) -> list[str]:
     return words
 
 
-def note_shares(terminal: Terminal, ranks: "DistContext", batch_size: int) -> None:
+def note_shares(terminal: Terminal, dist: "DistContext", batch_size: int) -> None:
     """Say how several processes share a batch."""
-    if ranks.size > 1:
-        each = batch_size // ranks.size
-        terminal.note(f"{ranks.size} processes, each with {each} of {batch_size} images a step")
+    if dist.size > 1:
+        each = batch_size // dist.size
+        terminal.note(f"{dist.size} processes, each with {each} of {batch_size} images a step")
 
 
-def refuse_several(ranks: "DistContext", option: str) -> None:
+def refuse_several(dist: "DistContext", option: str) -> None:
     """InputError where several processes are given an option that is for one."""
-    if ranks.size > 1:
-        raise InputError(f"{option} is for one process, there are {ranks.size}", "Start it without torchrun")
+    if dist.size > 1:
+        raise InputError(f"{option} is for one process, there are {dist.size}", "Start it without torchrun")

@@ -110,22 +110,22 @@ def run(
         raise InputError("--dry-run measures one process", "Leave --gpus out")
     others: Flags = {"--resume": resume, "--overwrite": overwrite, "--json": as_json, "--tensorboard": tensorboard}
     use_gpus(gpus, device, words_of(NAME, named | options | others | {"--set": assignments}))
-    with together() as ranks:
-        terminal = Terminal(as_json=as_json, quiet=not ranks.first)
+    with together() as dist:
+        terminal = Terminal(as_json=as_json, quiet=not dist.first)
         if tensorboard:
-            ranks.raise_together(_check_tensorboard)
+            dist.raise_together(_check_tensorboard)
         if resume:
-            folder, job = _resume(resume, dataset, data_dir, device, ranks)
+            folder, job = _resume(resume, dataset, data_dir, device, dist)
         else:
-            job, files = ranks.raise_together(
-                lambda: _prepare(terminal, cell, recipe, flags, assignments or [], device, ranks)
+            job, files = dist.raise_together(
+                lambda: _prepare(terminal, cell, recipe, flags, assignments or [], device, dist)
             )
             if dry_run:
-                refuse_several(ranks, "--dry-run")
+                refuse_several(dist, "--dry-run")
                 _show_estimate(terminal, job)
                 terminal.next(shlex.join(["nascli", *words_of(NAME, named | options | {"--set": assignments})]))
                 return
-            folder = ranks.raise_together(
+            folder = dist.raise_together(
                 lambda: _create(job, files, out, overwrite, {"cell": cell, "recipe": recipe, "device": device})
             )
         _train(terminal, folder, job, tensorboard)
@@ -143,7 +143,7 @@ def _create(
     """A new run folder; None where the first process makes it."""
     from nascli.classify.job import describe_data
 
-    if not job.ranks.first:
+    if not job.dist.first:
         return None
     return create_run(
         NAME,
@@ -165,7 +165,7 @@ def _prepare(
     flags: Flags,
     assignments: list[str],
     device: str,
-    ranks: "DistContext",
+    dist: "DistContext",
 ) -> tuple["TrainJob", list[Path]]:
     """The job that the options ask for, and the files it was made from."""
     from nascli.classify.job import open_cell, prepare_job
@@ -179,7 +179,7 @@ def _prepare(
     path = find_recipe(NAME, name) if name else None
     numbers = _preset_numbers(flags["network.preset"], source.numbers)
     resolved = load_recipe(TrainRecipe, path, numbers | given, assignments)
-    job = prepare_job(resolved, source.genotype, own_device(device, ranks), ranks)
+    job = prepare_job(resolved, source.genotype, own_device(device, dist), dist)
     _plan(job)  # what cannot be trained is refused before there is a folder
     return job, [file for file in (source.file, path) if file]
 
@@ -211,7 +211,7 @@ def _preset_numbers(preset: object, numbers: Flags) -> Flags:
 
 
 def _resume(
-    resume: str, dataset: str | None, data_dir: str | None, device: str, ranks: "DistContext"
+    resume: str, dataset: str | None, data_dir: str | None, device: str, dist: "DistContext"
 ) -> tuple[RunFolder | None, "TrainJob"]:
     """The run folder, which the first process alone has, and its job."""
     from nascli.classify.job import MAY_MOVE, describe_data, reopen_job
@@ -220,20 +220,20 @@ def _resume(
     def reopen() -> tuple[Path, "TrainJob"]:
         path = find_run(resume, NAME, runs_folder())
         read_run(path, NAME)
-        job = reopen_job(path, data_dir, own_device(device, ranks), ranks, dataset)
+        job = reopen_job(path, data_dir, own_device(device, dist), dist, dataset)
         _plan(job)  # as for a new run
         return path, job
 
-    path, job = ranks.raise_together(reopen)
+    path, job = dist.raise_together(reopen)
 
     def lock() -> RunFolder | None:
-        if not ranks.first:
+        if not dist.first:
             return None
         folder = resume_run(path, NAME)
         folder.move_data(job.recipe, describe_data(job.data), MAY_MOVE)
         return folder
 
-    return ranks.raise_together(lock), job
+    return dist.raise_together(lock), job
 
 
 def _refuse_with_resume(options: Flags) -> None:
@@ -251,7 +251,7 @@ def _refuse_with_resume(options: Flags) -> None:
 def _plan(job: "TrainJob") -> "Plan":
     from nascli.classify.loop import Plan
 
-    return Plan.of(job.data, job.recipe.train, job.recipe.data, job.recipe.seed, job.device, job.ranks)
+    return Plan.of(job.data, job.recipe.train, job.recipe.data, job.recipe.seed, job.device, job.dist)
 
 
 def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", tensorboard: bool) -> None:
@@ -267,7 +267,7 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", tensor
     progress = TrainProgress(terminal, epochs=plan.config.epochs, steps=plan.steps, batch_size=plan.batch_size)
     with (
         folder,
-        stop_on_signals(second_ends=job.ranks.size == 1) as stop,
+        stop_on_signals(second_ends=job.dist.size == 1) as stop,
         Watchers(progress, *_event_files(folder, plan, tensorboard)) as watchers,
     ):
         results = run_job(
@@ -293,7 +293,7 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", tensor
 def _announce(terminal: Terminal, folder: RunFolder, plan: "Plan") -> None:
     terminal.note(f"run {folder.path}")
     config = plan.config
-    note_shares(terminal, plan.ranks, plan.batch_size)
+    note_shares(terminal, plan.dist, plan.batch_size)
     if config.lr_base_size:
         terminal.note(
             f"learning rate {config.lr:g} for {config.lr_base_size} images per step: "

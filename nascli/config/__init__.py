@@ -5,7 +5,7 @@ of this package are the whole list of knobs; each field says its unit. A key tha
 the nearest one that does.
 """
 
-from nascli.config.detection import (
+from nascli.config.detect import (
     DETECTION_HEADS,
     DetectDataConfig,
     DetectorConfig,
@@ -15,6 +15,7 @@ from nascli.config.detection import (
 from nascli.config.errors import explain, parse, suggestion
 from nascli.config.files import find_recipe, load_recipe, read_toml, recipes_folder, to_toml
 from nascli.config.network import NetworkConfig, Preprocessing, Preset
+from nascli.config.optim import OptimConfig
 from nascli.config.search import (
     EvolutionConfig,
     HalvingConfig,
@@ -23,12 +24,12 @@ from nascli.config.search import (
     RerankConfig,
     SearchConfig,
     SearchRecipe,
-    SharedConfig,
     SpaceConfig,
+    SupernetConfig,
     SurrogateConfig,
 )
 from nascli.config.section import Recipe, Section, TrainingPrecision, list_meanings, one_of
-from nascli.config.training import DataConfig, TrainConfig, TrainRecipe
+from nascli.config.train import DataConfig, TrainConfig, TrainRecipe
 
 __all__ = [
     "DETECTION_HEADS",
@@ -40,6 +41,7 @@ __all__ = [
     "EvolutionConfig",
     "HalvingConfig",
     "NetworkConfig",
+    "OptimConfig",
     "PpoConfig",
     "Preprocessing",
     "Preset",
@@ -49,8 +51,8 @@ __all__ = [
     "SearchConfig",
     "SearchRecipe",
     "Section",
-    "SharedConfig",
     "SpaceConfig",
+    "SupernetConfig",
     "SurrogateConfig",
     "TrainConfig",
     "TrainRecipe",

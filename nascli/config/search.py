@@ -5,8 +5,9 @@ from typing import Literal
 from pydantic import Field
 
 from nascli.config.network import NetworkConfig
+from nascli.config.optim import OptimConfig, WeightDecay
 from nascli.config.section import Section
-from nascli.config.training import DataConfig, TrainConfig
+from nascli.config.train import DataConfig, TrainConfig
 
 
 class SpaceConfig(Section):
@@ -85,15 +86,13 @@ class RerankConfig(Section):
     seeds: int = Field(1, ge=1, description="trainings a cell, each from other weights")
 
 
-class SharedConfig(Section):
-    """The network that holds the weights of every child at once, for `search.evaluator = "shared"`."""
+class SupernetConfig(OptimConfig):
+    """Training of the network that holds the weights of every child; each step trains a child drawn at random."""
 
-    epochs: int = Field(10, ge=1, description="each step trains a cell drawn at random")
-    batch_size: int = Field(64, ge=2)
-    lr: float = Field(0.05, gt=0, description="peak learning rate; cosine to 0")
-    weight_decay: float = Field(1e-4, ge=0)
+    batch_size: int = Field(64, ge=2, description="images per optimizer step; batch normalisation needs two")
+    weight_decay: WeightDecay = 1e-4
     bn_calibration_images: int = Field(
-        1024, ge=2, description="training images on which a child's batch-norm statistics are taken before it is scored"
+        1024, ge=2, description="training images that measure a child's batch-norm statistics before it is scored"
     )
 
 
@@ -143,6 +142,6 @@ class SearchRecipe(Section):
     reinforce: ReinforceConfig = Field(default_factory=ReinforceConfig)
     evolution: EvolutionConfig = Field(default_factory=EvolutionConfig)
     surrogate: SurrogateConfig = Field(default_factory=SurrogateConfig)
-    shared: SharedConfig = Field(default_factory=SharedConfig)
+    supernet: SupernetConfig = Field(default_factory=SupernetConfig)
     halving: HalvingConfig = Field(default_factory=HalvingConfig)
     rerank: RerankConfig = Field(default_factory=RerankConfig)

@@ -87,8 +87,8 @@ def measure(
     state: DetectState, split: DetectionSplit, plan: DetectPlan, pause: Callable[[], None]
 ) -> tuple[DetectionScore, list[Detection]]:
     """The average precision of what is trained on a split, and the detections it comes from; on each process."""
-    found = find_all(state.scored, split, plan.device, plan.part_size, pause, plan.ranks)
-    return plan.ranks.broadcast_from_main(lambda: score_detections(split, found)), found
+    found = find_all(state.scored, split, plan.device, plan.part_size, pause, plan.dist)
+    return plan.dist.broadcast_from_main(lambda: score_detections(split, found)), found
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Boundary:
     def pause(self) -> None:
         """Save and leave if asked to stop; save if it is time."""
         state, config = self.state, self.plan.config
-        stopping = self.plan.ranks.any(self.stop.requested)
+        stopping = self.plan.dist.any(self.stop.requested)
         if self.store is not None:
             minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
             self.store.save_if_due(state.to_payload, state.step, minutes=minutes, steps=steps, now=stopping)
@@ -121,7 +121,7 @@ class _Boundary:
 
 def _restore(state: DetectState, plan: DetectPlan, store: CheckpointStore | None) -> None:
     """Go on from the checkpoint, or write the first."""
-    payload = plan.ranks.broadcast_from_main(lambda: store.load() if store is not None else None)
+    payload = plan.dist.broadcast_from_main(lambda: store.load() if store is not None else None)
     if payload is not None:
         state.load_payload(payload)
     elif store is not None:
@@ -131,7 +131,7 @@ def _restore(state: DetectState, plan: DetectPlan, store: CheckpointStore | None
 def _resumed_by(plan: DetectPlan, store: CheckpointStore | None) -> str:
     """The command that goes on; of several processes the first alone knows the folder."""
     folder = "..." if store is None else shlex.quote(str(store.folder))
-    return command_again(plan.ranks, plan.device, f"detect --resume {folder}")
+    return command_again(plan.dist, plan.device, f"detect --resume {folder}")
 
 
 def _to_be_scored(state: DetectState, plan: DetectPlan) -> bool:

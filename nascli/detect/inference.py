@@ -28,7 +28,7 @@ def find_all(
     device: torch.device,
     batch_size: int,
     on_batch: Callable[[], None] = lambda: None,
-    ranks: DistContext = SINGLE_PROCESS,
+    dist: DistContext = SINGLE_PROCESS,
 ) -> list[Detection]:
     """Every box a detector finds on a split, as COCO's results files have them.
 
@@ -38,7 +38,7 @@ def find_all(
         device: Where to compute.
         batch_size: Pictures at once.
         on_batch: Called after each batch, on all processes equally often; may raise to stop.
-        ranks: The processes that share the batches in turn; each gets what all have found, in the order of the split.
+        dist: The processes that share the batches in turn; each gets what all have found, in the order of the split.
 
     Raises:
         CorruptFileError: A picture cannot be decoded; on all processes, where it is one's.
@@ -46,7 +46,7 @@ def find_all(
     """
     detector.eval()
     found: list[Detection] = []
-    for batch in ranks.lockstep(read_batches(split.images, batch_size, ranks)):
+    for batch in dist.lockstep(read_batches(split.images, batch_size, dist)):
         if batch is not None:  # else there are more on another process
             entries, pictures = batch
             outputs = detector([to_numbers(picture, device) for picture in pictures])
@@ -56,7 +56,7 @@ def find_all(
                     for box, label, score in plain_boxes(output)
                 ]
         on_batch()
-    return found if ranks.size == 1 else _in_order(ranks.all_gather(found), split)
+    return found if dist.size == 1 else _in_order(dist.all_gather(found), split)
 
 
 def _in_order(shares: Sequence[Sequence[Detection]], split: DetectionSplit) -> list[Detection]:
@@ -80,10 +80,10 @@ def to_numbers(picture: Tensor, device: torch.device) -> Tensor:
 
 
 def read_batches(
-    images: Sequence[AnnotatedImage], batch_size: int, ranks: DistContext = SINGLE_PROCESS
+    images: Sequence[AnnotatedImage], batch_size: int, dist: DistContext = SINGLE_PROCESS
 ) -> Iterator[tuple[Sequence[AnnotatedImage], list[Tensor]]]:
     """The pictures in order, batch by batch, read ahead; of several processes each gets every `size`-th batch."""
-    starts = range(ranks.rank * batch_size, len(images), ranks.size * batch_size)
+    starts = range(dist.rank * batch_size, len(images), dist.size * batch_size)
     return read_ahead((images[start : start + batch_size] for start in starts), read_annotated)
 
 

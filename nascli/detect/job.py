@@ -130,7 +130,7 @@ def prepare_job(
     trained: bool,
     backbone: str,
     device: torch.device,
-    ranks: DistContext = SINGLE_PROCESS,
+    dist: DistContext = SINGLE_PROCESS,
 ) -> DetectJob:
     """A new job; the weights of the heads follow from the recipe's seed.
 
@@ -141,7 +141,7 @@ def prepare_job(
         trained: Whether its weights are trained ones.
         backbone: Where they come from, in words.
         device: Where to compute.
-        ranks: The processes that do.
+        dist: The processes that do.
 
     Raises:
         InputError: Numbers that contradict each other.
@@ -151,7 +151,7 @@ def prepare_job(
             "detector.freeze_batch_norm = true: the batch norms of random weights have nothing to keep",
             "Give a trained --backbone, or add --set detector.freeze_batch_norm=false",
         )
-    plan = DetectPlan.of(recipe, data.train, network.spec, device, ranks)
+    plan = DetectPlan.of(recipe, data.train, network.spec, device, dist)
     plan.check_parts()
     spec = DetectorSpec(network.spec, recipe.detector, data.categories)
     with torch.random.fork_rng(devices=[]):
@@ -161,7 +161,7 @@ def prepare_job(
 
 
 def reopen_job(
-    folder: Path, data_dir: str | None, device: torch.device, ranks: DistContext = SINGLE_PROCESS
+    folder: Path, data_dir: str | None, device: torch.device, dist: DistContext = SINGLE_PROCESS
 ) -> DetectJob:
     """The job of a run folder, to go on with; its weights come from the checkpoint.
 
@@ -169,21 +169,21 @@ def reopen_job(
         folder: The run.
         data_dir: Where the data lie now; None is where they lay.
         device: Where to compute.
-        ranks: The processes that do; the first reads the annotations and tells the others.
+        dist: The processes that do; the first reads the annotations and tells the others.
 
     Raises:
         InputError: The run was stopped before its first checkpoint, the annotations have other classes now, or the
             device cannot compute what the run needs.
         CorruptFileError: A file is damaged.
     """
-    recipe, spec = ranks.raise_together(lambda: _read_begun(folder, data_dir))
-    data = ranks.broadcast_from_main(lambda: load_detection_data(recipe.data))
+    recipe, spec = dist.raise_together(lambda: _read_begun(folder, data_dir))
+    data = dist.broadcast_from_main(lambda: load_detection_data(recipe.data))
     if spec.categories != data.categories:
         raise InputError(
             f"{data.train.source}: its categories are not those that the run in {folder} began with",
             "Put the annotations back as they were",
         )
-    plan = DetectPlan.of(recipe, data.train, spec.network, device, ranks)
+    plan = DetectPlan.of(recipe, data.train, spec.network, device, dist)
     detector = build_detector(Network(spec.network), spec.config, len(spec.categories))
     return DetectJob(recipe, spec, detector, data, plan, f"checkpoint in {folder}")
 
@@ -244,7 +244,7 @@ def run_job(
             "steps": state.step,
             "train_loss": state.records[-1].train_loss,
             "seconds": round(sum(record.seconds for record in state.records), 1),
-            "device": device_name(job.device, job.plan.ranks),
+            "device": device_name(job.device, job.plan.dist),
         }
         if folder is not None:
             write_json(folder / "detection.json", report)

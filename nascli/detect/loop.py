@@ -45,7 +45,7 @@ def train_epoch(state: DetectState, plan: DetectPlan, split: DetectionSplit, aft
     since = time.monotonic()
     with computing_as_asked(state.detector, plan):
         batches = read_ahead(plan.batches(epoch, state.step - epoch * plan.steps_per_epoch), read)
-        for batch, read_batch in filter(None, plan.ranks.lockstep(batches)):  # each has as many: there is no None
+        for batch, read_batch in filter(None, plan.dist.lockstep(batches)):  # each has as many: there is no None
             for group in state.optimizer.param_groups:
                 group["lr"] = learning_rate(state.step)
             entries = [split.images[position] for position, _ in batch]

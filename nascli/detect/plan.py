@@ -1,6 +1,5 @@
 """What stays the same over the training of a detector, and the order of its pictures."""
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -12,7 +11,7 @@ from nascli.data.detection.transforms import Frame, Variation, draw_variations
 from nascli.engine.device import generator_for
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.precision import check_precision
-from nascli.engine.schedules import Schedule, warm_up, warmup_cosine
+from nascli.engine.schedules import Schedule, learning_rate
 from nascli.errors import InputError
 from nascli.models.cells.spec import NetworkSpec
 
@@ -28,7 +27,7 @@ class DetectPlan:
         images: Training pictures.
         high: Which of them are higher than wide; asked where pictures of one shape are to share a batch.
         frame: The square that pictures are put into, if they are.
-        ranks: The processes that share each batch.
+        dist: The processes that share each batch.
     """
 
     config: DetectTrainConfig
@@ -37,7 +36,7 @@ class DetectPlan:
     images: int
     high: tuple[bool, ...] = ()
     frame: Frame | None = None
-    ranks: DistContext = SINGLE_PROCESS
+    dist: DistContext = SINGLE_PROCESS
 
     @classmethod
     def of(
@@ -46,7 +45,7 @@ class DetectPlan:
         split: DetectionSplit,
         network: NetworkSpec,
         device: torch.device,
-        ranks: DistContext = SINGLE_PROCESS,
+        dist: DistContext = SINGLE_PROCESS,
     ) -> "DetectPlan":
         """The plan of a training on a split.
 
@@ -55,7 +54,7 @@ class DetectPlan:
             split: The training pictures.
             network: The backbone; what no picture covers gets the mean colour that it takes away.
             device: Where to compute.
-            ranks: The processes that do.
+            dist: The processes that do.
 
         Raises:
             InputError: The numbers contradict each other, or the precision needs another device.
@@ -69,11 +68,11 @@ class DetectPlan:
             )
         frame = frame_of(recipe, network.mean)
         shapes = tuple(image.height > image.width for image in split.images) if config.aspect_grouping else ()
-        return cls(config, recipe.seed, device, len(split.images), shapes, frame, ranks)
+        return cls(config, recipe.seed, device, len(split.images), shapes, frame, dist)
 
     def check_parts(self) -> None:
         """InputError where a new run cannot compute a batch in the parts that it asks for."""
-        size = self.ranks.size
+        size = self.dist.size
         who = f"train.grad_accum_steps = {self.config.grad_accum_steps}" + (f" on {size} processes" if size > 1 else "")
         if self.parts > self.batch_size:
             raise InputError(
@@ -93,8 +92,8 @@ class DetectPlan:
         """
         if parts == self.parts:
             return self
-        self.ranks.check_shares(parts, parts if self.batch_size % parts == 0 else 1)
-        return replace(self, config=self.config.model_copy(update={"grad_accum_steps": parts // self.ranks.size}))
+        self.dist.check_shares(parts, parts if self.batch_size % parts == 0 else 1)
+        return replace(self, config=self.config.model_copy(update={"grad_accum_steps": parts // self.dist.size}))
 
     @property
     def batch_size(self) -> int:
@@ -104,7 +103,7 @@ class DetectPlan:
     @property
     def parts(self) -> int:
         """In how many a batch is computed, by all processes together."""
-        return self.config.grad_accum_steps * self.ranks.size
+        return self.config.grad_accum_steps * self.dist.size
 
     @property
     def part_size(self) -> int:
@@ -123,12 +122,8 @@ class DetectPlan:
 
     @property
     def learning_rate(self) -> Schedule:
-        """Linear warm-up, then a cosine to 0, or steps at parts of all steps."""
-        peak, warmup = self.config.lr, min(self.config.warmup_steps, self.steps)
-        if self.config.schedule == "cosine":
-            return warmup_cosine(peak, warmup, self.steps)
-        boundaries = [round(part * self.steps) - warmup for part in self.config.lr_milestones]
-        return warm_up(warmup, peak, lambda step: peak * self.config.lr_gamma ** bisect_right(boundaries, step))
+        """The learning rate of each step."""
+        return learning_rate(self.config, self.batch_size, self.steps_per_epoch)
 
     @property
     def shorter_sides(self) -> tuple[int, ...]:
@@ -159,7 +154,7 @@ class DetectPlan:
             epoch: Counted from 0.
             done: Steps of it that were made already.
         """
-        order, share = self.order(epoch), self.ranks.share(self.batch_size)
+        order, share = self.order(epoch), self.dist.share(self.batch_size)
         for place in range(done, self.steps_per_epoch):
             positions = order[place * self.batch_size : (place + 1) * self.batch_size]
             variations = self.variations(epoch * self.steps_per_epoch + place)

@@ -113,7 +113,7 @@ def start_state(detector: nn.Module, plan: DetectPlan) -> DetectState:
         make_optimizer(detector, settings),
         make_average(detector, config.ema_decay),
         loss_scaler(config.precision, plan.device),
-        RunningStatistics(_learning_norms(detector), plan.ranks),
+        RunningStatistics(_learning_norms(detector), plan.dist),
         plan.parts,
     )
 

@@ -69,8 +69,8 @@ def train_step(
     """
     state.optimizer.zero_grad()
     state.statistics.keep()
-    value = plan.ranks.raise_together(lambda: _compute_gradients(state, plan, entries, pictures, targets, seed))
-    if plan.ranks.size > 1:
+    value = plan.dist.raise_together(lambda: _compute_gradients(state, plan, entries, pictures, targets, seed))
+    if plan.dist.size > 1:
         total = torch.tensor(value, device=plan.device)
         add_up(state.optimizer, state.statistics, total, plan.config.grad_accum_steps)
         value = float(total)
@@ -87,9 +87,9 @@ def _compute_gradients(
     seed: int,
 ) -> float:
     """Of this process's parts; its part of the loss."""
-    parts, whole = plan.config.grad_accum_steps, len(entries) * plan.ranks.size
+    parts, whole = plan.config.grad_accum_steps, len(entries) * plan.dist.size
     value = 0.0
-    for number, part in enumerate(torch.arange(len(entries)).tensor_split(parts), plan.ranks.rank * parts):
+    for number, part in enumerate(torch.arange(len(entries)).tensor_split(parts), plan.dist.rank * parts):
         seed_part(seed, number)
         places = part.tolist()
         losses = _losses(state, plan, [pictures[k] for k in places], [targets[k] for k in places])
@@ -108,7 +108,7 @@ def _change_weights(state: DetectState, plan: DetectPlan, entries: Sequence[Anno
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(state.detector.parameters(), plan.config.clip_grad_norm or math.inf)
     if not state.scaler.is_enabled() and not bool(torch.isfinite(norm)):  # the scaler leaves out such a step itself
-        shares = plan.ranks.all_gather([entry.id for entry in entries])
+        shares = plan.dist.all_gather([entry.id for entry in entries])
         raise _diverged(f"the gradient is {float(norm)}", state.step, [each for share in shares for each in share])
     state.scaler.step(state.optimizer)
     state.scaler.update()

@@ -18,13 +18,13 @@ class RunningStatistics:
 
     Args:
         network: Its batch norms are looked after.
-        ranks: Who computes.
+        dist: Who computes.
     """
 
-    def __init__(self, network: nn.Module, ranks: DistContext) -> None:
+    def __init__(self, network: nn.Module, dist: DistContext) -> None:
         norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d) and each.track_running_stats]
-        self._norms = norms if ranks.size > 1 else []
-        self.ranks = ranks
+        self._norms = norms if dist.size > 1 else []
+        self.dist = dist
         self._before: list[Tensor] = []
         self._counts_before: list[Tensor] = []
 
@@ -51,7 +51,7 @@ class RunningStatistics:
         """
         if not self._norms:
             return []
-        tensors, after = self._tensors(), self.ranks.size - 1 - self.ranks.rank
+        tensors, after = self._tensors(), self.dist.size - 1 - self.dist.rank
         torch._foreach_sub_(tensors, torch._foreach_mul(self._before, self._kept(parts)))
         torch._foreach_mul_(tensors, self._kept(parts * after))
         return tensors
@@ -60,11 +60,11 @@ class RunningStatistics:
     def complete(self, parts: int) -> None:
         """Add what the terms, summed by now, stand upon."""
         if self._norms:
-            kept = self._kept(parts * self.ranks.size)
+            kept = self._kept(parts * self.dist.size)
             torch._foreach_add_(self._tensors(), torch._foreach_mul(self._before, kept))
             counts = self._counts()
             own = torch._foreach_sub(counts, self._counts_before)
-            torch._foreach_add_(counts, own, alpha=self.ranks.size - 1)
+            torch._foreach_add_(counts, own, alpha=self.dist.size - 1)
 
     def _tensors(self) -> list[Tensor]:
         pairs = ((norm.running_mean, norm.running_var) for norm in self._norms)

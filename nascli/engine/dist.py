@@ -18,8 +18,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.distributed.rendezvous import rendezvous
 
 from nascli.data.in_memory import AnySplit
@@ -102,7 +101,7 @@ class DistContext:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         with _others_there():
-            dist.all_reduce(flat)
+            distributed.all_reduce(flat)
         sums = torch.split(flat, [tensor.numel() for tensor in tensors])
         torch._foreach_copy_(list(tensors), [part.view_as(tensor) for part, tensor in zip(sums, tensors, strict=True)])
 
@@ -156,7 +155,7 @@ class DistContext:
         made: list[Any] = self.raise_together(lambda: [make()] if self.first else [None])
         if self.size > 1:
             with _others_there():
-                dist.broadcast_object_list(made, src=0, device=torch.device("cpu"))
+                distributed.broadcast_object_list(made, src=0, device=torch.device("cpu"))
         result: T = made[0]
         return result
 
@@ -166,7 +165,7 @@ class DistContext:
             return [item]
         given: list[Any] = [None] * self.size
         with _others_there():
-            dist.all_gather_object(given, item)
+            distributed.all_gather_object(given, item)
         return given
 
     @contextmanager
@@ -187,7 +186,7 @@ class DistContext:
             return list(flags)
         raised = torch.tensor(flags, dtype=torch.int32)
         with _others_there():
-            dist.all_reduce(raised)
+            distributed.all_reduce(raised)
         return [bool(count) for count in raised.tolist()]
 
     def _first_of(self, fault: NascliError | None) -> NascliError:
@@ -195,7 +194,7 @@ class DistContext:
         told = None if fault is None else (type(fault), fault.message, fault.hint)
         faults: list[tuple[type[NascliError], str, str] | None] = [None] * self.size
         with _others_there():
-            dist.all_gather_object(faults, told)
+            distributed.all_gather_object(faults, told)
         kind, message, hint = next(each for each in faults if each is not None)
         return kind(message, hint)
 
@@ -204,7 +203,7 @@ SINGLE_PROCESS = DistContext()
 
 
 @contextmanager
-def process_group(ranks: DistContext) -> Iterator[None]:
+def process_group(dist: DistContext) -> Iterator[None]:
     """While it lasts, the processes reach each other; at its end the first leaves before the others.
 
     torchrun ends all processes as soon as one has left with an error: by then the first must have written everything.
@@ -212,58 +211,58 @@ def process_group(ranks: DistContext) -> Iterator[None]:
     Raises:
         NascliError: They do not find each other.
     """
-    if ranks.size == 1:
+    if dist.size == 1:
         yield
         return
     with _others_there():
         store = next(rendezvous("env://"))[0]
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size)
+        distributed.init_process_group(backend, store=store, rank=dist.rank, world_size=dist.size)
     try:
         yield
     finally:
         with contextlib.suppress(RuntimeError):  # the others may be gone
-            if ranks.first:
+            if dist.first:
                 store.set(_FIRST_LEFT, "")
             else:
                 store.wait([_FIRST_LEFT], _PATIENCE)
-            dist.destroy_process_group()
+            distributed.destroy_process_group()
 
 
-def own_device(name: str, ranks: DistContext) -> torch.device:
+def own_device(name: str, dist: DistContext) -> torch.device:
     """The device of this process: of several that compute on GPUs each has the one with its local number.
 
     Args:
         name: `auto`, `cpu` or `cuda`; for a process that is alone `cuda:N`, too.
-        ranks: Which process this is.
+        dist: Which process this is.
 
     Raises:
         InputError: It is not there, or the name is that of one GPU.
     """
     device = resolve_device(name)
-    if ranks.size == 1 or device.type == "cpu":
+    if dist.size == 1 or device.type == "cpu":
         return device
     if device.index is not None:
-        raise InputError(f"--device {name} names one GPU for {ranks.size} processes", "Use --device cuda")
-    if ranks.local_rank >= torch.cuda.device_count():
+        raise InputError(f"--device {name} names one GPU for {dist.size} processes", "Use --device cuda")
+    if dist.local_rank >= torch.cuda.device_count():
         raise InputError(
-            f"there are {ranks.local_size} processes on a machine with {torch.cuda.device_count()} CUDA devices",
+            f"there are {dist.local_size} processes on a machine with {torch.cuda.device_count()} CUDA devices",
             "Start one for each GPU, or use --device cpu",
         )
-    device = torch.device("cuda", ranks.local_rank)
+    device = torch.device("cuda", dist.local_rank)
     torch.cuda.set_device(device)
     return device
 
 
-def command_again(ranks: DistContext, device: torch.device, arguments: str) -> str:
+def command_again(dist: DistContext, device: torch.device, arguments: str) -> str:
     """The command line that starts `nascli ARGUMENTS` on as many processes as now."""
-    if ranks.size == 1:
+    if dist.size == 1:
         return f"nascli {arguments}"
-    if device.type == "cuda" and ranks.size == ranks.local_size:
-        return f"nascli {arguments} --gpus {ranks.size}"
-    machines = ranks.size // ranks.local_size
+    if device.type == "cuda" and dist.size == dist.local_size:
+        return f"nascli {arguments} --gpus {dist.size}"
+    machines = dist.size // dist.local_size
     where = f"--nnodes {machines} ... " if machines > 1 else ""
-    return f"torchrun {where}--nproc-per-node {ranks.local_size} -m nascli {arguments}"
+    return f"torchrun {where}--nproc-per-node {dist.local_size} -m nascli {arguments}"
 
 
 def check_gpus(gpus: int, device: str) -> None:

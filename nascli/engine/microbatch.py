@@ -23,5 +23,5 @@ def add_up(optimizer: torch.optim.Optimizer, statistics: RunningStatistics, tota
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    statistics.ranks.sum_([*gradients, total, *statistics.terms(parts)])
+    statistics.dist.sum_([*gradients, total, *statistics.terms(parts)])
     statistics.complete(parts)

@@ -1,7 +1,10 @@
 """Numbers that change over a training: pure functions of the step, joined from simple ones."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
+
+from nascli.config import OptimConfig
 
 Schedule = Callable[[int], float]
 """From the step, counted from 0, to a number."""
@@ -20,7 +23,7 @@ def cosine(start: float, steps: int) -> Schedule:
     return lambda step: 0.0 if step >= steps else start * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def join(first: Schedule, second: Schedule, boundary: int) -> Schedule:
+def join_schedules(first: Schedule, second: Schedule, boundary: int) -> Schedule:
     """`first` before step `boundary`; from there `second`, which counts its steps from the boundary."""
     return lambda step: first(step) if step < boundary else second(step - boundary)
 
@@ -46,15 +49,28 @@ def warm_up(steps: int, peak: float, then: Schedule) -> Schedule:
         peak: The highest value.
         then: Counts its steps from the end of the rise.
     """
-    return join(linear(peak / (steps + 1), peak, steps), then, steps)
+    return join_schedules(linear(peak / (steps + 1), peak, steps), then, steps)
 
 
-def warmup_cosine(peak: float, warmup_steps: int, steps: int) -> Schedule:
-    """Linear up to `peak`, then a cosine to 0.
+def peak_lr(config: OptimConfig, batch_size: int) -> float:
+    """The highest learning rate: the recipe's, in proportion to the images per step where it says for how many it is.
+
+    References: Goyal et al. 2017, "Accurate, Large Minibatch SGD", the linear scaling rule.
+    """
+    return config.lr * batch_size / config.lr_base_size if config.lr_base_size else config.lr
+
+
+def learning_rate(config: OptimConfig, batch_size: int, steps_per_epoch: int) -> Schedule:
+    """A recipe's learning rate: linear warm-up, then a cosine to 0, an exponential decay by steps, or milestones.
 
     Args:
-        peak: The highest rate, reached at step `warmup_steps`.
-        warmup_steps: Length of the rise; 0 starts at the peak.
-        steps: Length of the whole; the rate would be 0 at this step, which is one after the last.
+        batch_size: Images per step, which may be fewer than `config.batch_size`.
     """
-    return warm_up(warmup_steps, peak, cosine(peak, steps - warmup_steps))
+    peak, steps = peak_lr(config, batch_size), config.epochs * steps_per_epoch
+    warmup = min(round(config.warmup_epochs * steps_per_epoch) + config.warmup_steps, steps)
+    if config.schedule == "cosine":
+        return warm_up(warmup, peak, cosine(peak, steps - warmup))
+    if config.schedule == "exponential":
+        return warm_up(warmup, peak, staircase(peak, config.decay_rate, config.decay_epochs * steps_per_epoch))
+    boundaries = [round(part * steps) - warmup for part in config.lr_milestones]
+    return warm_up(warmup, peak, lambda step: peak * config.lr_gamma ** bisect_right(boundaries, step))

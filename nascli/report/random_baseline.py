@@ -30,7 +30,7 @@ LOW, HIGH = 0.1, 0.9
 """The band holds the best of n in eight of ten orderings."""
 
 _DRAWN_AT = 200  # budgets at which the curve is computed, at most
-_SECTIONS = ("data", "space", "network", "train", "halving", "shared")
+_SECTIONS = ("data", "space", "network", "train", "halving", "supernet")
 _SEARCH_KEYS = ("evaluator", "repeats", "limits", "holdout")
 _NO_MATTER = frozenset(
     {"data.data_dir", "data.workers", "train.threads", "train.checkpoint_minutes", "train.checkpoint_steps"}
@@ -169,7 +169,7 @@ def value_at(recipe: Section, key: str) -> object:
 
 def _keys_that_matter(recipe: SearchRecipe) -> Iterator[str]:
     for section in _SECTIONS:
-        if section == "shared" and recipe.search.evaluator != "shared":
+        if section == "supernet" and recipe.search.evaluator != "shared":
             continue
         for name in type(getattr(recipe, section)).model_fields:
             if f"{section}.{name}" not in _NO_MATTER:

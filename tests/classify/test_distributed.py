@@ -81,7 +81,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
 
 
 def check_what_they_tell_each_other(first: Found, second: Found) -> None:
-    assert [DistContext(**each["ranks"]) for each in (first, second)] == [FIRST, SECOND]
+    assert [DistContext(**each["dist"]) for each in (first, second)] == [FIRST, SECOND]
     for block, number in (first["sums"], second["sums"]):
         assert torch.equal(block, 3 * torch.arange(24.0).view(2, 3, 2, 2))
         assert number == 3
@@ -227,17 +227,17 @@ def test_what_all_processes_fail_with_is_said_once(nascli_here: Nascli, options:
 
 
 def test_shares_are_equal_and_together_the_whole() -> None:
-    assert [ranks.share(12) for ranks in (SINGLE_PROCESS, FIRST, SECOND)] == [slice(0, 12), slice(0, 6), slice(6, 12)]
+    assert [dist.share(12) for dist in (SINGLE_PROCESS, FIRST, SECOND)] == [slice(0, 12), slice(0, 6), slice(6, 12)]
     split = make_data().test
     assert isinstance(split, ImageArray)
-    shares = [ranks.share_of(split).labels for ranks in (FIRST, SECOND)]
+    shares = [dist.share_of(split).labels for dist in (FIRST, SECOND)]
     assert torch.equal(torch.stack(shares, dim=1).flatten(), split.labels)
     assert SINGLE_PROCESS.share_of(split) is split
 
 
 def test_a_process_reads_its_share_and_what_that_is_mixed_with() -> None:
-    def places(ranks: DistContext, **augmentation: float) -> list[int]:
-        return Plan.of(make_data(), EVERYTHING, DataConfig(**augmentation), 1, CPU, ranks).places.tolist()
+    def places(dist: DistContext, **augmentation: float) -> list[int]:
+        return Plan.of(make_data(), EVERYTHING, DataConfig(**augmentation), 1, CPU, dist).places.tolist()
 
     assert places(SINGLE_PROCESS, mixup=1.0) == list(range(16))
     assert places(FIRST) == list(range(8))

@@ -27,49 +27,49 @@ PLAIN = EVERYTHING.model_copy(update={"ema_decay": 0.0, "drop_path_prob": 0.0})
 Found = dict[str, Any]
 
 
-def one_step(ranks: DistContext) -> Found:
+def one_step(dist: DistContext) -> Found:
     """Of a network in float64 whose batch norms do not look at their batch, so that any division of it is the same."""
     network = make_network().double()
-    state = start_state(network, PLAIN, CPU, ranks)
+    state = start_state(network, PLAIN, CPU, dist)
     network.train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.Dropout):
             module.eval()
     images = torch.randn(12, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    share = ranks.share(12)
+    share = dist.share(12)
     loss = train_step(
         state, PLAIN, images[share].contiguous(memory_format=torch.channels_last), torch.arange(12)[share] % 3
     )
     return {"loss": loss, "network": network.state_dict()}
 
 
-def trained(ranks: DistContext, parts: int, *, epochs: int = 3, streamed: Path | None = None) -> Found:
+def trained(dist: DistContext, parts: int, *, epochs: int = 3, streamed: Path | None = None) -> Found:
     """A whole training with everything switched on, each batch in so many parts by all processes together."""
     network, data = make_network(), make_data()
     if streamed is not None:
         paths = tuple(sorted(streamed.iterdir()))
         data = replace(data, train=ImageFiles(paths, data.train.labels, image_size=8, workers=0))
-    config = EVERYTHING.model_copy(update={"grad_accum_steps": parts // ranks.size, "epochs": epochs})
-    result = fit(network, data, config, augmentation=MIXED, seed=1, device=CPU, ranks=ranks, note=lambda text: None)
+    config = EVERYTHING.model_copy(update={"grad_accum_steps": parts // dist.size, "epochs": epochs})
+    result = fit(network, data, config, augmentation=MIXED, seed=1, device=CPU, dist=dist, note=lambda text: None)
     return {"network": network.state_dict(), "evaluation": vars(result.evaluation), "train_loss": result.train_loss}
 
 
-def short_of_memory(ranks: DistContext) -> Found:
+def short_of_memory(dist: DistContext) -> Found:
     """The same in two parts; in its third step the last process runs out of memory."""
     forward, sizes = Network.forward_with_aux, list[int]()
-    fatal = 3 if ranks.size == 2 else 5
+    fatal = 3 if dist.size == 2 else 5
 
     def guarded(network: Network, images: Tensor) -> tuple[Tensor, Tensor | None]:
         sizes.append(len(images))
-        if ranks.rank == ranks.size - 1 and len(sizes) == fatal:
-            if ranks.size > 1:
+        if dist.rank == dist.size - 1 and len(sizes) == fatal:
+            if dist.size > 1:
                 forward(network, images)  # what that counts in the statistics does not stay
             raise torch.OutOfMemoryError("no room")
         return forward(network, images)
 
     Network.forward_with_aux = guarded  # type: ignore[method-assign, assignment]
     try:
-        return {**trained(ranks, 2, epochs=1), "sizes": sizes}
+        return {**trained(dist, 2, epochs=1), "sizes": sizes}
     finally:
         Network.forward_with_aux = forward  # type: ignore[method-assign]
 
@@ -83,85 +83,85 @@ def failure(action: Callable[[], object]) -> tuple[str, str]:
     return "", ""
 
 
-def items(ranks: DistContext, *, torn: bool) -> Iterator[int]:
+def items(dist: DistContext, *, torn: bool) -> Iterator[int]:
     """Three of the first process and one of the second; or three each, of which the second cannot read its second."""
-    for number in range(3 if ranks.first or torn else 1):
-        if torn and not ranks.first and number == 1:
+    for number in range(3 if dist.first or torn else 1):
+        if torn and not dist.first and number == 1:
             raise CorruptFileError("image 1 cannot be decoded", "Replace it")
         yield number
 
 
-def refuse(ranks: DistContext) -> str:
-    if ranks.first:
+def refuse(dist: DistContext) -> str:
+    if dist.first:
         return "fine"
     raise InputError("not here", "Look elsewhere")
 
 
-def run_out_of_memory(ranks: DistContext) -> None:
-    with ranks.all_or_none(torch.OutOfMemoryError):
-        if not ranks.first:
+def run_out_of_memory(dist: DistContext) -> None:
+    with dist.all_or_none(torch.OutOfMemoryError):
+        if not dist.first:
             raise torch.OutOfMemoryError("no room")
 
 
-def resume_three_parts(ranks: DistContext, folder: Path) -> None:
-    store = CheckpointStore(folder, "x") if ranks.first else None
-    train_three_parts(ranks, store)
+def resume_three_parts(dist: DistContext, folder: Path) -> None:
+    store = CheckpointStore(folder, "x") if dist.first else None
+    train_three_parts(dist, store)
 
 
-def train_three_parts(ranks: DistContext, store: CheckpointStore | None) -> None:
+def train_three_parts(dist: DistContext, store: CheckpointStore | None) -> None:
     config: TrainConfig = EVERYTHING.model_copy(update={"batch_size": 12, "grad_accum_steps": 3, "epochs": 1})
-    fit(make_network(), make_data(), config, augmentation=AUGMENTATION, seed=1, device=CPU, ranks=ranks, store=store)
+    fit(make_network(), make_data(), config, augmentation=AUGMENTATION, seed=1, device=CPU, dist=dist, store=store)
 
 
-def measured(ranks: DistContext, folder: Path, room: int = 100) -> Found:
+def measured(dist: DistContext, folder: Path, room: int = 100) -> Found:
     """Three images, of which those of the second process cannot be decoded; the last process has room for so many."""
     images = folder / "measured"
     paths = tuple(images / f"{k}.png" for k in range(3))
     split = ImageFiles(paths, torch.tensor([0, 1, 2]), 8, workers=0, bad=UnreadableImages(1))
 
     def forward(numbers: Tensor) -> Tensor:
-        if ranks.rank == ranks.size - 1 and len(numbers) > room:
+        if dist.rank == dist.size - 1 and len(numbers) > room:
             raise torch.OutOfMemoryError("no room")
         return numbers.mean((2, 3))
 
     network = nn.Module()
     network.forward = forward
     normalizer = Normalizer((0.5, 0.5, 0.5), (0.1, 0.2, 0.3))
-    share = ranks.share_of(split)
-    return vars(evaluate(network, share, normalizer=normalizer, device=CPU, batch_size=2, ranks=ranks))
+    share = dist.share_of(split)
+    return vars(evaluate(network, share, normalizer=normalizer, device=CPU, batch_size=2, dist=dist))
 
 
-def sums(ranks: DistContext) -> list[Tensor]:
+def sums(dist: DistContext) -> list[Tensor]:
     tensors = [torch.arange(24.0).view(2, 3, 2, 2).to(memory_format=torch.channels_last), torch.tensor(1.0)]
-    tensors = [tensor * (ranks.rank + 1) for tensor in tensors]
-    ranks.sum_(tensors)
+    tensors = [tensor * (dist.rank + 1) for tensor in tensors]
+    dist.sum_(tensors)
     return tensors
 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    ranks = DistContext.here()
-    with process_group(ranks):
+    dist = DistContext.here()
+    with process_group(dist):
         found = {
-            "ranks": vars(ranks),
-            "sums": sums(ranks),
-            "any": [ranks.any(False), ranks.any(not ranks.first), ranks.any(True)],
-            "items": list(ranks.lockstep(items(ranks, torn=False))),
-            "torn": failure(lambda: list(ranks.lockstep(items(ranks, torn=True)))),
-            "raise_together": ranks.raise_together(lambda: ranks.rank),
-            "refused": failure(lambda: ranks.raise_together(lambda: refuse(ranks))),
-            "broadcast_from_main": ranks.broadcast_from_main(lambda: {"rank": ranks.rank}),
-            "out_of_memory": failure(lambda: run_out_of_memory(ranks)),
-            "resumed": failure(lambda: resume_three_parts(ranks, folder / "begun")),
-            "step": one_step(ranks),
-            "trained": trained(ranks, 2),
-            "in_four": trained(ranks, 4, epochs=1),
-            "streamed": trained(ranks, 2, streamed=folder / "images"),
-            "short_of_memory": short_of_memory(ranks),
-            "measured": measured(ranks, folder),
-            "no_room": failure(lambda: measured(ranks, folder / "whole", room=0)),
+            "dist": vars(dist),
+            "sums": sums(dist),
+            "any": [dist.any(False), dist.any(not dist.first), dist.any(True)],
+            "items": list(dist.lockstep(items(dist, torn=False))),
+            "torn": failure(lambda: list(dist.lockstep(items(dist, torn=True)))),
+            "raise_together": dist.raise_together(lambda: dist.rank),
+            "refused": failure(lambda: dist.raise_together(lambda: refuse(dist))),
+            "broadcast_from_main": dist.broadcast_from_main(lambda: {"rank": dist.rank}),
+            "out_of_memory": failure(lambda: run_out_of_memory(dist)),
+            "resumed": failure(lambda: resume_three_parts(dist, folder / "begun")),
+            "step": one_step(dist),
+            "trained": trained(dist, 2),
+            "in_four": trained(dist, 4, epochs=1),
+            "streamed": trained(dist, 2, streamed=folder / "images"),
+            "short_of_memory": short_of_memory(dist),
+            "measured": measured(dist, folder),
+            "no_room": failure(lambda: measured(dist, folder / "whole", room=0)),
         }
-    torch.save(found, folder / f"{ranks.rank}.pt")
+    torch.save(found, folder / f"{dist.rank}.pt")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def test_limits_rungs_and_a_ranking_at_the_end(capsys: pytest.CaptureFixture[str
 
 def test_shared_weights_are_trained_once_and_answer_for_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--evaluator", "shared", "--strategy", "reinforce", "--trials", "8", "--set", "reinforce.batch_size=4"]
-    result = search(capsys, *options, "--set", "shared.epochs=1")
+    result = search(capsys, *options, "--set", "supernet.epochs=1")
     assert "shared weights" in str(result["reward_is"])
     weights = Path("run/shared.safetensors").read_bytes()
     assert exit_code("search", "--resume", "run", "--trials", "9") == 0

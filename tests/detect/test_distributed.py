@@ -170,14 +170,14 @@ def test_torchrun_prints_once_and_leaves_what_one_process_leaves(place: Path) ->
     assert_same_files(Path("parts"), Path("whole"))
 
 
-def plan(ranks: DistContext, **settings: object) -> DetectPlan:
+def plan(dist: DistContext, **settings: object) -> DetectPlan:
     config = DetectTrainConfig.model_validate({"batch_size": 6, "flip": True, "aspect_grouping": True, **settings})
-    return DetectPlan(config, 0, CPU, 21, tuple(k % 3 == 0 for k in range(21)), Frame(64, (0.5, 2), (0, 0, 0)), ranks)
+    return DetectPlan(config, 0, CPU, 21, tuple(k % 3 == 0 for k in range(21)), Frame(64, (0.5, 2), (0, 0, 0)), dist)
 
 
 def test_shares_of_a_batch_are_together_the_whole() -> None:
     """Pictures and what is done to them; the parts are as large as those of one process."""
-    shares = [list(plan(ranks).batches(1)) for ranks in (FIRST, SECOND)]
+    shares = [list(plan(dist).batches(1)) for dist in (FIRST, SECOND)]
     joined = [one + other for one, other in zip(*shares, strict=True)]
     assert joined == list(plan(SINGLE_PROCESS).batches(1))
     assert plan(FIRST).part_size == plan(SINGLE_PROCESS, grad_accum_steps=2).part_size == 3
@@ -186,9 +186,10 @@ def test_shares_of_a_batch_are_together_the_whole() -> None:
 def test_a_run_goes_on_in_the_parts_that_it_began_with() -> None:
     begun = plan(SINGLE_PROCESS, grad_accum_steps=6)
     assert begun.in_parts(6) is begun
-    assert [
-        plan(ranks, grad_accum_steps=6).in_parts(6).config.grad_accum_steps for ranks in (SINGLE_PROCESS, FIRST)
-    ] == [6, 3]
+    assert [plan(dist, grad_accum_steps=6).in_parts(6).config.grad_accum_steps for dist in (SINGLE_PROCESS, FIRST)] == [
+        6,
+        3,
+    ]
     assert plan(SINGLE_PROCESS).in_parts(2).part_size == 3
     with pytest.raises(InputError, match=r"in 2 parts, which 2 processes cannot share alike.*has to be 1$"):
         plan(FIRST, batch_size=7, grad_accum_steps=2).in_parts(2)

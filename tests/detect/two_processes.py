@@ -32,19 +32,19 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-def new_job(ranks: DistContext, parts: int, data: Path) -> DetectJob:
+def new_job(dist: DistContext, parts: int, data: Path) -> DetectJob:
     """Each batch in so many parts by all processes together."""
-    recipe = small_recipe(str(data), **EVERYTHING, grad_accum_steps=parts // ranks.size)
+    recipe = small_recipe(str(data), **EVERYTHING, grad_accum_steps=parts // dist.size)
     torch.manual_seed(3)
     network, loaded = small_network(), load_detection_data(recipe.data)
-    return prepare_job(recipe, loaded, network, trained=True, backbone="a test's", device=CPU, ranks=ranks)
+    return prepare_job(recipe, loaded, network, trained=True, backbone="a test's", device=CPU, dist=dist)
 
 
 def trained(job: DetectJob, folder: Path, *, stopped: bool = False) -> Found:
     """The report of a whole training, and what it ends with; or one that this process is asked to stop."""
     stop = StopRequest()
     stop.requested = stopped
-    first = job.plan.ranks.first
+    first = job.plan.dist.first
     if first:
         folder.mkdir(exist_ok=True)
     report = run_job(job, folder if first else None, stop=stop)
@@ -63,9 +63,9 @@ class Steep(nn.Module):
         return {"loss": product.sqrt() if product == 0 else product}
 
 
-def one_step(ranks: DistContext, weight: float) -> float:
+def one_step(dist: DistContext, weight: float) -> float:
     """A step of a batch of four, whose ids are 10 to 13; the loss."""
-    plan = DetectPlan(DetectTrainConfig(warmup_steps=0), 0, CPU, 8, ranks=ranks)
+    plan = DetectPlan(DetectTrainConfig(warmup_steps=0), 0, CPU, 8, dist=dist)
     state = start_state(Steep(weight), plan)
     none = np.empty(0)
     entries = [
@@ -73,26 +73,26 @@ def one_step(ranks: DistContext, weight: float) -> float:
         for k in range(4)
     ]
     pictures = [torch.full((3, 8, 8), 51 * k, dtype=torch.uint8) for k in range(4)]
-    share = ranks.share(4)
-    return train_step(state, plan, entries[share], pictures[share], [{}] * (4 // ranks.size), 0)
+    share = dist.share(4)
+    return train_step(state, plan, entries[share], pictures[share], [{}] * (4 // dist.size), 0)
 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    ranks = DistContext.here()
-    with process_group(ranks):
+    dist = DistContext.here()
+    with process_group(dist):
         found = {
-            "all_gather": ranks.all_gather({"rank": ranks.rank}),
-            "loss": one_step(ranks, 1.0),
-            "diverged": failure(lambda: one_step(ranks, 1.0 if ranks.first else float("nan"))),
-            "steep": failure(lambda: one_step(ranks, 0.0)),
-            "trained": trained(new_job(ranks, 2, folder / "data"), folder / "two"),
+            "all_gather": dist.all_gather({"rank": dist.rank}),
+            "loss": one_step(dist, 1.0),
+            "diverged": failure(lambda: one_step(dist, 1.0 if dist.first else float("nan"))),
+            "steep": failure(lambda: one_step(dist, 0.0)),
+            "trained": trained(new_job(dist, 2, folder / "data"), folder / "two"),
             "stopped": failure(
-                lambda: trained(new_job(ranks, 2, folder / "data"), folder / "stopped", stopped=not ranks.first)
+                lambda: trained(new_job(dist, 2, folder / "data"), folder / "stopped", stopped=not dist.first)
             ),
-            "damaged": failure(lambda: trained(new_job(ranks, 2, folder / "damaged"), folder / "torn")),
+            "damaged": failure(lambda: trained(new_job(dist, 2, folder / "damaged"), folder / "torn")),
         }
-    torch.save(found, folder / f"{ranks.rank}.pt")
+    torch.save(found, folder / f"{dist.rank}.pt")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nascli.engine.schedules import cosine, join, linear, staircase, warm_up, warmup_cosine
+from nascli.config import OptimConfig
+from nascli.engine.schedules import cosine, join_schedules, learning_rate, linear, staircase, warm_up
 
 
 def test_linear_goes_from_start_to_end_and_stays() -> None:
@@ -22,14 +23,15 @@ def test_cosine_falls_from_start_over_half_to_zero() -> None:
 
 
 def test_joined_schedules_count_from_the_boundary() -> None:
-    schedule = join(lambda step: float(step), lambda step: 100.0 + step, 3)
+    schedule = join_schedules(lambda step: float(step), lambda step: 100.0 + step, 3)
     assert [schedule(step) for step in range(5)] == [0, 1, 2, 100, 101]
 
 
 @given(warmup=st.integers(0, 50), more=st.integers(1, 200), peak=st.floats(1e-4, 10))
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero(warmup: int, more: int, peak: float) -> None:
     steps = warmup + more
-    rates = [warmup_cosine(peak, warmup, steps)(step) for step in range(steps + 1)]
+    schedule = learning_rate(OptimConfig(epochs=steps, lr=peak, warmup_steps=warmup), 64, 1)
+    rates = [schedule(step) for step in range(steps + 1)]
     assert max(rates) == rates[warmup] == pytest.approx(peak)
     assert all(rate > 0 for rate in rates[:-1])
     assert rates[-1] == 0

@@ -91,7 +91,7 @@ def test_images_come_to_the_device_once_and_do_not_travel(
 
 def test_a_child_that_diverges_says_so() -> None:
     with pytest.raises(DivergedError):
-        proxy_training(recipe(train__lr=1e30, train__clip_norm=0.0), CPU).evaluate(CELL, 1)
+        proxy_training(recipe(train__lr=1e30, train__clip_grad_norm=0.0), CPU).evaluate(CELL, 1)
 
 
 def test_an_auxiliary_head_is_no_part_of_the_params() -> None:

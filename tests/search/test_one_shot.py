@@ -41,10 +41,11 @@ def recipe(**flags: object) -> SearchRecipe:
         "network.dropout": 0.1,
         "data.flip": True,
         "train.threads": 1,
+        "supernet.threads": 1,
         "train.aux_weight": 0.4,
-        "shared.epochs": 3,
-        "shared.batch_size": 16,
-        "shared.bn_calibration_images": 40,
+        "supernet.epochs": 3,
+        "supernet.batch_size": 16,
+        "supernet.bn_calibration_images": 40,
     }
     return load_recipe(SearchRecipe, None, small | {key.replace("__", "."): value for key, value in flags.items()})
 
@@ -116,7 +117,7 @@ def test_children_are_far_better_than_chance_though_none_was_trained_alone(tmp_p
         space__combines=["add"],
         network__filters=8,
         network__dropout=0.0,
-        shared__epochs=12,
+        supernet__epochs=12,
     )
     evaluator = shared_weights(config, proxy(config), tmp_path, stop=StopRequest())
     scores = [evaluator.evaluate(genotype, 0) for genotype in drawn(8, config)]
@@ -197,7 +198,7 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(folder: Pat
 
 @pytest.mark.parametrize(
     "flags",
-    [{"train__accumulate": 3}, {"data__mixup": 0.4}, {"train__precision": "bfloat16"}],
+    [{"supernet__grad_accum_steps": 3}, {"data__mixup": 0.4}, {"supernet__precision": "bfloat16"}],
     ids=str,
 )
 def test_train_and_data_reach_the_shared_weights_stopped_or_not(
@@ -214,8 +215,8 @@ def test_train_and_data_reach_the_shared_weights_stopped_or_not(
 def test_the_gradients_of_parts_add_up_to_those_of_the_batch(tmp_path: Path) -> None:
     found = []
     for parts in (1, 4):
-        one_step = {"shared__epochs": 1, "shared__batch_size": 64}
-        config = recipe(train__accumulate=parts, network__dropout=0.0, data__flip=False, **one_step)
+        one_step = {"supernet__epochs": 1, "supernet__batch_size": 64}
+        config = recipe(supernet__grad_accum_steps=parts, network__dropout=0.0, data__flip=False, **one_step)
         setting = proxy(config)
         alike = setting.data.train.take(torch.zeros(64, dtype=torch.int64))  # each part has the batch's statistics
         setting = replace(setting, data=replace(setting.data, train=alike))
@@ -228,8 +229,8 @@ def test_the_gradients_of_parts_add_up_to_those_of_the_batch(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"train__precision": "float16"}, r"train\.precision float16 needs a CUDA device"),
-        ({"train__accumulate": 9}, r"train\.grad_accum_steps = 9 parts a batch of 16 images"),
+        ({"supernet__precision": "float16"}, r"train\.precision float16 needs a CUDA device"),
+        ({"supernet__grad_accum_steps": 9}, r"train\.grad_accum_steps = 9 parts a batch of 16 images"),
     ],
 )
 def test_what_cannot_be_trained_so_is_refused_before_the_first_step(
@@ -242,7 +243,7 @@ def test_what_cannot_be_trained_so_is_refused_before_the_first_step(
 
 @pytest.mark.gpu
 def test_half_precision_scales_its_loss_on_a_gpu(tmp_path: Path) -> None:
-    config = recipe(train__precision="float16")
+    config = recipe(supernet__precision="float16")
     setting = replace(proxy(config), device=torch.device("cuda"))
     evaluator = shared_weights(config, setting, tmp_path, stop=StopRequest())
     assert bool(evaluator.weights.isfinite().all())
@@ -251,7 +252,11 @@ def test_half_precision_scales_its_loss_on_a_gpu(tmp_path: Path) -> None:
 
 def test_finished_weights_are_loaded_and_not_trained_again(folder: Path, evaluator: SharedWeights) -> None:
     assert [path.name for path in folder.iterdir()] == [SHARED_FILE]
-    elsewhere = {"search__trials": 99, "shared__refresh_images": 20, "data__data_dir": "elsewhere"}  # touch no weight
+    elsewhere = {
+        "search__trials": 99,
+        "supernet__bn_calibration_images": 20,
+        "data__data_dir": "elsewhere",
+    }  # touch no weight
     config = recipe(**elsewhere)
     again = shared_weights(config, proxy(config), folder, stop=StopRequest(), progress=lambda *_: pytest.fail("trains"))
     assert torch.equal(again.weights, evaluator.weights)
@@ -263,7 +268,7 @@ def test_another_seed_gives_other_weights(evaluator: SharedWeights, tmp_path: Pa
 
 def test_weights_of_another_recipe_are_refused(folder: Path, evaluator: SharedWeights) -> None:
     with pytest.raises(InputError, match="belong to another recipe"):
-        train(folder, shared__lr=0.01)
+        train(folder, supernet__lr=0.01)
 
 
 def test_damaged_weights_are_named(folder: Path, evaluator: SharedWeights, tmp_path: Path) -> None:
@@ -286,12 +291,12 @@ def test_a_genotype_of_another_space_is_refused_by_name(evaluator: SharedWeights
 @pytest.mark.parametrize(
     "flags",
     [
-        {"space__cells": "one", "space__inputs": "distinct", "shared__epochs": 1},
+        {"space__cells": "one", "space__inputs": "distinct", "supernet__epochs": 1},
         {
             "space__concat": "all",
             "network__cells_per_stage": 2,
             "network__reduction_placement": "in_place",
-            "shared__epochs": 1,
+            "supernet__epochs": 1,
         },
     ],
 )
@@ -306,8 +311,8 @@ def test_spaces_of_one_cell_of_distinct_inputs_and_of_any_concat_are_scored(
 
 def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"shared weights: .* step \d") as diverged:
-        train(tmp_path, shared__lr=1e30, train__clip_norm=0.0)
-    assert "shared.lr" in diverged.value.hint
+        train(tmp_path, supernet__lr=1e30, supernet__clip_grad_norm=0.0)
+    assert "supernet.lr" in diverged.value.hint
 
 
 def test_a_data_set_with_one_image_is_refused(tmp_path: Path) -> None:

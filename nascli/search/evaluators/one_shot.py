@@ -123,7 +123,7 @@ def shared_weights(
     """
     training = SharedTraining.of(recipe, proxy)
     path = folder / SHARED_FILE
-    with cpu_threads(recipe.train.threads):
+    with cpu_threads(recipe.supernet.threads):
         if not path.is_file():
             train_shared(training, folder, stop, progress)
     for name in (NEWEST, PREVIOUS):  # the finished weights replace them
@@ -132,8 +132,8 @@ def shared_weights(
     load_weights(path, shared)
     _check_identity(path, training.identity)
     named = dict(shared.named_parameters())
-    images = min(recipe.shared.bn_calibration_images, len(proxy.data.train))
-    batch_size = min(recipe.shared.batch_size, images)
+    images = min(recipe.supernet.bn_calibration_images, len(proxy.data.train))
+    batch_size = min(recipe.supernet.batch_size, images)
     order = torch.randperm(len(proxy.data.train), generator=generator_for(recipe.seed, "shared", "refresh"))
     return SharedWeights(
         setting=proxy,

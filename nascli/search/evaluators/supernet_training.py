@@ -3,11 +3,9 @@
 Each step draws a cell uniformly from the decisions of the space and makes one optimizer step on one batch with this
 child's weights. `nascli.models.cells.supernet` says which weights children share.
 
-Beyond epochs, batch size, learning rate and weight decay, which are `[shared]`'s own, the training is that of `[train]`
-and `[data]`: optimizer, momentum, schedule, warm-up, label smoothing, clipping, precision, parts of a batch, threads,
-checkpoint interval; augmentation, mixup and cutmix. There is no auxiliary head, drop path or moving average of weights:
-the children between two steps have too little in common. For the same reason nothing is compiled, and no activations
-are recomputed; those of one small child fit.
+The training is `[supernet]`'s, with the augmentation of `[data]` and the label smoothing of `[train]`. There is no
+auxiliary head, drop path or moving average of weights: the children between two steps have too little in common. For
+the same reason nothing is compiled, and no activations are recomputed; those of one small child fit.
 
 Deviation:
     ENAS trains weights and controller in turn; here, as in Guo et al. 2020 and Bender et al. 2018, the weights are
@@ -53,10 +51,9 @@ SHARED_FILE = "shared.safetensors"
 
 _NOT_IDENTITY = {
     "data": {"data_dir", "workers"},
-    "train": {"checkpoint_minutes", "checkpoint_steps"},
-    "shared": {"bn_calibration_images"},
+    "supernet": {"bn_calibration_images", "checkpoint_minutes", "checkpoint_steps"},
 }
-_IDENTITY = {"seed", "data", "space", "network", "train", "shared"}
+_IDENTITY = {"seed", "data", "space", "network", "train", "supernet"}
 """The sections of a recipe that the shared weights follow from, and what in them does not touch a weight."""
 
 Progress = Callable[[int, int, float], None]
@@ -87,7 +84,7 @@ class SharedTraining:
             InputError: There is one training image; a part of a batch would have one; or the precision needs another
                 device.
         """
-        own = recipe.shared.model_dump(include={"epochs", "batch_size", "lr", "weight_decay"})
+        own = recipe.supernet.model_dump(exclude={"bn_calibration_images"})
         config = recipe.train.model_copy(update=own)
         plan = Plan.of(setting.data, config, setting.augmentation, recipe.seed, setting.device)
         sections = recipe.model_dump(mode="json", include=_IDENTITY, exclude=_NOT_IDENTITY)
@@ -177,12 +174,12 @@ def train_shared(training: SharedTraining, folder: Path, stop: StopRequest, prog
                 store.save(state.to_payload())
     except DivergedError as error:
         raise DivergedError(
-            f"shared weights: {error.message}", "Lower shared.lr, or set train.clip_grad_norm"
+            f"shared weights: {error.message}", "Lower supernet.lr, or set supernet.clip_grad_norm"
         ) from error
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(
             f"the device has not enough memory for the shared weights and batches of {plan.batch_size} images",
-            "Start again with more train.grad_accum_steps, or a smaller shared.batch_size or network.filters",
+            "Start again with more supernet.grad_accum_steps, or a smaller supernet.batch_size or network.filters",
         ) from error
     finished = {name: weight.detach().cpu().contiguous() for name, weight in state.named.items()}
     write_bytes(folder / SHARED_FILE, save(finished, {"identity": training.identity}))

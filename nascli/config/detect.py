@@ -4,7 +4,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nascli.config.section import Section, TrainingPrecision, list_meanings, one_of
+from nascli.config.optim import (
+    BatchSize,
+    ClipGradNorm,
+    Epochs,
+    LearningRate,
+    OptimConfig,
+    WarmupSteps,
+    WeightDecay,
+)
+from nascli.config.section import Section, list_meanings, one_of
 
 DETECTION_HEADS = {
     "fpn": "a feature pyramid over the stages",
@@ -58,32 +67,15 @@ class DetectorConfig(Section):
     )
 
 
-class DetectTrainConfig(Section):
-    """Training of a detector by SGD with momentum; linear warm-up, then a cosine that ends at zero, or steps."""
+class DetectTrainConfig(OptimConfig):
+    """Training of a detector."""
 
-    epochs: int = Field(8, ge=1)
-    batch_size: int = Field(8, ge=1, description="images an optimizer step")
-    grad_accum_steps: int = Field(
-        1, ge=1, description="parts a batch is computed in: less memory, batch-norm statistics of each part alone"
-    )
-    lr: float = Field(0.02, gt=0, description="peak learning rate")
-    warmup_steps: int = Field(50, ge=0)
-    schedule: Literal["cosine", "steps"] = Field(
-        "cosine", description="the learning rate after the warm-up: to 0 as a cosine, or by steps"
-    )
-    lr_milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        (0.67, 0.92), description="parts of the training after which steps lowers the rate, rising; 1 would be the end"
-    )
-    lr_gamma: float = Field(0.1, gt=0, le=1, description="of the learning rate at each step of steps")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
-    clip_grad_norm: float = Field(10.0, ge=0, description="global gradient norm; 0 is off")
-    ema_decay: float = Field(
-        0.0, ge=0, lt=1, description="moving average of the weights, which is scored and kept; 0 is off"
-    )
-    precision: TrainingPrecision = Field(
-        "float32", description="of the arithmetic, boxes and losses apart; float16 scales its loss, and needs CUDA"
-    )
+    epochs: Epochs = 8
+    batch_size: BatchSize = 8
+    lr: LearningRate = 0.02
+    warmup_steps: WarmupSteps = 50
+    weight_decay: WeightDecay = 1e-4
+    clip_grad_norm: ClipGradNorm = 10.0
     flip: bool = Field(False, description="mirror left and right with probability one half")
     multi_scale: tuple[Annotated[int, Field(ge=32)], ...] = Field(
         (), description="shorter sides in pixels, one drawn for each image, in place of detector.min_size; () is off"
@@ -98,16 +90,9 @@ class DetectTrainConfig(Section):
     eval_interval: int = Field(
         0, ge=0, description="epochs between two scorings while training; 0 scores the end alone"
     )
-    threads: int = Field(0, ge=0, description="CPU threads; 0 is one for each core. Weights depend on it, bit for bit")
-    checkpoint_minutes: float = Field(
-        10.0, gt=0, description="between checkpoints inside an epoch; each epoch ends with one"
-    )
-    checkpoint_steps: int = Field(0, ge=0, description="optimizer steps between checkpoints, besides; 0 is none")
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if list(self.lr_milestones) != sorted(set(self.lr_milestones)):
-            raise ValueError(f"lr_milestones {list(self.lr_milestones)} must rise")
+    def _scale_jitter_alone(self) -> Self:
         if not self.scale_jitter:
             return self
         if len(self.scale_jitter) != 2 or self.scale_jitter[0] > self.scale_jitter[1]:

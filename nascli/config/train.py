@@ -1,11 +1,10 @@
 """What `nascli train` needs: the images, and the training."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from nascli.config.network import NetworkConfig
-from nascli.config.section import Section, TrainingPrecision
+from nascli.config.optim import OptimConfig
+from nascli.config.section import Section
 
 
 class DataConfig(Section):
@@ -39,41 +38,14 @@ class DataConfig(Section):
     )
 
 
-class TrainConfig(Section):
-    """One training: SGD with momentum, or RMSProp as TensorFlow computes it; a cosine, or an exponential decay."""
+class TrainConfig(OptimConfig):
+    """Training of a classifier."""
 
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(64, ge=2, description="images an optimizer step; batch normalisation needs two")
-    grad_accum_steps: int = Field(
-        1, ge=1, description="parts a batch is computed in: less memory, batch-norm statistics of each part alone"
-    )
-    lr: float = Field(0.05, gt=0, description="peak learning rate")
-    lr_base_size: int = Field(
-        0, ge=0, description="images a step that `lr` is for: it is scaled in proportion to batch_size; 0 leaves it"
-    )
-    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up")
-    schedule: Literal["cosine", "exponential"] = Field(
-        "cosine", description="the learning rate after the warm-up: to 0 as a cosine, or by steps"
-    )
-    decay_rate: float = Field(0.97, gt=0, le=1, description="factor of the learning rate at each step of exponential")
-    decay_epochs: float = Field(2.4, gt=0, description="epochs between two steps of exponential")
-    optimizer: Literal["sgd", "rmsprop"] = "sgd"
-    momentum: float = Field(0.9, ge=0, lt=1)
-    nesterov: bool = Field(False, description="of sgd")
-    rmsprop_decay: float = Field(0.9, ge=0, lt=1, description="of the moving average of squared gradients")
-    rmsprop_epsilon: float = Field(1.0, gt=0, description="added to that average, inside the root")
-    weight_decay: float = Field(5e-4, ge=0, description="L2 on convolution and classifier weights, not on batch norms")
+    batch_size: int = Field(64, ge=2, description="images per optimizer step; batch normalisation needs two")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     aux_weight: float = Field(0.0, ge=0, description="weight of the auxiliary loss; 0 leaves the head out")
     drop_path_prob: float = Field(
         0.0, ge=0, lt=1, description="probability of dropping a path in the last cell at the last step"
-    )
-    clip_grad_norm: float = Field(5.0, ge=0, description="global gradient norm; 0 is off")
-    ema_decay: float = Field(
-        0.0, ge=0, lt=1, description="moving average of the weights, used for evaluation; 0 is off"
-    )
-    precision: TrainingPrecision = Field(
-        "float32", description="of the network's arithmetic; float16 scales its loss, and needs CUDA"
     )
     grad_checkpointing: bool = Field(
         False,
@@ -83,11 +55,6 @@ class TrainConfig(Section):
     compile: bool = Field(
         False, description="compile the cells, each different one once (minutes); needs a C++ compiler"
     )
-    threads: int = Field(0, ge=0, description="CPU threads; 0 is one for each core. Weights depend on it, bit for bit")
-    checkpoint_minutes: float = Field(
-        10.0, gt=0, description="between checkpoints inside an epoch; each epoch ends with one"
-    )
-    checkpoint_steps: int = Field(0, ge=0, description="optimizer steps between checkpoints, besides; 0 is none")
 
 
 class TrainRecipe(Section):
