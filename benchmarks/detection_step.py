@@ -163,7 +163,7 @@ def peer_measure(task: Task) -> Figures:
     import torch
 
     from nascli.data.detection.dataset import training_target
-    from nascli.detect.inference import to_numbers
+    from nascli.detect.inference import to_float
 
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)
@@ -175,7 +175,7 @@ def peer_measure(task: Task) -> Figures:
         return find(detector.eval(), task) | count_backbone(detector.backbone.body, task)
     optimizer = torch.optim.SGD(detector.train().parameters(), **SGD)
     entries, pictures = annotated(task)
-    images = [to_numbers(picture, torch.device("cpu")) for picture in pictures]
+    images = [to_float(picture, torch.device("cpu")) for picture in pictures]
     targets = [training_target(entry) for entry in entries]
 
     def step() -> None:
@@ -248,13 +248,13 @@ def settle(detector: "nn.Module", task: Task) -> None:
     """Let the batch norms take the statistics of the pictures: without, random weights propose hardly a box."""
     import torch
 
-    from nascli.detect.inference import to_numbers
+    from nascli.detect.inference import to_float
 
     norms = [module for module in detector.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = None  # the mean over all batches, which are one
-    pictures = torch.stack([to_numbers(picture, torch.device("cpu")) for picture in annotated(task)[1]])
+    pictures = torch.stack([to_float(picture, torch.device("cpu")) for picture in annotated(task)[1]])
     with torch.no_grad():
         detector.train().get_submodule("backbone")(pictures)
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -269,9 +269,9 @@ def find(detector: Any, task: Task) -> Figures:  # noqa: ANN401
     """
     import torch
 
-    from nascli.detect.inference import to_numbers
+    from nascli.detect.inference import to_float
 
-    images = [to_numbers(picture, torch.device("cpu")) for picture in annotated(task)[1]]
+    images = [to_float(picture, torch.device("cpu")) for picture in annotated(task)[1]]
     detector.rpn.nms_thresh = 1.0
     for layer in (detector.rpn.head.bbox_pred, detector.roi_heads.box_predictor.cls_score):
         for parameter in layer.parameters():

@@ -26,15 +26,15 @@ def predict(
 ) -> None:
     """Find boxes on a person's own pictures, by the detector of a run."""
     from nascli.detect.model import load_detector
-    from nascli.detect.predict import collect_pictures, free_folder, predict_pictures
+    from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes
     from nascli.engine.device import resolve_device
 
     run_folder = find_run(source, NAME, runs_folder())
     where = resolve_device(device)
     detector = load_detector(run_folder, where)
-    pictures = collect_pictures(paths)
-    folder = free_folder(run_folder, "predictions", out, overwrite)
-    predictions = predict_pictures(detector, pictures, folder, device=where, threshold=threshold)
+    pictures = collect_images(paths)
+    folder = choose_output_folder(run_folder, "predictions", out, overwrite)
+    predictions = predict_boxes(detector, pictures, folder, device=where, threshold=threshold)
     show_predictions(terminal, predictions, threshold)
     images = [prediction.to_dict() for prediction in predictions]
     terminal.result({"run": str(run_folder), "out": str(folder), "threshold": threshold, "images": images})
@@ -75,18 +75,18 @@ def show_data(terminal: Terminal, recipe: DetectRecipe, *, augmented: bool, out:
     """Draw the first pictures of each split with their own boxes; augmented, the first split as training varies it."""
     from nascli.data.detection.registry import load_detection_splits
     from nascli.detect.plan import sample_variations
-    from nascli.detect.predict import free_folder
-    from nascli.detect.visualize import TRUTH, draw_truth, draw_varied
+    from nascli.detect.predict import choose_output_folder
+    from nascli.detect.visualize import GROUND_TRUTH_IMAGES, draw_augmented, draw_ground_truth
 
     config = recipe.data
-    counts = (config.train_images or TRUTH, config.val_images or TRUTH)
+    counts = (config.train_images or GROUND_TRUTH_IMAGES, config.val_images or GROUND_TRUTH_IMAGES)
     variations = sample_variations(recipe, counts[0]) if augmented else []
     splits = load_detection_splits(config)[: 1 if augmented else None]
-    folder = free_folder(runs_folder() / NAME, run_name(config.dataset, "data"), out, overwrite)
+    folder = choose_output_folder(runs_folder() / NAME, run_name(config.dataset, "data"), out, overwrite)
     images: list[dict[str, object]] = []
     for split, count in zip(splits, counts, strict=False):
         try:
-            files = draw_varied(split, variations, folder) if augmented else draw_truth(split, folder, count)
+            files = draw_augmented(split, variations, folder) if augmented else draw_ground_truth(split, folder, count)
         except OSError as error:
             raise _unwritable(folder, error) from error
         terminal.show(f"{split.source}: {amount(split)}; the first {len(files)} drawn")
@@ -102,15 +102,14 @@ def show_data(terminal: Terminal, recipe: DetectRecipe, *, augmented: bool, out:
 def evaluate(terminal: Terminal, results: Path, config: DetectDataConfig, *, out: Path | None, overwrite: bool) -> None:
     """Score a COCO results file of any tool; with `out`, write the scores, the confusion and the worst images too."""
     from nascli.data.detection.registry import load_truth
-    from nascli.detect.coco_eval import METRIC, score_detections
-    from nascli.detect.coco_results import read_results
-    from nascli.detect.error_analysis import review_scored
-    from nascli.detect.predict import empty_folder
+    from nascli.detect.coco_eval import METRIC, read_results, score_detections
+    from nascli.detect.error_analysis import write_error_analysis
+    from nascli.detect.predict import check_output_folder
     from nascli.report.box_confusion import write_confusion_picture
 
     found = read_results(results)
     split = load_truth(config)
-    folder = empty_folder(out, overwrite) if out else None
+    folder = check_output_folder(out, overwrite) if out else None
     terminal.note(f"{split.source}: {amount(split)}, {len(split.categories)} classes; {len(found):,} found")
     report = {
         "results": str(results),
@@ -123,7 +122,7 @@ def evaluate(terminal: Terminal, results: Path, config: DetectDataConfig, *, out
     if folder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            report["worst_images"] = review_scored(split, found, folder)
+            report["worst_images"] = write_error_analysis(split, found, folder)
             write_json(folder / "detection.json", report)
             write_confusion_picture(folder)
         except OSError as error:

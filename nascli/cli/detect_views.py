@@ -12,7 +12,7 @@ from nascli.cli.console import Terminal, duration, table
 if TYPE_CHECKING:
     from nascli.data.detection.dataset import DetectionData, DetectionSplit
     from nascli.detect.job import DetectJob
-    from nascli.detect.predict import Prediction
+    from nascli.detect.predict import ImageDetections
 
 ALL_CLASSES = 20
 """Up to so many classes are all listed; of more, the best and the worst few."""
@@ -59,7 +59,7 @@ def show_run(terminal: Terminal, report: dict[str, Any], folder: Path) -> None:
     files = [
         ("steps", f"{report['steps']:,} in {duration(report['seconds'])}"),
         ("peak memory", _mebibytes(report["peak_memory"])),
-        ("pictures", str(folder / "pictures")),
+        ("detections", str(folder / "detections")),
         ("worst images", str(folder / "worst")),
         ("confusion", str(folder / "confusion.png")),
         ("COCO results file", str(folder / "results.json")),
@@ -112,7 +112,7 @@ def _points(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def show_predictions(terminal: Terminal, predictions: Sequence["Prediction"], threshold: float) -> None:
+def show_predictions(terminal: Terminal, predictions: Sequence["ImageDetections"], threshold: float) -> None:
     """One row a picture."""
     rows = [(str(each.path), str(len(each.objects)), each.summary()) for each in predictions]
     terminal.show(table(f"boxes with a score of at least {threshold:g}", ("picture", "boxes", "found"), rows))

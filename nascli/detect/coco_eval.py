@@ -2,14 +2,17 @@
 
 AP is the area under the precision-recall curve of one class, sampled at 101 recalls, averaged over classes and over
 the ten IoU thresholds 0.50, 0.55, ... 0.95; AP50 and AP75 take one threshold. A detection that falls into a crowd box
-counts neither for nor against; at most 100 detections an image count.
+counts neither for nor against; at most 100 detections per image count.
 
 Images, classes and boxes are numbered from 1 here, whatever ids their file has, each in the order of its ids: the
 reference code takes a match with annotation id 0 for no match, and among equal scores the lower image id comes first.
 """
 
+import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
@@ -17,10 +20,11 @@ from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
-from nascli.errors import InputError
+from nascli.data.detection.json_types import brief, is_box, is_id, is_number, to_float
+from nascli.errors import CorruptFileError, InputError
 
 Box = tuple[int, int, list[float], float, bool]
-"""Image, class, bbox, area, whether it is a crowd."""
+"""Image, class, bbox, area, crowd."""
 
 SUMMARY = (
     "ap",
@@ -41,11 +45,14 @@ SUMMARY = (
 METRIC = "COCO average precision of boxes, 0 to 1, computed by faster-coco-eval"
 
 _ALL_AREAS = [0.0, 1e10]
-_MOST_FOUND = 100  # detections an image that count
+_MAX_DETECTIONS = 100  # per image
+_RESULTS_FORM = (
+    "A COCO results file is a list of objects with image_id, category_id, bbox (x, y, width, height) and score"
+)
 
 
 class Detection(TypedDict):
-    """One found box, as COCO's results files have it: `bbox` is x, y, width, height in pixels."""
+    """One detected box in the form of COCO's results files: `bbox` is x, y, width, height in pixels."""
 
     image_id: int
     category_id: int
@@ -54,7 +61,7 @@ class Detection(TypedDict):
 
 
 @dataclass(frozen=True)
-class ClassScore:
+class ClassPrecision:
     """One class: its average precision, None where the ground truth has no box of it."""
 
     id: int
@@ -66,15 +73,15 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class DetectionScore:
-    """COCO's twelve numbers by name (None where there is nothing to measure), each class, and how much was scored."""
+    """COCO's twelve numbers by name (None where there is nothing to measure), each class, and the counts behind."""
 
     summary: dict[str, float | None]
-    classes: tuple[ClassScore, ...]
+    classes: tuple[ClassPrecision, ...]
     images: int
     boxes: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON values, the twelve numbers first."""
+        """JSON values, the twelve numbers first."""
         return {
             **self.summary,
             "images": self.images,
@@ -85,7 +92,7 @@ class DetectionScore:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One image by itself: its average precision, as if it were the whole split."""
+    """The average precision of one image, computed as if it were the whole split."""
 
     image: AnnotatedImage
     ap: float
@@ -95,24 +102,24 @@ def score_detections(split: DetectionSplit, detections: Sequence[Detection]) -> 
     """The average precision of detections on a split.
 
     Args:
-        split: The ground truth; its crowd boxes are passed on as such.
-        detections: In any order, any number an image.
+        split: The ground truth; its crowd boxes count as such.
+        detections: In any order, any number per image.
 
     Raises:
         InputError: A detection is on an image or of a category that the split does not have.
 
     References: Lin et al. 2014, "Microsoft COCO: Common Objects in Context"; the reference code is pycocotools.
     """
-    evaluation = _evaluation(split, detections)
+    evaluation = _make_evaluation(split, detections)
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
     summary = {name: _number(value) for name, value in zip(SUMMARY, evaluation.stats[: len(SUMMARY)], strict=True)}
-    # axes: IoU thresholds, recalls, classes, areas (0 is all), most detections an image (the last is 100)
+    # axes: IoU thresholds, recalls, classes, areas (0 is all), max. detections per image (the last is 100)
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     totals = np.bincount([label for image in split.images for label in image.labels[~image.crowd]], minlength=1)
     classes = tuple(
-        ClassScore(
+        ClassPrecision(
             category.id,
             category.name,
             int(totals[k + 1]) if k + 1 < len(totals) else 0,
@@ -125,14 +132,14 @@ def score_detections(split: DetectionSplit, detections: Sequence[Detection]) -> 
 
 
 def score_images(split: DetectionSplit, detections: Sequence[Detection]) -> list[ImageScore]:
-    """The average precision of each image with boxes, in the order of the split: over its own classes alone.
+    """The average precision of each image with boxes over its own classes, in the order of the split.
 
     Raises:
         InputError: A detection is on an image or of a category that the split does not have.
     """
-    evaluation = _evaluation(split, detections)
+    evaluation = _make_evaluation(split, detections)
     parameters = evaluation.params
-    parameters.areaRng, parameters.areaRngLbl, parameters.maxDets = [_ALL_AREAS], ["all"], [_MOST_FOUND]
+    parameters.areaRng, parameters.areaRngLbl, parameters.maxDets = [_ALL_AREAS], ["all"], [_MAX_DETECTIONS]
     scores: list[ImageScore] = []
     numbers = _image_numbers(split)
     for image in split.images:
@@ -145,8 +152,46 @@ def score_images(split: DetectionSplit, detections: Sequence[Detection]) -> list
     return scores
 
 
-def _evaluation(split: DetectionSplit, detections: Sequence[Detection]) -> Any:  # noqa: ANN401 - no types there
-    """Truth and detections, ready to be evaluated."""
+def read_results(path: Path) -> list[Detection]:
+    """Read the detections of any tool from a COCO results file; further keys are ignored.
+
+    Raises:
+        InputError: No such file, or an entry that is no detection; the message names its position and field.
+        CorruptFileError: The file is not JSON.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"results {path}: {error.strerror or error}", _RESULTS_FORM) from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"results {path} are not JSON: {error}", "Write them again") from error
+    if not isinstance(values, list):
+        raise InputError(f"results {path}: JSON, but not a list", _RESULTS_FORM)
+    return [_parse_detection(entry, f"results {path}: entry {position}") for position, entry in enumerate(values)]
+
+
+def _parse_detection(entry: Any, where: str) -> Detection:  # noqa: ANN401 - any JSON
+    if not isinstance(entry, dict):
+        raise InputError(f"{where} is {brief(entry)}, not an object", _RESULTS_FORM)
+    image_id: Any = entry.get("image_id")
+    category_id: Any = entry.get("category_id")
+    box: Any = entry.get("bbox")
+    score: Any = entry.get("score")
+    for key, value, is_valid, wanted in (
+        ("image_id", image_id, is_id(image_id), "a whole number"),
+        ("category_id", category_id, is_id(category_id), "a whole number"),
+        ("bbox", box, is_box(box) and all(math.isfinite(to_float(side)) for side in box), "four finite numbers"),
+        ("score", score, is_number(score) and math.isfinite(to_float(score)), "a finite number"),
+    ):
+        if not is_valid:
+            raise InputError(f"{where}: {key} is {brief(value)}, not {wanted}", _RESULTS_FORM)
+    if min(box[2:]) < 0:
+        raise InputError(f"{where}: bbox {brief(box)} has a negative width or height", _RESULTS_FORM)
+    return Detection(image_id=image_id, category_id=category_id, bbox=[float(side) for side in box], score=float(score))
+
+
+def _make_evaluation(split: DetectionSplit, detections: Sequence[Detection]) -> Any:  # noqa: ANN401 - no types there
+    """The library's evaluation of detections against the ground truth, not yet computed."""
     images = _image_numbers(split)
     labels = {category.id: label for label, category in enumerate(split.categories, 1)}
     _check_ids(split, detections, images, labels)
@@ -157,33 +202,33 @@ def _evaluation(split: DetectionSplit, detections: Sequence[Detection]) -> Any: 
             image.labels.tolist(), image.boxes.tolist(), image.areas.tolist(), image.crowd.tolist(), strict=True
         )
     )
-    found = (
+    detected = (
         (images[each["image_id"]], labels[each["category_id"]], each["bbox"], each["bbox"][2] * each["bbox"][3], False)
         for each in detections
     )
-    made = _indexed(split, truth), _indexed(split, found, [each["score"] for each in detections])
-    return COCOeval_faster(*made, "bbox", print_function=_say_nothing)
+    indexes = _make_index(split, truth), _make_index(split, detected, [each["score"] for each in detections])
+    return COCOeval_faster(*indexes, "bbox", print_function=lambda *_: None)
 
 
 def _image_numbers(split: DetectionSplit) -> dict[int, int]:
     return {image_id: number for number, image_id in enumerate(sorted(image.id for image in split.images), 1)}
 
 
-def _indexed(split: DetectionSplit, boxes: Iterator[Box], scores: Sequence[float] = ()) -> Any:  # noqa: ANN401
+def _make_index(split: DetectionSplit, boxes: Iterator[Box], scores: Sequence[float] = ()) -> Any:  # noqa: ANN401
     annotations: list[dict[str, Any]] = [
         {"id": n, "image_id": image, "category_id": label, "bbox": bbox, "area": area, "iscrowd": int(crowd)}
         for n, (image, label, bbox, area, crowd) in enumerate(boxes, 1)
     ]
     for annotation, score in zip(annotations, scores, strict=False):
         annotation["score"] = score
-    made = COCO()
-    made.dataset = {
+    index = COCO()
+    index.dataset = {
         "images": [{"id": number} for number in range(1, len(split.images) + 1)],
         "categories": [{"id": k, "name": category.name} for k, category in enumerate(split.categories, 1)],
         "annotations": annotations,
     }
-    made.createIndex()
-    return made
+    index.createIndex()
+    return index
 
 
 def _check_ids(
@@ -194,10 +239,6 @@ def _check_ids(
             raise InputError(f"detection {position}: image_id {detection['image_id']} is not in {split.source}")
         if detection["category_id"] not in labels:
             raise InputError(f"detection {position}: category_id {detection['category_id']} is not in {split.source}")
-
-
-def _say_nothing(*_: object) -> None:
-    """Where the library would print."""
 
 
 def _mean(precision: NDArray[np.float64]) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from nascli.classify.estimate import median_step
-from nascli.detect.inference import find_all
+from nascli.detect.inference import detect_boxes
 from nascli.detect.job import DetectJob
 from nascli.detect.loop import train_epoch
 from nascli.detect.state import close_epoch, start_state
@@ -55,7 +55,7 @@ def _estimate(job: DetectJob) -> DetectEstimate:
     step = median_step(partial(_train, job), job.device, _STEPS)
     sample = replace(job.scored, images=job.scored.images[: plan.part_size])
     since = time.monotonic()
-    find_all(job.detector, sample, job.device, plan.part_size)
+    detect_boxes(job.detector, sample, job.device, plan.part_size)
     scoring = (time.monotonic() - since) * len(job.scored.images) / len(sample.images)
     scorings = 1 + (config.epochs - 1) // config.eval_interval if config.eval_interval else 1
     return DetectEstimate(

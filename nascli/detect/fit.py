@@ -9,7 +9,7 @@ import torch
 
 from nascli.data.detection.dataset import DetectionSplit
 from nascli.detect.coco_eval import Detection, DetectionScore, score_detections
-from nascli.detect.inference import find_all
+from nascli.detect.inference import detect_boxes
 from nascli.detect.loop import train_epoch
 from nascli.detect.plan import DetectPlan
 from nascli.detect.state import DetectEpoch, DetectState, close_epoch
@@ -87,7 +87,7 @@ def measure(
     state: DetectState, split: DetectionSplit, plan: DetectPlan, pause: Callable[[], None]
 ) -> tuple[DetectionScore, list[Detection]]:
     """The average precision of what is trained on a split, and the detections it comes from; on each process."""
-    found = find_all(state.scored, split, plan.device, plan.part_size, pause, plan.dist)
+    found = detect_boxes(state.scored, split, plan.device, plan.part_size, pause, plan.dist)
     return plan.dist.broadcast_from_main(lambda: score_detections(split, found)), found
 
 

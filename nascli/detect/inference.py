@@ -1,4 +1,4 @@
-"""Finding boxes with a trained detector; reading pictures ahead of their use."""
+"""Detecting boxes with a trained detector; reading images ahead of their use."""
 
 import itertools
 import os
@@ -15,14 +15,14 @@ from nascli.detect.coco_eval import Detection
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 
 Entry = TypeVar("Entry")
-Read = TypeVar("Read")
+Content = TypeVar("Content")
 
-_MOST_READERS = 8
+_MAX_READERS = 8
 _BATCHES_AHEAD = 3
 
 
 @torch.no_grad()
-def find_all(
+def detect_boxes(
     detector: nn.Module,
     split: DetectionSplit,
     device: torch.device,
@@ -30,43 +30,41 @@ def find_all(
     on_batch: Callable[[], None] = lambda: None,
     dist: DistContext = SINGLE_PROCESS,
 ) -> list[Detection]:
-    """Every box a detector finds on a split, as COCO's results files have them.
+    """All detections on the images of a split, in the order of the split.
 
     Args:
         detector: On `device`; left in evaluation mode.
-        split: Its pictures are read, its boxes are not looked at.
-        device: Where to compute.
-        batch_size: Pictures at once.
+        split: Its own boxes are not used.
+        device: The device of the detector.
+        batch_size: Images computed at once.
         on_batch: Called after each batch, on all processes equally often; may raise to stop.
-        dist: The processes that share the batches in turn; each gets what all have found, in the order of the split.
+        dist: The processes that share the batches in turn; each returns the detections of all.
 
     Raises:
-        CorruptFileError: A picture cannot be decoded; on all processes, where it is one's.
-        InputError: A picture was removed or replaced meanwhile; likewise.
+        CorruptFileError: An image cannot be decoded; raised on all processes.
+        InputError: An image was removed or replaced meanwhile; raised on all processes.
     """
     detector.eval()
-    found: list[Detection] = []
+    detections: list[Detection] = []
     for batch in dist.lockstep(read_batches(split.images, batch_size, dist)):
-        if batch is not None:  # else there are more on another process
-            entries, pictures = batch
-            outputs = detector([to_numbers(picture, device) for picture in pictures])
+        if batch is not None:  # else another process has more
+            entries, images = batch
+            outputs = detector([to_float(image, device) for image in images])
             for entry, output in zip(entries, outputs, strict=True):
-                found += [
-                    Detection(image_id=entry.id, category_id=split.categories[label - 1].id, bbox=box, score=score)
-                    for box, label, score in plain_boxes(output)
+                detections += [
+                    Detection(image_id=entry.id, category_id=split.categories[label - 1].id, bbox=bbox, score=score)
+                    for bbox, label, score in to_plain_boxes(output)
                 ]
         on_batch()
-    return found if dist.size == 1 else _in_order(dist.all_gather(found), split)
-
-
-def _in_order(shares: Sequence[Sequence[Detection]], split: DetectionSplit) -> list[Detection]:
-    """What several processes found, image by image as one would have."""
+    if dist.size == 1:
+        return detections
     places = {image.id: place for place, image in enumerate(split.images)}
-    return sorted(itertools.chain.from_iterable(shares), key=lambda each: places[each["image_id"]])
+    shares = itertools.chain.from_iterable(dist.all_gather(detections))
+    return sorted(shares, key=lambda each: places[each["image_id"]])
 
 
-def plain_boxes(output: dict[str, Tensor]) -> list[tuple[list[float], int, float]]:
-    """A detector's output for one picture as (bbox x, y, width, height; label; score), best first.
+def to_plain_boxes(output: dict[str, Tensor]) -> list[tuple[list[float], int, float]]:
+    """A detector's output for one image as (bbox x, y, width, height; label; score), best first.
 
     Boxes are rounded to a thousandth of a pixel here, so that a score computed from a results file is the one reported.
     """
@@ -74,34 +72,34 @@ def plain_boxes(output: dict[str, Tensor]) -> list[tuple[list[float], int, float
     return list(zip(sides, output["labels"].tolist(), output["scores"].tolist(), strict=True))
 
 
-def to_numbers(picture: Tensor, device: torch.device) -> Tensor:
+def to_float(image: Tensor, device: torch.device) -> Tensor:
     """uint8 (3, H, W) to float32 in [0, 1] on `device`."""
-    return picture.to(device).float().div_(255)
+    return image.to(device).float().div_(255)
 
 
 def read_batches(
     images: Sequence[AnnotatedImage], batch_size: int, dist: DistContext = SINGLE_PROCESS
 ) -> Iterator[tuple[Sequence[AnnotatedImage], list[Tensor]]]:
-    """The pictures in order, batch by batch, read ahead; of several processes each gets every `size`-th batch."""
+    """The images in order, batch by batch, read ahead; of n processes each gets every n-th batch."""
     starts = range(dist.rank * batch_size, len(images), dist.size * batch_size)
     return read_ahead((images[start : start + batch_size] for start in starts), read_annotated)
 
 
 def read_ahead(
-    batches: Iterable[Sequence[Entry]], read: Callable[[Entry], Read]
-) -> Iterator[tuple[Sequence[Entry], list[Read]]]:
-    """Batches in order with what is read of each entry; threads read some batches ahead of the one in use.
+    batches: Iterable[Sequence[Entry]], read: Callable[[Entry], Content]
+) -> Iterator[tuple[Sequence[Entry], list[Content]]]:
+    """Batches in order, with the content of each entry; threads read some batches ahead of the one in use.
 
     Args:
-        batches: Taken one by one, by the calling thread.
-        read: Called by several threads at once; what it raises is raised when its batch's turn has come.
+        batches: Consumed one by one, by the calling thread.
+        read: Called by several threads at once; its error is raised when the turn of its batch has come.
     """
-    coming = iter(batches)
-    waiting: deque[tuple[Sequence[Entry], list[Future[Read]]]] = deque()
-    with ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1)) as readers:
+    upcoming = iter(batches)
+    waiting: deque[tuple[Sequence[Entry], list[Future[Content]]]] = deque()
+    with ThreadPoolExecutor(min(_MAX_READERS, os.cpu_count() or 1)) as readers:
         try:
             while True:
-                for batch in itertools.islice(coming, _BATCHES_AHEAD - len(waiting)):
+                for batch in itertools.islice(upcoming, _BATCHES_AHEAD - len(waiting)):
                     waiting.append((batch, [readers.submit(read, entry) for entry in batch]))
                 if not waiting:
                     return

@@ -2,7 +2,7 @@
 
 The folder: `network.json` and `detector.json` (what was built), `checkpoint.pt` and `metrics.jsonl` while it trains,
 then `weights.safetensors`, `results.json` (a COCO results file), `detection.json` (the scores), `confusion.json`,
-`pictures/` (the first images) and `worst/` (those with the lowest average precision).
+`detections/` (the first images) and `worst/` (those with the lowest average precision).
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from nascli.config import DetectRecipe, NetworkConfig, load_recipe
 from nascli.data.detection.dataset import DetectionData, DetectionSplit
 from nascli.data.detection.registry import load_detection_data
 from nascli.detect.coco_eval import METRIC, Detection
-from nascli.detect.error_analysis import review_scored
+from nascli.detect.error_analysis import write_error_analysis
 from nascli.detect.fit import fit_detector
 from nascli.detect.model import (
     DetectorSpec,
@@ -32,7 +32,7 @@ from nascli.detect.model import (
 )
 from nascli.detect.plan import DetectPlan
 from nascli.detect.state import DetectEpoch, start_state
-from nascli.detect.visualize import draw_found
+from nascli.detect.visualize import draw_detections
 from nascli.engine.checkpoint import NEWEST, CheckpointStore
 from nascli.engine.device import cpu_threads
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
@@ -255,5 +255,5 @@ def _write_found(job: DetectJob, found: list[Detection], folder: Path) -> list[d
     """Weights, what they find, and pictures of it; the worst images as `detection.json` names them."""
     save_detector_weights(folder, job.detector)
     write_text(folder / "results.json", json.dumps(found) + "\n")
-    draw_found(job.scored, found, folder / "pictures")
-    return review_scored(job.scored, found, folder)
+    draw_detections(job.scored, found, folder / "detections")
+    return write_error_analysis(job.scored, found, folder)

@@ -1,4 +1,4 @@
-"""A trained detector on a person's own pictures: drawn files, and one JSON file for other tools."""
+"""A trained detector on the user's own images: drawn files, and one JSON file for other tools."""
 
 import itertools
 from collections import Counter
@@ -12,18 +12,18 @@ from torch import nn
 
 from nascli.classify.predict import find_pictures
 from nascli.data.detection.dataset import open_picture, picture_tensor
-from nascli.detect.drawing import boxes_to_draw, draw_boxes
-from nascli.detect.inference import plain_boxes, to_numbers
+from nascli.detect.inference import to_float, to_plain_boxes
 from nascli.detect.model import DetectorSpec
+from nascli.detect.visualize import LabeledBox, draw_boxes
 from nascli.errors import InputError
-from nascli.files import cannot_write, write_json
+from nascli.files import write_json, writing
 
 PREDICTIONS_FILE = "predictions.json"
 
 
 @dataclass(frozen=True)
-class FoundObject:
-    """One found box: `bbox` is x, y, width, height in pixels of the picture itself, not of the drawn one."""
+class DetectedObject:
+    """One detected box: `bbox` is x, y, width, height in pixels of the image itself, not of the drawn file."""
 
     category_id: int
     name: str
@@ -32,17 +32,17 @@ class FoundObject:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """One picture: its file, the drawn file, its size in pixels, and what was found on it, best first."""
+class ImageDetections:
+    """One image: its file, the drawn file, its size in pixels, and the detections, best first."""
 
     path: Path
     drawn: Path
     width: int
     height: int
-    objects: tuple[FoundObject, ...]
+    objects: tuple[DetectedObject, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """JSON values."""
         return {
             "file": str(self.path),
             "drawn": str(self.drawn),
@@ -52,38 +52,38 @@ class Prediction:
         }
 
     def summary(self) -> str:
-        """What was found, for instance `person ×3, dog ×1`."""
+        """Counts by class, for instance `person ×3, dog ×1`."""
         counts = Counter(each.name for each in self.objects)
         return ", ".join(f"{name} ×{number}" for name, number in counts.most_common())
 
 
-def collect_pictures(paths: Sequence[Path]) -> list[Path]:
-    """The pictures that files and folders stand for, in order; each is read once, so that nothing is begun in vain.
+def collect_images(paths: Sequence[Path]) -> list[Path]:
+    """The image files of these files and folders, in order; each is decoded once, so that no run starts in vain.
 
     Raises:
-        InputError: A path does not exist, or a folder holds no picture.
-        CorruptFileError: A file is not a picture, or damaged.
+        InputError: A path does not exist, or a folder holds no image.
+        CorruptFileError: A file is not an image, or damaged.
     """
-    found = find_pictures(paths)
-    for file in found:
+    files = find_pictures(paths)
+    for file in files:
         open_picture(file)
-    return found
+    return files
 
 
-def free_folder(parent: Path, name: str, out: Path | None, overwrite: bool) -> Path:
-    """Where to put pictures: `out`, else the first free of `name`, `name-2`, ... in `parent`; it is not made.
+def choose_output_folder(parent: Path, name: str, out: Path | None, overwrite: bool) -> Path:
+    """The folder for drawn images: `out`, else the first free of `name`, `name-2`, ... in `parent`; it is not created.
 
     Raises:
         InputError: `out` is not empty, and `overwrite` is not set.
     """
     if out is not None:
-        return empty_folder(out, overwrite)
+        return check_output_folder(out, overwrite)
     names = (name if n == 1 else f"{name}-{n}" for n in itertools.count(1))
     return next(parent / each for each in names if overwrite or not (parent / each).exists())
 
 
-def empty_folder(out: Path, overwrite: bool) -> Path:
-    """The folder itself, where it is empty, absent, or may be written into all the same; else an InputError."""
+def check_output_folder(out: Path, overwrite: bool) -> Path:
+    """The folder itself if it is empty or absent, or `overwrite` is set; else raises InputError."""
     if out.is_file():
         raise InputError(f"--out {out} is a file", "Name a folder")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
@@ -92,59 +92,57 @@ def empty_folder(out: Path, overwrite: bool) -> Path:
 
 
 @torch.no_grad()
-def predict_pictures(
-    built: tuple[nn.Module, DetectorSpec],
+def predict_boxes(
+    trained: tuple[nn.Module, DetectorSpec],
     paths: Sequence[Path],
     out: Path,
     *,
     device: torch.device,
     threshold: float,
-    on_picture: Callable[[Prediction], None] | None = None,
-) -> list[Prediction]:
-    """Find boxes on pictures, draw them, and write `predictions.json`.
+    on_image: Callable[[ImageDetections], None] | None = None,
+) -> list[ImageDetections]:
+    """Detect boxes on images, draw them, and write `predictions.json`.
 
     Args:
-        built: From `load_detector`.
-        paths: From `collect_pictures`.
-        out: Folder for the drawn pictures and the JSON; made where it is not there.
-        device: Where to compute.
-        threshold: Least score of a box that is kept, 0 to 1.
-        on_picture: Told of each picture that is done.
+        trained: Detector and spec from `load_detector`.
+        paths: Files from `collect_images`.
+        out: Folder for the drawn images and the JSON; created where it does not exist.
+        device: The device of the detector.
+        threshold: Lowest score of a box that is kept, 0 to 1.
+        on_image: Called after each image.
 
     Raises:
         NascliError: `out` cannot be written.
     """
-    detector, spec = built
-    predictions: list[Prediction] = []
+    detector, spec = trained
+    predictions: list[ImageDetections] = []
     names: set[str] = set()
-    try:
+    with writing(out, "Choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
         for path in paths:
-            picture = open_picture(path)
-            output = detector([to_numbers(picture_tensor(picture), device)])[0]
-            boxes = [box for box in plain_boxes(output) if box[2] >= threshold]
-            drawn = out / _free_name(path, names)
-            draw_boxes(picture, boxes_to_draw(boxes, threshold), spec.class_names).save(drawn, quality=92)
-            objects = tuple(_found_object(spec, box) for box in boxes)
-            predictions.append(Prediction(path, drawn, picture.width, picture.height, objects))
-            if on_picture is not None:
-                on_picture(predictions[-1])
+            image = open_picture(path)
+            output = detector([to_float(picture_tensor(image), device)])[0]
+            boxes = [box for box in to_plain_boxes(output) if box[2] >= threshold]
+            drawn = out / _choose_file_name(path, names)
+            draw_boxes(image, [LabeledBox.of(*box) for box in boxes], spec.class_names).save(drawn, quality=92)
+            objects = tuple(_to_object(spec, box) for box in boxes)
+            predictions.append(ImageDetections(path, drawn, image.width, image.height, objects))
+            if on_image is not None:
+                on_image(predictions[-1])
         write_json(
             out / PREDICTIONS_FILE,
             {"threshold": threshold, "images": [prediction.to_dict() for prediction in predictions]},
         )
-    except OSError as error:
-        raise cannot_write(out, error, "Choose another --out") from error
     return predictions
 
 
-def _found_object(spec: DetectorSpec, box: tuple[list[float], int, float]) -> FoundObject:
+def _to_object(spec: DetectorSpec, box: tuple[list[float], int, float]) -> DetectedObject:
     bbox, label, score = box
     category = spec.categories[label - 1]
-    return FoundObject(category.id, category.name, score, bbox)
+    return DetectedObject(category.id, category.name, score, bbox)
 
 
-def _free_name(path: Path, names: set[str]) -> str:
+def _choose_file_name(path: Path, names: set[str]) -> str:
     """The drawn file's name: JPEG stays JPEG, all else becomes PNG; equal names from two folders are numbered."""
     suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
     candidates = (f"{path.stem}{'' if n == 1 else f'-{n}'}{suffix}" for n in range(1, len(names) + 2))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nascli.data.detection.dataset import AnnotatedImage
 from nascli.data.detection.transforms import Target
-from nascli.detect.inference import to_numbers
+from nascli.detect.inference import to_float
 from nascli.detect.plan import DetectPlan
 from nascli.detect.state import DetectState
 from nascli.engine.microbatch import add_up, seed_part
@@ -122,7 +122,7 @@ def _losses(
     """The four losses by name."""
     with computing_in(plan.config.precision, plan.device):
         losses: dict[str, Tensor] = state.detector(
-            [to_numbers(picture, plan.device) for picture in pictures],
+            [to_float(picture, plan.device) for picture in pictures],
             [{name: tensor.to(plan.device) for name, tensor in target.items()} for target in targets],
         )
     return losses

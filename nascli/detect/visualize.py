@@ -1,162 +1,274 @@
-"""Pictures of a split with boxes on them: the truth, what was found, and the worst images with both."""
+"""Boxes drawn on images: one color per class, labels that can be read and are never cut off, at any size.
 
+`draw_boxes` draws on one image; `draw_ground_truth`, `draw_augmented` and `draw_detections` on the first images of a
+split, as PNG files.
+"""
+
+import colorsys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, open_annotated, training_target
 from nascli.data.detection.transforms import Variation, vary
-from nascli.detect.coco_eval import Detection, ImageScore
-from nascli.detect.confusion import group_by_image, pair_boxes
-from nascli.detect.drawing import DRAWN_SCORE, LabelledBox, beside_each_other, draw_boxes
+from nascli.detect.coco_eval import Detection
+from nascli.detect.confusion import group_by_image
 
-Labels = NDArray[np.int64]
+Color = tuple[int, int, int]
+Corners = tuple[float, float, float, float]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-FOUND = 6
-"""Pictures of a scored split that are drawn with what was found on them."""
+MIN_DRAWN_SCORE = 0.5
+"""Lowest score of a box that is drawn, unless the user gives another."""
 
-TRUTH = 12
-"""Pictures of a split that are drawn with their own boxes, unless more or fewer are asked for."""
+MIN_SIDE = 400
+"""An image whose shorter side has fewer pixels is enlarged before drawing, so that a label fits on it."""
 
-WORST = 12
-"""Images of a scored split, those with the lowest average precision, that are drawn with truth and what was found."""
+MAX_ENLARGED = 1600
+"""Pixels of the longer side that enlarging does not exceed."""
+
+GROUND_TRUTH_IMAGES = 12
+"""Default number of images that are drawn with their own boxes."""
+
+_DETECTION_IMAGES = 6
+_GOLDEN_RATIO = 0.618034
+_TONES = ((0.92, 0.95), (0.62, 1.0), (1.0, 0.62))  # saturation and brightness, used in turn
 
 
-def draw_truth(split: DetectionSplit, folder: Path, count: int) -> list[Path]:
-    """The first `count` pictures with their own boxes as `<split>-<image id>.png`; crowds are said to be crowds.
+@dataclass(frozen=True)
+class LabeledBox:
+    """A box to draw.
+
+    Args:
+        corners: x1, y1, x2, y2 in pixels of the image.
+        label: 1 to K.
+        score: 0 to 1; None is not written.
+        remark: Written behind class and score.
+    """
+
+    corners: Corners
+    label: int
+    score: float | None = None
+    remark: str = ""
+
+    @classmethod
+    def of(cls, bbox: Sequence[float], label: int, score: float | None = None, remark: str = "") -> "LabeledBox":
+        """From a bbox x, y, width, height in pixels."""
+        x, y, width, height = bbox
+        return cls((x, y, x + width, y + height), label, score, remark)
+
+    def text(self, class_names: Sequence[str]) -> str:
+        """Class, score and remark, as they are written on the box."""
+        score = "" if self.score is None else f" {self.score:.2f}"
+        return class_names[self.label - 1] + score + (f", {self.remark}" if self.remark else "")
+
+
+def draw_ground_truth(split: DetectionSplit, folder: Path, count: int) -> list[Path]:
+    """Draw the first `count` images with their own boxes as `<split>-<image id>.png`; crowds are marked as such.
 
     Raises:
-        CorruptFileError: A picture is damaged.
+        CorruptFileError: An image is damaged.
     """
-    names = [category.name for category in split.categories]
     files: list[Path] = []
     folder.mkdir(parents=True, exist_ok=True)
     for image in split.images[:count]:
         files.append(folder / f"{split.name}-{image.id:06d}.png")
-        draw_boxes(open_annotated(image), _true_boxes(image), names).save(files[-1])
+        draw_boxes(open_annotated(image), ground_truth_boxes(image), class_names(split)).save(files[-1])
     return files
 
 
-def draw_varied(split: DetectionSplit, variations: Sequence[Variation], folder: Path) -> list[Path]:
-    """The first pictures as a training sees them, each varied, with the boxes that it then learns from.
+def draw_augmented(split: DetectionSplit, variations: Sequence[Variation], folder: Path) -> list[Path]:
+    """Draw the first images as training augments them, with the boxes that are then learned.
 
-    The files are `<split>-<image id>-varied.png`.
+    The files are `<split>-<image id>-augmented.png`.
 
     Raises:
-        CorruptFileError: A picture is damaged.
+        CorruptFileError: An image is damaged.
     """
-    names = [category.name for category in split.categories]
     files: list[Path] = []
     folder.mkdir(parents=True, exist_ok=True)
     for image, variation in zip(split.images, variations, strict=False):
-        picture, target = vary(open_annotated(image), training_target(image), variation)
+        drawing, target = vary(open_annotated(image), training_target(image), variation)
         corners, labels = target["boxes"].tolist(), target["labels"].tolist()
-        boxes = [LabelledBox((x1, y1, x2, y2), label) for (x1, y1, x2, y2), label in zip(corners, labels, strict=True)]
-        files.append(folder / f"{split.name}-{image.id:06d}-varied.png")
-        draw_boxes(picture, boxes, names).save(files[-1])
+        boxes = [LabeledBox((x1, y1, x2, y2), label) for (x1, y1, x2, y2), label in zip(corners, labels, strict=True)]
+        files.append(folder / f"{split.name}-{image.id:06d}-augmented.png")
+        draw_boxes(drawing, boxes, class_names(split)).save(files[-1])
     return files
 
 
-def draw_found(split: DetectionSplit, detections: Sequence[Detection], folder: Path, count: int = FOUND) -> None:
-    """The first pictures with what was found on them as `<image id>.png`."""
-    names = [category.name for category in split.categories]
-    by_image = group_by_image(detections, DRAWN_SCORE)
+def draw_detections(
+    split: DetectionSplit, detections: Sequence[Detection], folder: Path, count: int = _DETECTION_IMAGES
+) -> None:
+    """Draw the first images with what was detected on them as `<image id>.png`."""
+    by_image, labels = group_by_image(detections, MIN_DRAWN_SCORE), labels_by_id(split)
     folder.mkdir(parents=True, exist_ok=True)
     for image in split.images[:count]:
-        boxes = _found_boxes(by_image.get(image.id, []), _class_numbers(split))
-        draw_boxes(open_annotated(image), boxes, names).save(folder / f"{image.id:06d}.png")
+        boxes = detection_boxes(by_image.get(image.id, []), labels)
+        draw_boxes(open_annotated(image), boxes, class_names(split)).save(folder / f"{image.id:06d}.png")
 
 
-def worst_images(scores: Sequence[ImageScore], count: int = WORST) -> list[ImageScore]:
-    """The images of the lowest average precision, the worst first; of equal ones those with more boxes."""
-    return sorted(scores, key=lambda each: (each.ap, -int((~each.image.crowd).sum()), each.image.id))[:count]
+def class_names(split: DetectionSplit) -> list[str]:
+    """The names of labels 1 to K."""
+    return [category.name for category in split.categories]
 
 
-def draw_worst(
-    split: DetectionSplit, worst: Sequence[ImageScore], detections: Sequence[Detection], folder: Path
-) -> list[Path]:
-    """Each of these images twice, with its own boxes and with the found ones, as `<rank>-<image id>.png`.
-
-    A label says what is wrong with its box: a true one was missed or found as another class, a found one is another
-    class or false.
-    """
-    names = [category.name for category in split.categories]
-    by_image = group_by_image(detections, DRAWN_SCORE)
-    files: list[Path] = []
-    folder.mkdir(parents=True, exist_ok=True)
-    numbers = _class_numbers(split)
-    for rank, (image, ap) in enumerate(((each.image, each.ap) for each in worst), 1):
-        found = by_image.get(image.id, [])
-        labels = np.array([numbers[one["category_id"]] for one in found], dtype=np.int64)
-        pairs = pair_boxes(image, np.array([one["bbox"] for one in found]).reshape(-1, 4), labels)
-        own = image.labels[~image.crowd]
-        true = _true_boxes(image, _remarks(pairs.found, own, labels, ("missed", "found as"), names))
-        remarks = _remarks(pairs.true, labels, own, ("false", "is"), names)
-        remarks = ["in a crowd" if aside else each for each, aside in zip(remarks, pairs.aside.tolist(), strict=True)]
-        boxes = _found_boxes(found, numbers, remarks)
-        picture = open_annotated(image)
-        panels = [
-            (_caption("truth", true, "missed"), draw_boxes(picture, true, names)),
-            (_caption(f"AP {100 * ap:.1f} %, found", boxes, "false"), draw_boxes(picture, boxes, names)),
-        ]
-        files.append(folder / f"{rank:02d}-{image.id:06d}.png")
-        beside_each_other(panels).save(files[-1])
-    return files
-
-
-def _class_numbers(split: DetectionSplit) -> dict[int, int]:
-    """The label of each category id, 1 to K."""
+def labels_by_id(split: DetectionSplit) -> dict[int, int]:
+    """The label, 1 to K, of each category id."""
     return {category.id: label for label, category in enumerate(split.categories, 1)}
 
 
-def _true_boxes(image: AnnotatedImage, remarks: Iterable[str] = ()) -> list[LabelledBox]:
-    """An image's own boxes: crowds say that they are, the others take the remarks in turn."""
+def ground_truth_boxes(image: AnnotatedImage, remarks: Iterable[str] = ()) -> list[LabeledBox]:
+    """An image's own boxes: crowds with that remark, the others with the given remarks in turn."""
     others = iter(remarks)
+    annotations = zip(image.boxes.tolist(), image.labels.tolist(), image.crowd.tolist(), strict=True)
     return [
-        LabelledBox((x, y, x + width, y + height), label, remark="crowd" if crowd else next(others, ""))
-        for (x, y, width, height), label, crowd in zip(
-            image.boxes.tolist(), image.labels.tolist(), image.crowd.tolist(), strict=True
-        )
+        LabeledBox.of(bbox, label, remark="crowd" if crowd else next(others, "")) for bbox, label, crowd in annotations
     ]
 
 
-def _found_boxes(
-    found: Sequence[Detection], numbers: Mapping[int, int], remarks: Iterable[str] = ()
-) -> list[LabelledBox]:
+def detection_boxes(
+    detections: Sequence[Detection], labels: Mapping[int, int], remarks: Iterable[str] = ()
+) -> list[LabeledBox]:
+    """Detections with the remarks in turn; `labels` is from `labels_by_id`."""
     words = iter(remarks)
-    boxes: list[LabelledBox] = []
-    for each in found:
-        x, y, width, height = each["bbox"]
-        label = numbers[each["category_id"]]
-        boxes.append(LabelledBox((x, y, x + width, y + height), label, each["score"], next(words, "")))
-    return boxes
+    return [
+        LabeledBox.of(each["bbox"], labels[each["category_id"]], each["score"], next(words, "")) for each in detections
+    ]
 
 
-def _remarks(partners: Labels, own: Labels, others: Labels, words: tuple[str, str], names: Sequence[str]) -> list[str]:
-    """What is wrong with each box: no partner, or one of another class, which is named; else nothing.
+def draw_boxes(image: Image.Image, boxes: Sequence[LabeledBox], class_names: Sequence[str]) -> Image.Image:
+    """A copy of an RGB image with boxes and labels on it; small images are enlarged by a whole factor first.
+
+    Line width and letters grow with the image. Where labels would cover each other, the box with the higher score
+    keeps the better place, and its lines are on top.
 
     Args:
-        partners: Position of each box's partner among the others, -1 for none.
-        own: The boxes' labels.
-        others: The others' labels.
-        words: For no partner, and before the partner's class.
-        names: Of the classes.
+        image: Stays as it is.
+        boxes: In any order.
+        class_names: The names of labels 1 to K.
     """
-    alone, mistaken = words
-    remarks: list[str] = []
-    for label, partner in zip(own.tolist(), partners.tolist(), strict=True):
-        if partner < 0:
-            remarks.append(alone)
-        else:
-            other = int(others[partner])
-            remarks.append("" if other == label else f"{mistaken} {names[other - 1]}")
-    return remarks
+    factor = enlargement_factor(image.size)
+    size = (image.width * factor, image.height * factor)
+    drawing = image.resize(size, Image.Resampling.BICUBIC) if factor > 1 else image.copy()
+    pen = ImageDraw.Draw(drawing)
+    side = min(size)
+    line = max(2, round(side / 220))
+    ranked = sorted(boxes, key=lambda box: 1.0 if box.score is None else box.score)
+    for box in ranked:
+        corners = _clip(box.corners, factor, size)
+        # a thin dark rim keeps the line visible on ground of its own color
+        pen.rectangle(_grow(corners, 1), outline="black", width=line + 2)
+        pen.rectangle(corners, outline=class_color(box.label), width=line)
+    font = _load_font(side)
+    occupied: list[Corners] = []
+    for box in reversed(ranked):
+        text, ground = box.text(class_names), class_color(box.label)
+        occupied.append(
+            _draw_label(pen, text, ground, _clip(box.corners, factor, size), font=font, size=size, occupied=occupied)
+        )
+    return drawing
 
 
-def _caption(what: str, boxes: Sequence[LabelledBox], remark: str) -> str:
-    """For instance `truth: 5 boxes, 2 missed`."""
-    marked = sum(box.remark == remark for box in boxes)
-    number = f"{len(boxes)} box" + ("" if len(boxes) == 1 else "es")
-    return f"{what}: {number}" + (f", {marked} {remark}" if marked else "")
+def tile_panels(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Images of one size, each with a caption above it: in a row, or in a column where they are wider than high."""
+    width, height = panels[0][1].size
+    side = min(width, height)
+    font, gap = _load_font(side), max(4, side // 60)
+    strip = round(1.8 * max(11, side / 32))  # for the caption
+    right, down = (width + gap, 0) if width <= 1.2 * height else (0, height + strip + gap)
+    last = len(panels) - 1
+    sheet = Image.new("RGB", (width + last * right, height + strip + last * down), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (text, image) in enumerate(panels):
+        x, y = place * right, place * down
+        pen.text((x + gap, y + strip / 2), _shorten(pen, text, font, width - 2 * gap), "black", font, anchor="lm")
+        sheet.paste(image, (x, y + strip))
+    return sheet
+
+
+def enlargement_factor(size: tuple[int, int]) -> int:
+    """The whole factor by which an image is enlarged before drawing, at least 1."""
+    return max(1, min(-(-MIN_SIDE // min(size)), MAX_ENLARGED // max(size)))
+
+
+def class_color(label: int) -> Color:
+    """The color of a class: hues in steps of the golden ratio, so that neighbors in the list differ most."""
+    saturation, brightness = _TONES[label % len(_TONES)]
+    red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN_RATIO % 1, saturation, brightness)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def text_color(ground: Color) -> str:
+    """Black or white, whichever stands out more from a ground, by its relative luminance (ITU-R BT.709)."""
+    red, green, blue = ((value / 255) ** 2.2 for value in ground)
+    return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "white"
+
+
+def _load_font(side: int) -> Font:
+    """The font for an image whose shorter side has so many pixels."""
+    return ImageFont.load_default(max(11, round(side / 32)))
+
+
+def _shorten(pen: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
+    """The text, cut where it is wider than that many pixels."""
+    while len(text) > 1 and pen.textlength(text, font=font) > width:
+        text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
+    return text
+
+
+def _draw_label(
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    ground: Color,
+    corners: Corners,
+    *,
+    font: Font,
+    size: tuple[int, int],
+    occupied: Sequence[Corners],
+) -> Corners:
+    """Write the label of a box where there is room; returns the rectangle it occupies."""
+    # the letters' own height differs from word to word; one height for all labels looks calmer
+    _, high, _, low = pen.textbbox((0, 0), "Ag0|", font=font)
+    pad = max(2, round((low - high) / 5))
+    text = _shorten(pen, text, font, size[0] - 2 * pad)
+    left, _, right, _ = pen.textbbox((0, 0), text, font=font)
+    place = _choose_place(corners, (right - left + 2 * pad, low - high + 2 * pad), size, occupied)
+    pen.rectangle(place, fill=ground)
+    pen.text((place[0] + pad - left, place[1] + pad - high), text, fill=text_color(ground), font=font)
+    return place
+
+
+def _choose_place(
+    corners: Corners, label: tuple[float, float], size: tuple[int, int], occupied: Sequence[Corners]
+) -> Corners:
+    """The first place for a label that covers no other label, else the one that covers least of others.
+
+    Candidates are above the box, inside it and below it, left and right; all lie within the image.
+    """
+    x1, y1, x2, y2 = corners
+    width, height = label
+    rows = (y1 - height, y1, y2, y2 - height)
+    spots = [(x, y) for y in rows for x in (x1, x2 - width)]
+    inside = [
+        (min(max(x, 0), max(size[0] - 1 - width, 0)), y) for x, y in spots if y >= 0 and y + height <= size[1] - 1
+    ]
+    places = [(x, y, x + width, y + height) for x, y in inside] or [(0, 0, width, height)]
+    return min(places, key=lambda place: sum(_common_area(place, other) for other in occupied))
+
+
+def _common_area(a: Corners, b: Corners) -> float:
+    return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+
+
+def _clip(corners: Corners, factor: float, size: tuple[int, int]) -> Corners:
+    """Corners in pixels of the enlarged image, within it, and in order."""
+    x1, y1, x2, y2 = (value * factor for value in corners)
+    x1, y1 = min(max(x1, 0), size[0] - 1), min(max(y1, 0), size[1] - 1)
+    return x1, y1, max(x1, min(x2, size[0] - 1)), max(y1, min(y2, size[1] - 1))
+
+
+def _grow(corners: Corners, by: float) -> Corners:
+    x1, y1, x2, y2 = corners
+    return x1 - by, y1 - by, x2 + by, y2 + by

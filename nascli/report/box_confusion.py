@@ -37,7 +37,7 @@ def plot_confusion(confusion: BoxConfusion) -> Picture:
         confusion.counts[np.ix_(places, places)],
         confusion.counts[places].sum(axis=1),
         names,
-        (f"boxes with a score of at least {confusion.score:g}", shown),
+        (f"boxes with a score of at least {confusion.score_thresh:g}", shown),
         ("found as", "boxes"),
         "Boxes of each true class (row) by the class they were found as (column).",
     )

@@ -180,12 +180,12 @@ def test_the_data_are_drawn(nascli: Nascli) -> None:
     assert "mine is not empty" in nascli("detect --coco --show-data --out mine").err
 
 
-def test_the_data_are_drawn_as_training_varies_them(nascli: Nascli) -> None:
+def test_the_data_are_drawn_as_training_augments_them(nascli: Nascli) -> None:
     jitter = "--set train.scale_jitter=[0.5,2.0] --set train.jitter_size=96"
     ran = nascli(f"detect --coco --recipe digit-scenes {jitter} --show-data --augmented --train-images 5 --json")
     assert ran.code == 0, ran.err
     drawn = [Path(each["drawn"]) for each in ran.json["images"]]
-    assert [path.name for path in drawn] == [f"train-{n:06d}-varied.png" for n in range(1, 6)]
+    assert [path.name for path in drawn] == [f"train-{n:06d}-augmented.png" for n in range(1, 6)]
     assert sorted(drawn[0].parent.iterdir()) == drawn
     for path in drawn:
         with Image.open(path) as picture:

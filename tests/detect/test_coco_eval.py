@@ -12,8 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from nascli.data.detection.dataset import AnnotatedImage, Category, DetectionSplit
-from nascli.detect.coco_eval import SUMMARY, Detection, score_detections, score_images
-from nascli.detect.coco_results import read_results
+from nascli.detect.coco_eval import SUMMARY, Detection, read_results, score_detections, score_images
 from nascli.errors import CorruptFileError, InputError
 
 Box = list[float]

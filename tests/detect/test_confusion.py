@@ -10,8 +10,8 @@ from PIL import Image
 from nascli.data.detection.dataset import AnnotatedImage, Category, DetectionSplit
 from nascli.detect.coco_eval import Detection, ImageScore, score_images
 from nascli.detect.confusion import BoxConfusion, count_confusions
-from nascli.detect.error_analysis import review_scored
-from nascli.detect.visualize import draw_truth, draw_worst, worst_images
+from nascli.detect.error_analysis import draw_worst_images, find_worst_images, write_error_analysis
+from nascli.detect.visualize import draw_ground_truth
 from nascli.report.box_confusion import plot_confusion, write_confusion_picture
 
 CATEGORIES = (Category(3, "cat"), Category(8, "dog"))
@@ -97,23 +97,23 @@ def test_a_picture_of_any_number_of_classes(classes: int) -> None:
 def test_the_worst_come_first_and_of_equal_ones_those_with_more_boxes(split: DetectionSplit) -> None:
     full = split.images[0]
     scores = [ImageScore(replace(full, id=1), 0.5), ImageScore(split.images[1], 0.0), ImageScore(full, 0.0)]
-    assert [each.ap for each in worst_images(scores, 2)] == [0.0, 0.0]
-    assert worst_images(scores, 1)[0].image is full
+    assert [each.ap for each in find_worst_images(scores, 2)] == [0.0, 0.0]
+    assert find_worst_images(scores, 1)[0].image is full
 
 
 def test_the_worst_are_drawn_twice_with_truth_and_what_was_found(split: DetectionSplit, tmp_path: Path) -> None:
     detections = [found(1, 8, [10, 10, 20, 20]), found(1, 3, [70, 60, 9, 9]), found(1, 3, [80, 5, 9, 9])]
-    worst = worst_images(score_images(split, detections))
-    (file,) = draw_worst(split, worst, detections, tmp_path / "worst")
+    worst = find_worst_images(score_images(split, detections))
+    (file,) = draw_worst_images(split, worst, detections, tmp_path / "worst")
     assert file.name == "01-000001.png"
     with Image.open(file) as sheet:
         assert (sheet.width, sheet.height > 2 * 400) == (500, True), "enlarged, one above the other"
     wide = replace(split.images[0], width=100)
-    assert len(draw_worst(split, [ImageScore(wide, 0.0)], [], tmp_path / "again")) == 1
+    assert len(draw_worst_images(split, [ImageScore(wide, 0.0)], [], tmp_path / "again")) == 1
 
 
 def test_the_truth_is_drawn_with_crowds(split: DetectionSplit, tmp_path: Path) -> None:
-    files = draw_truth(split, tmp_path / "truth", 5)
+    files = draw_ground_truth(split, tmp_path / "truth", 5)
     assert [file.name for file in files] == ["val-000001.png", "val-000002.png"]
     with Image.open(files[0]) as with_boxes, Image.open(files[1]) as without:
         assert len(with_boxes.getcolors(1 << 20) or []) > len(without.getcolors(1 << 20) or [])
@@ -125,7 +125,7 @@ def test_a_review_needs_no_picture(split: DetectionSplit, tmp_path: Path) -> Non
         each.path.unlink()
     out = tmp_path / "out"
     out.mkdir()
-    (worst,) = review_scored(split, [], out)
+    (worst,) = write_error_analysis(split, [], out)
     assert (worst["image_id"], worst["ap"]) == (1, 0.0)
     assert write_confusion_picture(out).name == "confusion.png"
     assert sorted(path.name for path in out.iterdir()) == ["confusion.json", "confusion.png"]

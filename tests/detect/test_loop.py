@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from nascli.config import DetectRecipe
 from nascli.data.detection.registry import load_detection_data
-from nascli.detect.inference import find_all
+from nascli.detect.inference import detect_boxes
 from nascli.detect.job import DetectJob, prepare_job, reopen_job, run_job
 from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
 from nascli.signals import StopRequest
@@ -61,7 +61,7 @@ def test_the_loss_falls_and_every_file_is_there(tmp_path: Path, recipe: DetectRe
         "confusion.json",
         "checkpoint.pt",
     }
-    assert len(list((tmp_path / "run" / "pictures").glob("*.png"))) == 4
+    assert len(list((tmp_path / "run" / "detections").glob("*.png"))) == 4
     assert len(list((tmp_path / "run" / "worst").glob("*.png"))) == len(report["worst_images"]) == 4
     assert report["worst_images"][0]["ap"] == min(each["ap"] for each in report["worst_images"])
     stored = json.loads((tmp_path / "run" / "detection.json").read_text())
@@ -214,7 +214,7 @@ def test_damage_that_only_decoding_tells_costs_no_step(tmp_path: Path, recipe: D
 
 def test_detections_do_not_depend_on_the_batch(recipe: DetectRecipe) -> None:
     job = new_job(recipe)
-    one, four = (find_all(job.detector, job.data.val, CPU, size) for size in (1, 4))
+    one, four = (detect_boxes(job.detector, job.data.val, CPU, size) for size in (1, 4))
     assert [each["image_id"] for each in one] == [each["image_id"] for each in four]
     for a, b in zip(one, four, strict=True):
         assert a["score"] == pytest.approx(b["score"], abs=1e-4)

@@ -11,9 +11,9 @@ from torch import nn
 
 from nascli.config import DetectorConfig
 from nascli.data.detection.dataset import Category
-from nascli.detect.drawing import enlargement
 from nascli.detect.model import DetectorSpec, build_detector
-from nascli.detect.predict import collect_pictures, free_folder, predict_pictures
+from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes
+from nascli.detect.visualize import enlargement_factor
 from nascli.errors import CorruptFileError, InputError, NascliError
 from tests.detect.parts import small_network
 
@@ -46,14 +46,14 @@ def test_pictures_of_any_mode_size_and_name(tmp_path: Path, built: Built) -> Non
         save(tmp_path / "tiny.gif", "P", (5, 5)),
     ]
     out = tmp_path / "out"
-    predictions = predict_pictures(built, collect_pictures(paths), out, device=CPU, threshold=0.0)
+    predictions = predict_boxes(built, collect_images(paths), out, device=CPU, threshold=0.0)
     names = [prediction.drawn.name for prediction in predictions]
     assert names == ["one.png", "one-2.png", "ONE-3.png", "photo of a.dog.jpg", "tiny.png"]
     values = json.loads((out / "predictions.json").read_text())
     assert values == {"threshold": 0.0, "images": [prediction.to_dict() for prediction in predictions]}
     for prediction in predictions:
         with Image.open(prediction.drawn) as drawn:
-            factor = enlargement((prediction.width, prediction.height))
+            factor = enlargement_factor((prediction.width, prediction.height))
             assert drawn.size == (prediction.width * factor, prediction.height * factor)
         assert len(prediction.objects) <= 5
         for each in prediction.objects:
@@ -68,9 +68,9 @@ def test_pictures_of_any_mode_size_and_name(tmp_path: Path, built: Built) -> Non
 
 def test_the_threshold_is_kept(tmp_path: Path, built: Built) -> None:
     path = save(tmp_path / "a.png", "RGB", (64, 64))
-    everything = predict_pictures(built, [path], tmp_path / "all", device=CPU, threshold=0.0)[0].objects
+    everything = predict_boxes(built, [path], tmp_path / "all", device=CPU, threshold=0.0)[0].objects
     middle = everything[2].score
-    some = predict_pictures(built, [path], tmp_path / "some", device=CPU, threshold=middle)[0].objects
+    some = predict_boxes(built, [path], tmp_path / "some", device=CPU, threshold=middle)[0].objects
     assert some == tuple(each for each in everything if each.score >= middle)
     assert 0 < len(some) < len(everything)
 
@@ -79,7 +79,7 @@ def test_folders_stand_for_their_pictures_in_order(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.webp"):
         save(tmp_path / "photos" / name, "RGB", (8, 8))
     (tmp_path / "photos" / "notes.txt").write_text("no picture")
-    assert [path.name for path in collect_pictures([tmp_path / "photos"])] == ["a.JPG", "b.png", "c.webp"]
+    assert [path.name for path in collect_images([tmp_path / "photos"])] == ["a.JPG", "b.png", "c.webp"]
 
 
 def test_what_cannot_be_read_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
@@ -93,27 +93,27 @@ def test_what_cannot_be_read_is_refused_before_anything_is_begun(tmp_path: Path)
         (tmp_path / "empty", InputError, "no picture in this folder"),
     ):
         with pytest.raises(error, match=phrase):
-            collect_pictures([good, path])
+            collect_images([good, path])
 
 
 def test_predictions_never_replace_others_unasked(tmp_path: Path) -> None:
-    assert free_folder(tmp_path, "predictions", None, False) == tmp_path / "predictions"
+    assert choose_output_folder(tmp_path, "predictions", None, False) == tmp_path / "predictions"
     (tmp_path / "predictions").mkdir()
-    assert free_folder(tmp_path, "predictions", None, False) == tmp_path / "predictions-2"
-    assert free_folder(tmp_path, "predictions", None, True) == tmp_path / "predictions"
+    assert choose_output_folder(tmp_path, "predictions", None, False) == tmp_path / "predictions-2"
+    assert choose_output_folder(tmp_path, "predictions", None, True) == tmp_path / "predictions"
     out = tmp_path / "out"
     out.mkdir()
-    assert free_folder(tmp_path, "predictions", out, False) == out
+    assert choose_output_folder(tmp_path, "predictions", out, False) == out
     (out / "mine.txt").write_text("kept")
     with pytest.raises(InputError, match=r"is not empty.*--overwrite"):
-        free_folder(tmp_path, "predictions", out, False)
-    assert free_folder(tmp_path, "predictions", out, True) == out
+        choose_output_folder(tmp_path, "predictions", out, False)
+    assert choose_output_folder(tmp_path, "predictions", out, True) == out
     with pytest.raises(InputError, match="is a file"):
-        free_folder(tmp_path, "predictions", out / "mine.txt", True)
+        choose_output_folder(tmp_path, "predictions", out / "mine.txt", True)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, built: Built) -> None:
     path = save(tmp_path / "a.png", "RGB", (8, 8))
     (tmp_path / "file").write_text("")
     with pytest.raises(NascliError, match=r"cannot be written.*another --out"):
-        predict_pictures(built, [path], tmp_path / "file" / "inside", device=CPU, threshold=0.5)
+        predict_boxes(built, [path], tmp_path / "file" / "inside", device=CPU, threshold=0.5)

@@ -301,4 +301,4 @@ def test_the_papers_recipe_makes_two_steps(tmp_path: Path) -> None:
     folder.mkdir()
     report = run_job(job, folder, stop=StopRequest())
     assert (report["steps"], report["images"]) == (2, 2)
-    assert len(list((folder / "pictures").iterdir())) == 2
+    assert len(list((folder / "detections").iterdir())) == 2

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nascli.detect.drawing import (
-    LabelledBox,
-    beside_each_other,
-    boxes_to_draw,
-    class_colour,
+from nascli.detect.visualize import (
+    LabeledBox,
+    class_color,
     draw_boxes,
-    enlargement,
-    text_colour,
+    enlargement_factor,
+    text_color,
+    tile_panels,
 )
 
 NAMES = tuple(f"class {k}" for k in range(1, 81))
@@ -31,7 +30,7 @@ def pixels_of(picture: Image.Image, colour: tuple[int, int, int]) -> np.ndarray:
 
 
 def test_every_class_has_its_own_colour() -> None:
-    colours = [class_colour(label) for label in range(1, 81)]
+    colours = [class_color(label) for label in range(1, 81)]
     assert len(set(colours)) == 80
     hues = [colorsys.rgb_to_hsv(*(v / 255 for v in colour))[0] for colour in colours[:6]]
     apart = [min(abs(a - b), 1 - abs(a - b)) for a, b in itertools.combinations(hues, 2)]
@@ -40,8 +39,8 @@ def test_every_class_has_its_own_colour() -> None:
 
 def test_text_can_be_read_on_every_ground() -> None:
     for label in range(1, 81):
-        ground = luminance(class_colour(label))
-        text = {"black": 0.0, "white": 1.0}[text_colour(class_colour(label))]
+        ground = luminance(class_color(label))
+        text = {"black": 0.0, "white": 1.0}[text_color(class_color(label))]
         contrast = (max(ground, text) + 0.05) / (min(ground, text) + 0.05)
         assert contrast >= 4.5, "the web's rule for normal text (WCAG 2, level AA)"
 
@@ -50,16 +49,16 @@ def test_text_can_be_read_on_every_ground() -> None:
 def test_any_size_is_drawn_whole(size: tuple[int, int]) -> None:
     width, height = size
     boxes = [
-        LabelledBox((0, 0, width, height), 1, 0.9),
-        LabelledBox((-5, -5, width + 5, height + 5), 2, 0.8),
-        LabelledBox((width * 0.9, height * 0.9, width, height), 3, 0.7),
-        LabelledBox((width * 0.4, height * 0.4, width * 0.4, height * 0.4), 4),
+        LabeledBox((0, 0, width, height), 1, 0.9),
+        LabeledBox((-5, -5, width + 5, height + 5), 2, 0.8),
+        LabeledBox((width * 0.9, height * 0.9, width, height), 3, 0.7),
+        LabeledBox((width * 0.4, height * 0.4, width * 0.4, height * 0.4), 4),
     ]
     drawn = draw_boxes(Image.new("RGB", size, "gray"), boxes, NAMES)
-    factor = enlargement(size)
+    factor = enlargement_factor(size)
     assert drawn.size == (width * factor, height * factor)
     for box in boxes[:3]:
-        assert pixels_of(drawn, class_colour(box.label)).any()
+        assert pixels_of(drawn, class_color(box.label)).any()
 
 
 @pytest.mark.parametrize(
@@ -70,8 +69,8 @@ def test_labels_are_never_cut_off(corners: tuple[float, float, float, float]) ->
 
     def label_area(place: tuple[float, float, float, float]) -> int:
         blank = Image.new("RGB", (640, 480), "gray")
-        with_label = draw_boxes(blank, [LabelledBox(place, 1, 0.88)], NAMES)
-        mask = pixels_of(with_label, class_colour(1))
+        with_label = draw_boxes(blank, [LabeledBox(place, 1, 0.88)], NAMES)
+        mask = pixels_of(with_label, class_color(1))
         rows, columns = np.nonzero(mask)
         assert rows.min() >= 0
         # the label is the only filled part: rows in which many pixels have the colour
@@ -82,40 +81,39 @@ def test_labels_are_never_cut_off(corners: tuple[float, float, float, float]) ->
 
 
 def test_labels_of_two_boxes_at_one_place_do_not_cover_each_other() -> None:
-    boxes = [LabelledBox((200, 200, 300, 300), 1, 0.9), LabelledBox((202, 201, 301, 302), 2, 0.6)]
+    boxes = [LabeledBox((200, 200, 300, 300), 1, 0.9), LabeledBox((202, 201, 301, 302), 2, 0.6)]
     drawn = draw_boxes(Image.new("RGB", (640, 480), "gray"), boxes, NAMES)
     alone = [draw_boxes(Image.new("RGB", (640, 480), "gray"), [box], NAMES) for box in boxes]
     for box, single in zip(boxes, alone, strict=True):
-        colour = class_colour(box.label)
+        colour = class_color(box.label)
         assert pixels_of(drawn, colour).sum() > 0.7 * pixels_of(single, colour).sum()
 
 
 def test_a_name_longer_than_the_picture_is_shortened() -> None:
-    drawn = draw_boxes(Image.new("RGB", (420, 420), "gray"), [LabelledBox((5, 50, 100, 100), 1, 0.5)], ["x" * 300])
+    drawn = draw_boxes(Image.new("RGB", (420, 420), "gray"), [LabeledBox((5, 50, 100, 100), 1, 0.5)], ["x" * 300])
     assert drawn.size == (420, 420)
-    assert pixels_of(drawn, class_colour(1))[:, -3:].any(), "the label reaches across, and ends on the picture"
+    assert pixels_of(drawn, class_color(1))[:, -3:].any(), "the label reaches across, and ends on the picture"
 
 
 def test_the_picture_given_is_left_as_it_is() -> None:
     blank = Image.new("RGB", (640, 480), "gray")
-    draw_boxes(blank, [LabelledBox((10, 10, 50, 50), 1, 0.5)], NAMES)
+    draw_boxes(blank, [LabeledBox((10, 10, 50, 50), 1, 0.5)], NAMES)
     assert (np.asarray(blank) == 128).all()
 
 
-def test_only_boxes_of_at_least_the_threshold_are_drawn() -> None:
-    found = [([1.0, 2.0, 3.0, 4.0], 2, 0.5), ([0.0, 0.0, 1.0, 1.0], 1, 0.49)]
-    assert boxes_to_draw(found, 0.5) == [LabelledBox((1, 2, 4, 6), 2, 0.5)]
+def test_a_box_is_made_from_corner_and_sides() -> None:
+    assert LabeledBox.of([1.0, 2.0, 3.0, 4.0], 2, 0.5) == LabeledBox((1, 2, 4, 6), 2, 0.5)
 
 
 def test_what_is_written_on_a_box() -> None:
-    assert LabelledBox((0, 0, 1, 1), 2).text(NAMES) == "class 2"
-    assert LabelledBox((0, 0, 1, 1), 2, 0.456, "false").text(NAMES) == "class 2 0.46, false"
+    assert LabeledBox((0, 0, 1, 1), 2).text(NAMES) == "class 2"
+    assert LabeledBox((0, 0, 1, 1), 2, 0.456, "false").text(NAMES) == "class 2 0.46, false"
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_panels_stand_in_a_row_or_where_they_are_wide_in_a_column(size: tuple[int, int]) -> None:
     width, height = size
-    sheet = beside_each_other([("left", Image.new("RGB", size, "red")), ("x" * 500, Image.new("RGB", size, "blue"))])
+    sheet = tile_panels([("left", Image.new("RGB", size, "red")), ("x" * 500, Image.new("RGB", size, "blue"))])
     in_row = sheet.width >= 2 * width
     assert in_row == (width <= 1.2 * height)
     assert sheet.height > (height if in_row else 2 * height)
