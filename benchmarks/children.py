@@ -47,8 +47,7 @@ from common import (
 from PIL import Image
 
 from nascli.data.folder import scan_folder
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.genotype import CellGenotype, require_cells
 from nascli.genotype.cells.space import NASNET
 from nascli.genotype.resolve import load_genotype
 
@@ -69,7 +68,7 @@ def nascli(task: Task) -> Figures:
     from nascli.search import evaluators
 
     torch.set_num_threads(1)
-    genotype = Genotype.model_validate(task["genotype"])
+    genotype = CellGenotype.model_validate(task["genotype"])
     evaluator = proxy(task)
     evaluator.evaluate(genotype.model_copy(update={"name": "warm-up"}), 0, epochs=1)  # its cost is not remembered
     records: list[Any] = []
@@ -108,7 +107,7 @@ def plain(task: Task) -> Figures:
     import plain_loop
 
     return plain_loop.measure(
-        Genotype.model_validate(task["genotype"]),
+        CellGenotype.model_validate(task["genotype"]),
         Path(task["images"]),
         filters=task["filters"],
         cells_per_stage=task["cells_per_stage"],
@@ -156,18 +155,20 @@ def _put(path: Path, place: Path, size: int | None) -> None:
     resized.save(place / f"{path.stem}.jpg", quality=95)
 
 
-def choose_cells(names: Sequence[str], count: int) -> list[Genotype]:
+def choose_cells(names: Sequence[str], count: int) -> list[CellGenotype]:
     """Named cells, then random ones of the paper's space that read both of their inputs."""
-    draw, found = random.Random(0), [load_genotype(name) for name in names]
+    draw, found = random.Random(0), [require_cells(load_genotype(name), "this benchmark") for name in names]
     while len(found) < len(names) + count:
         tokens = [draw.randrange(size) for size in NASNET.decision_sizes]
-        genotype = decode_tokens(tokens, NASNET, name=f"random-{len(found) - len(names)}")
+        genotype = NASNET.decode(tokens, name=f"random-{len(found) - len(names)}")
         if all({0, 1} <= cell.live for cell in (genotype.normal, genotype.reduction)):
             found.append(genotype)
     return found
 
 
-def tasks(variants: Sequence[str], genotype: Genotype, asked: argparse.Namespace, images: Path) -> dict[str, Figures]:
+def tasks(
+    variants: Sequence[str], genotype: CellGenotype, asked: argparse.Namespace, images: Path
+) -> dict[str, Figures]:
     """What is measured for each variant, but for the seed."""
     shared = {
         "genotype": genotype.model_dump(mode="json", by_alias=True),

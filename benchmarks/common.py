@@ -27,8 +27,8 @@ from rich.table import Table as Grid
 
 from nascli.config import SearchRecipe, find_recipe, load_recipe
 from nascli.files import write_json
-from nascli.genotype.cells.schema import Genotype
-from nascli.genotype.cells.space import resolve_space
+from nascli.genotype.genotype import Genotype
+from nascli.genotype.space import resolve_space
 from nascli.runs import versions
 from nascli.search.strategies.strategy import Strategy
 from nascli.search.trial import Score, Trial

@@ -30,8 +30,6 @@ from common import (
     write,
 )
 
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
 from nascli.genotype.cells.space import NASNET
 from nascli.search.journal import Event, Finished, Journal, proposed, read_trials
 from nascli.search.trial import Trial
@@ -49,9 +47,9 @@ def events(trials: int) -> Iterator[Event]:
     draw = random.Random(0)
     for number in range(trials):
         tokens = tuple(draw.randrange(size) for size in NASNET.decision_sizes)
-        genotype = decode_tokens(tokens, NASNET, name=f"cifar10-paper-trial-{number}")
+        genotype = NASNET.decode(tokens, name=f"cifar10-paper-trial-{number}")
         seed = draw.getrandbits(63)
-        trial = Trial(id=number, tokens=tokens, genotype=genotype, hash=canonical_hash(genotype), seed=seed)
+        trial = Trial(id=number, tokens=tokens, genotype=genotype, hash=genotype.canonical_hash(), seed=seed)
         yield proposed(trial)
         yield Finished(trial=number, **vars(InstantEvaluator().evaluate(genotype, seed)))
 

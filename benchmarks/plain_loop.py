@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import datasets, transforms
 
-from nascli.genotype.cells.schema import CellSpec, Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import CellSpec
 from nascli.models.layers import init_weights
 
 STEM_MULTIPLIER = 3
@@ -129,7 +130,7 @@ class PlainCell(nn.Module):
 class PlainNetwork(nn.Module):
     """Stem, three stages of normal cells with a reduction cell between them, pooling, classifier."""
 
-    def __init__(self, genotype: Genotype, filters: int, cells_per_stage: int, classes: int) -> None:
+    def __init__(self, genotype: CellGenotype, filters: int, cells_per_stage: int, classes: int) -> None:
         super().__init__()
         width = STEM_MULTIPLIER * filters
         self.stem = nn.Sequential(*conv_bn(3, width, 3))
@@ -242,7 +243,7 @@ def colours(folder: Path) -> tuple[list[float], list[float]]:
 
 
 def measure(
-    genotype: Genotype,
+    genotype: CellGenotype,
     folder: Path,
     *,
     filters: int,

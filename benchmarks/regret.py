@@ -26,7 +26,7 @@ from rich.table import Table as Grid
 
 from nascli.engine.device import cpu_threads
 from nascli.files import sha256_file, write_json
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.space import SearchSpace
 from nascli.runs import versions
 from nascli.search.evaluators.tabular import Table
 from nascli.search.simulate import RegretAt, SimulatedRuns, compare, regret_at, simulate, trials_to_reach
@@ -121,7 +121,7 @@ def describe(path: Path, table: Table) -> dict[str, object]:
     return {
         "file": path.name,
         "sha256": sha256_file(path),
-        "space": table.space.model_dump(mode="json"),
+        "space": json.loads(table.space.model_dump_json()),
         "cells": len(table),
         "failed": len(table) - len(known),
         "trainings": table.trainings,

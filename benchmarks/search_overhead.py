@@ -48,7 +48,6 @@ BASELINE = "nascli random"
 
 def nascli(task: Task) -> Figures:
     """A whole search, in this process or with two workers that are started before."""
-    from nascli.genotype.cells.encoding import decode_tokens
     from nascli.search.executors.executor import Executor, InProcess, Job
     from nascli.search.executors.local import LocalWorkers
     from nascli.search.journal import Journal
@@ -64,7 +63,7 @@ def nascli(task: Task) -> Figures:
     executor: Executor = LocalWorkers(evaluator, workers=2, retries=0) if task["workers"] else InProcess(evaluator)
     with executor:
         while executor.free:
-            genotype = decode_tokens([0] * len(plan.space.decision_sizes), plan.space)
+            genotype = plan.space.decode([0] * len(plan.space.decision_sizes))
             executor.submit(Job(-1, genotype, executor.free))
         while executor.busy:
             executor.collect(1.0)

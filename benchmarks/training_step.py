@@ -59,11 +59,14 @@ def plain_step(task: Task) -> Figures:
     import torch
     import torch.nn.functional as F
 
+    from nascli.genotype.cells.genotype import require_cells
     from nascli.genotype.resolve import load_genotype
     from nascli.models.layers import init_weights
 
     torch.set_num_threads(task["threads"])
-    network = plain_loop.PlainNetwork(load_genotype(task["cell"]), task["filters"], CELLS, CLASSES)
+    network = plain_loop.PlainNetwork(
+        require_cells(load_genotype(task["cell"]), "the plain loop"), task["filters"], CELLS, CLASSES
+    )
     init_weights(network)
     last = task["variant"] == LAST
     if last:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nascli.classify.job import TrainJob
     from nascli.config import TrainRecipe
-    from nascli.genotype.cells.schema import Genotype
+    from nascli.genotype.genotype import Genotype
     from nascli.models.cells.network import Network
 
 RANDOM, RESNET = "random-", "resnet-"
@@ -137,7 +137,6 @@ def count_cost(job: "TrainJob", network: "nn.Module") -> Figures:
 
 def find_genotype(name: str) -> "Genotype":
     """A cell by its name."""
-    from nascli.genotype.cells.encoding import decode_tokens
     from nascli.genotype.cells.space import NASNET
     from nascli.genotype.resolve import load_genotype
     from nascli.search.strategies.random import RandomSearch
@@ -146,7 +145,7 @@ def find_genotype(name: str) -> "Genotype":
         return load_genotype(name)
     strategy = RandomSearch(NASNET, seed=0)
     proposals = [strategy.ask() for _ in range(int(name.removeprefix(RANDOM)) + 1)]
-    return decode_tokens(proposals[-1], NASNET, name=name)
+    return NASNET.decode(proposals[-1], name=name)
 
 
 def mean_and_deviation(values: Sequence[float]) -> Figures:

@@ -13,13 +13,14 @@ from types import TracebackType
 from typing import Self
 
 from nascli.errors import DivergedError
-from nascli.genotype.cells.schema import Genotype
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.cells.space import CellSpace
+from nascli.genotype.genotype import Genotype
 from nascli.search.evaluators.proxy import Evaluator
 from nascli.search.executors.executor import InProcess, Job, Outcome
 from nascli.search.trial import Score, Trial
+from tests.published import as_cells
 
-TINY = SearchSpace(name="tiny", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2)
+TINY = CellSpace(name="tiny", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2)
 """Small enough for repeats to come by themselves."""
 
 
@@ -36,7 +37,8 @@ class FakeEvaluator:
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         if random.Random(seed).random() < self.failing:
             raise DivergedError("the loss became nan at step 3")
-        ops = [op for cell in (genotype.normal, genotype.reduction) for block in cell.blocks for op in block.ops]
+        cells = as_cells(genotype)
+        ops = [op for cell in (cells.normal, cells.reduction) for block in cell.blocks for op in block.ops]
         convolutions = sum(op.startswith("sep_conv") for op in ops)
         accuracy = 0.9 * convolutions / len(ops) + 0.1 * random.Random(seed + 1).random()
         return Score(
@@ -81,7 +83,7 @@ class ChainStrategy:
 
     diagnostics: Mapping[str, float] = {}
 
-    def __init__(self, space: SearchSpace, seed: int, batch_size: int) -> None:
+    def __init__(self, space: CellSpace, seed: int, batch_size: int) -> None:
         self._sizes = space.decision_sizes
         self.batch_size = batch_size
         self.state = str(seed)

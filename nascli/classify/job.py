@@ -19,7 +19,7 @@ from nascli.engine.device import cpu_threads
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.errors import DeviceMemoryError, InputError
 from nascli.files import read_json
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import load_genotype
 from nascli.models.cells.network import Network
 from nascli.models.cells.spec import PRESETS, STEM_MULTIPLIER, NetworkSpec, read_network, resolve_network, write_network

@@ -14,10 +14,9 @@ from nascli.cli.decode_view import LONGEST_NAME, show_genotype, show_zoo
 from nascli.cli.options import JsonOption
 from nascli.errors import InputError, NascliError
 from nascli.files import write_text
-from nascli.genotype.cells.canonical import canonical
 from nascli.genotype.cells.formats import write_notation
-from nascli.genotype.cells.schema import Genotype
 from nascli.genotype.drawing import draw_genotype, drawing_format
+from nascli.genotype.genotype import Genotype
 
 NAME = "decode"
 
@@ -98,7 +97,7 @@ def run(
         show_zoo(terminal)
         return
     found = find_genotype(asked, terminal)
-    genotype = canonical(found.genotype) if canonical_form else found.genotype
+    genotype = found.genotype.canonical() if canonical_form else found.genotype
     if name is not None:
         genotype = _named(genotype, name)
     notation_text = write_notation(genotype, as_notation) if as_notation is not None else None

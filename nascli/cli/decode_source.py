@@ -11,11 +11,10 @@ from nascli.cli.console import Terminal
 from nascli.cli.options import find_cell, runs_folder
 from nascli.config import SpaceConfig
 from nascli.errors import InputError
-from nascli.genotype.cells.encoding import decode_tokens
 from nascli.genotype.cells.formats import NOTATIONS, find_notation, looks_like_arc, read_notation, recognise
-from nascli.genotype.cells.schema import Genotype, parse_genotype
-from nascli.genotype.cells.space import resolve_space
+from nascli.genotype.genotype import Genotype, parse_genotype
 from nascli.genotype.resolve import load_genotype
+from nascli.genotype.space import resolve_space
 from nascli.runs import find_run, read_run
 
 STDIN = "-"
@@ -146,7 +145,7 @@ def _from_tokens(text: str, space: str) -> Found:
         numbers = [int(part) for part in parts if part]
     except ValueError as error:
         raise InputError(f"--tokens: {error}", "Give whole numbers between commas or spaces") from error
-    genotype = decode_tokens(numbers, resolve_space(SpaceConfig(name=space)))
+    genotype = resolve_space(SpaceConfig(name=space)).decode(numbers)
     said = ",".join(map(str, numbers))
     return Found(genotype, None, f"nascli decode --space {space} --tokens {said} --out decoded.json")
 
@@ -169,7 +168,7 @@ def _from_run(folder: Path, trial: int | None, terminal: Terminal) -> Found:
             f"It has the trials 0 to {len(trials) - 1}" if trials else "It has none yet",
         )
     chosen = trials[trial]
-    provenance = chosen.genotype.provenance | {"source": "nascli search", "search_run": str(folder), "trial": trial}
+    provenance = {**chosen.genotype.provenance} | {"source": "nascli search", "search_run": str(folder), "trial": trial}
     if chosen.score is not None:
         provenance |= {"reward": chosen.score.reward, "reward_is": "proxy accuracy"}
     else:

@@ -1,5 +1,6 @@
 """What `nascli decode` shows: a cell pair as a tree, its tokens, the zoo."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ from rich.tree import Tree
 from nascli.cli.console import Terminal
 from nascli.config import SearchRecipe, parse
 from nascli.errors import InputError
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import encode_genotype
-from nascli.genotype.cells.schema import CellSpec, Genotype
-from nascli.genotype.cells.space import SPACES, SearchSpace, resolve_space
+from nascli.genotype.cells.genotype import require_cells
+from nascli.genotype.cells.schema import CellSpec
+from nascli.genotype.cells.space import SPACES
 from nascli.genotype.drawing.palette import OP_STYLES, printable, state_name
+from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.genotype.space import SearchSpace, resolve_space
 from nascli.runs import read_run
 
 LONGEST_NAME = 200
@@ -50,7 +52,7 @@ def show_genotype(
     """
     tokens, reason = None, None
     try:
-        tokens = encode_genotype(genotype, _space(genotype, folder))
+        tokens = _space(genotype, folder).encode(genotype)
     except InputError as error:
         reason = str(error)
     if notation_text is not None:
@@ -63,8 +65,8 @@ def show_genotype(
         terminal.note(f"wrote {file}")
     terminal.result(
         {
-            "genotype": genotype.model_dump(mode="json", by_alias=True),
-            "canonical_hash": canonical_hash(genotype),
+            "genotype": json.loads(genotype.to_json()),
+            "canonical_hash": genotype.canonical_hash(),
             "tokens": tokens,
             "tokens_reason": reason,
             "notation_text": notation_text,
@@ -75,7 +77,8 @@ def show_genotype(
 
 def genotype_tree(genotype: Genotype) -> Tree:
     """Both cells, a line for each block: its state, its combination, its two ops with what they read."""
-    facts = f"  space {genotype.space}, canonical hash {canonical_hash(genotype)}"
+    facts = f"  space {genotype.space}, canonical hash {genotype.canonical_hash()}"
+    genotype = require_cells(genotype, "a tree")
     tree = Tree(Text.assemble((printable(genotype.name), "bold"), (printable(facts), "dim")), guide_style="dim")
     for caption, cell in (("normal cell", genotype.normal), ("reduction cell", genotype.reduction)):
         branch = tree.add(Text(caption, "bold"))
@@ -91,8 +94,8 @@ def show_zoo(terminal: Terminal) -> None:
         {
             "name": cell.name,
             "space": cell.space,
-            "blocks": len(cell.normal.blocks),
-            "canonical_hash": canonical_hash(cell),
+            "blocks": len(require_cells(cell, "the zoo").normal.blocks),
+            "canonical_hash": cell.canonical_hash(),
             "source": cell.provenance.get("source"),
         }
         for cell in cells

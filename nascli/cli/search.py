@@ -147,7 +147,7 @@ def _begin(
     terminal: Terminal, recipe: SearchRecipe, device: str, path: Path, out: Path | None, overwrite: bool
 ) -> None:
     from nascli.engine.device import resolve_device
-    from nascli.genotype.cells.space import resolve_space
+    from nascli.genotype.space import resolve_space
     from nascli.search.builders import check_recipe, make_proxy, open_table, settle_limits
     from nascli.search.study import run_name
 
@@ -214,7 +214,7 @@ def _search(
     import torch
 
     from nascli.cli.search_view import watch
-    from nascli.genotype.cells.space import resolve_space
+    from nascli.genotype.space import resolve_space
     from nascli.search.builders import count_workers, make_evaluators, make_executor
     from nascli.search.study import run_search
     from nascli.signals import stop_on_signals

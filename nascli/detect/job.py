@@ -38,7 +38,7 @@ from nascli.engine.device import cpu_threads
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.errors import InputError
 from nascli.files import write_json, write_text
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import Genotype
 from nascli.models.cells.network import Network
 from nascli.models.cells.spec import resolve_network
 from nascli.models.serialization import NETWORK_FILE, load_network

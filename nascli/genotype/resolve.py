@@ -10,7 +10,7 @@ from pathlib import Path
 from nascli.config import suggestion
 from nascli.errors import InputError, NascliError
 from nascli.genotype.cells.formats import NOTATIONS, looks_like_arc, recognise
-from nascli.genotype.cells.schema import Genotype, parse_genotype, read_genotype
+from nascli.genotype.genotype import Genotype, parse_genotype, read_genotype
 
 _LONGEST_REPEATED = 2000
 """Letters of a text that the offered command repeats."""
@@ -44,7 +44,7 @@ def load_genotype(source: str | Path | Genotype) -> Genotype:
         >>> load_genotype("nasnet-a").normal.concat
         (0, 2, 3, 4, 5, 6)
     """
-    if isinstance(source, Genotype):
+    if not isinstance(source, str | Path):
         return source
     text = str(source)
     if os.path.isdir(text):  # Path.is_dir fails on a text that is too long for a name

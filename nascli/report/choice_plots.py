@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from nascli.genotype.cells.genotype import require_cells
 from nascli.genotype.cells.schema import CellSpec
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.cells.space import CellSpace
 from nascli.genotype.drawing.palette import OP_STYLES, state_name
 from nascli.report import figures
 from nascli.report.figures import Picture
@@ -30,8 +31,8 @@ def choice_pictures(data: SearchData) -> list[Picture]:
         return []
     pictures = []
     roles: Sequence[Literal["normal", "reduction"]] = ("normal", "reduction")
-    for role in roles if data.space.cells == "two" else roles[:1]:
-        cell = f"{role} cell" if data.space.cells == "two" else "cell"
+    for role in roles if _space(data).cells == "two" else roles[:1]:
+        cell = f"{role} cell" if _space(data).cells == "two" else "cell"
         pictures.append(_ops_picture(data, role, cell))
         pictures.append(_inputs_picture(data, role, cell))
     return pictures
@@ -63,7 +64,7 @@ def choice_shares(
     return shares, names
 
 
-def uniform_inputs(space: SearchSpace) -> list[float]:
+def uniform_inputs(space: CellSpace) -> list[float]:
     """The share of each state among the inputs of cells drawn uniformly: block k chooses among k + 2 states."""
     return [
         sum(1 / (k + 2) for k in range(space.blocks) if state < k + 2) / space.blocks
@@ -72,7 +73,7 @@ def uniform_inputs(space: SearchSpace) -> list[float]:
 
 
 def _ops_picture(data: SearchData, role: Literal["normal", "reduction"], cell: str) -> Picture:
-    ops = data.space.ops
+    ops = _space(data).ops
     shares, names = choice_shares(
         data.trials, ops, lambda trial: (op for block in _cell(trial, role).blocks for op in block.ops)
     )
@@ -81,18 +82,27 @@ def _ops_picture(data: SearchData, role: Literal["normal", "reduction"], cell: s
 
 
 def _inputs_picture(data: SearchData, role: Literal["normal", "reduction"], cell: str) -> Picture:
-    states = range(data.space.blocks + 1)
+    states = range(_space(data).blocks + 1)
     shares, names = choice_shares(
         data.trials,
         list(states),
         lambda trial: (state for block in _cell(trial, role).blocks for state in block.inputs),
     )
     labels = [state_name(state) for state in states]
-    return _heat_map(f"inputs-{role}", f"Inputs of the {cell}", labels, uniform_inputs(data.space), shares, names)
+    return _heat_map(f"inputs-{role}", f"Inputs of the {cell}", labels, uniform_inputs(_space(data)), shares, names)
+
+
+def _space(data: SearchData) -> CellSpace:
+    assert isinstance(data.space, CellSpace)
+    return data.space
 
 
 def _cell(trial: Trial, role: Literal["normal", "reduction"]) -> CellSpec:
-    return trial.genotype.normal if role == "normal" else trial.genotype.reduction
+    return (
+        require_cells(trial.genotype, "the report").normal
+        if role == "normal"
+        else require_cells(trial.genotype, "the report").reduction
+    )
 
 
 def _heat_map(

@@ -10,7 +10,7 @@ from typing import Any
 from nascli.config import SearchRecipe, parse
 from nascli.errors import CorruptFileError
 from nascli.files import read_json
-from nascli.genotype.cells.space import SearchSpace, resolve_space
+from nascli.genotype.space import SearchSpace, resolve_space
 from nascli.runs import read_run
 from nascli.search.journal import read_trials
 from nascli.search.study import JOURNAL

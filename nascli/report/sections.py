@@ -37,7 +37,7 @@ def head(data: SearchData, warnings: Sequence[str]) -> list[Html]:
         ),
         ("Data set", recipe.data.dataset, f"{recipe.search.holdout:.0%} of its training split held out"),
         ("Strategy", recipe.search.strategy, _warmup(data)),
-        ("Search space", recipe.space.name, f"{data.space.blocks} blocks, {len(data.space.ops)} ops"),
+        ("Search space", recipe.space.name, data.space.summary()),
         ("Evaluator", recipe.search.evaluator, f"{recipe.train.epochs} epochs" if data.trains else ""),
         ("Seed", str(recipe.seed), ""),
         ("Trials", f"{len(data.trials):,}", f"of {recipe.search.trials:,} asked"),
@@ -155,7 +155,11 @@ def choices(data: SearchData, maps: Sequence[Picture]) -> list[Html]:
         "All proposals count, repeats too: this is what the strategy prefers. Each row can be read against the first "
         "column, the share that uniform choice would give it."
     )
-    one = " One cell serves as normal and reduction cell in this space." if data.space.cells == "one" else ""
+    one = (
+        " One cell serves as normal and reduction cell in this space."
+        if getattr(data.space, "cells", "two") == "one"
+        else ""
+    )
     return [paragraph(said + one), pictures(maps)]
 
 

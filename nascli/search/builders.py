@@ -9,7 +9,7 @@ import torch
 
 from nascli.config import SearchRecipe, suggestion
 from nascli.errors import InputError
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.space import SearchSpace
 from nascli.search.evaluators.constraints import Limit, Limited, parse_limit, resolve_percentages
 from nascli.search.evaluators.one_shot import shared_weights
 from nascli.search.evaluators.proxy import Evaluator, ProxyTraining, Repeated, proxy_training

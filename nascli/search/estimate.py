@@ -10,8 +10,7 @@ from nascli.classify.estimate import Estimate, estimate_job
 from nascli.classify.job import TrainJob
 from nascli.config import SearchRecipe, TrainRecipe
 from nascli.errors import InputError
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.space import resolve_space
+from nascli.genotype.space import resolve_space
 from nascli.search.builders import STRATEGIES, count_workers
 from nascli.search.evaluators.proxy import proxy_training
 
@@ -62,7 +61,7 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
         tokens = strategy.ask()
         if tokens is None:
             break
-        genotype = decode_tokens(tokens, space, name=f"proposal-{number}")
+        genotype = space.decode(tokens, name=f"proposal-{number}")
         children.append(estimate_job(TrainJob(child, evaluator.spec(genotype), evaluator.data, device)))
     whole = statistics.fmean(child.seconds for child in children)
     workers = count_workers(recipe, device)

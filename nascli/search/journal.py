@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import cannot_write, sync_folder
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import AnyGenotype
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
 
 _MAKE_ROOM = "Finished trials are safe: make room, then go on with --resume"
@@ -44,7 +44,7 @@ class Proposed(_Event):
     event: Literal["proposed"] = "proposed"
     trial: int = Field(ge=0)
     tokens: tuple[int, ...]
-    genotype: Genotype
+    genotype: AnyGenotype
     hash: str
     seed: int
     repeat_of: int | None

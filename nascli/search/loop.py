@@ -16,9 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nascli.errors import CorruptFileError, Interrupted, NascliError
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.space import SearchSpace
 from nascli.search.executors.executor import Executor, Job, Outcome
 from nascli.search.halving import Halving
 from nascli.search.journal import Advanced, Event, Failed, Finished, Journal, proposed
@@ -228,8 +226,8 @@ class SearchLoop:
         tokens = self._strategy.ask()
         if tokens is None:
             return None
-        genotype = decode_tokens(tokens, self._plan.space, name=f"{self._plan.name}-trial-{self._asked}")
-        form = canonical_hash(genotype)
+        genotype = self._plan.space.decode(tokens, name=f"{self._plan.name}-trial-{self._asked}")
+        form = genotype.canonical_hash()
         trial = Trial(
             id=self._asked,
             tokens=tokens,

@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.space import SearchSpace
 from nascli.search.evaluators.tabular import Table, draw_training
 from nascli.search.strategies.strategy import Strategy
 from nascli.seeding import derive_seed
@@ -108,7 +106,7 @@ class _Rows:
 
     def __getitem__(self, tokens: tuple[int, ...]) -> int:
         if tokens not in self._known:
-            self._known[tokens] = self._table.row(canonical_hash(decode_tokens(tokens, self._space)))
+            self._known[tokens] = self._table.row(self._space.decode(tokens).canonical_hash())
         return self._known[tokens]
 
 

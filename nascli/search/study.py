@@ -13,8 +13,8 @@ from pathlib import Path
 from nascli.config import SearchRecipe
 from nascli.errors import Interrupted, NascliError
 from nascli.files import cannot_write, write_json, write_text
-from nascli.genotype.cells.schema import Genotype
-from nascli.genotype.cells.space import resolve_space
+from nascli.genotype.genotype import Genotype
+from nascli.genotype.space import resolve_space
 from nascli.runs import RunFolder, read_run
 from nascli.search.builders import STRATEGIES, TABLE
 from nascli.search.evaluators.tabular import Table, write_table

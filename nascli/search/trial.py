@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import Genotype
 
 
 class TrialState(StrEnum):

@@ -5,12 +5,13 @@ import torch
 from nascli.config import DataConfig, NetworkConfig, TrainConfig
 from nascli.data.in_memory import ImageArray, measure_colours
 from nascli.data.registry import ImageData
-from nascli.genotype.cells.schema import Block, CellSpec, Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.models.cells.network import Network
 from nascli.models.cells.spec import NetworkSpec, resolve_network
 
 CELL = CellSpec(blocks=(Block(inputs=(0, 1), ops=("conv_3x3", "avg_pool_3x3")),), concat=(2,))
-GENOTYPE = Genotype(name="tiny", space="test", normal=CELL, reduction=CELL)
+GENOTYPE = CellGenotype(name="tiny", space="test", normal=CELL, reduction=CELL)
 CPU = torch.device("cpu")
 
 AUGMENTATION = DataConfig(crop_padding=1, flip=True, cutout=2)

@@ -10,9 +10,7 @@ import pytest
 
 from nascli.cli.app import main
 from nascli.config import SearchRecipe, SpaceConfig
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.space import ENAS, SearchSpace
+from nascli.genotype.cells.space import ENAS, CellSpace
 from nascli.genotype.resolve import zoo_genotype
 from nascli.runs import create_run
 from nascli.search.journal import Failed, Finished, Journal, Proposed
@@ -61,10 +59,10 @@ class Nascli:
         return Ran(left.value.code, captured.out, captured.err)
 
 
-def search_run(space: SearchSpace, config: SpaceConfig, *, best: bool = True) -> Path:
+def search_run(space: CellSpace, config: SpaceConfig, *, best: bool = True) -> Path:
     """A search run under `runs`: trial 0 failed, trial 1 has a reward, trial 2 runs."""
     tokens = tuple(size - 1 for size in space.decision_sizes)
-    genotype = decode_tokens(tokens, space, "tried")
+    genotype = space.decode(tokens, "tried")
     with create_run("search", "digits-random", SearchRecipe(space=config), runs=Path("runs").resolve()) as run:
         with Journal(run.file("trials.jsonl")) as journal:
             for trial in range(3):
@@ -73,7 +71,7 @@ def search_run(space: SearchSpace, config: SpaceConfig, *, best: bool = True) ->
                         trial=trial,
                         tokens=tokens,
                         genotype=genotype,
-                        hash=canonical_hash(genotype),
+                        hash=genotype.canonical_hash(),
                         seed=trial,
                         repeat_of=None,
                     )

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nascli.genotype.cells.canonical import canonical_hash
 from nascli.genotype.cells.formats import write_notation
-from nascli.genotype.cells.schema import read_genotype
+from nascli.genotype.genotype import read_genotype
 from nascli.genotype.resolve import load_genotype, zoo_genotype
 from tests.cli.pictures import Nascli
 
@@ -35,7 +34,7 @@ def test_each_command_names_the_decode_that_makes_it_readable(nascli: Nascli, co
     assert "cell 'enas = Genotype(" in ran.err
     assert "is DARTS notation, not a genotype" in ran.err
     assert nascli(offered(ran.err).removeprefix("nascli ")).code == 0
-    assert canonical_hash(read_genotype(Path("cell.json"))) == canonical_hash(zoo_genotype("enas"))
+    assert read_genotype(Path("cell.json")).canonical_hash() == zoo_genotype("enas").canonical_hash()
 
 
 @pytest.mark.parametrize("notation", TEXTS)
@@ -46,7 +45,7 @@ def test_a_file_in_another_notation_is_told_from_a_damaged_one(nascli: Nascli, n
     assert f"my cell.txt is {TITLES[notation]}" in ran.err
     space = " --space enas" if notation == "nni" else ""  # decode itself asks for it
     assert nascli(offered(ran.err).removeprefix("nascli ") + space).code == 0
-    assert canonical_hash(load_genotype("cell.json")) == canonical_hash(zoo_genotype("enas"))
+    assert load_genotype("cell.json").canonical_hash() == zoo_genotype("enas").canonical_hash()
 
 
 def test_an_arc_and_a_text_of_many_lines_are_offered_a_way(nascli: Nascli) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from nascli.cli import decode
-from nascli.genotype.cells.canonical import canonical, canonical_hash
-from nascli.genotype.cells.schema import CellSpec, Genotype, read_genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import CellSpec
+from nascli.genotype.genotype import read_genotype
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from tests.cli.decoding import DARTS_V2, Nascli
+from tests.published import published_cell
 
 
 @pytest.fixture
@@ -35,14 +37,14 @@ def test_a_published_cell_is_shown_as_a_tree(nascli: Nascli) -> None:
 
 
 def test_dead_blocks_are_marked_and_gone_in_the_canonical_form(nascli: Nascli) -> None:
-    genotype = zoo_genotype("enas")
+    genotype = published_cell("enas")
     lame = genotype.model_copy(update={"normal": CellSpec(blocks=genotype.normal.blocks, concat=(2,))})
     Path("lame.json").write_text(lame.to_json(), encoding="utf-8")
     shown = nascli("lame.json").out
     assert shown.count("dead: reaches no output") == 4
     ran = nascli("lame.json", "--canonical", "--out", "fit.json", "--json")
-    assert read_genotype(Path("fit.json")) == canonical(lame)
-    assert ran.json["canonical_hash"] == canonical_hash(lame)
+    assert read_genotype(Path("fit.json")) == lame.canonical()
+    assert ran.json["canonical_hash"] == lame.canonical_hash()
     assert len(ran.json["genotype"]["normal"]["blocks"]) == 1
     assert "dead" not in nascli("fit.json").out
 
@@ -57,7 +59,7 @@ def test_every_published_cell_is_listed(nascli: Nascli) -> None:
     ran = nascli("--list")
     rows = {line.split()[0]: line for line in ran.out.splitlines() if line and not line.startswith(" ")}
     for name in zoo_names():
-        assert canonical_hash(zoo_genotype(name)) in rows[name]
+        assert zoo_genotype(name).canonical_hash() in rows[name]
         assert zoo_genotype(name).space in rows[name]
     listed = nascli("--list", "--json").json["zoo"]
     assert [cell["name"] for cell in listed] == list(zoo_names())
@@ -106,7 +108,7 @@ def test_json_is_one_object_alone_on_stdout(nascli: Nascli) -> None:
     ran = nascli("pnasnet-5", "--json")
     assert set(ran.json) == {"genotype", "canonical_hash", "tokens", "tokens_reason", "notation_text", "files"}
     assert ran.json["notation_text"] is None
-    assert Genotype.model_validate(ran.json["genotype"]) == zoo_genotype("pnasnet-5")
+    assert CellGenotype.model_validate(ran.json["genotype"]) == zoo_genotype("pnasnet-5")
     assert ran.json["files"] == []
 
 
@@ -119,7 +121,7 @@ def test_the_examples_of_the_help_work(nascli: Nascli) -> None:
             assert nascli(*shlex.split(example)).code == 0, example
     (tokens,) = (example for example in examples if "--tokens" in example)
     hashed = nascli(*shlex.split(tokens), "--json").json["canonical_hash"]
-    assert hashed == canonical_hash(zoo_genotype("darts-v2"))
+    assert hashed == zoo_genotype("darts-v2").canonical_hash()
 
 
 def test_help_shows_brackets_and_loads_neither_torch_nor_matplotlib(nascli: Nascli) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.schema import Genotype, read_genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.genotype import read_genotype
 from nascli.genotype.resolve import zoo_genotype
 from tests.cli.decoding import DARTS_V2, ENAS_ARC, Nascli
 
@@ -24,8 +24,8 @@ def test_a_darts_genotype_is_seen_wherever_it_stands(
     Path("found.txt").write_text(f"epoch 49\n{DARTS_V2}\n", encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", io.StringIO(DARTS_V2))
     ran = nascli({"text": DARTS_V2, "file": "found.txt", "stdin": "-"}[given], "--json")
-    genotype = Genotype.model_validate(ran.json["genotype"])
-    assert canonical_hash(genotype) == canonical_hash(zoo_genotype("darts-v2"))
+    genotype = CellGenotype.model_validate(ran.json["genotype"])
+    assert genotype.canonical_hash() == zoo_genotype("darts-v2").canonical_hash()
     assert (genotype.name, genotype.space) == ("DARTS_V2", "darts")
     file = {"file": "found.txt"} if given == "file" else {}
     assert genotype.provenance == {"source": "DARTS notation"} | file
@@ -39,7 +39,7 @@ def test_an_arc_is_read_with_its_notation(nascli: Nascli) -> None:
     Path("final.sh").write_text(f'fixed_arc="{ENAS_ARC}"\npython main.py --epochs=630\n', encoding="utf-8")
     for source in (ENAS_ARC, "final.sh"):
         ran = nascli(source, "--notation", "enas", "--json")
-        assert ran.json["canonical_hash"] == canonical_hash(zoo_genotype("enas"))
+        assert ran.json["canonical_hash"] == zoo_genotype("enas").canonical_hash()
     assert ran.json["genotype"]["name"] == "final"
 
 
@@ -59,7 +59,7 @@ def test_stdout_is_the_notation_alone_and_reads_back(
     ran = nascli(cell, "--as", notation)
     Path("said").write_text(ran.out, encoding="utf-8")
     again = nascli("said", "--notation", notation, "--json")
-    assert again.json["canonical_hash"] == canonical_hash(zoo_genotype(cell))
+    assert again.json["canonical_hash"] == zoo_genotype(cell).canonical_hash()
     as_json = nascli(cell, "--as", notation, "--json").json
     assert as_json["notation_text"].strip() == ran.out.strip()
     assert as_json["genotype"]["name"] == cell

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from nascli.config import SpaceConfig
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.schema import Genotype, read_genotype
-from nascli.genotype.cells.space import ENAS, resolve_space
-from nascli.genotype.resolve import zoo_genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.space import ENAS, resolve_cell_space
+from nascli.genotype.genotype import read_genotype
 from tests.cli.decoding import ENAS_TOKENS, Nascli, search_run
+from tests.published import published_cell
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
 def test_tokens_are_decoded_however_they_are_separated(nascli: Nascli, separator: str) -> None:
     text = separator.join(map(str, ENAS_TOKENS))
     ran = nascli("--tokens", f"[{text}]", "--space", "enas", "--json")
-    expected = decode_tokens(ENAS_TOKENS, ENAS)
-    assert Genotype.model_validate(ran.json["genotype"]) == expected
+    expected = ENAS.decode(ENAS_TOKENS)
+    assert CellGenotype.model_validate(ran.json["genotype"]) == expected
     assert ran.json["tokens"] == list(ENAS_TOKENS)
     assert ran.json["tokens_reason"] is None
 
@@ -32,15 +32,15 @@ def test_the_tokens_that_are_shown_decode_to_the_same_cells(nascli: Nascli) -> N
     shown = re.search(r"^tokens  (\S+)$", nascli("darts-v2").out, re.MULTILINE)
     assert shown is not None
     again = nascli("--tokens", shown[1], "--space", "darts", "--json").json["genotype"]
-    assert Genotype.model_validate(again).normal == zoo_genotype("darts-v2").normal
-    assert Genotype.model_validate(again).reduction == zoo_genotype("darts-v2").reduction
+    assert CellGenotype.model_validate(again).normal == published_cell("darts-v2").normal
+    assert CellGenotype.model_validate(again).reduction == published_cell("darts-v2").reduction
 
 
 def test_the_command_offered_after_tokens_writes_the_cell(nascli: Nascli) -> None:
     offered = nascli("--tokens", ",".join(map(str, ENAS_TOKENS)), "--space", "enas").next
     assert offered[:2] == ["nascli", "decode"]
     assert nascli(*offered[2:]).next == ["nascli", "build", "--cell", "decoded.json"]
-    assert read_genotype(Path("decoded.json")) == decode_tokens(ENAS_TOKENS, ENAS)
+    assert read_genotype(Path("decoded.json")) == ENAS.decode(ENAS_TOKENS)
 
 
 def test_why_a_genotype_has_no_tokens_is_said(nascli: Nascli) -> None:
@@ -54,7 +54,7 @@ def test_a_run_means_its_best_cell(nascli: Nascli) -> None:
     folder = search_run(ENAS, SpaceConfig(name="enas"))
     for source in (folder, "latest"):
         ran = nascli(source, "--json")
-        assert Genotype.model_validate(ran.json["genotype"]) == zoo_genotype("enas")
+        assert CellGenotype.model_validate(ran.json["genotype"]) == published_cell("enas")
         assert ran.next == ["nascli", "build", "--cell", str(folder)]
 
 
@@ -84,7 +84,7 @@ def test_a_trial_without_a_reward_says_why(nascli: Nascli, trial: int, words: st
 
 def test_a_trial_of_a_space_of_ones_own_has_tokens(nascli: Nascli) -> None:
     config = SpaceConfig(name="mine", ops=("identity", "conv_3x3"), blocks=2)
-    space = resolve_space(config)
+    space = resolve_cell_space(config)
     folder = search_run(space, config)
     ran = nascli(folder, "--trial", 1, "--out", "mine.json", "--json")
     assert ran.json["tokens"] == [size - 1 for size in space.decision_sizes]

@@ -13,7 +13,7 @@ import pytest
 from nascli.cli import report
 from nascli.cli.app import main
 from nascli.config import SearchRecipe, TrainRecipe
-from nascli.genotype.cells.space import resolve_space
+from nascli.genotype.cells.space import resolve_cell_space
 from nascli.runs import create_run
 from nascli.search.journal import Finished, Journal, proposed
 from tests.report.made_runs import begun, made_recipe
@@ -39,7 +39,7 @@ def search_run(recipe: SearchRecipe, trials: int, out: Path | None = None) -> Pa
     """A search run with a journal, under `runs` unless a folder is given."""
     with create_run("search", "made", recipe, runs=Path("runs").resolve(), out=out) as run:
         with Journal(run.file("trials.jsonl")) as journal:
-            for trial in begun(resolve_space(recipe.space), trials):
+            for trial in begun(resolve_cell_space(recipe.space), trials):
                 journal.append(proposed(trial))
                 reward = 0.5 + trial.id / 100
                 journal.append(

@@ -20,7 +20,7 @@ from nascli.cli.app import main
 from nascli.cli.console import Terminal
 from nascli.cli.search_view import LiveView, PlainView, watch
 from nascli.config import SearchRecipe, load_recipe
-from nascli.genotype.cells.schema import read_genotype
+from nascli.genotype.genotype import read_genotype
 from nascli.runs import read_run
 from nascli.search.executors.executor import InProcess
 from nascli.search.journal import Journal, read_trials

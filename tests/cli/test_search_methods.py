@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nascli.genotype.cells.schema import read_genotype
+from nascli.genotype.genotype import read_genotype
 from nascli.runs import read_run
 from nascli.search.evaluators.tabular import Table
 from nascli.search.journal import read_trials

@@ -1,12 +1,13 @@
 """A genotype, a network and a recipe small enough that a detector trains in a second or two."""
 
 from nascli.config import DetectDataConfig, DetectorConfig, DetectRecipe, DetectTrainConfig, NetworkConfig
-from nascli.genotype.cells.schema import Block, CellSpec, Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.models.cells.network import Network
 from nascli.models.cells.spec import resolve_network
 
 CELL = CellSpec(blocks=(Block(inputs=(1, 0), ops=("sep_conv_3x3", "identity")),), concat=(1, 2))
-GENOTYPE = Genotype(name="one-block", space="own", normal=CELL, reduction=CELL)
+GENOTYPE = CellGenotype(name="one-block", space="own", normal=CELL, reduction=CELL)
 
 
 def small_network(stem: str = "cifar") -> Network:

@@ -30,7 +30,8 @@ from nascli.detect.model import (
 )
 from nascli.detect.stage3_head import STAGE, SingleScaleBackbone, SingleScaleRoIPool
 from nascli.errors import InputError
-from nascli.genotype.cells.schema import Block, CellSpec, Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.network import Network
 from nascli.models.cells.spec import resolve_network
@@ -61,7 +62,7 @@ def network_of(cell: str | CellSpec, stem: str = "cifar", **numbers: object) -> 
     genotype = (
         zoo_genotype(cell)
         if isinstance(cell, str)
-        else Genotype(name="one input", space="own", normal=cell, reduction=cell)
+        else CellGenotype(name="one input", space="own", normal=cell, reduction=cell)
     )
     return Network(resolve_network(genotype, NetworkConfig.model_validate(least | numbers), classes=3))
 

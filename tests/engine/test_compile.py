@@ -16,7 +16,8 @@ from nascli.classify.step import train_step
 from nascli.config import NetworkConfig
 from nascli.engine import compile as compiling
 from nascli.errors import InputError
-from nascli.genotype.cells.schema import Block, CellSpec, Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.models.cells.network import Network
 from nascli.models.cells.spec import resolve_network
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data, make_network
@@ -68,7 +69,7 @@ class Trained:
 def train(**options: bool) -> Trained:
     """In float64: in float32 a ReLU may round to the other side of zero, and gradients jump."""
     cell = CellSpec(blocks=(Block(inputs=(1, 1), ops=("conv_1x1", "identity")),), concat=(2,))
-    genotype = Genotype(name="chain", space="test", normal=cell, reduction=cell)
+    genotype = CellGenotype(name="chain", space="test", normal=cell, reduction=cell)
     numbers = NetworkConfig(filters=4, cells_per_stage=2, dropout=0.1)
     config = EVERYTHING.model_copy(update=options)
     torch.manual_seed(0)

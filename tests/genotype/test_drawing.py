@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nascli.errors import InputError
-from nascli.genotype.cells.schema import MAX_BLOCKS, OP_NAMES, Block, CellSpec, Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import MAX_BLOCKS, OP_NAMES, Block, CellSpec
 from nascli.genotype.drawing import (
     FORMATS,
     draw_genotype,
@@ -26,7 +27,8 @@ from nascli.genotype.drawing import (
 from nascli.genotype.drawing.layout import Box, CellLayout, Curve, lay_out_cell
 from nascli.genotype.drawing.ordering import ROW_LIMIT, crossings, ordered_rows
 from nascli.genotype.drawing.palette import FAMILY_PAINTS, OP_STYLES
-from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.genotype.resolve import zoo_names
+from tests.published import published_cell
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -49,7 +51,7 @@ def cells(draw: st.DrawFn) -> CellSpec:
 
 
 genotypes = st.builds(
-    Genotype,
+    CellGenotype,
     name=st.text(min_size=1, max_size=60),
     space=st.just("any"),
     normal=cells(),
@@ -123,7 +125,7 @@ def test_nothing_overlaps_and_no_edge_runs_through_a_box(cell: CellSpec) -> None
 
 @pytest.mark.parametrize("name", zoo_names())
 def test_published_cells_are_drawn_clearly(name: str) -> None:
-    genotype = zoo_genotype(name)
+    genotype = published_cell(name)
     assert_clear(lay_out_cell(genotype.normal))
     assert_clear(lay_out_cell(genotype.reduction))
 
@@ -171,7 +173,7 @@ def test_dead_blocks_are_those_the_output_does_not_need(cell: CellSpec) -> None:
 
 
 def test_cells_that_can_be_drawn_without_crossings_are() -> None:
-    for cell in (zoo_genotype("amoebanet-d").reduction, chain_cell(12), wide_cell(2)):
+    for cell in (published_cell("amoebanet-d").reduction, chain_cell(12), wide_cell(2)):
         rows = ordered_rows(cell)
         assert crossings([list(row) for row in rows.slots], [list(between) for between in rows.links]) == 0
 
@@ -192,7 +194,7 @@ def test_ops_of_every_kind_have_words_that_fit_their_box() -> None:
 
 @given(genotypes)
 @settings(max_examples=25)
-def test_svg_is_xml_that_shows_every_op_with_its_name(genotype: Genotype) -> None:
+def test_svg_is_xml_that_shows_every_op_with_its_name(genotype: CellGenotype) -> None:
     text = genotype_svg(genotype)
     root = ElementTree.fromstring(text.encode("utf-8"))
     blocks = genotype.normal.blocks + genotype.reduction.blocks
@@ -211,7 +213,7 @@ def test_svg_is_xml_that_shows_every_op_with_its_name(genotype: Genotype) -> Non
 
 
 def test_svg_text_and_shapes_lie_on_the_sheet() -> None:
-    root = ElementTree.fromstring(genotype_svg(zoo_genotype("nasnet-a")))
+    root = ElementTree.fromstring(genotype_svg(published_cell("nasnet-a")))
     width, height = float(root.attrib["width"]), float(root.attrib["height"])
     for group in root.iter(f"{SVG}g"):
         shift_x, shift_y = map(float, re.findall(r"[\d.]+", group.attrib["transform"]))
@@ -223,7 +225,7 @@ def test_svg_text_and_shapes_lie_on_the_sheet() -> None:
 
 @given(genotypes)
 @settings(max_examples=25)
-def test_dot_and_mermaid_name_every_op_and_join_what_they_define(genotype: Genotype) -> None:
+def test_dot_and_mermaid_name_every_op_and_join_what_they_define(genotype: CellGenotype) -> None:
     dot, mermaid = genotype_dot(genotype), genotype_mermaid(genotype)
     for block in genotype.normal.blocks + genotype.reduction.blocks:
         for op in block.ops:
@@ -245,7 +247,7 @@ def test_dot_and_mermaid_name_every_op_and_join_what_they_define(genotype: Genot
 
 def test_names_with_markup_are_shown_as_they_are(tmp_path: Path) -> None:
     name = 'a<b>&"c"\\ $x^$ \x07 \ud800'
-    genotype = zoo_genotype("darts-v2").model_copy(update={"name": name})
+    genotype = published_cell("darts-v2").model_copy(update={"name": name})
     shown = 'a<b>&"c"\\ $x^$ \N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}'
     for suffix in FORMATS:
         draw_genotype(genotype, tmp_path / f"cell{suffix}")
@@ -256,19 +258,19 @@ def test_names_with_markup_are_shown_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_long_name_is_shortened_to_the_sheet() -> None:
-    short, long = (zoo_genotype("darts-v2").model_copy(update={"name": "n" * count}) for count in (5, 200))
+    short, long = (published_cell("darts-v2").model_copy(update={"name": "n" * count}) for count in (5, 200))
     sizes = [ElementTree.fromstring(genotype_svg(genotype)).attrib["width"] for genotype in (short, long)]
     assert sizes[0] == sizes[1]
     assert "n…</text>" in genotype_svg(long)
 
 
 def test_provenance_of_a_trial_stands_under_the_title() -> None:
-    genotype = zoo_genotype("enas").model_copy(update={"provenance": {"trial": 17, "reward": 0.93}})
+    genotype = published_cell("enas").model_copy(update={"provenance": {"trial": 17, "reward": 0.93}})
     assert "trial 17 · reward 0.93" in genotype_svg(genotype)
 
 
 def test_png_has_the_size_of_the_svg_times_its_scale() -> None:
-    genotype = zoo_genotype("darts-v2")
+    genotype = published_cell("darts-v2")
     content = genotype_png(genotype, scale=1.5)
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
@@ -282,7 +284,7 @@ def test_png_shows_the_cells_in_their_colours() -> None:
 
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(genotype_png(zoo_genotype("nasnet-a"), scale=1))).convert("RGB")
+    picture = Image.open(io.BytesIO(genotype_png(published_cell("nasnet-a"), scale=1))).convert("RGB")
     colours = {colour: count for count, colour in picture.getcolors(1 << 24) or []}
     for family, seen in (("separable", True), ("pool", True), ("identity", True), ("convolution", False)):
         fill = FAMILY_PAINTS[family].fill
@@ -292,13 +294,13 @@ def test_png_shows_the_cells_in_their_colours() -> None:
 @pytest.mark.parametrize("name", ["cell", "cell.pdf", "cell.jpg", ".svg"])
 def test_another_suffix_is_refused_with_the_four_there_are(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"\.svg, \.png, \.dot or \.mmd"):
-        draw_genotype(zoo_genotype("enas"), tmp_path / name)
+        draw_genotype(published_cell("enas"), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_suffix_chooses_the_format_in_either_case(tmp_path: Path) -> None:
     assert drawing_format(Path("CELL.SVG")) is genotype_svg
-    draw_genotype(zoo_genotype("enas"), tmp_path / "cell.SVG")
+    draw_genotype(published_cell("enas"), tmp_path / "cell.SVG")
     assert (tmp_path / "cell.SVG").read_text(encoding="utf-8").startswith("<svg ")
 
 
@@ -306,10 +308,10 @@ def test_drawing_loads_neither_torch_nor_more_of_matplotlib_than_it_needs() -> N
     code = """
 import sys
 from nascli.genotype.drawing import genotype_png, genotype_svg
-from nascli.genotype.resolve import zoo_genotype
-genotype_svg(zoo_genotype("enas"))
+from tests.published import published_cell
+genotype_svg(published_cell("enas"))
 assert "matplotlib" not in sys.modules
-genotype_png(zoo_genotype("enas"), scale=0.2)
+genotype_png(published_cell("enas"), scale=0.2)
 assert "matplotlib.pyplot" not in sys.modules
 assert "torch" not in sys.modules
 """

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nascli.errors import InputError
-from nascli.genotype.cells.canonical import canonical_hash
 from nascli.genotype.cells.formats import NOTATIONS, find_notation, read_notation, recognise, write_notation
-from nascli.genotype.cells.schema import Block, CellSpec, Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.cells.space import DARTS, ENAS
-from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.genotype.resolve import zoo_names
 from tests.genotype.genotype_st import genotypes
+from tests.published import published_cell
 
 DARTS_V2 = """DARTS_V2 = Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0),
 ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)],
@@ -98,8 +99,8 @@ NNI_EXAMPLES = [
 ]
 
 
-def same(one: Genotype, other: Genotype) -> bool:
-    return canonical_hash(one) == canonical_hash(other)
+def same(one: CellGenotype, other: CellGenotype) -> bool:
+    return one.canonical_hash() == other.canonical_hash()
 
 
 @pytest.mark.parametrize(
@@ -123,8 +124,8 @@ def same(one: Genotype, other: Genotype) -> bool:
 )
 def test_published_text_is_the_published_cell(notation: str, text: str, cell: str) -> None:
     read = read_notation(text, notation)
-    assert same(read, zoo_genotype(cell))
-    assert read.space == zoo_genotype(cell).space
+    assert same(read, published_cell(cell))
+    assert read.space == published_cell(cell).space
     assert str(read.provenance["source"]).endswith(" notation")
     if NOTATIONS[notation].recognises:
         assert recognise(text) == notation
@@ -147,14 +148,14 @@ def test_an_input_that_no_block_reads_goes_into_the_output_of_an_arc() -> None:
 
 def test_slim_counts_the_two_inputs_the_other_way() -> None:
     read = read_notation(NASNET_A, "slim")
-    assert read.normal == zoo_genotype("nasnet-a").normal
+    assert read.normal == published_cell("nasnet-a").normal
     text = write_notation(read, "slim")
     assert "hiddenstate_indices = [0, 1, 1, 1, 0, 1, 1, 1, 0, 0]\nused_hiddenstates = [1, 0, 0, 0, 0, 0, 0]" in text
 
 
 def test_the_last_of_one_name_counts_and_a_name_picks_among_several() -> None:
     log = f"genotype = {GDAS_V1.partition(' = ')[2]}\ngenotype = {DARTS_V2.partition(' = ')[2]}"
-    assert same(read_notation(log, "darts"), zoo_genotype("darts-v2"))
+    assert same(read_notation(log, "darts"), published_cell("darts-v2"))
     both = f"{GDAS_V1}\n# {DARTS_V2.replace(chr(10), ' ').replace('V2', 'V9')}\n{DARTS_V2}\nDARTS = DARTS_V2\n"
     assert read_notation(both, "darts", which="GDAS_V1").name == "GDAS_V1"
     with pytest.raises(InputError, match=r"holds 2 genotypes: GDAS_V1, DARTS_V2\. Choose one with --pick"):
@@ -167,7 +168,7 @@ def test_the_last_of_one_name_counts_and_a_name_picks_among_several() -> None:
 def test_every_published_cell_comes_back_or_is_refused_with_a_reason(notation: str) -> None:
     written = []
     for name in zoo_names():
-        cell = zoo_genotype(name)
+        cell = published_cell(name)
         try:
             text = write_notation(cell, notation)
         except InputError:
@@ -188,11 +189,11 @@ def test_every_published_cell_comes_back_or_is_refused_with_a_reason(notation: s
 
 def said_by(
     ops: tuple[str, ...], joined: Callable[[CellSpec], st.SearchStrategy[tuple[int, ...]]]
-) -> st.SearchStrategy[Genotype]:
+) -> st.SearchStrategy[CellGenotype]:
     """Genotypes of five blocks that add, of these ops, with a concat that `joined` chooses."""
 
     @st.composite
-    def build(draw: st.DrawFn) -> Genotype:
+    def build(draw: st.DrawFn) -> CellGenotype:
         cells = []
         for _ in range(2):
             blocks = tuple(
@@ -204,7 +205,7 @@ def said_by(
             )
             cell = CellSpec(blocks=blocks, concat=(6,))
             cells.append(cell.model_copy(update={"concat": draw(joined(cell))}))
-        return Genotype(name="made", space="any", normal=cells[0], reduction=cells[1])
+        return CellGenotype(name="made", space="any", normal=cells[0], reduction=cells[1])
 
     return build()
 
@@ -233,7 +234,7 @@ SAYABLE = st.one_of(
 
 @given(SAYABLE)
 @settings(max_examples=120)
-def test_what_a_notation_can_say_comes_back_the_same(case: tuple[str, str | None, Genotype]) -> None:
+def test_what_a_notation_can_say_comes_back_the_same(case: tuple[str, str | None, CellGenotype]) -> None:
     notation, which, genotype = case
     read = read_notation(write_notation(genotype, notation), notation, which=which)
     assert (read.normal, read.reduction) == (genotype.normal, genotype.reduction)
@@ -245,14 +246,14 @@ def test_no_text_brings_a_reader_down(text: str, notation: str) -> None:
     for each in (text, f"Genotype({text})", f"operations = [{text}]"):
         assert recognise(each) in (None, *NOTATIONS)
         with suppress(InputError):
-            assert isinstance(read_notation(each, notation), Genotype)
+            assert isinstance(read_notation(each, notation), CellGenotype)
 
 
-def made(**changes: object) -> Genotype:
-    return zoo_genotype("enas").model_copy(update=changes)
+def made(**changes: object) -> CellGenotype:
+    return published_cell("enas").model_copy(update=changes)
 
 
-NORMAL = zoo_genotype("enas").normal
+NORMAL = published_cell("enas").normal
 JOINING = NORMAL.model_copy(update={"blocks": (NORMAL.blocks[0].model_copy(update={"combine": "concat"}),)})
 DILATED = NORMAL.model_copy(update={"blocks": (Block(inputs=(0, 1), ops=("dil_conv_3x3", "identity")),) * 5})
 SHORT = CellSpec(blocks=NORMAL.blocks[:2], concat=(2, 3))
@@ -265,14 +266,14 @@ SHORT = CellSpec(blocks=NORMAL.blocks[:2], concat=(2, 3))
         ("darts", made(normal=DILATED), r"normal.blocks\[0\]: DARTS has no op like dil_conv_3x3"),
         ("slim", made(normal=SHORT), "2 blocks, but TF-slim's cell always runs 5"),
         ("enas", made(normal=SHORT), "normal cell has 2 blocks and the reduction cell 5"),
-        ("enas", zoo_genotype("pnasnet-5"), "joins what nothing reads"),
+        ("enas", published_cell("pnasnet-5"), "joins what nothing reads"),
         ("naonet", made(normal=DILATED), "NAO has no op like dil_conv_3x3"),
-        ("nni", zoo_genotype("nasnet-a"), "none of NNI's spaces"),
+        ("nni", published_cell("nasnet-a"), "none of NNI's spaces"),
         ("nni", made(normal=SHORT, reduction=SHORT), "none of NNI's spaces"),
         ("latex", made(), "notation 'latex' is unknown"),
     ],
 )
-def test_what_a_notation_cannot_say_is_refused(notation: str, genotype: Genotype, words: str) -> None:
+def test_what_a_notation_cannot_say_is_refused(notation: str, genotype: CellGenotype, words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
         write_notation(genotype, notation)
     assert caught.value.hint
@@ -344,7 +345,7 @@ def test_the_space_of_nni_tells_what_is_joined() -> None:
     assert read_notation(text, "nni", which="pnas").normal.concat == (2, 3, 4, 5, 6)
     with pytest.raises(InputError, match="5 blocks a cell are not those of NNI's darts"):
         read_notation(text, "nni", which="darts")
-    assert same(read_notation(NNI_EXAMPLES[0], "nni", which="darts"), zoo_genotype("darts-v2"))
+    assert same(read_notation(NNI_EXAMPLES[0], "nni", which="darts"), published_cell("darts-v2"))
     with pytest.raises(InputError, match="those keys are of NNI's DARTS example, not of its space enas"):
         read_notation(NNI_EXAMPLES[0], "nni", which="enas")
 

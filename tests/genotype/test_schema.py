@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from nascli.errors import CorruptFileError, InputError
-from nascli.genotype.cells.schema import Block, CellSpec, Genotype, parse_genotype, read_genotype
-from nascli.genotype.resolve import load_genotype, zoo_genotype, zoo_names
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import Block, CellSpec
+from nascli.genotype.genotype import parse_genotype, read_genotype
+from nascli.genotype.resolve import load_genotype, zoo_names
+from tests.published import published_cell
 
 ZOO = (
     "amoebanet-a",
@@ -29,7 +32,7 @@ ZOO = (
 
 
 def nasnet_values() -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(zoo_genotype("nasnet-a").to_json())
+    values: dict[str, Any] = json.loads(published_cell("nasnet-a").to_json())
     return values
 
 
@@ -39,18 +42,18 @@ def test_zoo_is_complete() -> None:
 
 @pytest.mark.parametrize("name", ZOO)
 def test_zoo_round_trips_and_names_its_source(name: str) -> None:
-    genotype = zoo_genotype(name)
+    genotype = published_cell(name)
     assert genotype.name == name
     assert parse_genotype(genotype.to_json(), "again") == genotype
     assert len(str(genotype.provenance["source"])) > 20
 
 
 def test_genotype_is_a_hashable_value() -> None:
-    assert len({zoo_genotype("nasnet-a"), zoo_genotype("nasnet-a"), zoo_genotype("enas")}) == 2
+    assert len({published_cell("nasnet-a"), published_cell("nasnet-a"), published_cell("enas")}) == 2
 
 
 def test_unused_follows_the_paper_and_differs_from_the_released_concat() -> None:
-    nasnet = zoo_genotype("nasnet-a")
+    nasnet = published_cell("nasnet-a")
     assert nasnet.normal.unused == (2, 3, 4, 5, 6)
     assert nasnet.normal.concat == (0, 2, 3, 4, 5, 6)
     assert nasnet.reduction.unused == (4, 5, 6)
@@ -106,7 +109,7 @@ def test_impossible_genotypes_are_refused_by_file_and_field(
 @pytest.mark.parametrize("cut", [0, 1, 100, -3])
 def test_a_truncated_file_is_corrupt(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "cell.json"
-    path.write_text(zoo_genotype("nasnet-a").to_json()[:cut])
+    path.write_text(published_cell("nasnet-a").to_json()[:cut])
     with pytest.raises(CorruptFileError) as caught:
         read_genotype(path)
     assert "cell.json is not JSON" in str(caught.value)
@@ -127,7 +130,7 @@ def test_deep_json_and_huge_files_are_refused() -> None:
 
 
 def test_load_genotype_takes_what_a_person_has(tmp_path: Path) -> None:
-    genotype = zoo_genotype("enas")
+    genotype = published_cell("enas")
     (tmp_path / "best.json").write_text(genotype.to_json())
     for source in ("enas", str(tmp_path / "best.json"), tmp_path / "best.json", tmp_path, genotype):
         assert load_genotype(source) == genotype
@@ -148,7 +151,7 @@ def test_load_genotype_says_what_it_looked_for(source: str, phrase: str) -> None
 
 
 def test_provenance_is_not_part_of_the_hash() -> None:
-    genotype = zoo_genotype("enas")
-    other = Genotype.model_validate(genotype.model_dump(by_alias=True) | {"provenance": {"trial": 3}})
+    genotype = published_cell("enas")
+    other = CellGenotype.model_validate(genotype.model_dump(by_alias=True) | {"provenance": {"trial": 3}})
     assert hash(other) == hash(genotype)
     assert other != genotype

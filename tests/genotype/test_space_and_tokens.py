@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from nascli.config import SpaceConfig
 from nascli.errors import InputError
-from nascli.genotype.cells.encoding import decode_tokens, encode_genotype
-from nascli.genotype.cells.space import DARTS, ENAS, NASNET, SearchSpace, resolve_space
-from nascli.genotype.resolve import zoo_genotype
+from nascli.genotype.cells.space import DARTS, ENAS, NASNET, CellSpace, resolve_cell_space
 from tests.genotype.genotype_st import SPACES, tokens_of
+from tests.published import published_cell
 
 
 def test_the_papers_space_has_13_ops_50_decisions_and_its_size() -> None:
@@ -26,15 +25,15 @@ def test_the_papers_space_has_13_ops_50_decisions_and_its_size() -> None:
 def test_tokens_round_trip(data: st.DataObject) -> None:
     space = data.draw(st.sampled_from(SPACES))
     tokens = data.draw(tokens_of(space))
-    genotype = decode_tokens(tokens, space)
-    assert encode_genotype(genotype, space) == tokens
+    genotype = space.decode(tokens)
+    assert space.encode(genotype) == tokens
     assert genotype.normal.concat == (tuple(range(2, 6)) if space is DARTS else genotype.normal.unused)
 
 
 def test_published_tokens_of_enas() -> None:
-    tokens = encode_genotype(zoo_genotype("enas"), ENAS)
+    tokens = ENAS.encode(published_cell("enas"))
     assert tokens[:5] == (0, 0, 2, 0, 0)  # avg pool and sep 3x3, both on h[i-1]
-    assert decode_tokens(tokens, ENAS).reduction == zoo_genotype("enas").reduction
+    assert ENAS.decode(tokens).reduction == published_cell("enas").reduction
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_published_tokens_of_enas() -> None:
 )
 def test_wrong_tokens_are_refused_by_position(tokens: tuple[int, ...], phrase: str) -> None:
     with pytest.raises(InputError) as caught:
-        decode_tokens(tokens, NASNET)
+        NASNET.decode(tokens)
     assert phrase in str(caught.value)
 
 
@@ -59,16 +58,16 @@ def test_wrong_tokens_are_refused_by_position(tokens: tuple[int, ...], phrase: s
         ("amoebanet-d", NASNET, "'bottleneck_conv_1x7_7x1' is not in space"),
     ],
 )
-def test_a_genotype_that_tokens_cannot_say_is_refused(name: str, space: SearchSpace, phrase: str) -> None:
+def test_a_genotype_that_tokens_cannot_say_is_refused(name: str, space: CellSpace, phrase: str) -> None:
     with pytest.raises(InputError) as caught:
-        encode_genotype(zoo_genotype(name), space)
+        space.encode(published_cell(name))
     assert phrase in str(caught.value)
 
 
 def test_a_space_of_ones_own() -> None:
-    space = resolve_space(SpaceConfig(name="tiny", ops=("identity", "conv_3x3"), blocks=2, concat="all"))
+    space = resolve_cell_space(SpaceConfig(name="tiny", ops=("identity", "conv_3x3"), blocks=2, concat="all"))
     assert space.decision_sizes == (2, 2, 2, 2, 1, 3, 3, 2, 2, 1) * 2
-    assert decode_tokens((0,) * 20, space).normal.concat == (2, 3)
+    assert space.decode((0,) * 20).normal.concat == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -87,5 +86,5 @@ def test_a_space_of_ones_own() -> None:
 )
 def test_wrong_spaces_are_refused(config: SpaceConfig, phrase: str) -> None:
     with pytest.raises(InputError) as caught:
-        resolve_space(config)
+        resolve_cell_space(config)
     assert phrase in str(caught.value)

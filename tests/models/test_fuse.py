@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from torch import Tensor, fx, nn
 
 from nascli.config import NetworkConfig
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.models.cells.network import Network
 from nascli.models.cells.spec import resolve_network

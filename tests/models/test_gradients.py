@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 from nascli.config import NetworkConfig
-from nascli.genotype.cells.schema import Block, CellSpec, Genotype
+from nascli.genotype.cells.schema import Block, CellSpec
+from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.cell import Cell, Half
 from nascli.models.cells.network import Network

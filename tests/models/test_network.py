@@ -12,17 +12,18 @@ from torch import nn
 import nascli
 from nascli.config import NetworkConfig
 from nascli.errors import CorruptFileError, InputError
-from nascli.genotype.cells.schema import OP_NAMES, Block, CellSpec, Genotype
-from nascli.genotype.resolve import zoo_genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import OP_NAMES, Block, CellSpec
 from nascli.models.cells.cell import Cell
 from nascli.models.cells.network import Network, build_network
 from nascli.models.cells.ops import OPS
 from nascli.models.cells.spec import read_network, resolve_network, write_network
 from nascli.models.serialization import load_network, save_weights
 from tests.genotype.genotype_st import genotypes
+from tests.published import published_cell
 
 
-def tiny(genotype: Genotype, **numbers: object) -> Network:
+def tiny(genotype: CellGenotype, **numbers: object) -> Network:
     config = NetworkConfig.model_validate({"filters": 4, "cells_per_stage": 1, "image_size": 16} | numbers)
     torch.manual_seed(0)
     return Network(resolve_network(genotype, config, classes=3, aux_head=True))
@@ -42,7 +43,7 @@ def test_ops_give_the_asked_width_and_stride(name: str) -> None:
 
 @settings(max_examples=15)
 @given(genotypes())
-def test_any_genotype_builds_trains_and_evaluates(genotype: Genotype) -> None:
+def test_any_genotype_builds_trains_and_evaluates(genotype: CellGenotype) -> None:
     network = tiny(genotype)
     network.set_drop_path(0.3)
     images = torch.randn(2, 3, 16, 16)
@@ -58,7 +59,7 @@ def test_any_genotype_builds_trains_and_evaluates(genotype: Genotype) -> None:
 
 @settings(max_examples=6)
 @given(genotypes())
-def test_any_genotype_fits_the_imagenet_stem_and_odd_sizes(genotype: Genotype) -> None:
+def test_any_genotype_fits_the_imagenet_stem_and_odd_sizes(genotype: CellGenotype) -> None:
     network = tiny(genotype, preset="imagenet-mobile", stem_filters=4, image_size=75).eval()
     features = network.features(torch.randn(1, 3, 75, 75))
     assert {name: f.shape[1] for name, f in features.items()} == network.feature_channels
@@ -67,7 +68,7 @@ def test_any_genotype_fits_the_imagenet_stem_and_odd_sizes(genotype: Genotype) -
 
 
 def test_features_are_the_stages_ends() -> None:
-    network = tiny(zoo_genotype("nasnet-a")).eval()
+    network = tiny(published_cell("nasnet-a")).eval()
     features = network.features(torch.randn(2, 3, 24, 20))
     assert [tuple(f.shape) for f in features.values()] == [(2, 24, 24, 20), (2, 48, 12, 10), (2, 96, 6, 5)]
     assert network.feature_strides == {"stage1": 1, "stage2": 2, "stage3": 4}
@@ -83,7 +84,7 @@ def assert_cut_in_two_it_is_the_same(network: Network, size: int) -> None:
 
 @settings(max_examples=8)
 @given(genotypes())
-def test_stage_3_goes_on_from_what_was_before_it(genotype: Genotype) -> None:
+def test_stage_3_goes_on_from_what_was_before_it(genotype: CellGenotype) -> None:
     assert_cut_in_two_it_is_the_same(tiny(genotype, cells_per_stage=2), 16)
 
 
@@ -99,7 +100,7 @@ def test_stage_3_goes_on_from_what_was_before_it(genotype: Genotype) -> None:
 )
 @pytest.mark.parametrize("cell", ["nasnet-a", "amoebanet-b"])
 def test_wherever_its_cells_stand(cell: str, numbers: dict[str, object]) -> None:
-    network = tiny(zoo_genotype(cell), **numbers)
+    network = tiny(published_cell(cell), **numbers)
     assert len(network.stage3_channels) == 2
     assert_cut_in_two_it_is_the_same(network, network.spec.image_size)
 
@@ -115,7 +116,7 @@ def test_concat_blocks_give_double_width_that_consumers_repair() -> None:
 
 def test_cells_that_nobody_reads_are_not_built() -> None:
     cell = CellSpec(blocks=(Block(inputs=(0, 0), ops=("sep_conv_3x3", "conv_1x1")),), concat=(2,))
-    network = tiny(Genotype(name="older only", space="own", normal=cell, reduction=cell))
+    network = tiny(CellGenotype(name="older only", space="own", normal=cell, reduction=cell))
     assert list(network.cells) == ["0", "2", "4"]
     features = network.eval().features(torch.randn(1, 3, 16, 16))
     assert [f.shape[2] for f in features.values()] == [16, 8, 4]
@@ -148,13 +149,13 @@ def test_a_pool_or_relu_of_one_state_is_computed_once(monkeypatch: pytest.Monkey
         return plain(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr("nascli.models.layers.F.avg_pool2d", counted)
-    cell = Cell(zoo_genotype("nasnet-a").normal, (4, 4), 4, 1)
+    cell = Cell(published_cell("nasnet-a").normal, (4, 4), 4, 1)
     cell(torch.randn(1, 4, 6, 6), torch.randn(1, 4, 6, 6))
     assert len(calls) == 2  # three averages in the cell: one of h[i], and one of h[i-1] that two halves share
 
 
 def test_drop_path_scales_with_depth_and_spares_identities() -> None:
-    network = tiny(zoo_genotype("nasnet-a"), cells_per_stage=6)
+    network = tiny(published_cell("nasnet-a"), cells_per_stage=6)
     network.set_drop_path(0.4)
     probs = [cell.drop_path_prob for cell in network.cells.values() if isinstance(cell, Cell)]
     assert len(probs) == 20
@@ -170,8 +171,8 @@ def test_drop_path_scales_with_depth_and_spares_identities() -> None:
 
 
 def test_skip_reduction_input_reads_two_cells_before_the_reduction() -> None:
-    plain = tiny(zoo_genotype("nasnet-a"), cells_per_stage=2)
-    skipping = tiny(zoo_genotype("nasnet-a"), cells_per_stage=2, skip_reduction_input=True)
+    plain = tiny(published_cell("nasnet-a"), cells_per_stage=2)
+    skipping = tiny(published_cell("nasnet-a"), cells_per_stage=2, skip_reduction_input=True)
     assert [step.older for step in plain.plan] == [0, 0, 1, 2, 3, 4, 5, 6]
     assert [step.older for step in skipping.plan] == [0, 0, 1, 1, 3, 4, 4, 6]
 
@@ -196,7 +197,7 @@ def test_three_names_from_python(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    network = tiny(zoo_genotype("enas"))
+    network = tiny(published_cell("enas"))
     write_network(tmp_path / "network.json", network.spec)
     save_weights(tmp_path / "weights.safetensors", network)
     return tmp_path
@@ -224,7 +225,7 @@ def test_damaged_weights_are_corrupt(folder: Path) -> None:
         weights.write_bytes(damaged)
         with pytest.raises(CorruptFileError, match="are damaged"):
             load_network(folder)
-    network = tiny(zoo_genotype("enas"))
+    network = tiny(published_cell("enas"))
     nn.init.constant_(network.classifier.weight, float("nan"))
     save_weights(weights, network)
     with pytest.raises(CorruptFileError, match="not finite"):

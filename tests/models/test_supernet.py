@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nascli.config import NetworkConfig
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.schema import Block, CellSpec, Genotype
-from nascli.genotype.cells.space import DARTS, ENAS, NASNET, SearchSpace
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import Block, CellSpec
+from nascli.genotype.cells.space import DARTS, ENAS, NASNET, CellSpace
 from nascli.models.cells.network import Network
 from nascli.models.cells.spec import NetworkSpec, resolve_network
 from nascli.models.cells.supernet import bare_child, extract_child, inherited_weights, shared_parameters
 
-PROGRESSIVE = SearchSpace(
+PROGRESSIVE = CellSpace(
     name="progressive",
     ops=("identity", "max_pool_3x3", "dil_conv_3x3", "bottleneck_conv_1x7_7x1"),
     blocks=3,
@@ -25,23 +25,23 @@ PROGRESSIVE = SearchSpace(
     inputs="distinct",
     cells="one",
 )
-TINY = SearchSpace(
+TINY = CellSpace(
     name="tiny", ops=("sep_conv_3x3", "avg_pool_3x3", "identity"), blocks=2, combines=("add", "concat"), concat="unused"
 )
 
 
-def spec_of(genotype: Genotype, **numbers: object) -> NetworkSpec:
+def spec_of(genotype: CellGenotype, **numbers: object) -> NetworkSpec:
     config = NetworkConfig.model_validate({"filters": 4, "cells_per_stage": 1, "image_size": 16} | numbers)
     return resolve_network(genotype, config, classes=3)
 
 
-def drawn(space: SearchSpace, seed: int) -> Genotype:
+def drawn(space: CellSpace, seed: int) -> CellGenotype:
     draw = random.Random(seed)
-    return decode_tokens([draw.randrange(size) for size in space.decision_sizes], space)
+    return space.decode([draw.randrange(size) for size in space.decision_sizes])
 
 
 @cache
-def shared_for(space: SearchSpace, **numbers: Hashable) -> dict[str, Tensor]:
+def shared_for(space: CellSpace, **numbers: Hashable) -> dict[str, Tensor]:
     """Shared weights; scales and shifts of batch norms are varied, so that none can stand in for another."""
     torch.manual_seed(0)
     shared = shared_parameters(spec_of(drawn(space, 0), **numbers), space)
@@ -76,11 +76,9 @@ def images_of(spec: NetworkSpec) -> Tensor:
         (PROGRESSIVE, {"cells_per_stage": 2, "reduction_placement": "in_place"}),
         (TINY, {"filters": 3, "stem_filters": 3}),
     ],
-    ids=lambda value: value.name if isinstance(value, SearchSpace) else "",
+    ids=lambda value: value.name if isinstance(value, CellSpace) else "",
 )
-def test_a_child_computes_what_the_stand_alone_network_computes(
-    space: SearchSpace, numbers: dict[str, Hashable]
-) -> None:
+def test_a_child_computes_what_the_stand_alone_network_computes(space: CellSpace, numbers: dict[str, Hashable]) -> None:
     shared = shared_for(space, **numbers)
     for seed in range(3):
         spec = spec_of(drawn(space, seed), **numbers)
@@ -95,7 +93,7 @@ def test_a_child_computes_what_the_stand_alone_network_computes(
 
 
 @pytest.mark.parametrize("space", [NASNET, ENAS, DARTS], ids=lambda space: space.name)
-def test_blocks_in_another_order_with_their_weights_renamed_are_the_same_child(space: SearchSpace) -> None:
+def test_blocks_in_another_order_with_their_weights_renamed_are_the_same_child(space: CellSpace) -> None:
     """What a weight is called says what it is for: whichever block stands third, its weights go with it."""
     shared = shared_for(space)
     renamed = {_exchange_names(name): weight for name, weight in shared.items()}
@@ -121,9 +119,9 @@ def test_an_op_has_the_same_weights_whatever_state_it_reads() -> None:
         ]
         return CellSpec(blocks=tuple(blocks), concat=(2, 3, 4))
 
-    space = SearchSpace(name="s", ops=("sep_conv_3x3", "sep_conv_5x5", "identity"), blocks=3, concat="all")
+    space = CellSpace(name="s", ops=("sep_conv_3x3", "sep_conv_5x5", "identity"), blocks=3, concat="all")
     children = [
-        bare_child(spec_of(Genotype(name="g", space="s", normal=cell(inputs), reduction=cell((2, 2)))))
+        bare_child(spec_of(CellGenotype(name="g", space="s", normal=cell(inputs), reduction=cell((2, 2)))))
         for inputs in ((1, 2), (2, 3))
     ]
     shared = dict(shared_parameters(children[0].spec, space).named_parameters())
@@ -154,7 +152,7 @@ def test_every_shared_weight_belongs_to_some_child() -> None:
             for state in range(3):
                 first = [1, 0] if state == 1 else [0, 1]
                 cell = [*first, op, op, combine] + [state, state, op, op, combine] * 2
-                spec = spec_of(decode_tokens(cell * 2, space))
+                spec = spec_of(space.decode(cell * 2))
                 forget_gradients(shared)
                 logits_of(spec, shared, images_of(spec)).sum().backward()  # type: ignore[no-untyped-call]
                 seen |= {name for name, weight in shared.items() if weight.grad is not None}

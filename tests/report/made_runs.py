@@ -7,9 +7,7 @@ from pathlib import Path
 
 from nascli.config import SearchRecipe, load_recipe
 from nascli.files import write_json
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.space import SearchSpace, resolve_space
+from nascli.genotype.cells.space import CellSpace, resolve_cell_space
 from nascli.runs import create_run
 from nascli.search.trial import Failure, FailureKind, Score, Trial
 
@@ -37,15 +35,15 @@ def scored(trial: Trial, reward: float, *, accuracy: float | None = None, params
     )
 
 
-def begun(space: SearchSpace, count: int, seed: int = 0) -> list[Trial]:
+def begun(space: CellSpace, count: int, seed: int = 0) -> list[Trial]:
     """So many different trials without an outcome."""
     draw = random.Random(seed)
     trials: list[Trial] = []
     seen: set[str] = set()
     while len(trials) < count:
         tokens = tuple(draw.randrange(size) for size in space.decision_sizes)
-        genotype = decode_tokens(tokens, space, f"trial-{len(trials)}")
-        hashed = canonical_hash(genotype)
+        genotype = space.decode(tokens, f"trial-{len(trials)}")
+        hashed = genotype.canonical_hash()
         if hashed not in seen:
             seen.add(hashed)
             trials.append(Trial(id=len(trials), tokens=tokens, genotype=genotype, hash=hashed, seed=len(trials)))
@@ -57,9 +55,9 @@ def mixed_trials(recipe: SearchRecipe, count: int = 30, seed: int = 0) -> list[T
     draw = random.Random(seed)
     trials = [
         scored(trial, 0.5 + 0.4 * draw.random(), params=1000 + draw.randrange(500))
-        for trial in begun(resolve_space(recipe.space), count, seed)
+        for trial in begun(resolve_cell_space(recipe.space), count, seed)
     ]
-    running = begun(resolve_space(recipe.space), count, seed)
+    running = begun(resolve_cell_space(recipe.space), count, seed)
     if count > 7:
         trials[4] = running[4].failed(Failure(FailureKind.DIVERGED, "the loss became nan <script>alert(1)</script>"), 0)
         trials[5] = running[5].failed(Failure(FailureKind.REJECTED, "2M params, limit params<1M"), 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nascli.errors import InputError
-from nascli.genotype.cells.space import NASNET, resolve_space
+from nascli.genotype.cells.space import NASNET, resolve_cell_space
 from nascli.report import search_data
 from nascli.report.best_cells import reranked_trials, shown_trials, train_command
 from nascli.report.choice_plots import choice_pictures, choice_shares, uniform_inputs
@@ -24,6 +24,7 @@ from nascli.report.search_data import best_so_far, read_search
 from nascli.report.search_report import SearchReport, write_search_report
 from nascli.report.sections import cautions, rung_counts, verdict
 from nascli.search.trial import Rerank, Rung, Score
+from tests.published import as_cells
 from tests.report.made_runs import MadeRuns, begun, made_recipe, mixed_trials, scored
 
 SCRIPT = "<script>alert(1)</script>"
@@ -158,7 +159,7 @@ def test_the_newest_comparable_random_search_beside_the_run_is_taken(runs: MadeR
     other = made_recipe(search__strategy="random", seed=3, search__trials=9, train__threads=2)
     runs.search("b-same", other, mixed_trials(other))
     runs.search("c-newer-but-longer-training", made_recipe(search__strategy="random", train__epochs=99), [])
-    runs.search("d-without-result", other, begun(resolve_space(other.space), 2))
+    runs.search("d-without-result", other, begun(resolve_cell_space(other.space), 2))
     runs.search("e-not-random", made_recipe(search__strategy="ppo"), mixed_trials(recipe))
     (runs.folder / "broken").mkdir()
     (runs.folder / "broken" / "run.json").write_text("{", encoding="utf-8")
@@ -200,7 +201,7 @@ def test_without_a_baseline_the_command_that_makes_one_is_given(runs: MadeRuns) 
 @pytest.mark.parametrize(("shift", "place"), [(0.5, "above"), (-0.5, "below")])
 def test_the_verdict_says_where_the_search_lies(runs: MadeRuns, shift: float, place: str) -> None:
     random, ppo = made_recipe(search__strategy="random"), made_recipe(search__strategy="ppo")
-    space = resolve_space(ppo.space)
+    space = resolve_cell_space(ppo.space)
     baseline = runs.search("random", random, [scored(t, 0.4 + t.id / 1000) for t in begun(space, 30)])
     run = runs.search("ppo", ppo, [scored(t, 0.4 + shift + t.id / 1000) for t in begun(space, 10)])
     said = verdict(read_search(run), read_search(baseline))
@@ -222,7 +223,7 @@ def test_only_a_collapsed_entropy_is_warned_of(runs: MadeRuns) -> None:
     recipe = made_recipe(search__strategy="ppo")
     trials = mixed_trials(recipe)
     full = uniform_entropy(read_search(runs.search("none", recipe, trials)))
-    assert full == pytest.approx(sum(map(math.log, resolve_space(recipe.space).decision_sizes)))
+    assert full == pytest.approx(sum(map(math.log, resolve_cell_space(recipe.space).decision_sizes)))
 
     def warned(name: str, entropies: list[float]) -> str | None:
         updates = [{"trials": 5 * (k + 1), "entropy": value} for k, value in enumerate(entropies)]
@@ -242,7 +243,7 @@ def test_many_failures_and_unfinished_searches_are_pointed_out(runs: MadeRuns) -
     lost = [*trials[:2], *(replace(trials[4], id=k) for k in (2, 3, 4))]
     (said,) = cautions(read_search(runs.search("lost", recipe, lost)))
     assert said.startswith("3 of 5 children failed")
-    running = begun(resolve_space(recipe.space), 9)[8:]
+    running = begun(resolve_cell_space(recipe.space), 9)[8:]
     (said,) = cautions(read_search(runs.search("running", recipe, [*trials, *running])))
     assert "1 trials without an outcome" in said
 
@@ -253,7 +254,7 @@ def test_a_run_without_trials_is_refused(runs: MadeRuns) -> None:
 
 
 def test_the_front_holds_what_nothing_beats(runs: MadeRuns) -> None:
-    trials = begun(resolve_space(made_recipe().space), 5)
+    trials = begun(resolve_cell_space(made_recipe().space), 5)
     points = [(100, 0.5), (200, 0.5), (150, 0.7), (90, 0.4), (150, 0.6)]
     made = [scored(trial, reward, params=params) for trial, (params, reward) in zip(trials, points, strict=True)]
     assert [trial.id for trial in pareto_front(made, lambda score: score.params)] == [3, 0, 2]
@@ -261,18 +262,18 @@ def test_the_front_holds_what_nothing_beats(runs: MadeRuns) -> None:
 
 def test_shares_are_of_each_window() -> None:
     trials = begun(NASNET, 25)
-    shares, names = choice_shares(trials, NASNET.ops, lambda trial: trial.genotype.normal.blocks[0].ops)
+    shares, names = choice_shares(trials, NASNET.ops, lambda trial: as_cells(trial.genotype).normal.blocks[0].ops)
     assert shares.shape == (13, 10)
     assert shares.sum(axis=0) == pytest.approx([1.0] * 10)
     assert (names[0], names[-1]) == ("0–2", "23–24")
-    first = [op for trial in trials[:3] for op in trial.genotype.normal.blocks[0].ops]
+    first = [op for trial in trials[:3] for op in as_cells(trial.genotype).normal.blocks[0].ops]
     assert shares[NASNET.ops.index(first[0]), 0] == first.count(first[0]) / 6
     assert sum(uniform_inputs(NASNET)) == pytest.approx(1)
 
 
 def test_where_one_cell_serves_as_both_it_is_shown_once(runs: MadeRuns) -> None:
     recipe = made_recipe(space__cells="one")
-    data = read_search(runs.search("one", recipe, begun(resolve_space(recipe.space), 3)))
+    data = read_search(runs.search("one", recipe, begun(resolve_cell_space(recipe.space), 3)))
     with styled():
         assert [picture.name for picture in choice_pictures(data)] == ["ops-normal", "inputs-normal"]
 
@@ -310,7 +311,7 @@ def _score(accuracy: float) -> Score:
 
 def test_rungs_say_where_children_were_stopped(runs: MadeRuns) -> None:
     recipe = made_recipe(halving__rungs=[1, 3], train__epochs=9)
-    early, later, full = begun(resolve_space(recipe.space), 3)
+    early, later, full = begun(resolve_cell_space(recipe.space), 3)
     first = Rung(epochs=1, score=_score(0.5))
     second = Rung(epochs=3, score=_score(0.6))
     trials = [
@@ -323,7 +324,7 @@ def test_rungs_say_where_children_were_stopped(runs: MadeRuns) -> None:
 
 def test_scores_that_are_no_accuracies_are_not_called_so(runs: MadeRuns) -> None:
     recipe = made_recipe(search__evaluator="params")
-    (trial,) = begun(resolve_space(recipe.space), 1)
+    (trial,) = begun(resolve_cell_space(recipe.space), 1)
     done = scored(trial, -3.5)
     assert done.score is not None
     data = read_search(runs.search("params", recipe, [replace(done, score=replace(done.score, accuracy=None))]))

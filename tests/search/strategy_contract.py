@@ -5,13 +5,12 @@ from multiprocessing import get_context
 
 import torch
 
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.space import NASNET, SearchSpace
+from nascli.genotype.cells.space import NASNET, CellSpace
 from nascli.search.strategies.strategy import Strategy
 
 Tokens = tuple[int, ...]
 
-TWINS = SearchSpace(name="twins", ops=("identity",), blocks=1, cells="one", combines=("add", "concat"))
+TWINS = CellSpace(name="twins", ops=("identity",), blocks=1, cells="one", combines=("add", "concat"))
 """Eight sequences in all."""
 
 
@@ -53,16 +52,16 @@ def play_asynchronously(strategy: Strategy, told: int, workers: int = 4, seed: i
 
 class StrategyContract:
     @staticmethod
-    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+    def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
         raise NotImplementedError
 
     @classmethod
     def proposals(cls) -> list[Tokens]:
         return play(cls.make(3), 3, 5)
 
-    def test_every_proposal_is_a_genotype_of_the_space(self, space: SearchSpace) -> None:
+    def test_every_proposal_is_a_genotype_of_the_space(self, space: CellSpace) -> None:
         for tokens in play(self.make(space=space), batches=3, size=7):
-            assert decode_tokens(tokens, space).space == space.name
+            assert space.decode(tokens).space == space.name
 
     def test_same_seed_same_proposals_and_another_seed_others(self) -> None:
         assert play(self.make(3), 3, 5) == play(self.make(3), 3, 5)
@@ -93,9 +92,9 @@ class StrategyContract:
         assert second.diagnostics == first.diagnostics
         assert play(second, 2, 5) == play(first, 2, 5)
 
-    def test_an_asynchronous_caller_gets_genotypes_and_the_same_ones_again(self, space: SearchSpace) -> None:
+    def test_an_asynchronous_caller_gets_genotypes_and_the_same_ones_again(self, space: CellSpace) -> None:
         calls = play_asynchronously(self.make(3, space), 40)
-        assert all(decode_tokens(tokens, space).space == space.name for _, tokens in calls)
+        assert all(space.decode(tokens).space == space.name for _, tokens in calls)
         assert play_asynchronously(self.make(3, space), 40) == calls
         assert play_asynchronously(self.make(4, space), 40) != calls
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.cells.space import CellSpace
 from nascli.search.executors.executor import Outcome
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
 from nascli.signals import StopRequest
 from tests.fakes import ChainStrategy, FakeEvaluator, Recorder, ShuffledExecutor
 
-SPACE = SearchSpace(name="pair", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=1)
+SPACE = CellSpace(name="pair", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=1)
 TRIALS = 30
 
 

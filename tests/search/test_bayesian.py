@@ -8,15 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nascli.config import SurrogateConfig
-from nascli.genotype.cells.canonical import canonical, canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.schema import Genotype
-from nascli.genotype.cells.space import NASNET, SearchSpace
+from nascli.genotype.cells.space import NASNET, CellSpace
+from nascli.genotype.genotype import Genotype
 from nascli.search.strategies.bayesian import Surrogate, fit
-from nascli.search.strategies.path_encoding import tabulated, traits_of
+from nascli.search.strategies.path_encoding import tabulated
 from tests.genotype.genotype_st import genotypes
 
-THREE_OPS = SearchSpace(
+THREE_OPS = CellSpace(
     name="three-ops",
     ops=("identity", "conv_3x3", "max_pool_3x3"),
     blocks=2,
@@ -26,16 +24,16 @@ THREE_OPS = SearchSpace(
 )
 
 
-def form(tokens: tuple[int, ...], space: SearchSpace) -> str:
-    return canonical_hash(decode_tokens(tokens, space))
+def form(tokens: tuple[int, ...], space: CellSpace) -> str:
+    return space.decode(tokens).canonical_hash()
 
 
-def found(strategy: Surrogate, space: SearchSpace, told: int, noise: float = 0.0) -> list[float]:
+def found(strategy: Surrogate, space: CellSpace, told: int, noise: float = 0.0) -> list[float]:
     """The rewards of a search for as many convolutions as a cell can have."""
     draw, rewards = random.Random(0), []
     for _ in range(told):
         tokens = strategy.ask()
-        cell = decode_tokens(tokens, space).normal
+        cell = space.decode(tokens).normal
         rewards.append(sum(op == "conv_3x3" for block in cell.blocks for op in block.ops) / 4)
         strategy.tell(tokens, rewards[-1] + draw.gauss(0, noise))
     return rewards
@@ -43,13 +41,13 @@ def found(strategy: Surrogate, space: SearchSpace, told: int, noise: float = 0.0
 
 @given(genotypes())
 def test_traits_do_not_depend_on_the_spelling(genotype: Genotype) -> None:
-    assert traits_of(genotype) == traits_of(canonical(genotype))
+    assert NASNET.features(genotype) == NASNET.features(genotype.canonical())
 
 
 def test_traits_tell_cells_apart() -> None:
     draw = random.Random(0)
     sequences = [tuple(draw.randrange(size) for size in NASNET.decision_sizes) for _ in range(20)]
-    counts = tabulated([traits_of(decode_tokens(tokens, NASNET)) for tokens in sequences])
+    counts = tabulated([NASNET.features(NASNET.decode(tokens)) for tokens in sequences])
     assert len({tuple(row) for row in counts}) == 20
     assert (counts.sum(1) > 20).all()
 

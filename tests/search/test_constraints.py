@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from nascli.config import NetworkConfig, TrainConfig
 from nascli.errors import InputError, RejectedError
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import Genotype
 from nascli.search.evaluators.constraints import (
     Comparison,
     Limit,
@@ -28,7 +27,7 @@ from tests.fakes import TINY
 PROXY = ProxyTraining(
     make_data(train=24), NetworkConfig(filters=2, cells_per_stage=1), TrainConfig(threads=1), AUGMENTATION, CPU
 )
-CELL = decode_tokens([0] * len(TINY.decision_sizes), TINY)
+CELL = TINY.decode([0] * len(TINY.decision_sizes))
 UNLIMITED = ("params>0", "mult_adds>0", "naswot>=0", "gradient_norm>=0", "latency<100s")
 BROKEN = ("params<1", "mult_adds<1", "naswot>1e9", "gradient_norm>1e9", "latency<1us")
 SCORE = Score(reward=0.5, accuracy=0.5, params=1, mult_adds=1, seconds=0.0)
@@ -178,7 +177,7 @@ def test_a_percentage_becomes_the_number_that_so_many_random_cells_lie_below() -
     assert (above.comparison, above.percent, below.comparison, below.percent) == (">", False, "<", False)
     assert untouched == limits[2]
     draw = random.Random(0)
-    fresh = [decode_tokens([draw.randrange(size) for size in TINY.decision_sizes], TINY) for _ in range(32)]
+    fresh = [TINY.decode([draw.randrange(size) for size in TINY.decision_sizes]) for _ in range(32)]
     scores = [naswot(PROXY, cell, k) for k, cell in enumerate(fresh)]
     assert 0.3 < sum(map(above.keeps, scores)) / len(scores) < 0.7
     assert 0.08 < sum(map(below.keeps, scores)) / len(scores) < 0.42

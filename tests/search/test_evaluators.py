@@ -14,14 +14,13 @@ from nascli.config import DataConfig, SearchRecipe, load_recipe
 from nascli.data.in_memory import ImageArray
 from nascli.data.registry import ImageData, load_dataset
 from nascli.errors import DivergedError, InputError
-from nascli.genotype.cells.encoding import decode_tokens
 from nascli.models.cells.network import Network
 from nascli.models.cost import measure_cost
 from nascli.search.evaluators.proxy import ProxyTraining, proxy_training
 from tests.fakes import TINY
 
 CPU = torch.device("cpu")
-CELL = decode_tokens([0] * len(TINY.decision_sizes), TINY)
+CELL = TINY.decode([0] * len(TINY.decision_sizes))
 
 
 def recipe(**flags: object) -> SearchRecipe:
@@ -116,12 +115,12 @@ def test_what_cannot_be_searched_is_refused_at_once(flags: dict[str, object], me
 
 def test_every_shipped_recipe_is_valid_and_opens_with_its_promise() -> None:
     from nascli.config import recipes_folder
-    from nascli.genotype.cells.space import resolve_space
+    from nascli.genotype.cells.space import resolve_cell_space
 
     paths = sorted((recipes_folder() / "search").glob("*.toml"))
     assert {path.stem for path in paths} >= {"digits", "cifar10-cpu", "cifar10-paper"}
     for path in paths:
-        resolve_space(load_recipe(SearchRecipe, path).space)
+        resolve_cell_space(load_recipe(SearchRecipe, path).space)
         comment = "".join(line for line in path.read_text().splitlines() if line.startswith("#"))
         for word in ("nascli search", "Source", "Hardware", "verified"):
             assert word in comment, f"{path.name} does not say {word}"

@@ -5,12 +5,11 @@ from itertools import count, pairwise
 import pytest
 
 from nascli.config import EvolutionConfig
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.space import NASNET, SearchSpace
+from nascli.genotype.cells.space import NASNET, CellSpace
 from nascli.search.strategies.evolution import Evolution, Tokens
 from tests.fakes import TINY
 
-ONE_CELL = SearchSpace(
+ONE_CELL = CellSpace(
     name="one-cell", ops=("sep_conv_3x3", "max_pool_3x3"), blocks=3, inputs="distinct", cells="one", combines=("add",)
 )
 
@@ -19,7 +18,7 @@ def changes(child: Tokens, parent: Tokens) -> list[int]:
     return [place for place, (new, old) in enumerate(zip(child, parent, strict=True)) if new != old]
 
 
-def grown(space: SearchSpace, population: int = 5, sample: int = 60) -> tuple[Evolution, list[Tokens]]:
+def grown(space: CellSpace, population: int = 5, sample: int = 60) -> tuple[Evolution, list[Tokens]]:
     """An evolution whose first ones were told 0, 1, 2, ...: the last is the best, and a sample so large has it."""
     strategy = Evolution(space, EvolutionConfig(population=population, sample=sample), seed=0)
     first = [strategy.ask() for _ in range(population)]
@@ -29,12 +28,12 @@ def grown(space: SearchSpace, population: int = 5, sample: int = 60) -> tuple[Ev
 
 
 @pytest.mark.parametrize("space", [NASNET, TINY, ONE_CELL], ids=lambda space: space.name)
-def test_a_child_differs_from_the_best_in_one_token_of_the_space(space: SearchSpace) -> None:
+def test_a_child_differs_from_the_best_in_one_token_of_the_space(space: CellSpace) -> None:
     strategy, first = grown(space)
     for _ in range(200):
         child = strategy.ask()
         assert len(changes(child, first[-1])) == 1
-        decode_tokens(child, space)
+        space.decode(child)
 
 
 def test_states_ops_and_combinations_mutate_equally_often_in_every_block_and_cell() -> None:

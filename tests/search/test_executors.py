@@ -13,8 +13,7 @@ import pytest
 
 from nascli.config import SearchRecipe, load_recipe
 from nascli.errors import DivergedError, NascliError, RejectedError
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import Genotype
 from nascli.search.executors.executor import Executor, InProcess, Job, Outcome
 from nascli.search.executors.local import LocalWorkers
 from nascli.search.trial import Failure, FailureKind, Score
@@ -24,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def job(number: int, epochs: int | None = None) -> Job:
-    genotype = decode_tokens(tuple(number % size for size in TINY.decision_sizes), TINY)
+    genotype = TINY.decode(tuple(number % size for size in TINY.decision_sizes))
     return Job(number, genotype, seed=1000 + number, epochs=epochs)
 
 

@@ -5,27 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.cells.space import CellSpace
 from nascli.search.journal import Journal
 from nascli.search.loop import Plan, SearchLoop
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
 from nascli.signals import StopRequest
 from tests.fakes import FakeEvaluator, Recorder, ShuffledExecutor
 
-SMALL = SearchSpace(name="small", ops=("identity", "conv_1x1"), blocks=2, inputs="distinct", cells="one")
+SMALL = CellSpace(name="small", ops=("identity", "conv_1x1"), blocks=2, inputs="distinct", cells="one")
 
 
 @pytest.mark.parametrize(
     "space",
     [SMALL, SMALL.model_copy(update={"inputs": "any"}), SMALL.model_copy(update={"blocks": 1, "cells": "two"})],
 )
-def test_every_network_is_proposed_once_by_its_first_sequence(space: SearchSpace) -> None:
+def test_every_network_is_proposed_once_by_its_first_sequence(space: CellSpace) -> None:
     proposals = list(iter(ExhaustiveSearch(space).ask, None))
     first: dict[str, tuple[int, ...]] = {}
     for tokens in itertools.product(*(range(size) for size in space.decision_sizes)):
-        first.setdefault(canonical_hash(decode_tokens(tokens, space)), tokens)
+        first.setdefault(space.decode(tokens).canonical_hash(), tokens)
     assert proposals == sorted(first.values())
     assert len(proposals) < sum(1 for _ in itertools.product(*(range(size) for size in space.decision_sizes)))
 
@@ -33,7 +31,7 @@ def test_every_network_is_proposed_once_by_its_first_sequence(space: SearchSpace
 def test_the_space_of_the_table_has_so_many_cells() -> None:
     """Counted by hand: 25 first blocks; second blocks on (0, 2) and (1, 2), and on (0, 1) in any order of the two."""
     ops = ("identity", "conv_1x1", "conv_3x3", "avg_pool_3x3", "max_pool_3x3")
-    space = SearchSpace(name="two-blocks", ops=ops, blocks=2, inputs="distinct", cells="one")
+    space = CellSpace(name="two-blocks", ops=ops, blocks=2, inputs="distinct", cells="one")
     assert sum(1 for _ in iter(ExhaustiveSearch(space).ask, None)) == 25 * 50 + 25 * 26 // 2
 
 

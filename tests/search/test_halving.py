@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nascli.genotype.cells.schema import Genotype
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.cells.space import CellSpace
+from nascli.genotype.genotype import Genotype
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
 from nascli.search.study import best_trials
@@ -17,7 +17,7 @@ from nascli.search.trial import Score, Trial
 from nascli.signals import StopRequest
 from tests.fakes import ChainStrategy, Recorder, ShuffledExecutor
 
-SPACE = SearchSpace(name="pair", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=1)
+SPACE = CellSpace(name="pair", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=1)
 RUNGS = (1, 3)
 
 

@@ -13,8 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
 from nascli.search.journal import Advanced, Failed, Finished, Journal, Reranked, proposed, read_trials
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial, TrialState
 from tests.fakes import TINY
@@ -26,12 +24,12 @@ SCORE = {"reward": 0.1 + 0.2, "accuracy": 1 / 3, "params": 12, "mult_adds": 34, 
 
 def trial(number: int, repeat_of: int | None = None) -> Trial:
     tokens = tuple(number % size for size in TINY.decision_sizes)
-    genotype = decode_tokens(tokens, TINY)
+    genotype = TINY.decode(tokens)
     return Trial(
         id=number,
         tokens=tokens,
         genotype=genotype,
-        hash=canonical_hash(genotype),
+        hash=genotype.canonical_hash(),
         seed=2**63 - 1 - number,
         repeat_of=repeat_of,
     )

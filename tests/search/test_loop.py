@@ -10,7 +10,7 @@ import torch
 
 from nascli.config import PpoConfig
 from nascli.errors import CorruptFileError, Interrupted, RejectedError
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.cells.space import CellSpace
 from nascli.search.executors.executor import InProcess
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
@@ -20,7 +20,7 @@ from nascli.search.trial import Score, Trial, TrialState
 from nascli.signals import StopRequest
 from tests.fakes import TINY, ChainStrategy, FakeEvaluator, Recorder, ShuffledExecutor
 
-SMALL = SearchSpace(name="small", ops=("sep_conv_3x3", "identity"), blocks=1)
+SMALL = CellSpace(name="small", ops=("sep_conv_3x3", "identity"), blocks=1)
 """A hundred cell pairs: some proposals repeat an earlier one."""
 
 
@@ -29,7 +29,7 @@ class Search:
     """One search and all that can be looked at afterwards."""
 
     journal: Path
-    space: SearchSpace = SMALL
+    space: CellSpace = SMALL
     trials: int = 22
     batch: int = 5
     seed: int = 7

@@ -14,9 +14,8 @@ from nascli.config import SearchRecipe, load_recipe
 from nascli.data.in_memory import ImageArray
 from nascli.data.registry import ImageData
 from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.schema import Genotype
-from nascli.genotype.cells.space import ENAS, resolve_space
+from nascli.genotype.cells.space import ENAS, resolve_cell_space
+from nascli.genotype.genotype import Genotype
 from nascli.models.cost import measure_cost
 from nascli.search.evaluators.one_shot import SharedWeights, shared_weights
 from nascli.search.evaluators.proxy import ProxyTraining
@@ -24,6 +23,7 @@ from nascli.search.evaluators.supernet_training import SHARED_FILE
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.trial import Score
 from nascli.signals import StopRequest
+from tests.published import as_cells
 
 CLASSES = 4
 STEPS = 12
@@ -79,9 +79,9 @@ def train(folder: Path, stop_at: int | None = None, **flags: object) -> SharedWe
 
 
 def drawn(count: int, config: SearchRecipe | None = None) -> list[Genotype]:
-    space = resolve_space((config or recipe()).space)
+    space = resolve_cell_space((config or recipe()).space)
     draw = RandomSearch(space, seed=7)
-    return [decode_tokens(draw.ask(), space) for _ in range(count)]
+    return [space.decode(draw.ask()) for _ in range(count)]
 
 
 def without_time(score: Score) -> Score:
@@ -279,10 +279,10 @@ def test_damaged_weights_are_named(folder: Path, evaluator: SharedWeights, tmp_p
 
 
 def test_a_genotype_of_another_space_is_refused_by_name(evaluator: SharedWeights) -> None:
-    stranger = decode_tokens([0] * len(ENAS.decision_sizes), ENAS)
+    stranger = ENAS.decode([0] * len(ENAS.decision_sizes))
     with pytest.raises(InputError, match=r"5 blocks, space 'small' has 2"):
         evaluator.evaluate(stranger, 0)
-    ours = drawn(1)[0]
+    ours = as_cells(drawn(1)[0])
     joined = ours.model_copy(update={"normal": ours.normal.model_copy(update={"concat": (0, 3)})})
     with pytest.raises(InputError, match=r"normal\.concat is \[0, 3\]"):
         evaluator.evaluate(joined, 0)

@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from nascli.config import PpoConfig
-from nascli.genotype.cells.space import NASNET, SearchSpace
+from nascli.genotype.cells.space import NASNET, CellSpace
 from nascli.search.strategies.controller import Controller
 from nascli.search.strategies.policy import COLLAPSED
 from nascli.search.strategies.ppo import Ppo
 
-BANDIT = SearchSpace(name="bandit", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2)
-ONE = SearchSpace(name="one", ops=("sep_conv_3x3", "max_pool_3x3"), blocks=1)
+BANDIT = CellSpace(name="bandit", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2)
+ONE = CellSpace(name="one", ops=("sep_conv_3x3", "max_pool_3x3"), blocks=1)
 
 
-def controller(space: SearchSpace = NASNET, init_range: float = 0.1) -> Controller:
+def controller(space: CellSpace = NASNET, init_range: float = 0.1) -> Controller:
     return Controller(space.decision_sizes, 100, init_range, torch.Generator().manual_seed(0))
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from nascli.config import SearchRecipe, load_recipe
 from nascli.errors import DivergedError, InputError, NascliError, RejectedError
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import Genotype
 from nascli.search.executors.executor import InProcess
 from nascli.search.executors.ray import RayExecutor
 from nascli.search.trial import Failure, FailureKind, Score

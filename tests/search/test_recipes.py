@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nascli.config import SearchRecipe, load_recipe, recipes_folder
-from nascli.genotype.cells.space import resolve_space
+from nascli.genotype.cells.space import resolve_cell_space
 from nascli.search.builders import STRATEGIES, check_recipe
 
 RECIPES = sorted((recipes_folder() / "search").glob("*.toml"))
@@ -23,7 +23,7 @@ def test_the_recipes_were_found() -> None:
 def test_its_parts_go_together(path: Path) -> None:
     recipe = load_recipe(SearchRecipe, path)
     check_recipe(recipe)
-    space = resolve_space(recipe.space)
+    space = resolve_cell_space(recipe.space)
     tokens = STRATEGIES[recipe.search.strategy](space, recipe).ask()
     assert tokens is not None
     assert len(tokens) == len(space.decision_sizes)

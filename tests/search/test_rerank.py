@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nascli.errors import DivergedError, Interrupted, NascliError
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import Genotype
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
 from nascli.search.rerank import RerankPlan, ranked, rerank

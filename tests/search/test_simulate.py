@@ -9,9 +9,7 @@ import pytest
 
 from nascli.config import SpaceConfig, to_toml
 from nascli.errors import InputError
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.space import SearchSpace, resolve_space
+from nascli.genotype.cells.space import CellSpace, resolve_cell_space
 from nascli.search.evaluators.tabular import Table, TableEvaluator, write_table
 from nascli.search.simulate import SimulatedRuns, compare, regret_at, simulate, trials_to_reach
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
@@ -24,12 +22,12 @@ from tests.search.test_tabular import RECIPE, trained
 CONFIG = SpaceConfig(
     name="toy-2", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2, inputs="distinct", cells="one"
 )
-SPACE = resolve_space(CONFIG)
+SPACE = resolve_cell_space(CONFIG)
 
 
 def make_table(folder: Path, space: SpaceConfig, **how: object) -> Table:
     recipe = to_toml(RECIPE.model_copy(update={"space": space}))
-    trials = trained(resolve_space(space), **how)  # type: ignore[arg-type]
+    trials = trained(resolve_cell_space(space), **how)  # type: ignore[arg-type]
     return write_table(folder / "table.h5", trials, recipe_toml=recipe)
 
 
@@ -44,7 +42,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Table:
     return make_table(tmp_path_factory.mktemp("calm"), RECIPE.space, noise=0.0)
 
 
-def searched(strategy: Strategy, table: Table, space: SearchSpace, trials: int, seed: int) -> list[list[float]]:
+def searched(strategy: Strategy, table: Table, space: CellSpace, trials: int, seed: int) -> list[list[float]]:
     """One search the slow way, through the evaluator: per trial its reward, the best cell's mean, cells so far."""
     evaluator = TableEvaluator(table)
     rewards: dict[str, float] = {}
@@ -54,8 +52,8 @@ def searched(strategy: Strategy, table: Table, space: SearchSpace, trials: int, 
     for trial in range(trials):
         tokens = strategy.ask()
         assert tokens is not None
-        genotype = decode_tokens(tokens, space)
-        form = canonical_hash(genotype)
+        genotype = space.decode(tokens)
+        form = genotype.canonical_hash()
         if form not in rewards:
             try:
                 rewards[form] = evaluator.evaluate(genotype, derive_seed(seed, "trial", trial)).reward

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nascli.config import PpoConfig, ReinforceConfig
 from nascli.errors import Interrupted
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.cells.space import CellSpace
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
 from nascli.search.snapshot import Lasting, SnapshotFile
@@ -23,7 +23,7 @@ from nascli.search.trial import Trial
 from nascli.signals import StopRequest
 from tests.fakes import FakeEvaluator, Recorder, ShuffledExecutor
 
-SPACE = SearchSpace(name="small", ops=("sep_conv_3x3", "identity", "max_pool_3x3"), blocks=2)
+SPACE = CellSpace(name="small", ops=("sep_conv_3x3", "identity", "max_pool_3x3"), blocks=2)
 NUMBERS = {"batch_size": 4, "lr": 0.05, "hidden": 8}
 MADE: dict[str, Callable[[int], Lasting]] = {
     "ppo": lambda seed: Ppo(SPACE, PpoConfig.model_validate(NUMBERS), seed),

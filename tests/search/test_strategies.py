@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from nascli.config import EvolutionConfig, PpoConfig, ReinforceConfig, SurrogateConfig
-from nascli.genotype.cells.space import NASNET, SearchSpace
+from nascli.genotype.cells.space import NASNET, CellSpace
 from nascli.search.strategies.bayesian import Surrogate
 from nascli.search.strategies.evolution import Evolution
 from nascli.search.strategies.ppo import Ppo
@@ -18,14 +18,14 @@ from tests.search.strategy_contract import StrategyContract
 
 
 @pytest.fixture(params=[NASNET, TINY], ids=["nasnet", "tiny"])
-def space(request: pytest.FixtureRequest) -> SearchSpace:
-    made: SearchSpace = request.param
+def space(request: pytest.FixtureRequest) -> CellSpace:
+    made: CellSpace = request.param
     return made
 
 
 class TestRandomSearch(StrategyContract):
     @staticmethod
-    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+    def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
         return RandomSearch(space, seed)
 
     def test_each_choice_is_drawn_about_equally_often(self) -> None:
@@ -37,30 +37,30 @@ class TestRandomSearch(StrategyContract):
 
 class TestPpo(StrategyContract):
     @staticmethod
-    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+    def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
         return Ppo(space, PpoConfig(batch_size=5, lr=0.01, hidden=12), seed)
 
 
 class TestReinforce(StrategyContract):
     @staticmethod
-    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+    def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
         return Reinforce(space, ReinforceConfig(batch_size=5, lr=0.01, hidden=12), seed)
 
 
 class TestEvolution(StrategyContract):
     @staticmethod
-    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+    def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
         return Evolution(space, EvolutionConfig(population=6, sample=3, batch_size=5), seed)
 
 
 class TestSurrogate(StrategyContract):
     @staticmethod
-    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+    def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
         return Surrogate(space, SurrogateConfig(initial=20, batch_size=5, candidates=10, results=30), seed)
 
 
 class TestWarmedUp(StrategyContract):
     @staticmethod
-    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
+    def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
         then = Ppo(space, PpoConfig(batch_size=5, lr=0.01, hidden=12), seed)
         return WarmedUp(RandomSearch(space, seed), then, trials=12)

@@ -8,7 +8,7 @@ import pytest
 
 from nascli.config import SearchRecipe, load_recipe
 from nascli.errors import Interrupted, NascliError
-from nascli.genotype.cells.schema import read_genotype
+from nascli.genotype.genotype import read_genotype
 from nascli.runs import create_run, read_run, resume_run
 from nascli.search.executors.executor import InProcess
 from nascli.search.journal import read_trials
@@ -16,6 +16,7 @@ from nascli.search.study import best_trials, run_name, run_search, summarise
 from nascli.search.trial import Trial
 from nascli.signals import StopRequest
 from tests.fakes import FakeEvaluator, Recorder
+from tests.published import as_cells, cell_file
 
 OWN_SPACE = {"space": {"name": "own", "ops": ["sep_conv_3x3", "identity"], "blocks": 1, "combines": ["add"]}}
 
@@ -61,8 +62,8 @@ def test_best_and_top_are_the_best_different_networks(tmp_path: Path) -> None:
     assert best_trials(trials, 3) == expected
     assert sorted(file.name for file in (path / "top").iterdir()) == ["01.json", "02.json", "03.json"]
     for place, trial in enumerate(expected, start=1):
-        written = read_genotype(path / "top" / f"{place:02d}.json")
-        assert (written.normal, written.reduction) == (trial.genotype.normal, trial.genotype.reduction)
+        written, expected_cells = cell_file(path / "top" / f"{place:02d}.json"), as_cells(trial.genotype)
+        assert (written.normal, written.reduction) == (expected_cells.normal, expected_cells.reduction)
     best = read_genotype(path / "best.json")
     assert best == read_genotype(path / "top" / "01.json")
     assert best.name == f"digits-ppo-trial-{expected[0].id}"

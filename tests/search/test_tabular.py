@@ -12,12 +12,11 @@ import pytest
 
 from nascli.config import SearchConfig, SearchRecipe, SpaceConfig, to_toml
 from nascli.errors import CorruptFileError, DivergedError, InputError, NascliError
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.space import SearchSpace, resolve_space
+from nascli.genotype.cells.space import CellSpace, resolve_cell_space
 from nascli.search.evaluators.tabular import Table, TableEvaluator, write_table
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
 from nascli.search.trial import Failure, FailureKind, Score, Trial
+from tests.published import as_cells
 
 RECIPE = SearchRecipe(
     space=SpaceConfig(
@@ -25,18 +24,16 @@ RECIPE = SearchRecipe(
     ),
     search=SearchConfig(strategy="exhaustive"),
 )
-SPACE = resolve_space(RECIPE.space)
+SPACE = resolve_cell_space(RECIPE.space)
 """18 sequences, 9 cells."""
 
 
-def trained(
-    space: SearchSpace = SPACE, seeds: int = 2, noise: float = 0.01, failing: Sequence[int] = ()
-) -> list[Trial]:
+def trained(space: CellSpace = SPACE, seeds: int = 2, noise: float = 0.01, failing: Sequence[int] = ()) -> list[Trial]:
     """The trials of an exhaustive search: the more separable convolutions, the better; some cells fail."""
     trials = []
     for number, tokens in enumerate(iter(ExhaustiveSearch(space).ask, None)):
-        genotype = decode_tokens(tokens, space)
-        trial = Trial(id=number, tokens=tokens, genotype=genotype, hash=canonical_hash(genotype), seed=number)
+        genotype = space.decode(tokens)
+        trial = Trial(id=number, tokens=tokens, genotype=genotype, hash=genotype.canonical_hash(), seed=number)
         if number in failing:
             trials.append(trial.failed(Failure(FailureKind.DIVERGED, "the loss became nan"), 0.0))
             continue
@@ -72,7 +69,7 @@ def test_a_table_is_read_as_it_was_written(path: Path) -> None:
     for row, trial in enumerate(trials):
         assert trial.hash in table
         assert table.row(trial.hash) == row
-        assert table.genotype(trial.hash).normal == trial.genotype.normal
+        assert as_cells(table.genotype(trial.hash)).normal == as_cells(trial.genotype).normal
         if trial.score is None:
             assert np.isnan(table.accuracies[row]).all()
         else:
@@ -120,9 +117,9 @@ def test_rank_correlation_tells_agreement_from_noise(path: Path) -> None:
 def test_1600_cells_take_little_space(path: Path) -> None:
     ops = ("sep_conv_3x3", "max_pool_3x3", "identity")
     config = SpaceConfig(name="wide", ops=ops, blocks=5, cells="one")
-    space = resolve_space(config)
+    space = resolve_cell_space(config)
     draw = random.Random(0)
-    genotype = decode_tokens([0] * 25, space)
+    genotype = space.decode([0] * 25)
     trials = []
     for number in range(1600):
         tokens = tuple(draw.randrange(size) for size in space.decision_sizes)
@@ -239,8 +236,8 @@ def test_the_evaluator_gives_equal_answers_to_equal_questions(path: Path) -> Non
 def test_the_evaluator_finds_a_cell_in_any_spelling(path: Path) -> None:
     """All 18 sequences stand for the 9 cells of the table."""
     evaluator = TableEvaluator(written(path, trained(noise=0.0)))
-    one = evaluator.evaluate(decode_tokens((0, 0, 0, 2, 0), SPACE), 0)
-    other = evaluator.evaluate(decode_tokens((1, 0, 2, 0, 0), SPACE), 0)
+    one = evaluator.evaluate(SPACE.decode((0, 0, 0, 2, 0)), 0)
+    other = evaluator.evaluate(SPACE.decode((1, 0, 2, 0, 0)), 0)
     assert (one.reward, one.params) == (other.reward, other.params)
 
 
@@ -249,6 +246,8 @@ def test_a_cell_that_failed_fails_again_and_an_unknown_one_is_named(path: Path) 
     evaluator = TableEvaluator(written(path, trials))
     with pytest.raises(DivergedError, match=f"cell {trials[4].hash} failed when the table was made"):
         evaluator.evaluate(trials[4].genotype, 0)
-    other = decode_tokens((0, 0, 0, 0, 0), SPACE.model_copy(update={"ops": ("conv_1x1",)}))
-    with pytest.raises(InputError, match=f"cell {canonical_hash(other)} is not in the table: it holds 9 cells .*'toy'"):
+    other = SPACE.model_copy(update={"ops": ("conv_1x1",)}).decode((0, 0, 0, 0, 0))
+    with pytest.raises(
+        InputError, match=f"cell {other.canonical_hash()} is not in the table: it holds 9 cells .*'toy'"
+    ):
         evaluator.evaluate(other, 0)

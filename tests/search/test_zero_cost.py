@@ -12,8 +12,7 @@ from torch import Tensor
 from nascli.config import DataConfig, NetworkConfig, TrainConfig
 from nascli.data.in_memory import ImageArray
 from nascli.errors import DivergedError, InputError
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import Genotype
 from nascli.models.cells.network import Network
 from nascli.models.cost import measure_cost
 from nascli.search.evaluators.proxy import ProxyTraining
@@ -30,7 +29,7 @@ LOOKS = ("naswot", "gradient_norm")
 
 def cell(op: int) -> Genotype:
     """Every op is number `op` of the tiny space: 0 separable convolution, 1 max pool, 2 identity."""
-    return decode_tokens([0, 1, op, op, 0, 1, 2, op, op, 0] * 2, TINY)
+    return TINY.decode([0, 1, op, op, 0, 1, 2, op, op, 0] * 2)
 
 
 def child(seed: int) -> Network:

@@ -5,28 +5,12 @@ and blocks that reach no output. (For a `concat` block and for the cell's output
 the weights that follow undo.) A block used twice and two equal blocks are different: those share no weights.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 
-from nascli.genotype.cells.schema import Block, CellSpec, Genotype
+from nascli.genotype.cells.schema import Block, CellSpec
 
 _Key = tuple[tuple[tuple[int, str], tuple[int, str]], str]
 _Cell = tuple[tuple[_Key, ...], tuple[int, ...]]
-
-
-def canonical(genotype: Genotype) -> Genotype:
-    """The genotype with both cells in canonical form; name, space and provenance stay."""
-    return genotype.model_copy(
-        update={"normal": canonical_cell(genotype.normal), "reduction": canonical_cell(genotype.reduction)}
-    )
-
-
-def canonical_hash(genotype: Genotype) -> str:
-    """16 hexadecimal digits that are equal exactly for genotypes that build the same network."""
-    form = canonical(genotype)
-    cells = [cell.model_dump(mode="json") for cell in (form.normal, form.reduction)]
-    return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def canonical_cell(cell: CellSpec) -> CellSpec:

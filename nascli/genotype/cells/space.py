@@ -1,15 +1,26 @@
-"""Search spaces: all genotypes that a search may propose."""
+"""Search spaces of cells, and their decisions: a genotype as a sequence of tokens, and back.
 
-from typing import Literal, Self
+Five decisions per block, in the order the controller makes them (paper, section 3): first input, second input,
+op on the first, op on the second, combination; B blocks of the normal cell, then B of the reduction cell (none in a
+space where one cell serves as both). Where a block's inputs are distinct, the second counts among the states that are
+left, so that every sequence stands for a cell.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nascli.config import SpaceConfig, explain, suggestion
 from nascli.errors import InputError
+from nascli.genotype.cells.features import cell_features
+from nascli.genotype.cells.genotype import CellGenotype, require_cells
 from nascli.genotype.cells.schema import MAX_BLOCKS, NASNET_OPS, OP_NAMES, Block, CellSpec, Combine
+from nascli.genotype.genotype import Genotype, JsonScalar
+from nascli.genotype.space import check_tokens
 
 
-class SearchSpace(BaseModel):
+class CellSpace(BaseModel):
     """A named choice of ops, blocks a cell, and combinations.
 
     `concat` is the rule that gives a decoded cell its output: `unused` joins the block outputs that no block
@@ -21,6 +32,7 @@ class SearchSpace(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    family: ClassVar[str] = "cells"
     name: str
     ops: tuple[str, ...] = Field(min_length=1)
     blocks: int = Field(ge=1, le=MAX_BLOCKS)
@@ -49,6 +61,66 @@ class SearchSpace(BaseModel):
         ]
         return tuple(cell * (1 if self.cells == "one" else 2))
 
+    @property
+    def decision_kinds(self) -> tuple[str, ...]:
+        """What each decision chooses, parallel to `decision_sizes`."""
+        return ("input", "input", "op", "op", "combine") * (len(self.decision_sizes) // 5)
+
+    def decode(
+        self, tokens: Sequence[int], name: str = "decoded", provenance: Mapping[str, JsonScalar] | None = None
+    ) -> CellGenotype:
+        """The genotype that a decision sequence stands for.
+
+        Args:
+            tokens: As many integers as `decision_sizes` has; token t is in [0, `decision_sizes[t]`).
+            name: Name of the genotype.
+            provenance: Where it comes from.
+
+        Raises:
+            InputError: A wrong number of tokens, or one out of its range.
+        """
+        check_tokens(
+            tokens, self, f"Five for each of {self.blocks} blocks{', normal cell first' * (self.cells == 'two')}"
+        )
+        length = 5 * self.blocks
+        normal = _decode_cell(tokens[:length], self)
+        return CellGenotype(
+            name=name,
+            space=self.name,
+            normal=normal,
+            reduction=normal if self.cells == "one" else _decode_cell(tokens[length:], self),
+            provenance=dict(provenance or {}),
+        )
+
+    def encode(self, genotype: Genotype) -> tuple[int, ...]:
+        """The decision sequence of a genotype; `decode` gives the same cells back.
+
+        Raises:
+            InputError: Tokens of this space cannot express the genotype: another family, other ops, another number of
+                blocks, an input twice, two different cells, or a concat that the space's rule does not give (as in the
+                published NASNet-A, whose concat departs from the paper's rule).
+        """
+        genotype = require_cells(genotype, f"space {self.name!r}")
+        if self.cells == "one":
+            if genotype.normal != genotype.reduction:
+                raise InputError(
+                    f"normal and reduction cell differ, but in space {self.name!r} one cell serves as both"
+                )
+            return _encode_cell(genotype.normal, self, "normal")
+        return _encode_cell(genotype.normal, self, "normal") + _encode_cell(genotype.reduction, self, "reduction")
+
+    def features(self, genotype: Genotype) -> Mapping[tuple[str, ...], float]:
+        """The path encoding of both cells; of one, where they are equal."""
+        genotype = require_cells(genotype, f"space {self.name!r}")
+        cells = {"normal": genotype.normal, "reduction": genotype.reduction}
+        if genotype.normal == genotype.reduction:
+            del cells["reduction"]
+        return {(role, *feature): n for role, cell in cells.items() for feature, n in cell_features(cell).items()}
+
+    def summary(self) -> str:
+        """The size of the space in words."""
+        return f"{self.blocks} blocks, {len(self.ops)} ops"
+
     def cell(self, blocks: tuple[Block, ...]) -> CellSpec:
         """A cell of these blocks, its output by this space's rule."""
         every = tuple(range(2, len(blocks) + 2))
@@ -56,15 +128,15 @@ class SearchSpace(BaseModel):
         return cell if self.concat == "all" else CellSpec(blocks=blocks, concat=cell.unused)
 
 
-NASNET = SearchSpace(name="nasnet", ops=NASNET_OPS, blocks=5, combines=("add", "concat"))
+NASNET = CellSpace(name="nasnet", ops=NASNET_OPS, blocks=5, combines=("add", "concat"))
 """Zoph et al. 2018, section 3."""
 
-ENAS = SearchSpace(
+ENAS = CellSpace(
     name="enas", ops=("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity"), blocks=5
 )
 """Pham et al. 2018, micro search; the ops in its code's order."""
 
-DARTS = SearchSpace(
+DARTS = CellSpace(
     name="darts",
     ops=(
         "max_pool_3x3",
@@ -83,7 +155,7 @@ DARTS = SearchSpace(
 SPACES = {space.name: space for space in (NASNET, ENAS, DARTS)}
 
 
-def resolve_space(config: SpaceConfig) -> SearchSpace:
+def resolve_cell_space(config: SpaceConfig) -> CellSpace:
     """The space that a recipe names, or the user's own that it spells out.
 
     Raises:
@@ -100,15 +172,64 @@ def resolve_space(config: SpaceConfig) -> SearchSpace:
     else:
         if config.name in SPACES:
             raise InputError(f"space.name = {config.name!r} is taken", "Give your own space another name")
-        base = SearchSpace(name=config.name, ops=("identity",), blocks=5)
+        base = CellSpace(name=config.name, ops=("identity",), blocks=5)
     given = config.model_dump(exclude_none=True)
     try:
-        space = SearchSpace.model_validate(base.model_dump() | given)
+        space = CellSpace.model_validate(base.model_dump() | given)
     except ValidationError as error:
-        raise explain(error, "space", SearchSpace) from error
+        raise explain(error, "space", CellSpace) from error
     if space != base and config.name in SPACES:
         raise InputError(
             f"space {config.name!r} cannot be changed",
             "Give space.name a name of your own and list space.ops",
         )
     return space
+
+
+def _decode_cell(tokens: Sequence[int], space: CellSpace) -> CellSpec:
+    blocks = []
+    for k in range(space.blocks):
+        first, second, first_op, second_op, combine = tokens[5 * k : 5 * k + 5]
+        if space.inputs == "distinct" and second >= first:
+            second += 1
+        blocks.append(
+            Block(
+                inputs=(first, second),
+                ops=(space.ops[first_op], space.ops[second_op]),
+                combine=space.combines[combine],
+            )
+        )
+    return space.cell(tuple(blocks))
+
+
+def _encode_cell(cell: CellSpec, space: CellSpace, role: str) -> tuple[int, ...]:
+    if len(cell.blocks) != space.blocks:
+        raise InputError(f"the {role} cell has {len(cell.blocks)} blocks, space {space.name!r} has {space.blocks}")
+    tokens: list[int] = []
+    for k, block in enumerate(cell.blocks):
+        for op in block.ops:
+            if op not in space.ops:
+                raise InputError(f"{role}.blocks[{k}]: op {op!r} is not in space {space.name!r}")
+        if block.combine not in space.combines:
+            raise InputError(f"{role}.blocks[{k}]: combine {block.combine!r} is not in space {space.name!r}")
+        tokens += [
+            *_encode_inputs(block, space, f"{role}.blocks[{k}]"),
+            *(space.ops.index(op) for op in block.ops),
+            space.combines.index(block.combine),
+        ]
+    joined = space.cell(cell.blocks).concat
+    if joined != cell.concat:
+        raise InputError(
+            f"{role}.concat is {list(cell.concat)}, but space {space.name!r} would join {list(joined)}",
+            "Tokens cannot say another concat; pass the genotype JSON on instead",
+        )
+    return tuple(tokens)
+
+
+def _encode_inputs(block: Block, space: CellSpace, where: str) -> tuple[int, int]:
+    first, second = block.inputs
+    if space.inputs == "any":
+        return first, second
+    if first == second:
+        raise InputError(f"{where} reads state {first} twice, but the inputs of space {space.name!r} are distinct")
+    return first, second - (second > first)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from nascli.errors import InputError
 from nascli.files import write_bytes
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.genotype import require_cells
 from nascli.genotype.drawing.graph import genotype_dot, genotype_mermaid
 from nascli.genotype.drawing.png import png_bytes
 from nascli.genotype.drawing.scene import build_scene
 from nascli.genotype.drawing.svg import svg_text
+from nascli.genotype.genotype import Genotype
 
 __all__ = [
     "FORMATS",
@@ -28,19 +29,19 @@ __all__ = [
 
 def genotype_svg(genotype: Genotype) -> str:
     """Both cells as a self-contained SVG document."""
-    return svg_text(build_scene(genotype))
+    return svg_text(build_scene(require_cells(genotype, "a drawing")))
 
 
 def genotype_png(genotype: Genotype, scale: float = 2.0) -> bytes:
     """Both cells as the content of a PNG file, `scale` times the size of the SVG."""
-    return png_bytes(build_scene(genotype), scale)
+    return png_bytes(build_scene(require_cells(genotype, "a drawing")), scale)
 
 
 FORMATS: dict[str, Callable[[Genotype], str | bytes]] = {
     ".svg": genotype_svg,
     ".png": genotype_png,
-    ".dot": genotype_dot,
-    ".mmd": genotype_mermaid,
+    ".dot": lambda genotype: genotype_dot(require_cells(genotype, "a drawing")),
+    ".mmd": lambda genotype: genotype_mermaid(require_cells(genotype, "a drawing")),
 }
 """What a picture's suffix stands for."""
 

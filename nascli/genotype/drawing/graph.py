@@ -3,7 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from nascli.genotype.cells.schema import CellSpec, Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import CellSpec
 from nascli.genotype.drawing import palette
 from nascli.genotype.drawing.palette import Paint, printable
 
@@ -34,7 +35,7 @@ _STYLES: dict[str, Paint] = {
 }
 
 
-def genotype_dot(genotype: Genotype) -> str:
+def genotype_dot(genotype: CellGenotype) -> str:
     """The genotype as a DOT digraph, a cluster for each cell, growing upwards."""
     lines = [
         f"digraph {_quoted(genotype.name)} {{",
@@ -63,7 +64,7 @@ def genotype_dot(genotype: Genotype) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def genotype_mermaid(genotype: Genotype) -> str:
+def genotype_mermaid(genotype: CellGenotype) -> str:
     """The genotype as a Mermaid flowchart, a subgraph for each cell, growing upwards."""
     lines = ["---", f"title: {json.dumps(printable(genotype.name), ensure_ascii=False)}", "---", "flowchart BT"]
     for role, caption in _CELLS.items():

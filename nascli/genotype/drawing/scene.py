@@ -6,8 +6,7 @@ from itertools import chain
 from math import log
 from typing import Literal
 
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.drawing import palette
 from nascli.genotype.drawing.layout import Box, CellLayout, Curve, Edge, Node, Point, lay_out_cell
 from nascli.genotype.drawing.palette import Paint, printable
@@ -86,7 +85,7 @@ class Scene:
     groups: tuple[Group, ...]
 
 
-def build_scene(genotype: Genotype) -> Scene:
+def build_scene(genotype: CellGenotype) -> Scene:
     """Both cells of a genotype, side by side or one above the other, with title and legend."""
     cells = [lay_out_cell(genotype.normal), lay_out_cell(genotype.reduction)]
     title, legend = _title(genotype), _legend(cells)
@@ -116,8 +115,8 @@ def _arrange(cells: list[CellLayout]) -> tuple[list[Point], float, float]:
     return [(middles[0], 0), (middles[1], heights[0] + _BETWEEN / 2)], *above
 
 
-def _title(genotype: Genotype) -> list[Words]:
-    facts = [f"space {genotype.space}", f"canonical hash {canonical_hash(genotype)}"]
+def _title(genotype: CellGenotype) -> list[Words]:
+    facts = [f"space {genotype.space}", f"canonical hash {genotype.canonical_hash()}"]
     origin = genotype.provenance
     facts += [f"trial {origin['trial']}"] if "trial" in origin else []
     facts += [f"reward {origin['reward']:.4g}"] if isinstance(origin.get("reward"), float) else []

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nascli.config import NetworkConfig
 from nascli.errors import InputError
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import load_genotype
 from nascli.models.cells.cell import Cell
 from nascli.models.cells.spec import NetworkSpec, resolve_network

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nascli.config import NetworkConfig, Preprocessing, Preset, explain
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import read_json, write_json
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.genotype import Genotype
 
 SCHEMA_VERSION = 1
 STEM_MULTIPLIER = 3
@@ -35,7 +36,7 @@ class NetworkSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
-    genotype: Genotype
+    genotype: CellGenotype
     filters: int = Field(ge=1)
     cells_per_stage: int = Field(ge=1)
     stem: Literal["cifar", "imagenet"]
@@ -145,7 +146,8 @@ def resolve_network(
     numbers["preprocessing"] = preprocessing or Preprocessing()
     if numbers["stem_filters"] is None:
         numbers["stem_filters"] = STEM_MULTIPLIER * numbers["filters"]
-    spec = NetworkSpec(genotype=genotype, aux_head=aux_head, class_names=class_names, mean=mean, std=std, **numbers)
+    numbers["genotype"] = genotype
+    spec = NetworkSpec(aux_head=aux_head, class_names=class_names, mean=mean, std=std, **numbers)
     if spec.stem == "imagenet" and spec.image_size < 32:
         raise InputError(
             f"image_size {spec.image_size} is too small for the ImageNet stem, which reduces by a factor of 8",

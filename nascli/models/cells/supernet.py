@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from nascli.genotype.cells.schema import Combine
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.cells.space import CellSpace
 from nascli.models.cells.cell import Cell, Half, older_input
 from nascli.models.cells.network import Network
 from nascli.models.cells.ops import OPS
@@ -59,7 +59,7 @@ class _Part:
             yield name, weight, (shared,) if pieces is None else tuple(f"{shared}/state{s}" for s in pieces)
 
 
-def shared_parameters(spec: NetworkSpec, space: SearchSpace) -> nn.ParameterDict:
+def shared_parameters(spec: NetworkSpec, space: CellSpace) -> nn.ParameterDict:
     """Fresh weights for every child of a space, drawn from torch's global random generator as a `Network`'s are.
 
     Args:
@@ -151,7 +151,7 @@ def _cell_parts(
         yield f"joins.{index}", _Part(f"join{state}", join)
 
 
-def _every_part(spec: NetworkSpec, space: SearchSpace) -> Iterator[_Part]:
+def _every_part(spec: NetworkSpec, space: CellSpace) -> Iterator[_Part]:
     """What any child of the space may have; one that reads a concatenation reads all block outputs."""
     child = Network(spec)  # one as good as another: stem and plan do not depend on the genotype
     plan = child.plan
@@ -182,7 +182,7 @@ def _every_part(spec: NetworkSpec, space: SearchSpace) -> Iterator[_Part]:
     yield _Part("classifier", nn.Linear(width(len(plan)), spec.classes), joined(len(plan)))
 
 
-def _readings(step: Step, spec: NetworkSpec, space: SearchSpace, block: int) -> set[tuple[int, int]]:
+def _readings(step: Step, spec: NetworkSpec, space: CellSpace, block: int) -> set[tuple[int, int]]:
     """Channels and stride that an op of this block may have."""
     inputs = {_reading(step, spec, state, "add") for state in (0, 1)}
     return inputs | {_reading(step, spec, 2, combine) for combine in space.combines if block > 0}

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from nascli.genotype.cells.schema import CellSpec, Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import CellSpec
 from nascli.models.cells.cell import OlderSize
 from nascli.models.cells.spec import NetworkSpec
 
@@ -26,7 +27,7 @@ class Step:
     older_size: OlderSize
     halvings: int
 
-    def cell(self, genotype: Genotype) -> CellSpec:
+    def cell(self, genotype: CellGenotype) -> CellSpec:
         """The cell of a genotype that plays this role."""
         return genotype.normal if self.role == "normal" else genotype.reduction
 
@@ -58,7 +59,7 @@ def plan_cells(spec: NetworkSpec) -> Iterator[Step]:
             yield step("normal", stage, filters, before if skips else two_back())
 
 
-def needed_cells(plan: tuple[Step, ...], genotype: Genotype) -> set[int]:
+def needed_cells(plan: tuple[Step, ...], genotype: CellGenotype) -> set[int]:
     """Positions of the cells that the last cell depends on, itself included."""
     needed: set[int] = set()
     waiting = [len(plan)]  # outputs
@@ -70,7 +71,7 @@ def needed_cells(plan: tuple[Step, ...], genotype: Genotype) -> set[int]:
     return needed
 
 
-def _reads(plan: tuple[Step, ...], position: int, genotype: Genotype) -> list[int]:
+def _reads(plan: tuple[Step, ...], position: int, genotype: CellGenotype) -> list[int]:
     """The outputs that a cell reads: h[i-1], h[i], or one of them."""
     live = plan[position].cell(genotype).live
     return ([plan[position].older] if 0 in live else []) + ([position] if 1 in live else [])
@@ -81,7 +82,7 @@ def start_of_stage3(plan: tuple[Step, ...]) -> int:
     return next(k for k, step in enumerate(plan) if step.halvings == plan[-1].halvings)
 
 
-def read_by_stage3(plan: tuple[Step, ...], built: tuple[int, ...], genotype: Genotype) -> list[int]:
+def read_by_stage3(plan: tuple[Step, ...], built: tuple[int, ...], genotype: CellGenotype) -> list[int]:
     """The outputs of earlier cells that its cells read, in order."""
     start = start_of_stage3(plan)
     read = {output for k in built if k >= start for output in _reads(plan, k, genotype)}

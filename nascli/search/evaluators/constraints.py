@@ -16,9 +16,8 @@ import numpy as np
 from nascli.config import suggestion
 from nascli.engine.device import cpu_threads
 from nascli.errors import InputError, NascliError, RejectedError
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.schema import Genotype
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.genotype import Genotype
+from nascli.genotype.space import SearchSpace
 from nascli.models import latency
 from nascli.search.evaluators.proxy import Evaluator, ProxyTraining
 from nascli.search.evaluators.zero_cost import CHEAP_SCORES, untrained_child
@@ -165,7 +164,7 @@ def resolve_percentages(
     limits = tuple(limits)
     draw = random.Random(derive_seed(seed, "limits"))
     tokens = [[draw.randrange(size) for size in space.decision_sizes] for _ in range(sample)]
-    cells = [decode_tokens(each, space, name=f"random-{k}") for k, each in enumerate(tokens)]
+    cells = [space.decode(each, name=f"random-{k}") for k, each in enumerate(tokens)]
     wanted = {limit.quantity for limit in limits if limit.percent}
     values = {quantity: _measure_all(quantity, proxy, cells, seed) for quantity in _UNITS if quantity in wanted}
     return tuple(

@@ -28,9 +28,8 @@ from nascli.data.in_memory import Normalizer, Split
 from nascli.engine.checkpoint import NEWEST, PREVIOUS
 from nascli.engine.device import cpu_threads, generator_for
 from nascli.errors import InputError
-from nascli.genotype.cells.encoding import encode_genotype
-from nascli.genotype.cells.schema import Genotype
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.genotype import Genotype
+from nascli.genotype.space import SearchSpace
 from nascli.models.cells.network import Network
 from nascli.models.cells.supernet import extract_child
 from nascli.models.cost import measure_cost
@@ -69,7 +68,7 @@ class SharedWeights:
         Raises:
             InputError: The genotype is not of the space.
         """
-        encode_genotype(genotype, self.space)
+        self.space.encode(genotype)
         views = torch.split(self.weights, [shape.numel() for _, shape in self.layout])
         shared = {name: view.view(shape) for (name, shape), view in zip(self.layout, views, strict=True)}
         child = extract_child(child_spec(self.setting, genotype), shared)

@@ -12,9 +12,8 @@ from nascli.classify.fit import fit
 from nascli.config import DataConfig, NetworkConfig, SearchRecipe, TrainConfig
 from nascli.data.in_memory import split_holdout
 from nascli.data.registry import ImageData, load_dataset
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.schema import Genotype
-from nascli.genotype.cells.space import resolve_space
+from nascli.genotype.genotype import Genotype
+from nascli.genotype.space import resolve_space
 from nascli.models.cells.network import Network
 from nascli.models.cells.spec import NetworkSpec, resolve_network
 from nascli.models.cost import Cost, measure_cost
@@ -160,5 +159,5 @@ def proxy_training(recipe: SearchRecipe, device: torch.device) -> ProxyTraining:
     data = replace(data, train=train, test=held_out)
     evaluator = ProxyTraining(data, recipe.network, recipe.train, recipe.data, device)
     space = resolve_space(recipe.space)
-    evaluator.spec(decode_tokens([0] * len(space.decision_sizes), space))  # refuse now, not trial by trial
+    evaluator.spec(space.decode([0] * len(space.decision_sizes)))  # refuse now, not trial by trial
     return evaluator

@@ -37,9 +37,8 @@ from nascli.engine.optim import make_optimizer
 from nascli.engine.precision import computing_in, loss_scaler
 from nascli.errors import DeviceMemoryError, DivergedError, Interrupted
 from nascli.files import write_bytes
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.schema import Genotype
-from nascli.genotype.cells.space import SearchSpace, resolve_space
+from nascli.genotype.cells.space import CellSpace, resolve_cell_space
+from nascli.genotype.genotype import Genotype
 from nascli.models.cells.network import Network
 from nascli.models.cells.spec import NetworkSpec
 from nascli.models.cells.supernet import bare_child, inherited_weights, shared_parameters
@@ -72,7 +71,7 @@ class SharedTraining:
     """
 
     setting: ProxyTraining
-    space: SearchSpace
+    space: CellSpace
     plan: Plan
     identity: str
 
@@ -89,11 +88,11 @@ class SharedTraining:
         plan = Plan.of(setting.data, config, setting.augmentation, recipe.seed, setting.device)
         sections = recipe.model_dump(mode="json", include=_IDENTITY, exclude=_NOT_IDENTITY)
         text = json.dumps([sections, recipe.search.holdout], sort_keys=True)
-        return cls(setting, resolve_space(recipe.space), plan, hashlib.sha256(text.encode()).hexdigest())
+        return cls(setting, resolve_cell_space(recipe.space), plan, hashlib.sha256(text.encode()).hexdigest())
 
     def fresh_weights(self) -> nn.ParameterDict:
         """The weights before the first step; they follow from the seed."""
-        genotype = decode_tokens([0] * len(self.space.decision_sizes), self.space)
+        genotype = self.space.decode([0] * len(self.space.decision_sizes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.plan.seed, "shared", "init"))
             return shared_parameters(child_spec(self.setting, genotype), self.space)
@@ -102,7 +101,7 @@ class SharedTraining:
         """The child of a step, drawn uniformly from the decisions of the space; it has no weights of its own."""
         draw = generator_for(self.plan.seed, "shared", step)
         tokens = [int(torch.randint(size, (), generator=draw)) for size in self.space.decision_sizes]
-        return bare_child(child_spec(self.setting, decode_tokens(tokens, self.space))).train()
+        return bare_child(child_spec(self.setting, self.space.decode(tokens))).train()
 
 
 @dataclass

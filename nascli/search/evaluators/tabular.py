@@ -28,10 +28,8 @@ from pydantic import ValidationError
 from nascli.config import SearchRecipe, parse
 from nascli.errors import CorruptFileError, DivergedError, InputError
 from nascli.files import cannot_write, write_bytes
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.schema import Genotype
-from nascli.genotype.cells.space import SearchSpace, resolve_space
+from nascli.genotype.genotype import Genotype
+from nascli.genotype.space import SearchSpace, parse_space, resolve_space
 from nascli.search.trial import Score, Trial, TrialState
 from nascli.seeding import derive_seed
 
@@ -142,7 +140,7 @@ class Table:
 
     def genotype(self, form: str) -> Genotype:
         """The cell with this canonical hash, as the table's search proposed it; InputError if it is not there."""
-        return decode_tokens(self.tokens[self.row(form)].tolist(), self.space, name=f"{self.space.name}-{form}")
+        return self.space.decode(self.tokens[self.row(form)].tolist(), name=f"{self.space.name}-{form}")
 
     def rank_correlation(self) -> RankCorrelation:
         """Spearman's rho and Kendall's tau-b between the trainings, over the cells that did not fail.
@@ -194,7 +192,7 @@ class TableEvaluator:
             DivergedError: Its training failed when the table was made.
         """
         started = time.monotonic()
-        form = canonical_hash(genotype)
+        form = genotype.canonical_hash()
         row = self.table.row(form)
         accuracy = float(self.table.accuracies[row, draw_training(seed, self.table.trainings)])
         if np.isnan(accuracy):
@@ -315,7 +313,7 @@ def _load(content: bytes, path: Path) -> dict[str, Any]:
             if file.attrs["sha256"] != _checksum(columns, texts):
                 raise ValueError("its checksum does not fit its content")
         hashes = tuple(row.tobytes().hex() for row in columns.pop("hashes"))
-        space = SearchSpace.model_validate_json(texts["space"])
+        space = parse_space(texts["space"])
         about = json.loads(texts["about"])
     except (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, ValidationError) as error:
         raise CorruptFileError(

@@ -26,7 +26,7 @@ from nascli.data.in_memory import Batch, Normalizer
 from nascli.data.streaming import no_image_left
 from nascli.engine.device import cpu_threads, generator_for
 from nascli.errors import DivergedError, InputError
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import Genotype
 from nascli.models.cells.network import Network
 from nascli.search.evaluators.proxy import ProxyTraining
 from nascli.search.trial import Score

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from nascli.errors import DeviceMemoryError, DivergedError, NascliError, RejectedError
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.genotype import Genotype
 from nascli.search.trial import Failure, FailureKind, Score
 
 if TYPE_CHECKING:  # it loads torch, which an evaluator in a worker may do without

@@ -13,7 +13,7 @@ it learns from every result at once, and one lucky reward does not mislead it.
 
 The numbers that decide are rounded before they are compared, so that a proposal does not depend on the machine.
 
-References: Thompson 1933; Rasmussen and Williams 2006, algorithm 2.1 and section 5.4.1. Traits by paths: White,
+References: Thompson 1933; Rasmussen and Williams 2006, algorithm 2.1 and section 5.4.1. Features by paths: White,
 Neiswanger, Savani 2021 (BANANAS), section 3.
 """
 
@@ -25,11 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nascli.config import SurrogateConfig
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.space import SearchSpace
 from nascli.search.strategies.evolution import Mutation
-from nascli.search.strategies.path_encoding import Floats, Traits, tabulated, traits_of
+from nascli.search.strategies.path_encoding import Features, Floats, tabulated
 from nascli.seeding import derive_seed
 
 Tokens = tuple[int, ...]
@@ -63,14 +61,14 @@ class Surrogate:
     def __init__(self, space: SearchSpace, config: SurrogateConfig, seed: int) -> None:
         self.batch_size = config.batch_size
         self._space, self._config = space, config
-        self._mutation = Mutation(space.decision_sizes)
+        self._mutation = Mutation(space)
         self._draw = random.Random(derive_seed(seed, "surrogate"))
         self._normal = np.random.default_rng(derive_seed(seed, "surrogate", "function"))
         self._asked = 0
         self._seen: set[str] = set()  # canonical hashes of what was proposed
         self._results: list[tuple[Tokens, float]] = []
         self._queue: list[Tokens] = []  # proposals of the model as it is
-        self._known: dict[Tokens, tuple[str, Traits]] = {}
+        self._known: dict[Tokens, tuple[str, Features]] = {}
         self.diagnostics: Mapping[str, float] = {}
 
     def ask(self) -> Tokens:
@@ -90,11 +88,11 @@ class Surrogate:
     def _random(self) -> Tokens:
         return tuple(self._draw.randrange(size) for size in self._space.decision_sizes)
 
-    def _look_up(self, tokens: Tokens) -> tuple[str, Traits]:
+    def _look_up(self, tokens: Tokens) -> tuple[str, Features]:
         """Canonical hash and traits."""
         if tokens not in self._known:
-            genotype = decode_tokens(tokens, self._space)
-            self._known[tokens] = canonical_hash(genotype), traits_of(genotype)
+            genotype = self._space.decode(tokens)
+            self._known[tokens] = genotype.canonical_hash(), self._space.features(genotype)
         return self._known[tokens]
 
     def _choose(self) -> list[Tokens]:
@@ -172,9 +170,9 @@ def fit(told: Floats, rewards: Floats, candidates: Floats) -> Posterior:
     """The posterior at the candidates, with the length and the noise under which the rewards are most likely.
 
     Args:
-        told: Traits of the cells whose rewards are known, (N, traits).
+        told: Features of the cells whose rewards are known, (N, traits).
         rewards: (N,).
-        candidates: Traits of the others, (M, traits).
+        candidates: Features of the others, (M, traits).
     """
     count = len(told)
     points = np.vstack([told, candidates]) - told.mean(0)

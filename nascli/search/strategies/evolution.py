@@ -14,29 +14,29 @@ tokens as they are (theirs does in 1 of 20), since a repeat would be answered fr
 
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from nascli.config import EvolutionConfig
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.space import SearchSpace
 from nascli.seeding import derive_seed
 
 Tokens = tuple[int, ...]
-
-_KINDS = ((0, 1), (2, 3), (4,))
-"""Places in a block's five tokens of the states it reads, of its ops, of its combination."""
 
 
 class Mutation:
     """One decision of a sequence, changed.
 
     Args:
-        sizes: How many choices each decision has, `SearchSpace.decision_sizes`.
+        space: Its decisions are changed, each kind of them with equal probability.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self._sizes = sizes
-        places = ([place for place, size in enumerate(sizes) if place % 5 in kind and size > 1] for kind in _KINDS)
-        self._kinds = [kind for kind in places if kind]
+    def __init__(self, space: SearchSpace) -> None:
+        self._sizes = space.decision_sizes
+        places: dict[str, list[int]] = {}  # of decisions that have a choice, by kind, in order of first appearance
+        for place, (kind, size) in enumerate(zip(space.decision_kinds, self._sizes, strict=True)):
+            if size > 1:
+                places.setdefault(kind, []).append(place)
+        self._kinds = list(places.values())
 
     def of(self, parent: Tokens, draw: random.Random) -> Tokens:
         """A mutant of a sequence; in a space with one sequence alone the same."""
@@ -64,7 +64,7 @@ class Evolution:
         self.batch_size = config.batch_size
         self._config = config
         self._sizes = space.decision_sizes
-        self._mutation = Mutation(self._sizes)
+        self._mutation = Mutation(space)
         self._draw = random.Random(derive_seed(seed, "evolution"))
         self._asked = 0
         self._living: deque[tuple[float, Tokens]] = deque(maxlen=config.population)

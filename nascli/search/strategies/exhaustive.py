@@ -4,9 +4,7 @@ import itertools
 import sys
 from collections.abc import Iterator, Mapping
 
-from nascli.genotype.cells.canonical import canonical_hash
-from nascli.genotype.cells.encoding import decode_tokens
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.space import SearchSpace
 
 
 class ExhaustiveSearch:
@@ -42,7 +40,7 @@ class ExhaustiveSearch:
 def _forms(space: SearchSpace) -> Iterator[tuple[int, ...]]:
     seen: set[str] = set()
     for tokens in itertools.product(*(range(size) for size in space.decision_sizes)):
-        form = canonical_hash(decode_tokens(tokens, space))
+        form = space.decode(tokens).canonical_hash()
         if form not in seen:
             seen.add(form)
             yield tokens

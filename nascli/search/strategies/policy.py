@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nascli.config import PpoConfig, ReinforceConfig
 from nascli.engine.device import generator_for
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.space import SearchSpace
 from nascli.search.strategies.controller import Controller
 
 Tokens = tuple[int, ...]

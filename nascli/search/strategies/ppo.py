@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from nascli.config import PpoConfig
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.space import SearchSpace
 from nascli.search.strategies.controller import Controller
 from nascli.search.strategies.policy import Policy, Tokens
 

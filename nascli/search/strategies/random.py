@@ -4,7 +4,7 @@ import random
 import sys
 from collections.abc import Mapping
 
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.space import SearchSpace
 from nascli.seeding import derive_seed
 
 

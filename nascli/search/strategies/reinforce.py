@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from nascli.config import ReinforceConfig
-from nascli.genotype.cells.space import SearchSpace
+from nascli.genotype.space import SearchSpace
 from nascli.search.strategies.controller import Controller
 from nascli.search.strategies.policy import Policy, Tokens
 

@@ -18,7 +18,8 @@ from nascli.genotype.cells.formats.common import (
     make_cell,
     unread,
 )
-from nascli.genotype.cells.schema import CellSpec, Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import CellSpec
 
 _SCRIPT = re.compile(r"^\s*(?:export\s+)?\w*arc\w*=(?:\"([^\"]*)\"|'([^']*)')", re.MULTILINE)
 _LISTS = re.compile(r"[\[(]([^\[\]()]*)[\])]")
@@ -55,7 +56,7 @@ def read_arc(text: str, dialect: Dialect, numbers: list[int] | None = None) -> C
     )
 
 
-def write_arc(genotype: Genotype, dialect: Dialect) -> str:
+def write_arc(genotype: CellGenotype, dialect: Dialect) -> str:
     """The arc of a genotype, a line for each cell.
 
     Raises:

@@ -7,7 +7,9 @@ from pydantic import ValidationError
 
 from nascli.config import explain, suggestion
 from nascli.errors import InputError
-from nascli.genotype.cells.schema import Block, CellSpec, Genotype, JsonScalar
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import Block, CellSpec
+from nascli.genotype.genotype import JsonScalar
 
 Half = tuple[int, str]
 """One half of a block: the hidden state it reads (numbered as in the schema), and its op."""
@@ -106,7 +108,7 @@ def halves_of(cell: CellSpec, where: str, tool: str) -> list[Half]:
     return [half for block in cell.blocks for half in zip(block.inputs, block.ops, strict=True)]
 
 
-def equal_blocks(genotype: Genotype, tool: str) -> int:
+def equal_blocks(genotype: CellGenotype, tool: str) -> int:
     """The number of blocks of both cells; InputError where they differ."""
     normal, reduction = len(genotype.normal.blocks), len(genotype.reduction.blocks)
     if normal != reduction:

@@ -16,7 +16,8 @@ from nascli.config import suggestion
 from nascli.errors import InputError
 from nascli.genotype.cells.formats.common import Cells, Dialect, Half, halves_of, make_cell, whole_number
 from nascli.genotype.cells.formats.literals import literal_list, parse_python, rows
-from nascli.genotype.cells.schema import CellSpec, Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import CellSpec
 
 OPS = {
     "max_pool_2x2": "max_pool_2x2",
@@ -85,7 +86,7 @@ def read_darts(text: str, which: str | None) -> Cells:
     return Cells(normal, reduction, name=name or None)
 
 
-def write_darts(genotype: Genotype) -> str:
+def write_darts(genotype: CellGenotype) -> str:
     """A genotype in DARTS' notation; InputError where it concatenates in a block, or has an op that DARTS has not."""
     lines = []
     for role, cell in (("normal", genotype.normal), ("reduce", genotype.reduction)):

@@ -9,7 +9,7 @@ import re
 
 from nascli.genotype.cells.formats.arcs import read_arc, write_arc
 from nascli.genotype.cells.formats.common import Cells, Dialect
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.genotype import CellGenotype
 
 _ENAS = Dialect(
     "ENAS",
@@ -24,6 +24,6 @@ def read_enas(text: str, which: str | None) -> Cells:
     return read_arc(text, _ENAS, [int(digit) for digit in digits] if in_one_word else None)
 
 
-def write_enas(genotype: Genotype) -> str:
+def write_enas(genotype: CellGenotype) -> str:
     """The arc of a genotype, a line for each cell; errors as `write_arc`."""
     return write_arc(genotype, _ENAS)

@@ -11,7 +11,7 @@ Deviation:
 
 from nascli.genotype.cells.formats.arcs import read_arc, write_arc
 from nascli.genotype.cells.formats.common import Cells, Dialect
-from nascli.genotype.cells.schema import Genotype
+from nascli.genotype.cells.genotype import CellGenotype
 
 _NAO = Dialect(
     "NAO",
@@ -41,6 +41,6 @@ def read_naonet(text: str, which: str | None) -> Cells:
     return read_arc(text, _NAO)
 
 
-def write_naonet(genotype: Genotype) -> str:
+def write_naonet(genotype: CellGenotype) -> str:
     """The arc of a genotype, a line for each cell; errors as `write_arc`."""
     return write_arc(genotype, _NAO)

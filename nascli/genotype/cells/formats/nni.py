@@ -31,7 +31,9 @@ from nascli.genotype.cells.formats.common import (
     make_cell,
     whole_number,
 )
-from nascli.genotype.cells.schema import CellSpec, Genotype, JsonScalar
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import CellSpec
+from nascli.genotype.genotype import JsonScalar
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def _refuse_other(key: str) -> None:
         raise InputError(f"key {key!r} is unknown", "NNI's NASNet-like spaces write normal/op_2_0, reduce/input_5_1")
 
 
-def write_nni(genotype: Genotype) -> str:
+def write_nni(genotype: CellGenotype) -> str:
     """A genotype as NNI's dictionary, in JSON; InputError where none of its spaces could have made it."""
     equal_blocks(genotype, "NNI")
     values: dict[str, object] = {}
@@ -141,7 +143,7 @@ def write_nni(genotype: Genotype) -> str:
     return "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()) + "\n}\n"
 
 
-def _makers(genotype: Genotype) -> list[str]:
+def _makers(genotype: CellGenotype) -> list[str]:
     """The spaces of NNI that hold a genotype."""
     cells = (genotype.normal, genotype.reduction)
     ops = {_NNI.write(op, "") for cell in cells for block in cell.blocks for op in block.ops}

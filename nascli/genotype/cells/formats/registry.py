@@ -13,8 +13,9 @@ from nascli.genotype.cells.formats.enas import read_enas, write_enas
 from nascli.genotype.cells.formats.naonet import read_naonet, write_naonet
 from nascli.genotype.cells.formats.nni import read_nni, write_nni
 from nascli.genotype.cells.formats.slim import read_slim, write_slim
-from nascli.genotype.cells.schema import Genotype, JsonScalar
-from nascli.genotype.cells.space import SPACES, SearchSpace
+from nascli.genotype.cells.genotype import CellGenotype, require_cells
+from nascli.genotype.cells.space import SPACES, CellSpace
+from nascli.genotype.genotype import Genotype, JsonScalar
 
 _LONGEST = 1 << 24  # a search log of days stays below
 
@@ -34,7 +35,7 @@ class Notation:
 
     title: str
     read: Callable[[str, str | None], Cells]
-    write: Callable[[Genotype], str]
+    write: Callable[[CellGenotype], str]
     space: str
     asks: Literal["name", "space"] | None = None
     recognises: Callable[[str], bool] | None = None
@@ -69,7 +70,7 @@ def read_notation(
     which: str | None = None,
     name: str = "decoded",
     provenance: Mapping[str, JsonScalar] | None = None,
-) -> Genotype:
+) -> CellGenotype:
     """A genotype out of a text in another tool's notation. The text is parsed, never run.
 
     Args:
@@ -87,7 +88,7 @@ def read_notation(
         raise InputError(f"{len(text)} letters are too many for a cell", "Cut out the part that holds it")
     cells = chosen.read(text, which)
     said = {"source": f"{chosen.title} notation", **(provenance or {}), **cells.facts}
-    return Genotype(
+    return CellGenotype(
         name=(cells.name or name)[:200],
         space=_space(cells, chosen.space),
         normal=cells.normal,
@@ -102,7 +103,7 @@ def write_notation(genotype: Genotype, notation: str) -> str:
     Raises:
         InputError: The notation is unknown, or cannot say this genotype.
     """
-    return find_notation(notation).write(genotype)
+    return find_notation(notation).write(require_cells(genotype, f"notation {notation}"))
 
 
 def _space(cells: Cells, usual: str) -> str:
@@ -114,7 +115,7 @@ def _space(cells: Cells, usual: str) -> str:
     return next((space.name for space in spaces if _holds(space, cells)), usual)
 
 
-def _holds(space: SearchSpace, cells: Cells) -> bool:
+def _holds(space: CellSpace, cells: Cells) -> bool:
     return all(
         len(cell.blocks) == space.blocks and all(op in space.ops for block in cell.blocks for op in block.ops)
         for cell in (cells.normal, cells.reduction)

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from nascli.errors import InputError
 from nascli.genotype.cells.formats.common import PASS_ON, Cells, Dialect, halves_of, make_cell, whole_number
 from nascli.genotype.cells.formats.literals import literal_list, parse_python, rows
-from nascli.genotype.cells.schema import CellSpec, Genotype
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.schema import CellSpec
 
 _SLIM = Dialect(
     "TF-slim",
@@ -73,7 +74,7 @@ def read_slim(text: str, which: str | None) -> Cells:
     return Cells(cells[0], cells[1])
 
 
-def write_slim(genotype: Genotype) -> str:
+def write_slim(genotype: CellGenotype) -> str:
     """A genotype as slim's lists; InputError where it has other ops, concatenates in a block, or has not 5 blocks."""
     return "".join(
         _write_cell(cell, role) for role, cell in (("normal", genotype.normal), ("reduction", genotype.reduction))

@@ -1,0 +1,51 @@
+"""Families of architectures: the one table from which all that is not about cells alone takes what a family can do.
+
+A family of another package adds its entry when its module is imported; the module is named in the entry point group
+`nascli.families` of that package.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from nascli.config import SpaceConfig, suggestion
+from nascli.genotype.cells.genotype import CellGenotype
+from nascli.genotype.cells.space import SPACES, CellSpace, resolve_cell_space
+from nascli.genotype.genotype import CELLS
+from nascli.genotype.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family of architectures can do without torch.
+
+    Args:
+        genotype: The model of its genotypes; it satisfies `Genotype`.
+        space: The model of its search spaces; it satisfies `SearchSpace`.
+        spaces: Its named search spaces.
+        resolve_space: The space that the `space` section of a recipe describes.
+    """
+
+    genotype: type[BaseModel]
+    space: type[BaseModel]
+    spaces: Mapping[str, SearchSpace]
+    resolve_space: Callable[[SpaceConfig], SearchSpace]
+
+
+FAMILIES: dict[str, Family] = {
+    CELLS: Family(genotype=CellGenotype, space=CellSpace, spaces=SPACES, resolve_space=resolve_cell_space),
+}
+
+
+def family_of(values: object) -> Family:
+    """The family that the JSON of a genotype, of a space or of a network names; ValueError where it is unknown."""
+    name = values.get("family", CELLS) if isinstance(values, Mapping) else CELLS
+    if name not in FAMILIES:
+        raise ValueError(f"family {name!r} is unknown. {suggestion(str(name), FAMILIES)}")
+    return FAMILIES[name]
+
+
+def known_spaces() -> dict[str, SearchSpace]:
+    """The named search spaces of all families."""
+    return {name: space for family in FAMILIES.values() for name, space in family.spaces.items()}

@@ -1,0 +1,84 @@
+"""A search space: all genotypes that a search may propose, as sequences of decisions."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Protocol, cast
+
+from nascli.config import SpaceConfig
+from nascli.errors import InputError
+from nascli.genotype.genotype import CELLS, Genotype, JsonScalar
+
+
+class SearchSpace(Protocol):
+    """The decisions that make a genotype of one family: a frozen pydantic model."""
+
+    @property
+    def family(self) -> str:
+        """A key of `nascli.genotype.families.FAMILIES`; but for cells a field of the JSON."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The name that a recipe gives as `space.name`."""
+        ...
+
+    @property
+    def decision_sizes(self) -> tuple[int, ...]:
+        """How many choices each decision has, in the order in which a controller makes them."""
+        ...
+
+    @property
+    def decision_kinds(self) -> tuple[str, ...]:
+        """What each decision chooses, in one word, parallel to `decision_sizes`; evolution mutates kind by kind."""
+        ...
+
+    def decode(
+        self, tokens: Sequence[int], name: str = "decoded", provenance: Mapping[str, JsonScalar] | None = None
+    ) -> Genotype:
+        """The genotype of a decision sequence; InputError for a wrong number of tokens, or one out of its range."""
+        ...
+
+    def encode(self, genotype: Genotype) -> tuple[int, ...]:
+        """The decision sequence of a genotype; InputError, with the reason, where no sequence decodes to it."""
+        ...
+
+    def features(self, genotype: Genotype) -> Mapping[tuple[str, ...], float]:
+        """Numbers by which two genotypes are near or far, equal for equal canonical forms; a missing one is 0."""
+        ...
+
+    def summary(self) -> str:
+        """The size of the space in a few words."""
+        ...
+
+    def model_dump_json(self) -> str:
+        """JSON text that `parse_space` reads back (pydantic's)."""
+        ...
+
+
+def resolve_space(config: SpaceConfig) -> SearchSpace:
+    """The space that a recipe names, or the user's own that it spells out.
+
+    Raises:
+        InputError: The name is unknown, or the space is not possible.
+    """
+    from nascli.genotype.families import FAMILIES  # it imports the families, and they import this module
+
+    owner = next((family for family in FAMILIES.values() if config.name in family.spaces), FAMILIES[CELLS])
+    return owner.resolve_space(config)
+
+
+def parse_space(text: str) -> SearchSpace:
+    """A space from its JSON, by the model of its family; ValueError where it is none."""
+    from nascli.genotype.families import family_of
+
+    return cast("SearchSpace", family_of(json.loads(text)).space.model_validate_json(text))
+
+
+def check_tokens(tokens: Sequence[int], space: SearchSpace, hint: str = "") -> None:
+    """Refuse a sequence of another length than the space's, or with a token out of its range (InputError)."""
+    sizes = space.decision_sizes
+    if len(tokens) != len(sizes):
+        raise InputError(f"{len(tokens)} tokens, but space {space.name!r} has {len(sizes)} decisions", hint)
+    for position, (token, size) in enumerate(zip(tokens, sizes, strict=True)):
+        if not 0 <= token < size:
+            raise InputError(f"token {position} is {token}, but that decision has the choices 0 to {size - 1}")
