@@ -44,19 +44,19 @@ LOOKS = {  # colours of Okabe and Ito, told apart by every kind of colour vision
     "ppo, few trials": ("#E69F00", (0, (6, 1))),
     "ppo, warmed up": ("#56B4E9", (0, (5, 1, 1, 1, 1, 1))),
     "reinforce": ("#009E73", ":"),
-    "surrogate": ("#CC79A7", "-"),
+    "bayesian": ("#CC79A7", "-"),
 }
 
 
 def strategies(space: SearchSpace) -> dict[str, Callable[[int], Strategy]]:
     """What is compared: a new strategy from a seed, by name."""
-    from nascli.config import EvolutionConfig, PpoConfig, ReinforceConfig, SurrogateConfig
-    from nascli.search.strategies.bayesian import Surrogate
+    from nascli.config import BayesianConfig, EvolutionConfig, PpoConfig, ReinforceConfig
+    from nascli.search.strategies.bayesian import BayesianSearch
     from nascli.search.strategies.evolution import Evolution
     from nascli.search.strategies.ppo import Ppo
     from nascli.search.strategies.random import RandomSearch
     from nascli.search.strategies.reinforce import Reinforce
-    from nascli.search.strategies.warm_start import WarmedUp
+    from nascli.search.strategies.warm_start import WarmStarted
 
     few = PpoConfig(batch_size=5, lr=0.002, entropy_weight=0.003)
     return {
@@ -64,11 +64,11 @@ def strategies(space: SearchSpace) -> dict[str, Callable[[int], Strategy]]:
         "evolution": lambda seed: Evolution(space, EvolutionConfig(), seed),
         "ppo": lambda seed: Ppo(space, PpoConfig(), seed),
         "ppo, few trials": lambda seed: Ppo(space, few, seed),
-        "ppo, warmed up": lambda seed: WarmedUp(
+        "ppo, warmed up": lambda seed: WarmStarted(
             Evolution(space, EvolutionConfig(), seed), Ppo(space, PpoConfig(), seed), 60
         ),
         "reinforce": lambda seed: Reinforce(space, ReinforceConfig(), seed),
-        "surrogate": lambda seed: Surrogate(space, SurrogateConfig(), seed),
+        "bayesian": lambda seed: BayesianSearch(space, BayesianConfig(), seed),
     }
 
 

@@ -36,7 +36,7 @@ from common import (
 from nascli.search.strategies.strategy import Strategy
 
 if TYPE_CHECKING:
-    from nascli.search.snapshot import Lasting
+    from nascli.search.snapshot import Stateful
 
 SEED = 0
 SOURCES = {"snapshot": True, "journal alone": False}
@@ -76,7 +76,7 @@ class Timed:
 class TimedLasting(Timed):
     """One whose state can be kept."""
 
-    def __init__(self, strategy: "Lasting") -> None:
+    def __init__(self, strategy: "Stateful") -> None:
         super().__init__(strategy)
         self.state, self.load_state = strategy.state, strategy.load_state
 
@@ -87,11 +87,11 @@ def resume(task: Task) -> Figures:
     from nascli.search.executors.executor import InProcess
     from nascli.search.journal import Journal
     from nascli.search.loop import SearchLoop
-    from nascli.search.snapshot import Lasting, SnapshotFile
+    from nascli.search.snapshot import SnapshotFile, Stateful
     from nascli.signals import StopRequest
 
     strategy, plan = paper_search(task["strategy"], task["trials"], SEED, asynchronous=task["asynchronous"])
-    timed = TimedLasting(strategy) if isinstance(strategy, Lasting) else Timed(strategy)
+    timed = TimedLasting(strategy) if isinstance(strategy, Stateful) else Timed(strategy)
     imported = time.perf_counter()
     path = Path(task["journal"])
     snapshots = SnapshotFile(path.with_suffix(".pt"), path.stem) if task["snapshot"] else None

@@ -144,14 +144,14 @@ class Recorder:
         self.updates: list[tuple[int, Mapping[str, float]]] = []
         self.notes: list[str] = []
 
-    def began(self, trials: Sequence[Trial]) -> None:
+    def on_start(self, trials: Sequence[Trial]) -> None:
         self.restored = len(trials)
 
-    def changed(self, trial: Trial) -> None:
+    def on_trial(self, trial: Trial) -> None:
         self.changes.append(trial)
 
-    def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
+    def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
         self.updates.append((told, diagnostics))
 
-    def noted(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.notes.append(text)

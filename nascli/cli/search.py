@@ -50,7 +50,7 @@ def run(
     ] = None,
     recipe: RecipeOption = None,
     strategy: Annotated[
-        Literal["ppo", "reinforce", "random", "evolution", "surrogate", "exhaustive"] | None,
+        Literal["ppo", "reinforce", "random", "evolution", "bayesian", "exhaustive"] | None,
         typer.Option(help="What proposes the cells."),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Cells proposed in all; may grow with --resume.")] = None,
@@ -58,16 +58,16 @@ def run(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What scores a cell: proxy (a training), shared (inherited weights), table:FILE, or a score without "
-            "training: params, mult_adds, naswot, gradient_norm.",
+            help="What scores a cell: proxy (a training), one_shot (weights inherited from a supernet), table:FILE, or "
+            "a score without training: params, mult_adds, naswot, grad_norm.",
         ),
     ] = None,
-    limits: Annotated[
+    constraints: Annotated[
         list[str] | None,
         typer.Option(
-            "--limit",
+            "--constraint",
             metavar="TEXT",
-            help='What a cell must keep before it is trained: "params<6M", "mult_adds<600M", "latency<20ms", or '
+            help='What a cell must satisfy before it is trained: "params<6M", "mult_adds<600M", "latency<20ms", or '
             '"naswot>50%", better than half of random cells. Repeat for more.',
         ),
     ] = None,
@@ -106,7 +106,7 @@ def run(
 
       nascli search --dataset cifar10 --trials 40 --dry-run
 
-      nascli search --strategy evolution --space enas --limit "params<20k" --trials 8 --out runs/search/mine
+      nascli search --strategy evolution --space enas --constraint "params<20k" --trials 8 --out runs/search/mine
 
       nascli search --resume latest
     """
@@ -120,7 +120,7 @@ def run(
         "search.strategy": strategy,
         "search.trials": trials,
         "search.evaluator": evaluator,
-        "search.limits": limits or None,
+        "search.constraints": constraints or None,
         "search.workers": workers,
         "search.workers_per_gpu": workers_per_gpu,
         "search.executor": executor,
@@ -148,7 +148,7 @@ def _begin(
 ) -> None:
     from nascli.engine.device import resolve_device
     from nascli.genotype.space import resolve_space
-    from nascli.search.builders import check_recipe, make_proxy, open_table, settle_limits
+    from nascli.search.builders import check_recipe, make_proxy, open_table, resolve_constraints
     from nascli.search.study import run_name
 
     where = resolve_device(device)
@@ -156,7 +156,7 @@ def _begin(
     proxy = make_proxy(recipe, where)  # what is wrong with recipe or data is said before there is a folder
     space = resolve_space(recipe.space)
     open_table(recipe, space)
-    recipe = settle_limits(recipe, proxy, space)
+    recipe = resolve_constraints(recipe, proxy, space)
     asked = {"device": str(where)}
     folder = create_run(
         NAME, run_name(recipe), recipe, runs=runs_folder(), out=out, overwrite=overwrite, inputs=[path], asked=asked
@@ -222,7 +222,7 @@ def _search(
     terminal.note(f"run {folder.path}")
     space = resolve_space(recipe.space)
     with folder, stop_on_signals() as stop:
-        with steps_shown(terminal, "shared weights") as progress:
+        with steps_shown(terminal, "supernet") as progress:
             evaluators = make_evaluators(recipe, proxy, space, folder.path, stop=stop, progress=progress)
         torch.set_num_threads(1)  # the controller is small, and the cores are the workers'
         ranking = evaluators.trainer if recipe.rerank.top else None
@@ -254,7 +254,7 @@ def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: 
     results = read_run(path)["results"]
     terminal.show(result_table(best_trials(trials, recipe.search.top), len(trials), recipe))
     terminal.show(
-        f"\n{results['trained']} scored, {results['repeats']} repeats, {results['rejected']} rejected, "
+        f"\n{results['trained']} scored, {results['duplicates']} duplicates, {results['rejected']} rejected, "
         f"{results['failed']} failed, in {duration(results['seconds'])}; mean reward "
         f"{results['reward_mean']:.4f}, standard deviation {results['reward_std']:.4f}"
     )
@@ -272,7 +272,7 @@ def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: 
 _MEANING = {
     "proxy": "It is that of a small network on held-out training images\nafter a short training. It ranks cells; it is "
     "not the final accuracy, which nascli train measures on the test split.",
-    "shared": "It is that of a network on held-out training images\nthat was never trained alone. It ranks cells "
+    "one_shot": "It is that of a network on held-out training images\nthat was never trained alone. It ranks cells "
     "roughly; nascli train measures the final accuracy on the test split.",
 }
 _NO_TRAINING = "Nothing was trained for it; nascli train measures the final accuracy of a cell."

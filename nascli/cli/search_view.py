@@ -24,16 +24,16 @@ _RUNNING_SHOWN = 8
 class SearchView(Protocol):
     """An observer of a search that shows it while the context lasts."""
 
-    def began(self, trials: Sequence[Trial]) -> None:
+    def on_start(self, trials: Sequence[Trial]) -> None:
         """The trials that there are already."""
 
-    def changed(self, trial: Trial) -> None:
+    def on_trial(self, trial: Trial) -> None:
         """A trial was proposed or finished."""
 
-    def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
+    def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
         """The strategy was told a batch."""
 
-    def noted(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Something that a person should know."""
 
     def __enter__(self) -> Self: ...
@@ -116,22 +116,22 @@ class PlainView:
         self._terminal = terminal
         self._board = Board(total)
 
-    def began(self, trials: Sequence[Trial]) -> None:
+    def on_start(self, trials: Sequence[Trial]) -> None:
         """Say where an earlier sitting stopped."""
-        self._board.began(trials)
+        self._board.on_start(trials)
         if trials:
             self._terminal.note(f"the journal holds {self._board.finished} finished trials")
 
-    def changed(self, trial: Trial) -> None:
+    def on_trial(self, trial: Trial) -> None:
         """One line, if the trial finished."""
-        self._board.changed(trial)
+        self._board.on_trial(trial)
         if what := _news(trial):
             self._terminal.note(f"trial {trial.id}: {what}  ({self._board.progress})")
 
-    def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
+    def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
         """Nothing is said."""
 
-    def noted(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """One line."""
         self._terminal.note(text)
 
@@ -153,8 +153,8 @@ def _news(trial: Trial) -> str:
         return f"{trial.state}: {trial.failure.error}"
     if trial.score is None:
         return ""
-    if trial.repeat_of is not None:
-        return f"{reward_text(trial)} (repeats trial {trial.repeat_of})"
+    if trial.duplicate_of is not None:
+        return f"{reward_text(trial)} (duplicate of trial {trial.duplicate_of})"
     _, reward, params, mult_adds, took, _ = row(trial)
     stopped = f", stopped after {trial.rungs[-1].epochs} epochs" if trial.stopped else ""
     return f"{reward}, {params} params, {mult_adds} mult-adds, {took}{stopped}"
@@ -173,27 +173,27 @@ class Board:
         self._before = 0
         self._states: Counter[str] = Counter()
 
-    def began(self, trials: Sequence[Trial]) -> None:
+    def on_start(self, trials: Sequence[Trial]) -> None:
         """Start from the trials of an earlier sitting."""
         for trial in trials:
-            self.changed(trial)
+            self.on_trial(trial)
         self._since, self._before = time.monotonic(), self.finished
 
-    def changed(self, trial: Trial) -> None:
+    def on_trial(self, trial: Trial) -> None:
         """Take note of a trial's new state."""
         if trial.reranks:
             return
         if trial.failure is not None and trial.state is TrialState.FAILED:
             self.last_failure = f"trial {trial.id}: {trial.failure.error}"
         if not trial.finished:
-            if trial.repeat_of is None:
+            if trial.duplicate_of is None:
                 self.started[trial.id] = time.monotonic()
             return
         self.started.pop(trial.id, None)
         self.finished += 1
-        self._states["repeat" if trial.repeat_of is not None else trial.state] += 1
+        self._states["duplicate" if trial.duplicate_of is not None else trial.state] += 1
         if trial.scored:
-            self.best = sorted([*self.best, trial], key=lambda each: each.standing)[:_BEST_SHOWN]
+            self.best = sorted([*self.best, trial], key=lambda each: each.sort_key)[:_BEST_SHOWN]
 
     @property
     def elapsed(self) -> float:
@@ -215,10 +215,10 @@ class Board:
 
     @property
     def counts(self) -> str:
-        """Trained, repeats, rejected, failed."""
+        """Trained, duplicates, rejected, failed."""
         states = self._states
         parts = [f"{states[TrialState.COMPLETE]} trained"]
-        parts += [_plural(states["repeat"], "repeat")] if states["repeat"] else []
+        parts += [_plural(states["duplicate"], "duplicate")] if states["duplicate"] else []
         parts += [f"{states[TrialState.REJECTED]} rejected"] if states[TrialState.REJECTED] else []
         parts += [f"[red]{states[TrialState.FAILED]} failed[/]"] if states[TrialState.FAILED] else []
         return " · ".join(parts)
@@ -235,20 +235,20 @@ class LiveView:
             console=terminal.notes, get_renderable=self.render, refresh_per_second=4, transient=True, screen=False
         )
 
-    def began(self, trials: Sequence[Trial]) -> None:
+    def on_start(self, trials: Sequence[Trial]) -> None:
         """Start from the trials of an earlier sitting."""
-        self._board.began(trials)
+        self._board.on_start(trials)
 
-    def changed(self, trial: Trial) -> None:
+    def on_trial(self, trial: Trial) -> None:
         """Redraw."""
-        self._board.changed(trial)
+        self._board.on_trial(trial)
         self._live.refresh()
 
-    def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
+    def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
         """Keep what the strategy says of itself."""
         self._learning = dict(diagnostics)
 
-    def noted(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Say it above the table."""
         self._terminal.note(text)
 

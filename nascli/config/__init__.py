@@ -17,6 +17,7 @@ from nascli.config.files import find_recipe, load_recipe, read_toml, recipes_fol
 from nascli.config.network import NetworkConfig, Preprocessing, Preset
 from nascli.config.optim import OptimConfig
 from nascli.config.search import (
+    BayesianConfig,
     EvolutionConfig,
     HalvingConfig,
     PpoConfig,
@@ -26,13 +27,13 @@ from nascli.config.search import (
     SearchRecipe,
     SpaceConfig,
     SupernetConfig,
-    SurrogateConfig,
 )
 from nascli.config.section import Recipe, Section, TrainingPrecision, list_meanings, one_of
 from nascli.config.train import DataConfig, TrainConfig, TrainRecipe
 
 __all__ = [
     "DETECTION_HEADS",
+    "BayesianConfig",
     "DataConfig",
     "DetectDataConfig",
     "DetectRecipe",
@@ -53,7 +54,6 @@ __all__ = [
     "Section",
     "SpaceConfig",
     "SupernetConfig",
-    "SurrogateConfig",
     "TrainConfig",
     "TrainRecipe",
     "TrainingPrecision",

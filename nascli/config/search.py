@@ -35,7 +35,7 @@ class PpoConfig(Section):
     init_range: float = Field(0.1, gt=0, description="weights start uniform in plus or minus this")
     batch_size: int = Field(20, ge=1, description="architectures an update")
     lr: float = Field(3.5e-4, gt=0)
-    epochs: int = Field(4, ge=1, description="passes over a batch in one update; not in the paper")
+    update_epochs: int = Field(4, ge=1, description="passes over a batch in one update; not in the paper")
     clip: float = Field(0.2, gt=0, lt=1, description="range of the probability ratio; not in the paper")
     entropy_weight: float = Field(1e-5, ge=0)
     baseline_decay: float = Field(0.95, ge=0, lt=1, description="moving average of rewards")
@@ -62,20 +62,22 @@ class EvolutionConfig(Section):
     batch_size: int = Field(4, ge=1, description="mutants proposed before the rewards of earlier ones are told")
 
 
-class SurrogateConfig(Section):
+class BayesianConfig(Section):
     """Bayesian optimization: a Gaussian process, fitted to all results, chooses the next cells."""
 
-    initial: int = Field(12, ge=1, description="random cells before the model chooses")
+    n_startup_trials: int = Field(12, ge=1, description="random cells before the model chooses")
     batch_size: int = Field(4, ge=1, description="cells proposed before the rewards of earlier ones are told")
     candidates: int = Field(100, ge=2, description="cells that the model looks at for each batch")
-    results: int = Field(400, ge=10, description="that it is fitted to at most; the time grows with their third power")
+    max_observations: int = Field(400, ge=10, description="max. results the model is fitted to; fitting is cubic in it")
 
 
 class HalvingConfig(Section):
     """Successive halving: a child is trained for few epochs first, and for more only if it is among the best."""
 
     rungs: tuple[int, ...] = Field((), description="epochs of the rungs below train.epochs, rising; none is off")
-    keep: float = Field(1 / 3, gt=0, lt=1, description="part of the children of a rung that goes on to the next")
+    promote_fraction: float = Field(
+        1 / 3, gt=0, lt=1, description="share of the children of a rung that is promoted to the next"
+    )
 
 
 class RerankConfig(Section):
@@ -83,7 +85,7 @@ class RerankConfig(Section):
 
     top: int = Field(0, ge=0, description="cells that are trained again; 0 is off")
     epochs: int = Field(0, ge=0, description="of that training; 0 is train.epochs")
-    seeds: int = Field(1, ge=1, description="trainings a cell, each from other weights")
+    num_seeds: int = Field(1, ge=1, description="trainings per cell, each from other weights")
 
 
 class SupernetConfig(OptimConfig):
@@ -99,18 +101,20 @@ class SupernetConfig(OptimConfig):
 class SearchConfig(Section):
     """How many cells are tried, by whom, and on what they are scored."""
 
-    strategy: Literal["ppo", "reinforce", "random", "evolution", "surrogate", "exhaustive"] = "ppo"
-    trials: int = Field(20, ge=1, description="cells proposed in all, repeats and rejected ones included")
-    warmup: int = Field(0, ge=0, description="proposals of another strategy that ppo or reinforce first learns from")
-    warmup_strategy: Literal["random", "evolution"] = "random"
+    strategy: Literal["ppo", "reinforce", "random", "evolution", "bayesian", "exhaustive"] = "ppo"
+    trials: int = Field(20, ge=1, description="cells proposed in all, duplicates and rejected ones included")
+    warm_start_trials: int = Field(
+        0, ge=0, description="proposals of another strategy that ppo or reinforce first learns from"
+    )
+    warm_start_strategy: Literal["random", "evolution"] = "random"
     evaluator: str = Field(
         "proxy",
-        description="proxy (a training), shared (inherited weights), table:FILE, or a score without training: params, "
-        "mult_adds, naswot, gradient_norm",
+        description="proxy (a training), one_shot (weights inherited from a supernet), table:FILE, or a score "
+        "without training: params, mult_adds, naswot, grad_norm",
     )
-    repeats: int = Field(1, ge=1, description="trainings a cell, each from other weights; the reward is their mean")
-    limits: tuple[str, ...] = Field(
-        (), description='what a cell must keep before it is trained: "params<6M", "latency<20ms", "naswot>50%"'
+    num_seeds: int = Field(1, ge=1, description="trainings per cell, each from other weights; the reward is their mean")
+    constraints: tuple[str, ...] = Field(
+        (), description='what a cell must satisfy before it is trained: "params<6M", "latency<20ms", "naswot>50%"'
     )
     executor: Literal["local", "ray"] = Field("local", description="worker processes here, or a Ray cluster's")
     workers: int = Field(0, ge=0, description="worker processes, one thread each; 0 is one for each core or GPU slot")
@@ -120,7 +124,7 @@ class SearchConfig(Section):
     )
     holdout: float = Field(0.1, gt=0, lt=1, description="part of the training split kept for the reward")
     failure_reward: float = Field(
-        0.0, allow_inf_nan=False, description="told to the strategy for a child that failed or broke a limit"
+        0.0, allow_inf_nan=False, description="told to the strategy for a child that failed or violates a constraint"
     )
     retries: int = Field(2, ge=0, description="times a child is run again after its worker was lost")
     patience: int = Field(
@@ -141,7 +145,7 @@ class SearchRecipe(Section):
     ppo: PpoConfig = Field(default_factory=PpoConfig)
     reinforce: ReinforceConfig = Field(default_factory=ReinforceConfig)
     evolution: EvolutionConfig = Field(default_factory=EvolutionConfig)
-    surrogate: SurrogateConfig = Field(default_factory=SurrogateConfig)
+    bayesian: BayesianConfig = Field(default_factory=BayesianConfig)
     supernet: SupernetConfig = Field(default_factory=SupernetConfig)
     halving: HalvingConfig = Field(default_factory=HalvingConfig)
     rerank: RerankConfig = Field(default_factory=RerankConfig)

@@ -64,7 +64,7 @@ def progress_pictures(data: SearchData, baseline: SearchData | None) -> list[Pic
 
 
 def _trials_budget(data: SearchData, random: BestOfN | None) -> _Budget:
-    caption = "Highest reward so far. Repeats, rejected and failed trials count as spent."
+    caption = "Highest reward so far. Duplicates, rejected and failed trials count as spent."
     if random is not None:
         caption += (
             f" Dashed and band: the best of n trials of a random search, over all orderings of its {random.trials} "
@@ -94,8 +94,8 @@ def reward_picture(data: SearchData) -> Picture | None:
     figure, axes = figures.plain_axes("trial", _measure_label(data), width=10.5, height=4.2)
     dense = len(data.finished) > figures.DENSE
     size = 6 if dense else 18
-    own = [trial for trial in data.complete if trial.repeat_of is None]
-    repeated = [trial for trial in data.complete if trial.repeat_of is not None]
+    own = [trial for trial in data.complete if trial.duplicate_of is None]
+    repeated = [trial for trial in data.complete if trial.duplicate_of is not None]
     if own:
         axes.scatter(*_points(own), s=size, color=figures.BLUE, linewidths=0, rasterized=dense, label="evaluated")
     if repeated:
@@ -121,8 +121,8 @@ def reward_picture(data: SearchData) -> Picture | None:
         figure,
         "rewards",
         "Every trial",
-        "The reward of each trial in the order of proposal, repeats hollow. Failed and rejected trials have none and "
-        "stand at the lower edge.",
+        "The reward of each trial in the order of proposal, duplicates hollow. Failed and rejected trials have none "
+        "and stand at the lower edge.",
         f"Scatter of the rewards of {len(data.complete)} complete trials by trial number, with their running mean.",
     )
 
@@ -171,8 +171,8 @@ def collapse_warning(data: SearchData) -> str | None:
         return None
     since = _last_run_below(known, least)
     later = [trial for trial in data.finished if trial.id >= since]
-    repeats = sum(trial.repeat_of is not None for trial in later)
-    since_then = f"; {repeats} of the {len(later)} trials since then are repeats" if later else ""
+    duplicates = sum(trial.duplicate_of is not None for trial in later)
+    since_then = f"; {duplicates} of the {len(later)} trials since then are duplicates" if later else ""
     return (
         f"The controller's entropy collapsed: since trial {since:.0f} it is under {COLLAPSED:.0%} of that of uniform "
         f"proposals (now {known[-1]['entropy']:.3g} of {uniform_entropy(data):.3g} nats), so it proposes "

@@ -31,7 +31,7 @@ LOW, HIGH = 0.1, 0.9
 
 _DRAWN_AT = 200  # budgets at which the curve is computed, at most
 _SECTIONS = ("data", "space", "network", "train", "halving", "supernet")
-_SEARCH_KEYS = ("evaluator", "repeats", "limits", "holdout")
+_SEARCH_KEYS = ("evaluator", "num_seeds", "constraints", "holdout")
 _NO_MATTER = frozenset(
     {"data.data_dir", "data.workers", "train.threads", "train.checkpoint_minutes", "train.checkpoint_steps"}
 )
@@ -154,7 +154,7 @@ def difference(first: SearchRecipe, second: SearchRecipe) -> str | None:
 def baseline_command(data: SearchData) -> str:
     """The command that makes the baseline of a search."""
     words = ["nascli", "search", "--recipe", str(data.path / "recipe.toml"), "--strategy", "random"]
-    words += ["--set", "search.warmup=0"] if data.recipe.search.warmup else []
+    words += ["--set", "search.warm_start_trials=0"] if data.recipe.search.warm_start_trials else []
     words += ["--set", "rerank.top=0"] if data.recipe.rerank.top else []
     return shlex.join(words)
 
@@ -169,7 +169,7 @@ def value_at(recipe: Section, key: str) -> object:
 
 def _keys_that_matter(recipe: SearchRecipe) -> Iterator[str]:
     for section in _SECTIONS:
-        if section == "supernet" and recipe.search.evaluator != "shared":
+        if section == "supernet" and recipe.search.evaluator != "one_shot":
             continue
         for name in type(getattr(recipe, section)).model_fields:
             if f"{section}.{name}" not in _NO_MATTER:

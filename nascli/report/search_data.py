@@ -54,7 +54,7 @@ class SearchData:
 
     @cached_property
     def complete(self) -> tuple[Trial, ...]:
-        """The trials with a score, repeats included."""
+        """The trials with a score, duplicates included."""
         return tuple(trial for trial in self.trials if trial.state is TrialState.COMPLETE)
 
     @cached_property
@@ -72,13 +72,13 @@ class SearchData:
         return f"{value:.2%}" if self.trains else f"{value:.5g}"
 
     def count(self, state: TrialState) -> int:
-        """Trials in a state, repeats left out."""
-        return sum(trial.state is state and trial.repeat_of is None for trial in self.trials)
+        """Trials in a state, duplicates not counted."""
+        return sum(trial.state is state and trial.duplicate_of is None for trial in self.trials)
 
     @property
-    def repeats(self) -> int:
+    def duplicates(self) -> int:
         """Proposals answered by an earlier trial."""
-        return sum(trial.repeat_of is not None for trial in self.trials)
+        return sum(trial.duplicate_of is not None for trial in self.trials)
 
 
 def read_search(path: Path) -> SearchData:
@@ -101,7 +101,7 @@ def reward_of(trial: Trial) -> float:
 
 def trial_seconds(trial: Trial) -> float:
     """What a trial's own evaluation took in all; 0 for a repeat. That of a failed one is not known, but for rungs."""
-    if trial.repeat_of is not None:
+    if trial.duplicate_of is not None:
         return 0.0
     return trial.score.seconds if trial.score else sum(rung.score.seconds for rung in trial.rungs)
 

@@ -42,8 +42,8 @@ def head(data: SearchData, warnings: Sequence[str]) -> list[Html]:
         ("Seed", str(recipe.seed), ""),
         ("Trials", f"{len(data.trials):,}", f"of {recipe.search.trials:,} asked"),
         ("Trained" if data.trains else "Scored", f"{len(data.scored):,}", ""),
-        ("Repeats", f"{data.repeats:,}", "take an earlier result"),
-        ("Rejected", f"{data.count(TrialState.REJECTED):,}", "broke a limit"),
+        ("Duplicates", f"{data.duplicates:,}", "take an earlier result"),
+        ("Rejected", f"{data.count(TrialState.REJECTED):,}", "violate a constraint"),
         ("Failed", f"{data.count(TrialState.FAILED):,}", ""),
         ("Wall time", _duration(seconds) if isinstance(seconds, int | float) else "not known yet", ""),
         ("Child-seconds", f"{child_seconds:,.0f}", "summed over children"),
@@ -152,8 +152,8 @@ def sizes(costs: Sequence[Picture]) -> list[Html]:
 def choices(data: SearchData, maps: Sequence[Picture]) -> list[Html]:
     """Ops and inputs over time."""
     said = (
-        "All proposals count, repeats too: this is what the strategy prefers. Each row can be read against the first "
-        "column, the share that uniform choice would give it."
+        "All proposals count, duplicates too: this is what the strategy prefers. Each row can be read against the "
+        "first column, the share that uniform choice would give it."
     )
     one = (
         " One cell serves as normal and reduction cell in this space."
@@ -241,7 +241,7 @@ def setup(data: SearchData) -> list[Html]:
 
 def _failures(data: SearchData, state: TrialState, title: str) -> list[Html]:
     """Errors by kind and text, the most frequent first."""
-    failed = [trial.failure for trial in data.trials if trial.state is state and trial.repeat_of is None]
+    failed = [trial.failure for trial in data.trials if trial.state is state and trial.duplicate_of is None]
     counts = Counter((str(failure.kind), failure.error) for failure in failed if failure is not None)
     if not counts:
         return [paragraph("No child failed.")] if state is TrialState.FAILED else []
@@ -258,7 +258,11 @@ def _epochs_of(trial: Trial, data: SearchData) -> int:
 
 def _warmup(data: SearchData) -> str:
     search = data.recipe.search
-    return f"after {search.warmup} proposals of {search.warmup_strategy}" if search.warmup else ""
+    return (
+        f"after {search.warm_start_trials} proposals of {search.warm_start_strategy}"
+        if search.warm_start_trials
+        else ""
+    )
 
 
 def _cut(text: str) -> str:

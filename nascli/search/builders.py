@@ -10,34 +10,34 @@ import torch
 from nascli.config import SearchRecipe, suggestion
 from nascli.errors import InputError
 from nascli.genotype.space import SearchSpace
-from nascli.search.evaluators.constraints import Limit, Limited, parse_limit, resolve_percentages
+from nascli.search.evaluators.constraints import ConstrainedEvaluator, Constraint, parse_constraint, resolve_percentages
 from nascli.search.evaluators.one_shot import shared_weights
 from nascli.search.evaluators.proxy import Evaluator, ProxyTraining, Repeated, proxy_training
 from nascli.search.evaluators.supernet_training import Progress
 from nascli.search.evaluators.tabular import TableEvaluator
-from nascli.search.evaluators.zero_cost import CHEAP_SCORES, CheapScore
+from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, ZeroCostScore
 from nascli.search.executors.executor import Executor
 from nascli.search.executors.local import LocalWorkers
 from nascli.search.executors.ray import RayExecutor
-from nascli.search.strategies.bayesian import Surrogate
+from nascli.search.strategies.bayesian import BayesianSearch
 from nascli.search.strategies.evolution import Evolution
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
 from nascli.search.strategies.ppo import Ppo
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.strategies.reinforce import Reinforce
 from nascli.search.strategies.strategy import Strategy
-from nascli.search.strategies.warm_start import Learner, WarmedUp
+from nascli.search.strategies.warm_start import SupportsPretraining, WarmStarted
 from nascli.signals import StopRequest
 
 TABLE = "table:"
-EVALUATORS = ("proxy", "shared", *CHEAP_SCORES)
+EVALUATORS = ("proxy", "one_shot", *ZERO_COST_SCORES)
 
 STRATEGIES: dict[str, Callable[[SearchSpace, SearchRecipe], Strategy]] = {
-    "ppo": lambda space, recipe: _warmed_up(Ppo(space, recipe.ppo, recipe.seed), space, recipe),
-    "reinforce": lambda space, recipe: _warmed_up(Reinforce(space, recipe.reinforce, recipe.seed), space, recipe),
+    "ppo": lambda space, recipe: _warm_started(Ppo(space, recipe.ppo, recipe.seed), space, recipe),
+    "reinforce": lambda space, recipe: _warm_started(Reinforce(space, recipe.reinforce, recipe.seed), space, recipe),
     "random": lambda space, recipe: RandomSearch(space, recipe.seed),
     "evolution": lambda space, recipe: Evolution(space, recipe.evolution, recipe.seed),
-    "surrogate": lambda space, recipe: Surrogate(space, recipe.surrogate, recipe.seed),
+    "bayesian": lambda space, recipe: BayesianSearch(space, recipe.bayesian, recipe.seed),
     "exhaustive": lambda space, recipe: ExhaustiveSearch(space),
 }
 
@@ -67,14 +67,14 @@ def check_recipe(recipe: SearchRecipe) -> None:
         raise InputError(
             f"search.evaluator = {kind!r}: no such evaluator", suggestion(kind, [*EVALUATORS, f"{TABLE}FILE"])
         )
-    if search.warmup and search.strategy not in ("ppo", "reinforce"):
+    if search.warm_start_trials and search.strategy not in ("ppo", "reinforce"):
         raise InputError(
-            f"search.warmup = {search.warmup}: {search.strategy} has nothing to warm up",
+            f"search.warm_start_trials = {search.warm_start_trials}: {search.strategy} cannot be warm-started",
             "Use it with ppo or reinforce, or leave it out",
         )
-    if search.repeats > 1 and kind == "shared":
+    if search.num_seeds > 1 and kind == "one_shot":
         raise InputError(
-            f"search.repeats = {search.repeats}: shared weights score a cell the same each time", "Leave it out"
+            f"search.num_seeds = {search.num_seeds}: a supernet scores a cell the same each time", "Leave it out"
         )
     if rungs and kind != "proxy":
         raise InputError(f"halving.rungs need a training, but search.evaluator is {kind}", "Leave one of the two out")
@@ -83,10 +83,10 @@ def check_recipe(recipe: SearchRecipe) -> None:
             f"halving.rungs = {list(rungs)}: they must rise and lie below train.epochs = {recipe.train.epochs}",
             "For example rungs = [1, 3] below 9 epochs",
         )
-    for text in search.limits:
-        parse_limit(text)
+    for text in search.constraints:
+        parse_constraint(text)
     if kind.startswith(TABLE):
-        for name, given in (("search.limits", search.limits), ("rerank.top", recipe.rerank.top)):
+        for name, given in (("search.constraints", search.constraints), ("rerank.top", recipe.rerank.top)):
             if given:
                 raise InputError(
                     f"{name} needs networks to be built, but a table only holds numbers", "Leave one of the two out"
@@ -115,12 +115,12 @@ def open_table(recipe: SearchRecipe, space: SearchSpace) -> TableEvaluator | Non
     return evaluator
 
 
-def settle_limits(recipe: SearchRecipe, proxy: ProxyTraining | None, space: SearchSpace) -> SearchRecipe:
-    """The recipe with every percentage among its limits replaced by a number, which a resumed run goes on with."""
-    if proxy is None or not any("%" in text for text in recipe.search.limits):
+def resolve_constraints(recipe: SearchRecipe, proxy: ProxyTraining | None, space: SearchSpace) -> SearchRecipe:
+    """The recipe with every percentage among its constraints replaced by a number, which a resumed run goes on with."""
+    if proxy is None or not any("%" in text for text in recipe.search.constraints):
         return recipe
-    limits = resolve_percentages(map(parse_limit, recipe.search.limits), proxy, space, recipe.seed)
-    settled = recipe.search.model_copy(update={"limits": tuple(map(str, limits))})
+    constraints = resolve_percentages(map(parse_constraint, recipe.search.constraints), proxy, space, recipe.seed)
+    settled = recipe.search.model_copy(update={"constraints": tuple(map(str, constraints))})
     return recipe.model_copy(update={"search": settled})
 
 
@@ -136,7 +136,7 @@ def make_evaluators(
     """Who scores the cells; trains the shared weights first, if they are asked for.
 
     Args:
-        recipe: With its limits settled.
+        recipe: With its constraints settled.
         proxy: The proxy task.
         space: The search space.
         folder: The run folder, where shared weights are kept.
@@ -152,13 +152,13 @@ def make_evaluators(
         assert table is not None, "without a proxy task the rewards come from a table"
         return Evaluators(_repeated(table, recipe), None)
     scorer: Evaluator = proxy
-    if recipe.search.evaluator == "shared":
+    if recipe.search.evaluator == "one_shot":
         scorer = shared_weights(recipe, proxy, folder, stop=stop, progress=progress)
     elif recipe.search.evaluator != "proxy":
-        scorer = CheapScore(recipe.search.evaluator, proxy)
-    limits: tuple[Limit, ...] = tuple(map(parse_limit, recipe.search.limits))
+        scorer = ZeroCostScore(recipe.search.evaluator, proxy)
+    constraints: tuple[Constraint, ...] = tuple(map(parse_constraint, recipe.search.constraints))
     scorer = _repeated(scorer, recipe)
-    return Evaluators(Limited(scorer, limits, proxy) if limits else scorer, proxy)
+    return Evaluators(ConstrainedEvaluator(scorer, constraints, proxy) if constraints else scorer, proxy)
 
 
 def make_executor(evaluator: Evaluator, recipe: SearchRecipe, device: torch.device) -> Executor:
@@ -182,16 +182,16 @@ def count_workers(recipe: SearchRecipe, device: torch.device) -> int:
     return min(recipe.search.workers or slots, recipe.search.trials)
 
 
-def _warmed_up(learner: Learner, space: SearchSpace, recipe: SearchRecipe) -> Strategy:
+def _warm_started(learner: SupportsPretraining, space: SearchSpace, recipe: SearchRecipe) -> Strategy:
     search = recipe.search
-    if not search.warmup:
+    if not search.warm_start_trials:
         return learner
     first: Strategy = RandomSearch(space, recipe.seed)
-    if search.warmup_strategy == "evolution":
+    if search.warm_start_strategy == "evolution":
         first = Evolution(space, recipe.evolution, recipe.seed)
-    return WarmedUp(first, learner, search.warmup)
+    return WarmStarted(first, learner, search.warm_start_trials)
 
 
 def _repeated(evaluator: Evaluator, recipe: SearchRecipe) -> Evaluator:
-    times = recipe.search.repeats
+    times = recipe.search.num_seeds
     return Repeated(evaluator, times) if times > 1 else evaluator

@@ -65,9 +65,9 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
         children.append(estimate_job(TrainJob(child, evaluator.spec(genotype), evaluator.data, device)))
     whole = statistics.fmean(child.seconds for child in children)
     workers = count_workers(recipe, device)
-    mean = whole * recipe.search.repeats * _share_trained(recipe)
+    mean = whole * recipe.search.num_seeds * _share_trained(recipe)
     epochs = recipe.rerank.epochs or recipe.train.epochs
-    trainings = min(recipe.rerank.top, recipe.search.trials) * recipe.rerank.seeds
+    trainings = min(recipe.rerank.top, recipe.search.trials) * recipe.rerank.num_seeds
     ranking = trainings * whole * epochs / recipe.train.epochs / workers
     return SearchEstimate(
         children=tuple(children),
@@ -83,7 +83,9 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
 def _share_trained(recipe: SearchRecipe) -> float:
     """Epochs that a child is trained on average over all rungs, in epochs of the full training."""
     ladder = (*recipe.halving.rungs, recipe.train.epochs)
-    return sum(epochs * recipe.halving.keep**rung for rung, epochs in enumerate(ladder)) / recipe.train.epochs
+    return (
+        sum(epochs * recipe.halving.promote_fraction**rung for rung, epochs in enumerate(ladder)) / recipe.train.epochs
+    )
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -55,7 +55,7 @@ class Halving:
     def _decisions(self, trials: Sequence[Trial]) -> Iterator[tuple[int, bool]]:
         for rung in range(len(self._rungs)):
             for trial in trials[self._passed[rung] :]:
-                settled = trial.finished or trial.repeat_of is not None or len(trial.rungs) > rung
+                settled = trial.finished or trial.duplicate_of is not None or len(trial.rungs) > rung
                 if not settled and self._in_order:
                     break
                 if settled and trial.id not in self._decided[rung]:
@@ -66,7 +66,7 @@ class Halving:
 
     def _decide(self, rung: int, trial: Trial) -> Iterator[tuple[int, bool]]:
         self._decided[rung].add(trial.id)
-        if trial.repeat_of is not None or len(trial.rungs) <= rung:
+        if trial.duplicate_of is not None or len(trial.rungs) <= rung:
             return
         accuracies, accuracy = self._accuracies[rung], trial.rungs[rung].score.reward
         better = len(accuracies) - bisect.bisect_left(accuracies, accuracy)  # equal ones came before

@@ -47,7 +47,7 @@ class Proposed(_Event):
     genotype: AnyGenotype
     hash: str
     seed: int
-    repeat_of: int | None
+    duplicate_of: int | None
 
 
 class _Scored(_Event):
@@ -205,7 +205,7 @@ def proposed(trial: Trial) -> Proposed:
         genotype=trial.genotype,
         hash=trial.hash,
         seed=trial.seed,
-        repeat_of=trial.repeat_of,
+        duplicate_of=trial.duplicate_of,
     )
 
 
@@ -237,15 +237,15 @@ def _apply(trials: list[Trial], event: Event) -> Trial:
     if isinstance(event, Proposed):
         if event.trial != len(trials):
             raise ValueError(f"trial {event.trial} is proposed where {len(trials)} is due")
-        if event.repeat_of is not None and not 0 <= event.repeat_of < event.trial:
-            raise ValueError(f"trial {event.trial} repeats trial {event.repeat_of}, which is not an earlier one")
+        if event.duplicate_of is not None and not 0 <= event.duplicate_of < event.trial:
+            raise ValueError(f"trial {event.trial} repeats trial {event.duplicate_of}, which is not an earlier one")
         return Trial(
             id=event.trial,
             tokens=event.tokens,
             genotype=event.genotype,
             hash=event.hash,
             seed=event.seed,
-            repeat_of=event.repeat_of,
+            duplicate_of=event.duplicate_of,
         )
     if event.trial >= len(trials):
         raise ValueError(f"a result for trial {event.trial}, which was not proposed")

@@ -20,7 +20,7 @@ from nascli.genotype.space import SearchSpace
 from nascli.search.executors.executor import Executor, Job, Outcome
 from nascli.search.halving import Halving
 from nascli.search.journal import Advanced, Event, Failed, Finished, Journal, proposed
-from nascli.search.snapshot import Lasting, Learnt, Snapshot, SnapshotFile
+from nascli.search.snapshot import Snapshot, SnapshotFile, Stateful, UpdateRecord
 from nascli.search.strategies.strategy import Strategy
 from nascli.search.trial import Failure, FailureKind, Score, Trial, TrialState
 from nascli.seeding import derive_seed
@@ -45,7 +45,7 @@ class Plan:
         failure_reward: Told to the strategy for a trial that failed or was rejected.
         name: Begins the names of the genotypes.
         asynchronous: Tell each result when it comes.
-        patience: Repeats in a row after which the search ends; 0 is off.
+        patience: Duplicates in a row after which the search ends; 0 is off.
         rungs: Epochs of the short trainings before the full one, rising.
         keep: Part of the children of a rung that is trained on.
     """
@@ -64,19 +64,19 @@ class Plan:
 class Observer(Protocol):
     """Who watches a search: a live view, a log."""
 
-    def began(self, trials: Sequence[Trial]) -> None:
+    def on_start(self, trials: Sequence[Trial]) -> None:
         """What the journal holds, before anything else."""
         ...
 
-    def changed(self, trial: Trial) -> None:
+    def on_trial(self, trial: Trial) -> None:
         """A trial was proposed, went on or finished, and the journal has it."""
         ...
 
-    def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
+    def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
         """The strategy was told rewards (replayed ones too): trials told in all, and how the learning goes."""
         ...
 
-    def noted(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Something that a person should know."""
         ...
 
@@ -105,7 +105,7 @@ class SearchLoop:
         self._strategy, self._executor, self._journal = strategy, executor, journal
         self._plan, self._observer, self._snapshots = plan, observer, snapshots
         self._asked_before = self._told_before = 0  # proposals and rewards that a snapshot holds already
-        self._learnt: list[Learnt] = []
+        self._learnt: list[UpdateRecord] = []
         self._asked = self._told = self._stale = 0
         self._ended = False  # nothing more is asked
         self._waiting: deque[Job] = deque()
@@ -122,7 +122,7 @@ class SearchLoop:
             CorruptFileError: The journal is not of this strategy, seed and version.
             NascliError: The journal cannot be written, or too many of the last evaluations failed.
         """
-        self._observer.began(self._journal.trials)
+        self._observer.on_start(self._journal.trials)
         self._restore()
         if self._plan.asynchronous:
             self._replay()
@@ -141,7 +141,7 @@ class SearchLoop:
 
     def _advance(self) -> None:
         """Ask what may be asked and somebody is free to run; tell the batch when it is whole and finished."""
-        while self._batch_is_told() and not self._ended and self._asked < self._plan.trials and self._may_ask():
+        while self._tell_finished_batch() and not self._ended and self._asked < self._plan.trials and self._may_ask():
             trial = self._recall() if self._asked < len(self._journal.trials) else self._propose()
             if trial is None:
                 self._end(f"the space is exhausted: all its {len(self._first)} networks were proposed")
@@ -153,7 +153,7 @@ class SearchLoop:
         """Whether the next trial is known, or somebody has nothing to do."""
         return self._asked < len(self._journal.trials) or len(self._waiting) < self._executor.free
 
-    def _batch_is_told(self) -> bool:
+    def _tell_finished_batch(self) -> bool:
         """Tell the batch that was asked last, if it is whole; false while one of its trials is not finished."""
         if self._plan.asynchronous or self._asked < self._told + self._strategy.batch_size:
             return True
@@ -175,20 +175,20 @@ class SearchLoop:
         """Say how the learning goes, and keep the strategy if the last snapshot is old."""
         if self._told > self._told_before:
             self._learnt.append((self._told, dict(self._strategy.diagnostics)))
-            self._observer.learnt(*self._learnt[-1])
+            self._observer.on_update(*self._learnt[-1])
             if self._snapshots is not None and self._snapshots.due:
                 self._remember()
 
     def _remember(self) -> None:
         """Keep the strategy, where it and the journal are at the same point."""
         caught_up = self._asked == len(self._journal.trials) and self._told > self._told_before
-        if self._snapshots is not None and isinstance(self._strategy, Lasting) and caught_up:
+        if self._snapshots is not None and isinstance(self._strategy, Stateful) and caught_up:
             snapshot = Snapshot(self._asked, self._told, self._learnt, self._strategy.state())
             self._snapshots.save(snapshot, self._journal)
 
     def _restore(self) -> None:
         """Take up the strategy where it was kept."""
-        if self._snapshots is None or not isinstance(self._strategy, Lasting):
+        if self._snapshots is None or not isinstance(self._strategy, Stateful):
             return
         snapshot = self._snapshots.load(self._journal)
         if snapshot is not None:
@@ -196,7 +196,7 @@ class SearchLoop:
             self._asked_before, self._told_before = snapshot.asked, snapshot.told
             self._learnt = list(snapshot.learnt)
             for told, diagnostics in snapshot.learnt:
-                self._observer.learnt(told, diagnostics)
+                self._observer.on_update(told, diagnostics)
 
     def _replay(self) -> None:
         """Ask and tell again what the journal holds, in its order."""
@@ -234,21 +234,21 @@ class SearchLoop:
             genotype=genotype,
             hash=form,
             seed=self._seed(self._asked),
-            repeat_of=self._first.get(form),
+            duplicate_of=self._first.get(form),
         )
         return self._record(proposed(trial))
 
     def _admit(self, trial: Trial) -> None:
         """Have a trial evaluated, or let it wait for the one that it repeats."""
-        self._stale = 0 if trial.repeat_of is None else self._stale + 1
-        if trial.repeat_of is None:
+        self._stale = 0 if trial.duplicate_of is None else self._stale + 1
+        if trial.duplicate_of is None:
             self._first[trial.hash] = trial.id
             if not trial.finished and not trial.rungs:
                 self._submit(trial)
             self._promote()
         elif not trial.finished:
-            self._repeats[trial.repeat_of].append(trial.id)
-            self._settle(trial.repeat_of)
+            self._repeats[trial.duplicate_of].append(trial.id)
+            self._settle(trial.duplicate_of)
         if self._plan.patience and self._stale == self._plan.patience:
             self._end(f"the search is exhausted: its last {self._stale} proposals repeat earlier ones")
 
@@ -305,7 +305,7 @@ class SearchLoop:
 
     def _record(self, event: Event) -> Trial:
         trial = self._journal.append(event)
-        self._observer.changed(trial)
+        self._observer.on_trial(trial)
         if self._plan.asynchronous and trial.finished:
             self._tell(trial)
             self._learn()
@@ -331,7 +331,7 @@ class SearchLoop:
 
     def _end(self, text: str) -> None:
         self._ended = True
-        self._observer.noted(text)
+        self._observer.on_message(text)
 
     def _seed(self, number: int) -> int:
         return derive_seed(self._plan.seed, "trial", number)

@@ -39,7 +39,7 @@ def rerank(executor: Executor, journal: Journal, plan: RerankPlan, observer: Obs
     """Do the trainings of the plan that the journal does not hold yet.
 
     Every trial is trained with its first seed before any with its second. A training that diverges, or whose genotype
-    breaks a limit that is measured anew, counts as accuracy 0.
+    violates a constraint that is measured anew, counts as accuracy 0.
 
     Raises:
         Interrupted: `stop` was requested; what is under way is dropped.
@@ -85,4 +85,4 @@ def _record(outcome: Outcome, journal: Journal, plan: RerankPlan, observer: Obse
         )
     index = len(journal.trials[number].reranks)
     event = Reranked(trial=number, index=index, epochs=plan.epochs, accuracy=accuracy, seconds=seconds)
-    observer.changed(journal.append(event))
+    observer.on_trial(journal.append(event))

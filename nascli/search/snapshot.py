@@ -23,12 +23,12 @@ SNAPSHOT = "strategy.pt"
 _FORMAT = 1
 """To be raised whenever a strategy would go on otherwise from the same state."""
 
-Learnt = tuple[int, dict[str, float]]
+UpdateRecord = tuple[int, dict[str, float]]
 """Trials told in all, and the strategy's diagnostics then."""
 
 
 @runtime_checkable
-class Lasting(Strategy, Protocol):
+class Stateful(Strategy, Protocol):
     """A strategy whose state can be kept, because making it anew takes long."""
 
     def state(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Snapshot:
 
     asked: int
     told: int
-    learnt: list[Learnt]
+    learnt: list[UpdateRecord]
     strategy: dict[str, Any]
 
 

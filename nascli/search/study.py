@@ -39,8 +39,8 @@ class Summary:
         best: The best trial's number, reward, params, mult-adds and canonical hash.
         trials: Proposals.
         trained: Cells scored to their end.
-        repeats: Proposals answered by an earlier trial.
-        rejected: Cells that broke a limit.
+        duplicates: Proposals answered by an earlier trial.
+        rejected: Cells that violate a constraint.
         failed: Cells without a result.
         reward_mean: Mean reward.
         reward_std: Standard deviation of the rewards (0 for one).
@@ -52,7 +52,7 @@ class Summary:
     best: Mapping[str, object] | None
     trials: int
     trained: int
-    repeats: int
+    duplicates: int
     rejected: int
     failed: int
     reward_mean: float | None
@@ -145,7 +145,7 @@ def reward_is(recipe: SearchRecipe) -> str:
     kind = recipe.search.evaluator
     if kind.startswith(TABLE):
         return "proxy accuracy from a table"
-    words = {"proxy": "proxy accuracy", "shared": "proxy accuracy with shared weights"}
+    words = {"proxy": "proxy accuracy", "one_shot": "proxy accuracy with inherited weights"}
     return words.get(kind, f"{kind}, a score without training")
 
 
@@ -158,7 +158,7 @@ def best_trials(trials: Sequence[Trial], count: int) -> list[Trial]:
     first = ranked(trials)
     taken = {trial.id for trial in first}
     rest = [trial for trial in trials if trial.scored and trial.id not in taken]
-    return (first + sorted(rest, key=lambda trial: trial.standing))[:count]
+    return (first + sorted(rest, key=lambda trial: trial.sort_key))[:count]
 
 
 def summarise(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy accuracy") -> Summary:
@@ -170,7 +170,7 @@ def summarise(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy a
         best=_figures(best[0]) if best else None,
         trials=len(trials),
         trained=len(counted),
-        repeats=sum(trial.repeat_of is not None for trial in trials),
+        duplicates=sum(trial.duplicate_of is not None for trial in trials),
         rejected=_count(trials, TrialState.REJECTED),
         failed=_count(trials, TrialState.FAILED),
         reward_mean=statistics.fmean(rewards) if rewards else None,
@@ -193,29 +193,29 @@ class _Keeper:
         earlier = read_run(run.path).get("results") or {}
         self._before = float(earlier.get("seconds", 0.0))
 
-    def began(self, trials: Sequence[Trial]) -> None:
+    def on_start(self, trials: Sequence[Trial]) -> None:
         self._best = max((t.reward for t in trials if t.reward is not None and _rivals(t)), default=self._best)
-        self._observer.began(trials)
+        self._observer.on_start(trials)
 
-    def changed(self, trial: Trial) -> None:
+    def on_trial(self, trial: Trial) -> None:
         if _rivals(trial) and trial.reward is not None and trial.reward > self._best:
             self._best = trial.reward
             _write(self._run.path / "best.json", self._with_provenance(trial).to_json())
-        self._observer.changed(trial)
+        self._observer.on_trial(trial)
 
-    def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
+    def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
         self._updates.append({"trials": told, **diagnostics})
-        self._observer.learnt(told, diagnostics)
+        self._observer.on_update(told, diagnostics)
         collapsed = bool(diagnostics.get("collapsed"))
         if collapsed and not self._collapsed:
-            self.noted(
+            self.on_message(
                 "warning: the controller's entropy has collapsed: it proposes nearly the same cells again and again "
                 "(a larger entropy_weight or a smaller lr keeps it searching)"
             )
         self._collapsed = collapsed
 
-    def noted(self, text: str) -> None:
-        self._observer.noted(text)
+    def on_message(self, text: str) -> None:
+        self._observer.on_message(text)
 
     def close(self, trials: Sequence[Trial]) -> None:
         """Write everything that follows from the trials."""
@@ -260,13 +260,13 @@ def _plan(recipe: SearchRecipe) -> Plan:
         asynchronous=search.asynchronous,
         patience=search.patience,
         rungs=recipe.halving.rungs,
-        keep=recipe.halving.keep,
+        keep=recipe.halving.promote_fraction,
     )
 
 
 def _snapshots(run: RunFolder, recipe: SearchRecipe) -> SnapshotFile:
     """Bound to what the strategy is made from; the journal it belongs to says what it was told."""
-    of_search = {"strategy", "warmup", "warmup_strategy", "asynchronous"}
+    of_search = {"strategy", "warm_start_trials", "warm_start_strategy", "asynchronous"}
     made_from = recipe.model_dump(
         mode="json", include={"seed": True, "space": True, "ppo": True, "reinforce": True, "search": of_search}
     )
@@ -275,9 +275,9 @@ def _snapshots(run: RunFolder, recipe: SearchRecipe) -> SnapshotFile:
 
 def _rerank_plan(recipe: SearchRecipe, trials: Sequence[Trial]) -> RerankPlan:
     """The best by reward alone, so that it is the same plan whatever was trained again already."""
-    best = sorted(trial.standing for trial in trials if trial.scored)[: recipe.rerank.top]
+    best = sorted(trial.sort_key for trial in trials if trial.scored)[: recipe.rerank.top]
     epochs = recipe.rerank.epochs or recipe.train.epochs
-    return RerankPlan([number for _, _, number in best], epochs, recipe.rerank.seeds, recipe.seed)
+    return RerankPlan([number for _, _, number in best], epochs, recipe.rerank.num_seeds, recipe.seed)
 
 
 def _rivals(trial: Trial) -> bool:
@@ -286,7 +286,7 @@ def _rivals(trial: Trial) -> bool:
 
 
 def _count(trials: Sequence[Trial], state: TrialState) -> int:
-    return sum(trial.state is state and trial.repeat_of is None for trial in trials)
+    return sum(trial.state is state and trial.duplicate_of is None for trial in trials)
 
 
 def _child_seconds(trial: Trial) -> float:
@@ -316,8 +316,8 @@ def _refuse_none(trials: Sequence[Trial]) -> None:
             "Try one cell alone with nascli train --cell, or a smaller train.lr",
         )
     raise NascliError(
-        f"none of {len(trials)} cells keeps the limits; most often ({times} times): {failure.error}",
-        "Set wider limits with --limit",
+        f"none of {len(trials)} cells satisfies the constraints; most often ({times} times): {failure.error}",
+        "Set wider constraints with --constraint",
     )
 
 

@@ -26,7 +26,7 @@ class TrialState(StrEnum):
     FAILED = "failed"
     """It has an error: its child network diverged or crashed, or its worker was lost again and again."""
     REJECTED = "rejected"
-    """It breaks a limit of the search and was not trained."""
+    """It violates a constraint of the search and was not trained."""
 
 
 class FailureKind(StrEnum):
@@ -41,7 +41,7 @@ class FailureKind(StrEnum):
     WORKER_LOST = "worker_lost"
     """The worker process ended, each time it was tried."""
     REJECTED = "rejected"
-    """The genotype breaks a limit: no failure, but no score either."""
+    """The genotype violates a constraint: no failure, but no score either."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Trial:
         genotype: What the tokens stand for.
         hash: The canonical hash of the genotype.
         seed: The seed of everything random in its evaluation.
-        repeat_of: The earlier trial with the same canonical hash; None for a trial that is evaluated itself.
+        duplicate_of: The earlier trial with the same canonical hash; None for a trial that is evaluated itself.
         score: The result of a complete trial.
         failure: Why a failed or rejected trial has no score.
         reward: What the strategy is told: the score's, or the failure reward; None while the trial runs.
@@ -131,7 +131,7 @@ class Trial:
     genotype: Genotype
     hash: str
     seed: int
-    repeat_of: int | None = None
+    duplicate_of: int | None = None
     state: TrialState = TrialState.RUNNING
     score: Score | None = None
     failure: Failure | None = None
@@ -148,10 +148,10 @@ class Trial:
     @property
     def scored(self) -> bool:
         """Whether it was evaluated to its end, itself."""
-        return self.state is TrialState.COMPLETE and self.repeat_of is None
+        return self.state is TrialState.COMPLETE and self.duplicate_of is None
 
     @property
-    def standing(self) -> tuple[bool, float, int]:
+    def sort_key(self) -> tuple[bool, float, int]:
         """Sorts scored trials, the best first: stopped ones behind all others, then by reward, then the earlier one."""
         return self.stopped, -(self.reward or 0.0), self.id
 

@@ -109,7 +109,7 @@ def test_the_regret_axis_begins_where_the_curves_end(last: float, low: float, mo
     regret = importlib.import_module("regret")
     accuracies = 0.9 - np.linspace(0.05, last, 20) * np.ones((4, 1))
     runs = SimulatedRuns(accuracies, accuracies, np.tile(np.arange(1, 21), (4, 1)), optimum=0.9)
-    axes, _ = regret.draw({"random": runs, "surrogate": runs}, "title").axes
+    axes, _ = regret.draw({"random": runs, "bayesian": runs}, "title").axes
     bottom, top = axes.get_ylim()
     assert low < bottom <= 100 * last
     assert 5 <= top < 5.5

@@ -73,7 +73,7 @@ def search_run(space: CellSpace, config: SpaceConfig, *, best: bool = True) -> P
                         genotype=genotype,
                         hash=genotype.canonical_hash(),
                         seed=trial,
-                        repeat_of=None,
+                        duplicate_of=None,
                     )
                 )
             journal.append(Failed(trial=0, kind=FailureKind.DIVERGED, error="loss is nan", reward=0.0))

@@ -67,8 +67,8 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys: pytest.Captur
 
 OPTIONS = {
     "search": (
-        "--asynchronous --cells-per-stage --data-dir --dataset --device --dry-run --epochs --evaluator --executor "
-        "--filters --json --limit --out --overwrite --recipe --resume --seed --set --space --strategy --trials "
+        "--asynchronous --cells-per-stage --constraint --data-dir --dataset --device --dry-run --epochs --evaluator "
+        "--executor --filters --json --out --overwrite --recipe --resume --seed --set --space --strategy --trials "
         "--workers --workers-per-gpu"
     ),
     "decode": (

@@ -103,7 +103,7 @@ def test_a_search_leaves_the_best_cell_and_says_what_comes_next(whole: tuple[Pat
     assert load_recipe(SearchRecipe, folder / "recipe.toml").search.trials == 5
     record = read_run(folder, "search")
     assert record["status"] == "complete"
-    assert record["results"]["trained"] + record["results"]["repeats"] + record["results"]["failed"] == 5
+    assert record["results"]["trained"] + record["results"]["duplicates"] + record["results"]["failed"] == 5
 
 
 def test_a_finished_search_resumes_to_the_same_and_grows(
@@ -304,7 +304,7 @@ def test_the_live_view_shows_the_best_cells_counts_and_controller(tmp_path: Path
     view = watch(terminal, "digits · random", 12)
     assert isinstance(view, LiveView)
     played(view, tmp_path)
-    view.learnt(4, {"updates": 1.0, "entropy": 84.4, "baseline": 0.5})
+    view.on_update(4, {"updates": 1.0, "entropy": 84.4, "baseline": 0.5})
     shown = Console(file=io.StringIO(), width=100, record=True)
     shown.print(view.render())
     text = shown.export_text()

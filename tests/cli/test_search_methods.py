@@ -52,7 +52,7 @@ def search(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, obj
 def test_a_whole_space_becomes_a_table_that_other_searches_are_answered_from(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    result = search(capsys, "--strategy", "exhaustive", "--set", "search.repeats=2")
+    result = search(capsys, "--strategy", "exhaustive", "--set", "search.num_seeds=2")
     assert (result["trials"], result["trained"]) == (9, 9)  # 3 ops on each of two states
     trials = read_trials(Path("run/trials.jsonl"))
     assert exit_code("report", "run", "--table", "cells.h5", "--json") == 0
@@ -73,16 +73,16 @@ def test_a_whole_space_becomes_a_table_that_other_searches_are_answered_from(
 
 
 def test_limits_rungs_and_a_ranking_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--strategy", "evolution", "--limit", "params<900", "--limit", "mult_adds<1G", "--trials", "9"]
-    settings = ["halving.rungs=[1]", "rerank.top=2", "rerank.epochs=3", "rerank.seeds=2", "evolution.population=4"]
+    options = ["--strategy", "evolution", "--constraint", "params<900", "--constraint", "mult_adds<1G", "--trials", "9"]
+    settings = ["halving.rungs=[1]", "rerank.top=2", "rerank.epochs=3", "rerank.num_seeds=2", "evolution.population=4"]
     result = search(capsys, *options, *(part for each in settings for part in ("--set", each)))
     trials = read_trials(Path("run/trials.jsonl"))
     rejected = [trial for trial in trials if trial.state is TrialState.REJECTED]
     assert rejected
     for trial in rejected:
         assert trial.failure is not None
-        assert "breaks params<900" in trial.failure.error
-    assert result["rejected"] == sum(trial.repeat_of is None for trial in rejected)
+        assert "violates params<900" in trial.failure.error
+    assert result["rejected"] == sum(trial.duplicate_of is None for trial in rejected)
     scored = [trial for trial in trials if trial.scored]
     assert all(trial.score is not None and trial.score.params < 900 for trial in scored)
     assert {len(trial.rungs) for trial in scored} == {1}
@@ -97,22 +97,24 @@ def test_limits_rungs_and_a_ranking_at_the_end(capsys: pytest.CaptureFixture[str
 
 
 def test_shared_weights_are_trained_once_and_answer_for_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--evaluator", "shared", "--strategy", "reinforce", "--trials", "8", "--set", "reinforce.batch_size=4"]
+    options = ["--evaluator", "one_shot", "--strategy", "reinforce", "--trials", "8", "--set", "reinforce.batch_size=4"]
     result = search(capsys, *options, "--set", "supernet.epochs=1")
-    assert "shared weights" in str(result["reward_is"])
-    weights = Path("run/shared.safetensors").read_bytes()
+    assert "inherited weights" in str(result["reward_is"])
+    weights = Path("run/supernet.safetensors").read_bytes()
     assert exit_code("search", "--resume", "run", "--trials", "9") == 0
-    assert Path("run/shared.safetensors").read_bytes() == weights
+    assert Path("run/supernet.safetensors").read_bytes() == weights
     assert len(read_trials(Path("run/trials.jsonl"))) == 9
 
 
 def test_a_score_without_training_and_a_warm_up(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--evaluator", "naswot", "--limit", "params>25%", "--trials", "10", "--set", "ppo.batch_size=2"]
-    result = search(capsys, *options, "--set", "search.warmup=4", "--set", "search.warmup_strategy=evolution")
+    options = ["--evaluator", "naswot", "--constraint", "params>25%", "--trials", "10", "--set", "ppo.batch_size=2"]
+    result = search(
+        capsys, *options, "--set", "search.warm_start_trials=4", "--set", "search.warm_start_strategy=evolution"
+    )
     assert "naswot, a score without training" in str(result["reward_is"])
-    limits = read_run(Path("run"))["recipe"]["search"]["limits"]
-    assert limits[0].startswith("params>")
-    assert "%" not in limits[0]  # the number that the percentage meant, for the resumed search
+    constraints = read_run(Path("run"))["recipe"]["search"]["constraints"]
+    assert constraints[0].startswith("params>")
+    assert "%" not in constraints[0]  # the number that the percentage meant, for the resumed search
     for trial in read_trials(Path("run/trials.jsonl")):
         assert trial.score is None or trial.score.accuracy is None
     assert exit_code("search", "--resume", "run") == 0
@@ -126,13 +128,13 @@ def test_a_score_without_training_and_a_warm_up(capsys: pytest.CaptureFixture[st
     [
         (["--evaluator", "naswott"], "Did you mean naswot?"),
         (["--evaluator", "table:none.h5"], "none.h5"),
-        (["--limit", "parms<6M"], "Did you mean params?"),
-        (["--limit", "params<6ms"], "params"),
+        (["--constraint", "parms<6M"], "Did you mean params?"),
+        (["--constraint", "params<6ms"], "params"),
         (["--evaluator", "params", "--set", "halving.rungs=[1]"], "halving.rungs need a training"),
         (["--set", "halving.rungs=[3,1]"], "they must rise and lie below train.epochs = 2"),
-        (["--strategy", "random", "--set", "search.warmup=5"], "random has nothing to warm up"),
-        (["--evaluator", "table:x.h5", "--limit", "params<1M"], "a table only holds numbers"),
-        (["--evaluator", "shared", "--set", "search.repeats=2"], "search.repeats"),
+        (["--strategy", "random", "--set", "search.warm_start_trials=5"], "random cannot be warm-started"),
+        (["--evaluator", "table:x.h5", "--constraint", "params<1M"], "a table only holds numbers"),
+        (["--evaluator", "one_shot", "--set", "search.num_seeds=2"], "search.num_seeds"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

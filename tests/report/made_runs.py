@@ -61,7 +61,7 @@ def mixed_trials(recipe: SearchRecipe, count: int = 30, seed: int = 0) -> list[T
     if count > 7:
         trials[4] = running[4].failed(Failure(FailureKind.DIVERGED, "the loss became nan <script>alert(1)</script>"), 0)
         trials[5] = running[5].failed(Failure(FailureKind.REJECTED, "2M params, limit params<1M"), 0)
-        trials[7] = replace(trials[0], id=7, repeat_of=0)
+        trials[7] = replace(trials[0], id=7, duplicate_of=0)
     return trials
 
 

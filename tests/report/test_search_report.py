@@ -190,11 +190,11 @@ def test_a_baseline_of_something_else_is_refused(runs: MadeRuns, flags: dict[str
 
 
 def test_without_a_baseline_the_command_that_makes_one_is_given(runs: MadeRuns) -> None:
-    recipe = made_recipe(search__strategy="ppo", search__warmup=5)
+    recipe = made_recipe(search__strategy="ppo", search__warm_start_trials=5)
     run = read_search(runs.search("my search", recipe, mixed_trials(recipe)))
     assert "no random search to compare with" in verdict(run, None)
     assert baseline_command(run) == (
-        f"nascli search --recipe '{run.path}/recipe.toml' --strategy random --set search.warmup=0"
+        f"nascli search --recipe '{run.path}/recipe.toml' --strategy random --set search.warm_start_trials=0"
     )
 
 

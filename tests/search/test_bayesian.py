@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nascli.config import SurrogateConfig
+from nascli.config import BayesianConfig
 from nascli.genotype.cells.space import NASNET, CellSpace
 from nascli.genotype.genotype import Genotype
-from nascli.search.strategies.bayesian import Surrogate, fit
+from nascli.search.strategies.bayesian import BayesianSearch, fit
 from nascli.search.strategies.path_encoding import tabulated
 from tests.genotype.genotype_st import genotypes
 
@@ -28,7 +28,7 @@ def form(tokens: tuple[int, ...], space: CellSpace) -> str:
     return space.decode(tokens).canonical_hash()
 
 
-def found(strategy: Surrogate, space: CellSpace, told: int, noise: float = 0.0) -> list[float]:
+def found(strategy: BayesianSearch, space: CellSpace, told: int, noise: float = 0.0) -> list[float]:
     """The rewards of a search for as many convolutions as a cell can have."""
     draw, rewards = random.Random(0), []
     for _ in range(told):
@@ -53,7 +53,7 @@ def test_traits_tell_cells_apart() -> None:
 
 
 def test_nothing_is_proposed_twice_until_all_was_proposed() -> None:
-    strategy = Surrogate(THREE_OPS, SurrogateConfig(initial=5), 0)
+    strategy = BayesianSearch(THREE_OPS, BayesianConfig(n_startup_trials=5), 0)
     forms = []
     for count in range(120):
         tokens = strategy.ask()
@@ -64,26 +64,26 @@ def test_nothing_is_proposed_twice_until_all_was_proposed() -> None:
 
 
 def test_a_batch_is_made_of_different_cells() -> None:
-    strategy = Surrogate(NASNET, SurrogateConfig(initial=4, batch_size=6), 1)
+    strategy = BayesianSearch(NASNET, BayesianConfig(n_startup_trials=4, batch_size=6), 1)
     for _ in range(4):
         strategy.tell(strategy.ask(), 0.5)
     assert len({form(strategy.ask(), NASNET) for _ in range(6)}) == 6
 
 
 def test_it_finds_what_is_rewarded_within_a_few_trials() -> None:
-    after = found(Surrogate(THREE_OPS, SurrogateConfig(), 0), THREE_OPS, 40, noise=0.1)
+    after = found(BayesianSearch(THREE_OPS, BayesianConfig(), 0), THREE_OPS, 40, noise=0.1)
     assert max(after[:12]) < 1
     assert max(after) == 1
 
 
 def test_a_space_with_nothing_new_left_gets_repeats() -> None:
     small = THREE_OPS.model_copy(update={"ops": ("identity", "conv_3x3"), "blocks": 1})
-    rewards = found(Surrogate(small, SurrogateConfig(initial=2), 0), small, 30)
+    rewards = found(BayesianSearch(small, BayesianConfig(n_startup_trials=2), 0), small, 30)
     assert len(rewards) == 30
 
 
 def test_equal_rewards_leave_it_searching() -> None:
-    strategy = Surrogate(NASNET, SurrogateConfig(initial=3), 0)
+    strategy = BayesianSearch(NASNET, BayesianConfig(n_startup_trials=3), 0)
     for _ in range(20):
         strategy.tell(strategy.ask(), 0.5)
     assert len({strategy.ask() for _ in range(5)}) == 5
@@ -105,6 +105,6 @@ def test_the_posterior_follows_the_rewards_and_their_scale(seed: int, scale: flo
 
 
 def test_too_many_results_are_cut_to_the_best_and_the_latest() -> None:
-    strategy = Surrogate(THREE_OPS, SurrogateConfig(results=10, initial=5), 0)
+    strategy = BayesianSearch(THREE_OPS, BayesianConfig(max_observations=10, n_startup_trials=5), 0)
     assert len(found(strategy, THREE_OPS, 40)) == 40
     assert len(strategy._fitted()) == 10

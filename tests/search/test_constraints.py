@@ -1,4 +1,4 @@
-"""Limits: their text, the order in which they are checked, and percentages that become numbers."""
+"""Constraints: their text, the order in which they are checked, and percentages that become numbers."""
 
 import random
 from dataclasses import replace
@@ -12,10 +12,10 @@ from nascli.errors import InputError, RejectedError
 from nascli.genotype.genotype import Genotype
 from nascli.search.evaluators.constraints import (
     Comparison,
-    Limit,
-    Limited,
+    ConstrainedEvaluator,
+    Constraint,
     measure_latency,
-    parse_limit,
+    parse_constraint,
     resolve_percentages,
 )
 from nascli.search.evaluators.proxy import ProxyTraining
@@ -28,8 +28,8 @@ PROXY = ProxyTraining(
     make_data(train=24), NetworkConfig(filters=2, cells_per_stage=1), TrainConfig(threads=1), AUGMENTATION, CPU
 )
 CELL = TINY.decode([0] * len(TINY.decision_sizes))
-UNLIMITED = ("params>0", "mult_adds>0", "naswot>=0", "gradient_norm>=0", "latency<100s")
-BROKEN = ("params<1", "mult_adds<1", "naswot>1e9", "gradient_norm>1e9", "latency<1us")
+SATISFIED = ("params>0", "mult_adds>0", "naswot>=0", "grad_norm>=0", "latency<100s")
+VIOLATED = ("params<1", "mult_adds<1", "naswot>1e9", "grad_norm>1e9", "latency<1us")
 SCORE = Score(reward=0.5, accuracy=0.5, params=1, mult_adds=1, seconds=0.0)
 
 
@@ -44,44 +44,44 @@ class Inner:
         return SCORE
 
 
-def limited(inner: Inner, *texts: str) -> Limited:
-    return Limited(inner, tuple(map(parse_limit, texts)), PROXY)
+def constrained(inner: Inner, *texts: str) -> ConstrainedEvaluator:
+    return ConstrainedEvaluator(inner, tuple(map(parse_constraint, texts)), PROXY)
 
 
 @pytest.mark.parametrize(
-    ("text", "limit", "canonical"),
+    ("text", "constraint", "canonical"),
     [
-        ("params<6M", Limit("params", "<", 6e6), "params<6M"),
-        ("mult_adds<600M", Limit("mult_adds", "<", 6e8), "mult_adds<600M"),
-        (" mult_adds <= 0.6 G ", Limit("mult_adds", "<=", 6e8), "mult_adds<=600M"),
-        ("latency<20ms", Limit("latency", "<", 0.02), "latency<20ms"),
-        ("latency<0.02s", Limit("latency", "<", 0.02), "latency<20ms"),
-        ("latency<250us", Limit("latency", "<", 0.00025), "latency<250us"),
-        ("naswot>120", Limit("naswot", ">", 120), "naswot>120"),
-        ("naswot>50%", Limit("naswot", ">", 50, percent=True), "naswot>50%"),
-        ("gradient_norm>=1.5e2", Limit("gradient_norm", ">=", 150), "gradient_norm>=150"),
-        ("params>1234567", Limit("params", ">", 1234567), "params>1.234567M"),
-        ("params>.5k", Limit("params", ">", 500), "params>500"),
+        ("params<6M", Constraint("params", "<", 6e6), "params<6M"),
+        ("mult_adds<600M", Constraint("mult_adds", "<", 6e8), "mult_adds<600M"),
+        (" mult_adds <= 0.6 G ", Constraint("mult_adds", "<=", 6e8), "mult_adds<=600M"),
+        ("latency<20ms", Constraint("latency", "<", 0.02), "latency<20ms"),
+        ("latency<0.02s", Constraint("latency", "<", 0.02), "latency<20ms"),
+        ("latency<250us", Constraint("latency", "<", 0.00025), "latency<250us"),
+        ("naswot>120", Constraint("naswot", ">", 120), "naswot>120"),
+        ("naswot>50%", Constraint("naswot", ">", 50, percent=True), "naswot>50%"),
+        ("grad_norm>=1.5e2", Constraint("grad_norm", ">=", 150), "grad_norm>=150"),
+        ("params>1234567", Constraint("params", ">", 1234567), "params>1.234567M"),
+        ("params>.5k", Constraint("params", ">", 500), "params>500"),
     ],
 )
-def test_a_limit_is_quantity_comparison_number_and_unit(text: str, limit: Limit, canonical: str) -> None:
-    assert parse_limit(text) == limit
-    assert str(limit) == canonical
+def test_a_constraint_is_quantity_comparison_number_and_unit(text: str, constraint: Constraint, canonical: str) -> None:
+    assert parse_constraint(text) == constraint
+    assert str(constraint) == canonical
 
 
 @st.composite
-def any_limit(draw: st.DrawFn) -> Limit:
-    quantity = draw(st.sampled_from(["params", "mult_adds", "naswot", "gradient_norm", "latency"]))
+def any_constraint(draw: st.DrawFn) -> Constraint:
+    quantity = draw(st.sampled_from(["params", "mult_adds", "naswot", "grad_norm", "latency"]))
     comparisons: list[Comparison] = ["<", "<=", ">", ">="]
     percent = draw(st.booleans())
     largest = 100.0 if percent else 1e30
     bound = draw(st.floats(0, largest, exclude_min=True, exclude_max=True))
-    return Limit(quantity, draw(st.sampled_from(comparisons)), bound, percent)
+    return Constraint(quantity, draw(st.sampled_from(comparisons)), bound, percent)
 
 
-@given(any_limit())
-def test_the_text_of_a_limit_reads_back(limit: Limit) -> None:
-    assert parse_limit(str(limit)) == limit
+@given(any_constraint())
+def test_the_text_of_a_constraint_reads_back(constraint: Constraint) -> None:
+    assert parse_constraint(str(constraint)) == constraint
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_text_of_a_limit_reads_back(limit: Limit) -> None:
 )
 def test_a_text_that_is_no_limit_teaches_what_is(text: str, message: str) -> None:
     with pytest.raises(InputError) as error:
-        parse_limit(text)
+        parse_constraint(text)
     assert repr(text) in str(error.value)
     assert message in str(error.value)
 
@@ -116,54 +116,56 @@ def test_a_text_that_is_no_limit_teaches_what_is(text: str, message: str) -> Non
     [("params<10", 9, 10), ("params<=10", 10, 11), ("params>10", 11, 10), ("params>=10", 10, 9)],
 )
 def test_each_comparison_holds_at_its_bound(text: str, inside: float, outside: float) -> None:
-    limit = parse_limit(text)
-    assert limit.keeps(inside)
-    assert not limit.keeps(outside)
-    assert not limit.keeps(float("nan"))
+    constraint = parse_constraint(text)
+    assert constraint.is_satisfied(inside)
+    assert not constraint.is_satisfied(outside)
+    assert not constraint.is_satisfied(float("nan"))
 
 
 @pytest.mark.parametrize(
     ("text", "value", "message"),
     [
-        ("params<6M", 7.3e6, "params 7.3M breaks params<6M"),
-        ("mult_adds<=0.6G", 712_345_678, "mult_adds 712.3M breaks mult_adds<=600M"),
-        ("params<=6M", 6_000_001, "params 6.000001M breaks params<=6M"),
-        ("latency<20ms", 0.0251239, "latency 25.12ms breaks latency<20ms"),
-        ("naswot>120", 81.25, "naswot 81.25 breaks naswot>120"),
+        ("params<6M", 7.3e6, "params 7.3M violates params<6M"),
+        ("mult_adds<=0.6G", 712_345_678, "mult_adds 712.3M violates mult_adds<=600M"),
+        ("params<=6M", 6_000_001, "params 6.000001M violates params<=6M"),
+        ("latency<20ms", 0.0251239, "latency 25.12ms violates latency<20ms"),
+        ("naswot>120", 81.25, "naswot 81.25 violates naswot>120"),
     ],
 )
 def test_a_breach_names_the_value_and_the_limit(text: str, value: float, message: str) -> None:
-    assert parse_limit(text).breach(value) == message
+    assert parse_constraint(text).violation(value) == message
 
 
 def test_a_cell_within_all_limits_is_evaluated_as_without_them() -> None:
     inner = Inner()
-    assert limited(inner, *UNLIMITED).evaluate(CELL, 3, epochs=2) == SCORE
+    assert constrained(inner, *SATISFIED).evaluate(CELL, 3, epochs=2) == SCORE
     assert inner.asked == [(CELL, 3, 2)]
 
 
-@pytest.mark.parametrize("first", range(len(BROKEN)))
-def test_the_cheapest_broken_limit_rejects_before_anything_is_evaluated(first: int) -> None:
+@pytest.mark.parametrize("first", range(len(VIOLATED)))
+def test_the_cheapest_violated_constraint_rejects_before_anything_is_evaluated(first: int) -> None:
     inner = Inner()
-    texts = (*UNLIMITED[:first], *BROKEN[first:])
+    texts = (*SATISFIED[:first], *VIOLATED[first:])
     with pytest.raises(RejectedError) as error:
-        limited(inner, *reversed(texts)).evaluate(CELL, 3)
-    assert str(error.value).endswith(f"breaks {parse_limit(BROKEN[first])}")
+        constrained(inner, *reversed(texts)).evaluate(CELL, 3)
+    assert str(error.value).endswith(f"violates {parse_constraint(VIOLATED[first])}")
     assert inner.asked == []
 
 
-def test_what_costs_more_is_not_measured_once_a_limit_is_broken() -> None:
+def test_what_costs_more_is_not_measured_once_a_constraint_is_violated() -> None:
     blind = replace(PROXY, data=replace(PROXY.data, std=(1e-300,) * 3))  # its gradient is not finite
     inner = Inner()
     with pytest.raises(RejectedError, match="params"):
-        Limited(inner, (parse_limit("gradient_norm>1"), parse_limit("params<1")), blind).evaluate(CELL, 1)
+        ConstrainedEvaluator(inner, (parse_constraint("grad_norm>1"), parse_constraint("params<1")), blind).evaluate(
+            CELL, 1
+        )
 
 
 def test_the_measured_value_is_that_of_the_child() -> None:
     count = int(params(PROXY, CELL, 0))
-    limited(Inner(), f"params<={count}").evaluate(CELL, 1)
-    with pytest.raises(RejectedError, match=f"params {count / 1e3:g}k breaks"):
-        limited(Inner(), f"params<{count}").evaluate(CELL, 1)
+    constrained(Inner(), f"params<={count}").evaluate(CELL, 1)
+    with pytest.raises(RejectedError, match=f"params {count / 1e3:g}k violates"):
+        constrained(Inner(), f"params<{count}").evaluate(CELL, 1)
 
 
 def test_latency_grows_with_the_child() -> None:
@@ -172,30 +174,30 @@ def test_latency_grows_with_the_child() -> None:
 
 
 def test_a_percentage_becomes_the_number_that_so_many_random_cells_lie_below() -> None:
-    limits = tuple(map(parse_limit, ("naswot>50%", "naswot<25%", "latency<1s")))
-    above, below, untouched = resolve_percentages(limits, PROXY, TINY, seed=1, sample=32)
+    constraints = tuple(map(parse_constraint, ("naswot>50%", "naswot<25%", "latency<1s")))
+    above, below, untouched = resolve_percentages(constraints, PROXY, TINY, seed=1, sample=32)
     assert (above.comparison, above.percent, below.comparison, below.percent) == (">", False, "<", False)
-    assert untouched == limits[2]
+    assert untouched == constraints[2]
     draw = random.Random(0)
     fresh = [TINY.decode([draw.randrange(size) for size in TINY.decision_sizes]) for _ in range(32)]
     scores = [naswot(PROXY, cell, k) for k, cell in enumerate(fresh)]
-    assert 0.3 < sum(map(above.keeps, scores)) / len(scores) < 0.7
-    assert 0.08 < sum(map(below.keeps, scores)) / len(scores) < 0.42
+    assert 0.3 < sum(map(above.is_satisfied, scores)) / len(scores) < 0.7
+    assert 0.08 < sum(map(below.is_satisfied, scores)) / len(scores) < 0.42
 
 
 def test_a_percentage_follows_from_the_seed_and_its_number_reads_back() -> None:
-    limits = (parse_limit("naswot>30%"),)
-    one, same, other = (resolve_percentages(limits, PROXY, TINY, seed, sample=8) for seed in (1, 1, 2))
+    constraints = (parse_constraint("naswot>30%"),)
+    one, same, other = (resolve_percentages(constraints, PROXY, TINY, seed, sample=8) for seed in (1, 1, 2))
     assert one == same != other
-    assert parse_limit(str(one[0])) == one[0]
+    assert parse_constraint(str(one[0])) == one[0]
 
 
 def test_a_percentage_of_what_cannot_be_scored_is_refused() -> None:
     blind = replace(PROXY, data=replace(PROXY.data, std=(1e-300,) * 3))
-    with pytest.raises(InputError, match=r"random cell 0 cannot be scored.*Give the limit as a number"):
-        resolve_percentages((parse_limit("gradient_norm>50%"),), blind, TINY, seed=1, sample=2)
+    with pytest.raises(InputError, match=r"random cell 0 cannot be scored.*Give the constraint as a number"):
+        resolve_percentages((parse_constraint("grad_norm>50%"),), blind, TINY, seed=1, sample=2)
 
 
 def test_an_unresolved_percentage_cannot_be_checked() -> None:
     with pytest.raises(ValueError, match="naswot>50% was not resolved"):
-        limited(Inner(), "naswot>50%")
+        constrained(Inner(), "naswot>50%")

@@ -113,7 +113,7 @@ def every_error() -> RaisingEvaluator:
     return RaisingEvaluator(
         (
             DivergedError("the loss became nan at step 3"),
-            RejectedError("params 7.3M breaks params<6M"),
+            RejectedError("params 7.3M violates params<6M"),
             torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"),
             MemoryError(),
             ZeroDivisionError("division by zero"),
@@ -123,7 +123,7 @@ def every_error() -> RaisingEvaluator:
 
 EVERY_FAILURE = [
     Failure(FailureKind.DIVERGED, "the loss became nan at step 3"),
-    Failure(FailureKind.REJECTED, "params 7.3M breaks params<6M"),
+    Failure(FailureKind.REJECTED, "params 7.3M violates params<6M"),
     Failure(FailureKind.OUT_OF_MEMORY, "OutOfMemoryError: CUDA out of memory. Tried to allocate"),
     Failure(FailureKind.OUT_OF_MEMORY, "MemoryError:"),
     Failure(FailureKind.CRASHED, "ZeroDivisionError: division by zero"),

@@ -27,7 +27,7 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass(frozen=True)
-class Learner:
+class SupportsPretraining:
     """Accuracy grows with the epochs towards what the seed gives; each training takes a second an epoch."""
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
@@ -39,7 +39,7 @@ class Learner:
 def search(path: Path, workers: int = 1, shuffle: int = 0, *, asynchronous: bool = False) -> list[Trial]:
     plan = Plan(space=SPACE, trials=40, seed=3, failure_reward=0.0, rungs=RUNGS, keep=1 / 3, asynchronous=asynchronous)
     strategy = ChainStrategy(SPACE, 3, 8)
-    executor = ShuffledExecutor(Learner(), workers, shuffle)
+    executor = ShuffledExecutor(SupportsPretraining(), workers, shuffle)
     with Journal(path) as journal:
         SearchLoop(strategy, executor, journal, plan, Recorder()).run(StopRequest())
     return read_trials(path)
@@ -51,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Trial]:
 
 
 def test_the_best_third_of_those_before_it_goes_on(whole: list[Trial]) -> None:
-    evaluated = [trial for trial in whole if trial.repeat_of is None]
+    evaluated = [trial for trial in whole if trial.duplicate_of is None]
     for rung in range(len(RUNGS)):
         seen: list[float] = []
         for trial in evaluated:

@@ -22,7 +22,7 @@ CRASHED = FailureKind.CRASHED
 SCORE = {"reward": 0.1 + 0.2, "accuracy": 1 / 3, "params": 12, "mult_adds": 34, "seconds": 1e-9}
 
 
-def trial(number: int, repeat_of: int | None = None) -> Trial:
+def trial(number: int, duplicate_of: int | None = None) -> Trial:
     tokens = tuple(number % size for size in TINY.decision_sizes)
     genotype = TINY.decode(tokens)
     return Trial(
@@ -31,7 +31,7 @@ def trial(number: int, repeat_of: int | None = None) -> Trial:
         genotype=genotype,
         hash=genotype.canonical_hash(),
         seed=2**63 - 1 - number,
-        repeat_of=repeat_of,
+        duplicate_of=duplicate_of,
     )
 
 
@@ -41,7 +41,7 @@ def write_some(path: Path) -> list[Trial]:
         journal.append(proposed(trial(1)))
         journal.append(Finished(trial=1, **SCORE))
         journal.append(Failed(trial=0, kind=CRASHED, error='it said "no"\nand é', reward=-1.5))
-        journal.append(proposed(trial(2, repeat_of=1)))
+        journal.append(proposed(trial(2, duplicate_of=1)))
         return list(journal.trials)
 
 
@@ -65,7 +65,7 @@ def test_rungs_ranking_and_rejection_are_read_back(tmp_path: Path) -> None:
         journal.append(Finished(trial=0, stopped=True, **SCORE))
         journal.append(Finished(trial=1, accuracies=(0.25, 0.75), **SCORE))
         journal.append(Reranked(trial=1, index=0, epochs=9, accuracy=0.5, seconds=2.0))
-        journal.append(Failed(trial=2, kind=FailureKind.REJECTED, error="params 7M breaks params<6M", reward=0.0))
+        journal.append(Failed(trial=2, kind=FailureKind.REJECTED, error="params 7M violates params<6M", reward=0.0))
         written, finishes = list(journal.trials), list(journal.finishes)
     score = Score(**SCORE)  # type: ignore[arg-type]
     assert (written[0].rungs, written[0].stopped) == ((Rung(epochs=1, score=score),), True)
@@ -103,10 +103,10 @@ def test_lines_are_the_documented_json(tmp_path: Path) -> None:
     write_some(tmp_path / "trials.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines] == ["proposed", "proposed", "finished", "failed", "proposed"]
-    assert set(lines[0]) == {"event", "trial", "tokens", "genotype", "hash", "seed", "repeat_of"}
+    assert set(lines[0]) == {"event", "trial", "tokens", "genotype", "hash", "seed", "duplicate_of"}
     assert lines[0]["genotype"]["schema"] == 1
     assert lines[2] == {"event": "finished", "trial": 1, **SCORE}
-    assert lines[4]["repeat_of"] == 1
+    assert lines[4]["duplicate_of"] == 1
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

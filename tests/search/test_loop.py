@@ -73,7 +73,7 @@ def test_a_search_holds_successes_failures_and_repeats(whole: Search) -> None:
     assert len(trials) == 22
     assert all(trial.finished for trial in trials)
     assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.FAILED}
-    assert any(trial.repeat_of is not None for trial in trials)
+    assert any(trial.duplicate_of is not None for trial in trials)
 
 
 @pytest.mark.parametrize(("workers", "shuffle"), [(1, 1), (2, 1), (3, 2), (8, 3), (50, 4)])
@@ -159,13 +159,13 @@ def test_a_longer_search_goes_on_as_if_it_had_been_longer_from_the_start(tmp_pat
 def test_repeats_are_not_run_and_take_the_result_of_the_first(tmp_path: Path) -> None:
     search = Search(tmp_path / "trials.jsonl", trials=80, failing=0.18, workers=4).run()
     trials, _ = search.result
-    repeats = [trial for trial in trials if trial.repeat_of is not None]
+    repeats = [trial for trial in trials if trial.duplicate_of is not None]
     assert len(repeats) > 20
     assert {trial.state for trial in repeats} == {TrialState.COMPLETE, TrialState.FAILED}
-    assert sorted(search.executor.ran) == [trial.id for trial in trials if trial.repeat_of is None]
+    assert sorted(search.executor.ran) == [trial.id for trial in trials if trial.duplicate_of is None]
     for trial in repeats:
-        first = trials[trial.repeat_of or 0]
-        assert first.repeat_of is None
+        first = trials[trial.duplicate_of or 0]
+        assert first.duplicate_of is None
         assert first.id < trial.id
         assert (trial.hash, trial.state, trial.reward, trial.failure) == (
             first.hash,
@@ -173,7 +173,7 @@ def test_repeats_are_not_run_and_take_the_result_of_the_first(tmp_path: Path) ->
             first.reward,
             first.failure,
         )
-    firsts = [trial.hash for trial in trials if trial.repeat_of is None]
+    firsts = [trial.hash for trial in trials if trial.duplicate_of is None]
     assert len(firsts) == len(set(firsts))
 
 
@@ -232,8 +232,8 @@ def test_a_stop_request_ends_the_search_with_everything_saved(whole: Search, tmp
     stopped = Search(tmp_path / "trials.jsonl", workers=3)
 
     class StopAfterFour(Recorder):
-        def changed(self, trial: Trial) -> None:
-            super().changed(trial)
+        def on_trial(self, trial: Trial) -> None:
+            super().on_trial(trial)
             stopped.stop.requested = sum(change.finished for change in self.changes) >= 4
 
     with Journal(stopped.journal) as journal:
@@ -288,7 +288,7 @@ def test_a_search_that_proposes_nothing_new_ends(tmp_path: Path) -> None:
     trials, notes = search()
     assert notes == ["the search is exhausted: its last 30 proposals repeat earlier ones"]
     assert 39 <= len(trials) <= 45
-    assert all(trial.repeat_of is not None for trial in trials[-30:])
+    assert all(trial.duplicate_of is not None for trial in trials[-30:])
     assert all(trial.finished for trial in trials)
     assert search() == (trials, notes)
 
@@ -296,7 +296,7 @@ def test_a_search_that_proposes_nothing_new_ends(tmp_path: Path) -> None:
 def test_rejected_cells_are_told_but_are_no_failures(tmp_path: Path) -> None:
     class Limited:
         def evaluate(self, genotype: object, seed: int, epochs: int | None = None) -> Score:
-            raise RejectedError("params 7M breaks params<6M")
+            raise RejectedError("params 7M violates params<6M")
 
     with Journal(tmp_path / "trials.jsonl") as journal:
         plan = Plan(space=SMALL, trials=60, seed=0, failure_reward=-1.0)

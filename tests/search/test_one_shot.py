@@ -19,7 +19,7 @@ from nascli.genotype.genotype import Genotype
 from nascli.models.cost import measure_cost
 from nascli.search.evaluators.one_shot import SharedWeights, shared_weights
 from nascli.search.evaluators.proxy import ProxyTraining
-from nascli.search.evaluators.supernet_training import SHARED_FILE
+from nascli.search.evaluators.supernet_training import SUPERNET_FILE
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.trial import Score
 from nascli.signals import StopRequest
@@ -176,9 +176,9 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(folder: Path, tm
     with pytest.raises(Interrupted, match=f"after step {stop_at} of {STEPS}") as stopped:
         train(tmp_path, stop_at)
     assert f"--resume {tmp_path}" in stopped.value.hint
-    assert not (tmp_path / SHARED_FILE).exists()
+    assert not (tmp_path / SUPERNET_FILE).exists()
     train(tmp_path)
-    assert (tmp_path / SHARED_FILE).read_bytes() == (folder / SHARED_FILE).read_bytes()
+    assert (tmp_path / SUPERNET_FILE).read_bytes() == (folder / SUPERNET_FILE).read_bytes()
 
 
 def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(folder: Path, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(folder: Pat
         shared_weights(config, proxy(config), tmp_path, stop=StopRequest(), progress=kill)
     shared_weights(config, proxy(config), tmp_path, stop=StopRequest(), progress=lambda step, _, __: steps.append(step))
     assert steps == list(range(9, STEPS + 1))  # an epoch has 4 steps and ends with a checkpoint
-    assert (tmp_path / SHARED_FILE).read_bytes() == (folder / SHARED_FILE).read_bytes()
+    assert (tmp_path / SUPERNET_FILE).read_bytes() == (folder / SUPERNET_FILE).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_half_precision_scales_its_loss_on_a_gpu(tmp_path: Path) -> None:
 
 
 def test_finished_weights_are_loaded_and_not_trained_again(folder: Path, evaluator: SharedWeights) -> None:
-    assert [path.name for path in folder.iterdir()] == [SHARED_FILE]
+    assert [path.name for path in folder.iterdir()] == [SUPERNET_FILE]
     elsewhere = {
         "search__trials": 99,
         "supernet__bn_calibration_images": 20,
@@ -272,9 +272,9 @@ def test_weights_of_another_recipe_are_refused(folder: Path, evaluator: SharedWe
 
 
 def test_damaged_weights_are_named(folder: Path, evaluator: SharedWeights, tmp_path: Path) -> None:
-    whole = (folder / SHARED_FILE).read_bytes()
-    (tmp_path / SHARED_FILE).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CorruptFileError, match=SHARED_FILE):
+    whole = (folder / SUPERNET_FILE).read_bytes()
+    (tmp_path / SUPERNET_FILE).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptFileError, match=SUPERNET_FILE):
         train(tmp_path)
 
 

@@ -128,7 +128,7 @@ def test_the_recurrence_is_that_of_pytorchs_lstm() -> None:
 
 def test_results_in_another_order_teach_the_same_but_for_the_baseline() -> None:
     """The kept log-probabilities go with their tokens: a first pass has ratio 1 whatever the order of telling."""
-    config = PpoConfig(hidden=12, batch_size=6, epochs=1)
+    config = PpoConfig(hidden=12, batch_size=6, update_epochs=1)
     one, other = Ppo(BANDIT, config, seed=0), Ppo(BANDIT, config, seed=0)
     batch = [one.ask() for _ in range(6)]
     assert [other.ask() for _ in range(6)] == batch
@@ -142,7 +142,7 @@ def test_results_in_another_order_teach_the_same_but_for_the_baseline() -> None:
 
 
 def test_a_late_result_is_weighed_by_how_far_the_controller_has_moved() -> None:
-    strategy = Ppo(BANDIT, PpoConfig(hidden=12, batch_size=4, lr=0.02, epochs=1), seed=0)
+    strategy = Ppo(BANDIT, PpoConfig(hidden=12, batch_size=4, lr=0.02, update_epochs=1), seed=0)
     early = [strategy.ask() for _ in range(8)]
     for tokens in early[:4]:
         strategy.tell(tokens, convolutions(tokens))
@@ -155,7 +155,7 @@ def test_a_late_result_is_weighed_by_how_far_the_controller_has_moved() -> None:
 
 def test_the_first_update_follows_the_gradient_of_the_joint_log_probability() -> None:
     """With one pass and no entropy bonus the step is Adam's on advantage times gradient of log p(sequence)."""
-    strategy = Ppo(BANDIT, PpoConfig(batch_size=4, epochs=1, entropy_weight=0.0, max_grad_norm=1e9), seed=0)
+    strategy = Ppo(BANDIT, PpoConfig(batch_size=4, update_epochs=1, entropy_weight=0.0, max_grad_norm=1e9), seed=0)
     twin = Ppo(BANDIT, PpoConfig(batch_size=4), seed=0).controller
     batch = [strategy.ask() for _ in range(4)]
     rewards = [0.1, 0.2, 0.3, 0.8]

@@ -16,7 +16,7 @@ from nascli.errors import Interrupted
 from nascli.genotype.cells.space import CellSpace
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import Plan, SearchLoop
-from nascli.search.snapshot import Lasting, SnapshotFile
+from nascli.search.snapshot import SnapshotFile, Stateful
 from nascli.search.strategies.ppo import Ppo
 from nascli.search.strategies.reinforce import Reinforce
 from nascli.search.trial import Trial
@@ -25,7 +25,7 @@ from tests.fakes import FakeEvaluator, Recorder, ShuffledExecutor
 
 SPACE = CellSpace(name="small", ops=("sep_conv_3x3", "identity", "max_pool_3x3"), blocks=2)
 NUMBERS = {"batch_size": 4, "lr": 0.05, "hidden": 8}
-MADE: dict[str, Callable[[int], Lasting]] = {
+MADE: dict[str, Callable[[int], Stateful]] = {
     "ppo": lambda seed: Ppo(SPACE, PpoConfig.model_validate(NUMBERS), seed),
     "reinforce": lambda seed: Reinforce(SPACE, ReinforceConfig.model_validate(NUMBERS), seed),
 }
@@ -34,7 +34,7 @@ MADE: dict[str, Callable[[int], Lasting]] = {
 class Counted:
     """Counts what is asked and told."""
 
-    def __init__(self, strategy: Lasting) -> None:
+    def __init__(self, strategy: Stateful) -> None:
         self.strategy, self.calls = strategy, Counter[str]()
         self.batch_size = strategy.batch_size
 
@@ -111,12 +111,12 @@ class Watching(Recorder):
         self.stop, self._stop_after, self._finished = StopRequest(), stop_after, 0
         self.learning: list[tuple[int, dict[str, float]]] = []
 
-    def changed(self, trial: Trial) -> None:
-        super().changed(trial)
+    def on_trial(self, trial: Trial) -> None:
+        super().on_trial(trial)
         self._finished += trial.finished
         self.stop.requested = bool(self._stop_after) and self._finished >= self._stop_after
 
-    def learnt(self, told: int, diagnostics: Mapping[str, float]) -> None:
+    def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
         self.learning.append((told, dict(diagnostics)))
 
 
@@ -216,13 +216,13 @@ def test_snapshots_are_kept_as_often_as_asked(tmp_path: Path) -> None:
     seen: list[float] = []
     search = Search(tmp_path / "run", every=0)
     path = search.folder / "strategy.pt"
-    learnt = Watching.learnt
+    on_update = Watching.on_update
 
     def watch(observer: Watching, told: int, diagnostics: Mapping[str, float]) -> None:
-        learnt(observer, told, diagnostics)
+        on_update(observer, told, diagnostics)
         seen.append(path.stat().st_mtime_ns if path.exists() else 0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Watching, "learnt", watch)
+        patch.setattr(Watching, "on_update", watch)
         search.run()
     assert len(set(seen)) == len(seen) == 7  # before each snapshot the one of the batch before it

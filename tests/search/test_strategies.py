@@ -4,15 +4,15 @@ from collections import Counter
 
 import pytest
 
-from nascli.config import EvolutionConfig, PpoConfig, ReinforceConfig, SurrogateConfig
+from nascli.config import BayesianConfig, EvolutionConfig, PpoConfig, ReinforceConfig
 from nascli.genotype.cells.space import NASNET, CellSpace
-from nascli.search.strategies.bayesian import Surrogate
+from nascli.search.strategies.bayesian import BayesianSearch
 from nascli.search.strategies.evolution import Evolution
 from nascli.search.strategies.ppo import Ppo
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.strategies.reinforce import Reinforce
 from nascli.search.strategies.strategy import Strategy
-from nascli.search.strategies.warm_start import WarmedUp
+from nascli.search.strategies.warm_start import WarmStarted
 from tests.fakes import TINY
 from tests.search.strategy_contract import StrategyContract
 
@@ -56,11 +56,13 @@ class TestEvolution(StrategyContract):
 class TestSurrogate(StrategyContract):
     @staticmethod
     def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
-        return Surrogate(space, SurrogateConfig(initial=20, batch_size=5, candidates=10, results=30), seed)
+        return BayesianSearch(
+            space, BayesianConfig(n_startup_trials=20, batch_size=5, candidates=10, max_observations=30), seed
+        )
 
 
 class TestWarmedUp(StrategyContract):
     @staticmethod
     def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
         then = Ppo(space, PpoConfig(batch_size=5, lr=0.01, hidden=12), seed)
-        return WarmedUp(RandomSearch(space, seed), then, trials=12)
+        return WarmStarted(RandomSearch(space, seed), then, trials=12)

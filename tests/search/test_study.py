@@ -48,15 +48,15 @@ class StopAfter(Recorder):
         super().__init__()
         self._count, self._stop = count, stop
 
-    def changed(self, trial: Trial) -> None:
-        super().changed(trial)
+    def on_trial(self, trial: Trial) -> None:
+        super().on_trial(trial)
         self._stop.requested = sum(change.finished for change in self.changes) >= self._count
 
 
 def test_best_and_top_are_the_best_different_networks(tmp_path: Path) -> None:
     path = tmp_path / "run"
     trials = search(path, recipe())
-    trained = [t for t in trials if t.score is not None and t.repeat_of is None]
+    trained = [t for t in trials if t.score is not None and t.duplicate_of is None]
     assert len(trained) < len(trials)
     expected = sorted(trained, key=lambda t: (-(t.reward or 0), t.id))[:3]
     assert best_trials(trials, 3) == expected
@@ -84,8 +84,8 @@ def test_run_json_says_what_came_out(tmp_path: Path) -> None:
     record = read_run(tmp_path / "run")
     results = record["results"]
     assert record["status"] == "complete"
-    assert results["trials"] == 30 == results["trained"] + results["repeats"] + results["failed"]
-    rewards = [t.reward for t in trials if t.score is not None and t.repeat_of is None and t.reward is not None]
+    assert results["trials"] == 30 == results["trained"] + results["duplicates"] + results["failed"]
+    rewards = [t.reward for t in trials if t.score is not None and t.duplicate_of is None and t.reward is not None]
     assert results["best"]["reward"] == max(rewards)
     assert results["reward_mean"] == pytest.approx(sum(rewards) / len(rewards))
     assert "proxy" in results["reward_is"]
@@ -113,8 +113,8 @@ def test_a_stopped_search_names_its_resume_command_and_goes_on_to_the_same_end(t
 
 def test_best_json_is_there_as_soon_as_a_trial_is(tmp_path: Path) -> None:
     class Looking(Recorder):
-        def changed(self, trial: Trial) -> None:
-            super().changed(trial)
+        def on_trial(self, trial: Trial) -> None:
+            super().on_trial(trial)
             rewards = [c.reward for c in self.changes if c.score is not None and c.reward is not None]
             if rewards:
                 assert read_genotype(tmp_path / "run" / "best.json").provenance["reward"] == max(rewards)

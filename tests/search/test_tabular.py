@@ -98,7 +98,7 @@ def test_repeats_and_rejected_cells_are_no_rows(path: Path) -> None:
     trials = trained()
     first, score = trials[0], trials[0].score
     assert score is not None
-    again = Trial(id=9, tokens=first.tokens, genotype=first.genotype, hash=first.hash, seed=9, repeat_of=0)
+    again = Trial(id=9, tokens=first.tokens, genotype=first.genotype, hash=first.hash, seed=9, duplicate_of=0)
     rejected = Trial(id=8, tokens=trials[8].tokens, genotype=trials[8].genotype, hash=trials[8].hash, seed=8)
     failure = Failure(FailureKind.REJECTED, "too many params")
     table = written(path, [*trials[:8], rejected.failed(failure, 0.0), again.completed(score)])

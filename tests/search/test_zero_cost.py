@@ -16,7 +16,7 @@ from nascli.genotype.genotype import Genotype
 from nascli.models.cells.network import Network
 from nascli.models.cost import measure_cost
 from nascli.search.evaluators.proxy import ProxyTraining
-from nascli.search.evaluators.zero_cost import BATCH, CHEAP_SCORES, CheapScore, fixed_batch, gradient_norm, naswot
+from nascli.search.evaluators.zero_cost import BATCH, ZERO_COST_SCORES, ZeroCostScore, fixed_batch, grad_norm, naswot
 from nascli.seeding import derive_seed
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data
 from tests.fakes import TINY
@@ -24,7 +24,7 @@ from tests.fakes import TINY
 PROXY = ProxyTraining(
     make_data(train=80), NetworkConfig(filters=4, cells_per_stage=1, dropout=0.5), EVERYTHING, AUGMENTATION, CPU
 )
-LOOKS = ("naswot", "gradient_norm")
+LOOKS = ("naswot", "grad_norm")
 
 
 def cell(op: int) -> Genotype:
@@ -99,43 +99,43 @@ def test_gradient_norm_is_the_sum_over_the_weights() -> None:
     ]
     assert PROXY.spec(cell(0)).aux_head
     expected = sum(float(gradient.square().sum().sqrt()) for gradient in gradients if gradient is not None)
-    assert gradient_norm(PROXY, cell(0), 7) == pytest.approx(expected, rel=1e-5)
+    assert grad_norm(PROXY, cell(0), 7) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_gradient_that_is_not_finite_says_so() -> None:
     blinding = replace(PROXY, data=replace(PROXY.data, std=(1e-300,) * 3))
     with pytest.raises(DivergedError, match="gradient norm"):
-        gradient_norm(blinding, cell(0), 1)
+        grad_norm(blinding, cell(0), 1)
 
 
 @pytest.mark.parametrize("kind", LOOKS)
 def test_a_score_follows_from_its_seed_and_leaves_other_random_draws_alone(kind: str) -> None:
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    first = CHEAP_SCORES[kind](PROXY, cell(0), 1)
+    first = ZERO_COST_SCORES[kind](PROXY, cell(0), 1)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(9)
-    assert CHEAP_SCORES[kind](PROXY, cell(0), 1) == first
-    assert CHEAP_SCORES[kind](PROXY, cell(0), 2) != first
+    assert ZERO_COST_SCORES[kind](PROXY, cell(0), 1) == first
+    assert ZERO_COST_SCORES[kind](PROXY, cell(0), 2) != first
 
 
 @pytest.mark.parametrize("kind", LOOKS)
 def test_how_the_child_would_be_trained_changes_nothing(kind: str) -> None:
     other = TrainConfig(epochs=9, lr=1.0, precision="bfloat16", drop_path_prob=0.9, label_smoothing=0.5, aux_weight=0.1)
     changed = replace(PROXY, train=other)
-    assert CHEAP_SCORES[kind](changed, cell(0), 1) == CHEAP_SCORES[kind](PROXY, cell(0), 1)
+    assert ZERO_COST_SCORES[kind](changed, cell(0), 1) == ZERO_COST_SCORES[kind](PROXY, cell(0), 1)
 
 
-@pytest.mark.parametrize("kind", CHEAP_SCORES)
+@pytest.mark.parametrize("kind", ZERO_COST_SCORES)
 def test_the_evaluator_rewards_the_score_and_claims_no_accuracy(kind: str) -> None:
-    evaluator: CheapScore = pickle.loads(pickle.dumps(CheapScore(kind, PROXY)))
+    evaluator: ZeroCostScore = pickle.loads(pickle.dumps(ZeroCostScore(kind, PROXY)))
     score = evaluator.evaluate(cell(0), 3, epochs=2)
     cost = measure_cost(PROXY.spec(cell(0)))
     assert (score.params, score.mult_adds, score.accuracy) == (cost.params, cost.mult_adds, None)
     millions = {"params": cost.params / 1e6, "mult_adds": cost.mult_adds / 1e6}
-    assert score.reward == millions.get(kind, CHEAP_SCORES[kind](PROXY, cell(0), 3))
+    assert score.reward == millions.get(kind, ZERO_COST_SCORES[kind](PROXY, cell(0), 3))
 
 
 def test_an_unknown_score_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match="Did you mean naswot"):
-        CheapScore("nasswot", PROXY)
+        ZeroCostScore("nasswot", PROXY)

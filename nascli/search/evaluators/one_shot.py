@@ -35,7 +35,7 @@ from nascli.models.cells.supernet import extract_child
 from nascli.models.cost import measure_cost
 from nascli.models.serialization import load_weights
 from nascli.search.evaluators.proxy import ProxyTraining
-from nascli.search.evaluators.supernet_training import SHARED_FILE, Progress, SharedTraining, child_spec, train_shared
+from nascli.search.evaluators.supernet_training import SUPERNET_FILE, Progress, SharedTraining, child_spec, train_shared
 from nascli.search.trial import Score
 from nascli.signals import StopRequest
 
@@ -103,8 +103,8 @@ def shared_weights(
 ) -> SharedWeights:
     """The evaluator of a recipe: trains the shared weights, or goes on, or loads what is finished in `folder`.
 
-    Writes `shared.safetensors`, and before that `checkpoint.pt` as it goes. With one seed and one number of threads the
-    weights are the same bit for bit on a CPU, stopped and resumed or not.
+    Writes `supernet.safetensors`, and before that `checkpoint.pt` as it goes. With one seed and one number of threads
+    the weights are the same bit for bit on a CPU, stopped and resumed or not.
 
     Args:
         recipe: The resolved recipe.
@@ -121,7 +121,7 @@ def shared_weights(
         NascliError: The device's memory does not suffice, or the folder cannot be written.
     """
     training = SharedTraining.of(recipe, proxy)
-    path = folder / SHARED_FILE
+    path = folder / SUPERNET_FILE
     with cpu_threads(recipe.supernet.threads):
         if not path.is_file():
             train_shared(training, folder, stop, progress)

@@ -33,7 +33,7 @@ class Evaluator(Protocol):
             epochs: Train for so many, not for those of the recipe; nothing to an evaluator that does not train.
 
         Raises:
-            RejectedError: The genotype breaks a limit.
+            RejectedError: The genotype violates a constraint.
             Exception: Whatever went wrong with this genotype; the search records it and goes on.
         """
         ...

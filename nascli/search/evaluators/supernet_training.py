@@ -46,7 +46,7 @@ from nascli.search.evaluators.proxy import ProxyTraining
 from nascli.seeding import derive_seed
 from nascli.signals import StopRequest
 
-SHARED_FILE = "shared.safetensors"
+SUPERNET_FILE = "supernet.safetensors"
 
 _NOT_IDENTITY = {
     "data": {"data_dir", "workers"},
@@ -181,7 +181,7 @@ def train_shared(training: SharedTraining, folder: Path, stop: StopRequest, prog
             "Start again with more supernet.grad_accum_steps, or a smaller supernet.batch_size or network.filters",
         ) from error
     finished = {name: weight.detach().cpu().contiguous() for name, weight in state.named.items()}
-    write_bytes(folder / SHARED_FILE, save(finished, {"identity": training.identity}))
+    write_bytes(folder / SUPERNET_FILE, save(finished, {"identity": training.identity}))
 
 
 def _start(training: SharedTraining) -> _State:

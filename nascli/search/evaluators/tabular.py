@@ -4,9 +4,9 @@ An exhaustive search is turned into a table by `write_table`. With it a strategy
 and its regret is known, because the best cell is. The file stands alone: it holds the search space, the recipe of the
 trainings, and notes of whoever made it.
 
-What becomes a row: each cell that was trained, once. Repeats are left out, and so are cells that a limit rejected, as
-nobody trained them. A cell whose training failed is a row with NaN for accuracies and 0 for everything else: that it
-fails is what the table knows of it. Accuracies are kept as the search had them, bit for bit.
+What becomes a row: each cell that was trained, once. Duplicates are skipped, and so are cells that a constraint
+rejected, as nobody trained them. A cell whose training failed is a row with NaN for accuracies and 0 for everything
+else: that it fails is what the table knows of it. Accuracies are kept as the search had them, bit for bit.
 """
 
 import hashlib
@@ -276,7 +276,7 @@ def _accuracies(trial: Trial) -> tuple[float, ...] | None:
     """That of each training; empty for a cell that failed, None for a trial that is no row."""
     if not trial.finished:
         raise InputError(f"trial {trial.id} is not finished", "Go on with nascli search --resume, then make the table")
-    if trial.repeat_of is not None or trial.state is TrialState.REJECTED:
+    if trial.duplicate_of is not None or trial.state is TrialState.REJECTED:
         return None
     if trial.score is None:
         return ()

@@ -34,7 +34,7 @@ from nascli.search.trial import Score
 BATCH = 64
 """Images that an untrained network is looked at with, where the data has so many."""
 
-CheapScoreFunction = Callable[[ProxyTraining, Genotype, int], float]
+ZeroCostFunction = Callable[[ProxyTraining, Genotype, int], float]
 """From the proxy task, a genotype and the seed of its weights to a score; the higher, the better."""
 
 
@@ -73,7 +73,7 @@ def naswot(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
     return float(np.log(np.maximum(eigenvalues, 1.0)).sum())
 
 
-def gradient_norm(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
+def grad_norm(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
     """Sum of the Euclidean norms of the loss gradient, one for each weight of a convolution or classifier.
 
     The loss is the cross-entropy of one batch, without label smoothing. Biases and batch norms take no part.
@@ -96,11 +96,11 @@ def gradient_norm(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
     return norm
 
 
-CHEAP_SCORES: dict[str, CheapScoreFunction] = {
+ZERO_COST_SCORES: dict[str, ZeroCostFunction] = {
     "params": params,
     "mult_adds": mult_adds,
     "naswot": naswot,
-    "gradient_norm": gradient_norm,
+    "grad_norm": grad_norm,
 }
 """Every cheap score by name, the cheapest first."""
 
@@ -108,11 +108,11 @@ _MILLIONS = ("params", "mult_adds")
 
 
 @dataclass(frozen=True)
-class CheapScore:
+class ZeroCostScore:
     """An evaluator that does not train: the reward is a cheap score, `params` and `mult_adds` in millions.
 
     Args:
-        kind: A name in `CHEAP_SCORES`.
+        kind: A name in `ZERO_COST_SCORES`.
         proxy: The proxy task whose child networks, images and device are used.
 
     Raises:
@@ -123,8 +123,8 @@ class CheapScore:
     proxy: ProxyTraining
 
     def __post_init__(self) -> None:
-        if self.kind not in CHEAP_SCORES:
-            raise InputError(f"unknown cheap score {self.kind!r}", suggestion(self.kind, CHEAP_SCORES))
+        if self.kind not in ZERO_COST_SCORES:
+            raise InputError(f"unknown cheap score {self.kind!r}", suggestion(self.kind, ZERO_COST_SCORES))
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """Score the untrained child; its weights follow from `seed`, and `epochs` changes nothing.
@@ -134,7 +134,7 @@ class CheapScore:
         """
         started = time.monotonic()
         cost = self.proxy.cost(genotype)
-        value = CHEAP_SCORES[self.kind](self.proxy, genotype, seed)
+        value = ZERO_COST_SCORES[self.kind](self.proxy, genotype, seed)
         return Score(
             reward=value / 1e6 if self.kind in _MILLIONS else value,
             accuracy=None,

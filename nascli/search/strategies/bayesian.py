@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nascli.config import SurrogateConfig
+from nascli.config import BayesianConfig
 from nascli.genotype.space import SearchSpace
 from nascli.search.strategies.evolution import Mutation
 from nascli.search.strategies.path_encoding import Features, Floats, tabulated
@@ -49,7 +49,7 @@ _DRAWS = 20
 """BatchRng for each candidate that is wanted; in a space that is nearly exhausted new ones are rare."""
 
 
-class Surrogate:
+class BayesianSearch:
     """Proposes where a Gaussian process expects, or cannot exclude, the highest reward.
 
     Args:
@@ -58,7 +58,7 @@ class Surrogate:
         seed: The run's seed.
     """
 
-    def __init__(self, space: SearchSpace, config: SurrogateConfig, seed: int) -> None:
+    def __init__(self, space: SearchSpace, config: BayesianConfig, seed: int) -> None:
         self.batch_size = config.batch_size
         self._space, self._config = space, config
         self._mutation = Mutation(space)
@@ -74,7 +74,7 @@ class Surrogate:
     def ask(self) -> Tokens:
         """A random sequence at first; then what the model chooses, or a random one where it has nothing new."""
         self._asked += 1
-        if self._asked > self._config.initial and len(self._results) >= _FEWEST and not self._queue:
+        if self._asked > self._config.n_startup_trials and len(self._results) >= _FEWEST and not self._queue:
             self._queue = self._choose()
         tokens = self._queue.pop() if self._queue else self._random()
         self._seen.add(self._look_up(tokens)[0])
@@ -114,7 +114,7 @@ class Surrogate:
 
     def _fitted(self) -> list[tuple[Tokens, float]]:
         """The results that the model sees, best first: all, or of too many the best half and the latest."""
-        most = self._config.results
+        most = self._config.max_observations
         ranked = sorted(self._results, key=lambda result: -result[1])
         if len(ranked) <= most:
             return ranked

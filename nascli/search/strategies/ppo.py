@@ -49,7 +49,7 @@ class Ppo:
         self.batch_size = config.batch_size
         self._clip = config.clip
         self._clip_fraction = 0.0
-        self._policy = Policy(space, config, seed, passes=config.epochs, objective=self._surrogate)
+        self._policy = Policy(space, config, seed, passes=config.update_epochs, objective=self._surrogate)
 
     @property
     def controller(self) -> Controller:

@@ -24,7 +24,7 @@ from nascli.search.strategies.strategy import Strategy
 Tokens = tuple[int, ...]
 
 
-class Learner(Strategy, Protocol):
+class SupportsPretraining(Strategy, Protocol):
     """A strategy that can be shown good sequences: `Ppo`, `Reinforce`."""
 
     def imitate(self, sequences: Sequence[Tokens]) -> None:
@@ -32,7 +32,7 @@ class Learner(Strategy, Protocol):
         ...
 
 
-class WarmedUp:
+class WarmStarted:
     """Proposes as `first` until enough is told, then as `then`, which has learnt from it.
 
     Args:
@@ -43,7 +43,7 @@ class WarmedUp:
         part: Part of the different sequences that is imitated, the best ones.
     """
 
-    def __init__(self, first: Strategy, then: Learner, trials: int, part: float = 0.25) -> None:
+    def __init__(self, first: Strategy, then: SupportsPretraining, trials: int, part: float = 0.25) -> None:
         self.batch_size = then.batch_size
         self._first, self._then, self._trials, self._part = first, then, trials, part
         self._asked: defaultdict[Tokens, deque[Strategy]] = defaultdict(deque)  # who proposed what is not told yet
