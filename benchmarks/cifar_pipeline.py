@@ -64,8 +64,8 @@ def batches(task: Task) -> Iterator[Any]:
     import torch
 
     from nascli.config import DataConfig
-    from nascli.data.batch_rng import BatchRng
-    from nascli.data.in_memory import ImageArray, Normalizer, augment_batch
+    from nascli.data.in_memory import ImageArray
+    from nascli.data.transforms import BatchRng, Normalizer, augment_batch
     from nascli.engine.malloc import keep_freed_memory
 
     keep_freed_memory()  # as every training on a CPU

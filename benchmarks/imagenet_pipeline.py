@@ -54,12 +54,11 @@ def nascli(task: Task) -> Figures:
     import torch
 
     from nascli.config import DataConfig
-    from nascli.data.batch_rng import BatchRng
+    from nascli.data.dataset import UnreadableImages
     from nascli.data.decoding import ImageSource
     from nascli.data.folder import FolderIndex, scan_folder, stream_splits
-    from nascli.data.in_memory import Normalizer, augment_batch
     from nascli.data.pack.format import open_pack
-    from nascli.data.streaming import UnreadableImages
+    from nascli.data.transforms import BatchRng, Normalizer, augment_batch
     from nascli.engine.malloc import keep_freed_memory
 
     keep_freed_memory()  # as every training on a CPU

@@ -74,7 +74,7 @@ def follow(task: Task) -> Figures:
         {
             **seed,
             "data.data_dir": task["scratch"],
-            "data.train_images": task["scenes"],
+            "data.max_train_images": task["scenes"],
             "train.epochs": task["epochs"],
             "train.eval_interval": 1,
         },

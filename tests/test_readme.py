@@ -19,7 +19,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = {
     "search": "--trials 2 --epochs 1 --filters 4 --cells-per-stage 1 --workers 2",
     "train": "--epochs 1 --filters 4 --cells-per-stage 1 --batch-size 8",
-    "detect": "--epochs 1 --batch-size 4 --set data.train_images=4 --set data.val_images=2 --set train.warmup_steps=0",
+    "detect": "--epochs 1 --batch-size 4 --set data.max_train_images=4 "
+    "--set data.max_val_images=2 --set train.warmup_steps=0",
 }
 """What is appended to a command so that it takes a moment."""
 

@@ -31,7 +31,7 @@ class Estimate:
         mult_adds: Multiply-accumulates of one image.
         image_size: Height and width in pixels that `mult_adds` are for.
         train_images: Training images.
-        test_images: Images that every epoch ends with measuring.
+        val_images: Images that every epoch ends with measuring.
         epochs: To be made.
         steps: Optimizer steps in all.
         seconds_per_step: Median over the measured steps, data included.
@@ -44,7 +44,7 @@ class Estimate:
     mult_adds: int
     image_size: int
     train_images: int
-    test_images: int
+    val_images: int
     epochs: int
     steps: int
     seconds_per_step: float
@@ -73,7 +73,7 @@ def _estimate(job: TrainJob) -> Estimate:
         torch.cuda.reset_peak_memory_stats(job.device)
     step = median_step(lambda after_step: train_epoch(state, plan, train, after_step), job.device, _STEPS)
     memory = torch.cuda.max_memory_allocated(job.device) if on_cuda else step_memory(state, plan)
-    test = job.data.test.to(job.device)
+    test = job.data.val.to(job.device)
     sample = test.take(torch.arange(min(len(test), 256)))
     network.to(job.device).to(memory_format=torch.channels_last)
     evaluate(network, sample, normalizer=plan.normalizer, device=job.device)

@@ -17,9 +17,10 @@ from nascli.classify.job import check_classes, device_name
 from nascli.classify.metrics import evaluate
 from nascli.classify.tta import plan_views
 from nascli.config import DataConfig, Preprocessing, TrainRecipe, parse
+from nascli.data.dataset import ImageData
 from nascli.data.imagenet import IMAGENET_CLASSES, imagenet_wnids
-from nascli.data.in_memory import Normalizer
-from nascli.data.registry import ImageData, load_dataset
+from nascli.data.registry import load_dataset
+from nascli.data.transforms import Normalizer
 from nascli.errors import InputError
 from nascli.files import sha256_file
 from nascli.models.cells.network import Network
@@ -28,7 +29,7 @@ from nascli.models.cost import measure_cost
 from nascli.models.serialization import NETWORK_FILE, WEIGHTS_FILE, load_network
 from nascli.runs import read_run, versions
 
-_MORE_BAD = "--max-bad N"
+_ALLOW_UNREADABLE = "--max-bad N"
 """How a person allows for more images that cannot be decoded."""
 
 
@@ -129,7 +130,7 @@ def evaluate_runs(
                 subject.data,
                 subject.spec.image_size,
                 preprocessing=subject.spec.preprocessing,
-                more_bad=_MORE_BAD,
+                allow_option=_ALLOW_UNREADABLE,
             )
         waiting[key] -= 1
         data = loaded[key] if waiting[key] else loaded.pop(key)
@@ -160,7 +161,7 @@ def _assess(
     spec, device = network.spec, next(network.parameters()).device
     data = _placed(spec, data)
     check_classes(spec, data, subject.folder)
-    test, views = plan_views(data.test, crops=crops, flip=flip, padding=subject.data.crop_padding)
+    test, views = plan_views(data.val, crops=crops, flip=flip, padding=subject.data.crop_padding)
     test, counts = test.to(device), _Counts(Confusion.empty(spec.classes, device), Reliability.empty(device))
     since = time.monotonic()
     evaluation = evaluate(
@@ -187,7 +188,7 @@ def _assess(
         "calibration_error": counts.reliability.error,
         "classes": spec.classes,
         "classes_in_images": len(torch.unique(test.labels)),
-        "left_out": list(test.left_out),
+        "skipped": list(test.skipped),
         "views": views.to_dict(),
         "preprocessing": describe_preprocessing(spec, data.preprocessing),
         "images_per_second": round(evaluation.images / max(seconds, 1e-9), 1),

@@ -11,7 +11,7 @@ from nascli.classify.loop import Note, Plan, train_epoch
 from nascli.classify.metrics import EpochRecord, Evaluation, evaluate
 from nascli.classify.state import TrainState, start_state
 from nascli.config import DataConfig, TrainConfig
-from nascli.data.registry import ImageData
+from nascli.data.dataset import ImageData
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, command_again
 from nascli.errors import Interrupted
@@ -53,7 +53,7 @@ def fit(
     note: Note | None = None,
     dist: DistContext = SINGLE_PROCESS,
 ) -> FitResult:
-    """Train on `data.train`, measure on `data.test` after every epoch.
+    """Train on `data.train`, measure on `data.val` after every epoch.
 
     Nothing is drawn from a state that would have to be saved, so a resumed training makes the same steps as one that
     was never stopped; on one CPU type with one number of threads the weights are equal bit for bit. The caller's own
@@ -87,7 +87,7 @@ def fit(
     plan = Plan.of(data, config, augmentation, seed, device, dist)
     state = start_state(network, config, device, dist)
     _restore(state, store)
-    train, test = data.train.to(device), dist.share_of(data.test).to(device)
+    train, test = data.train.to(device), dist.share_of(data.val).to(device)
     boundary = _Boundary(state, plan, store, stop, on_step)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         while len(state.records) < config.epochs:

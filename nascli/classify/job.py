@@ -12,7 +12,8 @@ import torch
 
 from nascli.classify.fit import EpochRecord, fit
 from nascli.config import DataConfig, NetworkConfig, TrainRecipe, load_recipe
-from nascli.data.registry import MORE_BAD, ImageData, load_dataset
+from nascli.data.dataset import ImageData
+from nascli.data.registry import ALLOW_UNREADABLE, load_dataset
 from nascli.data.streaming import worker_count
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import cpu_threads
@@ -38,7 +39,9 @@ _NOT_IDENTITY = {
 }
 """What may change when a run is resumed: it does not touch a weight."""
 
-_MORE_BAD = f"{MORE_BAD} (for a run that was begun: in its recipe.toml, before --resume; the file has to stay)"
+_ALLOW_UNREADABLE = (
+    f"{ALLOW_UNREADABLE} (for a run that was begun: in its recipe.toml, before --resume; the file has to stay)"
+)
 """How a person allows for more images that cannot be decoded."""
 
 _UNNAMED = (
@@ -133,7 +136,7 @@ def prepare_job(
         _among(recipe.data, dist),
         recipe.network.image_size,
         stream_size=PRESETS[preset].image_size if preset else None,
-        more_bad=_MORE_BAD,
+        allow_option=_ALLOW_UNREADABLE,
     )
     spec = resolve_network(
         genotype,
@@ -172,7 +175,7 @@ def reopen_job(
     moved = {"data.data_dir": data_dir, "data.dataset": dataset}
     recipe = load_recipe(TrainRecipe, folder / "recipe.toml", moved)
     spec = read_network(folder / NETWORK_FILE)
-    data = load_dataset(_among(recipe.data, dist), spec.image_size, more_bad=_MORE_BAD)
+    data = load_dataset(_among(recipe.data, dist), spec.image_size, allow_option=_ALLOW_UNREADABLE)
     check_classes(spec, data, folder)
     _check_same(read_run(folder).get("data"), describe_data(data), folder)
     return TrainJob(recipe, spec, data, device, dist)
@@ -182,18 +185,18 @@ def describe_data(data: ImageData) -> dict[str, Any]:
     """What `run.json` keeps of the data, so that a run which is resumed knows them again.
 
     Returns:
-        `name`; `train_images` and `test_images`; `sha256` over the labels of both, in order, the class names, and mean
+        `name`; `train_images` and `val_images`; `sha256` over the labels of both, in order, the class names, and mean
         and deviation of the colours, which are measured where images lie in memory. So images that came, went or
         changed are noticed; of streamed ones an image that another of its class has replaced is not, nor others than
-        the `data.train_images` that were chosen of all.
+        the `data.max_train_images` that were chosen of all.
     """
     digest = hashlib.sha256(json.dumps([data.class_names, data.mean, data.std]).encode())
-    for split in (data.train, data.test):
+    for split in (data.train, data.val):
         digest.update(split.labels.cpu().numpy().tobytes())
     return {
         "name": data.name,
         "train_images": len(data.train),
-        "test_images": len(data.test),
+        "val_images": len(data.val),
         "sha256": digest.hexdigest(),
     }
 
@@ -201,7 +204,9 @@ def describe_data(data: ImageData) -> dict[str, Any]:
 def _check_same(before: dict[str, Any] | None, now: dict[str, Any], folder: Path) -> None:
     if before is None or before["sha256"] == now["sha256"]:
         return
-    counts = [f"{each['train_images']:,} training and {each['test_images']:,} test images" for each in (before, now)]
+    counts = [
+        f"{each['train_images']:,} training and {each['val_images']:,} validation images" for each in (before, now)
+    ]
     difference = f"{counts[0]}, now there are {counts[1]}" if len(set(counts)) == 2 else f"other {counts[0]}"
     raise InputError(
         f"{folder} was begun with {difference} (data set {now['name']})",

@@ -11,10 +11,8 @@ from torch import Tensor
 from nascli.classify.state import TrainState
 from nascli.classify.step import step_within_memory
 from nascli.config import DataConfig, TrainConfig
-from nascli.data.batch_rng import BatchRng
-from nascli.data.in_memory import Batch, Normalizer, Split, augment_batch
-from nascli.data.mixup import mix_batch
-from nascli.data.registry import ImageData
+from nascli.data.dataset import Batch, ImageData, Split
+from nascli.data.transforms import BatchRng, Normalizer, vary_batch
 from nascli.engine.compile import compiled_cells
 from nascli.engine.device import generator_for
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
@@ -198,7 +196,7 @@ def _train_on(
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(step)
         state.network.set_drop_path(drop_path(step))
-        images, targets = vary_batch(read, plan, step)
+        images, targets = prepare_batch(read, plan, step)
         loss = step_within_memory(state, plan.config, images, targets, derive_seed(plan.seed, "step", step), note)
         state.step += 1
         state.tally.add(state.step, plan.batch_size, loss)
@@ -208,7 +206,7 @@ def _train_on(
     state.tally.read()
 
 
-def vary_batch(read: Batch, plan: Plan, step: int) -> Batch:
+def prepare_batch(read: Batch, plan: Plan, step: int) -> Batch:
     """A batch augmented and mixed, on the device.
 
     Of several processes each varies what it reads, by the draws of the whole batch.
@@ -222,9 +220,8 @@ def vary_batch(read: Batch, plan: Plan, step: int) -> Batch:
         This process's share: float32 (n, 3, H, W), normalised; labels, int64 (n,), or probabilities, (n, classes).
     """
     images, labels = (each.to(plan.device, non_blocking=True) for each in read)
-    draws = BatchRng(generator_for(plan.seed, "augment", step), (plan.batch_size, plan.places))
-    numbers = augment_batch(images, plan.augmentation, plan.normalizer, draws)
-    torch.manual_seed(derive_seed(plan.seed, "mix", step))
-    mixed, targets = mix_batch(numbers, labels, plan.classes, plan.augmentation)
+    rng = BatchRng(generator_for(plan.seed, "augment", step), (plan.batch_size, plan.places))
+    mix_seed = derive_seed(plan.seed, "mix", step)
+    mixed, targets = vary_batch((images, labels), plan.classes, plan.augmentation, plan.normalizer, rng, mix_seed)
     own = plan.batch_size // plan.dist.size  # after the one that the first of them is mixed with
     return mixed[-own:], targets[-own:]

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.classify.tta import Views, mean_scores
-from nascli.data.in_memory import Normalizer, Split
-from nascli.data.streaming import no_image_left
+from nascli.data.dataset import Split, no_image_left
+from nascli.data.transforms import Normalizer
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.errors import DeviceMemoryError, DivergedError
 

@@ -14,8 +14,8 @@ from nascli.classify.metrics import scored_within_memory
 from nascli.classify.tta import plan_views
 from nascli.data.folder import IMAGE_SUFFIXES
 from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_categories
-from nascli.data.in_memory import Normalizer
 from nascli.data.streaming import ImageFiles, worker_count
+from nascli.data.transforms import Normalizer
 from nascli.errors import InputError
 from nascli.models.cells.spec import NetworkSpec
 from nascli.models.serialization import load_network

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nascli.data.in_memory import Split
+from nascli.data.dataset import Split
 from nascli.data.streaming import ImageFiles
 from nascli.errors import InputError
 

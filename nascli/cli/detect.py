@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 NAME = "detect"
 
-_DATA = {"--dataset", "--data-dir", "--train-images", "--recipe", "--set"}
+_DATA = {"--dataset", "--data-dir", "--max-train-images", "--recipe", "--set"}
 _USES = {
     "--predict": {"--run", "--threshold", "--out", "--overwrite", "--device"},
     "--check": _DATA,
@@ -72,7 +72,7 @@ def run(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images an optimizer step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    train_images: Annotated[int | None, typer.Option(help="Use only the first so many training images.")] = None,
+    max_train_images: Annotated[int | None, typer.Option(help="Use only the first so many training images.")] = None,
     seed: SeedOption = None,
     assignments: SetOption = None,
     check: Annotated[
@@ -127,7 +127,7 @@ def run(
     flags: Flags = {
         "data.dataset": _dataset(coco, dataset),
         "data.data_dir": data_dir,
-        "data.train_images": train_images,
+        "data.max_train_images": max_train_images,
         "detector.head": head,
         "detector.rpn_post_nms_top_n": proposals,
         "train.epochs": epochs,

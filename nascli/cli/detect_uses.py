@@ -79,7 +79,7 @@ def show_data(terminal: Terminal, recipe: DetectRecipe, *, augmented: bool, out:
     from nascli.detect.visualize import GROUND_TRUTH_IMAGES, draw_augmented, draw_ground_truth
 
     config = recipe.data
-    counts = (config.train_images or GROUND_TRUTH_IMAGES, config.val_images or GROUND_TRUTH_IMAGES)
+    counts = (config.max_train_images or GROUND_TRUTH_IMAGES, config.max_val_images or GROUND_TRUTH_IMAGES)
     variations = sample_variations(recipe, counts[0]) if augmented else []
     splits = load_detection_splits(config)[: 1 if augmented else None]
     folder = choose_output_folder(runs_folder() / NAME, run_name(config.dataset, "data"), out, overwrite)

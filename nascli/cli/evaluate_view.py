@@ -128,8 +128,8 @@ def _name(guess: "Guess") -> str:
 
 def _images(results: Mapping[str, Any]) -> str:
     """How many were measured, and how many more there are that cannot be decoded."""
-    left_out = len(results["left_out"])
-    return f"{results['images']:,}" + (f", {left_out:,} more left out that cannot be decoded" if left_out else "")
+    skipped = len(results["skipped"])
+    return f"{results['images']:,}" + (f", {skipped:,} more skipped that cannot be decoded" if skipped else "")
 
 
 def _classes(results: Mapping[str, Any]) -> str:

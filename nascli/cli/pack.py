@@ -58,9 +58,9 @@ def run(
         )
     rows = [
         ("training images", f"{made.train_images:,}"),
-        ("test images", f"{made.test_images:,}"),
+        ("test images", f"{made.val_images:,}"),
         ("classes", f"{made.classes:,}"),
-        ("left out", f"{len(made.left_out):,}"),
+        ("left out", f"{len(made.skipped):,}"),
         ("bytes", count(made.bytes)),
     ]
     terminal.show(table(f"{source}, packed", ("", ""), rows))

@@ -320,7 +320,7 @@ def _show_estimate(terminal: Terminal, job: "TrainJob") -> None:
         ("network", f"{job.spec.genotype.name}, N = {job.spec.cells_per_stage}, F = {job.spec.filters}"),
         ("params", f"{plan.params:,}"),
         (f"mult-adds at {plan.image_size} px", count(plan.mult_adds)),
-        ("images", f"{plan.train_images:,} to train on, {plan.test_images:,} to test on"),
+        ("images", f"{plan.train_images:,} to train on, {plan.val_images:,} to test on"),
         ("steps", f"{plan.steps:,} in {plan.epochs} epochs"),
         ("a step", f"{plan.seconds_per_step * 1000:.0f} ms"),
         ("memory of a step", f"{plan.memory / 2**20:,.1f} MiB"),

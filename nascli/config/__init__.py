@@ -5,9 +5,9 @@ of this package are the whole list of knobs; each field says its unit. A key tha
 the nearest one that does.
 """
 
+from nascli.config.data import DATASETS, DETECTION_DATASETS, DataConfig, DetectDataConfig
 from nascli.config.detect import (
     DETECTION_HEADS,
-    DetectDataConfig,
     DetectorConfig,
     DetectRecipe,
     DetectTrainConfig,
@@ -29,9 +29,11 @@ from nascli.config.search import (
     SupernetConfig,
 )
 from nascli.config.section import Recipe, Section, TrainingPrecision, list_meanings, one_of
-from nascli.config.train import DataConfig, TrainConfig, TrainRecipe
+from nascli.config.train import TrainConfig, TrainRecipe
 
 __all__ = [
+    "DATASETS",
+    "DETECTION_DATASETS",
     "DETECTION_HEADS",
     "BayesianConfig",
     "DataConfig",

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from nascli.config.data import DetectDataConfig
 from nascli.config.optim import (
     BatchSize,
     ClipGradNorm,
@@ -101,19 +102,6 @@ class DetectTrainConfig(OptimConfig):
             if getattr(self, key):
                 raise ValueError(f"{key} and scale_jitter exclude each other: scale_jitter makes every image a square")
         return self
-
-
-class DetectDataConfig(Section):
-    """Which scenes."""
-
-    dataset: str = Field("digit-scenes", description="digit-scenes, coco, or coco:PATH for a COCO-format folder")
-    data_dir: str = Field("data", description="folder that holds the data set")
-    train_images: int = Field(0, ge=0, description="use only the first so many training images; 0 is all")
-    val_images: int = Field(0, ge=0, description="use only the first so many validation images; 0 is all")
-    evaluate_on: Literal["val", "train"] = Field("val", description="the split whose average precision is reported")
-    max_boxes: int = Field(
-        1000, ge=0, description="training images with more boxes are left out, and counted; 0 leaves none out"
-    )
 
 
 class DetectRecipe(Section):

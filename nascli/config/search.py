@@ -4,10 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from nascli.config.data import DataConfig
 from nascli.config.network import NetworkConfig
 from nascli.config.optim import OptimConfig, WeightDecay
 from nascli.config.section import Section
-from nascli.config.train import DataConfig, TrainConfig
+from nascli.config.train import TrainConfig
 
 
 class SpaceConfig(Section):

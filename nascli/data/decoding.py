@@ -1,105 +1,86 @@
 """From encoded images to pixels.
 
-Pillow reads every format. The usual JPEGs are given to torchvision's decoder first where only the pixels are wanted: it
-writes them where a tensor has them, without Python's lock, and decides on nothing: what it refuses, Pillow is asked
-about. Both decode by libjpeg-turbo, with the same settings.
+Pillow reads every format. JPEGs of the usual kind are given to torchvision's decoder first where only the pixels are
+wanted: it writes them where a tensor has them, without Python's lock. What it refuses, Pillow has to judge. Both decode
+by libjpeg-turbo, with the same settings.
 """
 
+import contextlib
 import functools
+import io
 import warnings
-from collections.abc import Callable
-from typing import BinaryIO, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from nascli.data.jpeg import Frame, cut_rows, read_frame
 from nascli.errors import CorruptFileError
+
+ORIENTATION = 0x0112
+"""The EXIF tag that says how the camera was held; 1 is upright, from 5 on it lay on its side."""
 
 _RGB = 3
 """`torchvision.io.ImageReadMode.RGB`, as its operator takes it."""
 
-_SHARE_OF_8_BITS = 257
-"""65535 / 255: of 16 bits, what one step of 8 is worth."""
+_STEP_OF_16_BITS = 257
+"""65535 / 255: what one step of 8 bits is worth in 16."""
 
 
 class ImageSource(Protocol):
-    """What an image is decoded from: a file, or an image in a pack. As text it is what a person calls it."""
+    """A file, or an image in a pack. As text it is what a user calls it."""
 
     def open(self, mode: Literal["rb"], /) -> BinaryIO:
         """Its encoded bytes."""
 
 
-class Window(NamedTuple):
-    """A rectangle of an image: rows from `top` on and before `bottom`, columns from `left` on and before `right`."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-
-Choice = Callable[[int, int], Window]
-"""Which part of an image is wanted, given its height and width; the same whenever it is asked."""
-
-
 def decode_image(source: ImageSource) -> Image.Image:
-    """The picture in a file or a pack, as RGB and upright.
+    """Decode the image in a file or a pack, as RGB and upright.
 
     Raises:
         CorruptFileError: It is not an image, is truncated, damaged, or claims an absurd size.
     """
     try:
-        with warnings.catch_warnings(), source.open("rb") as file:
-            # threads share the filters of warnings: an error made of this one would get lost, so the size is looked at
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                _refuse_absurd(image)
-                ImageOps.exif_transpose(image, in_place=True)  # decodes it, too
-                return image if image.mode == "RGB" else to_8_bits(image).convert("RGB")
-    except CorruptFileError:
-        raise
+        with source.open("rb") as file, _open_header(file) as image:
+            if _is_absurd(image):
+                raise ValueError(f"it claims {image.width}x{image.height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}")
+            ImageOps.exif_transpose(image, in_place=True)  # decodes it, too
+            return image if image.mode == "RGB" else to_8_bits(image).convert("RGB")
     except Exception as error:  # decoders raise whatever their format makes them raise
+        if isinstance(error, CorruptFileError):
+            raise
         reason = "it is not an image" if isinstance(error, UnidentifiedImageError) else error
         raise CorruptFileError(f"image {source} cannot be decoded: {reason}", "Replace or remove the file") from error
 
 
-def decode_window(source: ImageSource, choose: Choice) -> Tensor:
-    """Part of the picture in a file or a pack, as RGB and upright; of a JPEG that allows it no other rows are decoded.
-
-    Args:
-        source: The encoded image.
-        choose: Asked for the part.
+def decode_pixels(source: ImageSource) -> Tensor:
+    """Decode the image in a file or a pack, as RGB and upright, by the fastest decoder that takes it.
 
     Returns:
-        uint8 (h, w, 3); rows need not follow each other in memory.
+        uint8 (H, W, 3).
 
     Raises:
         CorruptFileError: It is not an image, is truncated, damaged, or claims an absurd size.
     """
-    pixels = _decode_jpeg_window(source, choose)
-    if pixels is None:
-        whole = to_bytes(decode_image(source)).permute(1, 2, 0)
-        top, bottom, left, right = choose(*whole.shape[:2])
-        pixels = whole[top:bottom, left:right]
-    return pixels
+    pixels = _decode_usual_jpeg(source)
+    return to_bytes(decode_image(source)).permute(1, 2, 0) if pixels is None else pixels
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
-    """A grey picture of 16 bits a pixel as one of 8: value / 257, rounded down; any other as it is.
+    """Turn a gray image of 16 bits per pixel into one of 8: value / 257, rounded down; any other stays as it is.
 
     Pillow's own conversion would cut off at 255, which leaves nearly nothing but white.
     """
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image).astype(np.int64)
-    return Image.fromarray((values // _SHARE_OF_8_BITS).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((values // _STEP_OF_16_BITS).clip(0, 255).astype(np.uint8))
 
 
 def to_bytes(image: Image.Image) -> Tensor:
-    """An RGB picture as uint8 (3, H, W)."""
+    """An RGB image as uint8 (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
@@ -107,7 +88,7 @@ def to_bytes(image: Image.Image) -> Tensor:
 def jpeg_decoder() -> Callable[[Tensor, int], Tensor] | None:
     """torchvision's JPEG decoder: from bytes (B,) and a mode to uint8 (3, H, W). None where this torchvision has none.
 
-    The operator is taken instead of `torchvision.io.decode_jpeg`, which warns at each call that it may go one day.
+    The operator is called instead of `torchvision.io.decode_jpeg`, which warns at each call that it may go one day.
     """
     import torchvision  # noqa: F401 - registers its operators; takes a second, and most runs do not stream
 
@@ -115,33 +96,32 @@ def jpeg_decoder() -> Callable[[Tensor, int], Tensor] | None:
     return None if packet is None else packet.default
 
 
-def _decode_jpeg_window(source: ImageSource, choose: Choice) -> Tensor | None:
-    """The part, where it is a JPEG that torchvision decodes; what is wrong with another one, Pillow is to say."""
+def _decode_usual_jpeg(source: ImageSource) -> Tensor | None:
+    """Decode an upright JPEG in gray or RGB; None where it is anything else, or where something is wrong with it."""
     decoder = jpeg_decoder()
     if decoder is None:
         return None
     try:
         with source.open("rb") as file:
             content = bytearray(file.read())
-        frame = read_frame(content)
-        if frame is None or frame.turned or _is_absurd(frame.width, frame.height):
-            return None
-        window = choose(frame.height, frame.width)
-        return _decode_rows(decoder, content, frame, window)
-    except (OSError, RuntimeError):
+        with _open_header(io.BytesIO(content)) as image:
+            usual = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
+            if not usual or _is_absurd(image) or image.getexif().get(ORIENTATION, 1) != 1:
+                return None
+        return decoder(torch.frombuffer(content, dtype=torch.uint8), _RGB).permute(1, 2, 0)
+    except Exception:  # whatever it is, `decode_image` explains it
         return None
 
 
-def _decode_rows(decoder: Callable[[Tensor, int], Tensor], content: bytearray, frame: Frame, window: Window) -> Tensor:
-    part, first = cut_rows(content, frame, window.top, window.bottom)
-    pixels = decoder(torch.frombuffer(part, dtype=torch.uint8), _RGB).permute(1, 2, 0)
-    return pixels[window.top - first : window.bottom - first, window.left : window.right]
+@contextlib.contextmanager
+def _open_header(file: BinaryIO) -> Iterator[Image.Image]:
+    """Open an image whose header alone is read."""
+    with warnings.catch_warnings():
+        # threads share the filters of warnings: an error made of this one would get lost, so callers check the size
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(file) as image:
+            yield image
 
 
-def _is_absurd(width: int, height: int) -> bool:
-    return Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS
-
-
-def _refuse_absurd(image: Image.Image) -> None:
-    if _is_absurd(image.width, image.height):
-        raise ValueError(f"it claims {image.width}x{image.height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}")
+def _is_absurd(image: Image.Image) -> bool:
+    return Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS

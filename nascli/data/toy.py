@@ -79,7 +79,7 @@ def write_scenes(folder: Path, config: SceneConfig | None = None) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         digits = load_dataset(DataConfig(dataset="digits"))
-        for split, source, count in (("train", digits.train, config.train), ("val", digits.test, config.val)):
+        for split, source, count in (("train", digits.train, config.train), ("val", digits.val, config.val)):
             assert isinstance(source, ImageArray)
             _write_split(temporary, split, source, count, config)
         temporary.chmod(0o755)

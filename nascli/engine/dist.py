@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed.rendezvous import rendezvous
 
-from nascli.data.in_memory import AnySplit
+from nascli.data.dataset import AnySplit
 from nascli.engine.device import resolve_device
 from nascli.errors import InputError, NascliError
 

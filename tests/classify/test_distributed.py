@@ -228,7 +228,7 @@ def test_what_all_processes_fail_with_is_said_once(nascli_here: Nascli, options:
 
 def test_shares_are_equal_and_together_the_whole() -> None:
     assert [dist.share(12) for dist in (SINGLE_PROCESS, FIRST, SECOND)] == [slice(0, 12), slice(0, 6), slice(6, 12)]
-    split = make_data().test
+    split = make_data().val
     assert isinstance(split, ImageArray)
     shares = [dist.share_of(split).labels for dist in (FIRST, SECOND)]
     assert torch.equal(torch.stack(shares, dim=1).flatten(), split.labels)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from nascli.classify.fit import EpochRecord, FitResult, evaluate, fit
 from nascli.classify.loop import Plan
 from nascli.config import DataConfig, TrainConfig
-from nascli.data.in_memory import ImageArray, Normalizer
-from nascli.data.registry import ImageData
+from nascli.data.dataset import ImageData
+from nascli.data.in_memory import ImageArray
+from nascli.data.transforms import Normalizer
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.optim import make_average, make_optimizer
 from nascli.errors import DivergedError, InputError, Interrupted
@@ -68,7 +69,7 @@ def test_the_network_is_left_with_the_weights_that_were_measured() -> None:
     network = make_network()
     result = run_fit(network)
     data = make_data()
-    again = evaluate(network, data.test, normalizer=Normalizer(data.mean, data.std), device=CPU, batch_size=7)
+    again = evaluate(network, data.val, normalizer=Normalizer(data.mean, data.std), device=CPU, batch_size=7)
     assert again.top1 == result.evaluation.top1
     assert again.loss == pytest.approx(result.evaluation.loss, rel=1e-5)
 
@@ -165,8 +166,8 @@ def test_a_stop_during_the_evaluation_is_not_lost(tmp_path: Path) -> None:
         def to(self, device: torch.device) -> "Slow":
             return self
 
-    assert isinstance(data.test, ImageArray)
-    slow = replace(data, test=Slow(data.test.images, data.test.labels))
+    assert isinstance(data.val, ImageArray)
+    slow = replace(data, val=Slow(data.val.images, data.val.labels))
     with pytest.raises(Interrupted, match="after step 4 of 12"):
         run_fit(make_network(), data=slow, store=CheckpointStore(tmp_path / "parts", "x"), stop=stop)
     run_fit(fresh, store=CheckpointStore(tmp_path / "parts", "x"))

@@ -7,8 +7,7 @@ import torch
 
 from nascli.classify.fit import fit
 from nascli.config import DataConfig
-from nascli.data.batch_rng import BatchRng
-from nascli.data.in_memory import Normalizer, augment_batch
+from nascli.data.transforms import BatchRng, Normalizer, augment_batch
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.errors import Interrupted
 from nascli.signals import StopRequest

@@ -12,8 +12,10 @@ from nascli.classify.calibration import Reliability
 from nascli.classify.confusion import Confusion
 from nascli.classify.metrics import evaluate
 from nascli.classify.tta import Views, mean_scores
-from nascli.data.in_memory import ImageArray, Normalizer
-from nascli.data.streaming import ImageFiles, UnreadableImages
+from nascli.data.dataset import UnreadableImages
+from nascli.data.in_memory import ImageArray
+from nascli.data.streaming import ImageFiles
+from nascli.data.transforms import Normalizer
 from nascli.errors import CorruptFileError, DivergedError, NascliError
 from tests.classify.tiny import CPU
 
@@ -143,6 +145,6 @@ def test_a_split_of_which_nothing_can_be_decoded_is_an_error(tmp_path: Path) -> 
     paths = (tmp_path / "0.png", tmp_path / "1.png")
     for path in paths:
         path.write_bytes(b"poison")
-    split = ImageFiles(paths, torch.zeros(2, dtype=torch.int64), 2, workers=0, bad=UnreadableImages(5))
+    split = ImageFiles(paths, torch.zeros(2, dtype=torch.int64), 2, workers=0, unreadable=UnreadableImages(5))
     with pytest.raises(CorruptFileError, match="none of the 2 images of a split can be decoded"):
         evaluate(ByPixel(PROBABILITIES.log()), split, normalizer=BYTES, device=CPU)

@@ -3,8 +3,8 @@
 import torch
 
 from nascli.config import DataConfig, NetworkConfig, TrainConfig
-from nascli.data.in_memory import ImageArray, measure_colours
-from nascli.data.registry import ImageData
+from nascli.data.dataset import ImageData
+from nascli.data.in_memory import ImageArray, measure_colors
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.models.cells.network import Network
@@ -37,7 +37,7 @@ def make_data(train: int = 68, test: int = 30, classes: int = 3, size: int = 8) 
         return ImageArray((noise + 60 * labels.view(-1, 1, 1, 1)).to(torch.uint8), labels)
 
     array = split(train)
-    mean, std = measure_colours(array.images)
+    mean, std = measure_colors(array.images)
     return ImageData("tiny", array, split(test), tuple("abcdefgh"[:classes]), mean, std)
 
 

@@ -14,8 +14,9 @@ from nascli.classify.metrics import evaluate
 from nascli.classify.state import start_state
 from nascli.classify.step import train_step
 from nascli.config import TrainConfig
-from nascli.data.in_memory import Normalizer
-from nascli.data.streaming import ImageFiles, UnreadableImages
+from nascli.data.dataset import UnreadableImages
+from nascli.data.streaming import ImageFiles
+from nascli.data.transforms import Normalizer
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.dist import DistContext, process_group
 from nascli.errors import CorruptFileError, InputError, NascliError
@@ -117,7 +118,7 @@ def measured(dist: DistContext, folder: Path, room: int = 100) -> Found:
     """Three images, of which those of the second process cannot be decoded; the last process has room for so many."""
     images = folder / "measured"
     paths = tuple(images / f"{k}.png" for k in range(3))
-    split = ImageFiles(paths, torch.tensor([0, 1, 2]), 8, workers=0, bad=UnreadableImages(1))
+    split = ImageFiles(paths, torch.tensor([0, 1, 2]), 8, workers=0, unreadable=UnreadableImages(1))
 
     def forward(numbers: Tensor) -> Tensor:
         if dist.rank == dist.size - 1 and len(numbers) > room:

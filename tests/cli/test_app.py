@@ -88,7 +88,7 @@ OPTIONS = {
     "detect": (
         "--augmented --backbone --batch-size --cell --cells-per-stage --check --coco --data-dir --dataset --device "
         "--dry-run --epochs --evaluate --filters --gpus --head --json --lr --out --overwrite --predict --preset "
-        "--proposals --recipe --resume --run --seed --set --show-data --threshold --train-images"
+        "--proposals --recipe --resume --run --seed --set --show-data --threshold --max-train-images"
     ),
     "pack": ("--json --max-bad --overwrite --quality --size --workers FILE SOURCE"),
     "report": ("--baseline --json --out --table SEARCH"),

@@ -94,7 +94,7 @@ def test_train_on_the_newest_backbone_then_predict(place: Path, capsys: pytest.C
 
 def test_random_weights_and_training_images_as_the_measure(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ["--preset", "cifar10", "--filters", 4, "--cells-per-stage", 1]
-    more = ["--train-images", 4, "--set", "data.evaluate_on=train", "--epochs", 1, "--seed", 3, "--out", "own"]
+    more = ["--max-train-images", 4, "--set", "data.evaluate_on=train", "--epochs", 1, "--seed", 3, "--out", "own"]
     assert detect("--coco", "--cell", "cell.json", *sizes, *RECIPE, *SMALL, *more) == 0
     printed = capsys.readouterr()
     assert "random weights" in printed.err

@@ -168,7 +168,7 @@ def test_only_decoding_tells_of_damage_in_the_middle(nascli: Nascli) -> None:
 
 
 def test_the_data_are_drawn(nascli: Nascli) -> None:
-    ran = nascli("detect --coco --show-data --train-images 3 --json")
+    ran = nascli("detect --coco --show-data --max-train-images 3 --json")
     assert ran.code == 0
     out = Path(ran.json["out"])
     assert out == Path(ran.json["images"][0]["drawn"]).parent
@@ -182,7 +182,7 @@ def test_the_data_are_drawn(nascli: Nascli) -> None:
 
 def test_the_data_are_drawn_as_training_augments_them(nascli: Nascli) -> None:
     jitter = "--set train.scale_jitter=[0.5,2.0] --set train.jitter_size=96"
-    ran = nascli(f"detect --coco --recipe digit-scenes {jitter} --show-data --augmented --train-images 5 --json")
+    ran = nascli(f"detect --coco --recipe digit-scenes {jitter} --show-data --augmented --max-train-images 5 --json")
     assert ran.code == 0, ran.err
     drawn = [Path(each["drawn"]) for each in ran.json["images"]]
     assert [path.name for path in drawn] == [f"train-{n:06d}-augmented.png" for n in range(1, 6)]

@@ -28,8 +28,8 @@ def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
 
 @pytest.mark.parametrize("dataset", ["coco", pytest.param("digit-scenes", marks=pytest.mark.slow)])
 def test_from_training_to_boxes_on_pictures(nascli: Nascli, dataset: str) -> None:
-    data = f"--dataset {dataset} --set data.val_images=4"
-    ran = nascli(f"{START} {SMALL} {data} --train-images 8 --out run --json")
+    data = f"--dataset {dataset} --set data.max_val_images=4"
+    ran = nascli(f"{START} {SMALL} {data} --max-train-images 8 --out run --json")
     assert ran.code == 0, ran.err
     assert (ran.json["dataset"], ran.json["steps"], ran.json["images"]) == (dataset, 4, 4)
     written = json.loads(Path("run/detector.json").read_text())["detector"]

@@ -12,7 +12,8 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from nascli.config import DataConfig
-from nascli.data.registry import ImageData, load_dataset
+from nascli.data.dataset import ImageData
+from nascli.data.registry import load_dataset
 from nascli.models.cells.network import Network
 from nascli.models.cells.spec import write_network
 from nascli.models.serialization import save_weights

@@ -29,10 +29,10 @@ def test_a_folder_becomes_one_file(nascli: Nascli) -> None:
     assert made == {
         "path": "other.h5",
         "train_images": 60,
-        "test_images": 18,
+        "val_images": 18,
         "classes": 3,
         "bytes": Path("other.h5").stat().st_size,
-        "left_out": [],
+        "skipped": [],
     }
     assert Path("other.h5").read_bytes() == Path("packs/pictures.h5").read_bytes()
 
@@ -63,13 +63,11 @@ def test_bad_images_are_named_and_left_out_up_to_a_number(nascli: Nascli) -> Non
     assert "error: image pictures/train/cow/03.png cannot be decoded: " in ran.err
     ran = nascli("pack pictures p.h5 --max-bad 1")
     assert ran.code == 1
-    assert (
-        "2 images cannot be decoded, 1 may be left out: pictures/train/cow/03.png, pictures/val/dog/01.png" in ran.err
-    )
+    assert "2 images cannot be decoded, 1 may be skipped: pictures/train/cow/03.png, pictures/val/dog/01.png" in ran.err
     assert not Path("p.h5").exists()
     ran = nascli("pack pictures p.h5 --max-bad 2 --json")
     assert ran.code == 0
-    assert ran.json["left_out"] == ["pictures/train/cow/03.png", "pictures/val/dog/01.png"]
+    assert ran.json["skipped"] == ["pictures/train/cow/03.png", "pictures/val/dog/01.png"]
     assert "warning: image pictures/val/dog/01.png cannot be decoded: " in ran.err
 
 
@@ -177,7 +175,6 @@ def test_a_run_that_a_bad_image_stopped_goes_on_with_a_higher_limit(
     assert ran.code == 0, ran.err
     assert ran.json["images"] == 17  # of 18
     assert [text for text in caplog.messages if "val/dog/03.png" in text] == [
-        "warning: image pictures/val/dog/03.png cannot be decoded: it is not an image; "
-        "it is left out (1 of 1 that may be)"
+        "warning: image pictures/val/dog/03.png cannot be decoded: it is not an image; it is skipped (1 of 1 allowed)"
     ]
     assert nascli(f"{line} --set data.max_unreadable_images=1 --out again --json").json["loss"] == ran.json["loss"]

@@ -16,7 +16,7 @@ from tests.cli.test_search import exit_code
 RECIPE = """
 [data]
 dataset = "digits"
-train_images = 300
+max_train_images = 300
 [space]
 name = "mine"
 ops = ["conv_1x1", "max_pool_3x3", "identity"]

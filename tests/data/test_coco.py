@@ -202,7 +202,7 @@ def test_training_images_with_too_many_boxes_are_left_out_and_counted(tmp_path: 
 
 
 def test_a_coco_folder_and_its_limits(tmp_path: Path) -> None:
-    data = load_coco(write_coco(tmp_path), "coco", train_images=3, val_images=2)
+    data = load_coco(write_coco(tmp_path), "coco", max_train_images=3, max_val_images=2)
     assert [image.id for image in data.train.images] == [1, 2, 3]
     assert len(data.val.images) == 2
     pixels = read_annotated(data.train.images[0])
@@ -255,13 +255,13 @@ def test_missing_pictures_other_classes_and_nothing_to_learn(tmp_path: Path) -> 
     (folder / "train2017" / "0003.png").unlink()
     with pytest.raises(InputError, match=r"image id 3 is not on disk: .*0003\.png"):
         load_coco(folder, "coco")
-    assert len(load_coco(folder, "coco", train_images=2).train.images) == 2, "it is not among those used"
+    assert len(load_coco(folder, "coco", max_train_images=2).train.images) == 2, "it is not among those used"
     file = folder / "annotations" / "instances_val2017.json"
     values = json.loads(file.read_text())
     values["categories"][0]["name"] = "green thing"
     file.write_text(json.dumps(values))
     with pytest.raises(InputError, match=r"instances_val2017\.json: its categories are not those of"):
-        load_coco(folder, "coco", train_images=2)
+        load_coco(folder, "coco", max_train_images=2)
     (folder / "annotations" / "instances_train2014.json").write_text("{}")
     with pytest.raises(InputError, match=r"instances_train2014\.json and instances_train2017\.json"):
         load_coco(folder, "coco")

@@ -1,14 +1,23 @@
 """From encoded images to pixels."""
 
+import contextlib
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from nascli.data.decoding import decode_image, decode_window, to_bytes
-from nascli.data.streaming import random_window
+from nascli.data import decoding
+from nascli.data.decoding import decode_image, decode_pixels, to_bytes
+from nascli.errors import CorruptFileError
+
+ROUNDING = 2
+"""Between two decoders; none was seen where both are libjpeg-turbo."""
 
 GREY = np.array([[0, 256, 257, 1000], [32768, 40000, 65534, 65535]])
 IN_8_BITS = [[0, 0, 1, 3], [127, 155, 254, 255]]
@@ -32,10 +41,9 @@ def test_a_turned_image_of_16_bits_is_put_upright(tmp_path: Path) -> None:
     assert to_bytes(decode_image(tmp_path / "turned.png"))[0].tolist() == np.rot90(IN_8_BITS, -1).tolist()
 
 
-def test_a_part_of_an_image_of_16_bits_is_scaled_too(tmp_path: Path) -> None:
+def test_the_pixels_of_an_image_of_16_bits_are_scaled_too(tmp_path: Path) -> None:
     Image.fromarray(np.full((9, 9), 100 * 257, dtype=np.uint16)).save(tmp_path / "grey.png")
-    part = decode_window(tmp_path / "grey.png", lambda height, width: random_window(height, width, seed=0))
-    assert torch.unique(part).tolist() == [100]
+    assert torch.unique(decode_pixels(tmp_path / "grey.png")).tolist() == [100]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "RGBA"])
@@ -46,3 +54,99 @@ def test_grey_of_8_bits_stays_as_it_is(tmp_path: Path, mode: str) -> None:
     assert torch.equal(to_bytes(decode_image(tmp_path / "grey.png")), to_bytes(image.convert("RGB")))
     if mode != "1":
         assert to_bytes(image.convert("RGB"))[0].tolist() == np.asarray(grey).tolist()
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+    """Smooth colours with some noise, so that every block differs."""
+    random = np.random.default_rng(seed)
+    small = Image.fromarray(random.integers(0, 256, (height // 7 + 2, width // 7 + 2, 3), dtype=np.uint8))
+    smooth = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    return Image.fromarray((smooth + random.integers(-9, 10, smooth.shape)).clip(0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, **options: Any) -> bytearray:  # noqa: ANN401 - Pillow's
+    file = io.BytesIO()
+    image.save(file, "JPEG", **options)
+    return bytearray(file.getvalue())
+
+
+def save_kinds(folder: Path) -> dict[str, Path]:
+    """A picture in every way that matters to a decoder."""
+    image = picture(45, 61)
+    turned = image.getexif()
+    turned[0x0112] = 6
+    kinds: dict[str, dict[str, Any]] = {
+        "plain.jpg": {},
+        "rows.jpg": {"restart_marker_rows": 1},
+        "fine.jpg": {"subsampling": "4:4:4", "quality": 98},
+        "progressive.jpg": {"progressive": True},
+        "turned.jpg": {"exif": turned},
+        "lossless.png": {},
+        "lossy.webp": {},
+    }
+    for name, options in kinds.items():
+        image.save(folder / name, **options)
+    for name, mode in (("grey.jpg", "L"), ("inks.jpg", "CMYK"), ("palette.png", "P"), ("bits.png", "1")):
+        image.convert(mode).save(folder / name)
+    return {path.name: path for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_pixels_are_those_of_the_image(tmp_path: Path, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not native:  # a torchvision without decoders
+        monkeypatch.setattr(decoding, "jpeg_decoder", lambda: None)
+    kinds = save_kinds(tmp_path)
+    assert len(kinds) == 11
+    for name, path in kinds.items():
+        whole = to_bytes(decode_image(path)).permute(1, 2, 0)
+        assert whole.shape == ((61, 45, 3) if name == "turned.jpg" else (45, 61, 3))
+        found = decode_pixels(path)
+        assert found.dtype == torch.uint8
+        assert found.shape == whole.shape
+        difference = (found.int() - whole.int()).abs().max()
+        assert difference <= (ROUNDING if native else 0), name
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_are_upright_whether_exif_or_xmp_says_how(tmp_path: Path, orientation: int) -> None:
+    image = picture(12, 20)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    xmp = f'<x tiff:Orientation="{orientation}"/>'.encode()
+    for name, options in (("exif.jpg", {"exif": exif}), ("xmp.jpg", {"xmp": xmp})):
+        image.save(tmp_path / name, **options)
+        whole = to_bytes(decode_image(tmp_path / name)).permute(1, 2, 0)
+        assert whole.shape == ((20, 12, 3) if orientation > 4 else (12, 20, 3))
+        assert int((decode_pixels(tmp_path / name).int() - whole.int()).abs().max()) <= ROUNDING
+
+
+@given(cut=st.integers(0, 700), place=st.integers(0, 700), byte=st.integers(0, 255))
+def test_damaged_jpegs_are_refused_or_decoded_whole(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, place: int, byte: int
+) -> None:
+    content = encoded(picture(20, 20))
+    content[place % len(content)] = byte
+    path = tmp_path_factory.getbasetemp() / "damaged.jpg"
+    path.write_bytes(content[: len(content) - cut])
+    with contextlib.suppress(CorruptFileError):
+        assert decode_pixels(path).shape[2] == 3
+
+
+def test_damage_is_named_and_absurd_sizes_are_refused_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jpg"
+    content = encoded(picture(90, 90))
+    for wrong in (content[: len(content) // 2], content[:30], b"", b"poison"):
+        path.write_bytes(wrong)
+        with pytest.raises(CorruptFileError, match=r"^image .*a\.jpg cannot be decoded: "):
+            decode_pixels(path)
+    with pytest.raises(CorruptFileError, match=r"gone\.jpg cannot be decoded"):
+        decode_pixels(tmp_path / "gone.jpg")
+    path.write_bytes(content)
+    decoded: list[object] = []
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
+    monkeypatch.setattr(decoding, "jpeg_decoder", lambda: lambda *arguments: decoded.append(arguments))
+    with pytest.raises(CorruptFileError, match="it claims 90x90 pixels, more than 6,000"):
+        decode_pixels(path)
+    assert not decoded

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nascli.config import DataConfig
-from nascli.data.batch_rng import BatchRng
-from nascli.data.in_memory import ImageArray, Normalizer, augment_batch, measure_colours, split_holdout
+from nascli.data.dataset import split_holdout
+from nascli.data.in_memory import ImageArray, measure_colors
+from nascli.data.transforms import BatchRng, Normalizer, augment_batch
 
 BYTES = Normalizer((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """Leaves bytes as they are, divided by 255."""
@@ -139,7 +140,7 @@ def test_how_images_lie_in_memory_makes_no_difference(size: int, seed: int) -> N
 def test_colours_are_measured_over_all_pixels() -> None:
     images = torch.randint(0, 256, (5000, 3, 4, 4), dtype=torch.uint8, generator=generator(1))
     images[:, 2] = 51
-    mean, std = measure_colours(images)
+    mean, std = measure_colors(images)
     numbers = images.double().numpy() / 255
     assert mean == pytest.approx(numbers.mean((0, 2, 3)), rel=1e-12)
     assert std[:2] == pytest.approx(numbers.std((0, 2, 3))[:2], rel=1e-9)

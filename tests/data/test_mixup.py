@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nascli.config import DataConfig
-from nascli.data.mixup import mix_batch
+from nascli.data.transforms import mix_batch
 
 LABELS = torch.arange(8) % 4
 IMAGES = (LABELS.view(-1, 1, 1, 1) * torch.ones(8, 3, 16, 16)).contiguous(memory_format=torch.channels_last)

@@ -5,9 +5,7 @@ import torch
 from torchvision.transforms import v2
 
 from nascli.config import DataConfig
-from nascli.data.batch_rng import BatchRng
-from nascli.data.in_memory import Normalizer, augment_batch
-from nascli.data.rand_augment import rand_augment
+from nascli.data.transforms import BatchRng, Normalizer, augment_batch, rand_augment
 
 BYTES = Normalizer((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

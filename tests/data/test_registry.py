@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from nascli.config import DataConfig, Preprocessing
+from nascli.config import DATASETS, DataConfig, Preprocessing
 from nascli.data.in_memory import ImageArray
-from nascli.data.registry import load_dataset
+from nascli.data.registry import LOADERS, load_dataset
 from nascli.data.streaming import ImageFiles
 from nascli.errors import CorruptFileError, InputError, NascliError
 
@@ -36,7 +36,7 @@ def test_digits_are_the_same_images_every_time() -> None:
     assert isinstance(first.train, ImageArray)
     assert isinstance(second.train, ImageArray)
     assert torch.equal(first.train.images, second.train.images)
-    assert (len(first.train), len(first.test)) == (1438, 359)
+    assert (len(first.train), len(first.val)) == (1438, 359)
     assert first.class_names == tuple("0123456789")
     assert first.train.images.shape == (1438, 3, 16, 16)
     assert first.train.images.dtype == torch.uint8
@@ -46,29 +46,30 @@ def test_digits_are_the_same_images_every_time() -> None:
 
 def test_digits_are_split_by_class_and_share_no_image() -> None:
     data = load_dataset(DataConfig())
-    parts = torch.bincount(data.test.labels) / (torch.bincount(data.train.labels) + torch.bincount(data.test.labels))
+    parts = torch.bincount(data.val.labels) / (torch.bincount(data.train.labels) + torch.bincount(data.val.labels))
     assert float(parts.min()) > 0.19
     assert float(parts.max()) < 0.21
     assert isinstance(data.train, ImageArray)
-    assert isinstance(data.test, ImageArray)
-    train, test = ({image.numpy().tobytes() for image in part.images} for part in (data.train, data.test))
+    assert isinstance(data.val, ImageArray)
+    train, test = ({image.numpy().tobytes() for image in part.images} for part in (data.train, data.val))
     assert not train & test
 
 
 def test_images_in_memory_are_brought_to_the_size_asked_for() -> None:
     data = load_dataset(DataConfig(), 24)
-    assert data.image_size == data.test.image_size == 24
+    assert data.image_size == data.val.image_size == 24
 
 
 @pytest.mark.parametrize("test", ["val", "test"])
 def test_a_folder_of_small_equal_images_is_loaded_to_memory(tmp_path: Path, test: str) -> None:
     data = load_dataset(DataConfig(dataset=write_folder(tmp_path, test=test)))
     assert isinstance(data.train, ImageArray)
-    assert isinstance(data.test, ImageArray)
+    assert isinstance(data.val, ImageArray)
     assert data.train.images[:, 0, 0, 0].tolist() == [0, 1, 2, 100, 101, 102]
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert data.test.images[:, 1, 5, 5].tolist() == [50, 150]
+    assert data.val.images[:, 1, 5, 5].tolist() == [50, 150]
     assert data.class_names == ("cat", "dog")
+    assert data.val_name == test
     assert data.image_size == 12
     assert data.mean[0] == pytest.approx(51 / 255)
 
@@ -85,7 +86,7 @@ def test_preprocessing_reaches_streamed_images_and_not_those_in_memory(tmp_path:
 def test_classes_as_a_part_of_more(tmp_path: Path) -> None:
     data = load_dataset(DataConfig(dataset=write_folder(tmp_path))).among(("ant", "cat", "cow", "dog"))
     assert data.classes == 4
-    assert data.test.labels.tolist() == [1, 3]
+    assert data.val.labels.tolist() == [1, 3]
     assert data.train.labels.tolist() == [1, 1, 1, 3, 3, 3]
 
 
@@ -93,7 +94,7 @@ def test_val_is_taken_where_there_is_a_test_too(tmp_path: Path) -> None:
     write_folder(tmp_path, test="val")
     write_image(tmp_path / "test" / "cat" / "0.png", 7)
     data = load_dataset(DataConfig(dataset=f"folder:{tmp_path}"))
-    assert len(data.test) == 2
+    assert len(data.val) == 2
 
 
 @pytest.mark.parametrize("which", ["large", "not square", "first differs", "one differs"])
@@ -183,10 +184,10 @@ def test_broken_images_are_left_out_of_memory_as_far_as_is_allowed(
     ]
     with pytest.raises(CorruptFileError) as caught:
         load_dataset(DataConfig(dataset=name, max_unreadable_images=1))
-    assert "2 images cannot be decoded, 1 may be left out" in str(caught.value)
+    assert "2 images cannot be decoded, 1 may be skipped" in str(caught.value)
     assert str(caught.value).endswith("or allow for more: --set data.max_unreadable_images=N")
     with pytest.raises(CorruptFileError, match=r"or allow for more: --max-bad N$"):
-        load_dataset(DataConfig(dataset=name, max_unreadable_images=1), more_bad="--max-bad N")
+        load_dataset(DataConfig(dataset=name, max_unreadable_images=1), allow_option="--max-bad N")
 
 
 @pytest.mark.parametrize("side", [12, 30])
@@ -196,11 +197,11 @@ def test_each_split_names_its_own_images_that_were_left_out(tmp_path: Path, side
     for path in ("train/cat/0.png", "val/dog/0.png"):
         (tmp_path / path).write_bytes(b"not an image")
     data = load_dataset(DataConfig(dataset=name, max_unreadable_images=2, workers=0), 16)
-    assert isinstance(data.test, ImageArray if side == 12 else ImageFiles)
+    assert isinstance(data.val, ImageArray if side == 12 else ImageFiles)
     list(data.train.training_batches(torch.arange(len(data.train)), 4, 0))
-    list(data.test.to(torch.device("cpu")).evaluation_batches(4))
-    assert data.train.left_out == (str(tmp_path / "train/cat/0.png"),)
-    assert data.test.left_out == (str(tmp_path / "val/dog/0.png"),)
+    list(data.val.to(torch.device("cpu")).evaluation_batches(4))
+    assert data.train.skipped == (str(tmp_path / "train/cat/0.png"),)
+    assert data.val.skipped == (str(tmp_path / "val/dog/0.png"),)
 
 
 def test_training_and_test_images_share_what_is_allowed(tmp_path: Path) -> None:
@@ -209,8 +210,8 @@ def test_training_and_test_images_share_what_is_allowed(tmp_path: Path) -> None:
         (tmp_path / path).write_bytes(b"not an image")
     data = load_dataset(DataConfig(dataset=name, max_unreadable_images=1, workers=0), 16)
     assert len(list(data.train.training_batches(torch.arange(6), 2, 0))) == 3
-    with pytest.raises(CorruptFileError, match=r"2 images .* 1 may be left out: .*train/cat/1\.png, .*val/dog/0\.png"):
-        list(data.test.evaluation_batches(2))
+    with pytest.raises(CorruptFileError, match=r"2 images .* 1 may be skipped: .*train/cat/1\.png, .*val/dog/0\.png"):
+        list(data.val.evaluation_batches(2))
 
 
 @pytest.mark.parametrize(
@@ -220,9 +221,9 @@ def test_training_and_test_images_share_what_is_allowed(tmp_path: Path) -> None:
         ("cifar", "Did you mean cifar10"),
         ("coco", "Known: digits, cifar10, cifar100, imagenet, folder:PATH"),
         ("folder", "unknown"),
-        ("folder:", "names no folder"),
+        ("folder:", "Write folder:PATH"),
         ("folder:gone", "gone: no such folder"),
-        ("pack:", "names no file"),
+        ("pack:", "Write pack:FILE.h5"),
         ("pack:gone.h5", "pack gone.h5: no such file. nascli pack SRC FILE.h5 makes one"),
         ("imagenet", "data/imagenet/train: no such folder. Put the images at"),
     ],
@@ -231,6 +232,10 @@ def test_a_data_set_that_is_not_there_is_refused(dataset: str, phrase: str) -> N
     with pytest.raises(InputError) as caught:
         load_dataset(DataConfig(dataset=dataset))
     assert phrase in str(caught.value)
+
+
+def test_every_data_set_of_the_config_has_a_loader() -> None:
+    assert list(LOADERS) == list(DATASETS)
 
 
 @pytest.fixture
@@ -275,6 +280,6 @@ def test_cifar_that_is_there_is_read_without_writing(tmp_path: Path, monkeypatch
     assert isinstance(data.train, ImageArray)
     assert data.train.images.shape == (20, 3, 32, 32)
     assert data.train.images[::4, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
-    assert data.test.labels.tolist() == [0, 1, 2, 2]
+    assert data.val.labels.tolist() == [0, 1, 2, 2]
     assert data.class_names == ("plane", "car", "bird")
     assert [path.name for path in tmp_path.iterdir()] == ["cifar-10-batches-py"]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nascli.config import Preprocessing
-from nascli.data.decoding import Window, decode_image, to_bytes
-from nascli.data.streaming import ImageFiles, UnreadableImages, random_window
+from nascli.data.dataset import UnreadableImages
+from nascli.data.decoding import decode_image, to_bytes
+from nascli.data.streaming import ImageFiles, Window, random_window
 from nascli.errors import CorruptFileError, NascliError
 
 
@@ -184,10 +185,10 @@ def test_a_broken_file_that_is_allowed_is_named_once_and_the_next_one_stands_in(
 ) -> None:
     whole = collect(files, 5)
     truncate(tmp_path / "3.jpg", tmp_path / "8.png")
-    lenient = ImageFiles(files.paths, files.labels, 24, workers, bad=UnreadableImages(2))
+    lenient = ImageFiles(files.paths, files.labels, 24, workers, unreadable=UnreadableImages(2))
     found = collect(lenient, 5)
     assert torch.equal(found, collect(lenient, 5))
-    assert torch.equal(found, collect(ImageFiles(files.paths, files.labels, 24, 0, bad=UnreadableImages(7)), 5))
+    assert torch.equal(found, collect(ImageFiles(files.paths, files.labels, 24, 0, unreadable=UnreadableImages(7)), 5))
     good = [0, 1, 2, 4, 5, 6, 7]
     assert torch.equal(found[good], whole[good])
     assert found.shape == whole.shape
@@ -196,7 +197,7 @@ def test_a_broken_file_that_is_allowed_is_named_once_and_the_next_one_stands_in(
     warnings = [text for text in caplog.messages if "3.jpg" in text]
     assert len(warnings) == 2  # one of each split that counts for itself
     assert warnings[0].startswith(f"warning: image {tmp_path}/3.jpg cannot be decoded: ")
-    assert "it is left out (1 of 2 that may be)" in warnings[0]
+    assert "it is skipped (1 of 2 allowed)" in warnings[0]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -206,25 +207,25 @@ def test_in_evaluation_a_broken_file_is_left_out_and_no_other_counted_for_it(
     whole = torch.cat([images for images, _ in files.evaluation_batches(4)])
     broken = [2, 3, 6, 8]  # one of the first batch's end, its neighbour, one in the middle, and a batch of its own
     truncate(*(Path(str(files.paths[k])) for k in broken))
-    lenient = ImageFiles(files.paths, files.labels, 24, workers, bad=UnreadableImages(4))
+    lenient = ImageFiles(files.paths, files.labels, 24, workers, unreadable=UnreadableImages(4))
     batches = list(lenient.evaluation_batches(4))
     good = [k for k in range(9) if k not in broken]
     assert [len(labels) for _, labels in batches] == [2, 3]
     assert torch.equal(torch.cat([images for images, _ in batches]), whole[good])
     assert torch.equal(torch.cat([labels for _, labels in batches]), files.labels[good])
-    assert lenient.bad.names == tuple(str(files.paths[k]) for k in broken)
+    assert lenient.unreadable.names == tuple(str(files.paths[k]) for k in broken)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_more_broken_files_than_allowed_are_all_named(files: ImageFiles, tmp_path: Path, workers: int) -> None:
     truncate(tmp_path / "1.jpg", tmp_path / "6.png", tmp_path / "8.png")
-    lenient = ImageFiles(files.paths, files.labels, 24, workers, bad=UnreadableImages(2, "--more N"))
+    lenient = ImageFiles(files.paths, files.labels, 24, workers, unreadable=UnreadableImages(2, "--more N"))
     for _ in range(2):  # nothing is forgotten by asking again
         with pytest.raises(CorruptFileError) as caught:
             collect(lenient, 0)
         names = ", ".join(f"{tmp_path}/{name}" for name in ("1.jpg", "6.png", "8.png"))
         assert str(caught.value) == (
-            f"3 images cannot be decoded, 2 may be left out: {names}. "
+            f"3 images cannot be decoded, 2 may be skipped: {names}. "
             "Replace or remove the file, or allow for more: --more N"
         )
 
@@ -232,7 +233,7 @@ def test_more_broken_files_than_allowed_are_all_named(files: ImageFiles, tmp_pat
 def test_a_split_without_any_image_left_is_an_error(files: ImageFiles, tmp_path: Path) -> None:
     truncate(tmp_path / "0.png", tmp_path / "1.jpg")
     lenient = files.take(torch.tensor([0, 1]))
-    lenient = ImageFiles(lenient.paths, lenient.labels, 24, 0, bad=UnreadableImages(5))
+    lenient = ImageFiles(lenient.paths, lenient.labels, 24, 0, unreadable=UnreadableImages(5))
     with pytest.raises(CorruptFileError, match="none of the 2 images of a split can be decoded"):
         list(lenient.training_batches(torch.arange(2), 1, 0))
     assert list(lenient.evaluation_batches(1)) == []  # another process may have some

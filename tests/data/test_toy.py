@@ -13,10 +13,11 @@ from pycocotools.coco import COCO
 
 from nascli.config import DataConfig
 from nascli.data import toy as scenes
+from nascli.data.dataset import ImageData
 from nascli.data.detection.coco import load_coco
 from nascli.data.detection.dataset import read_annotated
 from nascli.data.in_memory import ImageArray
-from nascli.data.registry import ImageData, load_dataset
+from nascli.data.registry import load_dataset
 from nascli.data.toy import SceneConfig, compose_scene, write_scenes
 from nascli.errors import InputError, NascliError
 
@@ -76,9 +77,9 @@ def test_validation_scenes_use_the_test_digits(tmp_path: Path, monkeypatch: pyte
 
     def marked(config: DataConfig) -> ImageData:
         assert isinstance(real.train, ImageArray)
-        assert isinstance(real.test, ImageArray)
+        assert isinstance(real.val, ImageArray)
         train = ImageArray(real.train.images, torch.full_like(real.train.labels, 3))
-        return replace(real, train=train, test=ImageArray(real.test.images, torch.full_like(real.test.labels, 8)))
+        return replace(real, train=train, val=ImageArray(real.val.images, torch.full_like(real.val.labels, 8)))
 
     monkeypatch.setattr(scenes, "load_dataset", marked)
     written = write_scenes(tmp_path / "scenes", SMALL)

@@ -24,8 +24,8 @@ from torch import Tensor
 import nascli
 from nascli.cli.app import main
 from nascli.config import NetworkConfig
-from nascli.data.in_memory import Normalizer
 from nascli.data.streaming import ImageFiles
+from nascli.data.transforms import Normalizer
 from nascli.errors import CorruptFileError, InputError
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models import layers as primitives

@@ -11,8 +11,9 @@ import torch
 
 from nascli.classify.fit import FitResult, fit
 from nascli.config import DataConfig, SearchRecipe, load_recipe
+from nascli.data.dataset import ImageData
 from nascli.data.in_memory import ImageArray
-from nascli.data.registry import ImageData, load_dataset
+from nascli.data.registry import load_dataset
 from nascli.errors import DivergedError, InputError
 from nascli.models.cells.network import Network
 from nascli.models.cost import measure_cost
@@ -40,13 +41,13 @@ def pictures(split: object) -> Counter[bytes]:
 
 def test_the_reward_is_measured_on_held_out_training_images(evaluator: ProxyTraining) -> None:
     data = load_dataset(DataConfig(), 8)
-    train, held_out = pictures(evaluator.data.train), pictures(evaluator.data.test)
+    train, held_out = pictures(evaluator.data.train), pictures(evaluator.data.val)
     assert train + held_out == pictures(data.train)
     assert held_out.total() == pytest.approx(0.2 * len(data.train), abs=10)
 
 
 def test_the_held_out_part_follows_from_the_seed() -> None:
-    one, same, other = (pictures(proxy_training(recipe(seed=seed), CPU).data.test) for seed in (1, 1, 2))
+    one, same, other = (pictures(proxy_training(recipe(seed=seed), CPU).data.val) for seed in (1, 1, 2))
     assert one == same != other
 
 
@@ -66,7 +67,7 @@ def test_the_score_is_an_accuracy_with_the_costs_of_the_child(evaluator: ProxyTr
     assert (score.params, score.mult_adds) == (cost.params, cost.mult_adds)
     assert score.reward == score.accuracy
     assert 0.2 < score.accuracy <= 1  # ten classes: 0.1 by chance
-    assert (score.accuracy * len(evaluator.data.test)) % 1 == pytest.approx(0, abs=1e-6)
+    assert (score.accuracy * len(evaluator.data.val)) % 1 == pytest.approx(0, abs=1e-6)
     assert score.seconds > 0
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from nascli.config import SearchRecipe, load_recipe
+from nascli.data.dataset import ImageData
 from nascli.data.in_memory import ImageArray
-from nascli.data.registry import ImageData
 from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
 from nascli.genotype.cells.space import ENAS, resolve_cell_space
 from nascli.genotype.genotype import Genotype

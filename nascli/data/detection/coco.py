@@ -74,15 +74,15 @@ def read_coco(annotations: Path, folders: tuple[Path, ...], name: str) -> Detect
 
 
 def survey_coco(
-    path: Path, look: Look, *, train_images: int = 0, val_images: int = 0, max_boxes: int = 0
+    path: Path, look: Look, *, max_train_images: int = 0, max_val_images: int = 0, max_boxes: int = 0
 ) -> tuple[DetectionSplit, ...]:
     """The training split of a data set and, where it has one of its own, the validation split, faults and all.
 
     Args:
         path: As for `load_coco`.
         look: How to look at the pictures.
-        train_images: Use only the first so many training pictures; 0 is all.
-        val_images: The same for validation.
+        max_train_images: Use only the first so many training pictures; 0 is all.
+        max_val_images: The same for validation.
         max_boxes: Leave out training pictures with more boxes; 0 is none.
 
     Raises:
@@ -90,15 +90,15 @@ def survey_coco(
         CorruptFileError: A file is not JSON.
     """
     (train_file, train_folders), (val_file, val_folders) = locate_splits(path)
-    train = scan_coco(train_file, train_folders, "train").first(train_images)
+    train = scan_coco(train_file, train_folders, "train").first(max_train_images)
     splits = [_to_train_on(train, max_boxes)]
     if val_file != train_file:
-        splits.append(_of_same_classes(scan_coco(val_file, val_folders, "val").first(val_images), train))
+        splits.append(_of_same_classes(scan_coco(val_file, val_folders, "val").first(max_val_images), train))
     return tuple(replace(split, findings=split.findings + look(split)) for split in splits)
 
 
 def load_splits(
-    path: Path, *, train_images: int = 0, val_images: int = 0, max_boxes: int = 0
+    path: Path, *, max_train_images: int = 0, max_val_images: int = 0, max_boxes: int = 0
 ) -> tuple[DetectionSplit, ...]:
     """The same splits, fit for use: pictures are looked at, not decoded.
 
@@ -107,14 +107,16 @@ def load_splits(
             different classes.
         CorruptFileError: A file is not JSON, or a picture is cut off.
     """
-    splits = survey_coco(path, check_headers, train_images=train_images, val_images=val_images, max_boxes=max_boxes)
+    splits = survey_coco(
+        path, check_headers, max_train_images=max_train_images, max_val_images=max_val_images, max_boxes=max_boxes
+    )
     for split in splits:
         refuse(split.source, split.findings)
     return splits
 
 
 def load_coco(
-    path: Path, name: str, *, train_images: int = 0, val_images: int = 0, max_boxes: int = 0
+    path: Path, name: str, *, max_train_images: int = 0, max_val_images: int = 0, max_boxes: int = 0
 ) -> DetectionData:
     """Both splits of a COCO-format data set; without a validation file, the training split stands for both.
 
@@ -123,15 +125,15 @@ def load_coco(
             `val*/`), or with `train/` and `val/` (or `valid/`) that each hold `_annotations.coco.json` beside the
             pictures; or one JSON file beside its pictures.
         name: What to call the data set.
-        train_images: Use only the first so many training pictures; 0 is all.
-        val_images: The same for validation.
+        max_train_images: Use only the first so many training pictures; 0 is all.
+        max_val_images: The same for validation.
         max_boxes: Leave out training pictures with more boxes; 0 is none.
 
     Raises:
         InputError: As `load_splits`.
         CorruptFileError: As `load_splits`.
     """
-    splits = load_splits(path, train_images=train_images, val_images=val_images, max_boxes=max_boxes)
+    splits = load_splits(path, max_train_images=max_train_images, max_val_images=max_val_images, max_boxes=max_boxes)
     return DetectionData(name, splits[0], splits[-1])
 
 

@@ -50,12 +50,12 @@ def load_truth(config: DetectDataConfig) -> DetectionSplit:
     """
     train, val = locate_splits(_folder(config))
     if config.evaluate_on == "train":
-        return read_coco(*train, "train").first(config.train_images)
-    return read_coco(*val, "val").first(config.val_images)
+        return read_coco(*train, "train").first(config.max_train_images)
+    return read_coco(*val, "val").first(config.max_val_images)
 
 
 def _limits(config: DetectDataConfig) -> dict[str, int]:
-    return config.model_dump(include={"train_images", "val_images", "max_boxes"})
+    return config.model_dump(include={"max_train_images", "max_val_images", "max_boxes"})
 
 
 def _folder(config: DetectDataConfig) -> Path:

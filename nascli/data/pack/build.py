@@ -17,11 +17,12 @@ from pathlib import Path
 import PIL
 from PIL import Image
 
+from nascli.data.dataset import UnreadableImages, no_image_left
 from nascli.data.decoding import decode_image
 from nascli.data.folder import FolderIndex, scan_folder
 from nascli.data.pack.format import SPLITS, SplitContents, open_pack, write_pack
 from nascli.data.pack.records import PackRecords
-from nascli.data.streaming import UnreadableImages, no_image_left, worker_count
+from nascli.data.streaming import worker_count
 from nascli.errors import CorruptFileError, InputError, Interrupted
 from nascli.files import cannot_write, sync_folder
 
@@ -54,18 +55,18 @@ class PackSummary:
     Args:
         path: The file.
         train_images: Images in the training split.
-        test_images: Images in the test split.
+        val_images: Images in the split that accuracy is measured on.
         classes: How many there are.
         bytes: Of the file.
-        left_out: The images that could not be decoded.
+        skipped: The images that could not be decoded.
     """
 
     path: Path
     train_images: int
-    test_images: int
+    val_images: int
     classes: int
     bytes: int
-    left_out: tuple[str, ...]
+    skipped: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -135,15 +136,14 @@ def pack_folder(
         _write_checked(path, {**about, "source": str(source.resolve())}, index.class_names, splits)
         records.path.unlink(missing_ok=True)
     pack = open_pack(path)
-    return PackSummary(path, len(pack.train), len(pack.test), len(pack.class_names), path.stat().st_size, bad.names)
+    return PackSummary(path, len(pack.train), len(pack.val), len(pack.class_names), path.stat().st_size, bad.names)
 
 
 def encode_image(path: Path, settings: PackSettings) -> bytes:
     """An image as it lies in a pack: a JPEG whose shorter side has the pixels of the settings, or fewer.
 
     A JPEG that is small enough is taken byte for byte. Others are turned upright and reduced by bilinear interpolation,
-    as in evaluation: where that resizes to the size of the pack it finds nothing left to do. They begin anew with each
-    row of blocks (half a percent more bytes), so that a crop can be decoded without the rows above and below it.
+    as in evaluation: where that resizes to the size of the pack it finds nothing left to do.
 
     Raises:
         CorruptFileError: It cannot be decoded; the message has its path.
@@ -157,14 +157,14 @@ def encode_image(path: Path, settings: PackSettings) -> bytes:
         elif (content := path.read_bytes()).startswith(_JPEG):
             return content
         encoded = io.BytesIO()
-        image.save(encoded, "JPEG", quality=settings.quality, comment=b"", restart_marker_rows=1)
+        image.save(encoded, "JPEG", quality=settings.quality, comment=b"")
     except Exception as error:  # encoders raise whatever they like, too
         raise CorruptFileError(f"image {path} cannot be made a JPEG: {error}", "Replace or remove the file") from error
     return encoded.getvalue()
 
 
 def _entries(index: FolderIndex[Path], source: Path) -> Iterator[_Entry]:
-    for split, files in zip(SPLITS, (index.train, index.test), strict=True):
+    for split, files in zip(SPLITS, (index.train, index.val), strict=True):
         for path, label in files:
             name = str(path.relative_to(source))
             try:

@@ -2,7 +2,7 @@
 
     attributes     format, version, size, quality, source, pillow, sha256
     classes        S (C,): names of the classes; a label is a position among them
-    train/, test/
+    train/, val/
       images       uint8 (B,): the encoded images, one after the other and in one piece
       offsets      int64 (N + 1,): image k is images[offsets[k]:offsets[k + 1]]
       labels       int64 (N,)
@@ -36,7 +36,7 @@ from nascli.errors import CorruptFileError, InputError
 
 FORMAT = "nascli image pack"
 VERSION = 1
-SPLITS = ("train", "test")
+SPLITS = ("train", "val")
 
 Array = npt.NDArray[Any]
 Settings = Mapping[str, str | int]
@@ -162,26 +162,26 @@ class Pack:
         settings: What it was made with: size, quality, source, pillow.
         class_names: One a label, in order.
         train: The training split.
-        test: The split that accuracy is measured on.
+        val: The split that accuracy is measured on.
     """
 
     path: Path
     settings: Settings
     class_names: tuple[str, ...]
     train: PackedSplit
-    test: PackedSplit
+    val: PackedSplit
 
     def index(self) -> FolderIndex[PackedImage]:
         """Its images and labels, as those of a folder."""
-        train, test = (
+        train, val = (
             tuple((PackedImage(split, position), label) for position, label in enumerate(split.labels.tolist()))
-            for split in (self.train, self.test)
+            for split in (self.train, self.val)
         )
-        return FolderIndex(train, test, self.class_names)
+        return FolderIndex(train, val, self.class_names)
 
     def verify(self) -> None:
         """Read every image; CorruptFileError, which names it, at the first that is damaged."""
-        for split in (self.train, self.test):
+        for split in (self.train, self.val):
             for position in range(len(split)):
                 split.read(position)
 
@@ -213,7 +213,7 @@ def write_pack(path: Path, settings: Settings, class_names: Sequence[str], split
         path: Replaced where it exists.
         settings: size, quality, source, pillow.
         class_names: One a label, in order.
-        splits: `train` and `test`.
+        splits: `train` and `val`.
     """
     columns = {_CLASSES: _to_bytes(class_names)}
     for split in SPLITS:

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from nascli.classify.metrics import evaluate
 from nascli.config import SearchRecipe
-from nascli.data.in_memory import Normalizer, Split
+from nascli.data.dataset import Split
+from nascli.data.transforms import Normalizer
 from nascli.engine.checkpoint import NEWEST, PREVIOUS
 from nascli.engine.device import cpu_threads, generator_for
 from nascli.errors import InputError
@@ -86,7 +87,7 @@ class SharedWeights:
         """
         started = time.monotonic()
         child = self.network(genotype)
-        held_out, device = self.setting.resident.test, self.setting.device
+        held_out, device = self.setting.resident.val, self.setting.device
         accuracy = evaluate(child, held_out, normalizer=_normalizer(self.setting), device=device).top1
         cost = measure_cost(child)
         return Score(

@@ -10,8 +10,8 @@ import torch
 
 from nascli.classify.fit import fit
 from nascli.config import DataConfig, NetworkConfig, SearchRecipe, TrainConfig
-from nascli.data.in_memory import split_holdout
-from nascli.data.registry import ImageData, load_dataset
+from nascli.data.dataset import ImageData, split_holdout
+from nascli.data.registry import load_dataset
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
 from nascli.models.cells.network import Network
@@ -44,7 +44,7 @@ class ProxyTraining:
     """The paper's evaluator: a small child network, a short training, its accuracy on held-out training images.
 
     Args:
-        data: Its `train` is trained on, its `test` gives the reward; both are parts of the training split.
+        data: Its `train` is trained on, its `val` gives the reward; both are parts of the training split.
         network: The macro numbers of a child network.
         train: The short training.
         augmentation: How a training image is varied.
@@ -63,7 +63,7 @@ class ProxyTraining:
     @cached_property
     def resident(self) -> ImageData:
         """The data with what they hold in memory on the device: copied there once in a process, not for each child."""
-        return replace(self.data, train=self.data.train.to(self.device), test=self.data.test.to(self.device))
+        return self.data.to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the copy on the device: each process makes its own."""
@@ -156,7 +156,7 @@ def proxy_training(recipe: SearchRecipe, device: torch.device) -> ProxyTraining:
         source = source.model_copy(update={"workers": 0})
     data = load_dataset(source, recipe.network.image_size)
     train, held_out = split_holdout(data.train, recipe.search.holdout, derive_seed(recipe.seed, "holdout"))
-    data = replace(data, train=train, test=held_out)
+    data = replace(data, train=train, val=held_out)
     evaluator = ProxyTraining(data, recipe.network, recipe.train, recipe.data, device)
     space = resolve_space(recipe.space)
     evaluator.spec(space.decode([0] * len(space.decision_sizes)))  # refuse now, not trial by trial

@@ -27,10 +27,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nascli.classify.loop import Plan, vary_batch
+from nascli.classify.loop import Plan, prepare_batch
 from nascli.classify.metrics import LossMeter, check_finite
 from nascli.config import SearchRecipe
-from nascli.data.in_memory import Split
+from nascli.data.dataset import Split
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import generator_for
 from nascli.engine.optim import make_optimizer
@@ -203,7 +203,7 @@ def _train_epoch(training: SharedTraining, state: _State, split: Split, after_st
     for read in split.training_batches(order, plan.batch_size, derive_seed(plan.seed, "vary", epoch)):
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(state.step)
-        images, targets = vary_batch(read, plan, state.step)
+        images, targets = prepare_batch(read, plan, state.step)
         torch.manual_seed(derive_seed(plan.seed, "step", state.step))
         loss = _train_step(training, state, images, targets)
         state.step += 1

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nascli.config import suggestion
-from nascli.data.in_memory import Batch, Normalizer
-from nascli.data.streaming import no_image_left
+from nascli.data.dataset import Batch, no_image_left
+from nascli.data.transforms import Normalizer
 from nascli.engine.device import cpu_threads, generator_for
 from nascli.errors import DivergedError, InputError
 from nascli.genotype.genotype import Genotype

@@ -1,0 +1,179 @@
+"""Classification data sets: two splits of labelled images, in memory or streamed, and the images nobody can decode."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from nascli.config import Preprocessing
+from nascli.errors import CorruptFileError
+
+Batch = tuple[Tensor, Tensor]
+"""Images uint8 (N, 3, H, W) and labels int64 (N,)."""
+
+Color = tuple[float, float, float]
+"""A number for each of red, green and blue."""
+
+ValName = Literal["val", "test"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class Split(Protocol):
+    """Labelled images that a training or an evaluation reads batch by batch."""
+
+    @property
+    def labels(self) -> Tensor:
+        """The class of each image: int64 (N,)."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels of the images in a batch."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images are brought to their size in evaluation."""
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Names of the images that cannot be decoded, as far as they were met."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Tensor) -> Self:
+        """The images at these positions, in this order."""
+
+    def relabel(self, labels: Tensor) -> Self:
+        """The same images with other labels, int64 (N,)."""
+
+    def to(self, device: torch.device) -> Self:
+        """The split with whatever it keeps in memory on `device`."""
+
+    def training_batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
+        """Batches for training: the images at positions `order`, varied by random numbers that follow from `seed`."""
+
+    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
+        """Every image once, in order, never varied; the last batch may be smaller."""
+
+
+AnySplit = TypeVar("AnySplit", bound=Split)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A classification data set.
+
+    Args:
+        name: As the user gave it.
+        train: The training split.
+        val: The split that accuracy is measured on. In a search it is held out of the training split.
+        class_names: One per label, in order.
+        mean: Of each color, 0 to 1, for normalization.
+        std: Standard deviation of each color, for normalization.
+        val_name: What the data set itself calls `val`: "test" where it is the published test split.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    class_names: tuple[str, ...]
+    mean: Color
+    std: Color
+    val_name: ValName = "val"
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return self.train.image_size
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images are brought to their size in evaluation."""
+        return self.val.preprocessing
+
+    def to(self, device: torch.device) -> "ImageData":
+        """The data with whatever they keep in memory on `device`."""
+        return replace(self, train=self.train.to(device), val=self.val.to(device))
+
+    def among(self, class_names: tuple[str, ...]) -> "ImageData":
+        """The same images as some of these classes: a label becomes the position of its class in `class_names`."""
+        places = torch.tensor([class_names.index(name) for name in self.class_names])
+        train, val = (split.relabel(places[split.labels]) for split in (self.train, self.val))
+        return replace(self, train=train, val=val, class_names=class_names)
+
+
+@dataclass(eq=False)
+class UnreadableImages:
+    """Images that cannot be decoded: each is reported once, and more than are allowed end the run.
+
+    Args:
+        allowed: How many are skipped; with 0 the first one ends the run.
+        option: The option or key that allows more, for the error's last words; may be empty.
+        log: Called with one line per skipped image; by default Python's `logging` gets a warning.
+    """
+
+    allowed: int = 0
+    option: str = ""
+    log: Callable[[str], None] = _LOG.warning
+    _found: dict[str, CorruptFileError] = field(default_factory=dict, init=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of those found so far, in the order in which they were found."""
+        return tuple(self._found)
+
+    def report(self, name: str, error: CorruptFileError) -> None:
+        """Count the image of this name, unless it is counted already.
+
+        Raises:
+            CorruptFileError: With it there are more than are allowed; the message names them all.
+        """
+        known = name in self._found
+        self._found[name] = error
+        if len(self._found) > self.allowed:
+            raise self._too_many(error)
+        if not known:
+            self.log(f"warning: {error.message}; it is skipped ({len(self._found)} of {self.allowed} allowed)")
+
+    def _too_many(self, error: CorruptFileError) -> CorruptFileError:
+        hint = f"{error.hint}, or allow for more: {self.option}" if self.option else error.hint
+        if self.allowed == 0:
+            return CorruptFileError(error.message, hint)
+        names = ", ".join(self._found)
+        return CorruptFileError(
+            f"{len(self._found)} images cannot be decoded, {self.allowed} may be skipped: {names}", hint
+        )
+
+
+def no_image_left(count: int) -> CorruptFileError:
+    """The error where none of the `count` images of a split can be decoded, though so many may be skipped."""
+    return CorruptFileError(f"none of the {count} images of a split can be decoded", "Is the data set complete?")
+
+
+def split_holdout(split: AnySplit, fraction: float, seed: int) -> tuple[AnySplit, AnySplit]:
+    """Hold a random part of every class out.
+
+    Args:
+        split: The images to divide.
+        fraction: Part to hold out, in (0, 1); of each class at least one image, and at least one stays.
+        seed: Every random number follows from it.
+
+    Returns:
+        (training part, held-out part), each in the order of `split`. A class with one image keeps it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    labels = split.labels.cpu()
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in torch.unique(labels):
+        members = (labels == label).nonzero().squeeze(1)
+        count = min(max(1, round(len(members) * fraction)), len(members) - 1)
+        held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+    return split.take((~held).nonzero().squeeze(1)), split.take(held.nonzero().squeeze(1))
