@@ -199,8 +199,8 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     from nascli.report import figures
 
     looks = (figures.BLUE, "o"), (figures.ORANGE, "s"), (figures.GREEN, "^"), (figures.VERMILLION, "D")
-    with figures.styled():
-        figure, axes = figures.plain_axes("epoch on the scenes", "AP at IoU 0.5, validation scenes", height=4.2)
+    with figures.report_style():
+        figure, axes = figures.new_axes("epoch on the scenes", "AP at IoU 0.5, validation scenes", height=4.2)
         for arm, (colour, marker) in zip(ARMS, looks, strict=True):
             if arm not in results:
                 continue
@@ -208,13 +208,13 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
             epochs = range(1, len(curve["mean"]) + 1)
             axes.fill_between(epochs, curve["least"], curve["most"], color=colour, alpha=0.15, linewidth=0)
             axes.plot(epochs, curve["mean"], color=colour, marker=marker, markersize=5, label=arm)
-        figures.percent_axis(axes)
-        figures.whole_axis(axes)
+        figures.use_percent_ticks(axes)
+        figures.use_integer_ticks(axes)
         axes.set_ylim(bottom=0)
         axes.legend(loc="lower right", title=f"mean of {seeds} seeds; least to greatest shaded")
-        picture = figures.finish(figure, "transfer", "Transfer", "", "Average precision by epoch of each backbone")
+        drawn = figures.render(figure, "transfer", "Transfer", "", "Average precision by epoch of each backbone")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, picture.png)
+    write_bytes(path, drawn.png)
 
 
 if __name__ == "__main__" and not serve(MEASURES):

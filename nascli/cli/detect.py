@@ -229,7 +229,7 @@ def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, A
     """Train and show what came of it; the results as they stand in `run.json`."""
     from nascli.classify.memory import peak_memory
     from nascli.detect.job import run_job
-    from nascli.report.box_confusion import write_confusion_picture
+    from nascli.report.confusion_plot import write_box_confusion
     from nascli.signals import stop_on_signals
 
     plan = job.plan
@@ -245,7 +245,7 @@ def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, A
     with stop_on_signals(second_ends=plan.dist.size == 1) as stop, progress:
         report = run_job(job, folder, stop=stop, on_epoch=on_epoch, on_step=progress.on_step, note=terminal.note)
     report["peak_memory"] = peak_memory(job.device)
-    write_confusion_picture(folder)
+    write_box_confusion(folder)
     show_run(terminal, report, folder)
     terminal.result({"run": str(folder), **report})
     is_latest = (runs_folder() / NAME / "latest").resolve() == folder.resolve()

@@ -105,7 +105,7 @@ def evaluate(terminal: Terminal, results: Path, config: DetectDataConfig, *, out
     from nascli.detect.coco_eval import METRIC, read_results, score_detections
     from nascli.detect.error_analysis import write_error_analysis
     from nascli.detect.predict import check_output_folder
-    from nascli.report.box_confusion import write_confusion_picture
+    from nascli.report.confusion_plot import write_box_confusion
 
     found = read_results(results)
     split = load_truth(config)
@@ -124,7 +124,7 @@ def evaluate(terminal: Terminal, results: Path, config: DetectDataConfig, *, out
             folder.mkdir(parents=True, exist_ok=True)
             report["worst_images"] = write_error_analysis(split, found, folder)
             write_json(folder / "detection.json", report)
-            write_confusion_picture(folder)
+            write_box_confusion(folder)
         except OSError as error:
             raise _unwritable(folder, error) from error
         extra.append(("written", str(folder)))

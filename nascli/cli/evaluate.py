@@ -145,15 +145,15 @@ def _predict(terminal: Terminal, folder: Path, paths: list[Path], how: dict[str,
 
 def _write(assessment: "Assessment", folder: Path) -> dict[str, Any]:
     """Write `evaluation.json` and what stands beside it; the results with the names of these files."""
-    from nascli.report.confusion_matrix import LARGEST, confusion_picture
+    from nascli.report.confusion_plot import MAX_CLASSES, plot_confusion
 
     confusion, names = assessment.confusion, assessment.class_names
     results = assessment.results | {"confusion_file": None, "confusion_picture": None, "confusion_matrix": None}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if confusion.classes <= LARGEST:
+        if confusion.classes <= MAX_CLASSES:
             title = f"{results['cell']} on the test images of {results['dataset']}"
-            write_bytes(folder / "confusion.png", confusion_picture(confusion.counts.numpy(), names, title).png)
+            write_bytes(folder / "confusion.png", plot_confusion(confusion.counts.numpy(), names, title).png)
             results["confusion_picture"] = "confusion.png"
         if confusion.classes <= LARGEST_INLINE:
             results["confusion_matrix"] = confusion.counts.tolist()

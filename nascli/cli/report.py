@@ -32,7 +32,7 @@ def run(
 ) -> None:
     """Write a search run as one page: best cells, random baseline, what was learnt and chosen, cost, recipe.
 
-    The page is report.html, needs no network, and has its pictures inside; as PNG they lie in report/ beside it.
+    The page is report.html, needs no network, and has its figures inside; as PNG they are in report/ beside it.
     A search that is still running can be reported too.
 
     Examples:
@@ -45,7 +45,7 @@ def run(
 
       nascli report runs/search/all --table cells.h5
     """
-    from nascli.report.search_report import write_search_report
+    from nascli.report.report import write_search_report
     from nascli.search.study import tabulate_run
 
     terminal = Terminal(as_json=as_json)
@@ -63,7 +63,7 @@ def run(
         {
             "run": str(path),
             "report": str(made.page),
-            "pictures": [str(file) for file in made.pictures],
+            "figures": [str(file) for file in made.figures],
             "baseline": None if made.baseline is None else str(made.baseline),
             "table": None if table is None else str(table),
             "verdict": made.verdict,

@@ -1,4 +1,4 @@
-"""How a plot becomes part of a page: the look of all figures, and one figure as SVG inside HTML and as PNG.
+"""Figures of a report: their common look, and each as SVG for an HTML page and as PNG.
 
 Figures are made of matplotlib's objects alone, and drawn under settings of their own: nothing outside changes them, and
 the same figure always gives the same text.
@@ -20,10 +20,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7A7A7A"
-"""The palette of Okabe and Ito, told apart with any colour vision; and a grey."""
+"""The palette of Okabe and Ito, told apart with any color vision; and a grey."""
 
 DENSE = 1500
-"""From so many points on a scatter is stored as an image inside the SVG."""
+"""Number of points from which a scatter is stored as an image inside the SVG."""
 
 _DPI = 144
 _STYLE: Mapping[str, Any] = {
@@ -50,15 +50,15 @@ _STYLE: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture of the report.
+class RenderedFigure:
+    """A figure in both formats, with its words.
 
     Args:
-        name: Of its PNG, without suffix; one word with hyphens.
-        title: Stands above it.
+        name: File name of the PNG without suffix; one word with hyphens.
+        title: Text above it.
         caption: Text below it: how to read it.
-        alt: What it shows, for those who do not see it.
-        svg: To stand inside HTML.
+        alt: Description for readers who do not see it.
+        svg: An `<svg>` element for an HTML page.
         png: The same as a file.
     """
 
@@ -70,14 +70,14 @@ class Picture:
     png: bytes
 
 
-def styled() -> Any:  # noqa: ANN401 - matplotlib's own context manager has no public name
+def report_style() -> Any:  # noqa: ANN401 - matplotlib's own context manager has no public name
     """A context in which figures are made and drawn with the look of the report."""
     settings: dict[Any, Any] = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
     return matplotlib.rc_context(settings | dict(_STYLE))
 
 
-def plain_axes(x_label: str, y_label: str, *, width: float = 6.6, height: float = 3.7) -> tuple[Figure, Axes]:
-    """A figure of so many inches with one pair of axes."""
+def new_axes(x_label: str, y_label: str, *, width: float = 6.6, height: float = 3.7) -> tuple[Figure, Axes]:
+    """A figure, sides in inches, with one pair of axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x_label)
@@ -85,18 +85,17 @@ def plain_axes(x_label: str, y_label: str, *, width: float = 6.6, height: float 
     return figure, axes
 
 
-def percent_axis(axes: Axes, *, y: bool = True) -> None:
-    """Write the ticks of an axis in percent."""
-    axis = axes.yaxis if y else axes.xaxis
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
+def use_percent_ticks(axes: Axes) -> None:
+    """Write the ticks of the y axis in percent."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
 
 
-def whole_axis(axes: Axes) -> None:
-    """Let the x axis have whole numbers for ticks."""
+def use_integer_ticks(axes: Axes) -> None:
+    """Put the ticks of the x axis at whole numbers."""
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
 
 
-def finish(figure: Figure, name: str, title: str, caption: str, alt: str) -> Picture:
+def render(figure: Figure, name: str, title: str, caption: str, alt: str) -> RenderedFigure:
     """Draw a figure in both formats."""
     figure.set_dpi(_DPI)
     svg, png = io.StringIO(), io.BytesIO()
@@ -107,18 +106,18 @@ def finish(figure: Figure, name: str, title: str, caption: str, alt: str) -> Pic
     figure.set_dpi(_DPI)  # an SVG leaves a figure at 72
     pixels: Any = FigureCanvasAgg(figure)
     pixels.print_png(png, metadata={"Software": None})
-    return Picture(name, title, caption, alt, inline_svg(svg.getvalue(), name, alt), png.getvalue())
+    return RenderedFigure(name, title, caption, alt, inline_svg(svg.getvalue(), name, alt), png.getvalue())
 
 
 def inline_svg(document: str, name: str, alt: str) -> str:
-    """An SVG document as an element of an HTML page: no prolog, ids that are no other picture's, words for a reader."""
+    """An SVG document as an element of an HTML page: no prolog, ids that begin with its name, a description."""
     text = document[document.index("<svg") :].strip()
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<title>.*?</title>\s*", "", text, count=1, flags=re.DOTALL)  # would repeat the words for a reader
+    text = re.sub(r"<title>.*?</title>\s*", "", text, count=1, flags=re.DOTALL)  # would repeat the description
     text = re.sub(r'(\sid=")', rf"\g<1>{name}-", text)
     text = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
     box = re.search(r'viewBox="([\d. -]+)"', text)
-    assert box is not None, "every picture of ours says its size"
+    assert box is not None, "every drawing of ours has its size"
     head = f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(alt)}" xmlns:xlink="http://www.w3.org/1999/xlink"'
     fonts = re.search(r'^<svg[^>]*?(\sfont-family="[^"]*")', text)
     return re.sub(r"^<svg[^>]*>", lambda _: f"{head}{fonts[1] if fonts else ''}>", text, count=1)

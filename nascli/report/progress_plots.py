@@ -1,4 +1,4 @@
-"""Plots of a search over its trials: the best so far against random search, every reward, what the strategy learnt."""
+"""Plots of a search over its trials: the best so far against random search, every reward, the strategy's curves."""
 
 import math
 from collections.abc import Sequence
@@ -10,18 +10,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nascli.report import figures
-from nascli.report.figures import Picture
-from nascli.report.random_baseline import HIGH, LOW, BestOfN, random_curve
-from nascli.report.search_data import SearchData, Update, best_so_far, reward_of, trial_seconds
+from nascli.report.baseline import HIGH, LOW, BestOfN, random_curve
+from nascli.report.figures import RenderedFigure
+from nascli.report.search_data import SearchData, best_so_far, reward_of, trial_seconds
 from nascli.search.trial import Trial, TrialState
 
-COLLAPSED = 0.1
-"""Part of the entropy of uniform proposals under which the controller has settled on very few cells."""
-
-_MOST_POINTS = 600  # a line has no more; a page is a few hundred pixels wide
+_MAX_POINTS = 600  # of a line; a page is a few hundred pixels wide
 _CURVES = {
-    "entropy": "entropy, nats a cell pair",
-    "kl": "KL divergence of an update, nats",
+    "entropy": "entropy, nats per genotype",
+    "kl": "KL divergence per update, nats",
     "clip_fraction": "share of clipped ratios",
     "baseline": "baseline (moving average of rewards)",
 }
@@ -32,15 +29,15 @@ _COUNTERS = frozenset({"trials", "updates"})
 
 @dataclass(frozen=True)
 class _Budget:
-    """One way to say what a search has spent: a picture's x axis.
+    """One measure of what a search has spent: the x axis of a figure.
 
     Args:
-        name: Of the picture.
-        title: Of the picture.
-        label: Of the axis.
-        spent: After each finished trial. (N,)
-        random_trial: What one random trial spends.
-        caption: Of the picture.
+        name: The figure's.
+        title: The figure's.
+        label: The axis's.
+        spent: Spent after each finished trial. (N,)
+        random_trial: Spent per random trial.
+        caption: The figure's.
     """
 
     name: str
@@ -51,7 +48,7 @@ class _Budget:
     caption: str
 
 
-def progress_pictures(data: SearchData, baseline: SearchData | None) -> list[Picture]:
+def plot_progress(data: SearchData, baseline: SearchData | None) -> list[RenderedFigure]:
     """The best so far, by trials and by the seconds spent on children."""
     if not data.complete:
         return []
@@ -60,7 +57,7 @@ def progress_pictures(data: SearchData, baseline: SearchData | None) -> list[Pic
     seconds = np.cumsum([trial_seconds(trial) for trial in data.finished])
     if seconds[-1] > 0 and (random is None or random.seconds > 0):
         budgets.append(_seconds_budget(seconds, random))
-    return [_progress_picture(data, random, budget) for budget in budgets]
+    return [_plot_best_so_far(data, random, budget) for budget in budgets]
 
 
 def _trials_budget(data: SearchData, random: BestOfN | None) -> _Budget:
@@ -78,57 +75,57 @@ def _trials_budget(data: SearchData, random: BestOfN | None) -> _Budget:
 def _seconds_budget(seconds: Floats, random: BestOfN | None) -> _Budget:
     unit, name = _time_unit(float(seconds[-1]))
     caption = (
-        "The same against the summed time of all evaluations, whichever worker they ran on. That of failed children "
-        "is not known and left out"
+        "The same against the summed time of all evaluations, whichever worker they ran on. The time of failed "
+        "children is not known and not counted"
     )
-    caption += "; a random trial is put at the mean time of its search's trials." if random else "."
+    caption += "; a random trial counts as the mean time of its search's trials." if random else "."
     label = f"{name} spent on children"
     title = "Best so far by time spent on children"
     return _Budget("best-so-far-seconds", title, label, seconds / unit, random.seconds / unit if random else 1, caption)
 
 
-def reward_picture(data: SearchData) -> Picture | None:
+def plot_rewards(data: SearchData) -> RenderedFigure | None:
     """Every trial's reward in order, with the running mean."""
     if not data.finished:
         return None
-    figure, axes = figures.plain_axes("trial", _measure_label(data), width=10.5, height=4.2)
+    figure, axes = figures.new_axes("trial", _measure_label(data), width=10.5, height=4.2)
     dense = len(data.finished) > figures.DENSE
     size = 6 if dense else 18
     own = [trial for trial in data.complete if trial.duplicate_of is None]
-    repeated = [trial for trial in data.complete if trial.duplicate_of is not None]
+    duplicates = [trial for trial in data.complete if trial.duplicate_of is not None]
     if own:
-        axes.scatter(*_points(own), s=size, color=figures.BLUE, linewidths=0, rasterized=dense, label="evaluated")
-    if repeated:
+        axes.scatter(*_coordinates(own), s=size, color=figures.BLUE, linewidths=0, rasterized=dense, label="evaluated")
+    if duplicates:
         axes.scatter(
-            *_points(repeated),
+            *_coordinates(duplicates),
             s=size,
             facecolors="none",
             edgecolors=figures.SKY,
             linewidths=0.9,
             rasterized=dense,
-            label="repeat",
+            label="duplicate",
         )
     _mark_without_result(data, axes, dense=dense)
     window = max(5, len(data.complete) // 20)
     if len(data.complete) > window:
-        x, y = _thinned(*_running_mean(data.complete, window))
+        x, y = _thin(*_running_mean(data.complete, window))
         axes.plot(x, y, color=figures.ORANGE, label=f"mean of {window}")
-    if data.trains:
-        figures.percent_axis(axes)
-    figures.whole_axis(axes)
+    if data.is_accuracy:
+        figures.use_percent_ticks(axes)
+    figures.use_integer_ticks(axes)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=5, handletextpad=0.3, columnspacing=1.2)
-    return figures.finish(
+    return figures.render(
         figure,
         "rewards",
         "Every trial",
-        "The reward of each trial in the order of proposal, duplicates hollow. Failed and rejected trials have none "
-        "and stand at the lower edge.",
+        "The reward of each trial in the order of proposal, duplicates hollow. Failed and rejected trials have none: "
+        "their marks are at the lower edge.",
         f"Scatter of the rewards of {len(data.complete)} complete trials by trial number, with their running mean.",
     )
 
 
-def learning_picture(data: SearchData) -> Picture | None:
-    """What the strategy says of itself after each update; None where it says nothing."""
+def plot_learning(data: SearchData) -> RenderedFigure | None:
+    """The strategy's diagnostics after each update; None where it has none."""
     names = [name for name in dict.fromkeys(key for update in data.updates for key in update) if name not in _COUNTERS]
     names = [*(name for name in _CURVES if name in names), *(name for name in names if name not in _CURVES)]
     if not names:
@@ -138,61 +135,28 @@ def learning_picture(data: SearchData) -> Picture | None:
     grid = figure.subplots(rows, 2, squeeze=False).ravel()
     for axes, name in zip(grid, names, strict=False):
         points = [(update["trials"], update[name]) for update in data.updates if "trials" in update and name in update]
-        x, y = _thinned(*np.asarray(points, dtype=np.float64).reshape(-1, 2).T)
+        x, y = _thin(*np.asarray(points, dtype=np.float64).reshape(-1, 2).T)
         axes.plot(x, y, color=figures.BLUE, marker="." if len(x) < 30 else "")
         axes.set_title(_CURVES.get(name, name.replace("_", " ")), loc="left", fontsize=10, parse_math=False)
         axes.set_xlabel("trials told")
-        figures.whole_axis(axes)
+        figures.use_integer_ticks(axes)
         if name == "entropy":
-            axes.axhline(uniform_entropy(data), color=figures.GREY, linestyle="--", linewidth=1.2)
+            axes.axhline(data.uniform_entropy, color=figures.GREY, linestyle="--", linewidth=1.2)
             axes.set_ylim(bottom=0)
     for axes in grid[len(names) :]:
         axes.set_visible(False)
-    return figures.finish(
+    return figures.render(
         figure,
         "learning",
-        f"What {data.recipe.search.strategy} learnt",
+        f"Learning curves of {data.recipe.search.strategy}",
         "After each update of the strategy."
         + (" Dashed: the entropy of uniform proposals, where learning starts." if "entropy" in names else ""),
         f"{len(names)} curves over the trials told: {', '.join(names)}.",
     )
 
 
-def uniform_entropy(data: SearchData) -> float:
-    """The entropy in nats of a cell pair whose every decision is drawn uniformly."""
-    return sum(math.log(size) for size in data.space.decision_sizes)
-
-
-def collapse_warning(data: SearchData) -> str | None:
-    """What to say when the controller's entropy went to nearly nothing; None where it did not, or is not known."""
-    known = [update for update in data.updates if "entropy" in update and "trials" in update]
-    least = COLLAPSED * uniform_entropy(data)
-    if not known or known[-1]["entropy"] >= least:
-        return None
-    since = _last_run_below(known, least)
-    later = [trial for trial in data.finished if trial.id >= since]
-    duplicates = sum(trial.duplicate_of is not None for trial in later)
-    since_then = f"; {duplicates} of the {len(later)} trials since then are duplicates" if later else ""
-    return (
-        f"The controller's entropy collapsed: since trial {since:.0f} it is under {COLLAPSED:.0%} of that of uniform "
-        f"proposals (now {known[-1]['entropy']:.3g} of {uniform_entropy(data):.3g} nats), so it proposes "
-        f"variations of few cells{since_then}. What comes after this "
-        "point explores little: a larger entropy weight or a smaller learning rate keeps the search open longer."
-    )
-
-
-def _last_run_below(updates: Sequence[Update], least: float) -> float:
-    """The trials told when the entropy last went under a bound, to stay there."""
-    since = updates[-1]["trials"]
-    for update in reversed(updates):
-        if update["entropy"] >= least:
-            break
-        since = update["trials"]
-    return since
-
-
-def _progress_picture(data: SearchData, random: BestOfN | None, budget: _Budget) -> Picture:
-    figure, axes = figures.plain_axes(budget.label, f"best {data.measure} so far")
+def _plot_best_so_far(data: SearchData, random: BestOfN | None, budget: _Budget) -> RenderedFigure:
+    figure, axes = figures.new_axes(budget.label, f"best {data.reward_name} so far")
     best = best_so_far([trial.score.reward if trial.score else None for trial in data.finished])
     steps = [0, *(k for k in range(1, len(best)) if best[k] != best[k - 1]), len(best) - 1]
     if random is not None:
@@ -207,25 +171,25 @@ def _progress_picture(data: SearchData, random: BestOfN | None, budget: _Budget)
         color=figures.BLUE,
         label=strategy if strategy != "random" else "this random search",
     )
-    if data.trains:
-        figures.percent_axis(axes)
+    if data.is_accuracy:
+        figures.use_percent_ticks(axes)
     axes.legend(loc="lower right")
-    alt = f"Step curve of the best {data.measure} so far, ending at {data.amount(best[-1])}"
+    alt = f"Step curve of the best {data.reward_name} so far, ending at {data.format_reward(best[-1])}"
     if random is not None:
         trials = min(len(best), random.trials)
         low, mean, high = random.at(trials)
         alt += (
-            f"; random search is expected to reach {data.amount(mean)} ({data.amount(low)} to {data.amount(high)}) "
-            f"with {trials} trials"
+            f"; random search is expected to reach {data.format_reward(mean)} ({data.format_reward(low)} to "
+            f"{data.format_reward(high)}) with {trials} trials"
         )
-    return figures.finish(figure, budget.name, budget.title, budget.caption, alt + ".")
+    return figures.render(figure, budget.name, budget.title, budget.caption, alt + ".")
 
 
 def _mark_without_result(data: SearchData, axes: Axes, *, dense: bool) -> None:
-    """Crosses and bars at the lower edge, under all rewards."""
+    """Draw crosses and bars at the lower edge, under all rewards."""
     marks = ((TrialState.FAILED, "x", figures.VERMILLION, 0.02), (TrialState.REJECTED, "|", figures.PURPLE, 0.06))
     axes.margins(y=0.09)
-    for state, marker, colour, height in marks:
+    for state, marker, color, height in marks:
         ids = [trial.id for trial in data.finished if trial.state is state]
         if ids:
             axes.scatter(
@@ -234,14 +198,14 @@ def _mark_without_result(data: SearchData, axes: Axes, *, dense: bool) -> None:
                 transform=axes.get_xaxis_transform(),
                 s=22,
                 marker=marker,
-                color=colour,
+                color=color,
                 linewidths=1.3,
                 rasterized=dense,
                 label=str(state),
             )
 
 
-def _points(trials: Sequence[Trial]) -> tuple[list[int], list[float]]:
+def _coordinates(trials: Sequence[Trial]) -> tuple[list[int], list[float]]:
     return [trial.id for trial in trials], [reward_of(trial) for trial in trials]
 
 
@@ -252,11 +216,11 @@ def _running_mean(trials: Sequence[Trial], window: int) -> tuple[Floats, Floats]
     return np.array([trial.id for trial in trials[window - 1 :]], dtype=np.float64), means
 
 
-def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """At most so many of the points, evenly, the last one kept."""
-    if len(x) <= _MOST_POINTS:
+def _thin(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """At most `_MAX_POINTS` of the points, evenly, the last one kept."""
+    if len(x) <= _MAX_POINTS:
         return x, y
-    kept = np.unique(np.linspace(0, len(x) - 1, _MOST_POINTS).round().astype(np.int64))
+    kept = np.unique(np.linspace(0, len(x) - 1, _MAX_POINTS).round().astype(np.int64))
     return x[kept], y[kept]
 
 
@@ -265,4 +229,4 @@ def _time_unit(seconds: float) -> tuple[float, str]:
 
 
 def _measure_label(data: SearchData) -> str:
-    return "reward (proxy accuracy)" if data.trains else "reward"
+    return "reward (proxy accuracy)" if data.is_accuracy else "reward"

@@ -1,6 +1,7 @@
-"""A search run as its report reads it: the trials, what was asked, what the strategy said of itself."""
+"""A search run as its report reads it: the trials, the recipe, the strategy's diagnostics."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +14,12 @@ from nascli.files import read_json
 from nascli.genotype.space import SearchSpace, resolve_space
 from nascli.runs import read_run
 from nascli.search.journal import read_trials
-from nascli.search.study import JOURNAL
+from nascli.search.study import JOURNAL, best_trials
 from nascli.search.trial import Trial, TrialState
 
 Update = Mapping[str, float]
+
+_MAX_DRAWN = 5
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,12 @@ class SearchData:
 
     @cached_property
     def finished(self) -> tuple[Trial, ...]:
-        """The trials that will change no more, by id: what the search has spent its budget on."""
+        """The trials that will change no more, by id: the budget that is spent."""
         return tuple(trial for trial in self.trials if trial.finished)
 
     @cached_property
     def scored(self) -> tuple[Trial, ...]:
-        """The trials that were evaluated to their end, themselves."""
+        """The trials that were evaluated to their end, without duplicates."""
         return tuple(trial for trial in self.trials if trial.scored)
 
     @cached_property
@@ -58,21 +61,26 @@ class SearchData:
         return tuple(trial for trial in self.trials if trial.state is TrialState.COMPLETE)
 
     @cached_property
-    def trains(self) -> bool:
+    def is_accuracy(self) -> bool:
         """Whether the rewards come from proxy accuracies."""
         return bool(self.scored) and all(trial.score and trial.score.accuracy is not None for trial in self.scored)
 
     @property
-    def measure(self) -> str:
-        """What the reward is, in words."""
-        return "proxy accuracy" if self.trains else "reward"
+    def reward_name(self) -> str:
+        """The reward's name for readers."""
+        return "proxy accuracy" if self.is_accuracy else "reward"
 
-    def amount(self, value: float) -> str:
-        """A reward in words: in percent where it is an accuracy."""
-        return f"{value:.2%}" if self.trains else f"{value:.5g}"
+    @property
+    def uniform_entropy(self) -> float:
+        """The entropy in nats of a genotype whose every decision is drawn uniformly."""
+        return sum(math.log(size) for size in self.space.decision_sizes)
+
+    def format_reward(self, value: float) -> str:
+        """A reward for readers: in percent where it is an accuracy."""
+        return f"{value:.2%}" if self.is_accuracy else f"{value:.5g}"
 
     def count(self, state: TrialState) -> int:
-        """Trials in a state, duplicates not counted."""
+        """Trials in a state, without duplicates."""
         return sum(trial.state is state and trial.duplicate_of is None for trial in self.trials)
 
     @property
@@ -81,8 +89,27 @@ class SearchData:
         return sum(trial.duplicate_of is not None for trial in self.trials)
 
 
+@dataclass(frozen=True)
+class RerankSummary:
+    """The trainings of a trial after the search, at their largest number of epochs.
+
+    Args:
+        trial: The trial.
+        epochs: Epochs per training.
+        mean: Mean accuracy.
+        deviation: Sample standard deviation over seeds; None for one seed.
+        seeds: Number of trainings.
+    """
+
+    trial: Trial
+    epochs: int
+    mean: float
+    deviation: float | None
+    seeds: int
+
+
 def read_search(path: Path) -> SearchData:
-    """Read a search run, which may be one that is going on.
+    """Read a search run, which may still be running.
 
     Raises:
         InputError: It is no search run, or its recipe cannot be understood.
@@ -100,20 +127,38 @@ def reward_of(trial: Trial) -> float:
 
 
 def trial_seconds(trial: Trial) -> float:
-    """What a trial's own evaluation took in all; 0 for a repeat. That of a failed one is not known, but for rungs."""
+    """The time of a trial's own evaluation; 0 for a duplicate. That of a failed one is not known, but for rungs."""
     if trial.duplicate_of is not None:
         return 0.0
     return trial.score.seconds if trial.score else sum(rung.score.seconds for rung in trial.rungs)
 
 
 def best_so_far(values: Sequence[float | None]) -> list[float]:
-    """The running maximum; not a number before the first value that is there."""
+    """The running maximum; NaN before the first value."""
     best, found = math.nan, []
     for value in values:
         if value is not None and not value <= best:
             best = value
         found.append(best)
     return found
+
+
+def summarize_reranks(data: SearchData) -> list[RerankSummary]:
+    """The trials that were trained again after the search, best mean first."""
+    found = []
+    for trial in data.scored:
+        if trial.reranks:
+            epochs = max(rerank.epochs for rerank in trial.reranks)
+            scores = [rerank.accuracy for rerank in trial.reranks if rerank.epochs == epochs]
+            deviation = statistics.stdev(scores) if len(scores) > 1 else None
+            found.append(RerankSummary(trial, epochs, statistics.fmean(scores), deviation, len(scores)))
+    return sorted(found, key=lambda each: (-each.mean, each.trial.id))
+
+
+def select_best(data: SearchData) -> list[Trial]:
+    """The trials to draw: the best by their trainings after the search where there were any, else by reward."""
+    again = [each.trial for each in summarize_reranks(data)]
+    return (again or best_trials(data.trials, data.recipe.search.top))[:_MAX_DRAWN]
 
 
 def _read_updates(path: Path) -> tuple[Update, ...]:

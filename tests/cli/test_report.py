@@ -1,4 +1,4 @@
-"""`nascli report` as a person uses it: a run folder in, a page and pictures out."""
+"""`nascli report` as a user calls it: a run folder in, a page and figures out."""
 
 import json
 import re
@@ -56,7 +56,7 @@ def test_the_newest_search_becomes_a_page(nascli: Nascli) -> None:
     assert made["run"] == str(run)
     assert made["report"] == str(run / "report.html")
     assert Path(made["report"]).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    assert all(Path(file).parent == run / "report" and Path(file).is_file() for file in made["pictures"])
+    assert all(Path(file).parent == run / "report" and Path(file).is_file() for file in made["figures"])
     assert made["baseline"] is None
     assert made["verdict"] in re.sub(r"\s+", " ", err)
     assert made["warnings"] == []

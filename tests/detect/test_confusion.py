@@ -12,7 +12,7 @@ from nascli.detect.coco_eval import Detection, ImageScore, score_images
 from nascli.detect.confusion import BoxConfusion, count_confusions
 from nascli.detect.error_analysis import draw_worst_images, find_worst_images, write_error_analysis
 from nascli.detect.visualize import draw_ground_truth
-from nascli.report.box_confusion import plot_confusion, write_confusion_picture
+from nascli.report.confusion_plot import plot_box_confusion, write_box_confusion
 
 CATEGORIES = (Category(3, "cat"), Category(8, "dog"))
 Box = list[float]
@@ -91,7 +91,7 @@ def test_the_classes_shown_are_those_mistaken_most() -> None:
 def test_a_picture_of_any_number_of_classes(classes: int) -> None:
     names = tuple(f"class {k} of a rather long name" for k in range(classes))
     counts = np.random.default_rng(0).integers(0, 2000, (classes + 1, classes + 1))
-    assert plot_confusion(BoxConfusion(names, counts, 0.5)).png.startswith(b"\x89PNG")
+    assert plot_box_confusion(BoxConfusion(names, counts, 0.5)).png.startswith(b"\x89PNG")
 
 
 def test_the_worst_come_first_and_of_equal_ones_those_with_more_boxes(split: DetectionSplit) -> None:
@@ -127,5 +127,5 @@ def test_a_review_needs_no_picture(split: DetectionSplit, tmp_path: Path) -> Non
     out.mkdir()
     (worst,) = write_error_analysis(split, [], out)
     assert (worst["image_id"], worst["ap"]) == (1, 0.0)
-    assert write_confusion_picture(out).name == "confusion.png"
+    assert write_box_confusion(out).name == "confusion.png"
     assert sorted(path.name for path in out.iterdir()) == ["confusion.json", "confusion.png"]

@@ -1,4 +1,4 @@
-"""The picture of a confusion matrix: every name and every count stands in it, from 2 classes to 100."""
+"""The plot of a confusion matrix shows every name and every count, from 2 classes to 100."""
 
 import io
 import re
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nascli.report.confusion_matrix import LARGEST, Counts, confusion_picture
-from nascli.report.figures import Picture
+from nascli.report.confusion_plot import MAX_CLASSES, Counts, plot_confusion
+from nascli.report.figures import RenderedFigure
 
 
 def made(classes: int, images: int = 50) -> Counts:
@@ -19,34 +19,34 @@ def made(classes: int, images: int = 50) -> Counts:
     return np.stack([np.bincount(row, minlength=classes) for row in answers])
 
 
-def words(picture: Picture) -> list[str]:
-    return re.findall(r">([^<>]+)</text>", picture.svg)
+def words(figure: RenderedFigure) -> list[str]:
+    return re.findall(r">([^<>]+)</text>", figure.svg)
 
 
-@pytest.mark.parametrize("classes", [2, 10, LARGEST])
+@pytest.mark.parametrize("classes", [2, 10, MAX_CLASSES])
 def test_every_class_is_named_on_both_axes(classes: int) -> None:
     names = [f"class {k}" for k in range(classes)]
-    picture = confusion_picture(made(classes), names, "nasnet-a on photos")
-    said = words(picture)
+    figure = plot_confusion(made(classes), names, "nasnet-a on digits")
+    said = words(figure)
     assert all(said.count(name) == 2 for name in names)
-    assert {"answered", "true class", "nasnet-a on photos"} <= set(said)
-    width, height = Image.open(io.BytesIO(picture.png)).size
+    assert {"predicted", "true class", "nasnet-a on digits"} <= set(said)
+    width, height = Image.open(io.BytesIO(figure.png)).size
     assert 400 < min(width, height) <= max(width, height) < 3000
     assert min(width, height) > 18 * classes  # a row has room for its name
 
 
 def test_counts_are_written_where_they_fit() -> None:
     counts = np.array([[11, 2], [0, 13]])
-    said = words(confusion_picture(counts, ("cat", "cow"), "photos"))
-    assert {"11", "2", "13", "24 of 26 images right"} <= set(said)
+    said = words(plot_confusion(counts, ("cat", "cow"), "digits"))
+    assert {"11", "2", "13", "24 of 26 images correct"} <= set(said)
     assert said.count("0") == 0
-    assert not {str(count) for count in made(LARGEST).ravel() if count > 30} & set(
-        words(confusion_picture(made(LARGEST), [f"n{k}" for k in range(LARGEST)], "photos"))
+    assert not {str(count) for count in made(MAX_CLASSES).ravel() if count > 30} & set(
+        words(plot_confusion(made(MAX_CLASSES), [f"n{k}" for k in range(MAX_CLASSES)], "digits"))
     )
 
 
 def test_awkward_names_and_a_class_without_images() -> None:
     names = ("$x^", "猫", "a\nlong name that would never end by itself")
-    picture = confusion_picture(np.array([[4, 0, 0], [0, 0, 0], [1, 1, 2]]), names, r"cells_$\frac$")
-    said = words(picture)
+    figure = plot_confusion(np.array([[4, 0, 0], [0, 0, 0], [1, 1, 2]]), names, r"cells_$\frac$")
+    said = words(figure)
     assert {"$x^", "猫", r"cells_$\frac$", "a long name that would …"} <= set(said)

@@ -1,4 +1,4 @@
-"""The report of a search: what a reader is told, what is refused, and that the page stands alone."""
+"""The report of a search: its content, its refusals, and a page that stands alone."""
 
 import itertools
 import math
@@ -12,17 +12,21 @@ from pathlib import Path
 import pytest
 
 from nascli.errors import InputError
+from nascli.genotype.cells.choices import choice_groups
 from nascli.genotype.cells.space import NASNET, resolve_cell_space
 from nascli.report import search_data
-from nascli.report.best_cells import reranked_trials, shown_trials, train_command
-from nascli.report.choice_plots import choice_pictures, choice_shares, uniform_inputs
-from nascli.report.cost_plots import pareto_front
-from nascli.report.figures import styled
-from nascli.report.progress_plots import collapse_warning, uniform_entropy
-from nascli.report.random_baseline import HIGH, LOW, baseline_command, best_of_n, choose_baseline
-from nascli.report.search_data import best_so_far, read_search
-from nascli.report.search_report import SearchReport, write_search_report
-from nascli.report.sections import cautions, rung_counts, verdict
+from nascli.report.baseline import HIGH, LOW, baseline_command, best_of_n, choose_baseline, compare_with_random
+from nascli.report.cell_plots import choice_shares, pareto_front, plot_choices
+from nascli.report.figures import report_style
+from nascli.report.report import (
+    SearchReport,
+    collapse_warning,
+    collect_warnings,
+    rung_counts,
+    train_command,
+    write_search_report,
+)
+from nascli.report.search_data import best_so_far, read_search, select_best, summarize_reranks
 from nascli.search.trial import Rerank, Rung, Score
 from tests.published import as_cells
 from tests.report.made_runs import MadeRuns, begun, made_recipe, mixed_trials, scored
@@ -39,7 +43,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeRuns:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MadeRuns, SearchReport]]:
-    """One whole report: ppo with repeats, failures and a collapsed controller, a random search beside it."""
+    """One whole report: ppo with duplicates, failures and a collapsed controller, a random search beside it."""
     made = MadeRuns(tmp_path_factory.mktemp("runs"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search_data, "read_trials", made.read)
@@ -80,14 +84,14 @@ def test_what_stands_in_files_is_escaped(written: tuple[MadeRuns, SearchReport])
     assert "&lt;b&gt;cats" in text
 
 
-def test_every_picture_has_words_a_file_and_ids_of_its_own(written: tuple[MadeRuns, SearchReport]) -> None:
+def test_every_figure_has_words_a_file_and_ids_of_its_own(written: tuple[MadeRuns, SearchReport]) -> None:
     report = written[1]
     elements = Elements(report.page).found
     drawings = [given for tag, given in elements if tag == "svg"]
     assert all(given["role"] == "img" and len(given["aria-label"] or "") > 20 for given in drawings)
-    assert [file.stem for file in report.pictures if not file.read_bytes().startswith(b"\x89PNG")] == []
-    names = {(given["id"] or "").removeprefix("picture-") for tag, given in elements if tag == "figure"}
-    assert names == {file.stem for file in report.pictures}
+    assert [file.stem for file in report.figures if not file.read_bytes().startswith(b"\x89PNG")] == []
+    names = {(given["id"] or "").removeprefix("figure-") for tag, given in elements if tag == "figure"}
+    assert names == {file.stem for file in report.figures}
     assert {"best-so-far", "best-so-far-seconds", "rewards", "learning", "params", "mult-adds"} <= names
     assert {"ops-normal", "ops-reduction", "inputs-normal", "inputs-reduction", "cell-01", "seconds"} <= names
     ids = [given["id"] for _, given in elements if given.get("id")]
@@ -104,25 +108,25 @@ def test_what_a_reader_needs_to_know_is_said(written: tuple[MadeRuns, SearchRepo
     assert report.verdict in text
     assert any("entropy collapsed" in warning for warning in report.warnings)
     assert "2M params, limit params&lt;1M" in text
-    assert "strategy = &quot;ppo&quot;" in text
+    assert "strategy = &#34;ppo&#34;" in text
     best = max(t.reward or 0 for t in made.read(made.folder / "ppo" / "trials.jsonl"))
     assert f"{best:.2%}" in text
 
 
-def test_the_same_run_gives_the_same_page_and_stale_pictures_go(
+def test_the_same_run_gives_the_same_page_and_stale_figures_go(
     written: tuple[MadeRuns, SearchReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, report = written
     monkeypatch.setattr(search_data, "read_trials", made.read)
     out = tmp_path / "new" / "folder"
     (out / "report").mkdir(parents=True)
-    (out / "report.html").write_text('<figure id="picture-cell-05">', encoding="utf-8")
+    (out / "report.html").write_text('<figure id="figure-cell-05">', encoding="utf-8")
     (out / "report" / "cell-05.png").touch()
     (out / "report" / "mine.png").touch()
     again = write_search_report(made.folder / "ppo", out=out)
     assert again.page == out / "report.html"
     assert again.page.read_bytes() == report.page.read_bytes()
-    for first, second in zip(report.pictures, again.pictures, strict=True):
+    for first, second in zip(report.figures, again.figures, strict=True):
         assert first.read_bytes() == second.read_bytes()
     assert not (out / "report" / "cell-05.png").exists()
     assert (out / "report" / "mine.png").exists()
@@ -192,7 +196,7 @@ def test_a_baseline_of_something_else_is_refused(runs: MadeRuns, flags: dict[str
 def test_without_a_baseline_the_command_that_makes_one_is_given(runs: MadeRuns) -> None:
     recipe = made_recipe(search__strategy="ppo", search__warm_start_trials=5)
     run = read_search(runs.search("my search", recipe, mixed_trials(recipe)))
-    assert "no random search to compare with" in verdict(run, None)
+    assert "no random search to compare with" in compare_with_random(run, None)
     assert baseline_command(run) == (
         f"nascli search --recipe '{run.path}/recipe.toml' --strategy random --set search.warm_start_trials=0"
     )
@@ -204,25 +208,27 @@ def test_the_verdict_says_where_the_search_lies(runs: MadeRuns, shift: float, pl
     space = resolve_cell_space(ppo.space)
     baseline = runs.search("random", random, [scored(t, 0.4 + t.id / 1000) for t in begun(space, 30)])
     run = runs.search("ppo", ppo, [scored(t, 0.4 + shift + t.id / 1000) for t in begun(space, 10)])
-    said = verdict(read_search(run), read_search(baseline))
+    said = compare_with_random(read_search(run), read_search(baseline))
     assert said.startswith("After 10 trials each: ppo")
     assert f"the search lies {place} the band" in said
     assert f"{0 if shift > 0 else 30} of the 30 random trials" in said
     assert f"In {0 if shift > 0 else 1:.2%} of its orderings 10 trials reach as far" in said
-    assert "how often luck alone" in verdict(read_search(baseline), replace(read_search(run), path=run / "other"))
+    assert "how often luck alone" in compare_with_random(
+        read_search(baseline), replace(read_search(run), path=run / "other")
+    )
 
 
 def test_a_random_search_is_its_own_baseline(runs: MadeRuns) -> None:
     recipe = made_recipe(search__strategy="random")
     run = read_search(runs.search("random", recipe, mixed_trials(recipe)))
     assert choose_baseline(run, None) is run
-    assert "This is a random search" in verdict(run, run)
+    assert "This is a random search" in compare_with_random(run, run)
 
 
 def test_only_a_collapsed_entropy_is_warned_of(runs: MadeRuns) -> None:
     recipe = made_recipe(search__strategy="ppo")
     trials = mixed_trials(recipe)
-    full = uniform_entropy(read_search(runs.search("none", recipe, trials)))
+    full = read_search(runs.search("none", recipe, trials)).uniform_entropy
     assert full == pytest.approx(sum(map(math.log, resolve_cell_space(recipe.space).decision_sizes)))
 
     def warned(name: str, entropies: list[float]) -> str | None:
@@ -239,12 +245,12 @@ def test_only_a_collapsed_entropy_is_warned_of(runs: MadeRuns) -> None:
 def test_many_failures_and_unfinished_searches_are_pointed_out(runs: MadeRuns) -> None:
     recipe = made_recipe()
     trials = mixed_trials(recipe, 8)
-    assert list(cautions(read_search(runs.search("sound", recipe, trials)))) == []
+    assert list(collect_warnings(read_search(runs.search("sound", recipe, trials)))) == []
     lost = [*trials[:2], *(replace(trials[4], id=k) for k in (2, 3, 4))]
-    (said,) = cautions(read_search(runs.search("lost", recipe, lost)))
+    (said,) = collect_warnings(read_search(runs.search("lost", recipe, lost)))
     assert said.startswith("3 of 5 children failed")
     running = begun(resolve_cell_space(recipe.space), 9)[8:]
-    (said,) = cautions(read_search(runs.search("running", recipe, [*trials, *running])))
+    (said,) = collect_warnings(read_search(runs.search("running", recipe, [*trials, *running])))
     assert "1 trials without an outcome" in said
 
 
@@ -262,20 +268,23 @@ def test_the_front_holds_what_nothing_beats(runs: MadeRuns) -> None:
 
 def test_shares_are_of_each_window() -> None:
     trials = begun(NASNET, 25)
-    shares, names = choice_shares(trials, NASNET.ops, lambda trial: as_cells(trial.genotype).normal.blocks[0].ops)
+    ops, inputs = choice_groups(NASNET)[:2]
+    first_block = replace(ops, read=lambda genotype: map(NASNET.ops.index, as_cells(genotype).normal.blocks[0].ops))
+    shares, names = choice_shares(trials, first_block)
     assert shares.shape == (13, 10)
     assert shares.sum(axis=0) == pytest.approx([1.0] * 10)
     assert (names[0], names[-1]) == ("0–2", "23–24")
     first = [op for trial in trials[:3] for op in as_cells(trial.genotype).normal.blocks[0].ops]
     assert shares[NASNET.ops.index(first[0]), 0] == first.count(first[0]) / 6
-    assert sum(uniform_inputs(NASNET)) == pytest.approx(1)
+    assert sum(inputs.uniform) == pytest.approx(1)
+    assert sum(ops.uniform) == pytest.approx(1)
 
 
 def test_where_one_cell_serves_as_both_it_is_shown_once(runs: MadeRuns) -> None:
     recipe = made_recipe(space__cells="one")
     data = read_search(runs.search("one", recipe, begun(resolve_cell_space(recipe.space), 3)))
-    with styled():
-        assert [picture.name for picture in choice_pictures(data)] == ["ops-normal", "inputs-normal"]
+    with report_style():
+        assert [figure.name for figure in plot_choices(data)] == ["ops-normal", "inputs-normal"]
 
 
 def test_cells_that_were_trained_again_are_ranked_by_it(runs: MadeRuns) -> None:
@@ -286,8 +295,8 @@ def test_cells_that_were_trained_again_are_ranked_by_it(runs: MadeRuns) -> None:
             again = Rerank(index=index, epochs=30, accuracy=accuracy, seconds=1.0)
             trials[trial] = trials[trial].reranked(again)
     data = read_search(runs.search("again", recipe, trials))
-    assert [trial.id for trial in shown_trials(data)] == [2, 0]
-    first, second = reranked_trials(data)
+    assert [trial.id for trial in select_best(data)] == [2, 0]
+    first, second = summarize_reranks(data)
     assert first.seeds == second.seeds == 2
     assert [first.mean, first.deviation] == pytest.approx([0.9, 0.0])
     assert [second.mean, second.deviation] == pytest.approx([0.7, 0.1 * math.sqrt(2)])
@@ -328,5 +337,5 @@ def test_scores_that_are_no_accuracies_are_not_called_so(runs: MadeRuns) -> None
     done = scored(trial, -3.5)
     assert done.score is not None
     data = read_search(runs.search("params", recipe, [replace(done, score=replace(done.score, accuracy=None))]))
-    assert data.measure == "reward"
-    assert data.amount(-3.5) == "-3.5"
+    assert data.reward_name == "reward"
+    assert data.format_reward(-3.5) == "-3.5"

@@ -1,7 +1,7 @@
-"""What random search reaches with the same budget, and whether two searches can be compared at all.
+"""The random baseline of a search: its reward at the same budget, and whether two searches can be compared at all.
 
 One random search is one ordering of its trials, and its single path is mostly luck. But all orderings of its N finished
-trials are equally likely, so that what n random trials reach is known in closed form: with the trials ranked by reward
+trials are equally likely, so that the best of n random trials is known in closed form: with the trials ranked by reward
 (those without a result lowest), the best of n drawn without replacement has rank k with probability
 
     C(k - 1, n - 1) / C(N, n)
@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 
 from nascli.config import SearchRecipe, Section
 from nascli.errors import InputError, NascliError
-from nascli.report.search_data import SearchData, read_search, reward_of
+from nascli.report.search_data import SearchData, best_so_far, read_search, reward_of
 from nascli.runs import read_run
 
 LOW, HIGH = 0.1, 0.9
 """The band holds the best of n in eight of ten orderings."""
 
-_DRAWN_AT = 200  # budgets at which the curve is computed, at most
+_MAX_BUDGETS = 200  # at which the curve is computed
 _SECTIONS = ("data", "space", "network", "train", "halving", "supernet")
 _SEARCH_KEYS = ("evaluator", "num_seeds", "constraints", "holdout")
-_NO_MATTER = frozenset(
+_IRRELEVANT = frozenset(
     {"data.data_dir", "data.workers", "train.threads", "train.checkpoint_minutes", "train.checkpoint_steps"}
 )
 
@@ -49,7 +49,7 @@ class BestOfN:
         low: Its quantile `LOW`. (M,)
         high: Its quantile `HIGH`. (M,)
         trials: N, the finished trials of the random search.
-        seconds: Child-seconds an average trial took.
+        seconds: Mean child-seconds per trial.
     """
 
     budgets: Floats
@@ -66,15 +66,15 @@ class BestOfN:
 
 
 def best_of_n(rewards: Sequence[float], without_result: int = 0, seconds: float = 0.0) -> BestOfN:
-    """What the best of n of these trials is, for n from 1 to all of them.
+    """The best of n of these trials, for n from 1 to all of them.
 
     Args:
-        rewards: Of the trials with a result; not empty.
-        without_result: Trials that were spent and gave none.
-        seconds: Child-seconds an average trial took.
+        rewards: Rewards of the trials with a result; not empty.
+        without_result: Number of finished trials without one.
+        seconds: Mean child-seconds per trial.
     """
     total = len(rewards) + without_result
-    budgets = np.unique(np.geomspace(1, total, _DRAWN_AT).round().astype(np.int64))
+    budgets = np.unique(np.geomspace(1, total, _MAX_BUDGETS).round().astype(np.int64))
     ordered = np.sort(np.asarray(rewards, dtype=np.float64))
     ranks = np.arange(without_result + 1, total + 1)
     factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
@@ -83,7 +83,7 @@ def best_of_n(rewards: Sequence[float], without_result: int = 0, seconds: float 
         possible = ranks >= n
         chances = np.zeros(len(ranks))
         k = ranks[possible]
-        logarithms = factorials[k - 1] - factorials[k - n]  # C(k - 1, n - 1), but for a factor that n alone decides
+        logarithms = factorials[k - 1] - factorials[k - n]  # C(k - 1, n - 1), but for a factor that depends on n alone
         chances[possible] = np.exp(logarithms - logarithms.max())
         chances /= chances.sum()
         below = np.cumsum(chances)
@@ -101,7 +101,7 @@ def random_curve(data: SearchData) -> BestOfN:
 
 
 def chance_to_reach(data: SearchData, reward: float, budget: int) -> float:
-    """The part of all orderings of a random search in which its first `budget` trials reach a reward."""
+    """The share of all orderings of a random search in which its first `budget` trials reach a reward."""
     trials = len(data.finished)
     lower = trials - sum(reward_of(trial) >= reward for trial in data.complete)
     return 1 - math.comb(lower, budget) / math.comb(trials, budget)
@@ -112,8 +112,8 @@ def choose_baseline(data: SearchData, given: Path | None) -> SearchData | None:
 
     Args:
         data: The search.
-        given: The baseline that the person names; without one, a random search is its own, and for any other the
-            newest comparable random search beside its folder is taken.
+        given: The baseline that the user names; without one, a random search is its own, and any other has the newest
+            comparable random search beside its folder.
 
     Returns:
         None where there is none.
@@ -129,8 +129,8 @@ def choose_baseline(data: SearchData, given: Path | None) -> SearchData | None:
             f"{given} is a search by {baseline.recipe.search.strategy}, not by random",
             f"A baseline is made by: {baseline_command(data)}",
         )
-    if key := difference(data.recipe, baseline.recipe):
-        here, there = (_said(value_at(recipe, key)) for recipe in (data.recipe, baseline.recipe))
+    if key := find_difference(data.recipe, baseline.recipe):
+        here, there = (_format_value(value_at(recipe, key)) for recipe in (data.recipe, baseline.recipe))
         raise InputError(
             f"{given} cannot be the baseline of {data.path}: {key} is {there} there and {here} here",
             f"A baseline is made by: {baseline_command(data)}",
@@ -140,12 +140,12 @@ def choose_baseline(data: SearchData, given: Path | None) -> SearchData | None:
     return baseline
 
 
-def difference(first: SearchRecipe, second: SearchRecipe) -> str | None:
-    """The first key that gives one cell different rewards under two recipes; None where they are comparable.
+def find_difference(first: SearchRecipe, second: SearchRecipe) -> str | None:
+    """The first key that gives one genotype different rewards under two recipes; None where they are comparable.
 
     Strategy, seed, and the number of trials and workers may differ; data, space, network, training and scoring may not.
     """
-    for key in _keys_that_matter(first):
+    for key in _relevant_keys(first):
         if value_at(first, key) != value_at(second, key):
             return key
     return None
@@ -159,6 +159,33 @@ def baseline_command(data: SearchData) -> str:
     return shlex.join(words)
 
 
+def compare_with_random(data: SearchData, random: SearchData | None) -> str:
+    """The search beside random search with as many trials, in a few sentences."""
+    if random is None:
+        return "There is no random search to compare with, so nothing here shows that the strategy did anything."
+    if random.path == data.path:
+        return "This is a random search: it is the baseline of others, and has none itself."
+    if not data.complete:
+        return "No trial has a result yet."
+    curve = random_curve(random)
+    budget = min(len(data.finished), curve.trials)
+    best = best_so_far([trial.score.reward if trial.score else None for trial in data.finished[:budget]])[-1]
+    low, mean, high = curve.at(budget)
+    place = "above" if best > high else "below" if best < low else "inside"
+    reached = sum(reward_of(trial) >= best for trial in random.complete)
+    text = (
+        f"After {budget} trials each: {data.recipe.search.strategy} {data.format_reward(best)}, random search "
+        f"{data.format_reward(mean)} on average ({data.format_reward(low)} to {data.format_reward(high)}), so the "
+        f"search lies {place} the band. {reached} of the {curve.trials} random trials reach the reward of the search."
+    )
+    if 2 * budget > curve.trials:
+        return (
+            f"{text} That is hardly more than one random search of this length: a random search of {2 * budget:,} "
+            "trials or more would say how often luck alone reaches as far."
+        )
+    return f"{text} In {chance_to_reach(random, best, budget):.2%} of its orderings {budget} trials reach as far."
+
+
 def value_at(recipe: Section, key: str) -> object:
     """The value of a dotted key."""
     value: object = recipe
@@ -167,18 +194,18 @@ def value_at(recipe: Section, key: str) -> object:
     return value
 
 
-def _keys_that_matter(recipe: SearchRecipe) -> Iterator[str]:
+def _relevant_keys(recipe: SearchRecipe) -> Iterator[str]:
     for section in _SECTIONS:
         if section == "supernet" and recipe.search.evaluator != "one_shot":
             continue
         for name in type(getattr(recipe, section)).model_fields:
-            if f"{section}.{name}" not in _NO_MATTER:
+            if f"{section}.{name}" not in _IRRELEVANT:
                 yield f"{section}.{name}"
     yield from (f"search.{name}" for name in _SEARCH_KEYS)
 
 
 def _newest_beside(data: SearchData) -> SearchData | None:
-    """The newest comparable random search with a result; folders that cannot be read are passed over."""
+    """The newest comparable random search with a result; unreadable folders are skipped."""
     found: list[tuple[str, str, SearchData]] = []
     for folder in sorted(data.path.resolve().parent.iterdir()):
         if folder.is_symlink() or folder == data.path.resolve() or not (folder / "run.json").is_file():
@@ -189,7 +216,7 @@ def _newest_beside(data: SearchData) -> SearchData | None:
             other = read_search(folder)
         except NascliError:
             continue
-        if other.complete and difference(data.recipe, other.recipe) is None:
+        if other.complete and find_difference(data.recipe, other.recipe) is None:
             found.append((str(other.record.get("started", "")), folder.name, other))
     return max(found, key=lambda each: each[:2])[2] if found else None
 
@@ -200,5 +227,5 @@ def _is_random(folder: Path) -> bool:
     return isinstance(search, dict) and search.get("strategy") == "random"
 
 
-def _said(value: object) -> str:
+def _format_value(value: object) -> str:
     return "not set" if value is None else repr(value)

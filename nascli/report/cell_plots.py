@@ -1,0 +1,200 @@
+"""Plots of the cells that a search tried: their choices over time, their cost, and drawings of the best."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+from numpy.typing import NDArray
+
+from nascli.genotype.cells.choices import ChoiceGroup, choice_groups
+from nascli.genotype.cells.space import CellSpace
+from nascli.genotype.drawing import genotype_png, genotype_svg
+from nascli.report import figures
+from nascli.report.figures import RenderedFigure, inline_svg
+from nascli.report.search_data import SearchData, reward_of, select_best
+from nascli.search.trial import Score, Trial
+
+Shares = NDArray[np.float64]
+
+_WINDOWS = 10
+_LIGHT_ABOVE = 0.62  # of the color scale, where words on it turn from white to black
+_LABEL_WIDTH, _LABEL_HEIGHT = 0.075, 0.06  # of the axes
+_PNG_SCALE = 1.0
+
+
+def plot_choices(data: SearchData) -> list[RenderedFigure]:
+    """Heat maps of each kind of choice, as the genotype family groups them."""
+    if not data.trials or not isinstance(data.space, CellSpace):
+        return []
+    return [_plot_heat_map(group, *choice_shares(data.trials, group)) for group in choice_groups(data.space)]
+
+
+def choice_shares(trials: Sequence[Trial], group: ChoiceGroup) -> tuple[Shares, list[str]]:
+    """The share of each choice in each of about ten windows of trials.
+
+    Returns:
+        Shares (choices, windows), and the first and last trial of each window as text.
+    """
+    windows = np.array_split(np.arange(len(trials)), min(_WINDOWS, len(trials)))
+    shares = np.zeros((len(group.labels), len(windows)))
+    names = []
+    for column, window in enumerate(windows):
+        counts = Counter(choice for place in window for choice in group.read(trials[place].genotype))
+        shares[:, column] = [counts[choice] / max(counts.total(), 1) for choice in range(len(group.labels))]
+        first, last = trials[window[0]].id, trials[window[-1]].id
+        names.append(f"{first}–{last}" if last > first else f"{first}")
+    return shares, names
+
+
+def pareto_front(trials: Sequence[Trial], cost: Callable[[Score], int]) -> list[Trial]:
+    """The scored trials that no other one beats in reward at the same cost or less, cheapest first."""
+    front: list[Trial] = []
+    scored = [(trial, trial.score) for trial in trials if trial.score is not None]
+    for trial, score in sorted(scored, key=lambda each: (cost(each[1]), -each[1].reward, each[0].id)):
+        if not front or score.reward > reward_of(front[-1]):
+            front.append(trial)
+    return front
+
+
+def plot_costs(data: SearchData) -> list[RenderedFigure]:
+    """Reward against params and against mult-adds, with the Pareto fronts."""
+    if not data.scored:
+        return []
+    side = data.recipe.network.image_size
+    mult_adds = f"mult-adds of one image{f', {side}×{side}' if side else ''}"
+    return [
+        _plot_cost(data, "params", "Params and reward", "trainable params of the child", lambda score: score.params),
+        _plot_cost(data, "mult-adds", "Mult-adds and reward", mult_adds, lambda score: score.mult_adds),
+    ]
+
+
+def plot_seconds(data: SearchData) -> RenderedFigure | None:
+    """A histogram of the time per evaluation; None where no time is known."""
+    seconds = [trial.score.seconds for trial in data.scored if trial.score is not None]
+    if not seconds or max(seconds) <= 0:
+        return None
+    figure, axes = figures.new_axes("seconds per evaluation", "children")
+    axes.hist(seconds, bins=min(30, max(5, len(seconds) // 3)), color=figures.SKY, edgecolor="white")
+    middle = sorted(seconds)[len(seconds) // 2]
+    axes.axvline(middle, color=figures.VERMILLION, linestyle="--", label=f"median {middle:.3g} s")
+    axes.legend()
+    return figures.render(
+        figure,
+        "seconds",
+        "Time per child",
+        f"From {min(seconds):.3g} to {max(seconds):.3g} seconds, {sum(seconds):,.0f} in all.",
+        f"Histogram of the seconds of {len(seconds)} evaluations, median {middle:.3g}.",
+    )
+
+
+def draw_best_cells(data: SearchData) -> list[RenderedFigure]:
+    """The cells of each of the best trials."""
+    return [_draw_cells(data, place, trial) for place, trial in enumerate(select_best(data), start=1)]
+
+
+def _draw_cells(data: SearchData, place: int, trial: Trial) -> RenderedFigure:
+    score = trial.score
+    assert score is not None
+    reward = data.format_reward(score.reward)
+    facts = f"{data.reward_name} {reward}, {score.params:,} params, {score.mult_adds:,} mult-adds as a child"
+    name = f"cell-{place:02d}"
+    alt = f"The cells of trial {trial.id}: {facts}."
+    return RenderedFigure(
+        name=name,
+        title=f"{place}. Trial {trial.id}: {reward}",
+        caption=f"{facts[:1].upper()}{facts[1:]}. Canonical hash {trial.hash}.",
+        alt=alt,
+        svg=inline_svg(genotype_svg(trial.genotype), name, alt),
+        png=genotype_png(trial.genotype, _PNG_SCALE),
+    )
+
+
+def _plot_heat_map(group: ChoiceGroup, shares: Shares, windows: Sequence[str]) -> RenderedFigure:
+    """Rows of choices, columns of windows, and a first column with the shares of uniform choice."""
+    labels = group.labels
+    figure = Figure(figsize=(7.2, 1.25 + 0.27 * len(labels)), layout="constrained")
+    axes = figure.subplots()
+    table = np.column_stack([np.asarray(group.uniform), shares])
+    axes.pcolormesh(
+        table, cmap="cividis_r", vmin=0, vmax=max(float(table.max()), 1e-9), edgecolors="white", linewidth=1
+    )
+    axes.invert_yaxis()
+    axes.axvline(1, color="white", linewidth=6)
+    _write_shares(axes, table)
+    axes.set_yticks(np.arange(len(labels)) + 0.5, labels)
+    axes.set_xticks(np.arange(len(windows) + 1) + 0.5, ["uniform", *windows], rotation=35, ha="right", fontsize=8)
+    axes.set_xlabel("trials")
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    order = np.argsort(-shares[:, -1])[:3]
+    most = ", ".join(f"{labels[k]} {shares[k, -1]:.0%}" for k in order)
+    return figures.render(
+        figure,
+        group.name,
+        group.title,
+        f"Share in percent of all choices that trials made, dead blocks included. At the end most often: {most}.",
+        f"Heat map of {len(labels)} choices over {len(windows)} windows of trials. At the end most often: {most}.",
+    )
+
+
+def _write_shares(axes: Axes, table: Shares) -> None:
+    for row, column in np.ndindex(*table.shape):
+        value = table[row, column]
+        dark = value > _LIGHT_ABOVE * table.max()
+        axes.text(
+            column + 0.5,
+            row + 0.52,
+            f"{100 * value:.0f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if dark else "#111111",
+            in_layout=False,
+        )
+
+
+def _plot_cost(data: SearchData, name: str, title: str, label: str, cost: Callable[[Score], int]) -> RenderedFigure:
+    figure, axes = figures.new_axes(label, "reward (proxy accuracy)" if data.is_accuracy else "reward")
+    points = [(cost(trial.score), trial.score.reward) for trial in data.scored if trial.score is not None]
+    dense = len(points) > figures.DENSE
+    costs, rewards = zip(*points, strict=True)
+    axes.scatter(costs, rewards, s=6 if dense else 16, color=figures.SKY, linewidths=0, rasterized=dense)
+    front = pareto_front(data.scored, cost)
+    x = [cost(trial.score) for trial in front if trial.score is not None]
+    y = [reward_of(trial) for trial in front]
+    axes.step(x, y, where="post", color=figures.VERMILLION, linewidth=1.2)
+    axes.scatter(x, y, s=26, color=figures.VERMILLION, zorder=3)
+    axes.margins(x=0.06, y=0.08)
+    named = _write_trial_numbers(axes, front, cost)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if data.is_accuracy:
+        figures.use_percent_ticks(axes)
+    rest = "" if len(named) == len(front) else ", the better ones where there is room"
+    return figures.render(
+        figure,
+        name,
+        title,
+        f"Every evaluated cell. Red: the {len(front)} cells that no other beats at the same cost or less, with the "
+        f"number of the trial{rest}.",
+        f"Scatter of reward against {label} for {len(points)} cells; on the Pareto front are the trials "
+        f"{', '.join(str(trial.id) for trial in named)}.",
+    )
+
+
+def _write_trial_numbers(axes: Axes, front: Sequence[Trial], cost: Callable[[Score], int]) -> list[Trial]:
+    """Write trial numbers beside the points of the front, best first, as long as none covers another."""
+    taken: list[tuple[float, float]] = []
+    named = []
+    for trial in reversed(front):
+        assert trial.score is not None
+        point = (cost(trial.score), trial.score.reward)
+        x, y = axes.transAxes.inverted().transform(axes.transData.transform(point))
+        if all(abs(x - other) > _LABEL_WIDTH or abs(y - above) > _LABEL_HEIGHT for other, above in taken):
+            taken.append((x, y))
+            named.append(trial)
+            axes.annotate(str(trial.id), point, xytext=(-4, 4), textcoords="offset points", ha="right", fontsize=8.5)
+    return named[::-1]

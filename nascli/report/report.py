@@ -1,0 +1,275 @@
+"""The report of a search: one HTML page that needs nothing else, and its figures as PNG files beside it.
+
+`report.html.j2` holds the page and its texts; here are the values that it shows.
+"""
+
+import json
+import re
+import shlex
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from nascli.config import to_toml
+from nascli.errors import InputError, NascliError
+from nascli.files import read_json, write_bytes, write_text, writing
+from nascli.report.baseline import baseline_command, choose_baseline, compare_with_random
+from nascli.report.cell_plots import draw_best_cells, plot_choices, plot_costs, plot_seconds
+from nascli.report.figures import RenderedFigure, report_style
+from nascli.report.progress_plots import plot_learning, plot_progress, plot_rewards
+from nascli.report.search_data import SearchData, Update, read_search, reward_of, select_best, summarize_reranks
+from nascli.search.strategies.policy import COLLAPSED
+from nascli.search.study import best_trials
+from nascli.search.trial import Trial, TrialState
+from nascli.units import format_duration, shorten
+
+PAGE = "report.html"
+FIGURES = "report"
+"""The folder of the PNG files, beside the page."""
+
+_MAX_ERRORS = 20
+_MAX_ERROR_LENGTH = 300
+_MANY_FAILED = 0.2
+_HINT = "Choose another folder with --out"
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """The files of a report, and its conclusions.
+
+    Args:
+        page: The HTML file.
+        dataset: The data set of the search.
+        figures: The PNG files.
+        baseline: The run folder of the random search it was compared with; None where there is none.
+        verdict: The search beside random search, in a few sentences.
+        warnings: Reasons to doubt the search.
+    """
+
+    page: Path
+    dataset: str
+    figures: tuple[Path, ...]
+    baseline: Path | None
+    verdict: str
+    warnings: tuple[str, ...]
+
+
+def write_search_report(run: Path, *, baseline: Path | None = None, out: Path | None = None) -> SearchReport:
+    """Write the report of a search run, which may still be running.
+
+    The same run gives the same files, byte for byte. An earlier report in the folder is replaced.
+
+    Args:
+        run: The run folder of a search.
+        baseline: That of a random search to compare with; default: the newest comparable one beside `run`.
+        out: The folder to write into, made if it is not there; default: `run`.
+
+    Raises:
+        InputError: `run` is no search run or has no trial yet, or `baseline` cannot be compared with it.
+        CorruptFileError: A file of a run is damaged.
+        NascliError: The folder cannot be written.
+    """
+    data = read_search(run)
+    folder = run if out is None else out
+    if not data.trials:
+        raise InputError(f"{run} has no trial yet, so there is nothing to report", "Wait for its first, or resume it")
+    random = choose_baseline(data, baseline)
+    with writing(
+        folder / FIGURES, _HINT
+    ):  # so that a folder that cannot be written is found before the figures are drawn
+        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    warnings = tuple(collect_warnings(data))
+    verdict = compare_with_random(data, random)
+    with report_style():
+        plots: dict[str, Sequence[RenderedFigure | None]] = {
+            "progress": plot_progress(data, random),
+            "rewards": [plot_rewards(data)],
+            "learning": [plot_learning(data)],
+            "costs": plot_costs(data),
+            "choices": plot_choices(data),
+            "cells": draw_best_cells(data),
+            "seconds": [plot_seconds(data)],
+        }
+    drawn = {name: [figure for figure in group if figure is not None] for name, group in plots.items()}
+    page = _render_page(data, random, drawn, verdict=verdict, warnings=warnings)
+    files = _write(folder, page, [figure for group in drawn.values() for figure in group])
+    return SearchReport(
+        folder / PAGE, data.recipe.data.dataset, files, random.path if random else None, verdict, warnings
+    )
+
+
+def collect_warnings(data: SearchData) -> Iterator[str]:
+    """Reasons to doubt the search: a collapsed controller, many failed children, an end that is not reached."""
+    if collapse := collapse_warning(data):
+        yield collapse
+    lost = data.count(TrialState.FAILED)
+    tried = lost + len(data.scored)
+    if tried and lost / tried > _MANY_FAILED:
+        yield f"{lost} of {tried} children failed: the best is the best of what survived. The errors are listed below."
+    running = sum(not trial.finished for trial in data.trials)
+    if data.record.get("status") != "complete" or running:
+        yield f"The search is not complete ({running} trials without an outcome): everything here is as of now."
+
+
+def collapse_warning(data: SearchData) -> str | None:
+    """A warning of a controller whose entropy went to nearly nothing; None where it did not, or is not known."""
+    known = [update for update in data.updates if "entropy" in update and "trials" in update]
+    bound = COLLAPSED * data.uniform_entropy
+    if not known or known[-1]["entropy"] >= bound:
+        return None
+    since = _find_collapse(known, bound)
+    later = [trial for trial in data.finished if trial.id >= since]
+    duplicates = sum(trial.duplicate_of is not None for trial in later)
+    since_then = f"; {duplicates} of the {len(later)} trials since then are duplicates" if later else ""
+    return (
+        f"The controller's entropy collapsed: since trial {since:.0f} it is under {COLLAPSED:.0%} of that of uniform "
+        f"proposals (now {known[-1]['entropy']:.3g} of {data.uniform_entropy:.3g} nats), so it proposes variations of "
+        f"few cells{since_then}. The search explores little after this point: a larger entropy weight or a smaller "
+        "learning rate keeps it open longer."
+    )
+
+
+def train_command(data: SearchData, trial: Trial) -> str:
+    """The command that trains a trial's cell in full: from its file in `top/`, or one that is written first."""
+    dataset = shlex.quote(data.recipe.data.dataset)
+    file = _find_cell_files(data.path).get(trial.id)
+    if file is not None:
+        return f"nascli train --cell {shlex.quote(str(file))} --dataset {dataset}"
+    name = f"trial-{trial.id}.json"
+    decode = f"nascli decode {shlex.quote(str(data.path))} --trial {trial.id} --out {name}"
+    return f"{decode} && nascli train --cell {name} --dataset {dataset}"
+
+
+def rung_counts(data: SearchData) -> Counter[int]:
+    """The number of complete children by the epochs after which they ended, with successive halving."""
+    return Counter(trial.rungs[-1].epochs if trial.stopped else data.recipe.train.epochs for trial in data.scored)
+
+
+class _Failures(NamedTuple):
+    """Rows (kind, error, trials), the most frequent first, and how many trials and texts have no row."""
+
+    rows: list[tuple[str, str, int]]
+    trials: int
+    texts: int
+
+
+def _render_page(
+    data: SearchData,
+    random: SearchData | None,
+    figures: dict[str, list[RenderedFigure]],
+    *,
+    verdict: str,
+    warnings: Sequence[str],
+) -> str:
+    """The whole document: it loads nothing, and runs nothing. Every value is escaped but the SVG of the figures."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    rewards = [reward_of(trial) for trial in data.scored]
+    return environment.get_template("report.html.j2").render(
+        data=data,
+        recipe=data.recipe,
+        random=random,
+        figures=figures,
+        verdict=verdict,
+        warnings=warnings,
+        facts=list(_list_facts(data)),
+        baseline_command=baseline_command(data),
+        mean=data.format_reward(statistics.fmean(rewards)) if rewards else "",
+        deviation=data.format_reward(statistics.stdev(rewards) if len(rewards) > 1 else 0.0) if rewards else "",
+        reranks=[(each, data.format_reward(reward_of(each.trial))) for each in summarize_reranks(data)],
+        best=select_best(data),
+        train_command=lambda trial: train_command(data, trial),
+        rungs=sorted(rung_counts(data).items()) if any(trial.rungs for trial in data.trials) else [],
+        failed=_count_failures(data, TrialState.FAILED),
+        rejected=_count_failures(data, TrialState.REJECTED),
+        toml=to_toml(data.recipe),
+        results=json.dumps(data.record.get("results"), indent=2),
+    )
+
+
+def _list_facts(data: SearchData) -> Iterator[tuple[str, str, str]]:
+    """Name, value and remark of each number at the head of the page."""
+    recipe, record = data.recipe, data.record
+    best = best_trials(data.trials, 1)
+    reward = data.format_reward(reward_of(best[0])) if best else "none yet"
+    yield f"Best {data.reward_name}", reward, f"trial {best[0].id}" if best else ""
+    yield "Data set", recipe.data.dataset, f"{recipe.search.holdout:.0%} of its training split held out"
+    warm_start = f"after {recipe.search.warm_start_trials} proposals of {recipe.search.warm_start_strategy}"
+    yield "Strategy", recipe.search.strategy, warm_start if recipe.search.warm_start_trials else ""
+    yield "Search space", recipe.space.name, data.space.summary()
+    yield "Evaluator", recipe.search.evaluator, f"{recipe.train.epochs} epochs" if data.is_accuracy else ""
+    yield "Seed", str(recipe.seed), ""
+    yield "Trials", f"{len(data.trials):,}", f"of {recipe.search.trials:,}"
+    yield "Trained" if data.is_accuracy else "Scored", f"{len(data.scored):,}", ""
+    yield "Duplicates", f"{data.duplicates:,}", "have the result of an earlier trial"
+    yield "Rejected", f"{data.count(TrialState.REJECTED):,}", "violate a constraint"
+    yield "Failed", f"{data.count(TrialState.FAILED):,}", ""
+    seconds = (record.get("results") or {}).get("seconds")
+    yield "Wall time", format_duration(seconds) if isinstance(seconds, int | float) else "not known yet", ""
+    child_seconds = sum(trial.score.seconds for trial in data.scored if trial.score)
+    yield "Child-seconds", f"{child_seconds:,.0f}", "summed over children"
+    finished = str(record.get("finished") or "").replace("T", " ").replace("+00:00", " UTC")
+    yield "Status", str(record.get("status", "unknown")), finished
+
+
+def _count_failures(data: SearchData, state: TrialState) -> _Failures:
+    trials = [trial.failure for trial in data.trials if trial.state is state and trial.duplicate_of is None]
+    counts = Counter((str(failure.kind), failure.error) for failure in trials if failure is not None)
+    rows = [
+        (kind, shorten(error, _MAX_ERROR_LENGTH), times) for (kind, error), times in counts.most_common(_MAX_ERRORS)
+    ]
+    return _Failures(rows, counts.total() - sum(times for *_, times in rows), len(counts) - len(rows))
+
+
+def _find_collapse(updates: Sequence[Update], bound: float) -> float:
+    """The trials told when the entropy last went under a bound, to stay there."""
+    since = updates[-1]["trials"]
+    for update in reversed(updates):
+        if update["entropy"] >= bound:
+            break
+        since = update["trials"]
+    return since
+
+
+def _find_cell_files(run: Path) -> dict[int, Path]:
+    """The files of `top/` by the trial in their provenance."""
+    found = {}
+    for file in sorted((run / "top").glob("*.json")):
+        try:
+            provenance = read_json(file).get("provenance")
+        except NascliError:
+            continue
+        trial = provenance.get("trial") if isinstance(provenance, dict) else None
+        if isinstance(trial, int):
+            found[trial] = file
+    return found
+
+
+def _write(folder: Path, page: str, figures: Sequence[RenderedFigure]) -> tuple[Path, ...]:
+    """Write the figures, then the page; figures of an earlier report that this one has not are removed."""
+    files = tuple(folder / FIGURES / f"{figure.name}.png" for figure in figures)
+    with writing(folder, _HINT):
+        for file, figure in zip(files, figures, strict=True):
+            write_bytes(file, figure.png)
+        for stale in set(_list_earlier_figures(folder)) - set(files):
+            stale.unlink(missing_ok=True)
+        write_text(folder / PAGE, page)
+    return files
+
+
+def _list_earlier_figures(folder: Path) -> list[Path]:
+    """The figures beside an earlier report, as its page names them: other files there are the user's."""
+    page = folder / PAGE
+    names = re.findall(r'<figure id="figure-([a-z0-9-]+)"', page.read_text(encoding="utf-8")) if page.is_file() else []
+    return [folder / FIGURES / f"{name}.png" for name in names]
