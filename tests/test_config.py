@@ -34,6 +34,25 @@ def test_set_reads_toml_values_and_plain_text() -> None:
     assert (recipe.data.flip, recipe.data.dataset, recipe.train.precision) == (True, "cifar10", "bfloat16")
 
 
+def test_a_whole_number_serves_where_any_number_does() -> None:
+    assert load_recipe(TrainRecipe, None, {}, ["train.lr=1"]).train.lr == 1.0
+
+
+@pytest.mark.parametrize(
+    ("assignment", "phrase"),
+    [
+        ("space.blokcs=3", "options: unknown key space.blokcs. Did you mean blocks?"),
+        ("space.blocks=true", "options: space.blocks = True"),
+        ("space.family=chains", "options: space: family 'chains' is not one of cells"),
+        ("space=3", "options: space = 3"),
+    ],
+)
+def test_a_section_of_a_family_is_as_strict_as_the_others(assignment: str, phrase: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_recipe(SearchRecipe, None, {}, [assignment])
+    assert phrase in str(caught.value)
+
+
 @pytest.mark.parametrize("model", MODELS.values())
 def test_toml_round_trip(model: type[Section], tmp_path: Path) -> None:
     recipe = load_recipe(model, None, {"seed": 11})
@@ -48,6 +67,10 @@ def test_toml_round_trip(model: type[Section], tmp_path: Path) -> None:
         ("trian.lr=1", "options: unknown key trian. Did you mean train?"),
         ("train.lr=-1", "options: train.lr = -1: input should be greater than 0"),
         ("train.lr=fast", "options: train.lr = 'fast'"),
+        ("train.lr='0.1'", "options: train.lr = '0.1'"),
+        ("train.epochs=true", "options: train.epochs = True"),
+        ("train.epochs=3.0", "options: train.epochs = 3.0"),
+        ("data.flip=1", "options: data.flip = 1"),
         ("train.precision=half", "train.precision = 'half'"),
         ("train.lr", "--set train.lr: not of the form key=value"),
         ("seed.x=1", "seed is a value, not a section"),

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from nascli.cli.console import Terminal
 from nascli.cli.options import find_cell, runs_folder
-from nascli.config import SpaceConfig
 from nascli.errors import InputError
 from nascli.genotype.cells.formats import NOTATIONS, find_notation, looks_like_arc, read_notation, recognise
 from nascli.genotype.genotype import Genotype, parse_genotype
 from nascli.genotype.resolve import load_genotype
-from nascli.genotype.space import resolve_space
+from nascli.genotype.space import find_space
 from nascli.runs import find_run, read_run
 
 STDIN = "-"
@@ -145,7 +144,7 @@ def _from_tokens(text: str, space: str) -> Found:
         numbers = [int(part) for part in parts if part]
     except ValueError as error:
         raise InputError(f"--tokens: {error}", "Give whole numbers between commas or spaces") from error
-    genotype = resolve_space(SpaceConfig(name=space)).decode(numbers)
+    genotype = find_space(space).decode(numbers)
     said = ",".join(map(str, numbers))
     return Found(genotype, None, f"nascli decode --space {space} --tokens {said} --out decoded.json")
 

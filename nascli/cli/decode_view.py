@@ -14,11 +14,10 @@ from nascli.config import SearchRecipe, parse
 from nascli.errors import InputError
 from nascli.genotype.cells.genotype import require_cells
 from nascli.genotype.cells.schema import CellSpec
-from nascli.genotype.cells.space import SPACES
 from nascli.genotype.drawing.palette import OP_STYLES, printable, state_name
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype, zoo_names
-from nascli.genotype.space import SearchSpace, resolve_space
+from nascli.genotype.space import SearchSpace, published_spaces, resolve_space
 from nascli.runs import read_run
 
 LONGEST_NAME = 200
@@ -137,9 +136,10 @@ def _state_style(state: int) -> str:
 
 def _space(genotype: Genotype, folder: Path | None) -> SearchSpace:
     """The space a genotype says it is of: a known one, or the one that its search run's recipe spells out."""
-    if genotype.space in SPACES:
-        return SPACES[genotype.space]
+    spaces = published_spaces()
+    if genotype.space in spaces:
+        return spaces[genotype.space]
     if folder is None:
-        raise InputError(f"space {genotype.space!r} is none of {', '.join(SPACES)}", "Only its search run can say it")
+        raise InputError(f"space {genotype.space!r} is none of {', '.join(spaces)}", "Only its search run can say it")
     recipe = parse(SearchRecipe, read_run(folder).get("recipe"), str(folder / "run.json"))
     return resolve_space(recipe.space)

@@ -16,8 +16,11 @@ from nascli.config.errors import explain, parse, suggestion
 from nascli.config.files import find_recipe, load_recipe, read_toml, recipes_folder, to_toml
 from nascli.config.network import NetworkConfig, Preprocessing, Preset
 from nascli.config.optim import OptimConfig
+from nascli.config.plugins import load_plugins
 from nascli.config.search import (
+    SPACE_SECTIONS,
     BayesianConfig,
+    CellSpaceConfig,
     EvolutionConfig,
     HalvingConfig,
     PpoConfig,
@@ -28,20 +31,33 @@ from nascli.config.search import (
     SpaceConfig,
     SupernetConfig,
 )
-from nascli.config.section import Recipe, Section, TrainingPrecision, list_meanings, one_of
+from nascli.config.section import (
+    ByFamily,
+    FamilySection,
+    Recipe,
+    Section,
+    Strict,
+    TrainingPrecision,
+    list_meanings,
+    one_of,
+)
 from nascli.config.train import TrainConfig, TrainRecipe
 
 __all__ = [
     "DATASETS",
     "DETECTION_DATASETS",
     "DETECTION_HEADS",
+    "SPACE_SECTIONS",
     "BayesianConfig",
+    "ByFamily",
+    "CellSpaceConfig",
     "DataConfig",
     "DetectDataConfig",
     "DetectRecipe",
     "DetectTrainConfig",
     "DetectorConfig",
     "EvolutionConfig",
+    "FamilySection",
     "HalvingConfig",
     "NetworkConfig",
     "OptimConfig",
@@ -55,6 +71,7 @@ __all__ = [
     "SearchRecipe",
     "Section",
     "SpaceConfig",
+    "Strict",
     "SupernetConfig",
     "TrainConfig",
     "TrainRecipe",
@@ -62,6 +79,7 @@ __all__ = [
     "explain",
     "find_recipe",
     "list_meanings",
+    "load_plugins",
     "load_recipe",
     "one_of",
     "parse",

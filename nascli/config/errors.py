@@ -6,7 +6,7 @@ from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
-from nascli.config.section import Recipe
+from nascli.config.section import ByFamily, Recipe
 from nascli.errors import InputError
 
 
@@ -56,6 +56,9 @@ def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[st
         if isinstance(part, int):
             continue
         field = model.model_fields.get(str(part))
+        families = [each for each in field.metadata if isinstance(each, ByFamily)] if field else []
+        if families:
+            return [key for section in families[0].sections.values() for key in section.model_fields]
         inner = _model_inside(field.annotation) if field else None
         if inner is None:
             return []

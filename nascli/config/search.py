@@ -1,18 +1,24 @@
 """What `nascli search` needs besides a training: space, strategies, evaluators."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from nascli.config.data import DataConfig
 from nascli.config.network import NetworkConfig
 from nascli.config.optim import OptimConfig, WeightDecay
-from nascli.config.section import Section
+from nascli.config.section import ByFamily, FamilySection, Section
 from nascli.config.train import TrainConfig
 
 
-class SpaceConfig(Section):
-    """The search space: a name, or a user's own with its ops and blocks."""
+class SpaceConfig(FamilySection):
+    """The search space, of whatever family."""
+
+    name: str
+
+
+class CellSpaceConfig(SpaceConfig):
+    """A search space of cells: a name, or a user's own with its ops and blocks."""
 
     name: str = Field("nasnet", description="nasnet, enas, darts, or a name for the space given here")
     ops: tuple[str, ...] | None = Field(None, description="op names; given only for a space of your own")
@@ -27,6 +33,10 @@ class SpaceConfig(Section):
     cells: Literal["two", "one"] | None = Field(
         None, description="a normal and a reduction cell of their own, or one cell that serves as both"
     )
+
+
+SPACE_SECTIONS: dict[str, type[SpaceConfig]] = {"cells": CellSpaceConfig}
+"""The section `space` of each family of architectures."""
 
 
 class PpoConfig(Section):
@@ -139,7 +149,7 @@ class SearchRecipe(Section):
 
     seed: int = 0
     data: DataConfig = Field(default_factory=DataConfig)
-    space: SpaceConfig = Field(default_factory=SpaceConfig)
+    space: Annotated[SpaceConfig, ByFamily(SPACE_SECTIONS)] = Field(default_factory=CellSpaceConfig)
     network: NetworkConfig = Field(default_factory=NetworkConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     search: SearchConfig = Field(default_factory=SearchConfig)

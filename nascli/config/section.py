@@ -1,13 +1,41 @@
-"""What every section of a recipe is: frozen, and strict about its keys."""
+"""What every section of a recipe is: frozen, and strict about its keys and values."""
 
 from collections.abc import Mapping
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from nascli.config.plugins import FAMILIES, load_plugins
 
 
-class Section(BaseModel):
-    """Base of all configuration: frozen, unknown keys refused."""
+def _make_scalars_strict(schema: object) -> None:
+    """Set `strict` on numbers and truth values alone: a strict model would take no list for a tuple."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("int", "float", "bool"):
+            schema["strict"] = True
+        for inner in schema.values():
+            _make_scalars_strict(inner)
+    elif isinstance(schema, list | tuple):
+        for inner in schema:
+            _make_scalars_strict(inner)
+
+
+class Strict(BaseModel):
+    """Base of all that is read from a file: frozen, unknown keys refused, no value converted (true is not 1)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401
+        schema = handler(source)
+        _make_scalars_strict(schema)
+        return schema
+
+
+class Section(Strict):
+    """Base of all configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
@@ -32,3 +60,40 @@ def one_of(meanings: Mapping[str, str]) -> AfterValidator:
 def list_meanings(meanings: Mapping[str, str]) -> str:
     """The names of a registry as a help text: `name: meaning; other: its meaning`."""
     return "; ".join(f"{name}: {meaning}" for name, meaning in meanings.items())
+
+
+class FamilySection(Section):
+    """Base of a section that each family of architectures has of its own.
+
+    The first family, cells, needs no key `family`; the class of any other has the field `family: Literal["name"]`.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ()
+    """Values of the key `name` that imply the family."""
+
+
+@dataclass(frozen=True)
+class ByFamily:
+    """The validator of such a section: `Annotated[SpaceConfig, ByFamily(SPACE_SECTIONS)]`.
+
+    Args:
+        sections: The class of each family, the default one first; packages of others add theirs.
+    """
+
+    sections: Mapping[str, type[FamilySection]]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def validate(self, values: object) -> FamilySection:
+        """The section, by the class of the family that it names or implies; ValidationError where it is wrong."""
+        load_plugins(FAMILIES)
+        if isinstance(values, FamilySection) and type(values) in self.sections.values():
+            return values
+        given = dict(values) if isinstance(values, Mapping) else {}
+        default = next(iter(self.sections))
+        implied = (family for family, section in self.sections.items() if given.get("name") in section.names)
+        family = str(given.pop("family", None) or next(implied, default))
+        if family not in self.sections:
+            raise ValueError(f"family {family!r} is not one of {', '.join(self.sections)}")
+        return self.sections[family].model_validate(given if isinstance(values, Mapping) else values)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from nascli.config import SpaceConfig, suggestion
+from nascli.config import SpaceConfig, load_plugins, plugins, suggestion
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.space import SPACES, CellSpace, resolve_cell_space
 from nascli.genotype.genotype import CELLS
@@ -46,6 +46,4 @@ def family_of(values: object) -> Family:
     return FAMILIES[name]
 
 
-def known_spaces() -> dict[str, SearchSpace]:
-    """The named search spaces of all families."""
-    return {name: space for family in FAMILIES.values() for name, space in family.spaces.items()}
+load_plugins(plugins.FAMILIES)

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
-from nascli.config import SpaceConfig
+from nascli.config import SpaceConfig, suggestion
 from nascli.errors import InputError
-from nascli.genotype.genotype import CELLS, Genotype, JsonScalar
+from nascli.genotype.genotype import Genotype, JsonScalar
 
 
 class SearchSpace(Protocol):
@@ -61,10 +61,24 @@ def resolve_space(config: SpaceConfig) -> SearchSpace:
     Raises:
         InputError: The name is unknown, or the space is not possible.
     """
-    from nascli.genotype.families import FAMILIES  # it imports the families, and they import this module
+    from nascli.genotype.families import family_of  # it imports the families, and they import this module
 
-    owner = next((family for family in FAMILIES.values() if config.name in family.spaces), FAMILIES[CELLS])
-    return owner.resolve_space(config)
+    return family_of(config.model_dump()).resolve_space(config)
+
+
+def published_spaces() -> dict[str, SearchSpace]:
+    """The named search spaces of all families."""
+    from nascli.genotype.families import FAMILIES
+
+    return {name: space for family in FAMILIES.values() for name, space in family.spaces.items()}
+
+
+def find_space(name: str) -> SearchSpace:
+    """A published space by name; InputError with the nearest name where there is none."""
+    spaces = published_spaces()
+    if name not in spaces:
+        raise InputError(f"space {name!r}: unknown search space", suggestion(name, spaces))
+    return spaces[name]
 
 
 def parse_space(text: str) -> SearchSpace:

@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from nascli.config import Strict
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import cannot_write, sync_folder
 from nascli.genotype.genotype import AnyGenotype
@@ -27,8 +28,8 @@ from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
 _MAKE_ROOM = "Finished trials are safe: make room, then go on with --resume"
 
 
-class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class _Event(Strict):
+    model_config = ConfigDict(allow_inf_nan=False)
 
     def line(self) -> bytes:
         """The event as a line of JSON, without what is at its default; floats come back bit for bit."""

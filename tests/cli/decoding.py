@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nascli.cli.app import main
-from nascli.config import SearchRecipe, SpaceConfig
+from nascli.config import CellSpaceConfig, SearchRecipe
 from nascli.genotype.cells.space import ENAS, CellSpace
 from nascli.genotype.resolve import zoo_genotype
 from nascli.runs import create_run
@@ -59,7 +59,7 @@ class Nascli:
         return Ran(left.value.code, captured.out, captured.err)
 
 
-def search_run(space: CellSpace, config: SpaceConfig, *, best: bool = True) -> Path:
+def search_run(space: CellSpace, config: CellSpaceConfig, *, best: bool = True) -> Path:
     """A search run under `runs`: trial 0 failed, trial 1 has a reward, trial 2 runs."""
     tokens = tuple(size - 1 for size in space.decision_sizes)
     genotype = space.decode(tokens, "tried")

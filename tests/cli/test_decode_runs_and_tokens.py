@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nascli.config import SpaceConfig
+from nascli.config import CellSpaceConfig
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.space import ENAS, resolve_cell_space
 from nascli.genotype.genotype import read_genotype
@@ -51,7 +51,7 @@ def test_why_a_genotype_has_no_tokens_is_said(nascli: Nascli) -> None:
 
 
 def test_a_run_means_its_best_cell(nascli: Nascli) -> None:
-    folder = search_run(ENAS, SpaceConfig(name="enas"))
+    folder = search_run(ENAS, CellSpaceConfig(name="enas"))
     for source in (folder, "latest"):
         ran = nascli(source, "--json")
         assert CellGenotype.model_validate(ran.json["genotype"]) == published_cell("enas")
@@ -59,7 +59,7 @@ def test_a_run_means_its_best_cell(nascli: Nascli) -> None:
 
 
 def test_a_trial_comes_with_its_provenance(nascli: Nascli) -> None:
-    folder = search_run(ENAS, SpaceConfig(name="enas"), best=False)
+    folder = search_run(ENAS, CellSpaceConfig(name="enas"), best=False)
     ran = nascli("latest", "--trial", 1, "--out", "trial.json", "--draw", "trial.svg", "--json")
     genotype = read_genotype(Path("trial.json"))
     assert genotype.provenance["search_run"] == str(folder)
@@ -74,7 +74,7 @@ def test_a_trial_comes_with_its_provenance(nascli: Nascli) -> None:
     ("trial", "words"), [(0, "trial 0 is failed, so it has no reward: loss is nan"), (2, "running")]
 )
 def test_a_trial_without_a_reward_says_why(nascli: Nascli, trial: int, words: str) -> None:
-    folder = search_run(ENAS, SpaceConfig(name="enas"))
+    folder = search_run(ENAS, CellSpaceConfig(name="enas"))
     ran = nascli(folder, "--trial", trial, "--json")
     assert words in ran.err
     assert ran.json["genotype"]["provenance"]["trial"] == trial
@@ -83,7 +83,7 @@ def test_a_trial_without_a_reward_says_why(nascli: Nascli, trial: int, words: st
 
 
 def test_a_trial_of_a_space_of_ones_own_has_tokens(nascli: Nascli) -> None:
-    config = SpaceConfig(name="mine", ops=("identity", "conv_3x3"), blocks=2)
+    config = CellSpaceConfig(name="mine", ops=("identity", "conv_3x3"), blocks=2)
     space = resolve_cell_space(config)
     folder = search_run(space, config)
     ran = nascli(folder, "--trial", 1, "--out", "mine.json", "--json")
@@ -94,14 +94,14 @@ def test_a_trial_of_a_space_of_ones_own_has_tokens(nascli: Nascli) -> None:
 
 
 def test_best_json_is_found_in_the_newest_run(nascli: Nascli) -> None:
-    folder = search_run(ENAS, SpaceConfig(name="enas"))
+    folder = search_run(ENAS, CellSpaceConfig(name="enas"))
     ran = nascli("best.json", "--json")
     assert ran.json["genotype"]["name"] == "enas"
     assert str(folder) in ran.err
 
 
 def test_a_trial_out_of_range_names_the_range(nascli: Nascli) -> None:
-    folder = search_run(ENAS, SpaceConfig(name="enas"))
+    folder = search_run(ENAS, CellSpaceConfig(name="enas"))
     for trial in (3, -1):
         ran = nascli(folder, "--trial", trial)
         assert ran.code == 2

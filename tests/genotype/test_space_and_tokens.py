@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nascli.config import SpaceConfig
+from nascli.config import CellSpaceConfig
 from nascli.errors import InputError
 from nascli.genotype.cells.space import DARTS, ENAS, NASNET, CellSpace, resolve_cell_space
 from tests.genotype.genotype_st import SPACES, tokens_of
@@ -65,7 +65,7 @@ def test_a_genotype_that_tokens_cannot_say_is_refused(name: str, space: CellSpac
 
 
 def test_a_space_of_ones_own() -> None:
-    space = resolve_cell_space(SpaceConfig(name="tiny", ops=("identity", "conv_3x3"), blocks=2, concat="all"))
+    space = resolve_cell_space(CellSpaceConfig(name="tiny", ops=("identity", "conv_3x3"), blocks=2, concat="all"))
     assert space.decision_sizes == (2, 2, 2, 2, 1, 3, 3, 2, 2, 1) * 2
     assert space.decode((0,) * 20).normal.concat == (2, 3)
 
@@ -73,18 +73,18 @@ def test_a_space_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("config", "phrase"),
     [
-        (SpaceConfig(name="nasnett"), "Did you mean nasnet?"),
+        (CellSpaceConfig(name="nasnett"), "Did you mean nasnet?"),
         (
-            SpaceConfig(name="mine", ops=("identity", "sep_conv_3x4")),
+            CellSpaceConfig(name="mine", ops=("identity", "sep_conv_3x4")),
             "unknown op 'sep_conv_3x4'. Did you mean sep_conv_3x3?",
         ),
-        (SpaceConfig(name="mine", ops=("identity", "identity")), "must not repeat"),
-        (SpaceConfig(name="nasnet", ops=("identity",)), "is taken"),
-        (SpaceConfig(name="nasnet", blocks=3), "cannot be changed"),
-        (SpaceConfig(name="mine", ops=()), "space: ops"),
+        (CellSpaceConfig(name="mine", ops=("identity", "identity")), "must not repeat"),
+        (CellSpaceConfig(name="nasnet", ops=("identity",)), "is taken"),
+        (CellSpaceConfig(name="nasnet", blocks=3), "cannot be changed"),
+        (CellSpaceConfig(name="mine", ops=()), "space: ops"),
     ],
 )
-def test_wrong_spaces_are_refused(config: SpaceConfig, phrase: str) -> None:
+def test_wrong_spaces_are_refused(config: CellSpaceConfig, phrase: str) -> None:
     with pytest.raises(InputError) as caught:
         resolve_cell_space(config)
     assert phrase in str(caught.value)

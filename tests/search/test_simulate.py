@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nascli.config import SpaceConfig, to_toml
+from nascli.config import CellSpaceConfig, SpaceConfig, to_toml
 from nascli.errors import InputError
 from nascli.genotype.cells.space import CellSpace, resolve_cell_space
 from nascli.search.evaluators.tabular import Table, TableEvaluator, write_table
@@ -19,7 +19,7 @@ from nascli.seeding import derive_seed
 from tests.fakes import ChainStrategy
 from tests.search.test_tabular import RECIPE, trained
 
-CONFIG = SpaceConfig(
+CONFIG = CellSpaceConfig(
     name="toy-2", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2, inputs="distinct", cells="one"
 )
 SPACE = resolve_cell_space(CONFIG)

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nascli.config import SearchConfig, SearchRecipe, SpaceConfig, to_toml
+from nascli.config import CellSpaceConfig, SearchConfig, SearchRecipe, to_toml
 from nascli.errors import CorruptFileError, DivergedError, InputError, NascliError
 from nascli.genotype.cells.space import CellSpace, resolve_cell_space
 from nascli.search.evaluators.tabular import Table, TableEvaluator, write_table
@@ -19,7 +19,7 @@ from nascli.search.trial import Failure, FailureKind, Score, Trial
 from tests.published import as_cells
 
 RECIPE = SearchRecipe(
-    space=SpaceConfig(
+    space=CellSpaceConfig(
         name="toy", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=1, inputs="distinct", cells="one"
     ),
     search=SearchConfig(strategy="exhaustive"),
@@ -116,7 +116,7 @@ def test_rank_correlation_tells_agreement_from_noise(path: Path) -> None:
 
 def test_1600_cells_take_little_space(path: Path) -> None:
     ops = ("sep_conv_3x3", "max_pool_3x3", "identity")
-    config = SpaceConfig(name="wide", ops=ops, blocks=5, cells="one")
+    config = CellSpaceConfig(name="wide", ops=ops, blocks=5, cells="one")
     space = resolve_cell_space(config)
     draw = random.Random(0)
     genotype = space.decode([0] * 25)
@@ -195,7 +195,7 @@ def test_trials_that_make_no_table_are_refused(path: Path) -> None:
     trials = trained()
     running = Trial(id=0, tokens=trials[0].tokens, genotype=trials[0].genotype, hash=trials[0].hash, seed=0)
     unscored = running.completed(Score(reward=1.0, accuracy=None, params=1, mult_adds=1, seconds=0.0))
-    other_recipe = SearchRecipe(space=SpaceConfig(name="enas"))
+    other_recipe = SearchRecipe(space=CellSpaceConfig(name="enas"))
     with pytest.raises(InputError, match="trial 0 is not finished"):
         written(path, [running, *trials[1:]])
     with pytest.raises(InputError, match="trial 0 was scored without training"):

@@ -4,18 +4,19 @@ import hashlib
 import json
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from nascli.config import Strict
 from nascli.errors import InputError
 from nascli.genotype.cells.canonical import canonical_cell
 from nascli.genotype.cells.schema import CellSpec
 from nascli.genotype.genotype import Genotype, JsonScalar, spread_json
 
 
-class CellGenotype(BaseModel):
+class CellGenotype(Strict):
     """A normal and a reduction cell, with a name and where they come from; see `nascli.genotype.genotype.Genotype`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     family: ClassVar[str] = "cells"
     schema_version: Literal[1] = Field(default=1, alias="schema")

@@ -6,7 +6,9 @@ of the previous cell; block k makes state k+2. (The released NASNet code numbers
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from nascli.config import Strict
 
 MAX_BLOCKS = 12
 
@@ -43,11 +45,7 @@ OP_NAMES = NASNET_OPS + FURTHER_OPS
 Combine = Literal["add", "concat"]
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class Block(_Value):
+class Block(Strict):
     """One step in a cell: an op on each of two hidden states, and how the results are combined."""
 
     inputs: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
@@ -63,7 +61,7 @@ class Block(_Value):
         return ops
 
 
-class CellSpec(_Value):
+class CellSpec(Strict):
     """B blocks, and the hidden states whose concatenation is the cell's output."""
 
     blocks: tuple[Block, ...] = Field(min_length=1, max_length=MAX_BLOCKS)

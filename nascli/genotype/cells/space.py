@@ -9,9 +9,9 @@ left, so that every sequence stands for a cell.
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from nascli.config import SpaceConfig, explain, suggestion
+from nascli.config import CellSpaceConfig, SpaceConfig, Strict, explain, suggestion
 from nascli.errors import InputError
 from nascli.genotype.cells.features import cell_features
 from nascli.genotype.cells.genotype import CellGenotype, require_cells
@@ -20,7 +20,7 @@ from nascli.genotype.genotype import Genotype, JsonScalar
 from nascli.genotype.space import check_tokens
 
 
-class CellSpace(BaseModel):
+class CellSpace(Strict):
     """A named choice of ops, blocks a cell, and combinations.
 
     `concat` is the rule that gives a decoded cell its output: `unused` joins the block outputs that no block
@@ -29,8 +29,6 @@ class CellSpace(BaseModel):
     `inputs` is `distinct` where the two halves of a block read two distinct states. `cells` is `one` where a single
     cell serves as normal and as reduction cell (as in PNASNet-5): half the decisions.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: ClassVar[str] = "cells"
     name: str
@@ -159,8 +157,10 @@ def resolve_cell_space(config: SpaceConfig) -> CellSpace:
     """The space that a recipe names, or the user's own that it spells out.
 
     Raises:
-        InputError: The name is unknown and no ops are given, or an op is unknown.
+        InputError: The name is unknown and no ops are given, an op is unknown, or it is no space of cells.
     """
+    if not isinstance(config, CellSpaceConfig):
+        raise InputError(f"space {config.name!r} is no space of cells")
     if config.ops is None:
         if config.name not in SPACES:
             near = suggestion(config.name, SPACES).rstrip(".")
