@@ -1,4 +1,4 @@
-"""Whether a network is as often right as it is sure.
+"""Calibration: the expected calibration error (ECE) and the bins of the reliability diagram.
 
 Letters: N images of a batch, M bins.
 """
@@ -17,10 +17,10 @@ class ReliabilityBin:
     """The images whose confidence is in one bin.
 
     Args:
-        above: Lower end of the bin, which is not in it.
-        to: Upper end of the bin, which is.
-        images: How many there are.
-        accuracy: Part of them that is classified right; None without images.
+        above: Lower end of the bin, exclusive.
+        to: Upper end of the bin, inclusive.
+        images: Images in the bin.
+        accuracy: Fraction of them that is classified correctly; None without images.
         confidence: Mean confidence; None without images.
     """
 
@@ -35,11 +35,11 @@ class ReliabilityBin:
 class Reliability:
     """Accuracy against confidence in M = 15 bins of equal width.
 
-    An image's confidence is the probability of the class that the network answers; bin m, from 1 to M, holds those in
+    An image's confidence is the probability of the predicted class; bin m, from 1 to M, holds those in
     ((m - 1) / M, m / M].
 
     Args:
-        sums: float64 (3, M): of each bin the images, those classified right, and the sum of their confidences.
+        sums: float64 (3, M): per bin the images, the correctly classified ones, and the sum of their confidences.
 
     References: Guo, Pleiss, Sun and Weinberger, 2017, "On Calibration of Modern Neural Networks", section 2.
     """
@@ -54,25 +54,25 @@ class Reliability:
     @property
     def error(self) -> float:
         """The expected calibration error: sum over bins of |B_m| / n * |acc(B_m) - conf(B_m)|, equation 3, 0 to 1."""
-        images, right, confidence = self.sums
-        return float((right - confidence).abs().sum() / images.sum())
+        images, correct, confidence = self.sums
+        return float((correct - confidence).abs().sum() / images.sum())
 
-    def add(self, labels: Tensor, answers: Tensor, confidences: Tensor) -> None:
-        """Count a batch: true and answered classes and the probabilities of the latter, (N,) each."""
-        sure = confidences.double()
-        bins = (sure * BINS).ceil().long().sub(1).clamp(0, BINS - 1)  # (N,)
-        right = (labels == answers).double()
-        self.sums.index_add_(1, bins, torch.stack([torch.ones_like(sure), right, sure]))
+    def add(self, labels: Tensor, predictions: Tensor, confidences: Tensor) -> None:
+        """Count a batch: true and predicted classes and the probabilities of the latter, (N,) each."""
+        confidences = confidences.double()
+        bins = (confidences * BINS).ceil().long().sub(1).clamp(0, BINS - 1)  # (N,)
+        correct = (labels == predictions).double()
+        self.sums.index_add_(1, bins, torch.stack([torch.ones_like(confidences), correct, confidences]))
 
     def bins(self) -> list[ReliabilityBin]:
-        """The reliability table, from the least sure to the surest."""
+        """The bins by rising confidence."""
         return [
             ReliabilityBin(
                 above=m / BINS,
                 to=(m + 1) / BINS,
                 images=round(images),
-                accuracy=right / images if images else None,
+                accuracy=correct / images if images else None,
                 confidence=confidence / images if images else None,
             )
-            for m, (images, right, confidence) in enumerate(self.sums.t().tolist())
+            for m, (images, correct, confidence) in enumerate(self.sums.t().tolist())
         ]

@@ -1,4 +1,4 @@
-"""Which classes a network takes for which.
+"""The confusion matrix of a classifier, by class and as a table.
 
 Letters: N images of a batch, K classes.
 """
@@ -13,35 +13,35 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class ClassScore:
-    """How one class fared.
+class ClassAccuracy:
+    """The accuracy on the images of one class.
 
     Args:
-        label: Its position among the outputs.
-        name: What it is called.
-        images: How many images of it were seen.
-        right: How many of them were classified right.
-        top1: right / images, 0 to 1; None without images.
-        taken_for: The wrong class that its images were given most often (the first of several); None without errors.
-        taken: How many of its images that was.
+        label: Position among the outputs.
+        name: Name of the class.
+        images: Images of the class.
+        correct: Correctly classified ones.
+        top1: correct / images, 0 to 1; None without images.
+        confused_with: The wrong class that was predicted most often (the first of several); None without errors.
+        confused: Images for which it was.
     """
 
     label: int
     name: str
     images: int
-    right: int
+    correct: int
     top1: float | None
-    taken_for: str | None
-    taken: int
+    confused_with: str | None
+    confused: int
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often the network answered each class to images of each class.
+    """Counts of true and predicted class over images.
 
     Args:
-        counts: int64 (K, K): a row is a true class, a column an answered one. Its sum is the number of images, the sum
-            of its diagonal the number of those classified right.
+        counts: int64 (K, K): a row is a true class, a column a predicted one. Its sum is the number of images, the sum
+            of its diagonal the number of those classified correctly.
     """
 
     counts: Tensor
@@ -56,17 +56,17 @@ class Confusion:
         """K."""
         return len(self.counts)
 
-    def add(self, labels: Tensor, answers: Tensor) -> None:
-        """Count a batch: true and answered classes, int64 (N,) each."""
-        entries = labels * self.classes + answers
+    def add(self, labels: Tensor, predictions: Tensor) -> None:
+        """Count a batch: true and predicted classes, int64 (N,) each."""
+        entries = labels * self.classes + predictions
         self.counts.view(-1).index_add_(0, entries, torch.ones_like(entries))
 
-    def by_class(self, names: Sequence[str]) -> list[ClassScore]:
-        """Each class's score, in the order of the outputs."""
-        return [_class_score(label, row, names) for label, row in enumerate(self.counts.tolist())]
+    def by_class(self, names: Sequence[str]) -> list[ClassAccuracy]:
+        """The accuracy of each class, in the order of the outputs."""
+        return [_class_accuracy(label, row, names) for label, row in enumerate(self.counts.tolist())]
 
     def to_csv(self, names: Sequence[str]) -> str:
-        """The counts as a table: a row for each true class, a column for each answered one, both with their names."""
+        """The counts as a table with names: a row per true class, a column per predicted one."""
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         lines.writerow(["true class", *names])
@@ -74,16 +74,16 @@ class Confusion:
         return text.getvalue()
 
 
-def _class_score(label: int, row: list[int], names: Sequence[str]) -> ClassScore:
-    images, right = sum(row), row[label]
+def _class_accuracy(label: int, row: list[int], names: Sequence[str]) -> ClassAccuracy:
+    images, correct = sum(row), row[label]
     wrong = [0 if other == label else count for other, count in enumerate(row)]
-    taken = max(wrong)
-    return ClassScore(
+    confused = max(wrong)
+    return ClassAccuracy(
         label=label,
         name=names[label],
         images=images,
-        right=right,
-        top1=right / images if images else None,
-        taken_for=names[wrong.index(taken)] if taken else None,
-        taken=taken,
+        correct=correct,
+        top1=correct / images if images else None,
+        confused_with=names[wrong.index(confused)] if confused else None,
+        confused=confused,
     )

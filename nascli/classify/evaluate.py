@@ -1,4 +1,4 @@
-"""Trained networks measured on a data set, as `nascli evaluate` does it."""
+"""Evaluation of trained networks on a data set, as `nascli evaluate` does it."""
 
 import shlex
 import time
@@ -15,7 +15,7 @@ from nascli.classify.calibration import Reliability
 from nascli.classify.confusion import Confusion
 from nascli.classify.job import check_classes, device_name
 from nascli.classify.metrics import evaluate
-from nascli.classify.tta import plan_views
+from nascli.classify.tta import plan_tta
 from nascli.config import DataConfig, Preprocessing, TrainRecipe, parse
 from nascli.data.dataset import ImageData
 from nascli.data.imagenet import IMAGENET_CLASSES, imagenet_wnids
@@ -30,17 +30,17 @@ from nascli.models.serialization import NETWORK_FILE, WEIGHTS_FILE, load_network
 from nascli.runs import read_run, versions
 
 _ALLOW_UNREADABLE = "--max-bad N"
-"""How a person allows for more images that cannot be decoded."""
+"""The option that allows for more images that cannot be decoded."""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A trained network, and what it is measured on.
+class TrainedRun:
+    """A trained network and the data set to evaluate it on.
 
     Args:
         folder: Holds `network.json` and `weights.safetensors`.
-        data: The data set that is asked for; all else as the training had it.
-        spec: Of the network.
+        data: The data set that is asked for, with all other settings of the training.
+        spec: The network's.
     """
 
     folder: Path
@@ -48,20 +48,20 @@ class Subject:
     spec: NetworkSpec
 
     @property
-    def images(self) -> Hashable:
-        """What its test images follow from; subjects for which it is equal can share them."""
+    def data_key(self) -> Hashable:
+        """Equal for runs that see the same evaluation images, and can share them in memory."""
         data = self.data
         return data.dataset, data.data_dir, data.max_unreadable_images, self.spec.image_size, self.spec.preprocessing
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """A network measured.
+class EvaluationReport:
+    """The results of one network.
 
     Args:
-        results: As they stand in `evaluation.json`.
+        results: JSON values of `evaluation.json`.
         confusion: The counts behind them, on the CPU.
-        class_names: Of the network's outputs, in order.
+        class_names: Names of the network's outputs.
     """
 
     results: dict[str, Any]
@@ -69,16 +69,16 @@ class Assessment:
     class_names: tuple[str, ...]
 
 
-def open_subject(
+def open_trained_run(
     folder: Path, dataset: str | None = None, data_dir: str | None = None, max_unreadable_images: int | None = None
-) -> Subject:
-    """A folder looked at, before anything takes time.
+) -> TrainedRun:
+    """Check a folder, before anything takes time.
 
     Args:
         folder: Holds `network.json` and `weights.safetensors`; with a train run's `run.json`, `dataset` may be None.
-        dataset: Its name; None is the one the run was trained on.
-        data_dir: Where it lies; None is where the run found its own.
-        max_unreadable_images: Images that cannot be decoded and may be skipped; None is what the run's recipe says.
+        dataset: None is the data set of the training.
+        data_dir: None is the folder of the training.
+        max_unreadable_images: Images that may be skipped since they cannot be decoded; None is the recipe's number.
 
     Raises:
         InputError: The run has no weights yet, or nothing says which data set.
@@ -87,69 +87,63 @@ def open_subject(
     asked = {"dataset": dataset, "data_dir": data_dir, "max_unreadable_images": max_unreadable_images}
     data = _data_config(folder, {key: value for key, value in asked.items() if value is not None})
     check_weights(folder)
-    return Subject(folder, data, read_network(folder / NETWORK_FILE))
+    return TrainedRun(folder, data, read_network(folder / NETWORK_FILE))
 
 
 def evaluate_runs(
-    subjects: Sequence[Subject],
+    runs: Sequence[TrainedRun],
     *,
     batch_size: int,
     device: torch.device,
     crops: int = 1,
     flip: bool = False,
     note: Callable[[str], None] | None = None,
-) -> Iterator[Assessment]:
-    """What each network reaches on the test images of its data set: top-1, top-5, loss, each class, calibration.
+) -> Iterator[EvaluationReport]:
+    """Evaluate each network when its report is asked for: top-1, top-5, loss, per class, calibration.
 
-    Each is measured when it is asked for. Test images that several of them see alike are loaded once, and let go after
-    the last of these.
-
-    The images are resized, cropped and normalised as `network.json` says, whatever data set they are from. Where the
-    network is one of ImageNet without class names, a data set with some of ImageNet's folders will do: the network
-    still chooses among all 1000.
+    Images that several runs see alike are loaded once, and released after the last of these. They are resized, cropped
+    and normalized as `network.json` says, whatever data set they are from. For an ImageNet network without class names,
+    a data set with some of ImageNet's folders will do: the network still chooses among all 1000 classes.
 
     Args:
-        subjects: From `open_subject`.
-        batch_size: Images at once.
-        device: Where to compute.
-        crops: Parts of each image whose probabilities are averaged (see `nascli.classify.tta`).
+        runs: From `open_trained_run`.
+        batch_size: Images per batch.
+        device: Device to compute on.
+        crops: Crops per image whose probabilities are averaged (see `nascli.classify.tta`).
         flip: Average over mirror images too.
-        note: Told where memory ran out, so that fewer images are taken at once.
+        note: Called with a message when memory runs out.
 
     Raises:
         InputError: The data set has other classes, or no such crops can be cut.
-        CorruptFileError: Weights or data are damaged, or more images cannot be decoded than may be left out.
+        CorruptFileError: Weights or data are damaged, or more images cannot be decoded than may be skipped.
         NascliError: The device has not enough memory for one image.
     """
-    waiting = Counter(subject.images for subject in subjects)
+    waiting = Counter(run.data_key for run in runs)
     loaded: dict[Hashable, ImageData] = {}
-    for subject in subjects:
-        network, key = load_network(subject.folder, device), subject.images
+    for run in runs:
+        network, key = load_network(run.folder, device), run.data_key
         if key not in loaded:
             loaded[key] = load_dataset(
-                subject.data,
-                subject.spec.image_size,
-                preprocessing=subject.spec.preprocessing,
-                allow_option=_ALLOW_UNREADABLE,
+                run.data, run.spec.image_size, preprocessing=run.spec.preprocessing, allow_option=_ALLOW_UNREADABLE
             )
         waiting[key] -= 1
         data = loaded[key] if waiting[key] else loaded.pop(key)
-        yield _assess(subject, network, data, batch_size=batch_size, crops=crops, flip=flip, note=note)
+        yield _evaluate_run(run, network, data, batch_size=batch_size, crops=crops, flip=flip, note=note)
 
 
 def describe_preprocessing(spec: NetworkSpec, used: Preprocessing) -> dict[str, Any]:
-    """What is done to an image before the network of `spec` sees it, as JSON values."""
+    """The steps from an image to the input of the network of `spec`, as JSON values."""
     return {"image_size": spec.image_size, **used.model_dump(), "mean": spec.mean, "std": spec.std}
 
 
 def check_weights(folder: Path) -> None:
-    """InputError where a folder holds no weights."""
+    """Raise InputError where a folder holds no weights."""
     if not (folder / WEIGHTS_FILE).is_file():
         raise _no_weights(folder)
 
 
-def _assess(
-    subject: Subject,
+def _evaluate_run(
+    run: TrainedRun,
     network: Network,
     data: ImageData,
     *,
@@ -157,21 +151,21 @@ def _assess(
     crops: int,
     flip: bool,
     note: Callable[[str], None] | None,
-) -> Assessment:
+) -> EvaluationReport:
     spec, device = network.spec, next(network.parameters()).device
-    data = _placed(spec, data)
-    check_classes(spec, data, subject.folder)
-    test, views = plan_views(data.val, crops=crops, flip=flip, padding=subject.data.crop_padding)
-    test, counts = test.to(device), _Counts(Confusion.empty(spec.classes, device), Reliability.empty(device))
+    data = _match_labels(spec, data)
+    check_classes(spec, data, run.folder)
+    split, tta = plan_tta(data.val, crops=crops, flip=flip, padding=run.data.crop_padding)
+    split, counts = split.to(device), _Counts(Confusion.empty(spec.classes, device), Reliability.empty(device))
     since = time.monotonic()
     evaluation = evaluate(
         network,
-        test,
+        split,
         normalizer=Normalizer(spec.mean, spec.std),
         device=device,
         batch_size=batch_size,
-        views=views,
-        on_answers=counts.add,
+        tta=tta,
+        on_predictions=counts.add,
         note=note,
     )
     seconds = time.monotonic() - since
@@ -179,7 +173,7 @@ def _assess(
     confusion = Confusion(counts.confusion.counts.cpu())
     cost = measure_cost(spec)
     results = {
-        "run": str(subject.folder),
+        "run": str(run.folder),
         "dataset": data.name,
         "cell": spec.genotype.name,
         "params": cost.params,
@@ -187,32 +181,31 @@ def _assess(
         **asdict(evaluation),
         "calibration_error": counts.reliability.error,
         "classes": spec.classes,
-        "classes_in_images": len(torch.unique(test.labels)),
-        "skipped": list(test.skipped),
-        "views": views.to_dict(),
+        "classes_in_images": len(torch.unique(split.labels)),
+        "skipped": list(split.skipped),
+        "tta": tta.to_dict(),
         "preprocessing": describe_preprocessing(spec, data.preprocessing),
         "images_per_second": round(evaluation.images / max(seconds, 1e-9), 1),
         "batch_size": batch_size,
         "device": device_name(device),
-        "weights_sha256": sha256_file(subject.folder / WEIGHTS_FILE),
+        "weights_sha256": sha256_file(run.folder / WEIGHTS_FILE),
         "versions": versions(),
         "reliability": [asdict(each) for each in counts.reliability.bins()],
         "per_class": [asdict(each) for each in confusion.by_class(names)],
     }
-    return Assessment(results, confusion, names)
+    return EvaluationReport(results, confusion, names)
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """All that is counted beside accuracy and loss."""
+    """The counts beside accuracy and loss."""
 
     confusion: Confusion
     reliability: Reliability
 
-    def add(self, labels: Tensor, answers: Tensor, confidences: Tensor) -> None:
-        """Count a batch: true and answered classes and the probabilities of the latter, (N,) each."""
-        self.confusion.add(labels, answers)
-        self.reliability.add(labels, answers, confidences)
+    def add(self, labels: Tensor, predictions: Tensor, confidences: Tensor) -> None:
+        self.confusion.add(labels, predictions)
+        self.reliability.add(labels, predictions, confidences)
 
 
 def _no_weights(folder: Path) -> InputError:
@@ -227,8 +220,8 @@ def _no_weights(folder: Path) -> InputError:
     )
 
 
-def _placed(spec: NetworkSpec, data: ImageData) -> ImageData:
-    """The data with the labels of an ImageNet network, where they are a part of ImageNet; else as they are."""
+def _match_labels(spec: NetworkSpec, data: ImageData) -> ImageData:
+    """Data of some of ImageNet's classes with the labels of an ImageNet network; other data as they are."""
     if spec.class_names is not None or not data.classes < spec.classes == IMAGENET_CLASSES:
         return data
     wnids = imagenet_wnids()
@@ -236,7 +229,7 @@ def _placed(spec: NetworkSpec, data: ImageData) -> ImageData:
 
 
 def _data_config(folder: Path, asked: dict[str, object]) -> DataConfig:
-    """What is asked for of the data; the rest as the run had it."""
+    """The data settings that are asked for; the others are those of the run."""
     own = DataConfig()
     if (folder / "run.json").is_file():
         own = parse(TrainRecipe, read_run(folder, "train").get("recipe"), f"{folder / 'run.json'}: recipe").data

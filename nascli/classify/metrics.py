@@ -6,13 +6,14 @@ are counted in whole images, so they do not depend on the batch size.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nascli.classify.tta import Views, mean_scores
+from nascli.classify.tta import TtaTransform, average_logits
 from nascli.data.dataset import Split, no_image_left
 from nascli.data.transforms import Normalizer
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
@@ -106,48 +107,53 @@ class LossMeter:
 
 
 @dataclass
-class WithinMemory:
-    """Logits of a batch, computed in smaller parts once memory has run out.
+class OomChunks:
+    """Logits of a batch, computed in smaller chunks once memory has run out.
 
     Args:
         score: From images (n, 3, H, W) to logits (n, classes), of each image by itself.
-        at_once: Images that may be given to it; becomes half as many whenever memory runs out.
-        note: Told of that.
+        chunk_size: Images per call; halved whenever memory runs out.
+        log: Called with a message each time the chunk size is halved.
     """
 
     score: Callable[[Tensor], Tensor]
-    at_once: int
-    note: Callable[[str], None] | None = None
+    chunk_size: int
+    log: Callable[[str], None] | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) to logits (N, classes); DeviceMemoryError where the device cannot hold one image."""
         while True:
             try:
-                return torch.cat([self.score(part) for part in torch.split(images, self.at_once)])
+                return torch.cat([self.score(chunk) for chunk in torch.split(images, self.chunk_size)])
             except torch.OutOfMemoryError as error:
-                fewer = min(self.at_once, len(images)) // 2
+                fewer = min(self.chunk_size, len(images)) // 2
                 if not fewer:
                     height, width = images.shape[2:]
                     raise DeviceMemoryError(
-                        f"the device has not enough memory to measure one image of {height} x {width} pixels",
+                        f"the device has not enough memory to evaluate one image of {height} x {width} pixels",
                         "--device cpu has more, though it is slower",
                     ) from error
             # here, where the exception no longer holds on to the attempt's tensors
             torch.cuda.empty_cache()
-            self.at_once = fewer
-            if self.note is not None:
-                self.note(f"out of memory: from here on {fewer} images are measured at once")
+            self.chunk_size = fewer
+            if self.log is not None:
+                self.log(f"out of memory: from here on {fewer} images are evaluated at once")
 
 
-def scored_within_memory(
-    network: nn.Module, normalizer: Normalizer, views: Views | None, at_once: int, note: Callable[[str], None] | None
-) -> WithinMemory:
-    """`WithinMemory` from images, uint8 (N, 3, H, W), to what a network makes of their views in the mean."""
+def score_images_with(
+    network: Callable[[Tensor], Tensor],
+    normalizer: Normalizer,
+    tta: TtaTransform | None,
+    batch_size: int,
+    log: Callable[[str], None] | None,
+) -> OomChunks:
+    """The function from images, uint8 (N, 3, H, W), to a network's logits, averaged over test-time augmentation."""
 
     def score(images: Tensor) -> Tensor:
-        return mean_scores([network(normalizer(view)).float() for view in (views.of(images) if views else [images])])
+        inputs = tta.apply(images) if tta else [images]
+        return average_logits([network(normalizer(each)).float() for each in inputs])
 
-    return WithinMemory(score, at_once, note)
+    return OomChunks(score, batch_size, log)
 
 
 def check_finite(tensors: Iterable[Tensor], step: int) -> None:
@@ -167,73 +173,81 @@ def diverged(what: str) -> DivergedError:
 
 @torch.no_grad()
 def evaluate(
-    network: nn.Module,
+    network: Callable[[Tensor], Tensor],
     split: Split,
     *,
     normalizer: Normalizer,
     device: torch.device,
     batch_size: int = 256,
-    views: Views | None = None,
+    tta: TtaTransform | None = None,
     on_batch: Callable[[int], None] | None = None,
-    on_answers: Callable[[Tensor, Tensor, Tensor], None] | None = None,
+    on_predictions: Callable[[Tensor, Tensor, Tensor], None] | None = None,
     note: Callable[[str], None] | None = None,
     dist: DistContext = SINGLE_PROCESS,
 ) -> Evaluation:
-    """Top-1, top-5 and loss on every image of a split, in float32.
-
-    With several views of an image, its probabilities are the mean of theirs, and everything is counted on that mean.
+    """Top-1, top-5 and loss on every image of a split, in float32, without augmentation but `tta`.
 
     Args:
-        network: On `device`; left in the mode (training or evaluation) it came in.
-        split: Never varied.
-        normalizer: The one the network was trained with.
-        device: Where to compute.
-        batch_size: Images at once, or half as many for as long as memory runs out; changes speed and memory, not what
-            is counted.
-        views: Of each image, to be averaged; None is the image alone.
-        on_batch: Called after each batch with the number of images seen; on all processes equally often.
-        on_answers: Called after each batch with the labels, the likeliest classes and their probabilities, (N,) each.
-        note: Told where memory ran out.
-        dist: The processes that measure; the split is this one's share, the result that of all.
+        network: From normalized images (N, 3, H, W) to logits (N, classes). A module is on `device`; it is evaluated in
+            evaluation mode and keeps its mode.
+        split: On any device.
+        normalizer: That of the network's training.
+        device: Device of the network.
+        batch_size: Images per batch, halved while memory runs out; changes speed and memory, not the result.
+        tta: With it the mean probabilities of an image's crops are evaluated.
+        on_batch: Called after each batch with the number of images so far; on all processes equally often.
+        on_predictions: Called after each batch with labels, predicted classes and their probabilities, (N,) each.
+        note: Called with a message when memory runs out.
+        dist: The processes that evaluate; the split is this one's share, the result that of all.
 
     Raises:
         DivergedError: The loss is not finite.
         CorruptFileError: None of the images can be decoded.
         DeviceMemoryError: The device has not enough memory for one image.
     """
-    score = scored_within_memory(network, normalizer, views, batch_size, note)
-    was_training = network.training
-    network.eval()
-    right, among_five, loss = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(3))
+    score = score_images_with(network, normalizer, tta, batch_size, note)
+    top1, top5, loss = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(3))
     seen = 0
-    try:
-        for scored in dist.lockstep(_scored(split, batch_size, device, score)):
-            if scored is not None:  # else there are more on another process
+    with _evaluation_mode(network):
+        for scored in dist.lockstep(_score_batches(split, batch_size, device, score)):
+            if scored is not None:  # else another process has more
                 logits, labels = scored  # (N, classes), (N,)
-                likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices
-                hits = likeliest == labels[:, None]
-                right += hits[:, 0].sum()
-                among_five += hits.sum()
+                best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+                hits = best == labels[:, None]
+                top1 += hits[:, 0].sum()
+                top5 += hits.sum()
                 loss += F.cross_entropy(logits, labels, reduction="sum").double()
                 seen += len(labels)
-                if on_answers:
-                    sure = logits.softmax(dim=1).gather(1, likeliest[:, :1])
-                    on_answers(labels, likeliest[:, 0], sure[:, 0])
+                if on_predictions:
+                    confidences = logits.softmax(dim=1).gather(1, best[:, :1])
+                    on_predictions(labels, best[:, 0], confidences[:, 0])
             if on_batch:
                 on_batch(seen)
-    finally:
-        network.train(was_training)
-    sums = torch.stack((right, among_five, loss, torch.full_like(loss, seen), torch.full_like(loss, len(split))))
+    sums = torch.stack((top1, top5, loss, torch.full_like(loss, seen), torch.full_like(loss, len(split))))
     dist.sum_([sums])
-    top1, top5, total, images_seen, images = sums.tolist()
+    correct, among_five, total, images_seen, images = sums.tolist()
     if not images_seen:
         raise no_image_left(int(images))
     if not math.isfinite(total):
         raise diverged(f"the loss on the {images_seen:.0f} evaluation images is {total}")
-    return Evaluation(top1 / images_seen, top5 / images_seen, total / images_seen, int(images_seen))
+    return Evaluation(correct / images_seen, among_five / images_seen, total / images_seen, int(images_seen))
 
 
-def _scored(
+@contextmanager
+def _evaluation_mode(network: object) -> Iterator[None]:
+    """Put a module into evaluation mode for the block; another engine has no modes."""
+    if not isinstance(network, nn.Module):
+        yield
+        return
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
+
+
+def _score_batches(
     split: Split, batch_size: int, device: torch.device, score: Callable[[Tensor], Tensor]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits (N, classes) and labels (N,) of each batch."""

@@ -1,4 +1,4 @@
-"""A trained network on a person's own pictures: the likeliest classes of each."""
+"""A trained network on the user's own images: the most probable classes of each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nascli.classify.evaluate import check_weights, describe_preprocessing
 from nascli.classify.job import device_name
-from nascli.classify.metrics import scored_within_memory
-from nascli.classify.tta import plan_views
+from nascli.classify.metrics import score_images_with
+from nascli.classify.tta import plan_tta
 from nascli.data.folder import IMAGE_SUFFIXES
 from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_categories
 from nascli.data.streaming import ImageFiles, worker_count
@@ -20,18 +20,18 @@ from nascli.errors import InputError
 from nascli.models.cells.spec import NetworkSpec
 from nascli.models.serialization import load_network
 
-LIKELIEST = 5
-"""How many classes are named."""
+TOP = 5
+"""Classes that are named per image."""
 
 
 @dataclass(frozen=True)
-class Guess:
+class Prediction:
     """One class of an image.
 
     Args:
-        label: Its position among the network's outputs.
-        name: What it is called; None where that is not known.
-        wnid: Its WordNet id, where the network knows ImageNet's classes by these.
+        label: Position among the network's outputs.
+        name: Name of the class; None where it is not known.
+        wnid: WordNet id, where the network knows ImageNet's classes by these.
         probability: 0 to 1; those of all classes add up to 1.
     """
 
@@ -42,33 +42,31 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """One picture: its file, and its classes, the likeliest first."""
+class ImagePredictions:
+    """One image: its file, and its classes, the most probable first."""
 
     path: Path
-    guesses: tuple[Guess, ...]
+    top: tuple[Prediction, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {"file": str(self.path), "classes": [asdict(each) for each in self.guesses]}
+        """JSON values."""
+        return {"file": str(self.path), "classes": [asdict(each) for each in self.top]}
 
 
-def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """The pictures that files and folders stand for, in order; none is opened.
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The image files of these files and folders, in order; none is opened.
 
-    Inside a folder they are known by their suffix; a file that is given by name may have any.
+    In a folder images are recognized by their suffix; a file that is given by name may have any.
 
     Raises:
-        InputError: A path does not exist, or a folder holds no picture.
+        InputError: A path does not exist, or a folder holds no image.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
             if not inside:
-                raise InputError(
-                    f"{path}: there is no picture in this folder", f"Looked for {', '.join(IMAGE_SUFFIXES)}"
-                )
+                raise InputError(f"{path}: there is no image in this folder", f"Looked for {', '.join(IMAGE_SUFFIXES)}")
             found += inside
         elif path.exists():
             found.append(path)
@@ -77,7 +75,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def predict_pictures(
+def predict_classes(
     folder: Path,
     paths: Sequence[Path],
     *,
@@ -86,25 +84,25 @@ def predict_pictures(
     crops: int = 1,
     flip: bool = False,
     note: Callable[[str], None] | None = None,
-) -> tuple[list[Prediction], dict[str, Any]]:
-    """Name what is on pictures. They are resized, cropped and normalised as `network.json` says; no data set is needed.
+) -> tuple[list[ImagePredictions], dict[str, Any]]:
+    """Classify images. They are resized, cropped and normalized as `network.json` says; no data set is needed.
 
     Args:
         folder: Holds `network.json` and `weights.safetensors`.
-        paths: From `find_pictures`.
-        batch_size: Images at once.
-        device: Where to compute.
-        crops: Parts of each image whose probabilities are averaged (see `nascli.classify.tta`).
+        paths: Image files.
+        batch_size: Images per batch.
+        device: Device to compute on.
+        crops: Crops per image whose probabilities are averaged (see `nascli.classify.tta`).
         flip: Average over mirror images too.
-        note: Told where memory ran out, so that fewer images are taken at once.
+        note: Called with a message when memory runs out.
 
     Returns:
-        One prediction a picture, in order; what was done to each, and where, as JSON values.
+        The predictions of each image, in order; network, preprocessing, augmentation and device as JSON values.
 
     Raises:
         InputError: The folder holds no weights, or no such crops can be cut.
-        CorruptFileError: The weights are damaged, or a picture cannot be decoded; the message names it.
-        NascliError: The device has not enough memory for one picture.
+        CorruptFileError: The weights are damaged, or an image cannot be decoded; the message names it.
+        NascliError: The device has not enough memory for one image.
     """
     check_weights(folder)
     network = load_network(folder, device)
@@ -112,27 +110,27 @@ def predict_pictures(
     workers = worker_count(None) if len(paths) > batch_size else 0
     positions = torch.arange(len(paths))
     files = ImageFiles(tuple(paths), positions, spec.image_size, workers, preprocessing=spec.preprocessing)
-    split, views = plan_views(files, crops=crops, flip=flip)
+    split, tta = plan_tta(files, crops=crops, flip=flip)
     classes = _name_classes(spec)
-    score = scored_within_memory(network, Normalizer(spec.mean, spec.std), views, batch_size, note)
-    guesses: dict[int, tuple[Guess, ...]] = {}
+    score = score_images_with(network, Normalizer(spec.mean, spec.std), tta, batch_size, note)
+    top: dict[int, tuple[Prediction, ...]] = {}
     for images, numbers in split.to(device).evaluation_batches(batch_size):
         with torch.no_grad():
-            scores = score(images.to(device))
-        guesses |= zip(numbers.tolist(), _likeliest(scores, classes), strict=True)
-    done = {
+            logits = score(images.to(device))
+        top |= zip(numbers.tolist(), _top_classes(logits, classes), strict=True)
+    report = {
         "run": str(folder),
         "cell": spec.genotype.name,
         "classes": spec.classes,
-        "views": views.to_dict(),
+        "tta": tta.to_dict(),
         "preprocessing": describe_preprocessing(spec, spec.preprocessing),
         "device": device_name(device),
     }
-    return [Prediction(path, guesses[number]) for number, path in enumerate(paths)], done
+    return [ImagePredictions(path, top[number]) for number, path in enumerate(paths)], report
 
 
 class _ClassName(NamedTuple):
-    """What a class is called, as far as that is known."""
+    """The names of a class, as far as they are known."""
 
     name: str | None
     wnid: str | None
@@ -141,7 +139,7 @@ class _ClassName(NamedTuple):
 def _name_classes(spec: NetworkSpec) -> list[_ClassName]:
     """The classes of a network, in the order of its outputs.
 
-    A network of 1000 classes without names is taken for one of ImageNet, as those are that other tools publish.
+    A network of 1000 classes without names counts as one of ImageNet, since those of other tools are.
     """
     names: Sequence[str | None] = spec.class_names or [None] * spec.classes
     wnids: Sequence[str | None] = [None] * spec.classes
@@ -152,12 +150,12 @@ def _name_classes(spec: NetworkSpec) -> list[_ClassName]:
     return [_ClassName(name, wnid) for name, wnid in zip(names, wnids, strict=True)]
 
 
-def _likeliest(scores: Tensor, classes: Sequence[_ClassName]) -> list[tuple[Guess, ...]]:
-    """The likeliest classes of each image, from logits (N, classes)."""
-    best = scores.softmax(dim=1).topk(min(LIKELIEST, len(classes)), dim=1)
+def _top_classes(logits: Tensor, classes: Sequence[_ClassName]) -> list[tuple[Prediction, ...]]:
+    """The most probable classes of each image, from logits (N, classes)."""
+    best = logits.softmax(dim=1).topk(min(TOP, len(classes)), dim=1)
     return [
         tuple(
-            Guess(label, classes[label].name, classes[label].wnid, probability)
+            Prediction(label, classes[label].name, classes[label].wnid, probability)
             for label, probability in zip(labels, probabilities, strict=True)
         )
         for labels, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)

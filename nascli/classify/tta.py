@@ -1,6 +1,6 @@
-"""Test-time variation: several views of an image, whose probabilities are averaged.
+"""Test-time augmentation: crops and mirror images of an image, whose class probabilities are averaged.
 
-Letters: N images of a batch, H rows, W columns, S side of what the network takes, K classes.
+Letters: N images of a batch, H rows, W columns, S side of the network's input, K classes.
 """
 
 import math
@@ -16,20 +16,20 @@ from nascli.data.dataset import Split
 from nascli.data.streaming import ImageFiles
 from nascli.errors import InputError
 
-CROPS = (1, 5, 10)
-"""What can be asked for: the image as it is; four corners and centre; the same five and their mirror images."""
+CROP_COUNTS = (1, 5, 10)
+"""The image as it is; four corners and center; the same five and their mirror images."""
 
 
 @dataclass(frozen=True)
-class Views:
-    """Which views of each image a network is asked about.
+class TtaTransform:
+    """The crops of each image, and their mirror images, over which a prediction is averaged.
 
     Args:
         image_size: S in pixels.
-        crops: 1, the image as it is; or 5, the squares of S pixels in the four corners and in the centre.
-        flip: The mirror image of each besides.
-        padding: Pixels of zeros around an image before the corners are cut.
-        cut_from: Side in pixels of what the corners are cut from; S where there is one crop.
+        crops: 1, the image as it is; or 5, the squares of S pixels in the four corners and in the center.
+        flip: The mirror image of each as well.
+        padding: Pixels of zeros around an image before the crops are cut.
+        cut_from: Side in pixels of the square that the crops are cut from; S with one crop.
 
     References: Krizhevsky et al. 2012, section 4.1, ten patches of 224 pixels from the central square of 256.
     """
@@ -42,26 +42,26 @@ class Views:
 
     @property
     def count(self) -> int:
-        """How many views of an image there are."""
+        """Network inputs per image."""
         return self.crops * (2 if self.flip else 1)
 
-    def of(self, images: Tensor) -> list[Tensor]:
-        """The views of a batch.
+    def apply(self, images: Tensor) -> list[Tensor]:
+        """The crops and mirror images of a batch.
 
         Args:
-            images: uint8 (N, 3, H, W) as the split of `plan_views` gives them, with H = W = `cut_from` - 2 `padding`.
+            images: uint8 (N, 3, H, W) as the split of `plan_tta` gives them, with H = W = `cut_from` - 2 `padding`.
 
         Returns:
             `count` batches (N, 3, S, S); with one crop the images themselves come first.
         """
-        views = [images] if self.crops == 1 else self._corners(images)
-        return views + [view.flip(3) for view in views] if self.flip else views
+        crops = [images] if self.crops == 1 else self._cut_crops(images)
+        return crops + [crop.flip(3) for crop in crops] if self.flip else crops
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """JSON values."""
         return {"count": self.count, **asdict(self)}
 
-    def _corners(self, images: Tensor) -> list[Tensor]:
+    def _cut_crops(self, images: Tensor) -> list[Tensor]:
         padded = F.pad(images, [self.padding] * 4) if self.padding else images
         last = padded.shape[2] - self.image_size
         middle = round(last / 2)
@@ -69,52 +69,52 @@ class Views:
         return [padded[:, :, y : y + self.image_size, x : x + self.image_size] for y, x in places]
 
 
-def plan_views(split: Split, *, crops: int = 1, flip: bool = False, padding: int = 0) -> tuple[Split, Views]:
-    """The views that are asked for, and the split with as much of each image as they need.
+def plan_tta(split: Split, *, crops: int = 1, flip: bool = False, padding: int = 0) -> tuple[Split, TtaTransform]:
+    """Plan the augmentation that is asked for; the split then yields as much of each image as it needs.
 
-    An image that is streamed is brought to the length that `network.json` says (size / crop), the central square of
-    that length is kept, and the corners are cut from it. An image in memory has no more than the network's size: it is
-    surrounded by as many zeros as in training, and the corners are cut from that.
+    A streamed image is resized to the length in `network.json` (size / crop), and the crops are cut from the central
+    square of that length. An image in memory is no larger than the network's input: it is padded with as many zeros as
+    in training, and the crops are cut from that.
 
     Args:
-        split: What is measured.
-        crops: One of `CROPS`.
-        flip: Mirror images too; with 10 crops they are there anyway.
-        padding: Zeros on each side that the training knew (`data.crop_padding`); used for images in memory alone.
+        split: The images to evaluate.
+        crops: One of `CROP_COUNTS`.
+        flip: Mirror images as well; with 10 crops they are included anyway.
+        padding: Zeros on each side in training (`data.crop_padding`); used for images in memory only.
 
     Raises:
-        InputError: No such number of crops, or there is nothing around the centre that could be cut.
+        InputError: No such number of crops, or there is nothing around the center that could be cut.
     """
     size = split.image_size
-    if crops not in CROPS:
-        raise InputError(f"--crops {crops}: possible are {', '.join(map(str, CROPS))}")
+    if crops not in CROP_COUNTS:
+        raise InputError(f"--crops {crops}: possible are {', '.join(map(str, CROP_COUNTS))}")
     if crops == 1:
-        return split, Views(size, 1, flip, 0, size)
+        return split, TtaTransform(size, 1, flip, 0, size)
     mirrored = flip or crops == 10
     if isinstance(split, ImageFiles):
-        whole = _whole_square(split, crops)
-        return whole, Views(size, 5, mirrored, 0, whole.image_size)
+        whole = _keep_square(split, crops)
+        return whole, TtaTransform(size, 5, mirrored, 0, whole.image_size)
     if not padding:
         raise InputError(
             f"--crops {crops}: these images are held in memory at the network's own {size} pixels, and the training "
             "put no zeros around them (data.crop_padding), so there are no corners to cut",
             "Leave --crops out; --flip is possible",
         )
-    return split, Views(size, 5, mirrored, padding, size + 2 * padding)
+    return split, TtaTransform(size, 5, mirrored, padding, size + 2 * padding)
 
 
-def mean_scores(scores: Sequence[Tensor]) -> Tensor:
-    """The mean of the views' probabilities, as logits: log((softmax(a) + softmax(b) + ...) / count).
+def average_logits(logits: Sequence[Tensor]) -> Tensor:
+    """Logits of the mean probabilities: log((softmax(a) + softmax(b) + ...) / count).
 
     Args:
-        scores: Logits (N, K), one a view; those of a single view are given back as they are.
+        logits: (N, K) each; a single one is returned as it is.
     """
-    if len(scores) == 1:
-        return scores[0]
-    return torch.stack([F.log_softmax(each, dim=1) for each in scores]).logsumexp(dim=0) - math.log(len(scores))
+    if len(logits) == 1:
+        return logits[0]
+    return torch.stack([F.log_softmax(each, dim=1) for each in logits]).logsumexp(dim=0) - math.log(len(logits))
 
 
-def _whole_square(files: ImageFiles, crops: int) -> ImageFiles:
+def _keep_square(files: ImageFiles, crops: int) -> ImageFiles:
     """The same images, each as the central square of the length that it is resized to."""
     crop = files.preprocessing.crop
     length = round(files.image_size / crop)

@@ -15,7 +15,7 @@ from nascli.files import write_bytes, write_json, write_text
 from nascli.runs import find_run
 
 if TYPE_CHECKING:
-    from nascli.classify.evaluate import Assessment
+    from nascli.classify.evaluate import EvaluationReport
 
 NAME = "evaluate"
 
@@ -121,9 +121,9 @@ def _measure(
     terminal: Terminal, folders: list[Path], asked: dict[str, Any], out: Path | None, how: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """The results of each folder, written. All are looked at before the first is measured."""
-    from nascli.classify.evaluate import evaluate_runs, open_subject
+    from nascli.classify.evaluate import evaluate_runs, open_trained_run
 
-    assessments = evaluate_runs([open_subject(folder, **asked) for folder in folders], **how)
+    assessments = evaluate_runs([open_trained_run(folder, **asked) for folder in folders], **how)
     results = []
     for folder in folders:
         with terminal.notes.status(f"measuring {escape(str(folder))}"):
@@ -133,17 +133,17 @@ def _measure(
 
 
 def _predict(terminal: Terminal, folder: Path, paths: list[Path], how: dict[str, Any]) -> None:
-    from nascli.classify.predict import find_pictures, predict_pictures
+    from nascli.classify.predict import find_images, predict_classes
 
-    found = find_pictures(paths)
+    found = find_images(paths)
     with terminal.notes.status("looking at pictures"):
-        predictions, done = predict_pictures(folder, found, **how)
+        predictions, done = predict_classes(folder, found, **how)
     show_predictions(terminal, predictions, done)
     terminal.result({**done, "images": [prediction.to_dict() for prediction in predictions]})
     terminal.next(f"nascli evaluate {shlex.quote(str(folder))}")
 
 
-def _write(assessment: "Assessment", folder: Path) -> dict[str, Any]:
+def _write(assessment: "EvaluationReport", folder: Path) -> dict[str, Any]:
     """Write `evaluation.json` and what stands beside it; the results with the names of these files."""
     from nascli.report.confusion_plot import MAX_CLASSES, plot_confusion
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from nascli.cli.console import Terminal, count, table
 
 if TYPE_CHECKING:
-    from nascli.classify.predict import Guess, Prediction
+    from nascli.classify.predict import ImagePredictions, Prediction
 
 _ALL_CLASSES = 20
 """Up to so many classes each has a row."""
@@ -29,7 +29,7 @@ def show_evaluation(terminal: Terminal, results: Mapping[str, Any], folder: Path
         ("images", _images(results)),
         ("images/s", f"{results['images_per_second']:,.0f}"),
         ("classes", _classes(results)),
-        ("averaged over", describe_views(results["views"])),
+        ("averaged over", describe_views(results["tta"])),
         *_input(results["preprocessing"]),
     ]
     terminal.show(table(escape(f"{results['cell']} on the test images of {results['dataset']}"), ("", ""), rows))
@@ -42,7 +42,7 @@ def show_evaluation(terminal: Terminal, results: Mapping[str, Any], folder: Path
 def show_runs(terminal: Terminal, measured: Sequence[Mapping[str, Any]]) -> None:
     """Several networks: one row each."""
     data = {results["dataset"] for results in measured}
-    views = {describe_views(results["views"]) for results in measured}
+    views = {describe_views(results["tta"]) for results in measured}
     columns = ("run", "cell", *(["data set"] if len(data) > 1 else []), "params", "top-1", "top-5", "loss", "ECE")
     rows = [
         (
@@ -66,16 +66,16 @@ def show_runs(terminal: Terminal, measured: Sequence[Mapping[str, Any]]) -> None
     )
 
 
-def show_predictions(terminal: Terminal, predictions: "Sequence[Prediction]", done: Mapping[str, Any]) -> None:
+def show_predictions(terminal: Terminal, predictions: "Sequence[ImagePredictions]", done: Mapping[str, Any]) -> None:
     """One row a picture: its classes, the likeliest first."""
     rows = [
-        (escape(str(each.path)), *(f"{escape(_name(guess))} {guess.probability:.1%}" for guess in each.guesses))
+        (escape(str(each.path)), *(f"{escape(_name(guess))} {guess.probability:.1%}" for guess in each.top))
         for each in predictions
     ]
-    places = ("likeliest", "second", "third", "fourth", "fifth")[: len(predictions[0].guesses)]
+    places = ("likeliest", "second", "third", "fourth", "fifth")[: len(predictions[0].top)]
     terminal.show(table(escape(f"what {done['cell']} sees"), ("picture", *places), rows))
     (size, *_) = (text for _, text in _input(done["preprocessing"]))
-    terminal.show(f"\ninput: {size}; averaged over {describe_views(done['views'])}")
+    terminal.show(f"\ninput: {size}; averaged over {describe_views(done['tta'])}")
 
 
 def describe_views(views: Mapping[str, Any]) -> str:
@@ -100,7 +100,9 @@ def _class_table(classes: Sequence[Mapping[str, Any]]) -> Table:
             escape(readable[each["name"]]),
             f"{each['images']:,}",
             "-" if each["top1"] is None else f"{each['top1']:.2%}",
-            f"{escape(readable[each['taken_for']])} ({each['taken']:,})" if each["taken_for"] is not None else "-",
+            "-"
+            if each["confused_with"] is None
+            else f"{escape(readable[each['confused_with']])} ({each['confused']:,})",
         )
         for each in shown
     ]
@@ -122,7 +124,7 @@ def _run_names(folders: Sequence[str]) -> list[str]:
     return [name if names.count(name) == 1 else folder for name, folder in zip(names, folders, strict=True)]
 
 
-def _name(guess: "Guess") -> str:
+def _name(guess: "Prediction") -> str:
     return str(guess.label) if guess.name is None else guess.name
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nascli.classify.predict import find_pictures
+from nascli.classify.predict import find_images
 from nascli.data.detection.dataset import open_picture, picture_tensor
 from nascli.detect.inference import to_float, to_plain_boxes
 from nascli.detect.model import DetectorSpec
@@ -64,7 +64,7 @@ def collect_images(paths: Sequence[Path]) -> list[Path]:
         InputError: A path does not exist, or a folder holds no image.
         CorruptFileError: A file is not an image, or damaged.
     """
-    files = find_pictures(paths)
+    files = find_images(paths)
     for file in files:
         open_picture(file)
     return files

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nascli.classify.confusion import ClassScore, Confusion
+from nascli.classify.confusion import ClassAccuracy, Confusion
 from tests.classify.tiny import CPU
 
 
@@ -30,13 +30,13 @@ def test_it_counts_every_image_in_its_row_whatever_the_batches(data: st.DataObje
     assert counts.trace() == (labels == answers).sum()
 
 
-def test_each_class_says_what_it_is_taken_for() -> None:
+def test_each_class_says_what_it_is_confused_with() -> None:
     counts = torch.tensor([[3, 1, 1, 0], [0, 2, 0, 0], [1, 4, 0, 0], [0, 0, 0, 0]])
     assert Confusion(counts).by_class(("cat", "cow", "dog", "pig")) == [
-        ClassScore(label=0, name="cat", images=5, right=3, top1=0.6, taken_for="cow", taken=1),
-        ClassScore(label=1, name="cow", images=2, right=2, top1=1.0, taken_for=None, taken=0),
-        ClassScore(label=2, name="dog", images=5, right=0, top1=0.0, taken_for="cow", taken=4),
-        ClassScore(label=3, name="pig", images=0, right=0, top1=None, taken_for=None, taken=0),
+        ClassAccuracy(label=0, name="cat", images=5, correct=3, top1=0.6, confused_with="cow", confused=1),
+        ClassAccuracy(label=1, name="cow", images=2, correct=2, top1=1.0, confused_with=None, confused=0),
+        ClassAccuracy(label=2, name="dog", images=5, correct=0, top1=0.0, confused_with="cow", confused=4),
+        ClassAccuracy(label=3, name="pig", images=0, correct=0, top1=None, confused_with=None, confused=0),
     ]
 
 

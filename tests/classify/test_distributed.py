@@ -77,7 +77,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     kind, message = first["no_room"]
     assert first["no_room"] == second["no_room"]
     assert kind == "DeviceMemoryError"
-    assert "not enough memory to measure one image" in message
+    assert "not enough memory to evaluate one image" in message
 
 
 def check_what_they_tell_each_other(first: Found, second: Found) -> None:

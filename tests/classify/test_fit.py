@@ -403,4 +403,4 @@ def test_memory_that_runs_out_in_measuring_ends_no_training(monkeypatch: pytest.
     assert equal(weights(found), weights(expected))
     assert result.evaluation.top1 == straight.evaluation.top1
     assert result.evaluation.loss == pytest.approx(straight.evaluation.loss, rel=1e-5)
-    assert notes == [f"out of memory: from here on {count} images are measured at once" for count in (15, 7)] * 3
+    assert notes == [f"out of memory: from here on {count} images are evaluated at once" for count in (15, 7)] * 3

@@ -1,4 +1,4 @@
-"""evaluate: exact counts on answers made by hand, and the mean over views."""
+"""evaluate: exact counts on answers made by hand, and the mean over test-time augmentation."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nascli.classify.calibration import Reliability
 from nascli.classify.confusion import Confusion
 from nascli.classify.metrics import evaluate
-from nascli.classify.tta import Views, mean_scores
+from nascli.classify.tta import TtaTransform, average_logits
 from nascli.data.dataset import UnreadableImages
 from nascli.data.in_memory import ImageArray
 from nascli.data.streaming import ImageFiles
@@ -65,7 +65,7 @@ def test_everything_is_counted_once(batch_size: int) -> None:
         normalizer=BYTES,
         device=CPU,
         batch_size=batch_size,
-        on_answers=count,
+        on_predictions=count,
         on_batch=seen.append,
     )
     assert (found.top1, found.top5, found.images, seen[-1]) == (3 / 6, 1.0, 6, 6)
@@ -78,15 +78,15 @@ def test_everything_is_counted_once(batch_size: int) -> None:
 
 def test_views_are_averaged_as_probabilities() -> None:
     split = numbered([0, 2], [5, 4], torch.tensor([0, 1]))
-    views = Views(image_size=2, crops=1, flip=True, padding=0, cut_from=2)
+    tta = TtaTransform(image_size=2, crops=1, flip=True, padding=0, cut_from=2)
     confidences = list[float]()
     found = evaluate(
         ByPixel(PROBABILITIES.log() - 1),
         split,
         normalizer=BYTES,
         device=CPU,
-        views=views,
-        on_answers=lambda labels, answers, sure: confidences.extend(sure.tolist()),
+        tta=tta,
+        on_predictions=lambda labels, answers, sure: confidences.extend(sure.tolist()),
     )
     assert confidences == pytest.approx([0.8, 0.55], rel=1e-5)
     assert found.top1 == 1.0
@@ -95,8 +95,8 @@ def test_views_are_averaged_as_probabilities() -> None:
 
 def test_one_view_is_left_as_it_is_and_equal_views_change_nothing() -> None:
     logits = PROBABILITIES.log() * 2
-    assert mean_scores([logits]) is logits
-    assert torch.allclose(mean_scores([logits] * 3), logits.log_softmax(dim=1), atol=1e-6)
+    assert average_logits([logits]) is logits
+    assert torch.allclose(average_logits([logits] * 3), logits.log_softmax(dim=1), atol=1e-6)
 
 
 class Short(nn.Module):
@@ -124,14 +124,14 @@ def test_memory_that_runs_out_makes_the_batches_smaller_once_and_is_said() -> No
     assert short.asked == [4, 2, 1, 1, 1, 1, 1, 1]
     assert seen == [4, 6]
     assert [note.split("from here on ")[1] for note in notes] == [
-        "2 images are measured at once",
-        "1 images are measured at once",
+        "2 images are evaluated at once",
+        "1 images are evaluated at once",
     ]
 
 
 def test_memory_that_does_not_hold_one_image_is_explained() -> None:
     split = numbered(list(range(6)), [0] * 6, LABELS)
-    with pytest.raises(NascliError, match="not enough memory to measure one image of 2 x 2 pixels"):
+    with pytest.raises(NascliError, match="not enough memory to evaluate one image of 2 x 2 pixels"):
         evaluate(Short(0), split, normalizer=BYTES, device=CPU)
 
 

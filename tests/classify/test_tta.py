@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from nascli.classify.tta import plan_views
+from nascli.classify.tta import plan_tta
 from nascli.config import Preprocessing
 from nascli.data.in_memory import ImageArray
 from nascli.data.streaming import ImageFiles
@@ -34,50 +34,50 @@ def central_square(path: Path) -> torch.Tensor:
 
 
 def test_without_being_asked_an_image_is_seen_alone() -> None:
-    split, views = plan_views(ARRAY, padding=2)
+    split, tta = plan_tta(ARRAY, padding=2)
     assert split is ARRAY
-    assert views.count == 1
-    assert [view is IMAGES for view in views.of(IMAGES)] == [True]
+    assert tta.count == 1
+    assert [view is IMAGES for view in tta.apply(IMAGES)] == [True]
 
 
 def test_a_mirror_image_is_a_view() -> None:
-    _, views = plan_views(ARRAY, flip=True)
-    first, second = views.of(IMAGES)
+    _, tta = plan_tta(ARRAY, flip=True)
+    first, second = tta.apply(IMAGES)
     assert first is IMAGES
     assert torch.equal(second, IMAGES.flip(3))
 
 
 def test_corners_of_an_image_in_memory_reach_into_the_zeros_of_training() -> None:
-    _, views = plan_views(ARRAY, crops=5, padding=2)
+    _, tta = plan_tta(ARRAY, crops=5, padding=2)
     padded = F.pad(IMAGES, [2] * 4)
-    seen = views.of(IMAGES)
+    seen = tta.apply(IMAGES)
     expected = [padded[:, :, :8, :8], padded[:, :, :8, 4:], padded[:, :, 4:, :8], padded[:, :, 4:, 4:], IMAGES]
     assert all(map(torch.equal, seen, expected))
-    assert (len(seen), views.count, views.cut_from) == (5, 5, 12)
+    assert (len(seen), tta.count, tta.cut_from) == (5, 5, 12)
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_ten_crops_are_five_and_their_mirror_images(flip: bool) -> None:
-    _, five = plan_views(ARRAY, crops=5, padding=1)
-    _, ten = plan_views(ARRAY, crops=10, flip=flip, padding=1)
-    plain = five.of(IMAGES)
+    _, five = plan_tta(ARRAY, crops=5, padding=1)
+    _, ten = plan_tta(ARRAY, crops=10, flip=flip, padding=1)
+    plain = five.apply(IMAGES)
     assert ten.count == 10
-    assert all(map(torch.equal, ten.of(IMAGES), [*plain, *(view.flip(3) for view in plain)]))
-    assert plan_views(ARRAY, crops=5, flip=True, padding=1)[1] == ten
+    assert all(map(torch.equal, ten.apply(IMAGES), [*plain, *(view.flip(3) for view in plain)]))
+    assert plan_tta(ARRAY, crops=5, flip=True, padding=1)[1] == ten
 
 
 def test_corners_of_a_file_lie_in_its_central_square(tmp_path: Path) -> None:
     files = write_files(tmp_path, crop=0.8)
-    split, views = plan_views(files, crops=5, padding=3)  # the padding is for images in memory alone
+    split, tta = plan_tta(files, crops=5, padding=3)  # the padding is for images in memory alone
     (images, labels), *_ = split.evaluation_batches(2)
     expected = torch.stack([central_square(tmp_path / f"{k}.png") for k in range(2)])
     assert torch.equal(images, expected)
     assert labels.tolist() == [0, 1]
-    corners = views.of(images)
+    corners = tta.apply(images)
     assert torch.equal(corners[1], expected[:, :, :8, 2:])
     (plain, _), *_ = files.evaluation_batches(2)
     assert torch.equal(corners[4], plain)
-    assert views.to_dict() == {
+    assert tta.to_dict() == {
         "count": 5,
         "image_size": 8,
         "crops": 5,
@@ -89,8 +89,8 @@ def test_corners_of_a_file_lie_in_its_central_square(tmp_path: Path) -> None:
 
 def test_what_has_no_corners_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--crops 3: possible are 1, 5, 10"):
-        plan_views(ARRAY, crops=3, padding=1)
+        plan_tta(ARRAY, crops=3, padding=1)
     with pytest.raises(InputError, match=r"held in memory at the network's own 8 pixels.*data\.crop_padding"):
-        plan_views(ARRAY, crops=5)
+        plan_tta(ARRAY, crops=5)
     with pytest.raises(InputError, match=r"preprocessing\.crop = 1\), so there are no corners"):
-        plan_views(write_files(tmp_path, crop=1), crops=10)
+        plan_tta(write_files(tmp_path, crop=1), crops=10)

@@ -91,7 +91,7 @@ def test_classes_confusions_and_calibration_are_those_of_the_answers(nascli: Nas
     sure, answered = answers("run", images).max(dim=1)
     matrix = confusion_matrix(labels, answered, labels=[0, 1, 2])
     assert ran["confusion_matrix"] == matrix.tolist()
-    assert [(each["name"], each["images"], each["right"]) for each in ran["per_class"]] == [
+    assert [(each["name"], each["images"], each["correct"]) for each in ran["per_class"]] == [
         (name, 6, matrix[label, label]) for label, name in enumerate(("cat", "cow", "dog"))
     ]
     assert ran["per_class"][0]["top1"] == matrix[0, 0] / 6
@@ -189,7 +189,7 @@ def test_many_classes_have_a_file_of_counts_in_place_of_a_picture(nascli: Nascli
     assert head == ["true class", *names]
     assert [row[0] for row in rows] == list(names)
     assert all(sum(map(int, row[1:])) == 1 for row in rows)
-    assert sum(int(row[1 + k]) for k, row in enumerate(rows)) == sum(each["right"] for each in ran["per_class"])
+    assert sum(int(row[1 + k]) for k, row in enumerate(rows)) == sum(each["correct"] for each in ran["per_class"])
     shown = nascli("evaluate large --dataset folder:many").out
     assert "the 10 classes with the lowest top-1" in shown
     assert "large/confusion.csv" in shown

@@ -1,4 +1,4 @@
-"""How `nascli evaluate` prepares images, and the views of them that it averages."""
+"""How `nascli evaluate` prepares images, and the test-time augmentation that it averages over."""
 
 import json
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_views_are_averaged_only_when_asked_for_and_said(nascli: Nascli) -> None
         assert ran["loss"] == pytest.approx(float(F.nll_loss(mean.log(), labels)), rel=1e-4)
         assert ran["top1"] == pytest.approx(float((mean.argmax(dim=1) == labels).double().mean()))
         assert phrase in " ".join(nascli(f"evaluate run {options}").out.split())
-    assert ran["views"] == {"count": 10, "image_size": 8, "crops": 5, "flip": True, "padding": 1, "cut_from": 10}
+    assert ran["tta"] == {"count": 10, "image_size": 8, "crops": 5, "flip": True, "padding": 1, "cut_from": 10}
 
 
 @pytest.mark.usefixtures("trained")
@@ -101,5 +101,5 @@ def test_corners_of_larger_images_are_cut_from_what_the_crop_leaves_out(nascli: 
     mean = torch.stack([answers("run", view) for view in corners]).mean(dim=0)
     ran = nascli("evaluate run --dataset folder:photos --crops 5 --json").json
     assert ran["loss"] == pytest.approx(float(F.nll_loss(mean.log(), labels)), rel=1e-4)
-    assert ran["views"]["cut_from"] == 10
+    assert ran["tta"]["cut_from"] == 10
     assert ran["preprocessing"]["crop"] == 0.8

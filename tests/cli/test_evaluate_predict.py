@@ -64,7 +64,7 @@ def test_pictures_are_named_as_often_right_as_in_measuring(nascli: Nascli, train
     measured = nascli("evaluate run --json").json
     assert sum(true == answered for true, answered in named) / len(named) == measured["top1"] == trained["top1"]
     assert ran.json["preprocessing"] == measured["preprocessing"]
-    right = {each["name"]: each["right"] for each in measured["per_class"]}
+    right = {each["name"]: each["correct"] for each in measured["per_class"]}
     found = Counter(true for true, answered in named if true == answered)
     assert {name: found[name] for name in right} == right
 
@@ -136,12 +136,12 @@ def test_memory_that_runs_out_is_said_and_changes_no_answer(nascli: Nascli, monk
     monkeypatch.setattr(Network, "forward", guarded)
     ran = nascli(line)
     assert ran.code == 0, ran.err
-    assert "out of memory: from here on 3 images are measured at once" in ran.err
+    assert "out of memory: from here on 3 images are evaluated at once" in ran.err
     assert [[guess["label"] for guess in image["classes"]] for image in ran.json["images"]] == [
         [guess["label"] for guess in image["classes"]] for image in whole["images"]
     ]
     measured = nascli("evaluate run --json")
-    assert "out of memory: from here on 4 images are measured at once" in measured.err
+    assert "out of memory: from here on 4 images are evaluated at once" in measured.err
     assert measured.json["images"] == 18
 
 
@@ -153,4 +153,4 @@ def test_memory_that_does_not_hold_one_picture_is_explained(nascli: Nascli, monk
     monkeypatch.setattr(Network, "forward", full)
     ran = nascli("evaluate run")
     assert ran.code == 1
-    assert "the device has not enough memory to measure one image of 8 x 8 pixels" in ran.err
+    assert "the device has not enough memory to evaluate one image of 8 x 8 pixels" in ran.err

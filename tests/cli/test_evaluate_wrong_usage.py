@@ -68,7 +68,7 @@ def spoil() -> None:
         ("run --crops 5 --predict photos/val/cat", 2, "the network takes the whole image (network.json: preprocessing"),
         ("run --predict photos/val/cat --predict photos/val/dog", 1, "photos/val/dog/0.png"),
         ("run --predict gone.png", 2, "image gone.png: no such file or folder"),
-        ("run --predict searched", 2, "searched: there is no picture in this folder"),
+        ("run --predict searched", 2, "searched: there is no image in this folder"),
         ("run --predict photos/val/cat cow.png", 2, "--predict is for one RUN, here are 2: run, cow.png"),
         ("run --predict photos/val/cat --dataset digits --out x", 2, "--predict excludes --dataset, --out"),
         ("run --predict photos/val/cat --max-bad 1", 2, "--predict excludes --max-bad"),

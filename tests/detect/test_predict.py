@@ -90,7 +90,7 @@ def test_what_cannot_be_read_is_refused_before_anything_is_begun(tmp_path: Path)
     for path, error, phrase in (
         (cut, CorruptFileError, "cut.jpg cannot be read"),
         (tmp_path / "gone.png", InputError, "gone.png: no such file"),
-        (tmp_path / "empty", InputError, "no picture in this folder"),
+        (tmp_path / "empty", InputError, "no image in this folder"),
     ):
         with pytest.raises(error, match=phrase):
             collect_images([good, path])
