@@ -175,6 +175,7 @@ def _evaluate_run(
     results = {
         "run": str(run.folder),
         "dataset": data.name,
+        "split": data.val_name,
         "cell": spec.genotype.name,
         "params": cost.params,
         "mult_adds": cost.mult_adds,

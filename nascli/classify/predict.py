@@ -12,11 +12,9 @@ from nascli.classify.evaluate import check_weights, describe_preprocessing
 from nascli.classify.job import device_name
 from nascli.classify.metrics import score_images_with
 from nascli.classify.tta import plan_tta
-from nascli.data.folder import IMAGE_SUFFIXES
 from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_categories
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.transforms import Normalizer
-from nascli.errors import InputError
 from nascli.models.cells.spec import NetworkSpec
 from nascli.models.serialization import load_network
 
@@ -51,28 +49,6 @@ class ImagePredictions:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return {"file": str(self.path), "classes": [asdict(each) for each in self.top]}
-
-
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The image files of these files and folders, in order; none is opened.
-
-    In a folder images are recognized by their suffix; a file that is given by name may have any.
-
-    Raises:
-        InputError: A path does not exist, or a folder holds no image.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-            if not inside:
-                raise InputError(f"{path}: there is no image in this folder", f"Looked for {', '.join(IMAGE_SUFFIXES)}")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise InputError(f"image {path}: no such file or folder")
-    return found
 
 
 def predict_classes(

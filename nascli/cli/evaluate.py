@@ -133,7 +133,8 @@ def _measure(
 
 
 def _predict(terminal: Terminal, folder: Path, paths: list[Path], how: dict[str, Any]) -> None:
-    from nascli.classify.predict import find_images, predict_classes
+    from nascli.classify.predict import predict_classes
+    from nascli.data.folder import find_images
 
     found = find_images(paths)
     with terminal.notes.status("looking at pictures"):

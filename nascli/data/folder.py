@@ -78,6 +78,28 @@ def scan_folder(folder: Path) -> FolderIndex[Path]:
     return index
 
 
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The image files of these files and folders, in order; none is opened.
+
+    In a folder images are recognized by their suffix; a file that is given by name may have any.
+
+    Raises:
+        InputError: A path does not exist, or a folder holds no image.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+            if not inside:
+                raise InputError(f"{path}: there is no image in this folder", f"Looked for {', '.join(IMAGE_SUFFIXES)}")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"image {path}: no such file or folder")
+    return found
+
+
 def open_splits(
     index: FolderIndex[ImageSource], image_size: int | None, workers: int, unreadable: UnreadableImages
 ) -> tuple[Split, Split]:

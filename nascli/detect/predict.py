@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from nascli.classify.predict import find_images
 from nascli.data.detection.dataset import open_picture, picture_tensor
+from nascli.data.folder import find_images
 from nascli.detect.inference import to_float, to_plain_boxes
 from nascli.detect.model import DetectorSpec
 from nascli.detect.visualize import LabeledBox, draw_boxes
