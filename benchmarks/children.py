@@ -91,13 +91,13 @@ def proxy(task: Task) -> "ProxyTraining":
     """nascli's proxy task on the prepared images."""
     import torch
 
-    from nascli.config import DataConfig, NetworkConfig, TrainConfig
+    from nascli.config import CellNetworkConfig, DataConfig, TrainConfig
     from nascli.data.registry import load_dataset
     from nascli.search.evaluators.proxy import ProxyTraining
 
     source = DataConfig(dataset=f"folder:{task['images']}", crop_padding=PADDING, flip=True, workers=0)
     train = TrainConfig(epochs=task["epochs"], batch_size=task["batch_size"], **OPTIMISER)
-    network = NetworkConfig(preset="cifar10", filters=task["filters"], cells_per_stage=task["cells_per_stage"])
+    network = CellNetworkConfig(preset="cifar10", filters=task["filters"], cells_per_stage=task["cells_per_stage"])
     data = load_dataset(source)
     return ProxyTraining(data, network, train, source, torch.device("cpu"))
 

@@ -141,7 +141,7 @@ def step(task: Task) -> Figures:
     from nascli.classify.state import start_state
     from nascli.classify.step import train_step
     from nascli.config import TrainConfig
-    from nascli.models.cells.network import build_network
+    from nascli.models.families import build_network
 
     torch.set_num_threads(task["threads"])
     config = TrainConfig(batch_size=task["batch"])

@@ -45,7 +45,7 @@ def step(task: Task) -> Figures:
 
     from nascli.config import DetectorConfig
     from nascli.detect.model import build_detector
-    from nascli.models.cells.network import build_network
+    from nascli.models.families import build_network
 
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from nascli.config import DetectorConfig
     from nascli.data.detection.dataset import AnnotatedImage
-    from nascli.models.cells.network import Network
+    from nascli.models.interface import ImageClassifier
 
 NASCLI, PLAIN, LAST = "nascli", "torchvision", "torchvision, channels last"
 SAME_LEVELS = "torchvision, channels last, levels from stride 8"
@@ -64,10 +64,10 @@ def prepare(task: Task) -> Figures:
     from torch.utils.flop_counter import FlopCounterMode
     from torchvision.models import resnet50
 
-    from nascli.config import NetworkConfig
+    from nascli.config import CellNetworkConfig
     from nascli.genotype.resolve import load_genotype
-    from nascli.models.cells.spec import resolve_network
     from nascli.models.scaling import Rung, Target, find_size, measure_size
+    from nascli.models.spec import resolve_network
 
     counter = FlopCounterMode(display=False)
     with torch.device("meta"):
@@ -79,7 +79,7 @@ def prepare(task: Task) -> Figures:
 
     def measured(filters: int, cells_per_stage: int) -> Rung:
         numbers = {"filters": filters, "cells_per_stage": cells_per_stage, "image_size": task["size"]}
-        return measure_size(resolve_network(genotype, NetworkConfig.model_validate({"preset": PRESET, **numbers})))
+        return measure_size(resolve_network(genotype, CellNetworkConfig.model_validate({"preset": PRESET, **numbers})))
 
     target = Target("mult_adds", counter.get_total_flops() // 2)
     found = find_size(measured, target, 44, task["cells_per_stage"])
@@ -113,12 +113,12 @@ def nascli_measure(task: Task) -> Figures:
     return find(loaded, task) | count_backbone(loaded.backbone.network.features, task)
 
 
-def nascli_detector(task: Task) -> "tuple[nn.Module, Network]":
+def nascli_detector(task: Task) -> "tuple[nn.Module, ImageClassifier]":
     """A detector with random weights, and the network in it."""
     import torch
 
     from nascli.detect.model import build_detector
-    from nascli.models.cells.network import build_network
+    from nascli.models.families import build_network
 
     torch.manual_seed(0)
     numbers = {name: task[name] for name in ("filters", "cells_per_stage")}

@@ -104,10 +104,10 @@ def nascli_speed(task: Task) -> Figures:
     import torch
 
     from nascli.models.cells import ops
-    from nascli.models.cells.network import build_network
     from nascli.models.cells.pretrained import import_weights
     from nascli.models.deploy.engines import inference_form
     from nascli.models.deploy.fuse import fold
+    from nascli.models.families import build_network
     from nascli.models.layers import avg_pool
 
     network = build_network("nasnet-a", task["preset"]).eval()

@@ -9,7 +9,6 @@ Deviation: widths other than 16, 32 and 64, so that they cost what they are comp
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nascli.classify.job import TrainJob
-from nascli.models.cells.network import STAGES, Network
-from nascli.models.cells.spec import NetworkSpec
+from nascli.models.cells.topology import STAGES
 from nascli.models.cost import measure_cost
+from nascli.models.interface import FeatureInfo, ImageClassifier, Unit
 from nascli.models.layers import init_weights
+from nascli.models.spec import NetworkSpec
 from nascli.seeding import derive_seed
 
 WIDEST = 1024
@@ -51,7 +51,7 @@ class ResidualBlock(nn.Module):
         return F.relu(shortcut + self.path(x))
 
 
-class ResNet(nn.Module):
+class ResNet(ImageClassifier):
     """A stem, three stages of n residual blocks, a classifier: 6n + 2 layers.
 
     Args:
@@ -65,15 +65,16 @@ class ResNet(nn.Module):
         super().__init__()
         self.spec = spec
         self.aux_head = None
-        self.grad_checkpointing = False  # asked for by no recipe that it is trained with
-        self.feature_channels = dict(zip(STAGES, widths, strict=True))
-        self.feature_strides = {name: 2**k for k, name in enumerate(STAGES)}
+        self.dropout = nn.Dropout(0.0)
+        self.feature_info = tuple(
+            FeatureInfo(name, width, 2**k) for k, (name, width) in enumerate(zip(STAGES, widths, strict=True))
+        )
         self.stem = nn.Sequential(
             nn.Conv2d(3, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
         )  # fmt: skip
         self.stages = nn.ModuleDict()
         before = widths[0]
-        for stage, width in self.feature_channels.items():
+        for stage, width in zip(STAGES, widths, strict=True):
             stride = 1 if stage == STAGES[0] else 2
             first = ResidualBlock(before, width, stride)
             self.stages[stage] = nn.Sequential(first, *(ResidualBlock(width, width, 1) for _ in range(blocks - 1)))
@@ -86,20 +87,18 @@ class ResNet(nn.Module):
         logits: Tensor = self.classifier(self.features(x)[STAGES[-1]].mean((2, 3)))
         return logits
 
-    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, None]:
-        """Logits; there is no auxiliary head."""
-        return self(x), None
-
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """The output of each stage, (N, `feature_channels[name]`, H / `feature_strides[name]`, W / ...), rounded up."""
+        """The output of each stage, (N, C, H / stride, W / stride), rounded up."""
         x = self.stem(x)
         outputs: dict[str, Tensor] = {}
         for name, stage in self.stages.items():
             x = outputs[name] = stage(x)
         return outputs
 
-    def set_drop_path(self, prob: float) -> None:
-        """Nothing: there are no paths to drop."""
+    def units(self) -> list[Unit]:
+        """Stem, stages, classifier."""
+        stages = [Unit(name, f"stages.{name}", stage) for name, stage in self.stages.items()]
+        return [Unit("stem", "stem", self.stem), *stages, Unit("classifier", "classifier", self.classifier)]
 
 
 def nearest_resnet(spec: NetworkSpec, blocks: int) -> ResNet:
@@ -134,11 +133,6 @@ def resnet_beside(job: TrainJob, blocks: int) -> ResNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(job.recipe.seed, "init"))
         return nearest_resnet(job.spec, blocks)
-
-
-def as_network(network: ResNet) -> Network:
-    """The same for the type checker: it has every part of a `Network` that training and detection ask for."""
-    return cast(Network, network)
 
 
 def _nearest(choices: range, target: int, cost: Callable[[int], int]) -> int:

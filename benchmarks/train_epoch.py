@@ -88,7 +88,7 @@ def reference(task: Task) -> Figures:
     import torch
     import torch.nn.functional as F
 
-    from nascli.models.cells.network import build_network
+    from nascli.models.families import build_network
 
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)

@@ -43,7 +43,7 @@ def nascli_step(task: Task) -> Figures:
     from nascli.classify.state import start_state
     from nascli.classify.step import train_step
     from nascli.config import TrainConfig
-    from nascli.models.cells.network import build_network
+    from nascli.models.families import build_network
 
     torch.set_num_threads(task["threads"])
     config = TrainConfig(batch_size=task["batch"], clip_grad_norm=0)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nascli.classify.job import TrainJob
     from nascli.config import TrainRecipe
     from nascli.genotype.genotype import Genotype
-    from nascli.models.cells.network import Network
+    from nascli.models.interface import ImageClassifier
 
 RANDOM, RESNET = "random-", "resnet-"
 BESIDE = "nasnet-a"
@@ -77,7 +77,7 @@ def gather(
     return results()
 
 
-def prepare(recipe: "TrainRecipe", name: str) -> "tuple[TrainJob, Network]":
+def prepare(recipe: "TrainRecipe", name: str) -> "tuple[TrainJob, ImageClassifier]":
     """The job of a recipe's training, and the named network with the weights that follow from the seed."""
     import torch
 
@@ -87,14 +87,14 @@ def prepare(recipe: "TrainRecipe", name: str) -> "tuple[TrainJob, Network]":
     job = prepare_job(recipe, find_genotype(BESIDE if layers else name), torch.device("cpu"))
     if not layers:
         return job, job.new_network()
-    from resnets import as_network, resnet_beside
+    from resnets import resnet_beside
 
     if layers < 8 or layers % 6 != 2:
         raise SystemExit(f"{name}: a ResNet for CIFAR has 6n + 2 layers: 8, 14, 20, ...")
-    return job, as_network(resnet_beside(job, (layers - 2) // 6))
+    return job, resnet_beside(job, (layers - 2) // 6)
 
 
-def train(job: "TrainJob", network: "Network") -> Figures:
+def train(job: "TrainJob", network: "ImageClassifier") -> Figures:
     """Train to the end as `nascli train` does; accuracy after each epoch, and what the network costs."""
     from nascli.classify.fit import EpochRecord, fit
     from nascli.engine.device import cpu_threads
@@ -129,7 +129,7 @@ def count_cost(job: "TrainJob", network: "nn.Module") -> Figures:
 
     if isinstance(network, ResNet):
         params = sum(p.numel() for p in network.parameters())
-        widths = list(network.feature_channels.values())
+        widths = [info.channels for info in network.feature_info]
         return {"params": params, "mult_adds": count_mult_adds(network), "widths": widths}
     cost = measure_cost(job.spec)
     return {"params": cost.params, "mult_adds": cost.mult_adds}

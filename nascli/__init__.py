@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nascli.genotype.resolve import load_genotype as load_genotype
-    from nascli.models.cells.network import build_network as build_network
+    from nascli.models.families import build_network as build_network
     from nascli.models.serialization import load_network as load_network
 
 __version__ = "0.1.0"
@@ -21,7 +21,7 @@ __all__ = ["build_network", "load_genotype", "load_network"]
 
 _HOMES = {
     "load_genotype": "nascli.genotype.resolve",
-    "build_network": "nascli.models.cells.network",
+    "build_network": "nascli.models.families",
     "load_network": "nascli.models.serialization",
 }
 

@@ -23,10 +23,11 @@ from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer
 from nascli.errors import InputError
 from nascli.files import sha256_file
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import NetworkSpec, read_network
 from nascli.models.cost import measure_cost
-from nascli.models.serialization import NETWORK_FILE, WEIGHTS_FILE, load_network
+from nascli.models.families import NETWORK_FILE
+from nascli.models.interface import ImageClassifier
+from nascli.models.serialization import WEIGHTS_FILE, load_network
+from nascli.models.spec import NetworkSpec, read_network
 from nascli.runs import read_run, versions
 
 _ALLOW_UNREADABLE = "--max-bad N"
@@ -144,7 +145,7 @@ def check_weights(folder: Path) -> None:
 
 def _evaluate_run(
     run: TrainedRun,
-    network: Network,
+    network: ImageClassifier,
     data: ImageData,
     *,
     batch_size: int,
@@ -176,7 +177,7 @@ def _evaluate_run(
         "run": str(run.folder),
         "dataset": data.name,
         "split": data.val_name,
-        "cell": spec.genotype.name,
+        "cell": spec.name,
         "params": cost.params,
         "mult_adds": cost.mult_adds,
         **asdict(evaluation),

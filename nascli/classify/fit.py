@@ -15,7 +15,7 @@ from nascli.data.dataset import ImageData
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, command_again
 from nascli.errors import Interrupted
-from nascli.models.cells.network import Network
+from nascli.models.interface import ImageClassifier
 from nascli.signals import StopRequest
 
 __all__ = ["EpochRecord", "Evaluation", "FitResult", "evaluate", "fit"]
@@ -39,7 +39,7 @@ class FitResult:
 
 
 def fit(
-    network: Network,
+    network: ImageClassifier,
     data: ImageData,
     config: TrainConfig,
     *,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from nascli.classify.fit import EpochRecord, fit
-from nascli.config import DataConfig, NetworkConfig, TrainRecipe, load_recipe
+from nascli.config import DataConfig, TrainRecipe, load_recipe
 from nascli.data.dataset import ImageData
 from nascli.data.registry import ALLOW_UNREADABLE, load_dataset
 from nascli.data.streaming import worker_count
@@ -19,13 +18,11 @@ from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import cpu_threads
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.errors import DeviceMemoryError, InputError
-from nascli.files import read_json
-from nascli.genotype.genotype import Genotype
-from nascli.genotype.resolve import load_genotype
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import PRESETS, STEM_MULTIPLIER, NetworkSpec, read_network, resolve_network, write_network
 from nascli.models.cost import measure_cost
-from nascli.models.serialization import NETWORK_FILE, WEIGHTS_FILE, save_weights
+from nascli.models.families import NETWORK_FILE, build, find_family
+from nascli.models.interface import ImageClassifier
+from nascli.models.serialization import WEIGHTS_FILE, save_weights
+from nascli.models.spec import Architecture, NetworkSpec, read_network, resolve_network, write_network
 from nascli.runs import read_run
 from nascli.seeding import derive_seed
 from nascli.signals import StopRequest
@@ -76,54 +73,15 @@ class TrainJob:
         text = json.dumps([recipe, network, describe_data(self.data)["sha256"]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def new_network(self) -> Network:
+    def new_network(self) -> ImageClassifier:
         """The network with the weights that follow from the seed; the caller's random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.recipe.seed, "init"))
-            return Network(self.spec)
-
-
-@dataclass(frozen=True)
-class CellSource:
-    """A cell as `--cell` names it.
-
-    Args:
-        genotype: The cell pair.
-        file: The file it came from; None for a published cell.
-        numbers: Macro numbers by their key in a recipe (`"network.filters"`), if the file is a `network.json`.
-    """
-
-    genotype: Genotype
-    file: Path | None
-    numbers: dict[str, object]
-
-
-def open_cell(source: str) -> CellSource:
-    """A cell from a genotype file, a search run, a zoo name, or a `network.json` (or the folder that holds one).
-
-    Raises:
-        InputError: There is nothing of that name, or it is not a possible genotype.
-        CorruptFileError: The file is damaged.
-    """
-    path = Path(source)
-    if os.path.isdir(source):  # Path.is_dir fails on a text that is too long for a name
-        inside = [path / name for name in ("best.json", NETWORK_FILE) if (path / name).is_file()]
-        if not inside:
-            raise InputError(f"cell {source}: the folder holds neither best.json nor {NETWORK_FILE}")
-        path = inside[0]
-    is_file = os.path.isfile(path)
-    if path.name != NETWORK_FILE and not (path.suffix == ".json" and is_file and _is_network(path)):
-        file = path if is_file else None
-        return CellSource(load_genotype(path if file else source), file, {})
-    spec = read_network(path)
-    numbers = spec.model_dump(include=set(NetworkConfig.model_fields))
-    if spec.stem_filters == STEM_MULTIPLIER * spec.filters:
-        del numbers["stem_filters"]  # so that it follows another number of filters
-    return CellSource(spec.genotype, path, {f"network.{name}": value for name, value in numbers.items()})
+            return build(self.spec)
 
 
 def prepare_job(
-    recipe: TrainRecipe, genotype: Genotype, device: torch.device, dist: DistContext = SINGLE_PROCESS
+    recipe: TrainRecipe, architecture: Architecture, device: torch.device, dist: DistContext = SINGLE_PROCESS
 ) -> TrainJob:
     """Load the data and fit the network to them.
 
@@ -131,15 +89,14 @@ def prepare_job(
         InputError: The data are not there, or the network cannot be built for their size.
         CorruptFileError: A data file is damaged.
     """
-    preset = recipe.network.preset
     data = load_dataset(
         _among(recipe.data, dist),
         recipe.network.image_size,
-        stream_size=PRESETS[preset].image_size if preset else None,
+        stream_size=find_family(architecture.family).stream_size(recipe.network),
         allow_option=_ALLOW_UNREADABLE,
     )
     spec = resolve_network(
-        genotype,
+        architecture,
         recipe.network,
         classes=data.classes,
         image_size=data.image_size,
@@ -293,7 +250,7 @@ def run_job(
         return {
             "label": "final",
             "dataset": job.data.name,
-            "cell": job.spec.genotype.name,
+            "cell": job.spec.name,
             **asdict(result.evaluation),
             "train_loss": result.train_loss,
             "epochs": result.epochs,
@@ -318,10 +275,3 @@ def _among(data: DataConfig, dist: DistContext) -> DataConfig:
     if dist.size == 1 or data.workers is not None:
         return data
     return data.model_copy(update={"workers": max(1, worker_count(None) // dist.local_size)})
-
-
-def _is_network(path: Path) -> bool:
-    try:
-        return "genotype" in read_json(path)
-    except Exception:  # whatever is wrong with the file, reading it as a genotype says it better
-        return False

@@ -19,7 +19,7 @@ from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.precision import check_precision
 from nascli.engine.schedules import Schedule, learning_rate, linear, peak_lr
 from nascli.errors import InputError
-from nascli.models.cells.network import Network
+from nascli.models.interface import ImageClassifier
 from nascli.seeding import derive_seed
 
 Note = Callable[[str], None]
@@ -140,18 +140,18 @@ class Plan:
 
 
 @contextmanager
-def computing_as_asked(network: Network, config: TrainConfig, device: torch.device) -> Iterator[None]:
+def computing_as_asked(network: ImageClassifier, config: TrainConfig, device: torch.device) -> Iterator[None]:
     """While the context lasts, cells are recomputed and compiled where the recipe says so; afterwards neither.
 
     Raises:
         InputError: They cannot be compiled here.
     """
-    network.grad_checkpointing = config.grad_checkpointing
+    network.set_grad_checkpointing(config.grad_checkpointing)
     try:
         with compiled_cells(network, device) if config.compile else nullcontext():
             yield
     finally:
-        network.grad_checkpointing = False
+        network.set_grad_checkpointing(False)
 
 
 def train_epoch(

@@ -15,8 +15,8 @@ from nascli.classify.tta import plan_tta
 from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_categories
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.transforms import Normalizer
-from nascli.models.cells.spec import NetworkSpec
 from nascli.models.serialization import load_network
+from nascli.models.spec import NetworkSpec
 
 TOP = 5
 """Classes that are named per image."""
@@ -96,7 +96,7 @@ def predict_classes(
         top |= zip(numbers.tolist(), _top_classes(logits, classes), strict=True)
     report = {
         "run": str(folder),
-        "cell": spec.genotype.name,
+        "cell": spec.name,
         "classes": spec.classes,
         "tta": tta.to_dict(),
         "preprocessing": describe_preprocessing(spec, spec.preprocessing),

@@ -14,7 +14,7 @@ from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.malloc import keep_freed_memory
 from nascli.engine.optim import make_average, make_optimizer
 from nascli.engine.precision import loss_scaler
-from nascli.models.cells.network import Network
+from nascli.models.interface import ImageClassifier
 
 _READ_EVERY = {"cpu": 1, "cuda": 20}
 """Steps between two readings of the loss: free on the CPU, a wait for the device on CUDA."""
@@ -37,7 +37,7 @@ class TrainState:
         records: The epochs that are done.
     """
 
-    network: Network
+    network: ImageClassifier
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None
     scaler: torch.amp.GradScaler
@@ -90,7 +90,7 @@ class TrainState:
 
 
 def start_state(
-    network: Network, config: TrainConfig, device: torch.device, dist: DistContext = SINGLE_PROCESS
+    network: ImageClassifier, config: TrainConfig, device: torch.device, dist: DistContext = SINGLE_PROCESS
 ) -> TrainState:
     """The state before the first step; moves the network to the device, channels last in memory.
 

@@ -12,7 +12,7 @@ from nascli.config import TrainConfig
 from nascli.engine.microbatch import add_up, seed_part
 from nascli.engine.precision import computing_in
 from nascli.errors import DeviceMemoryError
-from nascli.models.cells.network import Network
+from nascli.models.interface import ImageClassifier
 
 _FEWEST_IMAGES = 2
 """Of a part: batch normalisation needs two."""
@@ -139,7 +139,7 @@ def _no_way_back() -> Iterator[None]:
         ) from error
 
 
-def _loss(network: Network, config: TrainConfig, images: Tensor, targets: Tensor) -> Tensor:
+def _loss(network: ImageClassifier, config: TrainConfig, images: Tensor, targets: Tensor) -> Tensor:
     with computing_in(config.precision, images.device):
         logits, auxiliary = network.forward_with_aux(images)
     loss = F.cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing)

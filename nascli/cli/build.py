@@ -14,11 +14,12 @@ from nascli.cli.console import Terminal
 from nascli.cli.options import JsonOption, find_cell
 from nascli.config import Preset
 from nascli.errors import InputError
-from nascli.models.cells.spec import NetworkSpec
+from nascli.models.families import build
+from nascli.models.spec import LARGEST_CIFAR_IMAGE, NetworkSpec
 
 if TYPE_CHECKING:
-    from nascli.models.cells.network import Network
     from nascli.models.deploy.engines import FormSpeed
+    from nascli.models.interface import ImageClassifier
     from nascli.models.scaling import Ladder, Quantity
 
 NAME = "build"
@@ -147,7 +148,7 @@ def run(
     terminal.result(
         {
             **cost.to_dict(),
-            "cell": spec.genotype.name,
+            "cell": spec.name,
             "network": written and str(written),
             "ladder": made.ladder and made.ladder.to_dict(),
             "speed": rows and [row.to_dict() for row in rows],
@@ -163,7 +164,7 @@ class _Made:
 
     spec: NetworkSpec
     source: str
-    trained: "Network | None" = None
+    trained: "ImageClassifier | None" = None
     ladder: "Ladder | None" = None
 
 
@@ -187,11 +188,10 @@ def _size(cell: str, sizes: Sizes, import_weights: Path | None, terminal: Termin
 
 
 def _measure(made: _Made, timing: Timing, terminal: Terminal) -> "list[FormSpeed]":
-    from nascli.models.cells.network import Network
 
     if made.trained is None:
         terminal.note("the weights are random: speed does not depend on them")
-    network = made.trained or Network(made.spec.model_copy(update={"aux_head": False}))
+    network = made.trained or build(made.spec.without_aux_head())
     with terminal.notes.status("measuring"):
         return timing.measure(network)
 
@@ -211,6 +211,6 @@ def _say_next(made: _Made, written: Path | None, imported: bool, terminal: Termi
 
 def _fitting_data(spec: NetworkSpec) -> str:
     """The data set whose images are of the network's size."""
-    if spec.stem == "imagenet":
+    if spec.image_size > LARGEST_CIFAR_IMAGE:
         return "imagenet"
     return "digits" if spec.image_size <= 16 else "cifar10"

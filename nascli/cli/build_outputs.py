@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 from nascli.cli.console import Terminal
 from nascli.errors import InputError, NascliError
-from nascli.models.cells.spec import NetworkSpec, write_network
+from nascli.models.families import build
+from nascli.models.spec import NetworkSpec, write_network
 
 if TYPE_CHECKING:
-    from nascli.models.cells.network import Network
     from nascli.models.deploy.engines import FormSpeed
     from nascli.models.deploy.export import Exported
+    from nascli.models.interface import ImageClassifier
 
 BATCHES = (1, 8)
 
@@ -38,7 +39,7 @@ class Timing:
         }
         return [option for option, value in values.items() if value]
 
-    def measure(self, network: "Network") -> "list[FormSpeed]":
+    def measure(self, network: "ImageClassifier") -> "list[FormSpeed]":
         """The speed of each form of a network."""
         from nascli.engine.device import cpu_threads, resolve_device
         from nascli.models.deploy.engines import measure_forms
@@ -74,7 +75,7 @@ def check_exports(paths: Sequence[Path], overwrite: bool, *, has_weights: bool) 
         )
 
 
-def export(network: "Network", path: Path, terminal: Terminal) -> "Exported":
+def export(network: "ImageClassifier", path: Path, terminal: Terminal) -> "Exported":
     """Write a network into a file of another format, and say how it compares."""
     from nascli.models.deploy.export import EXPORTS
 
@@ -88,19 +89,18 @@ def export(network: "Network", path: Path, terminal: Terminal) -> "Exported":
     return made
 
 
-def import_foreign(spec: NetworkSpec, foreign: Path, terminal: Terminal) -> "Network":
+def import_foreign(spec: NetworkSpec, foreign: Path, terminal: Terminal) -> "ImageClassifier":
     """A network with the weights of another tool's file; its spec says how that tool prepares images."""
-    from nascli.models.cells.network import Network
     from nascli.models.cells.pretrained import import_weights
 
-    network = Network(spec).eval()
+    network = build(spec).eval()
     imported = import_weights(foreign, network)
     network.spec = spec.model_copy(update={"preprocessing": imported.preprocessing})
     terminal.note(f"{foreign}: a file of {imported.name}; images will be prepared as {imported.tool} does it")
     return network
 
 
-def write_folder(spec: NetworkSpec, network: "Network | None", folder: Path, terminal: Terminal) -> Path:
+def write_folder(spec: NetworkSpec, network: "ImageClassifier | None", folder: Path, terminal: Terminal) -> Path:
     """Write network.json, and beside it the weights if there is a network that has some."""
     path = folder / "network.json"
     try:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nascli.cli.options import runs_folder
-from nascli.config import NetworkConfig, Preset, parse
+from nascli.config import NETWORK_SECTIONS, NetworkConfig, Preset, parse
 from nascli.errors import InputError
-from nascli.genotype.resolve import load_genotype
-from nascli.models.cells.spec import NetworkSpec, resolve_network
+from nascli.models.families import find_family, open_architecture
+from nascli.models.spec import NetworkSpec, resolve_network
 from nascli.runs import find_run
 
 if TYPE_CHECKING:
-    from nascli.models.cells.network import Network
+    from nascli.models.interface import ImageClassifier
     from nascli.models.scaling import Ladder, Quantity, Rung, Target
 
 
@@ -53,17 +53,24 @@ def choose_size(cell: str, sizes: Sizes, *, aux_head: bool) -> "tuple[NetworkSpe
         InputError: Two options contradict each other, or no such network can be built.
     """
     target = _find_target(sizes)
-    numbers = {
-        "preset": sizes.preset or "cifar10",
+    depth = sizes.cells_per_stage
+    numbers: dict[str, object] = {
+        "preset": sizes.preset,
         "filters": sizes.filters,
-        "cells_per_stage": None if sizes.auto else sizes.cells_per_stage,
+        "cells_per_stage": None if sizes.auto else int(depth) if depth and depth.isdigit() else depth,
         "image_size": sizes.image_size,
     }
-    config = parse(NetworkConfig, {k: v for k, v in numbers.items() if v is not None}, "options")
-    genotype = load_genotype(cell)
+    source = open_architecture(cell)
+    architecture = source.architecture
+    if source.numbers.keys() == {"network.family"}:  # no network.json, whose numbers are complete
+        numbers["preset"] = numbers["preset"] or find_family(architecture.family).default_preset
+    given = {key.removeprefix("network."): value for key, value in source.numbers.items()}
+    given |= {key: value for key, value in numbers.items() if value is not None}
+    del given["family"]
+    config = parse(NETWORK_SECTIONS[architecture.family], given, "options")
 
     def sized(config: NetworkConfig) -> NetworkSpec:
-        return resolve_network(genotype, config, classes=sizes.classes, aux_head=aux_head)
+        return resolve_network(architecture, config, classes=sizes.classes, aux_head=aux_head)
 
     spec = sized(config)
     if target is None:
@@ -72,7 +79,7 @@ def choose_size(cell: str, sizes: Sizes, *, aux_head: bool) -> "tuple[NetworkSpe
     return sized(config.model_copy(update=ladder.chosen.size)), ladder
 
 
-def open_folder(folder: str) -> "tuple[Path, Network]":
+def open_folder(folder: str) -> "tuple[Path, ImageClassifier]":
     """The network of a train run (`latest` is the newest) or of a folder of build, with its weights.
 
     Raises:
@@ -118,4 +125,5 @@ def _climb(
         spec = sized({"filters": filters, "cells_per_stage": cells_per_stage})
         return measure_size(spec, timed=target.quantity == "latency")
 
-    return find_size(measure, target, start.filters, start.cells_per_stage, AUTO_CELLS if auto else ())
+    start_size = measure_size(start)
+    return find_size(measure, target, start_size.filters, start_size.cells_per_stage, AUTO_CELLS if auto else ())

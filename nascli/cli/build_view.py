@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nascli.cli.console import Terminal, count, table
-from nascli.models.cells.spec import NetworkSpec
+from nascli.models.spec import NetworkSpec
 from nascli.units import UNITS, format_quantity
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def show_layers(terminal: Terminal, spec: NetworkSpec, layers: "Sequence[LayerCost]", cost: "Cost") -> None:
     """A table with a row for each cell, and the sums under it."""
-    title = f"{spec.genotype.name}: N = {spec.cells_per_stage}, F = {spec.filters}, {spec.classes} classes"
+    title = f"{spec.name}: {spec.size_text}, {spec.classes} classes"
     rows = [
         (row.name, str(row.filters), "×".join(map(str, row.shape)), f"{row.params:,}", count(row.mult_adds))
         for row in layers

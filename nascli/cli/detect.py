@@ -176,7 +176,7 @@ def _create(job: "DetectJob", files: list[Path], asked: dict[str, object], place
     """A new run folder; None where the first process makes it."""
     if not job.plan.dist.first:
         return None
-    name = run_name(job.data.name, job.spec.network.genotype.name)
+    name = run_name(job.data.name, job.spec.network.name)
     return create_run(NAME, name, job.recipe, runs=runs_folder(), inputs=files, asked=asked, **place)
 
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 from nascli.cli.console import Terminal
 from nascli.cli.detect_views import describe_data
 from nascli.cli.options import find_cell, option_name, runs_folder
-from nascli.config import DetectRecipe, NetworkConfig, find_recipe, load_recipe, parse
+from nascli.config import NETWORK_SECTIONS, DetectRecipe, find_recipe, load_recipe, parse
 from nascli.errors import InputError
 from nascli.runs import find_run
 
 if TYPE_CHECKING:
     from nascli.detect.job import DetectJob
     from nascli.engine.dist import DistContext
-    from nascli.models.cells.network import Network
+    from nascli.models.interface import ImageClassifier
 
 Flags = dict[str, object]
 
@@ -64,10 +64,10 @@ def prepare(
     with terminal.notes.status("reading annotations, looking at every picture's header"):
         data = dist.broadcast_from_main(lambda: load_detection_data(recipe.data))
     describe_data(terminal, data)
-    terminal.note(f"backbone {network.spec.genotype.name}: {origin}")
-    if network.spec.stem == "cifar" and recipe.detector.max_size > LARGEST_CIFAR_SIDE:
+    terminal.note(f"backbone {network.spec.name}: {origin}")
+    if network.feature_info[0].stride == 1 and recipe.detector.max_size > LARGEST_CIFAR_SIDE:
         terminal.note(
-            f"its CIFAR stem keeps the full resolution: pictures of up to {recipe.detector.max_size} pixels take much "
+            f"its first stage keeps the full resolution: pictures of up to {recipe.detector.max_size} pixels take much "
             "time and memory; lower --batch-size or detector.max_size, or use a backbone with the ImageNet stem"
         )
     trained = asked[1] is None
@@ -77,17 +77,20 @@ def prepare(
 
 def _network(
     terminal: Terminal, seed: int, backbone: str | None, cell: str | None, sizes: Flags
-) -> tuple["Network", str, list[Path]]:
+) -> tuple["ImageClassifier", str, list[Path]]:
     """The backbone, where its weights come from in words, and its files."""
-    from nascli.classify.job import open_cell
     from nascli.detect.job import random_backbone, trained_backbone
+    from nascli.models.families import open_architecture
 
     given = {key: value for key, value in sizes.items() if value is not None}
     if cell is not None:
         refuse("--cell", {"--backbone": backbone}, "--cell starts from random weights, --backbone from trained ones")
-        opened = open_cell(find_cell(cell, terminal.note))
+        opened = open_architecture(find_cell(cell, terminal.note))
         numbers = {key.removeprefix("network."): value for key, value in opened.numbers.items()}
-        network = random_backbone(opened.genotype, parse(NetworkConfig, numbers | given, "options"), seed)
+        numbers.pop("family")
+        network = random_backbone(
+            opened.architecture, parse(NETWORK_SECTIONS[opened.architecture.family], numbers | given, "options"), seed
+        )
         return network, "random weights, since --cell was given", [opened.file] if opened.file else []
     if given:
         raise InputError(f"{option_name(next(iter(given)))} needs --cell", "A trained backbone has its sizes already")

@@ -128,7 +128,7 @@ def show_estimate(terminal: Terminal, job: "DetectJob") -> None:
     peak = peak_memory(job.device)
     config = job.recipe.detector
     rows = [
-        ("backbone", f"{job.spec.network.genotype.name}: {job.backbone}"),
+        ("backbone", f"{job.spec.network.name}: {job.backbone}"),
         ("head", f"{config.head}, {config.rpn_post_nms_top_n:,} proposals an image"),
         ("params", f"{plan.params:,}"),
         ("input", f"shorter side {config.min_size} px, longer at most {config.max_size} px"),

@@ -27,7 +27,7 @@ from nascli.cli.options import (
 )
 from nascli.cli.processes import GpusOption, note_shares, refuse_several, together, use_gpus, words_of
 from nascli.cli.progress import TrainProgress, Watchers
-from nascli.config import NetworkConfig, Preset, TrainRecipe, find_recipe, load_recipe
+from nascli.config import Preset, TrainRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
 from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 
@@ -147,7 +147,7 @@ def _create(
         return None
     return create_run(
         NAME,
-        run_name(job.data.name, job.spec.genotype.name),
+        run_name(job.data.name, job.spec.name),
         job.recipe,
         runs=runs_folder(),
         out=out,
@@ -168,18 +168,19 @@ def _prepare(
     dist: "DistContext",
 ) -> tuple["TrainJob", list[Path]]:
     """The job that the options ask for, and the files it was made from."""
-    from nascli.classify.job import open_cell, prepare_job
+    from nascli.classify.job import prepare_job
     from nascli.engine.dist import own_device
+    from nascli.models.families import open_architecture
 
     if cell is None:
         raise InputError("--cell is missing", "Give a genotype file, a search run, or a zoo name such as nasnet-a")
-    source = open_cell(find_cell(cell, terminal.note))
+    source = open_architecture(find_cell(cell, terminal.note))
     given = {key: value for key, value in flags.items() if value is not None}
     name = recipe or _default_recipe(terminal, load_recipe(TrainRecipe, None, given, assignments).data.dataset)
     path = find_recipe(NAME, name) if name else None
     numbers = _preset_numbers(flags["network.preset"], source.numbers)
     resolved = load_recipe(TrainRecipe, path, numbers | given, assignments)
-    job = prepare_job(resolved, source.genotype, own_device(device, dist), dist)
+    job = prepare_job(resolved, source.architecture, own_device(device, dist), dist)
     _plan(job)  # what cannot be trained is refused before there is a folder
     return job, [file for file in (source.file, path) if file]
 
@@ -199,15 +200,15 @@ def _default_recipe(terminal: Terminal, dataset: str) -> str | None:
 
 def _preset_numbers(preset: object, numbers: Flags) -> Flags:
     """Macro numbers that stand above the recipe's: those of `--preset`, or of a network.json."""
-    from nascli.models.cells.spec import PRESETS
+    from nascli.models.families import find_family
 
     if preset is None:
         return numbers
-    if numbers:
+    if len(numbers) > 1:
         raise InputError("--preset and a network.json exclude each other", "The file holds every macro number")
-    names = set(NetworkConfig.model_fields) - {"image_size"}
-    published = PRESETS[str(preset)].model_dump(exclude_none=True, include=names)
-    return {f"network.{name}": value for name, value in published.items()}
+    family = str(numbers["network.family"])
+    published = find_family(family).presets.get(str(preset), {})
+    return numbers | {f"network.{name}": value for name, value in published.items() if name != "image_size"}
 
 
 def _resume(
@@ -317,7 +318,7 @@ def _show_estimate(terminal: Terminal, job: "TrainJob") -> None:
 
     plan = estimate_job(job)
     rows = [
-        ("network", f"{job.spec.genotype.name}, N = {job.spec.cells_per_stage}, F = {job.spec.filters}"),
+        ("network", f"{job.spec.name}, {job.spec.size_text}"),
         ("params", f"{plan.params:,}"),
         (f"mult-adds at {plan.image_size} px", count(plan.mult_adds)),
         ("images", f"{plan.train_images:,} to train on, {plan.val_images:,} to test on"),
@@ -327,4 +328,4 @@ def _show_estimate(terminal: Terminal, job: "TrainJob") -> None:
         ("estimated total", duration(plan.seconds)),
     ]
     terminal.show(table(f"plan on {job.data.name}; nothing was written", ("", ""), rows))
-    terminal.result({"dry_run": True, "dataset": job.data.name, "cell": job.spec.genotype.name, **asdict(plan)})
+    terminal.result({"dry_run": True, "dataset": job.data.name, "cell": job.spec.name, **asdict(plan)})

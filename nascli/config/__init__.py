@@ -14,7 +14,15 @@ from nascli.config.detect import (
 )
 from nascli.config.errors import explain, parse, suggestion
 from nascli.config.files import find_recipe, load_recipe, read_toml, recipes_folder, to_toml
-from nascli.config.network import NetworkConfig, Preprocessing, Preset
+from nascli.config.network import (
+    NETWORK_SECTIONS,
+    CellNetworkConfig,
+    NetworkConfig,
+    Preprocessing,
+    Preset,
+    ResNetConfig,
+    change_family,
+)
 from nascli.config.optim import OptimConfig
 from nascli.config.plugins import load_plugins
 from nascli.config.search import (
@@ -47,9 +55,11 @@ __all__ = [
     "DATASETS",
     "DETECTION_DATASETS",
     "DETECTION_HEADS",
+    "NETWORK_SECTIONS",
     "SPACE_SECTIONS",
     "BayesianConfig",
     "ByFamily",
+    "CellNetworkConfig",
     "CellSpaceConfig",
     "DataConfig",
     "DetectDataConfig",
@@ -67,6 +77,7 @@ __all__ = [
     "Recipe",
     "ReinforceConfig",
     "RerankConfig",
+    "ResNetConfig",
     "SearchConfig",
     "SearchRecipe",
     "Section",
@@ -76,6 +87,7 @@ __all__ = [
     "TrainConfig",
     "TrainRecipe",
     "TrainingPrecision",
+    "change_family",
     "explain",
     "find_recipe",
     "list_meanings",

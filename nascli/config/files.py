@@ -8,6 +8,7 @@ from typing import Any
 import tomli_w
 
 from nascli.config.errors import parse, suggestion
+from nascli.config.network import change_family
 from nascli.config.section import Recipe, Section
 from nascli.errors import CorruptFileError, InputError
 
@@ -52,7 +53,8 @@ def load_recipe(
     Args:
         model: The recipe class of the command.
         path: A TOML file, or None for the defaults alone.
-        flags: Values by dotted key (`"train.lr"`); those that are None are left out.
+        flags: Values by dotted key (`"train.lr"`); those that are None are left out. Where `network.family` is not the
+            one that the file's `[network]` is for, `change_family` says what of that section stays.
         assignments: The texts of `--set`, `key=value`; the value is read as TOML, else taken as text.
 
     Raises:
@@ -62,6 +64,9 @@ def load_recipe(
     values = read_toml(path) if path else {}
     if path:
         parse(model, values, str(path))  # a fault of the file is said of the file, one of an option of the options
+    family = (flags or {}).get("network.family")
+    if family is not None and "network" in values:
+        values["network"] = change_family(values["network"], str(family))
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(values, key, value)

@@ -1,25 +1,33 @@
-"""The macro numbers of a network, and how an image becomes its input."""
+"""The numbers that make a network of an architecture, by family, and how an image becomes its input."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
-from nascli.config.section import Section
+from nascli.config.section import FamilySection, Section
 
 Preset = Literal["cifar10", "imagenet-mobile", "imagenet-large", "pnasnet-large", "pnasnet-mobile"]
-"""The published sizes that a network can start from; their numbers are in `nascli.models.cells.spec.PRESETS`."""
+"""The published sizes that a network of cells can start from; `nascli.models.cells.spec.PRESETS` has their numbers."""
 
 
-class NetworkConfig(Section):
-    """The macro numbers of a network; what is left out comes from the preset."""
+class NetworkConfig(FamilySection):
+    """Section `[network]`: what every family has; a number that is not given gets the family's default."""
 
-    preset: Preset | None = Field(None, description="published sizes to start from; chosen by image size when left out")
+    image_size: int | None = Field(None, ge=8, description="height and width of the input in pixels")
+    dropout: float | None = Field(None, ge=0, lt=1, description="before the classifier, probability")
+    batch_norm_momentum: float | None = Field(None, gt=0, le=1, description="PyTorch's sense: 1 - decay")
+    batch_norm_epsilon: float | None = Field(None, gt=0)
+
+
+class CellNetworkConfig(NetworkConfig):
+    """The macro numbers of a network of cells; one that is not given comes from the preset."""
+
+    preset: Preset | None = Field(None, description="published sizes to start from; default: by image size")
     filters: int | None = Field(None, ge=1, description="F, filters of an op in the first stage")
     cells_per_stage: int | None = Field(None, ge=1, description="N, normal cells in each of the three stages")
-    image_size: int | None = Field(None, ge=8, description="height and width of the input in pixels")
     stem: Literal["cifar", "imagenet"] | None = Field(None, description="layers before the first cell")
     stem_filters: int | None = Field(None, ge=1, description="channels of the stem convolution")
-    dropout: float | None = Field(None, ge=0, lt=1, description="before the classifier, probability")
     skip_reduction_input: bool | None = Field(
         None, description="the cell after a reduction reads two cells before it instead of one"
     )
@@ -27,8 +35,27 @@ class NetworkConfig(Section):
         None,
         description="the reduction cell of a stage is added to its normal cells, or stands in for the first (PNASNet)",
     )
-    batch_norm_momentum: float | None = Field(None, gt=0, le=1, description="PyTorch's sense: 1 - decay")
-    batch_norm_epsilon: float | None = Field(None, gt=0)
+
+
+class ResNetConfig(NetworkConfig):
+    """The numbers of a residual network of He et al. 2016 for CIFAR; its depth is in its name."""
+
+    family: Literal["resnet"] = "resnet"
+    filters: int | None = Field(None, ge=1, description="channels of the first stage; default: 16")
+
+
+NETWORK_SECTIONS: dict[str, type[NetworkConfig]] = {"cells": CellNetworkConfig, "resnet": ResNetConfig}
+"""The section `network` of each family; the same names as `nascli.models.families.FAMILIES`."""
+
+
+def change_family(section: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """A recipe's `[network]` for an architecture of this family.
+
+    Where the recipe was written for another family, its numbers would mean something else: only the image size stays.
+    """
+    if section.get("family", "cells") == family:
+        return dict(section)
+    return {"family": family} | {key: section[key] for key in ("image_size",) if key in section}
 
 
 class Preprocessing(Section):

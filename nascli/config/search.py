@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from nascli.config.data import DataConfig
-from nascli.config.network import NetworkConfig
+from nascli.config.network import NETWORK_SECTIONS, CellNetworkConfig, NetworkConfig
 from nascli.config.optim import OptimConfig, WeightDecay
 from nascli.config.section import ByFamily, FamilySection, Section
 from nascli.config.train import TrainConfig
@@ -150,7 +150,7 @@ class SearchRecipe(Section):
     seed: int = 0
     data: DataConfig = Field(default_factory=DataConfig)
     space: Annotated[SpaceConfig, ByFamily(SPACE_SECTIONS)] = Field(default_factory=CellSpaceConfig)
-    network: NetworkConfig = Field(default_factory=NetworkConfig)
+    network: Annotated[NetworkConfig, ByFamily(NETWORK_SECTIONS)] = Field(default_factory=CellNetworkConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     search: SearchConfig = Field(default_factory=SearchConfig)
     ppo: PpoConfig = Field(default_factory=PpoConfig)

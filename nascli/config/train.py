@@ -1,11 +1,13 @@
 """What `nascli train` needs: the images, and the training."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from nascli.config.data import DataConfig
-from nascli.config.network import NetworkConfig
+from nascli.config.network import NETWORK_SECTIONS, CellNetworkConfig, NetworkConfig
 from nascli.config.optim import OptimConfig
-from nascli.config.section import Section
+from nascli.config.section import ByFamily, Section
 
 
 class TrainConfig(OptimConfig):
@@ -32,5 +34,5 @@ class TrainRecipe(Section):
 
     seed: int = 0
     data: DataConfig = Field(default_factory=DataConfig)
-    network: NetworkConfig = Field(default_factory=NetworkConfig)
+    network: Annotated[NetworkConfig, ByFamily(NETWORK_SECTIONS)] = Field(default_factory=CellNetworkConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)

@@ -11,12 +11,11 @@ from collections import OrderedDict
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from nascli.errors import InputError
-from nascli.models.cells.network import Network
+from nascli.models.interface import ImageClassifier
 
 FINEST_STRIDE = 2
 """Feature maps that are finer than this are not used: the CIFAR stem's first stage works at full resolution."""
@@ -31,7 +30,7 @@ class DetectionBackbone(nn.Module):
             they suit small batches best when the network was trained.
     """
 
-    def __init__(self, network: Network, *, freeze_batch_norm: bool) -> None:
+    def __init__(self, network: ImageClassifier, *, freeze_batch_norm: bool) -> None:
         super().__init__()
         self._frozen = prepare_backbone(network, freeze_batch_norm=freeze_batch_norm)
         self.network = network
@@ -48,8 +47,7 @@ class PyramidBackbone(DetectionBackbone):
     """Feature maps of a network, through a feature pyramid.
 
     Used are the ends of all stages with a stride of at least 2: strides 2 and 4 with the CIFAR stem, 8, 16 and 32 with
-    the ImageNet stem. Each passes a ReLU first, since cells give out sums that the next cell would pass through one.
-    A last level, every other pixel of the coarsest map, serves proposals alone.
+    the ImageNet stem. A last level, every other pixel of the coarsest map, serves proposals alone.
 
     Args:
         network: Any classifier; it becomes part of the backbone.
@@ -60,38 +58,34 @@ class PyramidBackbone(DetectionBackbone):
         InputError: A stage is idle in this network, so it has no feature map.
     """
 
-    def __init__(self, network: Network, channels: int, *, freeze_batch_norm: bool = False) -> None:
+    def __init__(self, network: ImageClassifier, channels: int, *, freeze_batch_norm: bool = False) -> None:
         super().__init__(network, freeze_batch_norm=freeze_batch_norm)
-        strides = {name: stride for name, stride in network.feature_strides.items() if stride >= FINEST_STRIDE}
-        for name in strides:
-            if name not in network.feature_channels:
+        used = [info for info in network.feature_info if info.stride >= FINEST_STRIDE]
+        for info in used:
+            if not info.channels:
                 raise InputError(
-                    f"cell {network.spec.genotype.name}: {name} is idle in this network, so it cannot be a backbone",
+                    f"cell {network.spec.name}: {info.name} is idle in this network, so it cannot be a backbone",
                     "Give more cells_per_stage",
                 )
-        self.taps = tuple(strides)
-        self.strides = (*strides.values(), 2 * list(strides.values())[-1])
+        self.taps = tuple(info.name for info in used)
+        self.strides = (*(info.stride for info in used), 2 * used[-1].stride)
         self.out_channels = channels  # torchvision reads it under this name
-        self.pyramid = FeaturePyramidNetwork(
-            [network.feature_channels[name] for name in self.taps], channels, LastLevelMaxPool()
-        )
+        self.pyramid = FeaturePyramidNetwork([info.channels for info in used], channels, LastLevelMaxPool())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalized images (N, 3, H, W) to one map per level, (N, P, H / stride, W / stride) each, finest first."""
         features = self.network.features(images.contiguous(memory_format=torch.channels_last))
-        levels: dict[str, Tensor] = self.pyramid(OrderedDict((name, F.relu(features[name])) for name in self.taps))
+        levels: dict[str, Tensor] = self.pyramid(OrderedDict((name, features[name]) for name in self.taps))
         return levels
 
 
-def prepare_backbone(network: Network, *, freeze_batch_norm: bool) -> list[nn.BatchNorm2d]:
+def prepare_backbone(network: ImageClassifier, *, freeze_batch_norm: bool) -> list[nn.BatchNorm2d]:
     """Remove from a network what a detector does not use: classifier, auxiliary head, drop path.
 
     Returns:
         The frozen batch norms. They learn nothing, and the caller keeps them in evaluation mode.
     """
-    del network.classifier
-    network.aux_head = None
-    network.set_drop_path(0.0)
+    network.remove_classifier()
     if not freeze_batch_norm:
         return []
     return [module.requires_grad_(False) for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -16,7 +16,7 @@ from torchvision.ops.poolers import LevelMapper
 from nascli.config import DetectorConfig
 from nascli.detect.backbone import PyramidBackbone
 from nascli.detect.stage3_head import SingleScaleBackbone, SingleScaleRoIPool, Stage3Head, build_rpn_head
-from nascli.models.cells.network import Network
+from nascli.models.interface import ImageClassifier
 
 ANCHOR_RATIOS = (0.5, 1.0, 2.0)
 """Height to width of the anchors of each size."""
@@ -48,7 +48,7 @@ class HeadModules:
     channels: int
 
 
-def build_fpn_head(network: Network, config: DetectorConfig) -> HeadModules:
+def build_fpn_head(network: ImageClassifier, config: DetectorConfig) -> HeadModules:
     """A feature pyramid, crops from the level that fits a proposal, two linear layers."""
     backbone = PyramidBackbone(network, config.pyramid_channels, freeze_batch_norm=config.freeze_batch_norm)
     size = config.roi_size or 7
@@ -63,7 +63,7 @@ def build_fpn_head(network: Network, config: DetectorConfig) -> HeadModules:
     )
 
 
-def build_nasnet_head(network: Network, config: DetectorConfig) -> HeadModules:
+def build_nasnet_head(network: ImageClassifier, config: DetectorConfig) -> HeadModules:
     """The paper's: one map with the anchors of all sizes at each place, and stage 3 on each crop of it."""
     backbone = SingleScaleBackbone(network, freeze_batch_norm=config.freeze_batch_norm)
     sides = tuple(side for level in anchor_sizes(config, _NASNET_ANCHOR_SIZES) for side in level)
@@ -75,11 +75,11 @@ def build_nasnet_head(network: Network, config: DetectorConfig) -> HeadModules:
         pre_nms_top_n=(many, many),
         roi_pool=SingleScaleRoIPool(backbone.stride, config.roi_size or 17),
         box_head=Stage3Head(network),
-        channels=network.feature_channels["stage3"],
+        channels=network.feature_info[-1].channels,
     )
 
 
-HEADS: dict[str, Callable[[Network, DetectorConfig], HeadModules]] = {
+HEADS: dict[str, Callable[[ImageClassifier, DetectorConfig], HeadModules]] = {
     "fpn": build_fpn_head,
     "nasnet": build_nasnet_head,
 }

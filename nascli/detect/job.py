@@ -38,10 +38,10 @@ from nascli.engine.device import cpu_threads
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.errors import InputError
 from nascli.files import write_json, write_text
-from nascli.genotype.genotype import Genotype
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import resolve_network
-from nascli.models.serialization import NETWORK_FILE, load_network
+from nascli.models.families import NETWORK_FILE, build
+from nascli.models.interface import ImageClassifier
+from nascli.models.serialization import load_network
+from nascli.models.spec import Architecture, resolve_network
 from nascli.seeding import derive_seed
 from nascli.signals import StopRequest
 
@@ -95,7 +95,7 @@ class DetectJob:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def trained_backbone(folder: Path) -> Network:
+def trained_backbone(folder: Path) -> ImageClassifier:
     """The network of a train run, or of any folder with `network.json` and `weights.safetensors`.
 
     Raises:
@@ -109,7 +109,7 @@ def trained_backbone(folder: Path) -> Network:
     return load_network(folder)
 
 
-def random_backbone(genotype: Genotype, config: NetworkConfig, seed: int) -> Network:
+def random_backbone(architecture: Architecture, config: NetworkConfig, seed: int) -> ImageClassifier:
     """A network of fresh weights, which follow from the seed.
 
     Unless `config` gives a batch-norm momentum it is 0.1: the ImageNet presets' 3e-4 would need many thousand steps
@@ -119,13 +119,13 @@ def random_backbone(genotype: Genotype, config: NetworkConfig, seed: int) -> Net
         config = config.model_copy(update={"batch_norm_momentum": 0.1})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
-        return Network(resolve_network(genotype, config))
+        return build(resolve_network(architecture, config))
 
 
 def prepare_job(
     recipe: DetectRecipe,
     data: DetectionData,
-    network: Network,
+    network: ImageClassifier,
     *,
     trained: bool,
     backbone: str,
@@ -184,7 +184,7 @@ def reopen_job(
             "Put the annotations back as they were",
         )
     plan = DetectPlan.of(recipe, data.train, spec.network, device, dist)
-    detector = build_detector(Network(spec.network), spec.config, len(spec.categories))
+    detector = build_detector(build(spec.network), spec.config, len(spec.categories))
     return DetectJob(recipe, spec, detector, data, plan, f"checkpoint in {folder}")
 
 
@@ -238,7 +238,7 @@ def run_job(
             "metric": METRIC,
             **score.to_dict(),
             "worst_images": worst,
-            "cell": job.spec.network.genotype.name,
+            "cell": job.spec.network.name,
             "params": sum(p.numel() for p in job.detector.parameters() if p.requires_grad),
             "epochs": len(state.records),
             "steps": state.step,

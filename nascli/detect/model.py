@@ -22,9 +22,10 @@ from nascli.data.detection.dataset import Category
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import read_json, write_bytes, write_json
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import NetworkSpec, read_network, write_network
-from nascli.models.serialization import NETWORK_FILE, WEIGHTS_FILE, load_weights
+from nascli.models.families import NETWORK_FILE, build
+from nascli.models.interface import ImageClassifier
+from nascli.models.serialization import WEIGHTS_FILE, load_weights
+from nascli.models.spec import NetworkSpec, read_network, write_network
 
 DETECTOR_FILE = "detector.json"
 _SCHEMA_VERSION = 1
@@ -44,7 +45,7 @@ class DetectorSpec:
         return tuple(category.name for category in self.categories)
 
 
-def build_detector(network: Network, config: DetectorConfig, classes: int) -> nn.Module:
+def build_detector(network: ImageClassifier, config: DetectorConfig, classes: int) -> nn.Module:
     """A Faster R-CNN with fresh heads, initialized from torch's global random generator.
 
     In training mode it maps (images, targets) to four losses by name; in evaluation mode images to one dict each, of
@@ -62,7 +63,7 @@ def build_detector(network: Network, config: DetectorConfig, classes: int) -> nn
     _check_sizes(config)
     spec = network.spec
     head = HEADS[config.head](network, config)
-    network.grad_checkpointing = config.grad_checkpointing
+    network.set_grad_checkpointing(config.grad_checkpointing)
     detector: nn.Module = FasterRCNN(
         head.backbone,
         min_size=config.min_size,
@@ -160,7 +161,7 @@ def load_detector(folder: Path, device: torch.device) -> tuple[nn.Module, Detect
             f"Finish the run with: nascli detect --resume {shlex.quote(str(folder))}",
         )
     spec = read_detector(folder)
-    detector = build_detector(Network(spec.network), spec.config, len(spec.categories))
+    detector = build_detector(build(spec.network), spec.config, len(spec.categories))
     load_weights(folder / WEIGHTS_FILE, detector)
     return detector.to(device).eval(), spec
 

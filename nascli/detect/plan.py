@@ -13,7 +13,7 @@ from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.precision import check_precision
 from nascli.engine.schedules import Schedule, learning_rate
 from nascli.errors import InputError
-from nascli.models.cells.spec import NetworkSpec
+from nascli.models.spec import NetworkSpec
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from torchvision.ops import roi_align
 
 from nascli.detect.backbone import DetectionBackbone
 from nascli.errors import InputError
-from nascli.models.cells.network import Network
+from nascli.models.interface import ImageClassifier, Restartable
 from nascli.models.layers import join
 
-STAGE = "stage2"
+STAGE, RESTARTED = "stage2", "stage3"
 
 
 class SingleScaleBackbone(DetectionBackbone):
@@ -37,21 +37,27 @@ class SingleScaleBackbone(DetectionBackbone):
         InputError: Stage 3 reads maps of two sizes, which cannot be joined.
     """
 
-    def __init__(self, network: Network, *, freeze_batch_norm: bool = False) -> None:
+    def __init__(self, network: ImageClassifier, *, freeze_batch_norm: bool = False) -> None:
         super().__init__(network, freeze_batch_norm=freeze_batch_norm)
-        halvings = {network.plan[output - 1].halvings for output in network.stage3_channels}
-        if halvings != {network.plan[-1].halvings - 1}:
+        if not isinstance(network, Restartable):
             raise InputError(
-                f"cell {network.spec.genotype.name}: stage 3 of this network reads stage 1, whose map has twice the "
+                f"{network.spec.name}: this network cannot be restarted at stage 3, as head nasnet needs",
+                "Give --head fpn",
+            )
+        maps = network.maps_before(RESTARTED)
+        self.stride = next(info.stride for info in network.feature_info if info.name == STAGE)
+        if {info.stride for info in maps} != {self.stride}:
+            raise InputError(
+                f"cell {network.spec.name}: stage 3 of this network reads stage 1, whose map has twice the "
                 "height and width of stage 2's and cannot be joined to it, as head nasnet needs",
                 "Give more cells_per_stage, or --head fpn",
             )
-        self.stride = network.feature_strides[STAGE]
-        self.out_channels = sum(network.stage3_channels.values())  # torchvision reads it under this name
+        self._forward_to = network.forward_to
+        self.out_channels = sum(info.channels for info in maps)  # torchvision reads it under this name
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalized images (N, 3, H, W) to one map (N, C, H / stride, W / stride) by the name of its stage."""
-        maps = self.network.before_stage3(images.contiguous(memory_format=torch.channels_last))
+        maps = self._forward_to(images.contiguous(memory_format=torch.channels_last), RESTARTED)
         return {STAGE: join(maps)}
 
 
@@ -80,15 +86,16 @@ class SingleScaleRoIPool(nn.Module):
 class Stage3Head(nn.Module):
     """Stage 3 on each crop. It owns no weights: they stay in the network of the backbone."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: ImageClassifier) -> None:
         super().__init__()
-        self._channels = list(network.stage3_channels.values())
-        self._stage3 = network.stage3  # a method, not a module: the weights are listed, and saved, once
+        assert isinstance(network, Restartable)
+        self._channels = [info.channels for info in network.maps_before(RESTARTED)]
+        self._forward_from = network.forward_from  # a method, not a module: the weights are listed, and saved, once
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Crops (M, C, S, S) to the input of class and box predictor, (M, `feature_channels["stage3"]`)."""
+        """Crops (M, C, S, S) to the input of class and box predictor, (M, channels of stage 3)."""
         maps = torch.split(crops, self._channels, 1)
-        return self._stage3([each.contiguous(memory_format=torch.channels_last) for each in maps])
+        return self._forward_from([each.contiguous(memory_format=torch.channels_last) for each in maps], RESTARTED)
 
 
 def build_rpn_head(channels: int, width: int, anchors: int) -> RPNHead:

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from nascli.errors import InputError
-from nascli.models.cells.cell import Cell
-from nascli.models.cells.network import Network
+from nascli.models.interface import ImageClassifier
 
 _DIFFERENT_CELLS = 4096
 """How many a process may compile. torch's own limit is for one function that meets too many shapes; here each different
@@ -16,7 +15,7 @@ cell is a shape of its own."""
 
 
 @contextmanager
-def compiled_cells(network: Network, device: torch.device) -> Iterator[None]:
+def compiled_cells(network: ImageClassifier, device: torch.device) -> Iterator[None]:
     """While the context lasts, the cells' forward and backward passes are compiled.
 
     A cell is compiled when it is first called, and a cell that is equal but for its weights takes over its code: so the
@@ -27,18 +26,18 @@ def compiled_cells(network: Network, device: torch.device) -> Iterator[None]:
         InputError: There is no compiler here.
     """
     _check_compiler(device.type)
-    cells = [cell for cell in network.cells.values() if isinstance(cell, Cell)]
+    blocks = [unit.module for unit in network.units() if unit.is_block]
     limits = {"recompile_limit": _DIFFERENT_CELLS, "accumulated_recompile_limit": _DIFFERENT_CELLS}
-    for cell in cells:
-        cell.always_masked = True  # else each was compiled once more, for the step at which nothing drops yet
-        cell.compile(fullgraph=True, dynamic=False)
+    network.set_static_graph(True)  # else each was compiled once more, for the step at which nothing drops yet
+    for block in blocks:
+        block.compile(fullgraph=True, dynamic=False)
     try:
         with torch._dynamo.config.patch(limits):
             yield
     finally:
-        for cell in cells:
-            cell.always_masked = False
-            cell._compiled_call_impl = None  # there is no public way back
+        network.set_static_graph(False)
+        for block in blocks:
+            block._compiled_call_impl = None  # there is no public way back
 
 
 @functools.cache

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import NetworkSpec
-from nascli.models.cells.topology import Step
+from nascli.models.families import build
+from nascli.models.interface import ImageClassifier, Unit
+from nascli.models.spec import NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LayerCost:
     mult_adds: int
 
 
-def measure_cost(network: Network | NetworkSpec) -> Cost:
+def measure_cost(network: ImageClassifier | NetworkSpec) -> Cost:
     """The cost of a network. It is traced without computing, so the largest takes about a second."""
     twin = _twin(network)
     counter = _count(twin)
@@ -48,52 +48,44 @@ def measure_cost(network: Network | NetworkSpec) -> Cost:
     return Cost(params, auxiliary, counter.get_total_flops() // 2, twin.spec.image_size)
 
 
-def measure_layers(network: Network | NetworkSpec) -> list[LayerCost]:
-    """The cost of the stem, of each cell in order, and of the classifier; they add up to `measure_cost`."""
+def measure_layers(network: ImageClassifier | NetworkSpec) -> list[LayerCost]:
+    """The cost of each unit of the network; they add up to `measure_cost`."""
     twin = _twin(network)
     shapes: dict[str, tuple[int, int, int]] = {}
-    layers: dict[str, torch.nn.Module] = {"stem": twin.stem}
-    layers |= {f"cells.{k}": cell for k, cell in twin.cells.items()} | {"classifier": twin.classifier}
+    units = twin.units()
 
-    def remember(name: str) -> None:
+    def remember(unit: Unit) -> None:
         def hook(module: torch.nn.Module, given: object, output: torch.Tensor) -> None:
             shape = (*output.shape[1:], 1, 1)[:3]
-            shapes[name] = (shape[0], shape[1], shape[2])
+            shapes[unit.path] = (shape[0], shape[1], shape[2])
 
-        layers[name].register_forward_hook(hook)
+        unit.module.register_forward_hook(hook)
 
-    for name in layers:
-        remember(name)
-    counts = _count(twin).get_flop_counts()
-    filters = {f"cells.{k}": step.filters for k, step in enumerate(twin.plan)}
-    labels = {f"cells.{k}": _label(step) for k, step in enumerate(twin.plan)}
+    for unit in units:
+        remember(unit)
+    counts, root = _count(twin).get_flop_counts(), type(twin).__name__
     return [
         LayerCost(
-            labels.get(name, name),
-            filters.get(name, shapes[name][0]),
-            shapes[name],
-            sum(p.numel() for p in layer.parameters()),
-            sum(counts.get(f"Network.{name}", {}).values()) // 2,
+            unit.label,
+            unit.filters or shapes[unit.path][0],
+            shapes[unit.path],
+            sum(p.numel() for p in unit.module.parameters()),
+            sum(counts.get(f"{root}.{unit.path}", {}).values()) // 2,
         )
-        for name, layer in layers.items()
+        for unit in units
     ]
 
 
-def _twin(network: Network | NetworkSpec) -> Network:
+def _twin(network: ImageClassifier | NetworkSpec) -> ImageClassifier:
     """The same network without storage: shapes alone."""
-    spec = network.spec if isinstance(network, Network) else network
+    spec = network.spec if isinstance(network, ImageClassifier) else network
     with torch.device("meta"):
-        return Network(spec).eval()
+        return build(spec).eval()
 
 
-def _count(twin: Network) -> FlopCounterMode:
+def _count(twin: ImageClassifier) -> FlopCounterMode:
     counter = FlopCounterMode(display=False)
     size = twin.spec.image_size
     with counter, torch.no_grad():
         twin(torch.empty(1, 3, size, size, device="meta"))
     return counter
-
-
-def _label(step: Step) -> str:
-    place = "stem" if step.stage == 0 else f"stage {step.stage}"
-    return f"{place} {step.role}"

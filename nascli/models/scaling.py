@@ -14,11 +14,18 @@ from typing import Literal
 import torch
 
 from nascli.errors import InputError
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import NetworkSpec
 from nascli.models.cost import measure_cost
+from nascli.models.families import build, find_family
 from nascli.models.latency import Latency, measure_latency
-from nascli.units import EXAMPLES, UNITS, format_exactly, format_quantity, list_units, parse_quantity
+from nascli.models.spec import NetworkSpec
+from nascli.units import (
+    EXAMPLES,
+    UNITS,
+    format_exactly,
+    format_quantity,
+    list_units,
+    parse_quantity,
+)
 
 Quantity = Literal["params", "mult_adds", "latency"]
 
@@ -143,11 +150,13 @@ def measure_size(spec: NetworkSpec, *, timed: bool = False) -> Rung:
     cost = measure_cost(spec)
     if timed and cost.params > _LARGEST_TIMED:
         raise InputError(
-            f"a network of {format_quantity(cost.params, UNITS['params'])} params (F = {spec.filters}) is not timed",
+            f"a network of {format_quantity(cost.params, UNITS['params'])} params ({spec.size_text}) is not timed",
             "Give a shorter latency, or a larger image",
         )
     latency = _time(spec) if timed else None
-    return Rung(spec.filters, spec.cells_per_stage, cost.params, cost.mult_adds, latency)
+    knobs, values = find_family(spec.family).knobs, spec.config_values()
+    width, depth = (int(str(values[knob])) if knob else 1 for knob in (knobs.width, knobs.depth))
+    return Rung(width, depth, cost.params, cost.mult_adds, latency)
 
 
 def find_size(
@@ -197,7 +206,7 @@ def said(quantity: Quantity, amount: str) -> str:
 
 
 def _time(spec: NetworkSpec) -> Latency:
-    network = Network(spec.model_copy(update={"aux_head": False})).eval()
+    network = build(spec.without_aux_head()).eval()
     network.to(memory_format=torch.channels_last)
     return measure_latency(network, spec.image_size)
 

@@ -11,15 +11,15 @@ from torch import fx, nn
 
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import write_bytes
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import read_network
 from nascli.models.deploy.engines import inference_form
+from nascli.models.families import NETWORK_FILE, build
+from nascli.models.interface import ImageClassifier
+from nascli.models.spec import read_network
 
-NETWORK_FILE = "network.json"
 WEIGHTS_FILE = "weights.safetensors"
 
 
-def save_weights(path: Path, network: Network) -> None:
+def save_weights(path: Path, network: ImageClassifier) -> None:
     """Write all weights and batch-norm statistics, the auxiliary head's too, whole or not at all."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_bytes(path, save(state, {"format": "pt"}))  # one key only: the order of several changes from run to run
@@ -48,7 +48,7 @@ def load_weights(path: Path, network: nn.Module) -> None:
 @overload
 def load_network(
     folder: Path | str, device: str | torch.device = "cpu", *, inference: Literal[False] = False
-) -> Network: ...
+) -> ImageClassifier: ...
 
 
 @overload
@@ -59,7 +59,7 @@ def load_network(
 
 def load_network(
     folder: Path | str, device: str | torch.device = "cpu", *, inference: bool = False
-) -> Network | fx.GraphModule:
+) -> ImageClassifier | fx.GraphModule:
     """The network of a train run, in evaluation mode, ready for normalised images (N, 3, H, W).
 
     Args:
@@ -73,7 +73,7 @@ def load_network(
         InputError: A file is absent, or the two do not belong together.
         CorruptFileError: A file is damaged.
     """
-    network = Network(read_network(Path(folder) / NETWORK_FILE))
+    network = build(read_network(Path(folder) / NETWORK_FILE))
     load_weights(Path(folder) / WEIGHTS_FILE, network)
     if inference:
         return inference_form(network, torch.device(device))

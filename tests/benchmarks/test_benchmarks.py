@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nascli.models.cells.network import build_network
+from nascli.models.families import build_network
 from nascli.search.simulate import SimulatedRuns
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -12,13 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from nascli.config import NetworkConfig
+from nascli.config import CellNetworkConfig
 from nascli.detect.backbone import PyramidBackbone
-from nascli.models.cells.spec import NetworkSpec, resolve_network
 from nascli.models.cost import measure_cost
+from nascli.models.spec import NetworkSpec
+from tests.cells import resolve_cells
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SMALL = NetworkConfig(filters=8, cells_per_stage=1, image_size=16)
+SMALL = CellNetworkConfig(filters=8, cells_per_stage=1, image_size=16)
 
 
 def run(script: str, *options: object) -> tuple[dict[str, Any], str]:
@@ -45,7 +46,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def spec(trainings: ModuleType) -> NetworkSpec:
-    return resolve_network(trainings.find_genotype("nasnet-a"), SMALL)
+    return resolve_cells(trainings.find_genotype("nasnet-a"), SMALL)
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
@@ -68,7 +69,7 @@ def test_the_shortcut_takes_every_other_pixel_and_adds_channels_of_zeros(resnets
 
 def test_a_resnet_can_be_a_detectors_backbone(resnets: ModuleType, spec: NetworkSpec) -> None:
     network = resnets.ResNet(spec, 1, (4, 8, 16))
-    levels = PyramidBackbone(resnets.as_network(network), 8)(torch.zeros(1, 3, 32, 32))
+    levels = PyramidBackbone(network, 8)(torch.zeros(1, 3, 32, 32))
     assert {name: tuple(level.shape) for name, level in levels.items()} == {
         "stage2": (1, 8, 16, 16),
         "stage3": (1, 8, 8, 8),
@@ -77,7 +78,7 @@ def test_a_resnet_can_be_a_detectors_backbone(resnets: ModuleType, spec: Network
 
 
 def test_random_cells_are_those_of_the_figures(trainings: ModuleType) -> None:
-    costs = [measure_cost(resolve_network(trainings.find_genotype(f"random-{k}"), SMALL)) for k in range(3)]
+    costs = [measure_cost(resolve_cells(trainings.find_genotype(f"random-{k}"), SMALL)) for k in range(3)]
     assert [cost.params for cost in costs] == [136_850, 102_954, 208_402]  # docs/results.md
 
 

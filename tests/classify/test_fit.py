@@ -20,14 +20,15 @@ from nascli.data.transforms import Normalizer
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.optim import make_average, make_optimizer
 from nascli.errors import DivergedError, InputError, Interrupted
-from nascli.models.cells.network import Network
+from nascli.models.cells.network import CellNetwork
+from nascli.models.interface import ImageClassifier
 from nascli.signals import StopRequest
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data, make_network
 
 TIMES = ("seconds", "images_per_second")
 
 
-def run_fit(network: Network, config: TrainConfig = EVERYTHING, **settings: Any) -> FitResult:  # noqa: ANN401 - of fit
+def run_fit(network: ImageClassifier, config: TrainConfig = EVERYTHING, **settings: Any) -> FitResult:  # noqa: ANN401
     given: dict[str, Any] = {"augmentation": AUGMENTATION, "seed": 1, "device": CPU, **settings}
     data = given.pop("data", None) or make_data()
     return fit(network, data, config, **given)
@@ -249,13 +250,13 @@ def test_every_augmentation_has_an_effect(change: dict[str, object]) -> None:
 
 def test_drop_path_grows_from_zero_with_the_step_and_is_off_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
-    set_drop_path = Network.set_drop_path
+    set_drop_path = CellNetwork.set_drop_path
 
-    def watch(network: Network, prob: float) -> None:
+    def watch(network: CellNetwork, prob: float) -> None:
         seen.append(prob)
         set_drop_path(network, prob)
 
-    monkeypatch.setattr(Network, "set_drop_path", watch)
+    monkeypatch.setattr(CellNetwork, "set_drop_path", watch)
     run_fit(make_network())
     assert seen == pytest.approx([0.3 * step / 12 for step in range(12)] + [0.0])
 
@@ -391,14 +392,14 @@ def test_a_checkpoint_every_so_many_steps(tmp_path: Path, steps: int, expected: 
 def test_memory_that_runs_out_in_measuring_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     expected, found, notes = make_network(), make_network(), list[str]()
     straight = run_fit(expected)
-    forward = Network.forward
+    forward = CellNetwork.forward
 
-    def guarded(network: Network, images: Tensor) -> Tensor:
+    def guarded(network: CellNetwork, images: Tensor) -> Tensor:
         if len(images) > 8:
             raise torch.OutOfMemoryError("no room")
         return forward(network, images)
 
-    monkeypatch.setattr(Network, "forward", guarded)
+    monkeypatch.setattr(CellNetwork, "forward", guarded)
     result = run_fit(found, note=notes.append)
     assert equal(weights(found), weights(expected))
     assert result.evaluation.top1 == straight.evaluation.top1

@@ -8,22 +8,22 @@ from nascli.classify.fit import fit
 from nascli.classify.loop import Plan
 from nascli.classify.memory import LiveBytes, step_memory
 from nascli.classify.state import start_state
-from nascli.config import NetworkConfig, TrainConfig
+from nascli.config import CellNetworkConfig, TrainConfig
 from nascli.genotype.resolve import zoo_genotype
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import resolve_network
+from nascli.models.cells.network import CellNetwork
 from nascli.models.recompute import recomputed
+from tests.cells import build_cells
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data
 from tests.cli.pictures import SETTINGS, Nascli, prepare
 
 RECOMPUTING = {"grad_checkpointing": True}
 
 
-def make_network(cell: str = "nasnet-a", cells_per_stage: int = 1) -> Network:
+def make_network(cell: str = "nasnet-a", cells_per_stage: int = 1) -> CellNetwork:
     """With dropout and an auxiliary head."""
     torch.manual_seed(0)
-    config = NetworkConfig(filters=4, cells_per_stage=cells_per_stage, dropout=0.3)
-    return Network(resolve_network(zoo_genotype(cell), config, classes=3, image_size=8, aux_head=True))
+    config = CellNetworkConfig(filters=4, cells_per_stage=cells_per_stage, dropout=0.3)
+    return build_cells(zoo_genotype(cell), config, classes=3, image_size=8, aux_head=True)
 
 
 def trained(config: TrainConfig) -> tuple[dict[str, Tensor], float]:

@@ -10,8 +10,9 @@ import torch
 from nascli.classify.fit import fit
 from nascli.config import TrainRecipe, load_recipe, recipes_folder, to_toml
 from nascli.genotype.resolve import zoo_genotype
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import PRESETS, resolve_network
+from nascli.models.cells.spec import PRESETS
+from nascli.models.families import build
+from tests.cells import cell_config, resolve_cells
 from tests.classify.tiny import CPU, make_data
 
 RECIPES = sorted((recipes_folder() / "train").glob("*.toml"))
@@ -27,10 +28,11 @@ def test_the_recipes_were_found() -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.stem))
 def test_a_recipe_is_valid_and_builds_its_network(path: Path) -> None:
     recipe = load_recipe(TrainRecipe, path)
-    size = recipe.network.image_size or (PRESETS[recipe.network.preset].image_size if recipe.network.preset else 32)
-    spec = resolve_network(zoo_genotype("nasnet-a"), recipe.network, classes=10, image_size=size, aux_head=True)
+    config = cell_config(recipe.network)
+    size = config.image_size or (PRESETS[config.preset].image_size if config.preset else 32)
+    spec = resolve_cells(zoo_genotype("nasnet-a"), recipe.network, classes=10, image_size=size, aux_head=True)
     with torch.device("meta"):  # at full size, without the memory
-        network = Network(spec)
+        network = build(spec)
         logits, auxiliary = network.forward_with_aux(torch.empty(2, 3, size, size))
     assert logits.shape == (2, 10)
     assert auxiliary is not None
@@ -56,7 +58,7 @@ def test_the_paper_recipe_holds_the_published_numbers() -> None:
     assert (train.epochs, train.batch_size, train.lr, train.momentum) == (600, 32, 0.025, 0.9)
     assert (train.weight_decay, train.drop_path_prob, train.aux_weight, train.clip_grad_norm) == (5e-4, 0.4, 0.4, 5)
     assert (data.crop_padding, data.flip, data.cutout) == (4, True, 16)
-    spec = resolve_network(zoo_genotype("nasnet-a"), recipe.network, classes=10, image_size=32)
+    spec = resolve_cells(zoo_genotype("nasnet-a"), recipe.network, classes=10, image_size=32)
     assert (spec.filters, spec.cells_per_stage, spec.stem_filters) == (32, 6, 96)
 
 
@@ -74,7 +76,7 @@ def test_the_papers_imagenet_recipes_hold_the_published_numbers(
     assert (train.schedule, train.decay_rate, train.decay_epochs) == ("exponential", 0.97, 2.4)
     assert (train.label_smoothing, train.aux_weight, train.clip_grad_norm, train.ema_decay) == (0.1, 0.4, 10, 0.9999)
     assert train.epochs == 250_000 // (1_281_167 // batch)
-    spec = resolve_network(zoo_genotype("nasnet-a"), recipe.network, classes=1000)
+    spec = resolve_cells(zoo_genotype("nasnet-a"), recipe.network, classes=1000)
     assert (spec.filters, spec.dropout, spec.batch_norm_momentum, spec.batch_norm_epsilon) == (filters, 0.5, 3e-4, 1e-3)
 
 
@@ -84,12 +86,12 @@ def test_a_recipe_trains_two_steps(path: Path) -> None:
     recipe = load_recipe(TrainRecipe, path)
     least = {"epochs": 1, "batch_size": 4, "grad_accum_steps": min(2, recipe.train.grad_accum_steps), "threads": 1}
     train = recipe.train.model_copy(update=least)
-    numbers = recipe.network.model_copy(update={"filters": 4, "stem_filters": 8, "cells_per_stage": 1})
+    numbers = cell_config(recipe.network).model_copy(update={"filters": 4, "stem_filters": 8, "cells_per_stage": 1})
     size = 64 if (numbers.preset or "").startswith("imagenet") else 32
     data = make_data(train=8, test=4, size=size)
     aux_head = recipe.train.aux_weight > 0
-    spec = resolve_network(zoo_genotype("nasnet-a"), numbers, classes=3, image_size=size, aux_head=aux_head)
-    network = Network(spec)
+    spec = resolve_cells(zoo_genotype("nasnet-a"), numbers, classes=3, image_size=size, aux_head=aux_head)
+    network = build(spec)
     before = network.classifier.weight.clone()
     result = fit(network, data, train, augmentation=recipe.data, seed=0, device=CPU)
     assert result.evaluation.images == 4

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nascli.classify.state import TrainState, start_state
 from nascli.classify.step import step_within_memory, train_step
 from nascli.errors import NascliError
-from nascli.models.cells.network import Network
+from nascli.models.cells.network import CellNetwork
 from tests.classify.test_fit import equal, run_fit, weights
 from tests.classify.tiny import CPU, EVERYTHING, make_network
 
@@ -55,15 +55,15 @@ class Small:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
         self.asked: list[int] = []
-        forward = Network.forward_with_aux
+        forward = CellNetwork.forward_with_aux
 
-        def guarded(network: Network, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        def guarded(network: CellNetwork, images: Tensor) -> tuple[Tensor, Tensor | None]:
             self.asked.append(len(images))
             if len(images) > room:
                 raise torch.OutOfMemoryError("no room")
             return forward(network, images)
 
-        monkeypatch.setattr(Network, "forward_with_aux", guarded)
+        monkeypatch.setattr(CellNetwork, "forward_with_aux", guarded)
 
 
 def test_memory_that_runs_out_makes_the_parts_smaller_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,14 +111,14 @@ def test_a_whole_training_goes_on_in_smaller_parts(monkeypatch: pytest.MonkeyPat
     expected, found = make_network(), make_network()
     run_fit(expected, PLAIN.model_copy(update={"grad_accum_steps": 2}))
     tries = itertools.count()
-    forward = Network.forward_with_aux
+    forward = CellNetwork.forward_with_aux
 
-    def guarded(network: Network, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def guarded(network: CellNetwork, images: Tensor) -> tuple[Tensor, Tensor | None]:
         if next(tries) == 0:
             raise torch.OutOfMemoryError("no room")
         return forward(network, images)
 
-    monkeypatch.setattr(Network, "forward_with_aux", guarded)
+    monkeypatch.setattr(CellNetwork, "forward_with_aux", guarded)
     notes = list[str]()
     run_fit(found, PLAIN, note=notes.append)
     assert len(notes) == 1

@@ -2,13 +2,15 @@
 
 import torch
 
-from nascli.config import DataConfig, NetworkConfig, TrainConfig
+from nascli.config import CellNetworkConfig, DataConfig, TrainConfig
 from nascli.data.dataset import ImageData
 from nascli.data.in_memory import ImageArray, measure_colors
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import NetworkSpec, resolve_network
+from nascli.models.families import build
+from nascli.models.interface import ImageClassifier
+from nascli.models.spec import NetworkSpec
+from tests.cells import resolve_cells
 
 CELL = CellSpec(blocks=(Block(inputs=(0, 1), ops=("conv_3x3", "avg_pool_3x3")),), concat=(2,))
 GENOTYPE = CellGenotype(name="tiny", space="test", normal=CELL, reduction=CELL)
@@ -42,10 +44,10 @@ def make_data(train: int = 68, test: int = 30, classes: int = 3, size: int = 8) 
 
 
 def make_spec(classes: int = 3, size: int = 8, *, aux_head: bool = True) -> NetworkSpec:
-    config = NetworkConfig(filters=4, cells_per_stage=1, dropout=0.1)
-    return resolve_network(GENOTYPE, config, classes=classes, image_size=size, aux_head=aux_head)
+    config = CellNetworkConfig(filters=4, cells_per_stage=1, dropout=0.1)
+    return resolve_cells(GENOTYPE, config, classes=classes, image_size=size, aux_head=aux_head)
 
 
-def make_network(seed: int = 0, *, aux_head: bool = True) -> Network:
+def make_network(seed: int = 0, *, aux_head: bool = True) -> ImageClassifier:
     torch.manual_seed(seed)
-    return Network(make_spec(aux_head=aux_head))
+    return build(make_spec(aux_head=aux_head))

@@ -20,7 +20,7 @@ from nascli.data.transforms import Normalizer
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.dist import DistContext, process_group
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.models.cells.network import Network
+from nascli.models.cells.network import CellNetwork
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data, make_network
 
 MIXED = AUGMENTATION.model_copy(update={"mixup": 0.2, "cutmix": 1.0})
@@ -57,10 +57,10 @@ def trained(dist: DistContext, parts: int, *, epochs: int = 3, streamed: Path | 
 
 def short_of_memory(dist: DistContext) -> Found:
     """The same in two parts; in its third step the last process runs out of memory."""
-    forward, sizes = Network.forward_with_aux, list[int]()
+    forward, sizes = CellNetwork.forward_with_aux, list[int]()
     fatal = 3 if dist.size == 2 else 5
 
-    def guarded(network: Network, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def guarded(network: CellNetwork, images: Tensor) -> tuple[Tensor, Tensor | None]:
         sizes.append(len(images))
         if dist.rank == dist.size - 1 and len(sizes) == fatal:
             if dist.size > 1:
@@ -68,11 +68,11 @@ def short_of_memory(dist: DistContext) -> Found:
             raise torch.OutOfMemoryError("no room")
         return forward(network, images)
 
-    Network.forward_with_aux = guarded  # type: ignore[method-assign, assignment]
+    CellNetwork.forward_with_aux = guarded  # type: ignore[method-assign, assignment]
     try:
         return {**trained(dist, 2, epochs=1), "sizes": sizes}
     finally:
-        Network.forward_with_aux = forward  # type: ignore[method-assign]
+        CellNetwork.forward_with_aux = forward  # type: ignore[method-assign]
 
 
 def failure(action: Callable[[], object]) -> tuple[str, str]:

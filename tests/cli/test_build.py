@@ -7,10 +7,11 @@ import pytest
 
 from nascli.cli.app import main
 from nascli.genotype.resolve import zoo_genotype
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import read_network, write_network
+from nascli.models.interface import ImageClassifier
 from nascli.models.latency import Latency
 from nascli.models.serialization import save_weights
+from nascli.models.spec import write_network
+from tests.cells import as_cells, read_cells
 from tests.classify.tiny import make_network
 
 
@@ -35,7 +36,7 @@ def test_table_by_cell_and_network_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert "stage 2 reduction" in printed.out
     assert "16×16 px" in printed.out
     assert f"nascli train --cell {tmp_path}/net/network.json" in printed.err
-    spec = read_network(tmp_path / "net" / "network.json")
+    spec = read_cells(tmp_path / "net" / "network.json")
     assert (spec.filters, spec.cells_per_stage, spec.classes, spec.image_size) == (8, 1, 5, 16)
     with pytest.raises(SystemExit) as caught:
         main(["build", "--cell", str(cell), "--out", str(tmp_path / "net")])
@@ -114,7 +115,7 @@ def test_a_target_gives_the_published_size_and_writes_it(capsys: pytest.CaptureF
     assert abs(ladder["distance"]) < 0.02
     assert [rung["filters"] for rung in ladder["rungs"]] == [30, 31, 32, 33, 34]
     assert ladder["rungs"][2]["params"] == values["params"]
-    spec = read_network(Path("net/network.json"))
+    spec = read_cells(Path("net/network.json"))
     assert (spec.filters, spec.cells_per_stage, spec.stem_filters) == (32, 6, 96)
 
 
@@ -148,10 +149,10 @@ def test_n_varies_with_auto(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_target_of_latency_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def latency(network: Network, image_size: int) -> Latency:
+    def latency(network: ImageClassifier, image_size: int) -> Latency:
         assert not network.training
         assert image_size == 16
-        seconds = network.spec.filters / 1000
+        seconds = as_cells(network.spec).filters / 1000
         return Latency(seconds, seconds * 0.9, seconds * 1.1, batch=1, repeats=15, threads=2)
 
     monkeypatch.setattr("nascli.models.scaling.measure_latency", latency)

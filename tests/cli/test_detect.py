@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from nascli.cli.app import main
-from nascli.models.cells.spec import write_network
 from nascli.models.serialization import save_weights
+from nascli.models.spec import write_network
 from tests.detect.coco_folder import write_coco
 from tests.detect.parts import GENOTYPE, small_network
 

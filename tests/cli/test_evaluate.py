@@ -14,9 +14,9 @@ from sklearn.metrics import confusion_matrix
 from nascli.config import DataConfig
 from nascli.data.dataset import ImageData
 from nascli.data.registry import load_dataset
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import write_network
+from nascli.models.families import build
 from nascli.models.serialization import save_weights
+from nascli.models.spec import write_network
 from tests.classify.tiny import make_spec
 from tests.cli.evaluated import answers, edit_network, known_images, write_photos
 from tests.cli.pictures import Nascli, write_pictures
@@ -181,7 +181,7 @@ def test_many_classes_have_a_file_of_counts_in_place_of_a_picture(nascli: Nascli
     Path("large").mkdir()
     write_network(Path("large/network.json"), spec)
     torch.manual_seed(0)
-    save_weights(Path("large/weights.safetensors"), Network(spec))
+    save_weights(Path("large/weights.safetensors"), build(spec))
     ran = nascli("evaluate large --dataset folder:many --json").json
     assert (ran["confusion_matrix"], ran["confusion_picture"], ran["confusion_file"]) == (None, None, "confusion.csv")
     assert not Path("large/confusion.png").exists()

@@ -12,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from nascli.data.imagenet import imagenet_wnids
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import write_network
+from nascli.models.cells.network import CellNetwork
+from nascli.models.families import build
+from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import save_weights
+from nascli.models.spec import write_network
 from tests.classify.tiny import make_spec
 from tests.cli.evaluated import answers, edit_network, loss_by_hand, write_photos
 from tests.cli.pictures import Nascli
@@ -85,7 +87,7 @@ def write_imagenet_network(folder: Path) -> None:
     """A network of 1000 classes that takes everything for class 1."""
     spec = make_spec(classes=1000, aux_head=False)
     torch.manual_seed(0)
-    network = Network(spec)
+    network = build(spec)
     with torch.no_grad():
         network.classifier.bias[1] = 1000
     folder.mkdir()
@@ -126,14 +128,14 @@ def test_a_table_of_imagenets_classes_has_their_names_too(nascli: Nascli) -> Non
 def test_memory_that_runs_out_is_said_and_changes_no_answer(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
     line = "evaluate run --predict pictures/val/cat --json"
     whole = nascli(line).json
-    forward = Network.forward
+    forward = CellNetwork.forward
 
-    def guarded(network: Network, images: Tensor) -> Tensor:
+    def guarded(network: CellNetwork, images: Tensor) -> Tensor:
         if len(images) > 4:
             raise torch.OutOfMemoryError("no room")
         return forward(network, images)
 
-    monkeypatch.setattr(Network, "forward", guarded)
+    monkeypatch.setattr(CellNetwork, "forward", guarded)
     ran = nascli(line)
     assert ran.code == 0, ran.err
     assert "out of memory: from here on 3 images are evaluated at once" in ran.err
@@ -147,10 +149,10 @@ def test_memory_that_runs_out_is_said_and_changes_no_answer(nascli: Nascli, monk
 
 @pytest.mark.usefixtures("trained")
 def test_memory_that_does_not_hold_one_picture_is_explained(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(network: Network, images: Tensor) -> Tensor:
+    def full(network: ImageClassifier, images: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(Network, "forward", full)
+    monkeypatch.setattr(CellNetwork, "forward", full)
     ran = nascli("evaluate run")
     assert ran.code == 1
     assert "the device has not enough memory to evaluate one image of 8 x 8 pixels" in ran.err

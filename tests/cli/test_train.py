@@ -20,9 +20,10 @@ from safetensors.numpy import load_file
 from nascli.cli.train import DEFAULT_RECIPES
 from nascli.config import SearchRecipe, TrainRecipe, find_recipe, load_recipe
 from nascli.genotype.resolve import zoo_genotype
-from nascli.models.cells.spec import read_network, write_network
 from nascli.models.serialization import load_network
+from nascli.models.spec import write_network
 from nascli.runs import create_run
+from tests.cells import read_cells
 from tests.classify.tiny import GENOTYPE, make_spec
 from tests.cli.pictures import SETTINGS, Nascli, write_pictures
 
@@ -57,7 +58,7 @@ def test_a_run_leaves_every_file_and_says_what_comes_next(nascli: Nascli) -> Non
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert [line["step"] for line in lines] == [3, 6, 9]
     assert "cell.json" in "".join(run["inputs"])
-    spec = read_network(Path("done/network.json"))
+    spec = read_cells(Path("done/network.json"))
     assert (spec.filters, spec.cells_per_stage, spec.image_size, spec.classes) == (4, 1, 8, 3)
     assert spec.class_names == ("cat", "cow", "dog")
     assert load_network("done").spec == spec
@@ -117,7 +118,7 @@ def test_a_network_file_brings_its_macro_numbers(nascli: Nascli) -> None:
     base = "train --dataset folder:pictures --epochs 1"
     assert nascli(f"{base} --cell net/network.json --out a").code == 0
     assert nascli(f"{base} --cell net --filters 4 --out b").code == 0
-    a, b = (read_network(Path(name, "network.json")) for name in "ab")
+    a, b = (read_cells(Path(name, "network.json")) for name in "ab")
     assert (a.filters, a.cells_per_stage, a.image_size, a.stem_filters, a.classes) == (6, 2, 16, 18, 3)
     assert (b.filters, b.cells_per_stage, b.stem_filters) == (4, 2, 12)
 
@@ -127,7 +128,7 @@ def test_every_macro_number_of_a_network_file_is_used(nascli: Nascli) -> None:
     numbers |= {"dropout": 0.3, "batch_norm_momentum": 0.2, "batch_norm_epsilon": 1e-4}
     write_network(Path("other.json"), make_spec().model_copy(update=numbers))
     assert nascli("train --dataset folder:pictures --epochs 1 --cell other.json --out run").code == 0
-    spec = read_network(Path("run/network.json")).model_dump()
+    spec = read_cells(Path("run/network.json")).model_dump()
     assert {name: spec[name] for name in numbers} == numbers
 
 
@@ -416,7 +417,7 @@ def test_a_device_without_enough_memory_is_explained(nascli: Nascli, monkeypatch
     def exhaust(network: torch.nn.Module, x: torch.Tensor) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("nascli.models.cells.network.Network.forward_with_aux", exhaust)
+    monkeypatch.setattr("nascli.models.cells.network.CellNetwork.forward_with_aux", exhaust)
     ran = nascli(f"{TRAIN} --out run")
     assert ran.code == 1
     assert [f"computed in {parts} parts" in ran.err for parts in (2, 4, 8, 16)] == [True, True, True, False]
@@ -434,4 +435,4 @@ def test_the_averaged_weights_are_the_ones_kept(nascli: Nascli) -> None:
 
 def test_the_cell_of_the_run_is_the_one_given(nascli: Nascli) -> None:
     nascli(f"{TRAIN} --out run")
-    assert read_network(Path("run/network.json")).genotype == GENOTYPE
+    assert read_cells(Path("run/network.json")).genotype == GENOTYPE

@@ -1,21 +1,21 @@
 """A genotype, a network and a recipe small enough that a detector trains in a second or two."""
 
-from nascli.config import DetectDataConfig, DetectorConfig, DetectRecipe, DetectTrainConfig, NetworkConfig
+from nascli.config import CellNetworkConfig, DetectDataConfig, DetectorConfig, DetectRecipe, DetectTrainConfig
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import resolve_network
+from nascli.models.interface import ImageClassifier
+from tests.cells import build_cells
 
 CELL = CellSpec(blocks=(Block(inputs=(1, 0), ops=("sep_conv_3x3", "identity")),), concat=(1, 2))
 GENOTYPE = CellGenotype(name="one-block", space="own", normal=CELL, reduction=CELL)
 
 
-def small_network(stem: str = "cifar") -> Network:
+def small_network(stem: str = "cifar") -> ImageClassifier:
     preset = "cifar10" if stem == "cifar" else "imagenet-mobile"
-    config = NetworkConfig.model_validate(
+    config = CellNetworkConfig.model_validate(
         {"preset": preset, "filters": 8, "cells_per_stage": 1, "stem_filters": 8, "batch_norm_momentum": 0.1}
     )
-    return Network(resolve_network(GENOTYPE, config, classes=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2)))
+    return build_cells(GENOTYPE, config, classes=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2))
 
 
 def small_recipe(data_dir: str, *, dataset: str = "coco", **train: object) -> DetectRecipe:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from nascli.classify.memory import LiveBytes
 from nascli.config import (
+    CellNetworkConfig,
     DetectDataConfig,
     DetectorConfig,
     DetectRecipe,
     DetectTrainConfig,
-    NetworkConfig,
     find_recipe,
     load_recipe,
 )
@@ -33,9 +33,10 @@ from nascli.errors import InputError
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.resolve import zoo_genotype
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import resolve_network
+from nascli.models.cells.network import CellNetwork
+from nascli.models.interface import ImageClassifier
 from nascli.signals import StopRequest
+from tests.cells import build_cells
 from tests.detect.coco_folder import write_coco
 from tests.detect.parts import small_network
 
@@ -56,7 +57,7 @@ OLDER = CellSpec(blocks=(Block(inputs=(0, 0), ops=("sep_conv_3x3", "conv_1x1")),
 NEWER = CellSpec(blocks=(Block(inputs=(1, 1), ops=("sep_conv_3x3", "conv_1x1")),), concat=(2,))
 
 
-def network_of(cell: str | CellSpec, stem: str = "cifar", **numbers: object) -> Network:
+def network_of(cell: str | CellSpec, stem: str = "cifar", **numbers: object) -> CellNetwork:
     preset = "cifar10" if stem == "cifar" else "imagenet-mobile"
     least = {"preset": preset, "filters": 4, "cells_per_stage": 1, "stem_filters": 4, "batch_norm_momentum": 1.0}
     genotype = (
@@ -64,10 +65,10 @@ def network_of(cell: str | CellSpec, stem: str = "cifar", **numbers: object) -> 
         if isinstance(cell, str)
         else CellGenotype(name="one input", space="own", normal=cell, reduction=cell)
     )
-    return Network(resolve_network(genotype, NetworkConfig.model_validate(least | numbers), classes=3))
+    return build_cells(genotype, CellNetworkConfig.model_validate(least | numbers), classes=3)
 
 
-def make(network: Network, **changes: object) -> Any:  # noqa: ANN401 - torchvision's, untyped
+def make(network: ImageClassifier, **changes: object) -> Any:  # noqa: ANN401
     torch.manual_seed(0)
     return build_detector(network, CONFIG.model_copy(update=changes), 2)
 
@@ -151,7 +152,7 @@ def test_the_map_joins_the_last_two_normal_cells_of_stage_2(stem: str, stride: i
 
 def test_with_one_cell_a_stage_it_joins_the_reduction_cell_and_that_one() -> None:
     network = network_of("nasnet-a")
-    roles = [network.plan[output - 1].role for output in network.stage3_channels]
+    roles = [network.plan[int(info.name.removeprefix("output")) - 1].role for info in network.maps_before("stage3")]
     assert roles == ["reduction", "normal"]
 
 

@@ -13,13 +13,12 @@ from torch import Tensor
 from nascli.classify.loop import Plan, computing_as_asked, train_epoch
 from nascli.classify.state import start_state
 from nascli.classify.step import train_step
-from nascli.config import NetworkConfig
+from nascli.config import CellNetworkConfig
 from nascli.engine import compile as compiling
 from nascli.errors import InputError
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import resolve_network
+from tests.cells import build_cells
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data, make_network
 from tests.cli.pictures import prepare
 
@@ -70,10 +69,10 @@ def train(**options: bool) -> Trained:
     """In float64: in float32 a ReLU may round to the other side of zero, and gradients jump."""
     cell = CellSpec(blocks=(Block(inputs=(1, 1), ops=("conv_1x1", "identity")),), concat=(2,))
     genotype = CellGenotype(name="chain", space="test", normal=cell, reduction=cell)
-    numbers = NetworkConfig(filters=4, cells_per_stage=2, dropout=0.1)
+    numbers = CellNetworkConfig(filters=4, cells_per_stage=2, dropout=0.1)
     config = EVERYTHING.model_copy(update=options)
     torch.manual_seed(0)
-    network = Network(resolve_network(genotype, numbers, classes=3, image_size=8, aux_head=True)).double()
+    network = build_cells(genotype, numbers, classes=3, image_size=8, aux_head=True).double()
     state = start_state(network, config, CPU)
     images = torch.randn(16, 3, 8, 8, dtype=torch.float64).to(memory_format=torch.channels_last)
     losses, before = list[Tensor](), torch._dynamo.utils.counters["stats"]["unique_graphs"]

@@ -2,11 +2,11 @@
 
 import pytest
 
-from nascli.config import NetworkConfig
+from nascli.config import CellNetworkConfig
 from nascli.genotype.resolve import zoo_genotype, zoo_names
-from nascli.models.cells.network import build_network
-from nascli.models.cells.spec import resolve_network
 from nascli.models.cost import measure_cost, measure_layers
+from nascli.models.families import build_network
+from tests.cells import resolve_cells
 
 NASNET_A = [
     # preset, classes, params, auxiliary head, mult-adds in millions, image size
@@ -20,8 +20,8 @@ NASNET_A = [
 
 @pytest.mark.parametrize(("preset", "classes", "params", "auxiliary", "mult_adds", "size"), NASNET_A)
 def test_nasnet_a(preset: str, classes: int, params: int, auxiliary: int, mult_adds: float, size: int) -> None:
-    config = NetworkConfig.model_validate({"preset": preset})
-    spec = resolve_network(zoo_genotype("nasnet-a"), config, classes=classes, aux_head=True)
+    config = CellNetworkConfig.model_validate({"preset": preset})
+    spec = resolve_cells(zoo_genotype("nasnet-a"), config, classes=classes, aux_head=True)
     cost = measure_cost(spec)
     assert (cost.params, cost.params_auxiliary, cost.image_size) == (params, auxiliary, size)
     assert cost.mult_adds / 1e6 == pytest.approx(mult_adds, abs=0.06)
@@ -32,7 +32,7 @@ def test_nasnet_a(preset: str, classes: int, params: int, auxiliary: int, mult_a
 )
 def test_pnasnet_5(preset: str, params: int, mult_adds: float) -> None:
     """Large is timm's count; the paper says 86.1M and 25.0 billion, and 5.1M and 588M for mobile."""
-    cost = measure_cost(resolve_network(zoo_genotype("pnasnet-5"), NetworkConfig.model_validate({"preset": preset})))
+    cost = measure_cost(resolve_cells(zoo_genotype("pnasnet-5"), CellNetworkConfig.model_validate({"preset": preset})))
     assert cost.params == params
     assert cost.mult_adds / 1e6 == pytest.approx(mult_adds, abs=0.06)
 
@@ -41,14 +41,14 @@ def test_pnasnet_5(preset: str, params: int, mult_adds: float) -> None:
 @pytest.mark.parametrize("name", zoo_names())
 def test_every_published_cell_keeps_its_stated_cost(name: str, preset: str) -> None:
     genotype = zoo_genotype(name)
-    cost = measure_cost(resolve_network(genotype, NetworkConfig.model_validate({"preset": preset})))
+    cost = measure_cost(resolve_cells(genotype, CellNetworkConfig.model_validate({"preset": preset})))
     key = preset.replace("-", "_")
     assert cost.params == genotype.provenance[f"params_{key}"]
     assert cost.mult_adds == genotype.provenance[f"mult_adds_{key}"]
 
 
 def test_layers_add_up_to_the_whole() -> None:
-    spec = resolve_network(zoo_genotype("nasnet-a"), NetworkConfig(preset="imagenet-mobile"), aux_head=True)
+    spec = resolve_cells(zoo_genotype("nasnet-a"), CellNetworkConfig(preset="imagenet-mobile"), aux_head=True)
     layers, cost = measure_layers(spec), measure_cost(spec)
     assert sum(layer.params for layer in layers) == cost.params
     assert sum(layer.mult_adds for layer in layers) == cost.mult_adds
@@ -62,6 +62,6 @@ def test_a_real_network_costs_what_its_spec_says() -> None:
 
 
 def test_feature_widths_of_the_published_sizes() -> None:
-    spec = resolve_network(zoo_genotype("nasnet-a"), NetworkConfig(preset="cifar10"))
+    spec = resolve_cells(zoo_genotype("nasnet-a"), CellNetworkConfig(preset="cifar10"))
     shapes = {layer.shape for layer in measure_layers(spec)}
     assert {(96, 32, 32), (192, 32, 32), (256, 16, 16), (384, 16, 16), (512, 8, 8), (768, 8, 8)} <= shapes

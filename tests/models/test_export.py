@@ -14,21 +14,21 @@ from torch import fx, nn
 import nascli
 from nascli.errors import InputError, NascliError
 from nascli.genotype.resolve import zoo_genotype, zoo_names
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import write_network
+from nascli.models.cells.network import CellNetwork
 from nascli.models.deploy import engines as forms
 from nascli.models.deploy import export
 from nascli.models.deploy.engines import measure_forms
 from nascli.models.deploy.export import EXPORTS, describe, export_onnx, export_program
 from nascli.models.deploy.fuse import fold
 from nascli.models.serialization import save_weights
+from nascli.models.spec import write_network
 from tests.classify.tiny import GENOTYPE
 from tests.models.test_fuse import SIZES, difference, trained
 
 NAMES = ("cat", "cow", "dog")
 
 
-def network(**numbers: object) -> Network:
+def network(**numbers: object) -> CellNetwork:
     made = trained(GENOTYPE, image_size=8, **numbers)
     made.spec = made.spec.model_copy(update={"class_names": NAMES, "mean": (0.1, 0.2, 0.3)})
     return made
@@ -81,7 +81,7 @@ def test_a_program_runs_where_there_is_no_nascli() -> None:
     assert difference(lambda images: torch.from_numpy(np.load("logits.npy")), ours, images) < 1e-5
 
 
-def other_logits(ours: Network) -> fx.GraphModule:
+def other_logits(ours: CellNetwork) -> fx.GraphModule:
     """A folded network with another classifier."""
     folded = fold(ours)
     nn.init.ones_(folded.get_submodule("classifier").get_parameter("weight"))

@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor, fx, nn
 
-from nascli.config import NetworkConfig
+from nascli.config import CellNetworkConfig
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype, zoo_names
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import resolve_network
+from nascli.models.cells.network import CellNetwork
 from nascli.models.deploy.fuse import FusedConv2d, fold, pack
+from tests.cells import build_cells
 from tests.genotype.genotype_st import genotypes
 
 SIZES = (
@@ -26,11 +26,11 @@ DIFFERENT = ("nasnet-a", "pnasnet-5", "amoebanet-b", "darts-v2")
 CASES = [(name, SIZES[0]) for name in zoo_names()] + [(name, size) for name in DIFFERENT for size in SIZES[1:]]
 
 
-def trained(genotype: Genotype, **numbers: object) -> Network:
+def trained(genotype: Genotype, **numbers: object) -> CellNetwork:
     """A network with weights and statistics such as a training leaves."""
-    config = NetworkConfig.model_validate({"filters": 4, "cells_per_stage": 1, "dropout": 0.5} | numbers)
+    config = CellNetworkConfig.model_validate({"filters": 4, "cells_per_stage": 1, "dropout": 0.5} | numbers)
     torch.manual_seed(0)
-    network = Network(resolve_network(genotype, config, classes=3, aux_head=True))
+    network = build_cells(genotype, config, classes=3, aux_head=True)
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.uniform_(norm.weight, 0.5, 1.5)

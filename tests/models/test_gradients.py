@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from torch import Tensor, nn
 
-from nascli.config import NetworkConfig
+from nascli.config import CellNetworkConfig
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.cell import Cell, Half
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import resolve_network
+from nascli.models.cells.network import CellNetwork
+from tests.cells import resolve_cells
 from tests.genotype.genotype_st import genotypes
 
 Masks = dict[str, tuple[Tensor, ...] | None]
@@ -51,7 +51,7 @@ def plain_cell(
     return torch.cat([join(states[s]) for join, s in zip(cell.joins, spec.concat, strict=True)], 1)
 
 
-def plain_output(network: Network, images: Tensor, masks: Masks, output: int) -> Tensor:
+def plain_output(network: CellNetwork, images: Tensor, masks: Masks, output: int) -> Tensor:
     """Output 0 is the stem's, output p + 1 that of the cell at position p."""
     if output == 0:
         stem: Tensor = network.stem(images)
@@ -63,7 +63,7 @@ def plain_output(network: Network, images: Tensor, masks: Masks, output: int) ->
     return plain_cell(cell, step.cell(network.spec.genotype), older, newer, iter(masks[str(output - 1)] or ()))
 
 
-def plain_logits(network: Network, images: Tensor) -> tuple[Tensor, Tensor | None]:
+def plain_logits(network: CellNetwork, images: Tensor) -> tuple[Tensor, Tensor | None]:
     masks = {name: cell.draw_masks(images) for name, cell in network.cells.items() if isinstance(cell, Cell)}
     last = plain_output(network, images, masks, len(network.plan))
     auxiliary = None
@@ -73,7 +73,7 @@ def plain_logits(network: Network, images: Tensor) -> tuple[Tensor, Tensor | Non
     return network.classifier(F.relu(last).mean((2, 3))), auxiliary
 
 
-def gradients(network: Network, images: Tensor, *, plain: bool) -> dict[str, Tensor]:
+def gradients(network: CellNetwork, images: Tensor, *, plain: bool) -> dict[str, Tensor]:
     """Loss, the gradient of the images, and those of all parameters."""
     torch.manual_seed(1)  # drop path
     network.zero_grad()
@@ -95,8 +95,8 @@ def gradients(network: Network, images: Tensor, *, plain: bool) -> dict[str, Ten
 def assert_sharing_changes_nothing(genotype: Genotype, **numbers: object) -> None:
     given = {"filters": 2, "cells_per_stage": 1, "image_size": 16, "dropout": 0.0} | numbers
     torch.manual_seed(0)
-    spec = resolve_network(genotype, NetworkConfig.model_validate(given), classes=3, aux_head=True)
-    network = Network(spec).double()
+    spec = resolve_cells(genotype, CellNetworkConfig.model_validate(given), classes=3, aux_head=True)
+    network = CellNetwork(spec).double()
     network.set_drop_path(0.3)
     images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
     expected = gradients(network, images, plain=True)

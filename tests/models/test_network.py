@@ -10,23 +10,25 @@ from hypothesis import given, settings
 from torch import nn
 
 import nascli
-from nascli.config import NetworkConfig
+from nascli.config import CellNetworkConfig
 from nascli.errors import CorruptFileError, InputError
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import OP_NAMES, Block, CellSpec
 from nascli.models.cells.cell import Cell
-from nascli.models.cells.network import Network, build_network
+from nascli.models.cells.network import CellNetwork
 from nascli.models.cells.ops import OPS
-from nascli.models.cells.spec import read_network, resolve_network, write_network
+from nascli.models.families import build_network
 from nascli.models.serialization import load_network, save_weights
+from nascli.models.spec import write_network
+from tests.cells import build_cells, read_cells
 from tests.genotype.genotype_st import genotypes
 from tests.published import published_cell
 
 
-def tiny(genotype: CellGenotype, **numbers: object) -> Network:
-    config = NetworkConfig.model_validate({"filters": 4, "cells_per_stage": 1, "image_size": 16} | numbers)
+def tiny(genotype: CellGenotype, **numbers: object) -> CellNetwork:
+    config = CellNetworkConfig.model_validate({"filters": 4, "cells_per_stage": 1, "image_size": 16} | numbers)
     torch.manual_seed(0)
-    return Network(resolve_network(genotype, config, classes=3, aux_head=True))
+    return build_cells(genotype, config, classes=3, aux_head=True)
 
 
 def test_every_named_op_has_a_builder_and_no_other() -> None:
@@ -62,24 +64,26 @@ def test_any_genotype_builds_trains_and_evaluates(genotype: CellGenotype) -> Non
 def test_any_genotype_fits_the_imagenet_stem_and_odd_sizes(genotype: CellGenotype) -> None:
     network = tiny(genotype, preset="imagenet-mobile", stem_filters=4, image_size=75).eval()
     features = network.features(torch.randn(1, 3, 75, 75))
-    assert {name: f.shape[1] for name, f in features.items()} == network.feature_channels
+    assert [(name, f.shape[1]) for name, f in features.items()] == [(i.name, i.channels) for i in network.feature_info]
     assert [f.shape[2] for f in features.values()] == [10, 5, 3]
-    assert network.feature_strides == {"stage1": 8, "stage2": 16, "stage3": 32}
+    assert {info.name: info.stride for info in network.feature_info} == {"stage1": 8, "stage2": 16, "stage3": 32}
 
 
 def test_features_are_the_stages_ends() -> None:
     network = tiny(published_cell("nasnet-a")).eval()
     features = network.features(torch.randn(2, 3, 24, 20))
     assert [tuple(f.shape) for f in features.values()] == [(2, 24, 24, 20), (2, 48, 12, 10), (2, 96, 6, 5)]
-    assert network.feature_strides == {"stage1": 1, "stage2": 2, "stage3": 4}
+    assert {info.name: info.stride for info in network.feature_info} == {"stage1": 1, "stage2": 2, "stage3": 4}
 
 
-def assert_cut_in_two_it_is_the_same(network: Network, size: int) -> None:
+def assert_cut_in_two_it_is_the_same(network: CellNetwork, size: int) -> None:
     network.eval()
     images = torch.randn(2, 3, size, size)
-    maps = network.before_stage3(images)
-    assert [each.shape[1] for each in maps] == list(network.stage3_channels.values())
-    assert torch.equal(network.classifier(network.stage3(maps)), network(images))
+    for stage in ("stage2", "stage3"):
+        maps = network.forward_to(images, stage)
+        assert [each.shape[1] for each in maps] == [info.channels for info in network.maps_before(stage)]
+        assert [-(-size // info.stride) for info in network.maps_before(stage)] == [each.shape[2] for each in maps]
+        assert torch.equal(network.classifier(network.forward_from(maps, stage)), network(images))
 
 
 @settings(max_examples=8)
@@ -101,7 +105,7 @@ def test_stage_3_goes_on_from_what_was_before_it(genotype: CellGenotype) -> None
 @pytest.mark.parametrize("cell", ["nasnet-a", "amoebanet-b"])
 def test_wherever_its_cells_stand(cell: str, numbers: dict[str, object]) -> None:
     network = tiny(published_cell(cell), **numbers)
-    assert len(network.stage3_channels) == 2
+    assert len(network.maps_before("stage3")) == 2
     assert_cut_in_two_it_is_the_same(network, network.spec.image_size)
 
 
@@ -204,7 +208,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_weights_of_another_network_are_refused_by_entry(folder: Path) -> None:
-    spec = read_network(folder / "network.json")
+    spec = read_cells(folder / "network.json")
     write_network(folder / "network.json", spec.model_copy(update={"filters": 8}))
     with pytest.raises(InputError, match=r"entry .* has the shape"):
         load_network(folder)
@@ -213,7 +217,7 @@ def test_weights_of_another_network_are_refused_by_entry(folder: Path) -> None:
     with pytest.raises(InputError, match=r"entry aux_head\..* is not in the network"):
         load_network(folder)
     write_network(folder / "network.json", spec)
-    save_weights(folder / "weights.safetensors", Network(headless))
+    save_weights(folder / "weights.safetensors", CellNetwork(headless))
     with pytest.raises(InputError, match=r"entry aux_head\..* is missing"):
         load_network(folder)
 

@@ -23,16 +23,16 @@ from torch import Tensor
 
 import nascli
 from nascli.cli.app import main
-from nascli.config import NetworkConfig
+from nascli.config import CellNetworkConfig
 from nascli.data.streaming import ImageFiles
 from nascli.data.transforms import Normalizer
 from nascli.errors import CorruptFileError, InputError
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models import layers as primitives
 from nascli.models.cells import ops
-from nascli.models.cells.network import Network
+from nascli.models.cells.network import CellNetwork
 from nascli.models.cells.pretrained import PREPROCESSING, Tool, import_weights
-from nascli.models.cells.spec import resolve_network
+from tests.cells import build_cells
 from tests.detect.coco_folder import write_coco
 
 Pool = Callable[[Tensor, int, int], Tensor]
@@ -51,9 +51,9 @@ CASES = [
 ]
 
 
-def network_for(cell: str, preset: str, size: int) -> Network:
-    config = NetworkConfig.model_validate({"preset": preset, "image_size": size})
-    return Network(resolve_network(zoo_genotype(cell), config))
+def network_for(cell: str, preset: str, size: int) -> CellNetwork:
+    config = CellNetworkConfig.model_validate({"preset": preset, "image_size": size})
+    return build_cells(zoo_genotype(cell), config)
 
 
 def zero_padded(pool: Pool, plain: Pool) -> Pool:

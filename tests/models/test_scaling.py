@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nascli.config import NetworkConfig
+from nascli.config import CellNetworkConfig
 from nascli.errors import InputError
 from nascli.genotype.resolve import zoo_genotype
-from nascli.models.cells.network import build_network
-from nascli.models.cells.spec import resolve_network
+from nascli.models.families import build_network
 from nascli.models.latency import Latency, measure_latency
 from nascli.models.scaling import (
     AUTO_CELLS,
@@ -23,6 +22,7 @@ from nascli.models.scaling import (
     measure_size,
     parse_target,
 )
+from tests.cells import resolve_cells
 
 
 class Formula:
@@ -160,8 +160,8 @@ def test_the_mobile_network_is_found_by_its_mult_adds_from_another_size() -> Non
     genotype = zoo_genotype("nasnet-a")
 
     def measure(filters: int, cells: int) -> Rung:
-        config = NetworkConfig(preset="imagenet-mobile", filters=filters, cells_per_stage=cells)
-        return measure_size(resolve_network(genotype, config))
+        config = CellNetworkConfig(preset="imagenet-mobile", filters=filters, cells_per_stage=cells)
+        return measure_size(resolve_cells(genotype, config))
 
     ladder = find_size(measure, Target("mult_adds", 564e6), 20, 4)
     assert (ladder.chosen.params, ladder.chosen.mult_adds) == (5_289_978, 563_638_816)

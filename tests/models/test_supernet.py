@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nascli.config import NetworkConfig
+from nascli.config import CellNetworkConfig
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.cells.space import DARTS, ENAS, NASNET, CellSpace
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import NetworkSpec, resolve_network
+from nascli.models.cells.network import CellNetwork
+from nascli.models.cells.spec import CellNetworkSpec
 from nascli.models.cells.supernet import bare_child, extract_child, inherited_weights, shared_parameters
+from tests.cells import resolve_cells
 
 PROGRESSIVE = CellSpace(
     name="progressive",
@@ -30,9 +31,9 @@ TINY = CellSpace(
 )
 
 
-def spec_of(genotype: CellGenotype, **numbers: object) -> NetworkSpec:
-    config = NetworkConfig.model_validate({"filters": 4, "cells_per_stage": 1, "image_size": 16} | numbers)
-    return resolve_network(genotype, config, classes=3)
+def spec_of(genotype: CellGenotype, **numbers: object) -> CellNetworkSpec:
+    config = CellNetworkConfig.model_validate({"filters": 4, "cells_per_stage": 1, "image_size": 16} | numbers)
+    return resolve_cells(genotype, config, classes=3)
 
 
 def drawn(space: CellSpace, seed: int) -> CellGenotype:
@@ -57,13 +58,13 @@ def forget_gradients(shared: Mapping[str, Tensor]) -> None:
         weight.grad = None
 
 
-def logits_of(spec: NetworkSpec, shared: Mapping[str, Tensor], images: Tensor) -> Tensor:
+def logits_of(spec: CellNetworkSpec, shared: Mapping[str, Tensor], images: Tensor) -> Tensor:
     child = bare_child(spec).train()
     logits: Tensor = functional_call(child, inherited_weights(child, shared), (images,))
     return logits
 
 
-def images_of(spec: NetworkSpec) -> Tensor:
+def images_of(spec: CellNetworkSpec) -> Tensor:
     return torch.randn(4, 3, spec.image_size, spec.image_size, generator=torch.Generator().manual_seed(1))
 
 
@@ -83,7 +84,7 @@ def test_a_child_computes_what_the_stand_alone_network_computes(space: CellSpace
     for seed in range(3):
         spec = spec_of(drawn(space, seed), **numbers)
         images = images_of(spec)
-        alone = Network(spec)
+        alone = CellNetwork(spec)
         extracted = extract_child(spec, shared)
         found = alone.load_state_dict(dict(extracted.named_parameters()), strict=False)
         assert all("running" in name or "num_batches" in name for name in found.missing_keys)
@@ -167,7 +168,7 @@ def test_fresh_weights_start_as_those_of_a_network_and_follow_from_the_random_st
     same = shared_parameters(spec, TINY)
     assert all(torch.equal(one[name], same[name]) for name in one)
     child = extract_child(spec, dict(one.named_parameters()))
-    for ours, theirs in zip(child.modules(), Network(spec).modules(), strict=True):
+    for ours, theirs in zip(child.modules(), CellNetwork(spec).modules(), strict=True):
         if isinstance(ours, nn.BatchNorm2d):
             assert torch.equal(ours.weight, torch.ones_like(ours.weight))
             assert not ours.bias.any()

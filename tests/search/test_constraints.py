@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nascli.config import NetworkConfig, TrainConfig
+from nascli.config import CellNetworkConfig, TrainConfig
 from nascli.errors import InputError, RejectedError
 from nascli.genotype.genotype import Genotype
 from nascli.search.evaluators.constraints import (
@@ -25,7 +25,7 @@ from tests.classify.tiny import AUGMENTATION, CPU, make_data
 from tests.fakes import TINY
 
 PROXY = ProxyTraining(
-    make_data(train=24), NetworkConfig(filters=2, cells_per_stage=1), TrainConfig(threads=1), AUGMENTATION, CPU
+    make_data(train=24), CellNetworkConfig(filters=2, cells_per_stage=1), TrainConfig(threads=1), AUGMENTATION, CPU
 )
 CELL = TINY.decode([0] * len(TINY.decision_sizes))
 SATISFIED = ("params>0", "mult_adds>0", "naswot>=0", "grad_norm>=0", "latency<100s")
@@ -169,7 +169,7 @@ def test_the_measured_value_is_that_of_the_child() -> None:
 
 
 def test_latency_grows_with_the_child() -> None:
-    larger = replace(PROXY, network=NetworkConfig(filters=32, cells_per_stage=6))
+    larger = replace(PROXY, network=CellNetworkConfig(filters=32, cells_per_stage=6))
     assert 0 < measure_latency(PROXY, CELL) < measure_latency(larger, CELL) < 10
 
 

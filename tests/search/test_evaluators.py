@@ -15,9 +15,10 @@ from nascli.data.dataset import ImageData
 from nascli.data.in_memory import ImageArray
 from nascli.data.registry import load_dataset
 from nascli.errors import DivergedError, InputError
-from nascli.models.cells.network import Network
 from nascli.models.cost import measure_cost
+from nascli.models.interface import ImageClassifier
 from nascli.search.evaluators.proxy import ProxyTraining, proxy_training
+from tests.cells import as_cells
 from tests.fakes import TINY
 
 CPU = torch.device("cpu")
@@ -76,7 +77,7 @@ def test_images_come_to_the_device_once_and_do_not_travel(
 ) -> None:
     seen: list[ImageData] = []
 
-    def watched(network: Network, data: ImageData, *rest: Any, **how: Any) -> FitResult:  # noqa: ANN401
+    def watched(network: ImageClassifier, data: ImageData, *rest: Any, **how: Any) -> FitResult:  # noqa: ANN401
         seen.append(data)
         return fit(network, data, *rest, **how)
 
@@ -97,7 +98,7 @@ def test_a_child_that_diverges_says_so() -> None:
 def test_an_auxiliary_head_is_no_part_of_the_params() -> None:
     with_head = proxy_training(recipe(train__aux_weight=0.4, network__image_size=16), CPU)
     without = proxy_training(recipe(network__image_size=16), CPU)
-    assert with_head.spec(CELL).aux_head
+    assert as_cells(with_head.spec(CELL)).aux_head
     assert measure_cost(with_head.spec(CELL)).params == measure_cost(without.spec(CELL)).params
 
 

@@ -16,6 +16,7 @@ from nascli.data.in_memory import ImageArray
 from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
 from nascli.genotype.cells.space import ENAS, resolve_cell_space
 from nascli.genotype.genotype import Genotype
+from nascli.models.cells.network import CellNetwork
 from nascli.models.cost import measure_cost
 from nascli.search.evaluators.one_shot import SharedWeights, shared_weights
 from nascli.search.evaluators.proxy import ProxyTraining
@@ -160,6 +161,7 @@ def test_another_process_gives_the_same_scores_from_the_same_memory(evaluator: S
 
 def test_the_statistics_are_the_mean_over_whole_batches_of_training_images(evaluator: SharedWeights) -> None:
     child = evaluator.network(drawn(1)[0])
+    assert isinstance(child, CellNetwork)
     assert not child.training
     assert len(evaluator.refresh) == 32  # 40 are asked for, 16 are a batch
     convolution, norm = child.stem

@@ -9,20 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nascli.config import DataConfig, NetworkConfig, TrainConfig
+from nascli.config import CellNetworkConfig, DataConfig, TrainConfig
 from nascli.data.in_memory import ImageArray
 from nascli.errors import DivergedError, InputError
 from nascli.genotype.genotype import Genotype
-from nascli.models.cells.network import Network
 from nascli.models.cost import measure_cost
+from nascli.models.families import build
+from nascli.models.interface import ImageClassifier
 from nascli.search.evaluators.proxy import ProxyTraining
 from nascli.search.evaluators.zero_cost import BATCH, ZERO_COST_SCORES, ZeroCostScore, fixed_batch, grad_norm, naswot
 from nascli.seeding import derive_seed
+from tests.cells import as_cells
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data
 from tests.fakes import TINY
 
 PROXY = ProxyTraining(
-    make_data(train=80), NetworkConfig(filters=4, cells_per_stage=1, dropout=0.5), EVERYTHING, AUGMENTATION, CPU
+    make_data(train=80), CellNetworkConfig(filters=4, cells_per_stage=1, dropout=0.5), EVERYTHING, AUGMENTATION, CPU
 )
 LOOKS = ("naswot", "grad_norm")
 
@@ -32,9 +34,9 @@ def cell(op: int) -> Genotype:
     return TINY.decode([0, 1, op, op, 0, 1, 2, op, op, 0] * 2)
 
 
-def child(seed: int) -> Network:
+def child(seed: int) -> ImageClassifier:
     torch.manual_seed(derive_seed(seed, "init"))
-    network = Network(PROXY.spec(cell(0))).train()
+    network = build(PROXY.spec(cell(0))).train()
     network.dropout.p = 0.0
     return network
 
@@ -97,7 +99,7 @@ def test_gradient_norm_is_the_sum_over_the_weights() -> None:
         for name, weights in network.named_parameters()
         if weights.ndim > 1 and not name.startswith("aux_head")
     ]
-    assert PROXY.spec(cell(0)).aux_head
+    assert as_cells(PROXY.spec(cell(0))).aux_head
     expected = sum(float(gradient.square().sum().sqrt()) for gradient in gradients if gradient is not None)
     assert grad_norm(PROXY, cell(0), 7) == pytest.approx(expected, rel=1e-5)
 

@@ -4,25 +4,20 @@ Shapes: N batch, C channels, H height, W width.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nascli.config import NetworkConfig
 from nascli.errors import InputError
-from nascli.genotype.genotype import Genotype
-from nascli.genotype.resolve import load_genotype
 from nascli.models.cells.cell import Cell
-from nascli.models.cells.spec import NetworkSpec, resolve_network
-from nascli.models.cells.topology import Step, needed_cells, plan_cells, read_by_stage3, start_of_stage3
+from nascli.models.cells.spec import CellNetworkSpec
+from nascli.models.cells.topology import STAGES, Step, needed_cells, plan_cells, read_from, start_of_stage
+from nascli.models.interface import FeatureInfo, ImageClassifier, Unit
 from nascli.models.layers import global_average, init_weights
 from nascli.models.recompute import recomputed
 
-STAGES = ("stage1", "stage2", "stage3")
 
-
-class Network(nn.Module):
+class CellNetwork(ImageClassifier):
     """A genotype built at one size; weights start from torch's global random generator.
 
     A cell whose output nobody reads is not built (where cells read h[i-1] alone, every other one is idle). While
@@ -34,10 +29,11 @@ class Network(nn.Module):
     References: Zoph et al. 2018, figure 2. Cell order, stem and auxiliary head follow the released code.
     """
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    spec: CellNetworkSpec
+
+    def __init__(self, spec: CellNetworkSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.grad_checkpointing = False
         self.stem = _stem(spec)
         self.plan = tuple(plan_cells(spec))
         self.cells = nn.ModuleDict()
@@ -62,16 +58,16 @@ class Network(nn.Module):
                 f"cell {spec.genotype.name}: an auxiliary head reads stage 2, which is idle in this network",
                 "Leave the auxiliary head out, or give more cells_per_stage",
             )
-        self.feature_channels = {name: channels[output] for name, output in self._taps.items()}
+        self._channels = channels
         finest = 1 if spec.stem == "cifar" else 8
-        self.feature_strides = {name: finest * 2**k for k, name in enumerate(STAGES)}
-        self.stage3_channels = {
-            output: channels[output] for output in read_by_stage3(self.plan, positions, spec.genotype)
-        }
+        self.feature_info = tuple(
+            FeatureInfo(name, channels[self._taps[name]] if name in self._taps else 0, finest * 2**k)
+            for k, name in enumerate(STAGES)
+        )
         self.dropout = nn.Dropout(spec.dropout)
         self.classifier = nn.Linear(channels[len(self.plan)], spec.classes)
         self.aux_head = (
-            AuxiliaryHead(self.feature_channels["stage2"], spec.classes, map_size(spec, "stage2"))
+            AuxiliaryHead(channels[self._taps["stage2"]], spec.classes, map_size(spec, "stage2"))
             if spec.aux_head
             else None
         )
@@ -95,39 +91,48 @@ class Network(nn.Module):
         return self._classify(outputs[last]), self.aux_head(outputs[auxiliary])
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """The output of the last cell of each stage, at any input size.
-
-        Returns:
-            `stage1` to `stage3` (without a stage that is idle), each (N, `feature_channels[name]`,
-            H / `feature_strides[name]`, W / ...), rounded up.
-        """
+        """The output of the last cell of each stage, after the ReLU that a next cell would begin with."""
         outputs = self._outputs(x, self._taps.values())
-        return {name: outputs[output] for name, output in self._taps.items()}
+        return {name: F.relu(outputs[output]) for name, output in self._taps.items()}
 
-    def before_stage3(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What stage 3, its reduction cell included, reads of the cells before it, at any input size.
+    def maps_before(self, stage: str) -> tuple[FeatureInfo, ...]:
+        """The outputs of earlier cells that a stage reads: of two, that of the older cell first."""
+        stem_stride = 1 if self.spec.stem == "cifar" else 2
+        return tuple(
+            FeatureInfo(
+                f"output{output}",
+                self._channels[output],
+                stem_stride * 2 ** (self.plan[output - 1].halvings if output else 0),
+            )
+            for output in self._read_from(stage)
+        )
 
-        Returns:
-            Outputs of the last two cells before that reduction cell, the older first, or the one of them that is read;
-            each (N, `stage3_channels[output]`, H / `feature_strides["stage2"]`, W / ...), rounded up.
-        """
-        cells = [k for k in map(int, self.cells) if k < start_of_stage3(self.plan)]
-        outputs = self._run(x, {0: self.stem(x)}, cells, self.stage3_channels)
-        return tuple(outputs[output] for output in self.stage3_channels)
+    def forward_to(self, x: Tensor, stage: str) -> tuple[Tensor, ...]:
+        """Images to the maps of `maps_before`."""
+        wanted = self._read_from(stage)
+        outputs = self._run(x, {0: self.stem(x)}, self._positions(0, start_of_stage(self.plan, stage)), wanted)
+        return tuple(outputs[output] for output in wanted)
 
-    def stage3(self, maps: Sequence[Tensor]) -> Tensor:
-        """Stage 3 on what `before_stage3` gave, or on crops of it; then ReLU and global average pool.
-
-        Args:
-            maps: (N, C, H, W) each.
-
-        Returns:
-            (N, `feature_channels["stage3"]`), what the classifier reads.
-        """
+    def forward_from(self, maps: Sequence[Tensor], stage: str) -> Tensor:
+        """Run a stage, its reduction cell included, to the end on such maps; then ReLU and global average pool."""
         last = len(self.plan)
-        cells = [k for k in map(int, self.cells) if k >= start_of_stage3(self.plan)]
-        outputs = self._run(maps[0], dict(zip(self.stage3_channels, maps, strict=True)), cells, [last])
+        positions = self._positions(start_of_stage(self.plan, stage), last)
+        outputs = self._run(maps[0], dict(zip(self._read_from(stage), maps, strict=True)), positions, [last])
         return _pool(outputs[last])
+
+    def units(self) -> list[Unit]:
+        """Stem, each cell that is built, classifier."""
+        cells = (
+            Unit(_label(self.plan[position]), f"cells.{position}", cell, self.plan[position].filters, is_block=True)
+            for position, cell in zip(self._positions(0, len(self.plan)), self.cells.values(), strict=True)
+        )
+        return [Unit("stem", "stem", self.stem), *cells, Unit("classifier", "classifier", self.classifier)]
+
+    def set_static_graph(self, on: bool) -> None:
+        """Draw drop-path masks even at probability 0."""
+        for cell in self.cells.values():
+            assert isinstance(cell, Cell)
+            cell.always_masked = on
 
     def set_drop_path(self, prob: float) -> None:
         """Set drop path for the next steps, scaled by depth: cell l of L drops with prob * (l + 1) / L.
@@ -141,6 +146,13 @@ class Network(nn.Module):
         for position, cell in self.cells.items():
             assert isinstance(cell, Cell)
             cell.drop_path_prob = prob * (int(position) + 1) / len(self.plan)
+
+    def _positions(self, start: int, end: int) -> list[int]:
+        """Positions of the cells that are built, from `start` to before `end`."""
+        return [position for position in map(int, self.cells) if start <= position < end]
+
+    def _read_from(self, stage: str) -> list[int]:
+        return read_from(self.plan, self._positions(0, len(self.plan)), self.spec.genotype, stage)
 
     def _outputs(self, x: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
         return self._run(x, {0: self.stem(x)}, map(int, self.cells), wanted)
@@ -231,32 +243,6 @@ class AuxiliaryHead(nn.Module):
         return logits
 
 
-def build_network(
-    genotype: Genotype | str,
-    preset: Literal["cifar10", "imagenet-mobile", "imagenet-large"] | None = None,
-    *,
-    classes: int | None = None,
-    **numbers: int | float | bool | str,
-) -> Network:
-    """A network from a genotype, with fresh weights.
-
-    Args:
-        genotype: A genotype, or where to find one: a zoo name, a JSON file, a search run.
-        preset: Published sizes to start from; None chooses by `image_size`.
-        classes: Number of classes; None takes the preset's.
-        numbers: Any field of `NetworkConfig`: `filters`, `cells_per_stage`, `image_size`, ...
-
-    Raises:
-        InputError: No such genotype, or a number that is out of its range.
-
-    Example:
-        >>> sum(p.numel() for p in build_network("nasnet-a", "cifar10").parameters())
-        3346538
-    """
-    config = NetworkConfig.model_validate({"preset": preset, **numbers})
-    return Network(resolve_network(load_genotype(genotype), config, classes=classes))
-
-
 def _taps(plan: tuple[Step, ...], outputs: tuple[int, ...]) -> dict[str, int]:
     """The newest of the built outputs at each stage's resolution (for stage 1 the stem's counts too).
 
@@ -268,12 +254,17 @@ def _taps(plan: tuple[Step, ...], outputs: tuple[int, ...]) -> dict[str, int]:
     return {name: newest[deepest - 2 + k] for k, name in enumerate(STAGES) if deepest - 2 + k in newest}
 
 
+def _label(step: Step) -> str:
+    place = "stem" if step.stage == 0 else f"stage {step.stage}"
+    return f"{place} {step.role}"
+
+
 def _pool(x: Tensor) -> Tensor:
     """What the classifier reads of the last cell: ReLU, then each channel's mean, (N, C)."""
     return global_average(F.relu(x))
 
 
-def _stem(spec: NetworkSpec) -> nn.Sequential:
+def _stem(spec: CellNetworkSpec) -> nn.Sequential:
     """3x3 convolution and batch norm, no ReLU; for ImageNet with stride 2 and without padding (released code)."""
     stride, padding = (1, 1) if spec.stem == "cifar" else (2, 0)
     return nn.Sequential(
@@ -281,7 +272,7 @@ def _stem(spec: NetworkSpec) -> nn.Sequential:
     )
 
 
-def map_size(spec: NetworkSpec, stage: str) -> int:
+def map_size(spec: CellNetworkSpec, stage: str) -> int:
     """Height and width of a stage's map at the spec's image size."""
     size, halvings = spec.image_size, STAGES.index(stage)
     if spec.stem == "imagenet":

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from nascli.config import Preprocessing
 from nascli.errors import CorruptFileError, InputError
 from nascli.models.cells.cell import Cell, Half
-from nascli.models.cells.network import Network
+from nascli.models.cells.network import CellNetwork
 from nascli.models.cells.spec import PRESETS
+from nascli.models.interface import ImageClassifier
 from nascli.models.layers import FactorizedReduction
 
 Part = Literal["stem", "newer", "older", "half", "classifier"]
@@ -92,7 +93,7 @@ class Imported:
     preprocessing: Preprocessing
 
 
-def import_weights(path: Path, network: Network) -> Imported:
+def import_weights(path: Path, network: ImageClassifier) -> Imported:
     """Fill a network with the weights of another tool's file.
 
     Args:
@@ -108,6 +109,8 @@ def import_weights(path: Path, network: Network) -> Imported:
             misshaped entries are named.
         CorruptFileError: The file is damaged.
     """
+    if not isinstance(network, CellNetwork):
+        raise InputError(f"weights {path}: no tool's weights can be read for {network.spec.name}")
     entries = _read(path)
     kind = _recognise(entries, path)
     expected = {name: key for slot in _slots(network) for name, key in _pairs(slot, network, kind)}
@@ -126,7 +129,7 @@ _NAMES: dict[Kind, str] = {
 }
 
 
-def _tool(kind: Kind, classifier: Tensor, network: Network) -> Tool:
+def _tool(kind: Kind, classifier: Tensor, network: CellNetwork) -> Tool:
     """Who publishes such a file (see the module's docstring)."""
     if kind == "keras":
         return "Keras Applications"
@@ -134,7 +137,7 @@ def _tool(kind: Kind, classifier: Tensor, network: Network) -> Tool:
     return "timm" if large and classifier.shape[0] != 1001 else "pretrained-models"
 
 
-def _slots(network: Network) -> Iterator[Slot]:
+def _slots(network: CellNetwork) -> Iterator[Slot]:
     """All modules with weights, in the order of the network."""
     yield Slot("stem.0", "stem", "conv")
     yield Slot("stem.1", "stem", "bn")
@@ -172,7 +175,7 @@ def _half_slots(path: str, body: nn.Module, cell: int, number: int) -> Iterator[
         yield Slot(f"{path}.{name}", "half", piece, cell, number // 2, number % 2, repeat)
 
 
-def _pairs(slot: Slot, network: Network, kind: Kind) -> Iterator[tuple[str, str]]:
+def _pairs(slot: Slot, network: CellNetwork, kind: Kind) -> Iterator[tuple[str, str]]:
     """Our tensor names in a slot with the file's."""
     base = (_keras_name if kind == "keras" else _torch_name)(slot, network, kind)
     weights = {"weight": _KERAS_WEIGHT.get(slot.piece, "kernel") if kind == "keras" else "weight"}
@@ -191,7 +194,7 @@ _TORCH_REDUCTION = {"straight": "path_1.conv", "shifted": "path_2.conv", "reduce
 _KERAS_NORM = ("beta", "moving_mean", "moving_variance")
 
 
-def _torch_name(slot: Slot, network: Network, kind: Kind) -> str:
+def _torch_name(slot: Slot, network: CellNetwork, kind: Kind) -> str:
     """The module's name in timm and pretrained-models."""
     if slot.part == "stem":
         return f"{'conv0' if kind == 'nasnet' else 'conv_0'}.{slot.piece}"
@@ -211,7 +214,7 @@ def _torch_name(slot: Slot, network: Network, kind: Kind) -> str:
     return f"{cell}.{'conv_1x1' if slot.part == 'newer' else 'conv_prev_1x1'}.{slot.piece}"
 
 
-def _torch_cell(position: int, network: Network, kind: Kind) -> str:
+def _torch_cell(position: int, network: CellNetwork, kind: Kind) -> str:
     """Cells are numbered without NASNet's reductions; NASNet's stages begin at 0, 6 and 12 whatever their length."""
     step = network.plan[position]
     if step.stage == 0:
@@ -223,7 +226,7 @@ def _torch_cell(position: int, network: Network, kind: Kind) -> str:
     return f"cell_{6 * (step.stage - 1) + _place_in_stage(position, network)}"
 
 
-def _keras_name(slot: Slot, network: Network, kind: Kind) -> str:
+def _keras_name(slot: Slot, network: CellNetwork, kind: Kind) -> str:
     """The layer's name in Keras Applications."""
     if slot.part == "stem":
         return f"stem_{slot.piece}1"
@@ -246,7 +249,7 @@ def _keras_name(slot: Slot, network: Network, kind: Kind) -> str:
     }[slot.piece]
 
 
-def _keras_block(position: int, network: Network) -> str:
+def _keras_block(position: int, network: CellNetwork) -> str:
     """Blocks are numbered through, with one number left out after the first reduction."""
     step, length = network.plan[position], network.spec.cells_per_stage
     if step.stage == 0:
@@ -256,13 +259,13 @@ def _keras_block(position: int, network: Network) -> str:
     return str(length * (step.stage - 1) + (step.stage > 1) + _place_in_stage(position, network))
 
 
-def _place_in_stage(position: int, network: Network) -> int:
+def _place_in_stage(position: int, network: CellNetwork) -> int:
     """How many normal cells of its stage stand before this one."""
     stage = network.plan[position].stage
     return sum(step.stage == stage and step.role == "normal" for step in network.plan[:position])
 
 
-def _convert(tensor: Tensor, name: str, key: str, network: Network, kind: Kind) -> Tensor:
+def _convert(tensor: Tensor, name: str, key: str, network: CellNetwork, kind: Kind) -> Tensor:
     """A tensor in our layout: Keras keeps kernels as (H, W, in, out); a background class is dropped."""
     if kind == "keras" and tensor.ndim == 4:
         tensor = tensor.permute(2, 3, 0, 1) if key.endswith("depthwise_kernel") else tensor.permute(3, 2, 0, 1)
@@ -274,7 +277,11 @@ def _convert(tensor: Tensor, name: str, key: str, network: Network, kind: Kind) 
 
 
 def _refuse_misfit(
-    path: Path, network: Network, entries: Mapping[str, Tensor], expected: Mapping[str, str], got: Mapping[str, Tensor]
+    path: Path,
+    network: CellNetwork,
+    entries: Mapping[str, Tensor],
+    expected: Mapping[str, str],
+    got: Mapping[str, Tensor],
 ) -> None:
     wanted = network.state_dict()
     named = set(expected.values())

@@ -1,6 +1,6 @@
 """One set of weights for every child of a search space, and the child networks that inherit from it.
 
-A child is an ordinary `Network`; what is shared is only where its weights come from. The sharing rule:
+A child is an ordinary `CellNetwork`; what is shared is only where its weights come from. The sharing rule:
 
 - An op's weights are those of (cell position, block, half, op, channels in, stride), whatever hidden state it reads.
   Channels and stride stand in the key since weights of one shape would mean another thing: a state that a block made
@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from nascli.genotype.cells.schema import Combine
 from nascli.genotype.cells.space import CellSpace
 from nascli.models.cells.cell import Cell, Half, older_input
-from nascli.models.cells.network import Network
+from nascli.models.cells.network import CellNetwork
 from nascli.models.cells.ops import OPS
-from nascli.models.cells.spec import NetworkSpec
+from nascli.models.cells.spec import CellNetworkSpec
 from nascli.models.cells.topology import Step
 from nascli.models.layers import init_weights, relu_conv_bn, repair
 
@@ -59,8 +59,8 @@ class _Part:
             yield name, weight, (shared,) if pieces is None else tuple(f"{shared}/state{s}" for s in pieces)
 
 
-def shared_parameters(spec: NetworkSpec, space: CellSpace) -> nn.ParameterDict:
-    """Fresh weights for every child of a space, drawn from torch's global random generator as a `Network`'s are.
+def shared_parameters(spec: CellNetworkSpec, space: CellSpace) -> nn.ParameterDict:
+    """Fresh weights for every child of a space, drawn from torch's global random generator as a `CellNetwork`'s are.
 
     Args:
         spec: The macro numbers, with any genotype of the space.
@@ -78,17 +78,17 @@ def shared_parameters(spec: NetworkSpec, space: CellSpace) -> nn.ParameterDict:
     return shared
 
 
-def bare_child(spec: NetworkSpec) -> Network:
+def bare_child(spec: CellNetworkSpec) -> CellNetwork:
     """The child network without storage, to be called with inherited weights; it keeps no batch-norm statistics."""
     with torch.device("meta"):
-        child = Network(spec)
+        child = CellNetwork(spec)
     for module in child.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.track_running_stats = False
     return child
 
 
-def inherited_weights(child: Network, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def inherited_weights(child: CellNetwork, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a child, by their names in it; gradients flow back into the shared ones.
 
     Args:
@@ -102,10 +102,10 @@ def inherited_weights(child: Network, shared: Mapping[str, Tensor]) -> dict[str,
     }
 
 
-def extract_child(spec: NetworkSpec, shared: Mapping[str, Tensor]) -> Network:
+def extract_child(spec: CellNetworkSpec, shared: Mapping[str, Tensor]) -> CellNetwork:
     """A stand-alone child with copies of its inherited weights; its batch-norm statistics are at their start."""
     with torch.device("meta"):
-        child = Network(spec)
+        child = CellNetwork(spec)
     weights = {name: weight.detach().clone() for name, weight in inherited_weights(child, shared).items()}
     statistics = {name: torch.empty(buffer.shape, dtype=buffer.dtype) for name, buffer in child.named_buffers()}
     child.load_state_dict(weights | statistics, assign=True)
@@ -115,7 +115,7 @@ def extract_child(spec: NetworkSpec, shared: Mapping[str, Tensor]) -> Network:
     return child.requires_grad_(True)
 
 
-def _parts(child: Network) -> Iterator[tuple[str, _Part]]:
+def _parts(child: CellNetwork) -> Iterator[tuple[str, _Part]]:
     """Everything in a child that has weights, with its place in the child."""
     genotype, end = child.spec.genotype, len(child.plan)
 
@@ -133,7 +133,7 @@ def _parts(child: Network) -> Iterator[tuple[str, _Part]]:
 
 
 def _cell_parts(
-    cell: Cell, step: Step, spec: NetworkSpec, older: tuple[int, ...] | None, newer: tuple[int, ...] | None
+    cell: Cell, step: Step, spec: CellNetworkSpec, older: tuple[int, ...] | None, newer: tuple[int, ...] | None
 ) -> Iterator[tuple[str, _Part]]:
     """What has weights in a cell whose inputs are the concatenations `older` and `newer`."""
     if cell.older is not None:
@@ -151,9 +151,9 @@ def _cell_parts(
         yield f"joins.{index}", _Part(f"join{state}", join)
 
 
-def _every_part(spec: NetworkSpec, space: CellSpace) -> Iterator[_Part]:
+def _every_part(spec: CellNetworkSpec, space: CellSpace) -> Iterator[_Part]:
     """What any child of the space may have; one that reads a concatenation reads all block outputs."""
-    child = Network(spec)  # one as good as another: stem and plan do not depend on the genotype
+    child = CellNetwork(spec)  # one as good as another: stem and plan do not depend on the genotype
     plan = child.plan
     states = tuple(range(2, space.blocks + 2))
 
@@ -182,13 +182,13 @@ def _every_part(spec: NetworkSpec, space: CellSpace) -> Iterator[_Part]:
     yield _Part("classifier", nn.Linear(width(len(plan)), spec.classes), joined(len(plan)))
 
 
-def _readings(step: Step, spec: NetworkSpec, space: CellSpace, block: int) -> set[tuple[int, int]]:
+def _readings(step: Step, spec: CellNetworkSpec, space: CellSpace, block: int) -> set[tuple[int, int]]:
     """Channels and stride that an op of this block may have."""
     inputs = {_reading(step, spec, state, "add") for state in (0, 1)}
     return inputs | {_reading(step, spec, 2, combine) for combine in space.combines if block > 0}
 
 
-def _reading(step: Step, spec: NetworkSpec, state: int, combine: Combine) -> tuple[int, int]:
+def _reading(step: Step, spec: CellNetworkSpec, state: int, combine: Combine) -> tuple[int, int]:
     """Channels and stride of an op on a state; `combine` is how the block that made the state does it."""
     if state > 1:
         return step.filters * (2 if combine == "concat" else 1), 1

@@ -3,14 +3,16 @@
 Outputs are numbered in the order they are made: the stem's is 0, that of the cell at position p is p + 1.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import CellSpec
 from nascli.models.cells.cell import OlderSize
-from nascli.models.cells.spec import NetworkSpec
+from nascli.models.cells.spec import CellNetworkSpec
+
+STAGES = ("stage1", "stage2", "stage3")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Step:
         return genotype.normal if self.role == "normal" else genotype.reduction
 
 
-def plan_cells(spec: NetworkSpec) -> Iterator[Step]:
+def plan_cells(spec: CellNetworkSpec) -> Iterator[Step]:
     """The cells in order, the idle ones too."""
     halvings = [0]  # of every output so far
 
@@ -77,13 +79,14 @@ def _reads(plan: tuple[Step, ...], position: int, genotype: CellGenotype) -> lis
     return ([plan[position].older] if 0 in live else []) + ([position] if 1 in live else [])
 
 
-def start_of_stage3(plan: tuple[Step, ...]) -> int:
-    """The position of its reduction cell."""
-    return next(k for k, step in enumerate(plan) if step.halvings == plan[-1].halvings)
+def start_of_stage(plan: tuple[Step, ...], stage: str) -> int:
+    """The position of the first cell of `stage2` or `stage3`: its reduction cell."""
+    halvings = plan[-1].halvings - STAGES[::-1].index(stage)
+    return next(k for k, step in enumerate(plan) if step.halvings == halvings)
 
 
-def read_by_stage3(plan: tuple[Step, ...], built: tuple[int, ...], genotype: CellGenotype) -> list[int]:
-    """The outputs of earlier cells that its cells read, in order."""
-    start = start_of_stage3(plan)
+def read_from(plan: tuple[Step, ...], built: Sequence[int], genotype: CellGenotype, stage: str) -> list[int]:
+    """The outputs before a stage that its cells, or later ones, read, in order."""
+    start = start_of_stage(plan, stage)
     read = {output for k in built if k >= start for output in _reads(plan, k, genotype)}
     return sorted(output for output in read if output <= start)

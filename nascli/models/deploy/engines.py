@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from nascli.errors import InputError, NascliError
-from nascli.models.cells.network import Network
 from nascli.models.deploy.fuse import fold, pack
+from nascli.models.interface import ImageClassifier
 from nascli.models.latency import Latency, measure_latency
 
 Form = Literal["training", "folded", "packed", "compiled"]
@@ -52,7 +52,7 @@ class FormSpeed:
         return {**own, **asdict(self.latency), "images_per_second": self.images_per_second}
 
 
-def inference_form(network: Network, device: torch.device) -> fx.GraphModule:
+def inference_form(network: ImageClassifier, device: torch.device) -> fx.GraphModule:
     """The form that answers fastest without a compiler: packed on a CPU, folded elsewhere; channels last in memory.
 
     Args:
@@ -67,7 +67,7 @@ def inference_form(network: Network, device: torch.device) -> fx.GraphModule:
 
 
 def measure_forms(
-    network: Network,
+    network: ImageClassifier,
     batches: Sequence[int],
     *,
     precision: Precision = "float32",
@@ -109,7 +109,9 @@ def relative_difference(found: Tensor, expected: Tensor) -> float:
     return float((found.to(expected) - expected).abs().max() / largest)
 
 
-def _measure(form: Form, module: nn.Module, network: Network, expected: Tensor, precision: Precision) -> FormSpeed:
+def _measure(
+    form: Form, module: nn.Module, network: ImageClassifier, expected: Tensor, precision: Precision
+) -> FormSpeed:
     images = _images(network, len(expected), expected.device).to(_DTYPES[precision])
     try:
         difference = relative_difference(_logits(module, images), expected)
@@ -139,7 +141,7 @@ def _forms(device: torch.device, dtype: torch.dtype, *, compiled: bool) -> Itera
         yield "compiled"
 
 
-def _built(form: Form, network: Network, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def _built(form: Form, network: ImageClassifier, device: torch.device, dtype: torch.dtype) -> nn.Module:
     if form == "training":
         return _placed(copy.deepcopy(network).eval(), device, dtype)
     folded = fold(network)
@@ -162,7 +164,7 @@ def _placed(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.M
     return module.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def _images(network: Network, batch: int, device: torch.device) -> Tensor:
+def _images(network: ImageClassifier, batch: int, device: torch.device) -> Tensor:
     side = network.spec.image_size
     images = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
     return images.contiguous(memory_format=torch.channels_last)

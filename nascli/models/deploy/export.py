@@ -21,10 +21,10 @@ from torch.export import Dim, ExportedProgram
 
 from nascli.errors import InputError, NascliError
 from nascli.files import cannot_write, write_bytes
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import NetworkSpec
 from nascli.models.deploy.engines import relative_difference
 from nascli.models.deploy.fuse import fold
+from nascli.models.interface import ImageClassifier
+from nascli.models.spec import NetworkSpec
 
 INPUT, OUTPUT = "images", "logits"
 METADATA_FILE = "metadata.json"
@@ -53,7 +53,7 @@ class Exported:
     difference: float
 
 
-def export_onnx(network: Network, path: Path) -> Exported:
+def export_onnx(network: ImageClassifier, path: Path) -> Exported:
     """Write a network as ONNX: `images` (N, 3, H, W) to `logits` (N, classes).
 
     The entries of `describe` are the file's `metadata_props`; what is not text is JSON there.
@@ -81,7 +81,7 @@ def export_onnx(network: Network, path: Path) -> Exported:
     return _written(path, content, _compared(path, run, reference))
 
 
-def export_program(network: Network, path: Path) -> Exported:
+def export_program(network: ImageClassifier, path: Path) -> Exported:
     """Write a network as a program of `torch.export`: torch alone loads and runs it.
 
     The entries of `describe` are JSON in the program's extra file `metadata.json`.
@@ -102,7 +102,7 @@ def export_program(network: Network, path: Path) -> Exported:
     return _written(path, content, _compared(path, loaded, reference))
 
 
-EXPORTS: dict[str, Callable[[Network, Path], Exported]] = {".onnx": export_onnx, ".pt2": export_program}
+EXPORTS: dict[str, Callable[[ImageClassifier, Path], Exported]] = {".onnx": export_onnx, ".pt2": export_program}
 """The ways to write a network, by the ending of the file's name."""
 
 
@@ -115,7 +115,7 @@ def describe(spec: NetworkSpec) -> dict[str, object]:
     said = {
         "input": INPUT,
         "output": OUTPUT,
-        "cell": spec.genotype.name,
+        "cell": spec.name,
         "image_size": spec.image_size,
         "preprocessing": spec.preprocessing.model_dump(mode="json"),
         "mean": list(spec.mean),
@@ -125,13 +125,13 @@ def describe(spec: NetworkSpec) -> dict[str, object]:
     return said if spec.class_names is None else {**said, "class_names": list(spec.class_names)}
 
 
-def _reference(network: Network) -> Network:
+def _reference(network: ImageClassifier) -> ImageClassifier:
     """The network as it is compared with, on the CPU; weights lie in memory as other programs expect them."""
     twin = copy.deepcopy(network).eval()
     return twin.to("cpu", torch.float32, memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
 
 
-def _traced(network: Network) -> ExportedProgram:
+def _traced(network: ImageClassifier) -> ExportedProgram:
     """The folded network as a graph of plain tensor functions: paddings are numbers in it, and N is free."""
     folded = fold(network)
     _name_input(folded)
@@ -170,7 +170,7 @@ def _onnx(program: ExportedProgram, said: dict[str, object]) -> bytes:
     return content
 
 
-def _compared(path: Path, run: Callable[[Tensor], Tensor], reference: Network) -> float:
+def _compared(path: Path, run: Callable[[Tensor], Tensor], reference: ImageClassifier) -> float:
     """How far the logits of what is about to be written are from the network's.
 
     Raises:

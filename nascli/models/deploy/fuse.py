@@ -27,8 +27,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from nascli.models import layers as primitives
 from nascli.models.cells import ops
-from nascli.models.cells.network import Network
 from nascli.models.convolutions import Depthwise, Pointwise
+from nascli.models.interface import ImageClassifier
 from nascli.models.layers import EveryOther, SamePad, join, same_padding
 
 _LITTLE_WORK = 2_000_000
@@ -41,7 +41,7 @@ _LEAST_CHANNELS = 16
 """Of the output; with fewer the product of matrices is the slower one."""
 
 
-def fold(network: Network) -> fx.GraphModule:
+def fold(network: ImageClassifier) -> fx.GraphModule:
     """The same function without batch norms, dropout and repeated work, as plain convolutions on any device.
 
     Args:

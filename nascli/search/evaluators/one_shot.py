@@ -31,9 +31,9 @@ from nascli.engine.device import cpu_threads, generator_for
 from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace
-from nascli.models.cells.network import Network
-from nascli.models.cells.supernet import extract_child
 from nascli.models.cost import measure_cost
+from nascli.models.families import find_supernet
+from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import load_weights
 from nascli.search.evaluators.proxy import ProxyTraining
 from nascli.search.evaluators.supernet_training import SUPERNET_FILE, Progress, SharedTraining, child_spec, train_shared
@@ -63,7 +63,7 @@ class SharedWeights:
     refresh: Tensor
     batch_size: int
 
-    def network(self, genotype: Genotype) -> Network:
+    def network(self, genotype: Genotype) -> ImageClassifier:
         """The stand-alone child with its inherited weights and refreshed statistics, in evaluation mode.
 
         Raises:
@@ -72,7 +72,8 @@ class SharedWeights:
         self.space.encode(genotype)
         views = torch.split(self.weights, [shape.numel() for _, shape in self.layout])
         shared = {name: view.view(shape) for (name, shape), view in zip(self.layout, views, strict=True)}
-        child = extract_child(child_spec(self.setting, genotype), shared)
+        spec = child_spec(self.setting, genotype)
+        child = find_supernet(spec).extract_child(spec, shared)
         child.to(self.setting.device).to(memory_format=torch.channels_last)
         images = self.setting.resident.train.take(self.refresh)
         _refresh_statistics(child, images, self.batch_size, self.setting)
@@ -146,7 +147,7 @@ def shared_weights(
 
 
 @torch.no_grad()
-def _refresh_statistics(child: Network, split: Split, batch_size: int, setting: ProxyTraining) -> None:
+def _refresh_statistics(child: ImageClassifier, split: Split, batch_size: int, setting: ProxyTraining) -> None:
     """Measure the batch-norm statistics of a child on a split: the mean over its batches, all counting the same."""
     normalizer = _normalizer(setting)
     norms = [module for module in child.eval().modules() if isinstance(module, nn.BatchNorm2d)]

@@ -14,9 +14,10 @@ from nascli.data.dataset import ImageData, split_holdout
 from nascli.data.registry import load_dataset
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import NetworkSpec, resolve_network
 from nascli.models.cost import Cost, measure_cost
+from nascli.models.families import build
+from nascli.models.interface import ImageClassifier
+from nascli.models.spec import NetworkSpec, resolve_network
 from nascli.search.trial import Score
 from nascli.seeding import derive_seed
 
@@ -82,11 +83,11 @@ class ProxyTraining:
             std=self.data.std,
         )
 
-    def child(self, genotype: Genotype, seed: int) -> Network:
+    def child(self, genotype: Genotype, seed: int) -> ImageClassifier:
         """The child network that a training from `seed` starts from, on the CPU; the random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive_seed(seed, "init"))  # weights are drawn on the CPU
-            return Network(self.spec(genotype))
+            return build(self.spec(genotype))
 
     def cost(self, genotype: Genotype) -> Cost:
         """What the child network costs."""

@@ -39,9 +39,9 @@ from nascli.errors import DeviceMemoryError, DivergedError, Interrupted
 from nascli.files import write_bytes
 from nascli.genotype.cells.space import CellSpace, resolve_cell_space
 from nascli.genotype.genotype import Genotype
-from nascli.models.cells.network import Network
-from nascli.models.cells.spec import NetworkSpec
-from nascli.models.cells.supernet import bare_child, inherited_weights, shared_parameters
+from nascli.models.families import find_supernet
+from nascli.models.interface import ImageClassifier
+from nascli.models.spec import NetworkSpec
 from nascli.search.evaluators.proxy import ProxyTraining
 from nascli.seeding import derive_seed
 from nascli.signals import StopRequest
@@ -95,13 +95,15 @@ class SharedTraining:
         genotype = self.space.decode([0] * len(self.space.decision_sizes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.plan.seed, "shared", "init"))
-            return shared_parameters(child_spec(self.setting, genotype), self.space)
+            spec = child_spec(self.setting, genotype)
+            return find_supernet(spec).shared_parameters(spec, self.space)
 
-    def child(self, step: int) -> Network:
+    def child(self, step: int) -> ImageClassifier:
         """The child of a step, drawn uniformly from the decisions of the space; it has no weights of its own."""
         draw = generator_for(self.plan.seed, "shared", step)
         tokens = [int(torch.randint(size, (), generator=draw)) for size in self.space.decision_sizes]
-        return bare_child(child_spec(self.setting, self.space.decode(tokens))).train()
+        spec = child_spec(self.setting, self.space.decode(tokens))
+        return find_supernet(spec).bare_child(spec).train()
 
 
 @dataclass
@@ -221,7 +223,8 @@ def _train_step(training: SharedTraining, state: _State, images: Tensor, targets
     state.optimizer.zero_grad()
     for part, wanted in zip(*parts, strict=True):
         with computing_in(config.precision, images.device):
-            logits: Tensor = functional_call(child, inherited_weights(child, state.named), (part,))
+            weights = find_supernet(child.spec).inherited_weights(child, state.named)
+            logits: Tensor = functional_call(child, weights, (part,))
         loss = F.cross_entropy(logits.float(), wanted, label_smoothing=config.label_smoothing)
         loss = loss * (len(part) / len(images))
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -236,4 +239,4 @@ def _train_step(training: SharedTraining, state: _State, images: Tensor, targets
 
 def child_spec(setting: ProxyTraining, genotype: Genotype) -> NetworkSpec:
     """The network of a child; without auxiliary head, which no shared weights are for."""
-    return setting.spec(genotype).model_copy(update={"aux_head": False})
+    return setting.spec(genotype).without_aux_head()

@@ -27,7 +27,7 @@ from nascli.data.transforms import Normalizer
 from nascli.engine.device import cpu_threads, generator_for
 from nascli.errors import DivergedError, InputError
 from nascli.genotype.genotype import Genotype
-from nascli.models.cells.network import Network
+from nascli.models.interface import ImageClassifier
 from nascli.search.evaluators.proxy import ProxyTraining
 from nascli.search.trial import Score
 
@@ -144,7 +144,7 @@ class ZeroCostScore:
         )
 
 
-def untrained_child(proxy: ProxyTraining, genotype: Genotype, seed: int) -> Network:
+def untrained_child(proxy: ProxyTraining, genotype: Genotype, seed: int) -> ImageClassifier:
     """The child network that a training from `seed` starts from, on its device, in training mode, no dropout."""
     network = proxy.child(genotype, seed)
     network.to(proxy.device).to(memory_format=torch.channels_last)

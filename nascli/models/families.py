@@ -1,0 +1,127 @@
+"""The table of network families, and what is looked up in it: networks to build, names that `--cell` takes.
+
+A family from another package adds its entry to `FAMILIES`. Importing this module needs no torch.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nascli.config import NETWORK_SECTIONS, parse, suggestion
+from nascli.errors import InputError
+from nascli.files import read_json
+from nascli.genotype.genotype import Genotype
+from nascli.genotype.resolve import load_genotype
+from nascli.models.cells.family import CellFamily
+from nascli.models.spec import Architecture, NetworkFamily, NetworkSpec, read_network, resolve_network
+
+if TYPE_CHECKING:
+    from nascli.models.interface import ImageClassifier, Supernet
+
+NETWORK_FILE = "network.json"
+
+FAMILIES: dict[str, NetworkFamily] = {"cells": CellFamily()}
+"""Every family by name; the same names as `nascli.config.NETWORK_CONFIGS`."""
+
+
+def find_family(name: str) -> NetworkFamily:
+    """The family of this name.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name not in FAMILIES:
+        raise InputError(f"unknown network family {name!r}", suggestion(name, FAMILIES))
+    return FAMILIES[name]
+
+
+def build(spec: NetworkSpec) -> "ImageClassifier":
+    """The network of a spec; weights start from torch's global random generator."""
+    return find_family(spec.family).build(spec)
+
+
+def find_supernet(spec: NetworkSpec) -> "Supernet":
+    """What makes the weights that networks like this one share.
+
+    Raises:
+        InputError: The family has no supernet.
+    """
+    supernet = find_family(spec.family).supernet()
+    if supernet is None:
+        raise InputError(f"networks of the family {spec.family} share no weights", "Use search.evaluator = proxy")
+    return supernet
+
+
+def build_network(
+    genotype: Genotype | str,
+    preset: str | None = None,
+    *,
+    classes: int | None = None,
+    **numbers: int | float | bool | str,
+) -> "ImageClassifier":
+    """A network from a genotype, with fresh weights.
+
+    Args:
+        genotype: A genotype, or where to find one: a zoo name, a JSON file, a search run; `resnet-20` and its like.
+        preset: Published sizes to start from; None chooses by `image_size`.
+        classes: Number of classes; None takes the preset's.
+        numbers: Keys of the recipe section `[network]`: `filters`, `cells_per_stage`, `image_size`, ...
+
+    Raises:
+        InputError: No such genotype, or a number that is out of its range.
+
+    Example:
+        >>> sum(p.numel() for p in build_network("nasnet-a", "cifar10").parameters())
+        3346538
+    """
+    architecture = open_architecture(genotype).architecture if isinstance(genotype, str) else genotype
+    given = numbers if preset is None else {"preset": preset, **numbers}
+    config = parse(NETWORK_SECTIONS[architecture.family], given, "build_network")
+    return build(resolve_network(architecture, config, classes=classes))
+
+
+@dataclass(frozen=True)
+class ArchitectureSource:
+    """An architecture as `--cell` names it.
+
+    Args:
+        architecture: A genotype or a fixed network.
+        file: The file it came from; None for a published one.
+        numbers: Recipe values by dotted key (`"network.filters"`): the family, and all macro numbers if the file is a
+            `network.json`.
+    """
+
+    architecture: Architecture
+    file: Path | None
+    numbers: dict[str, object]
+
+
+def open_architecture(source: str) -> ArchitectureSource:
+    """An architecture from a genotype file, a search run, a published name, or a `network.json` (or its folder).
+
+    Raises:
+        InputError: There is nothing of that name, or it is not a possible architecture.
+        CorruptFileError: The file is damaged.
+    """
+    path = Path(source)
+    if os.path.isdir(source):  # Path.is_dir fails on a text that is too long for a name
+        inside = [path / name for name in ("best.json", NETWORK_FILE) if (path / name).is_file()]
+        if not inside:
+            raise InputError(f"cell {source}: the folder holds neither best.json nor {NETWORK_FILE}")
+        path = inside[0]
+    is_file = os.path.isfile(path)
+    if path.name == NETWORK_FILE or (path.suffix == ".json" and is_file and _is_network(path)):
+        spec = read_network(path)
+        values = {"family": spec.family} | spec.config_values()
+        return ArchitectureSource(spec.architecture, path, {f"network.{key}": value for key, value in values.items()})
+    fixed = None if is_file else next(filter(None, (family.find(source) for family in FAMILIES.values())), None)
+    architecture = fixed or load_genotype(path if is_file else source)
+    return ArchitectureSource(architecture, path if is_file else None, {"network.family": architecture.family})
+
+
+def _is_network(path: Path) -> bool:
+    try:
+        return "classes" in read_json(path)
+    except Exception:  # whatever is wrong with the file, reading it as a genotype says it better
+        return False

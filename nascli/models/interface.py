@@ -1,0 +1,141 @@
+"""What the rest of the program asks of a network: one base class, whatever the architecture.
+
+Shapes: N batch, C channels, H height, W width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from nascli.models.spec import NetworkSpec
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """One map that `features` gives.
+
+    Args:
+        name: Its key, `stage2`.
+        channels: C; 0 where the network has no map of this stride (every cell of the stage is idle).
+        stride: Pixels of the image per pixel of the map, along either side.
+    """
+
+    name: str
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of a network: cost is counted by unit, and blocks are compiled and recomputed one by one.
+
+    Args:
+        label: What tables call it, `stage 1 normal`.
+        path: Of the module in the network, `cells.3`.
+        module: The module.
+        filters: For tables; None is the output's channels.
+        is_block: One of the repeated blocks of the body, not stem or classifier.
+    """
+
+    label: str
+    path: str
+    module: nn.Module
+    filters: int | None = None
+    is_block: bool = False
+
+
+class ImageClassifier(nn.Module, ABC):
+    """A network from normalised images (N, 3, H, W) to logits (N, classes), at any H and W.
+
+    Attributes:
+        spec: From which it can be built again.
+        feature_info: The maps of `features`, the finest first.
+        dropout: The layer before the classifier.
+        classifier: The last layer.
+        aux_head: A second classifier for training; None without one.
+        grad_checkpointing: Blocks' activations are computed again in the backward pass, while the network trains.
+    """
+
+    spec: NetworkSpec
+    feature_info: tuple[FeatureInfo, ...]
+    dropout: nn.Dropout
+    classifier: nn.Linear
+    aux_head: nn.Module | None
+    grad_checkpointing: bool = False
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Images to logits."""
+
+    @abstractmethod
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        """The maps of `feature_info` by name, without those of 0 channels; activated, as a next layer may read them.
+
+        Returns:
+            (N, channels, H / stride, W / stride) each, rounded up.
+        """
+
+    @abstractmethod
+    def units(self) -> Sequence[Unit]:
+        """All modules with weights but the auxiliary head, each in one unit, in the order of the computation."""
+
+    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits, and the auxiliary head's logits while training with one (else None)."""
+        return self(x), None
+
+    def set_drop_path(self, prob: float) -> None:
+        """Set the probability of drop path in the last block for the next steps; nothing where no path can drop."""
+
+    def set_static_graph(self, on: bool) -> None:
+        """Run the same operations in every training step, as compiled blocks need (drop path of probability 0, too)."""
+
+    def set_grad_checkpointing(self, on: bool) -> None:
+        """Keep only each block's input for the backward pass, and compute the block again there."""
+        self.grad_checkpointing = on
+
+    def remove_classifier(self) -> None:
+        """Take away what a detector does not use: classifier, auxiliary head, drop path."""
+        del self.classifier
+        self.aux_head = None
+        self.set_drop_path(0.0)
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """A network that can be run up to a stage, and from there on crops of the maps it had reached."""
+
+    def maps_before(self, stage: str) -> tuple[FeatureInfo, ...]:
+        """The maps that this stage and later ones read of earlier ones, in the order of the computation."""
+        ...
+
+    def forward_to(self, x: Tensor, stage: str) -> tuple[Tensor, ...]:
+        """Images to the maps of `maps_before`, each (N, channels, H / stride, W / stride), rounded up."""
+        ...
+
+    def forward_from(self, maps: Sequence[Tensor], stage: str) -> Tensor:
+        """Run this stage to the end on such maps, of any size: to what the classifier reads, (N, C)."""
+        ...
+
+
+class Supernet(Protocol):
+    """The weights that all children of a search space share, and the children that inherit them."""
+
+    # spec, space and child are those of the family
+    def shared_parameters(self, spec: Any, space: Any) -> nn.ParameterDict:  # noqa: ANN401
+        """Fresh shared weights by name, from torch's global random generator; `spec` has any child of the space."""
+        ...
+
+    def bare_child(self, spec: Any) -> ImageClassifier:  # noqa: ANN401
+        """A child without storage, to be called with inherited weights; it keeps no batch-norm statistics."""
+        ...
+
+    def inherited_weights(self, child: Any, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401
+        """The weights of a child by their names in it; gradients flow back into the shared ones."""
+        ...
+
+    def extract_child(self, spec: Any, shared: Mapping[str, Tensor]) -> ImageClassifier:  # noqa: ANN401
+        """A stand-alone child with copies of its inherited weights."""
+        ...

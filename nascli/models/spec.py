@@ -1,0 +1,206 @@
+"""Network specs: all that is needed, beside weights, to build a network again (`network.json`). No torch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypedDict, Unpack
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nascli.config import NetworkConfig, Preprocessing, explain
+from nascli.errors import CorruptFileError, InputError
+from nascli.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from nascli.models.interface import ImageClassifier, Supernet
+
+SCHEMA_VERSION = 1
+
+LARGEST_CIFAR_IMAGE = 64
+"""Largest image side in pixels at which a network keeps the full resolution by default, as for CIFAR."""
+
+
+class Architecture(Protocol):
+    """A genotype, or the name of a fixed network: what a family makes a spec of."""
+
+    @property
+    def family(self) -> str:
+        """Key of `nascli.models.families.FAMILIES`."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What results call the network."""
+        ...
+
+
+class NetworkSpec(BaseModel, ABC):
+    """Base of every family's spec: what a network says of its data, and how images are prepared for it.
+
+    An image is resized and cut to `image_size` as `preprocessing` says, its RGB values are brought to [0, 1], `mean` is
+    subtracted and the result divided by `std`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    family: ClassVar[str]
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    classes: int = Field(ge=1)
+    image_size: int = Field(ge=8)
+    dropout: float = Field(ge=0, lt=1)
+    batch_norm_momentum: float = Field(gt=0, le=1)
+    batch_norm_epsilon: float = Field(gt=0)
+    class_names: tuple[str, ...] | None = None
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    preprocessing: Preprocessing = Preprocessing()
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name of the architecture."""
+
+    @property
+    @abstractmethod
+    def architecture(self) -> Architecture:
+        """The architecture that was built at this size."""
+
+    @property
+    @abstractmethod
+    def size_text(self) -> str:
+        """The numbers that decide the size, for tables: `N = 6, F = 32`."""
+
+    @abstractmethod
+    def config_values(self) -> dict[str, object]:
+        """The numbers as keys of the recipe section `[network]`, from which the same spec is resolved again."""
+
+    def without_aux_head(self) -> "NetworkSpec":
+        """The same network without auxiliary head."""
+        return self
+
+
+class DataFields(TypedDict, total=False):
+    """What a data set says to a network; `None` and absence mean the family's default."""
+
+    classes: int | None
+    image_size: int | None
+    class_names: tuple[str, ...] | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    preprocessing: Preprocessing | None
+
+
+@dataclass(frozen=True)
+class SizeKnobs:
+    """The config keys that decide a network's cost.
+
+    Args:
+        width: Key whose value every cost grows with, an integer from 1.
+        depth: Key of the number of layers or cells; None where it is fixed.
+        symbols: What tables call the two.
+        max_width: Largest width that is tried.
+        depths: The depths that are chosen from where a target may decide depth, too.
+    """
+
+    width: str
+    depth: str | None = None
+    symbols: tuple[str, str] = ("width", "depth")
+    max_width: int = 1024
+    depths: range = range(0)
+
+    def values(self, width: int, depth: int) -> dict[str, int]:
+        """A size as config keys."""
+        return {self.width: width} | ({self.depth: depth} if self.depth else {})
+
+
+class NetworkFamily(ABC):
+    """One kind of architecture as networks: the entry of the family table."""
+
+    spec: type[NetworkSpec]
+    knobs: SizeKnobs
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    """Published sizes as config keys, by name."""
+
+    default_preset: str | None = None
+    """The one that `nascli build` starts from."""
+
+    @abstractmethod
+    def resolve(
+        self,
+        architecture: Any,  # noqa: ANN401 - the family's
+        config: NetworkConfig,
+        aux_head: bool,
+        data: DataFields,
+    ) -> NetworkSpec:
+        """A complete spec (see `resolve_network`)."""
+
+    @abstractmethod
+    def build(self, spec: Any) -> "ImageClassifier":  # noqa: ANN401 - the family's
+        """The network of a spec of this family, with weights from torch's global random generator."""
+
+    def stream_size(self, config: NetworkConfig) -> int | None:
+        """Image side that the config implies where it gives none; None where the data decide."""
+        return None
+
+    def find(self, name: str) -> Architecture | None:
+        """The fixed architecture of this name, where the family has such.
+
+        Raises:
+            InputError: The name is nearly one of them.
+        """
+        return None
+
+    def supernet(self) -> "Supernet | None":
+        """The weights that children of a search space share; None where the family has no supernet."""
+        return None
+
+
+def resolve_network(
+    architecture: Architecture, config: NetworkConfig, *, aux_head: bool = False, **data: Unpack[DataFields]
+) -> NetworkSpec:
+    """An architecture and a recipe's network section as a complete spec.
+
+    Args:
+        architecture: A genotype or a fixed network.
+        config: Section `[network]`; a number that it does not give comes from its preset or the family.
+        aux_head: Build the auxiliary head for training.
+        data: What the data set says; an `image_size` in `config` wins.
+
+    Raises:
+        InputError: The section is another family's, or such a network cannot be built.
+    """
+    from nascli.models.families import find_family
+
+    return find_family(architecture.family).resolve(architecture, config, aux_head, data)
+
+
+def write_network(path: Path, spec: NetworkSpec) -> None:
+    """Write `network.json`; the family stands in it unless it is the cells."""
+    family = {} if spec.family == "cells" else {"family": spec.family}
+    write_json(path, family | spec.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def read_network(path: Path) -> NetworkSpec:
+    """Read `network.json`.
+
+    Raises:
+        InputError: There is no such file, it is of a newer schema, or a field is impossible.
+        CorruptFileError: It is not JSON, or not a network.
+    """
+    from nascli.models.families import find_family
+
+    values = read_json(path)
+    if "classes" not in values:
+        raise CorruptFileError(f"{path}: JSON, but not a network (no classes in it)")
+    version = values.get("schema", SCHEMA_VERSION)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: schema {version} is newer than this nascli reads ({SCHEMA_VERSION})", "Upgrade nascli"
+        )
+    spec = find_family(str(values.pop("family", "cells"))).spec
+    try:
+        return spec.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, str(path), spec) from error
