@@ -12,9 +12,9 @@ from rich.tree import Tree
 from nascli.cli.console import Terminal
 from nascli.config import SearchRecipe, parse
 from nascli.errors import InputError
-from nascli.genotype.cells.genotype import require_cells
-from nascli.genotype.cells.schema import CellSpec
-from nascli.genotype.drawing.palette import OP_STYLES, printable, state_name
+from nascli.genotype.drawing import genotype_tree
+from nascli.genotype.drawing.shapes import printable
+from nascli.genotype.families import FAMILIES
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.genotype.space import SearchSpace, published_spaces, resolve_space
@@ -22,8 +22,6 @@ from nascli.runs import read_run
 
 LONGEST_NAME = 200
 
-_FAMILY_STYLES = {"separable": "blue", "convolution": "yellow", "pool": "green", "identity": "default"}
-_STATE_STYLES = ("red", "cyan")  # h[i-1] and h[i], as in the pictures
 _LONGEST_LINE = 3 * LONGEST_NAME
 
 
@@ -57,7 +55,7 @@ def show_genotype(
     if notation_text is not None:
         terminal.show(Text(notation_text.rstrip("\n")))
     else:
-        terminal.show(_Uncut(genotype_tree(genotype)))
+        terminal.show(_Uncut(render_tree(genotype)))
         said = ",".join(map(str, tokens)) if tokens else f"none: {reason}"
         terminal.show(Text.assemble(("tokens  ", "bold"), (said, "default" if tokens else "dim")))
     for file in files:
@@ -74,15 +72,16 @@ def show_genotype(
     )
 
 
-def genotype_tree(genotype: Genotype) -> Tree:
-    """Both cells, a line for each block: its state, its combination, its two ops with what they read."""
+def render_tree(genotype: Genotype) -> Tree:
+    """The branches of a genotype under its name, space and hash."""
     facts = f"  space {genotype.space}, canonical hash {genotype.canonical_hash()}"
-    genotype = require_cells(genotype, "a tree")
     tree = Tree(Text.assemble((printable(genotype.name), "bold"), (printable(facts), "dim")), guide_style="dim")
-    for caption, cell in (("normal cell", genotype.normal), ("reduction cell", genotype.reduction)):
-        branch = tree.add(Text(caption, "bold"))
-        for line in _cell_lines(cell):
-            branch.add(line)
+    for part in genotype_tree(genotype):
+        branch = tree.add(Text(part.caption, "bold"))
+        for line in part.lines:
+            text = Text.assemble(*line.spans)
+            text.rstrip()
+            branch.add(text)
     return tree
 
 
@@ -93,45 +92,20 @@ def show_zoo(terminal: Terminal) -> None:
         {
             "name": cell.name,
             "space": cell.space,
-            "blocks": len(require_cells(cell, "the zoo").normal.blocks),
+            "size": FAMILIES[cell.family].describe(cell),
             "canonical_hash": cell.canonical_hash(),
             "source": cell.provenance.get("source"),
         }
         for cell in cells
     ]
-    rows = [("name", "space", "blocks", "canonical hash", "source"), *(map(str, cell.values()) for cell in zoo)]
+    rows = [("name", "space", "size", "canonical hash", "source"), *(map(str, cell.values()) for cell in zoo)]
     width = max(map(len, zoo_names()))
     for number, row in enumerate(rows):
-        name, space, blocks, hashed, source = row
-        line = f"{name:<{width}}  {space:<6}  {blocks:>6}  {hashed:<16}  {source}"
+        name, space, size, hashed, source = row
+        line = f"{name:<{width}}  {space:<6}  {size:<8}  {hashed:<16}  {source}"
         terminal.show(Text(line, "" if number else "bold"))
     terminal.result({"zoo": zoo})
     terminal.next(f"nascli decode {cells[0].name} --draw {cells[0].name}.svg")
-
-
-def _cell_lines(cell: CellSpec) -> list[Text]:
-    width = max(len(OP_STYLES[op].label) for block in cell.blocks for op in block.ops)
-    digits = len(str(len(cell.blocks) + 1))
-    lines = []
-    for k, block in enumerate(cell.blocks):
-        line = Text.assemble((f"{k + 2:>{digits}}", "bold"), f"  {block.combine:<6}")
-        for op, state in zip(block.ops, block.inputs, strict=True):
-            line.append(f"  {OP_STYLES[op].label:>{width}}", _FAMILY_STYLES[OP_STYLES[op].family])
-            line.append(" ← ", "dim")
-            line.append(f"{state_name(state):<6}", _state_style(state))
-        if k + 2 not in cell.live:
-            line = Text(f"{line.plain}  dead: reaches no output", "dim")
-        line.rstrip()
-        lines.append(line)
-    joined = Text(f"{'':{digits}}  concat  ")
-    for state in cell.concat:
-        joined.append(f"{state_name(state)}  ", _state_style(state))
-    joined.append("→ h[i+1]")
-    return [*lines, joined]
-
-
-def _state_style(state: int) -> str:
-    return _STATE_STYLES[state] if state < len(_STATE_STYLES) else "bold"
 
 
 def _space(genotype: Genotype, folder: Path | None) -> SearchSpace:

@@ -6,12 +6,18 @@ A family of another package adds its entry when its module is imported; the modu
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel
 
 from nascli.config import SpaceConfig, load_plugins, plugins, suggestion
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.space import SPACES, CellSpace, resolve_cell_space
+from nascli.genotype.drawing.cells.scene import cell_scene
+from nascli.genotype.drawing.cells.text import cell_graph, cell_tree
+from nascli.genotype.drawing.graph import Graph
+from nascli.genotype.drawing.shapes import Scene
+from nascli.genotype.drawing.tree import Branch
 from nascli.genotype.genotype import CELLS
 from nascli.genotype.space import SearchSpace
 
@@ -25,16 +31,33 @@ class Family:
         space: The model of its search spaces; it satisfies `SearchSpace`.
         spaces: Its named search spaces.
         resolve_space: The space that the `space` section of a recipe describes.
+        describe: The size of a genotype in two words.
+        scene: A genotype as plain shapes.
+        graph: A genotype as vertices and arrows.
+        tree: A genotype as lines for a terminal.
     """
 
     genotype: type[BaseModel]
     space: type[BaseModel]
     spaces: Mapping[str, SearchSpace]
     resolve_space: Callable[[SpaceConfig], SearchSpace]
+    describe: Callable[[Any], str]
+    scene: Callable[[Any], Scene]
+    graph: Callable[[Any], Graph]
+    tree: Callable[[Any], list[Branch]]
 
 
 FAMILIES: dict[str, Family] = {
-    CELLS: Family(genotype=CellGenotype, space=CellSpace, spaces=SPACES, resolve_space=resolve_cell_space),
+    CELLS: Family(
+        genotype=CellGenotype,
+        space=CellSpace,
+        spaces=SPACES,
+        resolve_space=resolve_cell_space,
+        describe=lambda genotype: f"{len(genotype.normal.blocks)} blocks",
+        scene=cell_scene,
+        graph=cell_graph,
+        tree=cell_tree,
+    ),
 }
 
 

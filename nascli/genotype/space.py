@@ -1,12 +1,32 @@
 """A search space: all genotypes that a search may propose, as sequences of decisions."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from nascli.config import SpaceConfig, suggestion
 from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype, JsonScalar
+
+
+@dataclass(frozen=True)
+class ChoiceGroup:
+    """Decisions of one kind, whose choices are counted together.
+
+    Args:
+        name: One word with hyphens, such as `ops-normal`.
+        title: For readers, such as `Ops of the normal cell`.
+        labels: The choices. (K,)
+        uniform: Share of each choice in genotypes that are drawn uniformly. (K,)
+        read: The choices that a genotype made, as positions in `labels`.
+    """
+
+    name: str
+    title: str
+    labels: tuple[str, ...]
+    uniform: tuple[float, ...]
+    read: Callable[[Genotype], Iterable[int]]
 
 
 class SearchSpace(Protocol):
@@ -44,6 +64,10 @@ class SearchSpace(Protocol):
 
     def features(self, genotype: Genotype) -> Mapping[tuple[str, ...], float]:
         """Numbers by which two genotypes are near or far, equal for equal canonical forms; a missing one is 0."""
+        ...
+
+    def choice_groups(self) -> Sequence[ChoiceGroup]:
+        """The decisions in groups whose choices a report counts as the search goes on."""
         ...
 
     def summary(self) -> str:

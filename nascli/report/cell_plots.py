@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
-from nascli.genotype.cells.choices import ChoiceGroup, choice_groups
 from nascli.genotype.cells.space import CellSpace
 from nascli.genotype.drawing import genotype_png, genotype_svg
+from nascli.genotype.space import ChoiceGroup
 from nascli.report import figures
 from nascli.report.figures import RenderedFigure, inline_svg
 from nascli.report.search_data import SearchData, reward_of, select_best
@@ -29,7 +29,7 @@ def plot_choices(data: SearchData) -> list[RenderedFigure]:
     """Heat maps of each kind of choice, as the genotype family groups them."""
     if not data.trials or not isinstance(data.space, CellSpace):
         return []
-    return [_plot_heat_map(group, *choice_shares(data.trials, group)) for group in choice_groups(data.space)]
+    return [_plot_heat_map(group, *choice_shares(data.trials, group)) for group in data.space.choice_groups()]
 
 
 def choice_shares(trials: Sequence[Trial], group: ChoiceGroup) -> tuple[Shares, list[str]]:

@@ -63,7 +63,7 @@ def test_every_published_cell_is_listed(nascli: Nascli) -> None:
         assert zoo_genotype(name).space in rows[name]
     listed = nascli("--list", "--json").json["zoo"]
     assert [cell["name"] for cell in listed] == list(zoo_names())
-    assert all(cell["source"] and cell["blocks"] for cell in listed)
+    assert all(cell["source"] and cell["size"] for cell in listed)
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png", "dot", "mmd"])

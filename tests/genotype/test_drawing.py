@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from nascli.errors import InputError
 from nascli.genotype.cells.genotype import CellGenotype
-from nascli.genotype.cells.schema import MAX_BLOCKS, OP_NAMES, Block, CellSpec
+from nascli.genotype.cells.op_info import OP_INFO
+from nascli.genotype.cells.schema import MAX_BLOCKS, Block, CellSpec
 from nascli.genotype.drawing import (
     FORMATS,
     draw_genotype,
@@ -24,9 +25,10 @@ from nascli.genotype.drawing import (
     genotype_png,
     genotype_svg,
 )
-from nascli.genotype.drawing.layout import Box, CellLayout, Curve, lay_out_cell
-from nascli.genotype.drawing.ordering import ROW_LIMIT, crossings, ordered_rows
-from nascli.genotype.drawing.palette import FAMILY_PAINTS, OP_STYLES
+from nascli.genotype.drawing.cells.layout import CellLayout, lay_out_cell
+from nascli.genotype.drawing.cells.ordering import ROW_LIMIT, crossings, ordered_rows
+from nascli.genotype.drawing.cells.palette import KIND_PAINTS
+from nascli.genotype.drawing.shapes import Box, Curve
 from nascli.genotype.resolve import zoo_names
 from tests.published import published_cell
 
@@ -37,7 +39,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def cells(draw: st.DrawFn) -> CellSpec:
     """Cells of 1 to 12 blocks over all ops, with any concat, so that dead blocks occur."""
     count = draw(st.integers(1, MAX_BLOCKS))
-    ops = st.tuples(st.sampled_from(OP_NAMES), st.sampled_from(OP_NAMES))
+    ops = st.tuples(st.sampled_from(list(OP_INFO)), st.sampled_from(list(OP_INFO)))
     blocks = tuple(
         Block(
             inputs=draw(st.tuples(st.integers(0, k + 1), st.integers(0, k + 1))),
@@ -181,10 +183,9 @@ def test_cells_that_can_be_drawn_without_crossings_are() -> None:
 def test_ops_of_every_kind_have_words_that_fit_their_box() -> None:
     from matplotlib.textpath import TextPath
 
-    assert set(OP_STYLES) == set(OP_NAMES)
-    assert {style.family for style in OP_STYLES.values()} == set(FAMILY_PAINTS)
-    assert len({style.label for style in OP_STYLES.values()}) == len(OP_NAMES), "two ops must not look the same"
-    for op in OP_NAMES:
+    assert {info.kind for info in OP_INFO.values()} == set(KIND_PAINTS)
+    assert len({info.label for info in OP_INFO.values()}) == len(OP_INFO), "two ops must not look the same"
+    for op in OP_INFO:
         layout = lay_out_cell(CellSpec(blocks=(Block(inputs=(0, 1), ops=(op, "identity")),), concat=(2,)))
         (node,) = (node for node in layout.nodes if node.key == "2.0")
         words = TextPath((0, 0), node.label, size=13).get_extents()  # DejaVu Sans, the widest of the fonts
@@ -203,7 +204,7 @@ def test_svg_is_xml_that_shows_every_op_with_its_name(genotype: CellGenotype) ->
     assert hints == expected
     words = Counter(element.text for element in root.iter(f"{SVG}text"))
     for op, count in expected.items():
-        assert words[OP_STYLES[op].label] >= count
+        assert words[OP_INFO[op].label] >= count
     dead = any(
         k + 2 not in cell.live for cell in (genotype.normal, genotype.reduction) for k in range(len(cell.blocks))
     )
@@ -229,8 +230,8 @@ def test_dot_and_mermaid_name_every_op_and_join_what_they_define(genotype: CellG
     dot, mermaid = genotype_dot(genotype), genotype_mermaid(genotype)
     for block in genotype.normal.blocks + genotype.reduction.blocks:
         for op in block.ops:
-            assert f'label="{OP_STYLES[op].label}"' in dot
-            assert f'"{OP_STYLES[op].label}"' in mermaid
+            assert f'label="{OP_INFO[op].label}"' in dot
+            assert f'"{OP_INFO[op].label}"' in mermaid
     edges = sum(4 * len(cell.blocks) + len(cell.concat) + 1 for cell in (genotype.normal, genotype.reduction))
     for text, node, arrow in (
         (dot, r"^    (\w+) \[label=", r"^    (\w+) -> (\w+)"),
@@ -279,16 +280,15 @@ def test_png_has_the_size_of_the_svg_times_its_scale() -> None:
     assert height == pytest.approx(1.5 * float(root.attrib["height"]), abs=2)
 
 
-def test_png_shows_the_cells_in_their_colours() -> None:
+def test_png_shows_the_cells_in_their_colors() -> None:
     import io
 
     from PIL import Image
 
     picture = Image.open(io.BytesIO(genotype_png(published_cell("nasnet-a"), scale=1))).convert("RGB")
-    colours = {colour: count for count, colour in picture.getcolors(1 << 24) or []}
-    for family, seen in (("separable", True), ("pool", True), ("identity", True), ("convolution", False)):
-        fill = FAMILY_PAINTS[family].fill
-        assert (colours.get(tuple(bytes.fromhex(fill[1:])), 0) > 500) == seen, family
+    colors = {color: count for count, color in picture.getcolors(1 << 24) or []}
+    for kind, paint in KIND_PAINTS.items():
+        assert (colors.get(tuple(bytes.fromhex(paint.fill[1:])), 0) > 500) == (kind != "convolution"), kind
 
 
 @pytest.mark.parametrize("name", ["cell", "cell.pdf", "cell.jpg", ".svg"])

@@ -13,7 +13,8 @@ import nascli
 from nascli.config import CellNetworkConfig
 from nascli.errors import CorruptFileError, InputError
 from nascli.genotype.cells.genotype import CellGenotype
-from nascli.genotype.cells.schema import OP_NAMES, Block, CellSpec
+from nascli.genotype.cells.op_info import OP_INFO
+from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.models.cells.cell import Cell
 from nascli.models.cells.network import CellNetwork
 from nascli.models.cells.ops import OPS
@@ -32,10 +33,10 @@ def tiny(genotype: CellGenotype, **numbers: object) -> CellNetwork:
 
 
 def test_every_named_op_has_a_builder_and_no_other() -> None:
-    assert set(OPS) == set(OP_NAMES)
+    assert set(OPS) == set(OP_INFO)
 
 
-@pytest.mark.parametrize("name", OP_NAMES)
+@pytest.mark.parametrize("name", OP_INFO)
 def test_ops_give_the_asked_width_and_stride(name: str) -> None:
     for channels_in, stride, size in product((4, 6), (1, 2), (7, 8)):
         op = OPS[name](channels_in, 4, stride)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from nascli.errors import InputError
-from nascli.genotype.cells.choices import choice_groups
 from nascli.genotype.cells.space import NASNET, resolve_cell_space
 from nascli.report import search_data
 from nascli.report.baseline import HIGH, LOW, baseline_command, best_of_n, choose_baseline, compare_with_random
@@ -268,7 +267,7 @@ def test_the_front_holds_what_nothing_beats(runs: MadeRuns) -> None:
 
 def test_shares_are_of_each_window() -> None:
     trials = begun(NASNET, 25)
-    ops, inputs = choice_groups(NASNET)[:2]
+    ops, inputs = NASNET.choice_groups()[:2]
     first_block = replace(ops, read=lambda genotype: map(NASNET.ops.index, as_cells(genotype).normal.blocks[0].ops))
     shares, names = choice_shares(trials, first_block)
     assert shares.shape == (13, 10)

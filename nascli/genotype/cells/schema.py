@@ -9,38 +9,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from nascli.config import Strict
+from nascli.genotype.cells.op_info import OP_INFO
 
 MAX_BLOCKS = 12
-
-NASNET_OPS = (
-    "identity",
-    "conv_1x3_3x1",
-    "conv_1x7_7x1",
-    "dil_conv_3x3",
-    "avg_pool_3x3",
-    "max_pool_3x3",
-    "max_pool_5x5",
-    "max_pool_7x7",
-    "conv_1x1",
-    "conv_3x3",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "sep_conv_7x7",
-)
-"""The 13 operations of the paper, section 3, in its order."""
-
-FURTHER_OPS = (
-    "avg_pool_2x2",
-    "avg_pool_5x5",
-    "max_pool_2x2",
-    "dil_sep_conv_3x3",
-    "dil_sep_conv_5x5",
-    "bottleneck_conv_3x3",
-    "bottleneck_conv_1x7_7x1",
-)
-"""What AmoebaNet, NAONet and the DARTS family need besides."""
-
-OP_NAMES = NASNET_OPS + FURTHER_OPS
 
 Combine = Literal["add", "concat"]
 
@@ -56,8 +27,8 @@ class Block(Strict):
     @classmethod
     def _known_ops(cls, ops: tuple[str, str]) -> tuple[str, str]:
         for op in ops:
-            if op not in OP_NAMES:
-                raise ValueError(f"unknown op {op!r}; known: {', '.join(OP_NAMES)}")
+            if op not in OP_INFO:
+                raise ValueError(f"unknown op {op!r}; known: {', '.join(OP_INFO)}")
         return ops
 
 

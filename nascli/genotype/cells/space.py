@@ -15,9 +15,13 @@ from nascli.config import CellSpaceConfig, SpaceConfig, Strict, explain, suggest
 from nascli.errors import InputError
 from nascli.genotype.cells.features import cell_features
 from nascli.genotype.cells.genotype import CellGenotype, require_cells
-from nascli.genotype.cells.schema import MAX_BLOCKS, NASNET_OPS, OP_NAMES, Block, CellSpec, Combine
+from nascli.genotype.cells.op_info import NASNET_OPS, OP_INFO
+from nascli.genotype.cells.schema import MAX_BLOCKS, Block, CellSpec, Combine
+from nascli.genotype.drawing.cells.palette import state_name
 from nascli.genotype.genotype import Genotype, JsonScalar
-from nascli.genotype.space import check_tokens
+from nascli.genotype.space import ChoiceGroup, check_tokens
+
+_Role = Literal["normal", "reduction"]
 
 
 class CellSpace(Strict):
@@ -42,8 +46,8 @@ class CellSpace(Strict):
     @model_validator(mode="after")
     def _known(self) -> Self:
         for op in self.ops:
-            if op not in OP_NAMES:
-                raise ValueError(f"unknown op {op!r}. {suggestion(op, OP_NAMES)}")
+            if op not in OP_INFO:
+                raise ValueError(f"unknown op {op!r}. {suggestion(op, OP_INFO)}")
         if len(set(self.ops)) != len(self.ops) or len(set(self.combines)) != len(self.combines):
             raise ValueError("ops and combines must not repeat")
         return self
@@ -114,6 +118,11 @@ class CellSpace(Strict):
         if genotype.normal == genotype.reduction:
             del cells["reduction"]
         return {(role, *feature): n for role, cell in cells.items() for feature, n in cell_features(cell).items()}
+
+    def choice_groups(self) -> list[ChoiceGroup]:
+        """Ops and inputs of the normal and of the reduction cell; of one cell where it serves as both."""
+        roles: tuple[_Role, ...] = ("normal", "reduction") if self.cells == "two" else ("normal",)
+        return [group for role in roles for group in (_group_ops(self, role), _group_inputs(self, role))]
 
     def summary(self) -> str:
         """The size of the space in words."""
@@ -233,3 +242,36 @@ def _encode_inputs(block: Block, space: CellSpace, where: str) -> tuple[int, int
     if first == second:
         raise InputError(f"{where} reads state {first} twice, but the inputs of space {space.name!r} are distinct")
     return first, second - (second > first)
+
+
+def _group_ops(space: CellSpace, role: _Role) -> ChoiceGroup:
+    count = len(space.ops)
+    return ChoiceGroup(
+        name=f"ops-{role}",
+        title=f"Ops of the {_cell_name(space, role)}",
+        labels=tuple(OP_INFO[op].label for op in space.ops),
+        uniform=(1 / count,) * count,
+        read=lambda genotype: (space.ops.index(op) for block in _cell(genotype, role).blocks for op in block.ops),
+    )
+
+
+def _group_inputs(space: CellSpace, role: _Role) -> ChoiceGroup:
+    states = range(space.blocks + 1)  # block k chooses among k + 2 states
+    return ChoiceGroup(
+        name=f"inputs-{role}",
+        title=f"Inputs of the {_cell_name(space, role)}",
+        labels=tuple(state_name(state) for state in states),
+        uniform=tuple(
+            sum(1 / (k + 2) for k in range(space.blocks) if state < k + 2) / space.blocks for state in states
+        ),
+        read=lambda genotype: (state for block in _cell(genotype, role).blocks for state in block.inputs),
+    )
+
+
+def _cell_name(space: CellSpace, role: _Role) -> str:
+    return f"{role} cell" if space.cells == "two" else "cell"
+
+
+def _cell(genotype: Genotype, role: _Role) -> CellSpec:
+    cells = require_cells(genotype, "counting choices")
+    return cells.normal if role == "normal" else cells.reduction

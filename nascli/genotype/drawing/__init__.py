@@ -1,47 +1,55 @@
-"""Pictures of genotypes: SVG, PNG, DOT and Mermaid from one small layered layout. No graphviz, no torch.
+"""Drawings of genotypes as SVG, PNG, DOT and Mermaid, without Graphviz and without torch.
 
-layout (boxes and curves)  <-  coordinates (x along a row)  <-  ordering (rows, few crossings)
-scene (plain shapes)  ->  svg, png            graph  ->  DOT, Mermaid            palette: words and colours
+A family turns its genotypes into plain shapes (`shapes`, painted by `svg` and `png`), into a graph (`graph`) and into
+lines for a terminal (`tree`); those of cells stand in `cells`.
 """
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nascli.errors import InputError
 from nascli.files import write_bytes
-from nascli.genotype.cells.genotype import require_cells
-from nascli.genotype.drawing.graph import genotype_dot, genotype_mermaid
+from nascli.genotype.drawing.graph import dot_text, mermaid_text
 from nascli.genotype.drawing.png import png_bytes
-from nascli.genotype.drawing.scene import build_scene
 from nascli.genotype.drawing.svg import svg_text
+from nascli.genotype.drawing.tree import Branch
 from nascli.genotype.genotype import Genotype
 
-__all__ = [
-    "FORMATS",
-    "draw_genotype",
-    "drawing_format",
-    "genotype_dot",
-    "genotype_mermaid",
-    "genotype_png",
-    "genotype_svg",
-]
+if TYPE_CHECKING:
+    from nascli.genotype.families import Family
 
 
 def genotype_svg(genotype: Genotype) -> str:
-    """Both cells as a self-contained SVG document."""
-    return svg_text(build_scene(require_cells(genotype, "a drawing")))
+    """The genotype as a self-contained SVG document."""
+    return svg_text(_family(genotype).scene(genotype))
 
 
 def genotype_png(genotype: Genotype, scale: float = 2.0) -> bytes:
-    """Both cells as the content of a PNG file, `scale` times the size of the SVG."""
-    return png_bytes(build_scene(require_cells(genotype, "a drawing")), scale)
+    """The genotype as the content of a PNG file, `scale` times the size of the SVG."""
+    return png_bytes(_family(genotype).scene(genotype), scale)
+
+
+def genotype_dot(genotype: Genotype) -> str:
+    """The genotype as a DOT digraph."""
+    return dot_text(_family(genotype).graph(genotype))
+
+
+def genotype_mermaid(genotype: Genotype) -> str:
+    """The genotype as a Mermaid flowchart."""
+    return mermaid_text(_family(genotype).graph(genotype))
+
+
+def genotype_tree(genotype: Genotype) -> list[Branch]:
+    """The genotype as branches of styled lines."""
+    return _family(genotype).tree(genotype)
 
 
 FORMATS: dict[str, Callable[[Genotype], str | bytes]] = {
     ".svg": genotype_svg,
     ".png": genotype_png,
-    ".dot": lambda genotype: genotype_dot(require_cells(genotype, "a drawing")),
-    ".mmd": lambda genotype: genotype_mermaid(require_cells(genotype, "a drawing")),
+    ".dot": genotype_dot,
+    ".mmd": genotype_mermaid,
 }
 """What a picture's suffix stands for."""
 
@@ -57,10 +65,16 @@ def drawing_format(path: Path) -> Callable[[Genotype], str | bytes]:
 
 
 def draw_genotype(genotype: Genotype, path: Path) -> None:
-    """Write a picture of both cells, whole or not at all; the suffix chooses the format.
+    """Write a picture, whole or not at all; the suffix chooses the format.
 
     Raises:
         InputError: The suffix is none of `FORMATS`.
     """
     content = drawing_format(path)(genotype)
     write_bytes(path, content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def _family(genotype: Genotype) -> "Family":
+    from nascli.genotype.families import FAMILIES  # it imports the drawings of cells, and so this package
+
+    return FAMILIES[genotype.family]

@@ -4,14 +4,14 @@ import io
 import warnings
 from typing import TYPE_CHECKING
 
-from nascli.genotype.drawing.scene import Arrowhead, Group, Plate, Scene, Stroke, Words
+from nascli.genotype.drawing.shapes import Arrowhead, Group, Plate, Scene, Stroke, Words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.patches import Patch
 
-_PIXELS_AN_INCH = 100  # of the scene; with `scale` 1 a pixel of the scene is one of the picture
-_POINTS_A_PIXEL = 72 / _PIXELS_AN_INCH
+_PIXELS_PER_INCH = 100  # of the scene; with `scale` 1 a pixel of the scene is one of the picture
+_POINTS_PER_PIXEL = 72 / _PIXELS_PER_INCH
 _DASHES = (0, (3.5, 2.8))
 
 
@@ -25,7 +25,7 @@ def png_bytes(scene: Scene, scale: float = 2.0) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(scene.width / _PIXELS_AN_INCH, scene.height / _PIXELS_AN_INCH), facecolor="white")
+    figure = Figure(figsize=(scene.width / _PIXELS_PER_INCH, scene.height / _PIXELS_PER_INCH), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(0, scene.width)
@@ -36,7 +36,7 @@ def png_bytes(scene: Scene, scale: float = 2.0) -> bytes:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font has not
         FigureCanvasAgg(figure)
-        figure.savefig(content, format="png", dpi=_PIXELS_AN_INCH * scale)
+        figure.savefig(content, format="png", dpi=_PIXELS_PER_INCH * scale)
     return content.getvalue()
 
 
@@ -47,9 +47,9 @@ def _paint(axes: "Axes", group: Group, order: int) -> None:
                 group.x + shape.at[0],
                 group.y + shape.at[1],
                 shape.text,
-                fontsize=shape.size * _POINTS_A_PIXEL,
+                fontsize=shape.size * _POINTS_PER_PIXEL,
                 fontweight="bold" if shape.bold else "normal",
-                color=shape.colour,
+                color=shape.color,
                 horizontalalignment="center" if shape.anchor == "middle" else "left",
                 verticalalignment="baseline",
                 parse_math=False,
@@ -72,20 +72,20 @@ def _patch(shape: Plate | Stroke | Arrowhead, group: Group) -> "Patch":
                 boxstyle=BoxStyle.Round(pad=0, rounding_size=radius),
                 facecolor=paint.fill,
                 edgecolor=paint.line,
-                linewidth=1.3 * _POINTS_A_PIXEL,
+                linewidth=1.3 * _POINTS_PER_PIXEL,
                 linestyle=_DASHES if dashed else "solid",
             )
-        case Stroke(curve, colour, width, dashed):
+        case Stroke(curve, color, width, dashed):
             path = Path([(group.x + x, group.y + y) for x, y in curve], [Path.MOVETO, *[Path.CURVE4] * 3])
             return PathPatch(
                 path,
                 fill=False,
-                edgecolor=colour,
-                linewidth=width * _POINTS_A_PIXEL,
+                edgecolor=color,
+                linewidth=width * _POINTS_PER_PIXEL,
                 linestyle=_DASHES if dashed else "solid",
                 capstyle="round",
             )
-        case Arrowhead((x, y), colour, length, width):
+        case Arrowhead((x, y), color, length, width):
             tip = (group.x + x, group.y + y)
             corners = [tip, (tip[0] - width / 2, tip[1] + length), (tip[0] + width / 2, tip[1] + length)]
-            return Polygon(corners, facecolor=colour, linewidth=0)
+            return Polygon(corners, facecolor=color, linewidth=0)

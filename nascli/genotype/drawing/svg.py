@@ -2,8 +2,7 @@
 
 from xml.sax.saxutils import escape, quoteattr
 
-from nascli.genotype.drawing.layout import Point
-from nascli.genotype.drawing.scene import Arrowhead, Plate, Scene, Shape, Stroke, Words
+from nascli.genotype.drawing.shapes import Arrowhead, Plate, Point, Scene, Shape, Stroke, Words
 
 _FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
@@ -33,19 +32,19 @@ def _shape(shape: Shape) -> str:
                 f'height="{_number(box.height)}" rx="{_number(radius)}" fill="{paint.fill}" '
                 f'stroke="{paint.line}" stroke-width="1.3"{_dashes(dashed)}{title}'
             )
-        case Stroke((start, first, second, end), colour, width, dashed):
+        case Stroke((start, first, second, end), color, width, dashed):
             return (
                 f'<path d="M{_point(start)} C{_point(first)} {_point(second)} {_point(end)}" fill="none" '
-                f'stroke="{colour}" stroke-width="{_number(width)}" stroke-linecap="round"{_dashes(dashed)}/>'
+                f'stroke="{color}" stroke-width="{_number(width)}" stroke-linecap="round"{_dashes(dashed)}/>'
             )
-        case Arrowhead((x, y), colour, length, width):
+        case Arrowhead((x, y), color, length, width):
             corners = ((x, y), (x - width / 2, y + length), (x + width / 2, y + length))
-            return f'<polygon points="{" ".join(map(_point, corners))}" fill="{colour}"/>'
-        case Words(text, (x, y), size, colour, bold, anchor):
+            return f'<polygon points="{" ".join(map(_point, corners))}" fill="{color}"/>'
+        case Words(text, (x, y), size, color, bold, anchor):
             weight = ' font-weight="bold"' if bold else ""
             return (
                 f'<text x="{_number(x)}" y="{_number(y)}" font-size="{_number(size)}"{weight} '
-                f"text-anchor={quoteattr(anchor)} fill={quoteattr(colour)}>{escape(text)}</text>"
+                f"text-anchor={quoteattr(anchor)} fill={quoteattr(color)}>{escape(text)}</text>"
             )
 
 

@@ -164,4 +164,4 @@ OPS: dict[str, OpBuilder] = {
     "bottleneck_conv_3x3": partial(_bottleneck, _square),
     "bottleneck_conv_1x7_7x1": partial(_bottleneck, partial(_crossed, 7)),
 }
-"""Every op by name; the same names as `nascli.genotype.cells.schema.OP_NAMES`."""
+"""Every op by name; the same names as `nascli.genotype.cells.op_info.OP_INFO`."""

@@ -7,7 +7,7 @@ straight.
 
 from collections.abc import Mapping, Sequence
 
-from nascli.genotype.drawing.ordering import Link, Rows, Slot
+from nascli.genotype.drawing.cells.ordering import Link, Rows, Slot
 
 _ROUNDS = 300
 _LANE_WEIGHT, _MIXED_WEIGHT, _BLOCK_WEIGHT = 60.0, 3.0, 1.0

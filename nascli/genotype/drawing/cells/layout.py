@@ -9,15 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from nascli.genotype.cells.op_info import OP_INFO
 from nascli.genotype.cells.schema import Block, CellSpec
-from nascli.genotype.drawing.coordinates import settle
-from nascli.genotype.drawing.ordering import Link, Slot, ordered_rows
-from nascli.genotype.drawing.palette import OP_STYLES, state_name
+from nascli.genotype.drawing.cells.coordinates import settle
+from nascli.genotype.drawing.cells.ordering import Link, Slot, ordered_rows
+from nascli.genotype.drawing.cells.palette import state_name
+from nascli.genotype.drawing.shapes import Box, Curve, Point
 
 Kind = Literal["input", "op", "combine", "concat", "output"]
-Point = tuple[float, float]
-Curve = tuple[Point, Point, Point, Point]
-"""A cubic Bézier: start, two control points, end."""
 
 OP_HEIGHT = 30.0
 COMBINE_WIDTH, COMBINE_HEIGHT = 92.0, 26.0
@@ -34,31 +33,6 @@ _STRAIGHT_END = 12.0  # an arrow arrives straight, so that its head does not lea
 _COMBINE_ENTRY = 18.0
 _CONCAT_GAP, _CONCAT_OVERHANG, _CONCAT_MIN_WIDTH = 34.0, 30.0, 130.0
 _OUTPUT_GAP = 32.0
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle by its left upper corner."""
-
-    left: float
-    top: float
-    width: float
-    height: float
-
-    @property
-    def right(self) -> float:
-        """x of the right side."""
-        return self.left + self.width
-
-    @property
-    def bottom(self) -> float:
-        """y of the lower side."""
-        return self.top + self.height
-
-    @property
-    def middle(self) -> float:
-        """x halfway between the sides."""
-        return self.left + self.width / 2
 
 
 @dataclass(frozen=True)
@@ -184,7 +158,7 @@ class _Placement:
         top += COMBINE_HEIGHT + _PANEL_MIDDLE
         for half, op in enumerate(block.ops):
             box = self._box(state, top, shape.op_widths[half], OP_HEIGHT, shift=shape.op_shifts[half])
-            nodes.append(Node(f"{state}.{half}", "op", OP_STYLES[op].label, box, state, op, dead))
+            nodes.append(Node(f"{state}.{half}", "op", OP_INFO[op].label, box, state, op, dead))
         return nodes
 
     def block_edges(self, state: int) -> list[Edge]:
@@ -248,7 +222,7 @@ class _Placement:
 
 
 def _shape(block: Block, *, swapped: bool) -> _Shape:
-    first, second = (max(_OP_MIN_WIDTH, len(OP_STYLES[op].label) * _LETTER + 2 * _OP_PADDING) for op in block.ops)
+    first, second = (max(_OP_MIN_WIDTH, len(OP_INFO[op].label) * _LETTER + 2 * _OP_PADDING) for op in block.ops)
     both = first + _OP_SPACING + second
     shifts = ((both - first) / 2, (second - both) / 2) if swapped else ((first - both) / 2, (both - second) / 2)
     return _Shape(max(both, COMBINE_WIDTH) + 2 * _PANEL_SIDE, (first, second), shifts)

@@ -1,0 +1,1 @@
+"""Pictures of cells: rows (ordering), x along them (coordinates), boxes and curves (layout), shapes (scene)."""

@@ -1,0 +1,147 @@
+"""The plain shapes that every drawing is made of, whatever it shows; SVG and PNG are two spellings of one scene."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from nascli.genotype.genotype import Genotype
+
+Point = tuple[float, float]
+Curve = tuple[Point, Point, Point, Point]
+"""A cubic Bézier: start, two control points, end."""
+
+INK = "#1e293b"
+FAINT_INK = "#64748b"
+EDGE_COLOR = "#5b6879"
+FAINT_EDGE_COLOR = "#c3cad4"
+
+ARROW_LENGTH = 9.0
+SMALL_TEXT = 11.5
+_TITLE_SIZE = 20.0
+_BOLD_LETTER = 0.68  # width of a bold letter against its size, in the widest font
+
+
+class Paint(NamedTuple):
+    """Colours of a box: its area, its border, its words."""
+
+    fill: str
+    line: str
+    text: str
+
+
+PANEL_PAINT = Paint("#f7f9fc", "#dde4ed", "#64748b")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle by its left upper corner."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        """x of the right side."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> float:
+        """y of the lower side."""
+        return self.top + self.height
+
+    @property
+    def middle(self) -> float:
+        """x halfway between the sides."""
+        return self.left + self.width / 2
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A rectangle with rounded corners; `hint` is what a browser shows when the mouse rests on it."""
+
+    box: Box
+    paint: Paint
+    radius: float
+    dashed: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A line along a curve."""
+
+    curve: Curve
+    color: str
+    width: float = 1.7
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Arrowhead:
+    """A triangle that points up to `tip`."""
+
+    tip: Point
+    color: str
+    length: float = ARROW_LENGTH
+    width: float = 8.5
+
+
+@dataclass(frozen=True)
+class Words:
+    """A line of text; `at` is on its baseline, at its middle or its left end."""
+
+    text: str
+    at: Point
+    size: float
+    color: str
+    bold: bool = False
+    anchor: Literal["middle", "start"] = "middle"
+
+
+Shape = Plate | Stroke | Arrowhead | Words
+
+
+@dataclass(frozen=True)
+class Group:
+    """Shapes that are placed together: their zero stands at (x, y); later shapes cover earlier ones."""
+
+    x: float
+    y: float
+    shapes: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A drawing of `width` times `height` pixels on white."""
+
+    title: str
+    width: float
+    height: float
+    groups: tuple[Group, ...]
+
+
+def title_words(genotype: Genotype, width: float) -> tuple[Words, Words]:
+    """Name, and space, hash, trial and reward, for the left upper corner of a drawing; the name is cut to `width`."""
+    facts = [f"space {genotype.space}", f"canonical hash {genotype.canonical_hash()}"]
+    origin = genotype.provenance
+    facts += [f"trial {origin['trial']}"] if "trial" in origin else []
+    reward = origin.get("reward")
+    facts += [f"reward {reward:.4g}"] if isinstance(reward, float) else []
+    name, limit = printable(genotype.name), int(width / (_TITLE_SIZE * _BOLD_LETTER))
+    name = name if len(name) <= limit else name[: limit - 1] + "…"
+    return (
+        Words(name, (0, 14), _TITLE_SIZE, INK, bold=True, anchor="start"),
+        Words(printable(" · ".join(facts)), (0, 36), SMALL_TEXT, FAINT_INK, anchor="start"),
+    )
+
+
+def right_end(shapes: Iterable[Shape]) -> float:
+    """The x where the last text ends."""
+    return max(s.at[0] + len(s.text) * s.size * _BOLD_LETTER for s in shapes if isinstance(s, Words))
+
+
+def printable(text: str) -> str:
+    """Text from outside (a genotype's name) on one line, without the characters that XML and terminals refuse."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
