@@ -45,13 +45,13 @@ def predict(
 
 def check(terminal: Terminal, config: DetectDataConfig) -> None:
     """Say what is wrong with a data set, by kind; InputError where it has to be repaired before it can be used."""
-    from nascli.data.detection.issues import refused
-    from nascli.data.detection.registry import survey_detection_data
+    from nascli.data.detection.issues import select_refused
+    from nascli.data.detection.registry import audit_detection_data
 
     with terminal.notes.status("reading annotations, decoding every picture"):
-        splits = survey_detection_data(config)
+        splits = audit_detection_data(config)
     show_check(terminal, splits)
-    serious = sum(each.count for split in splits for each in refused(split.findings))
+    serious = sum(each.count for split in splits for each in select_refused(split.issues))
     files = [
         {
             "file": str(split.source),
@@ -59,7 +59,7 @@ def check(terminal: Terminal, config: DetectDataConfig) -> None:
             "images": len(split.images),
             "boxes": split.boxes,
             "classes": len(split.categories),
-            "findings": [vars(each) | {"outcome": each.outcome, "remedy": each.remedy} for each in split.findings],
+            "issues": [vars(each) | {"outcome": each.outcome, "remedy": each.remedy} for each in split.issues],
         }
         for split in splits
     ]
@@ -74,19 +74,19 @@ def check(terminal: Terminal, config: DetectDataConfig) -> None:
 def show_data(terminal: Terminal, recipe: DetectRecipe, *, augmented: bool, out: Path | None, overwrite: bool) -> None:
     """Draw the first pictures of each split with their own boxes; augmented, the first split as training varies it."""
     from nascli.data.detection.registry import load_detection_splits
-    from nascli.detect.plan import sample_variations
+    from nascli.detect.plan import preview_transforms
     from nascli.detect.predict import choose_output_folder
     from nascli.detect.visualize import GROUND_TRUTH_IMAGES, draw_augmented, draw_ground_truth
 
     config = recipe.data
     counts = (config.max_train_images or GROUND_TRUTH_IMAGES, config.max_val_images or GROUND_TRUTH_IMAGES)
-    variations = sample_variations(recipe, counts[0]) if augmented else []
+    transforms = preview_transforms(recipe, counts[0]) if augmented else []
     splits = load_detection_splits(config)[: 1 if augmented else None]
     folder = choose_output_folder(runs_folder() / NAME, run_name(config.dataset, "data"), out, overwrite)
     images: list[dict[str, object]] = []
     for split, count in zip(splits, counts, strict=False):
         try:
-            files = draw_augmented(split, variations, folder) if augmented else draw_ground_truth(split, folder, count)
+            files = draw_augmented(split, transforms, folder) if augmented else draw_ground_truth(split, folder, count)
         except OSError as error:
             raise _unwritable(folder, error) from error
         terminal.show(f"{split.source}: {amount(split)}; the first {len(files)} drawn")
@@ -101,14 +101,14 @@ def show_data(terminal: Terminal, recipe: DetectRecipe, *, augmented: bool, out:
 
 def evaluate(terminal: Terminal, results: Path, config: DetectDataConfig, *, out: Path | None, overwrite: bool) -> None:
     """Score a COCO results file of any tool; with `out`, write the scores, the confusion and the worst images too."""
-    from nascli.data.detection.registry import load_truth
+    from nascli.data.detection.registry import load_ground_truth
     from nascli.detect.coco_eval import METRIC, read_results, score_detections
     from nascli.detect.error_analysis import write_error_analysis
     from nascli.detect.predict import check_output_folder
     from nascli.report.confusion_plot import write_box_confusion
 
     found = read_results(results)
-    split = load_truth(config)
+    split = load_ground_truth(config)
     folder = check_output_folder(out, overwrite) if out else None
     terminal.note(f"{split.source}: {amount(split)}, {len(split.categories)} classes; {len(found):,} found")
     report = {

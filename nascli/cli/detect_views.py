@@ -44,12 +44,12 @@ def show_check(terminal: Terminal, splits: Sequence["DetectionSplit"]) -> None:
     colours = {"refused": "red", "skipped": "yellow", "kept": "dim"}
     for split in splits:
         terminal.show(Text(f"{split.source}: {amount(split)}, {len(split.categories)} classes", style="bold"))
-        for each in sorted(split.findings, key=lambda each: list(colours).index(each.outcome)):
+        for each in sorted(split.issues, key=lambda each: list(colours).index(each.outcome)):
             line = Text(f"  {each.outcome:7} ", style=colours[each.outcome])
             line.append(f"{each.count:>7,}  {each.kind}: {each.remedy}", style="default")
             terminal.show(line)
             terminal.show(Text(f"                   first: {each.first}", style="dim"))
-        if not split.findings:
+        if not split.issues:
             terminal.show("  nothing to remark")
 
 

@@ -65,7 +65,7 @@ def decode_pixels(source: ImageSource) -> Tensor:
         CorruptFileError: It is not an image, is truncated, damaged, or claims an absurd size.
     """
     pixels = _decode_usual_jpeg(source)
-    return to_bytes(decode_image(source)).permute(1, 2, 0) if pixels is None else pixels
+    return image_to_tensor(decode_image(source)).permute(1, 2, 0) if pixels is None else pixels
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
@@ -79,7 +79,7 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((values // _STEP_OF_16_BITS).clip(0, 255).astype(np.uint8))
 
 
-def to_bytes(image: Image.Image) -> Tensor:
+def image_to_tensor(image: Image.Image) -> Tensor:
     """An RGB image as uint8 (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nascli.data.dataset import Split, UnreadableImages, ValName, no_image_left
-from nascli.data.decoding import ImageSource, decode_image, to_bytes
+from nascli.data.decoding import ImageSource, decode_image, image_to_tensor
 from nascli.data.in_memory import ImageArray
 from nascli.data.streaming import STREAM_SIZE, ImageFiles
 from nascli.errors import CorruptFileError, InputError
@@ -200,6 +200,6 @@ def _load(
 
 def _try_to_decode(source: ImageSource) -> Tensor | CorruptFileError:
     try:
-        return to_bytes(decode_image(source))
+        return image_to_tensor(decode_image(source))
     except CorruptFileError as error:
         return error

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nascli.config import Preprocessing
 from nascli.data.dataset import Batch, UnreadableImages, no_image_left
-from nascli.data.decoding import ImageSource, decode_image, decode_pixels, jpeg_decoder, to_bytes
+from nascli.data.decoding import ImageSource, decode_image, decode_pixels, image_to_tensor, jpeg_decoder
 from nascli.errors import CorruptFileError, NascliError
 
 STREAM_SIZE = 224
@@ -231,7 +231,7 @@ class _Reader(Dataset[_Fetched]):
     def _read(self, source: ImageSource, position: int) -> Tensor:
         """An image as it goes into a batch: uint8 (S, S, 3)."""
         if self._seed is None:
-            return to_bytes(self._preprocess(decode_image(source))).permute(1, 2, 0)
+            return image_to_tensor(self._preprocess(decode_image(source))).permute(1, 2, 0)
         pixels = decode_pixels(source)
         top, bottom, left, right = random_window(pixels.shape[0], pixels.shape[1], (self._seed + position) % 2**63)
         batch = pixels[None, top:bottom, left:right].permute(0, 3, 1, 2)  # channels last in memory: torch's fastest way

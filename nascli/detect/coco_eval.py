@@ -9,19 +9,20 @@ reference code takes a match with annotation id 0 for no match, and among equal 
 """
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
+from pydantic import Field, FiniteFloat, ValidationError
 
+from nascli.data.detection.coco_entries import CocoId, CocoRecord
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
-from nascli.data.detection.json_types import brief, is_box, is_id, is_number, to_float
 from nascli.errors import CorruptFileError, InputError
+from nascli.units import shorten
 
 Box = tuple[int, int, list[float], float, bool]
 """Image, class, bbox, area, crowd."""
@@ -170,24 +171,36 @@ def read_results(path: Path) -> list[Detection]:
     return [_parse_detection(entry, f"results {path}: entry {position}") for position, entry in enumerate(values)]
 
 
-def _parse_detection(entry: Any, where: str) -> Detection:  # noqa: ANN401 - any JSON
+class _Result(CocoRecord):
+    """An entry of a results file."""
+
+    image_id: CocoId
+    category_id: CocoId
+    bbox: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
+    score: FiniteFloat
+
+
+_WANTED = {
+    "image_id": "a whole number",
+    "category_id": "a whole number",
+    "bbox": "four finite numbers",
+    "score": "a finite number",
+}
+
+
+def _parse_detection(entry: object, where: str) -> Detection:
     if not isinstance(entry, dict):
-        raise InputError(f"{where} is {brief(entry)}, not an object", _RESULTS_FORM)
-    image_id: Any = entry.get("image_id")
-    category_id: Any = entry.get("category_id")
-    box: Any = entry.get("bbox")
-    score: Any = entry.get("score")
-    for key, value, is_valid, wanted in (
-        ("image_id", image_id, is_id(image_id), "a whole number"),
-        ("category_id", category_id, is_id(category_id), "a whole number"),
-        ("bbox", box, is_box(box) and all(math.isfinite(to_float(side)) for side in box), "four finite numbers"),
-        ("score", score, is_number(score) and math.isfinite(to_float(score)), "a finite number"),
-    ):
-        if not is_valid:
-            raise InputError(f"{where}: {key} is {brief(value)}, not {wanted}", _RESULTS_FORM)
-    if min(box[2:]) < 0:
-        raise InputError(f"{where}: bbox {brief(box)} has a negative width or height", _RESULTS_FORM)
-    return Detection(image_id=image_id, category_id=category_id, bbox=[float(side) for side in box], score=float(score))
+        raise InputError(f"{where} is {shorten(repr(entry))}, not an object", _RESULTS_FORM)
+    try:
+        result = _Result.model_validate(entry)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        raise InputError(
+            f"{where}: {key} is {shorten(repr(entry.get(key)))}, not {_WANTED[key]}", _RESULTS_FORM
+        ) from error
+    if min(result.bbox[2:]) < 0:
+        raise InputError(f"{where}: bbox {shorten(repr(entry['bbox']))} has a negative width or height", _RESULTS_FORM)
+    return Detection(image_id=result.image_id, category_id=result.category_id, bbox=result.bbox, score=result.score)
 
 
 def _make_evaluation(split: DetectionSplit, detections: Sequence[Detection]) -> Any:  # noqa: ANN401 - no types there

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nascli.data.detection.dataset import DetectionSplit, open_annotated
+from nascli.data.detection.dataset import DetectionSplit, open_annotated_image
 from nascli.detect.coco_eval import Detection, ImageScore, score_images
 from nascli.detect.confusion import CONFUSION_FILE, Indices, count_confusions, group_by_image, pair_boxes
 from nascli.detect.visualize import (
@@ -70,7 +70,7 @@ def draw_worst_images(
             "in a crowd" if crowd else each for each, crowd in zip(remarks, pairs.in_crowd.tolist(), strict=True)
         ]
         boxes = detection_boxes(detected, labels_of, remarks)
-        original = open_annotated(image)
+        original = open_annotated_image(image)
         panels = [
             (_caption("truth", true, "missed"), draw_boxes(original, true, names)),
             (_caption(f"AP {100 * ap:.1f} %, detected", boxes, "false"), draw_boxes(original, boxes, names)),

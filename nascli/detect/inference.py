@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, read_annotated, to_sides
+from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, read_annotated_image, to_sides
 from nascli.detect.coco_eval import Detection
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 
@@ -82,7 +82,7 @@ def read_batches(
 ) -> Iterator[tuple[Sequence[AnnotatedImage], list[Tensor]]]:
     """The images in order, batch by batch, read ahead; of n processes each gets every n-th batch."""
     starts = range(dist.rank * batch_size, len(images), dist.size * batch_size)
-    return read_ahead((images[start : start + batch_size] for start in starts), read_annotated)
+    return read_ahead((images[start : start + batch_size] for start in starts), read_annotated_image)
 
 
 def read_ahead(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from nascli.data.detection.dataset import DetectionSplit
-from nascli.data.detection.transforms import Target, Variation, read_varied
+from nascli.data.detection.transforms import BoxTransform, Target, read_transformed
 from nascli.detect.inference import read_ahead
 from nascli.detect.plan import DetectPlan
 from nascli.detect.state import DetectState
@@ -37,9 +37,9 @@ def train_epoch(state: DetectState, plan: DetectPlan, split: DetectionSplit, aft
     epoch = len(state.records)
     learning_rate = plan.learning_rate
 
-    def read(entry: tuple[int, Variation]) -> tuple[Tensor, Target]:
-        position, variation = entry
-        return read_varied(split.images[position], variation)
+    def read(entry: tuple[int, BoxTransform]) -> tuple[Tensor, Target]:
+        position, transform = entry
+        return read_transformed(split.images[position], transform)
 
     state.detector.train()
     since = time.monotonic()

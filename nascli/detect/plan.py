@@ -7,7 +7,7 @@ import torch
 
 from nascli.config import DetectRecipe, DetectTrainConfig
 from nascli.data.detection.dataset import DetectionSplit
-from nascli.data.detection.transforms import Frame, Variation, draw_variations
+from nascli.data.detection.transforms import BoxTransform, ScaleJitter, sample_transforms
 from nascli.engine.device import generator_for
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.precision import check_precision
@@ -26,7 +26,7 @@ class DetectPlan:
         device: Where to compute.
         images: Training pictures.
         high: Which of them are higher than wide; asked where pictures of one shape are to share a batch.
-        frame: The square that pictures are put into, if they are.
+        jitter: The square that pictures are put into, if they are.
         dist: The processes that share each batch.
     """
 
@@ -35,7 +35,7 @@ class DetectPlan:
     device: torch.device
     images: int
     high: tuple[bool, ...] = ()
-    frame: Frame | None = None
+    jitter: ScaleJitter | None = None
     dist: DistContext = SINGLE_PROCESS
 
     @classmethod
@@ -66,9 +66,9 @@ class DetectPlan:
                 f"train.multi_scale {max(config.multi_scale)} is more than detector.max_size {largest}",
                 "The longer side is limited to max_size, so the shorter one would never be that long",
             )
-        frame = frame_of(recipe, network.mean)
+        jitter = make_jitter(recipe, network.mean)
         shapes = tuple(image.height > image.width for image in split.images) if config.aspect_grouping else ()
-        return cls(config, recipe.seed, device, len(split.images), shapes, frame, dist)
+        return cls(config, recipe.seed, device, len(split.images), shapes, jitter, dist)
 
     def check_parts(self) -> None:
         """InputError where a new run cannot compute a batch in the parts that it asks for."""
@@ -128,7 +128,7 @@ class DetectPlan:
     @property
     def shorter_sides(self) -> tuple[int, ...]:
         """Pixels of the shorter side in training, one drawn for each picture; empty where it is as in use."""
-        return (self.frame.side,) if self.frame is not None else self.config.multi_scale
+        return (self.jitter.side,) if self.jitter is not None else self.config.multi_scale
 
     def order(self, epoch: int) -> list[int]:
         """The positions of the pictures in the order of epoch `epoch` (counted from 0), whole batches only.
@@ -140,12 +140,12 @@ class DetectPlan:
         order = [int(position) for position in shuffled[: self.steps_per_epoch * self.batch_size]]
         return self._grouped(order, epoch) if self.config.aspect_grouping else order
 
-    def variations(self, step: int) -> list[Variation]:
+    def transforms(self, step: int) -> list[BoxTransform]:
         """What is done to the pictures of one step."""
         generator = generator_for(self.seed, "augment", step)
-        return draw_variations(self.batch_size, generator, flip=self.config.flip, frame=self.frame)
+        return sample_transforms(self.batch_size, generator, flip=self.config.flip, jitter=self.jitter)
 
-    def batches(self, epoch: int, done: int = 0) -> Iterator[list[tuple[int, Variation]]]:
+    def batches(self, epoch: int, done: int = 0) -> Iterator[list[tuple[int, BoxTransform]]]:
         """The batches of an epoch: positions of pictures, and what is done to each.
 
         Of several processes each gets its share of every batch; what is done is drawn for the whole of it.
@@ -157,8 +157,8 @@ class DetectPlan:
         order, share = self.order(epoch), self.dist.share(self.batch_size)
         for place in range(done, self.steps_per_epoch):
             positions = order[place * self.batch_size : (place + 1) * self.batch_size]
-            variations = self.variations(epoch * self.steps_per_epoch + place)
-            yield list(zip(positions[share], variations[share], strict=True))
+            transforms = self.transforms(epoch * self.steps_per_epoch + place)
+            yield list(zip(positions[share], transforms[share], strict=True))
 
     def _grouped(self, order: list[int], epoch: int) -> list[int]:
         """The same positions, high pictures and wide ones apart; the batches in an order drawn anew."""
@@ -171,25 +171,25 @@ class DetectPlan:
         return [position for place in shuffled.tolist() for position in batches[place]]
 
 
-def frame_of(recipe: DetectRecipe, mean: tuple[float, float, float]) -> Frame | None:
+def make_jitter(recipe: DetectRecipe, mean: tuple[float, float, float]) -> ScaleJitter | None:
     """The square that a recipe puts pictures into, if it does; `mean` is the colour, in 0 to 1, of what they leave."""
     if not recipe.train.scale_jitter:
         return None
     low, high = recipe.train.scale_jitter
     red, green, blue = (round(255 * value) for value in mean)
-    return Frame(recipe.train.jitter_size or recipe.detector.max_size, (low, high), (red, green, blue))
+    return ScaleJitter(recipe.train.jitter_size or recipe.detector.max_size, (low, high), (red, green, blue))
 
 
-def sample_variations(recipe: DetectRecipe, count: int) -> list[Variation]:
+def preview_transforms(recipe: DetectRecipe, count: int) -> list[BoxTransform]:
     """What a training by this recipe might do to so many pictures; what they leave of a square is grey.
 
     Raises:
         InputError: The recipe varies nothing that shows.
     """
-    flip, frame = recipe.train.flip, frame_of(recipe, (0.5, 0.5, 0.5))
-    if not flip and frame is None:
+    flip, jitter = recipe.train.flip, make_jitter(recipe, (0.5, 0.5, 0.5))
+    if not flip and jitter is None:
         raise InputError(
             "--augmented: the recipe has neither train.flip nor train.scale_jitter, which are what could be seen",
             "Name one that has, for instance --recipe coco-modern",
         )
-    return draw_variations(count, generator_for(recipe.seed, "sample"), flip=flip, frame=frame)
+    return sample_transforms(count, generator_for(recipe.seed, "sample"), flip=flip, jitter=jitter)

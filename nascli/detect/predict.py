@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from nascli.data.detection.dataset import open_picture, picture_tensor
+from nascli.data.decoding import image_to_tensor
+from nascli.data.detection.dataset import open_image
 from nascli.data.folder import find_images
 from nascli.detect.inference import to_float, to_plain_boxes
 from nascli.detect.model import DetectorSpec
@@ -66,7 +67,7 @@ def collect_images(paths: Sequence[Path]) -> list[Path]:
     """
     files = find_images(paths)
     for file in files:
-        open_picture(file)
+        open_image(file)
     return files
 
 
@@ -120,8 +121,8 @@ def predict_boxes(
     with writing(out, "Choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
         for path in paths:
-            image = open_picture(path)
-            output = detector([to_float(picture_tensor(image), device)])[0]
+            image = open_image(path)
+            output = detector([to_float(image_to_tensor(image), device)])[0]
             boxes = [box for box in to_plain_boxes(output) if box[2] >= threshold]
             drawn = out / _choose_file_name(path, names)
             draw_boxes(image, [LabeledBox.of(*box) for box in boxes], spec.class_names).save(drawn, quality=92)

@@ -29,8 +29,8 @@ def computing_as_asked(detector: nn.Module, plan: DetectPlan) -> Iterator[None]:
     sizes = transform.min_size, transform.max_size
     hooks = [detector.get_submodule(name).register_forward_hook(_exact) for name in _EXACT]
     transform.min_size = plan.shorter_sides or transform.min_size
-    if plan.frame is not None:
-        transform.max_size = plan.frame.side
+    if plan.jitter is not None:
+        transform.max_size = plan.jitter.side
     try:
         yield
     finally:

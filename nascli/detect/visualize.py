@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, open_annotated, training_target
-from nascli.data.detection.transforms import Variation, vary
+from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, open_annotated_image, training_target
+from nascli.data.detection.transforms import BoxTransform
 from nascli.detect.coco_eval import Detection
 from nascli.detect.confusion import group_by_image
 
@@ -75,11 +75,11 @@ def draw_ground_truth(split: DetectionSplit, folder: Path, count: int) -> list[P
     folder.mkdir(parents=True, exist_ok=True)
     for image in split.images[:count]:
         files.append(folder / f"{split.name}-{image.id:06d}.png")
-        draw_boxes(open_annotated(image), ground_truth_boxes(image), class_names(split)).save(files[-1])
+        draw_boxes(open_annotated_image(image), ground_truth_boxes(image), class_names(split)).save(files[-1])
     return files
 
 
-def draw_augmented(split: DetectionSplit, variations: Sequence[Variation], folder: Path) -> list[Path]:
+def draw_augmented(split: DetectionSplit, transforms: Sequence[BoxTransform], folder: Path) -> list[Path]:
     """Draw the first images as training augments them, with the boxes that are then learned.
 
     The files are `<split>-<image id>-augmented.png`.
@@ -89,8 +89,8 @@ def draw_augmented(split: DetectionSplit, variations: Sequence[Variation], folde
     """
     files: list[Path] = []
     folder.mkdir(parents=True, exist_ok=True)
-    for image, variation in zip(split.images, variations, strict=False):
-        drawing, target = vary(open_annotated(image), training_target(image), variation)
+    for image, transform in zip(split.images, transforms, strict=False):
+        drawing, target = transform(open_annotated_image(image), training_target(image))
         corners, labels = target["boxes"].tolist(), target["labels"].tolist()
         boxes = [LabeledBox((x1, y1, x2, y2), label) for (x1, y1, x2, y2), label in zip(corners, labels, strict=True)]
         files.append(folder / f"{split.name}-{image.id:06d}-augmented.png")
@@ -106,7 +106,7 @@ def draw_detections(
     folder.mkdir(parents=True, exist_ok=True)
     for image in split.images[:count]:
         boxes = detection_boxes(by_image.get(image.id, []), labels)
-        draw_boxes(open_annotated(image), boxes, class_names(split)).save(folder / f"{image.id:06d}.png")
+        draw_boxes(open_annotated_image(image), boxes, class_names(split)).save(folder / f"{image.id:06d}.png")
 
 
 def class_names(split: DetectionSplit) -> list[str]:

@@ -108,7 +108,7 @@ def test_boxes_that_mean_nothing_are_skipped_and_counted(nascli: Nascli, box: li
     assert f"instances_train2017.json: 1 skipped: {kind} (first: annotation id 1 (image id 1)" in ran.err
     checked = nascli("detect --coco --check --json")
     assert checked.code == 0
-    (finding,) = [each for each in checked.json["splits"][0]["findings"] if each["outcome"] == "skipped"]
+    (finding,) = [each for each in checked.json["splits"][0]["issues"] if each["outcome"] == "skipped"]
     assert (finding["kind"], finding["count"]) == (kind, 1)
 
 
@@ -137,8 +137,8 @@ def test_the_check_says_everything_by_kind_with_its_first_example(nascli: Nascli
     lines = [" ".join(line.split()) for line in ran.out.splitlines()]
     for phrase in (
         "refused 2 annotation of an unknown category: Add the category, or correct the annotation",
-        "refused 1 picture not on disk: Put it there, or take the image out of the file",
-        "skipped 2 box empty or inverted: the box is left out",
+        "refused 1 image not on disk: Put it there, or take the image out of the file",
+        "skipped 2 box empty or inverted: the box is skipped",
         "kept 1 crowd box: scored as COCO does, not trained on",
         "nothing to remark",
     ):
@@ -146,7 +146,7 @@ def test_the_check_says_everything_by_kind_with_its_first_example(nascli: Nascli
     assert any(line.startswith("first: annotation id 4: category_id 55 is not among") for line in lines)
     values = nascli("detect --coco --check --json").json
     assert (values["usable"], [split["split"] for split in values["splits"]]) == (False, ["train", "val"])
-    assert values["splits"][0]["findings"][0]["remedy"]
+    assert values["splits"][0]["issues"][0]["remedy"]
 
 
 def test_data_without_a_fault_pass_the_check(nascli: Nascli) -> None:

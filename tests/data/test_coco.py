@@ -13,17 +13,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nascli.config import DetectDataConfig
-from nascli.data.detection.coco import load_coco, read_coco
+from nascli.data.decoding import image_to_tensor
+from nascli.data.detection.coco import SplitFiles, parse_coco
 from nascli.data.detection.dataset import (
+    DetectionData,
     DetectionSplit,
-    open_picture,
-    picture_tensor,
-    read_annotated,
+    open_image,
+    read_annotated_image,
     to_corners,
     to_sides,
     training_target,
 )
 from nascli.data.detection.image_check import check_headers, check_pixels
+from nascli.data.detection.issues import raise_if_refused
 from nascli.data.detection.registry import load_detection_data
 from nascli.errors import CorruptFileError, InputError
 from tests.detect.coco_folder import annotation, categories, damage_pixels, write_annotations, write_coco
@@ -46,8 +48,19 @@ def valid() -> Values:
     }
 
 
+def read_split(annotations: Path, folder: Path) -> DetectionSplit:
+    """A split whose issues need no repair."""
+    split = parse_coco(SplitFiles(annotations, (folder,)), "train")
+    raise_if_refused(split.source, split.issues)
+    return split
+
+
 def read(folder: Path, values: object) -> DetectionSplit:
-    return read_coco(write_annotations(folder, "train", values), (folder,), "train")
+    return read_split(write_annotations(folder, "train", values), folder)
+
+
+def load_coco(folder: Path, **limits: int) -> DetectionData:
+    return load_detection_data(DetectDataConfig(dataset=f"coco:{folder}", **limits))
 
 
 def test_everything_is_read_without_opening_a_picture(tmp_path: Path) -> None:
@@ -99,7 +112,7 @@ def test_what_is_kept_is_counted_with_its_first_example(tmp_path: Path) -> None:
     values["images"].append({"id": 5, "file_name": "c.png", "width": 20, "height": 20})
     values["annotations"] += [annotation(80, 5, 0, [1, 1, 0, 0]), annotation(81, 9, 0, [1, 1, 5, 5])]
     split = read(tmp_path, values)
-    assert {each.kind: (each.count, each.outcome.value) for each in split.findings} == {
+    assert {each.kind: (each.count, each.outcome.value) for each in split.issues} == {
         "category id 0": (1, "kept"),
         "crowd box": (1, "kept"),
         "box over the edge of its image": (1, "kept"),
@@ -114,7 +127,7 @@ def test_an_error_counts_the_other_faults(tmp_path: Path) -> None:
     values = valid()
     for entry in values["annotations"]:
         entry["category_id"] = 0
-    with pytest.raises(InputError, match=r"annotation id 1: .*; 2 more faults are listed by nascli detect --check"):
+    with pytest.raises(InputError, match=r"annotation id 1: .*; 2 more issues are listed by nascli detect --check"):
         read(tmp_path, values)
 
 
@@ -176,12 +189,12 @@ def test_damaged_and_absent_files(tmp_path: Path) -> None:
     path = write_annotations(tmp_path, "train", valid())
     path.write_text(path.read_text()[:-40])
     with pytest.raises(CorruptFileError, match=r"instances_train\.json are not JSON"):
-        read_coco(path, (tmp_path,), "train")
+        read_split(path, tmp_path)
     path.write_text("[]")
     with pytest.raises(InputError, match="not COCO annotations"):
-        read_coco(path, (tmp_path,), "train")
+        read_split(path, tmp_path)
     with pytest.raises(InputError, match="No such file"):
-        read_coco(tmp_path / "none.json", (tmp_path,), "train")
+        read_split(tmp_path / "none.json", tmp_path)
 
 
 def test_ten_thousand_boxes_on_one_image(tmp_path: Path) -> None:
@@ -192,9 +205,9 @@ def test_ten_thousand_boxes_on_one_image(tmp_path: Path) -> None:
 
 def test_training_images_with_too_many_boxes_are_left_out_and_counted(tmp_path: Path) -> None:
     folder = write_coco(tmp_path)
-    whole = load_coco(folder, "coco")
+    whole = load_coco(folder)
     most = max(len(image.boxes) for image in whole.train.images)
-    data = load_coco(folder, "coco", max_boxes=most - 1)
+    data = load_coco(folder, max_boxes=most - 1)
     (skipped,) = data.train.skipped
     assert (skipped.kind, skipped.count) == ("image with too many boxes", 8 - len(data.train.images))
     assert data.train.source == whole.train.source
@@ -202,10 +215,10 @@ def test_training_images_with_too_many_boxes_are_left_out_and_counted(tmp_path: 
 
 
 def test_a_coco_folder_and_its_limits(tmp_path: Path) -> None:
-    data = load_coco(write_coco(tmp_path), "coco", max_train_images=3, max_val_images=2)
+    data = load_coco(write_coco(tmp_path), max_train_images=3, max_val_images=2)
     assert [image.id for image in data.train.images] == [1, 2, 3]
     assert len(data.val.images) == 2
-    pixels = read_annotated(data.train.images[0])
+    pixels = read_annotated_image(data.train.images[0])
     assert pixels.shape == (3, 64, 64)
     assert pixels.dtype == torch.uint8
 
@@ -216,7 +229,7 @@ def test_folders_as_other_tools_export_them(tmp_path: Path) -> None:
         (original / split).rename(tmp_path / folder)
         annotations = original / "annotations" / f"instances_{split}.json"
         annotations.rename(tmp_path / folder / "_annotations.coco.json")
-    data = load_coco(tmp_path, "own")
+    data = load_coco(tmp_path)
     assert (len(data.train.images), len(data.val.images)) == (8, 4)
     assert data.val.images[0].path.parent == tmp_path / "valid"
 
@@ -254,17 +267,17 @@ def test_missing_pictures_other_classes_and_nothing_to_learn(tmp_path: Path) -> 
     folder = write_coco(tmp_path)
     (folder / "train2017" / "0003.png").unlink()
     with pytest.raises(InputError, match=r"image id 3 is not on disk: .*0003\.png"):
-        load_coco(folder, "coco")
-    assert len(load_coco(folder, "coco", max_train_images=2).train.images) == 2, "it is not among those used"
+        load_coco(folder)
+    assert len(load_coco(folder, max_train_images=2).train.images) == 2, "it is not among those used"
     file = folder / "annotations" / "instances_val2017.json"
     values = json.loads(file.read_text())
     values["categories"][0]["name"] = "green thing"
     file.write_text(json.dumps(values))
     with pytest.raises(InputError, match=r"instances_val2017\.json: its categories are not those of"):
-        load_coco(folder, "coco", max_train_images=2)
+        load_coco(folder, max_train_images=2)
     (folder / "annotations" / "instances_train2014.json").write_text("{}")
     with pytest.raises(InputError, match=r"instances_train2014\.json and instances_train2017\.json"):
-        load_coco(folder, "coco")
+        load_coco(folder)
 
 
 def test_no_box_to_learn_from(tmp_path: Path) -> None:
@@ -273,7 +286,7 @@ def test_no_box_to_learn_from(tmp_path: Path) -> None:
         values = json.loads(file.read_text())
         file.write_text(json.dumps({**values, "annotations": []}))
     with pytest.raises(InputError, match="no box to learn from in 8 training images"):
-        load_coco(folder, "coco")
+        load_coco(folder)
 
 
 def test_pictures_are_held_against_their_annotations_without_decoding(tmp_path: Path) -> None:
@@ -290,33 +303,33 @@ def test_pictures_are_held_against_their_annotations_without_decoding(tmp_path: 
     (pictures / "0006.jpg").replace(pictures / "0006.png")  # the suffix does not matter
     with (pictures / "0006.png").open("ab") as file:
         file.write(b"0" * 500)  # nor does what comes after the end
-    split = read_coco(folder / "annotations" / "instances_train2017.json", (pictures,), "train")
+    split = read_split(folder / "annotations" / "instances_train2017.json", pictures)
     by_header = {each.kind: each for each in check_headers(split)}
     assert {kind: each.count for kind, each in by_header.items()} == {
-        "picture not on disk": 1,
-        "picture cannot be read": 2,
-        "picture of another size": 1,
+        "image not on disk": 1,
+        "image cannot be read": 2,
+        "image of another size": 1,
     }
-    assert "image id 1: image" in by_header["picture cannot be read"].first
-    assert "30x20 pixels" in by_header["picture of another size"].first
+    assert "image id 1: image" in by_header["image cannot be read"].first
+    assert "30x20 pixels" in by_header["image of another size"].first
     assert {each.kind: each.count for each in check_pixels(split)} == {
-        "picture not on disk": 1,
-        "picture cannot be read": 3,
-        "picture of another size": 1,
+        "image not on disk": 1,
+        "image cannot be read": 3,
+        "image of another size": 1,
     }
-    with pytest.raises(InputError, match=r"image id 4 is not on disk.*3 more faults"):
-        load_coco(folder, "coco")
+    with pytest.raises(InputError, match=r"image id 4 is not on disk.*3 more issues"):
+        load_coco(folder)
 
 
 def test_a_picture_that_is_damaged_or_of_another_size(tmp_path: Path) -> None:
-    images = load_coco(write_coco(tmp_path), "coco").train.images
+    images = load_coco(write_coco(tmp_path)).train.images
     content = images[0].path.read_bytes()
     images[0].path.write_bytes(content[: len(content) // 2])
     with pytest.raises(CorruptFileError, match=r"0001\.png cannot be read"):
-        read_annotated(images[0])
+        read_annotated_image(images[0])
     Image.new("RGB", (30, 20)).save(images[1].path)
     with pytest.raises(InputError, match=r"image id 2\) has 30x20 pixels, its annotations say 64x64"):
-        read_annotated(images[1])
+        read_annotated_image(images[1])
 
 
 def test_a_camera_s_rotation_is_followed_where_the_annotations_did(tmp_path: Path) -> None:
@@ -329,22 +342,22 @@ def test_a_camera_s_rotation_is_followed_where_the_annotations_did(tmp_path: Pat
     exif[0x0112] = 6  # turned by a quarter
     for stored in ((40, 30), (30, 40)):
         Image.new("RGB", stored).save(tmp_path / "a.jpg", exif=exif)
-        assert read_annotated(image).shape == (3, 30, 40)
+        assert read_annotated_image(image).shape == (3, 30, 40)
         assert check_headers(split) == ()
-    assert open_picture(tmp_path / "a.jpg").size == (40, 30), "on a person's own photo it always is"
+    assert open_image(tmp_path / "a.jpg").size == (40, 30), "on a person's own photo it always is"
 
 
 def test_pictures_of_every_mode_become_rgb(tmp_path: Path) -> None:
     deep = tmp_path / "deep.png"
     Image.fromarray(np.full((4, 4), 32768, dtype=np.uint16)).save(deep)
-    assert (picture_tensor(open_picture(deep)) == 127).all(), "16 bits are scaled, not cut off"
+    assert (image_to_tensor(open_image(deep)) == 127).all(), "16 bits are scaled, not cut off"
     clear = tmp_path / "clear.png"
     Image.new("RGBA", (4, 4), (10, 20, 30, 0)).save(clear)
-    assert (picture_tensor(open_picture(clear)) == 255).all(), "what is transparent is white"
+    assert (image_to_tensor(open_image(clear)) == 255).all(), "what is transparent is white"
     for mode in ("1", "L", "LA", "P", "CMYK", "F"):
         path = tmp_path / f"{mode}.tiff"
         Image.new(mode, (5, 3)).save(path)
-        assert picture_tensor(open_picture(path)).shape == (3, 3, 5)
+        assert image_to_tensor(open_image(path)).shape == (3, 3, 5)
 
 
 @given(st.lists(st.tuples(*[st.floats(-1e4, 1e4)] * 2, *[st.floats(0.01, 1e4)] * 2), max_size=5))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nascli.data import decoding
-from nascli.data.decoding import decode_image, decode_pixels, to_bytes
+from nascli.data.decoding import decode_image, decode_pixels, image_to_tensor
 from nascli.errors import CorruptFileError
 
 ROUNDING = 2
@@ -31,14 +31,14 @@ def test_grey_of_16_bits_is_scaled_to_8(tmp_path: Path, suffix: str, kind: str) 
     Image.fromarray(GREY.astype(kind)).save(path)
     image = decode_image(path)
     assert image.mode == "RGB"
-    assert to_bytes(image).tolist() == [IN_8_BITS] * 3
+    assert image_to_tensor(image).tolist() == [IN_8_BITS] * 3
 
 
 def test_a_turned_image_of_16_bits_is_put_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn it by a quarter, clockwise
     Image.fromarray(GREY.astype("u2")).save(tmp_path / "turned.png", exif=exif)
-    assert to_bytes(decode_image(tmp_path / "turned.png"))[0].tolist() == np.rot90(IN_8_BITS, -1).tolist()
+    assert image_to_tensor(decode_image(tmp_path / "turned.png"))[0].tolist() == np.rot90(IN_8_BITS, -1).tolist()
 
 
 def test_the_pixels_of_an_image_of_16_bits_are_scaled_too(tmp_path: Path) -> None:
@@ -51,9 +51,9 @@ def test_grey_of_8_bits_stays_as_it_is(tmp_path: Path, mode: str) -> None:
     grey = Image.fromarray(np.array([[0, 1, 254, 255], [3, 127, 128, 200]], dtype=np.uint8))
     image = grey.convert(mode, dither=Image.Dither.NONE)
     image.save(tmp_path / "grey.png")
-    assert torch.equal(to_bytes(decode_image(tmp_path / "grey.png")), to_bytes(image.convert("RGB")))
+    assert torch.equal(image_to_tensor(decode_image(tmp_path / "grey.png")), image_to_tensor(image.convert("RGB")))
     if mode != "1":
-        assert to_bytes(image.convert("RGB"))[0].tolist() == np.asarray(grey).tolist()
+        assert image_to_tensor(image.convert("RGB"))[0].tolist() == np.asarray(grey).tolist()
 
 
 def picture(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -98,7 +98,7 @@ def test_pixels_are_those_of_the_image(tmp_path: Path, native: bool, monkeypatch
     kinds = save_kinds(tmp_path)
     assert len(kinds) == 11
     for name, path in kinds.items():
-        whole = to_bytes(decode_image(path)).permute(1, 2, 0)
+        whole = image_to_tensor(decode_image(path)).permute(1, 2, 0)
         assert whole.shape == ((61, 45, 3) if name == "turned.jpg" else (45, 61, 3))
         found = decode_pixels(path)
         assert found.dtype == torch.uint8
@@ -115,7 +115,7 @@ def test_pixels_are_upright_whether_exif_or_xmp_says_how(tmp_path: Path, orienta
     xmp = f'<x tiff:Orientation="{orientation}"/>'.encode()
     for name, options in (("exif.jpg", {"exif": exif}), ("xmp.jpg", {"xmp": xmp})):
         image.save(tmp_path / name, **options)
-        whole = to_bytes(decode_image(tmp_path / name)).permute(1, 2, 0)
+        whole = image_to_tensor(decode_image(tmp_path / name)).permute(1, 2, 0)
         assert whole.shape == ((20, 12, 3) if orientation > 4 else (12, 20, 3))
         assert int((decode_pixels(tmp_path / name).int() - whole.int()).abs().max()) <= ROUNDING
 

@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from nascli.data.detection.transforms import (
-    Frame,
-    Placement,
+    BoxTransform,
+    JitterPlacement,
+    ScaleJitter,
     Target,
-    Variation,
-    draw_variations,
-    mirror,
-    place,
-    vary,
+    flip_horizontal,
+    place_in_square,
+    sample_transforms,
 )
 
 FILL = (101, 102, 103)
@@ -44,9 +43,9 @@ def annotated(draw: st.DrawFn, most: int = 5) -> tuple[Image.Image, Target]:
 
 
 @st.composite
-def placements(draw: st.DrawFn, low: float = 0.1, high: float = 2.0) -> Placement:
-    frame = Frame(draw(st.integers(16, 64)), (low, high), FILL)
-    return Placement(frame, draw(st.floats(low, high)), draw(PARTS), draw(PARTS))
+def placements(draw: st.DrawFn, low: float = 0.1, high: float = 2.0) -> JitterPlacement:
+    jitter = ScaleJitter(draw(st.integers(16, 64)), (low, high), FILL)
+    return JitterPlacement(jitter, draw(st.floats(low, high)), draw(PARTS), draw(PARTS))
 
 
 def areas(target: Target) -> torch.Tensor:
@@ -57,8 +56,8 @@ def areas(target: Target) -> torch.Tensor:
 @given(annotated())
 def test_mirrored_twice_is_nothing_and_once_moves_the_pixels_with_the_boxes(given: tuple[Image.Image, Target]) -> None:
     picture, target = given
-    once = mirror(picture, target)
-    again, back = mirror(*once)
+    once = flip_horizontal(picture, target)
+    again, back = flip_horizontal(*once)
     assert again.tobytes() == picture.tobytes()
     assert torch.equal(back["boxes"], target["boxes"])
     before, after = np.asarray(picture), np.asarray(once[0])
@@ -70,11 +69,11 @@ def test_mirrored_twice_is_nothing_and_once_moves_the_pixels_with_the_boxes(give
 
 @given(annotated(), st.booleans(), placements())
 def test_boxes_stay_inside_in_order_and_are_never_more_than_they_were(
-    given: tuple[Image.Image, Target], mirrored: bool, placement: Placement
+    given: tuple[Image.Image, Target], mirrored: bool, placement: JitterPlacement
 ) -> None:
     picture, target = given
-    square, varied = vary(picture, target, Variation(mirrored, placement))
-    side = placement.frame.side
+    square, varied = BoxTransform(mirrored, placement)(picture, target)
+    side = placement.jitter.side
     assert square.size == (side, side)
     assert varied["boxes"].dtype == torch.float32
     assert len(varied["boxes"]) == len(varied["labels"]) <= len(target["boxes"])
@@ -90,13 +89,13 @@ def test_boxes_stay_inside_in_order_and_are_never_more_than_they_were(
 
 @given(annotated(most=1), st.booleans(), placements(low=0.5))
 def test_what_is_under_a_box_moves_with_it(
-    given: tuple[Image.Image, Target], mirrored: bool, placement: Placement
+    given: tuple[Image.Image, Target], mirrored: bool, placement: JitterPlacement
 ) -> None:
     picture, target = given
-    square, varied = vary(picture, target, Variation(mirrored, placement))
+    square, varied = BoxTransform(mirrored, placement)(picture, target)
     white = np.asarray(square)[:, :, 0] / 255
-    blur = max(1.0, placement.scale * placement.frame.side / max(picture.size)) + 0.5  # of an edge, bilinear
-    middle = np.arange(placement.frame.side) + 0.5
+    blur = max(1.0, placement.scale * placement.jitter.side / max(picture.size)) + 0.5  # of an edge, bilinear
+    middle = np.arange(placement.jitter.side) + 0.5
     for x1, y1, x2, y2 in varied["boxes"].tolist():
         inside = [(middle > low + (blur if low else 0)) & (middle < high - blur) for low, high in ((x1, x2), (y1, y2))]
         outside = [(middle < low - blur) | (middle > high + blur) for low, high in ((x1, x2), (y1, y2))]
@@ -110,7 +109,7 @@ def test_what_is_under_a_box_moves_with_it(
 def test_at_scale_one_a_square_picture_is_as_it_was(given: tuple[Image.Image, Target]) -> None:
     picture, target = given
     side = max(picture.size)
-    square, same = place(picture, target, Placement(Frame(side, (1, 1), FILL), 1.0, 0.4, 0.4))
+    square, same = place_in_square(picture, target, JitterPlacement(ScaleJitter(side, (1, 1), FILL), 1.0, 0.4, 0.4))
     assert square.crop((0, 0, *picture.size)).tobytes() == picture.tobytes()
     assert torch.equal(same["boxes"], target["boxes"])
     rest = np.asarray(square).copy()
@@ -120,24 +119,26 @@ def test_at_scale_one_a_square_picture_is_as_it_was(given: tuple[Image.Image, Ta
 
 def test_a_picture_may_lose_all_its_boxes() -> None:
     """Enlarged to twice the square, of which the right half and then a box of half a pixel is left."""
-    frame = Frame(32, (0.1, 2.0), FILL)
+    jitter = ScaleJitter(32, (0.1, 2.0), FILL)
     left: Target = {"boxes": torch.tensor([[0.0, 0, 10, 32]]), "labels": torch.tensor([1])}
-    gone = place(Image.new("RGB", (32, 32)), left, Placement(frame, 2.0, 0.999, 0.0))[1]
+    gone = place_in_square(Image.new("RGB", (32, 32)), left, JitterPlacement(jitter, 2.0, 0.999, 0.0))[1]
     assert (gone["boxes"].shape, gone["labels"].shape) == ((0, 4), (0,))
     tiny: Target = {"boxes": torch.tensor([[0.0, 0, 4, 32], [0, 0, 32, 32]]), "labels": torch.tensor([1, 2])}
-    assert place(Image.new("RGB", (32, 32)), tiny, Placement(frame, 0.125, 0.0, 0.0))[1]["labels"].tolist() == [2]
+    assert place_in_square(Image.new("RGB", (32, 32)), tiny, JitterPlacement(jitter, 0.125, 0.0, 0.0))[1][
+        "labels"
+    ].tolist() == [2]
 
 
 def test_draws_follow_from_the_generator_and_only_for_what_is_on() -> None:
-    frame = Frame(32, (0.5, 2.0), FILL)
+    jitter = ScaleJitter(32, (0.5, 2.0), FILL)
     fresh = torch.Generator().manual_seed(5)
-    assert draw_variations(4, fresh, flip=False, frame=None) == [Variation()] * 4
+    assert sample_transforms(4, fresh, flip=False, jitter=None) == [BoxTransform()] * 4
     assert torch.equal(fresh.get_state(), torch.Generator().manual_seed(5).get_state())
     first, second = (
-        draw_variations(64, torch.Generator().manual_seed(5), flip=True, frame=each) for each in (None, frame)
+        sample_transforms(64, torch.Generator().manual_seed(5), flip=True, jitter=each) for each in (None, jitter)
     )
-    assert [each.mirrored for each in first] == [each.mirrored for each in second]
-    assert 16 < sum(each.mirrored for each in first) < 48
+    assert [each.flip for each in first] == [each.flip for each in second]
+    assert 16 < sum(each.flip for each in first) < 48
     placed = [each.placement for each in second if each.placement is not None]
     assert len({each.scale for each in placed}) == 64
     assert all(0.5 <= each.scale <= 2.0 for each in placed)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from nascli.config import Preprocessing
 from nascli.data.dataset import UnreadableImages
-from nascli.data.decoding import decode_image, to_bytes
+from nascli.data.decoding import decode_image, image_to_tensor
 from nascli.data.streaming import ImageFiles, Window, random_window
 from nascli.errors import CorruptFileError, NascliError
 
@@ -116,7 +116,7 @@ def test_a_training_crop_is_the_window_resized_to_within_rounding(files: ImageFi
         picture = decode_image(files.paths[position])
         top, bottom, left, right = random_window(picture.height, picture.width, 5 + position)
         part = picture.crop((left, top, right, bottom)).resize((24, 24), Image.Resampling.BILINEAR)
-        difference = (crops[position].int() - to_bytes(part).int()).abs()
+        difference = (crops[position].int() - image_to_tensor(part).int()).abs()
         assert int(difference.max()) <= 1
 
 
@@ -160,7 +160,7 @@ def test_evaluation_prepares_images_as_it_is_told(
     width, height = resized[size[0] < size[1]]
     left, top = round((width - 35) / 2), round((height - 35) / 2)
     expected = picture.resize((width, height), method).crop((left, top, left + 35, top + 35))
-    assert torch.equal(images[0], to_bytes(expected))
+    assert torch.equal(images[0], image_to_tensor(expected))
     plain = ImageFiles(files.paths, files.labels, 35, 0)
     (varied, _), (same, _) = (next(iter(f.training_batches(torch.arange(1), 1, 5))) for f in (files, plain))
     assert torch.equal(varied, same)
@@ -245,8 +245,8 @@ def test_decoding_turns_upright_and_to_rgb(tmp_path: Path) -> None:
     exif[0x0112] = 6  # orientation: turned by 90 degrees
     turned.save(tmp_path / "turned.jpg", exif=exif)
     Image.new("CMYK", (20, 10)).save(tmp_path / "inks.jpg")
-    assert to_bytes(decode_image(tmp_path / "turned.jpg")).shape == (3, 20, 10)
-    assert to_bytes(decode_image(tmp_path / "inks.jpg")).shape == (3, 10, 20)
+    assert image_to_tensor(decode_image(tmp_path / "turned.jpg")).shape == (3, 20, 10)
+    assert image_to_tensor(decode_image(tmp_path / "inks.jpg")).shape == (3, 10, 20)
 
 
 def test_an_image_that_claims_an_absurd_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,11 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 
-from nascli.config import DataConfig
+from nascli.config import DataConfig, DetectDataConfig
 from nascli.data import toy as scenes
 from nascli.data.dataset import ImageData
-from nascli.data.detection.coco import load_coco
-from nascli.data.detection.dataset import read_annotated
+from nascli.data.detection.dataset import read_annotated_image
+from nascli.data.detection.registry import load_detection_data
 from nascli.data.in_memory import ImageArray
 from nascli.data.registry import load_dataset
 from nascli.data.toy import SceneConfig, compose_scene, write_scenes
@@ -48,10 +48,10 @@ def test_the_files_are_valid_coco(folder: Path) -> None:
         coco = COCO(str(folder / "annotations" / "instances_train.json"))
     assert len(coco.getImgIds()) == 6
     assert len(coco.getCatIds()) == 10
-    data = load_coco(folder, "digit-scenes")
-    assert data.train.findings == ()
+    data = load_detection_data(DetectDataConfig(dataset=f"coco:{folder}"))
+    assert data.train.issues == ()
     for image in data.train.images:
-        assert read_annotated(image).shape == (3, 96, 96)
+        assert read_annotated_image(image).shape == (3, 96, 96)
         assert 1 <= len(image.boxes) <= 5
         assert (image.boxes[:, :2] >= 0).all()
         assert (image.boxes[:, :2] + image.boxes[:, 2:] <= 96).all()

@@ -13,7 +13,7 @@ from torch import nn
 
 from nascli.cli.app import main
 from nascli.config import DetectorConfig, DetectTrainConfig
-from nascli.data.detection.transforms import Frame
+from nascli.data.detection.transforms import ScaleJitter
 from nascli.detect.model import build_detector
 from nascli.detect.plan import DetectPlan
 from nascli.detect.state import start_state
@@ -172,7 +172,9 @@ def test_torchrun_prints_once_and_leaves_what_one_process_leaves(place: Path) ->
 
 def plan(dist: DistContext, **settings: object) -> DetectPlan:
     config = DetectTrainConfig.model_validate({"batch_size": 6, "flip": True, "aspect_grouping": True, **settings})
-    return DetectPlan(config, 0, CPU, 21, tuple(k % 3 == 0 for k in range(21)), Frame(64, (0.5, 2), (0, 0, 0)), dist)
+    return DetectPlan(
+        config, 0, CPU, 21, tuple(k % 3 == 0 for k in range(21)), ScaleJitter(64, (0.5, 2), (0, 0, 0)), dist
+    )
 
 
 def test_shares_of_a_batch_are_together_the_whole() -> None:

@@ -56,7 +56,7 @@ def test_the_rest_of_an_epoch_is_what_would_have_come(settings: dict[str, Any]) 
     whole = list(plan(18, high, **settings).batches(1))
     assert len(whole) == 4
     assert list(plan(18, high, **settings).batches(1, done=3)) == whole[3:]
-    assert len({variation.mirrored for batch in whole for _, variation in batch}) == 2
+    assert len({transform.flip for batch in whole for _, transform in batch}) == 2
 
 
 def test_the_rate_falls_by_steps_at_parts_of_the_training() -> None:

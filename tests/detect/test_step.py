@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nascli.config import DetectorConfig, DetectTrainConfig
 from nascli.data.detection.dataset import AnnotatedImage
-from nascli.data.detection.transforms import Frame
+from nascli.data.detection.transforms import ScaleJitter
 from nascli.detect.model import build_detector
 from nascli.detect.plan import DetectPlan
 from nascli.detect.state import start_state
@@ -23,8 +23,8 @@ CONFIG = DetectorConfig(
 )
 
 
-def plan(frame: Frame | None = None, **settings: object) -> DetectPlan:
-    return DetectPlan(DetectTrainConfig.model_validate({"warmup_steps": 0, **settings}), 0, CPU, 8, (), frame)
+def plan(jitter: ScaleJitter | None = None, **settings: object) -> DetectPlan:
+    return DetectPlan(DetectTrainConfig.model_validate({"warmup_steps": 0, **settings}), 0, CPU, 8, (), jitter)
 
 
 def new_detector() -> Any:  # noqa: ANN401 - torchvision's, of which parts are looked at
@@ -60,8 +60,8 @@ def test_pictures_have_other_sizes_in_training_and_their_own_afterwards() -> Non
     assert inputs_seen(detector, plan()) == (2, 3, 64, 64)
     assert inputs_seen(detector, plan(multi_scale=(96,))) == (2, 3, 96, 96)
     assert {inputs_seen(detector, plan(multi_scale=(32, 96)), seed)[2] for seed in range(8)} == {32, 96}
-    frame = Frame(128, (0.5, 2.0), (0, 0, 0))
-    assert inputs_seen(detector, plan(frame, scale_jitter=(0.5, 2.0))) == (2, 3, 128, 128)
+    jitter = ScaleJitter(128, (0.5, 2.0), (0, 0, 0))
+    assert inputs_seen(detector, plan(jitter, scale_jitter=(0.5, 2.0))) == (2, 3, 128, 128)
     assert (detector.transform.min_size, detector.transform.max_size) == ((64,), 96)
     with pytest.raises(RuntimeError, match="stop"), computing_as_asked(detector, plan(multi_scale=(96,))):
         raise RuntimeError("stop")

@@ -1,4 +1,4 @@
-"""Pictures with boxes: what every detection data set is made of, and how one picture is read.
+"""Images with boxes: the splits of a detection data set, and how one image is read.
 
 Boxes are kept as COCO writes them, (x, y, width, height) in pixels with the origin at the top left corner; corners
 (x1, y1, x2, y2) are made where a detector needs them. Labels are 1 to K; 0 is a detector's background.
@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from nascli.data.decoding import to_8_bits
-from nascli.data.detection.issues import Finding, Outcome
+from nascli.data.decoding import image_to_tensor, to_8_bits
+from nascli.data.detection.issues import Issue, IssueOutcome
 from nascli.errors import CorruptFileError, InputError
 
 Boxes = NDArray[np.float64]
 
-SMALLEST_SIDE = 0.01
-"""Pixels of a box that must lie inside its picture, in width and in height, for the box to mean anything."""
+MIN_BOX_SIDE = 0.01
+"""Pixels of a box that must lie inside its image, in width and in height, for the box to mean anything."""
 
 
 @dataclass(frozen=True)
 class Category:
-    """A class as its file has it."""
+    """A class with the id and name that its file gives it."""
 
     id: int
     name: str
@@ -33,10 +33,10 @@ class Category:
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedImage:
-    """One picture, not yet read, and its M boxes.
+    """An image that is not read yet, and its M boxes.
 
     `boxes` (M, 4) as COCO writes them; `labels` (M,) in 1 to K; `areas` (M,) in square pixels as the file gives them;
-    `crowd` (M,) is true where a box is drawn around a group that nobody counted.
+    `crowd` (M,) is true where a box is drawn around an uncounted group.
     """
 
     id: int
@@ -51,13 +51,13 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class DetectionSplit:
-    """The pictures of one split, in the order of the file they were read from, and what was found at fault in it."""
+    """The images of a split, in the order of their file, and the issues found in it."""
 
     name: str
     source: Path
     categories: tuple[Category, ...]
     images: tuple[AnnotatedImage, ...]
-    findings: tuple[Finding, ...] = ()
+    issues: tuple[Issue, ...] = ()
 
     @property
     def boxes(self) -> int:
@@ -65,12 +65,12 @@ class DetectionSplit:
         return sum(int((~image.crowd).sum()) for image in self.images)
 
     @property
-    def skipped(self) -> tuple[Finding, ...]:
-        """What was left out."""
-        return tuple(each for each in self.findings if each.outcome is Outcome.SKIPPED)
+    def skipped(self) -> tuple[Issue, ...]:
+        """Issues for which boxes or images were skipped."""
+        return tuple(each for each in self.issues if each.outcome is IssueOutcome.SKIPPED)
 
     def first(self, count: int) -> "DetectionSplit":
-        """The first so many pictures; all for 0."""
+        """The split with its first `count` images; with all of them for 0."""
         return replace(self, images=self.images[:count]) if count else self
 
 
@@ -89,22 +89,22 @@ class DetectionData:
 
 
 def to_corners(boxes: Boxes) -> Boxes:
-    """(x, y, width, height) to (x1, y1, x2, y2), both (M, 4)."""
+    """Convert (x, y, width, height) to (x1, y1, x2, y2), both (M, 4)."""
     return np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), 1)
 
 
 def to_sides(corners: Boxes) -> Boxes:
-    """(x1, y1, x2, y2) to (x, y, width, height), both (M, 4)."""
+    """Convert (x1, y1, x2, y2) to (x, y, width, height), both (M, 4)."""
     return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), 1)
 
 
 def clip_corners(corners: Boxes, width: int, height: int) -> Boxes:
-    """The part of each box that lies inside a picture of that size."""
+    """Clip boxes to an image of that size."""
     return np.clip(corners, 0, np.array([width, height, width, height], dtype=np.float64))
 
 
 def training_target(image: AnnotatedImage) -> dict[str, Tensor]:
-    """The boxes to learn from: `boxes` (M, 4) float32 corners inside the picture, `labels` (M,); no crowds."""
+    """The boxes to learn from: `boxes` (M, 4) float32 corners inside the image, `labels` (M,); no crowds."""
     kept = ~image.crowd
     corners = clip_corners(to_corners(image.boxes[kept]), image.width, image.height)
     return {
@@ -113,38 +113,40 @@ def training_target(image: AnnotatedImage) -> dict[str, Tensor]:
     }
 
 
-def read_annotated(image: AnnotatedImage) -> Tensor:
-    """The pixels of an annotated picture, (3, H, W) uint8; what is raised is that of `open_annotated`."""
-    return picture_tensor(open_annotated(image))
+def read_annotated_image(image: AnnotatedImage) -> Tensor:
+    """Read the pixels of an annotated image, uint8 (3, H, W); raises what `open_annotated_image` does."""
+    return image_to_tensor(open_annotated_image(image))
 
 
-def open_annotated(image: AnnotatedImage) -> Image.Image:
-    """An annotated picture as RGB, at the size its annotations were made for.
+def open_annotated_image(image: AnnotatedImage) -> Image.Image:
+    """Open an annotated image as RGB, at the size its annotations were made for.
 
-    A photo whose camera wrote down a rotation is turned only if its annotations were made on the turned picture.
+    An image whose camera recorded a rotation is turned only if its annotations were made on the turned image.
 
     Raises:
         CorruptFileError: The file is damaged.
         InputError: Its size is not what the annotations say.
     """
-    wanted = (image.width, image.height)
+    expected = (image.width, image.height)
     for upright in (False, True):
-        picture = open_picture(image.path, upright=upright)
-        if picture.size == wanted:
-            return picture
-    raise InputError(wrong_size(image, picture.size), "The picture was resized or replaced after it was annotated")
+        opened = open_image(image.path, upright=upright)
+        if opened.size == expected:
+            return opened
+    raise InputError(
+        describe_size_mismatch(image, opened.size), "The image was resized or replaced after it was annotated"
+    )
 
 
-def wrong_size(image: AnnotatedImage, size: tuple[int, int]) -> str:
-    """In words that a picture's file has another size, (width, height), than its annotations say."""
+def describe_size_mismatch(image: AnnotatedImage, size: tuple[int, int]) -> str:
+    """The message for an image whose file has another size, (width, height), than its annotations say."""
     return (
         f"{image.path} (image id {image.id}) has {size[0]}x{size[1]} pixels, its annotations say "
         f"{image.width}x{image.height}"
     )
 
 
-def open_picture(path: Path, *, upright: bool = True) -> Image.Image:
-    """A picture of any mode as RGB; transparent parts become white, 16 bit become 8.
+def open_image(path: Path, *, upright: bool = True) -> Image.Image:
+    """Open an image of any mode as RGB; transparent parts become white, 16 bit become 8.
 
     Args:
         path: A file of any format that Pillow reads.
@@ -152,27 +154,22 @@ def open_picture(path: Path, *, upright: bool = True) -> Image.Image:
 
     Raises:
         InputError: There is no such file.
-        CorruptFileError: It is not a picture, or damaged; the message names it.
+        CorruptFileError: It is not an image, or damaged; the message names it.
     """
     try:
         with Image.open(path) as opened:
             opened.load()
-            picture = ImageOps.exif_transpose(opened) if upright else opened.copy()
-        return _as_rgb(picture)
+            image = ImageOps.exif_transpose(opened) if upright else opened.copy()
+        return _to_rgb(image)
     except FileNotFoundError as error:
         raise InputError(f"image {path}: no such file") from error
     except Exception as error:  # decoders raise whatever their format makes them raise
-        raise CorruptFileError(f"image {path} cannot be read: {error}", "Is it a picture, and complete?") from error
+        raise CorruptFileError(f"image {path} cannot be read: {error}", "Is it an image, and complete?") from error
 
 
-def picture_tensor(picture: Image.Image) -> Tensor:
-    """An RGB picture as (3, H, W) uint8."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-
-
-def _as_rgb(picture: Image.Image) -> Image.Image:
-    picture = to_8_bits(picture)
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image = to_8_bits(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture.convert("RGB")
+    return image.convert("RGB")

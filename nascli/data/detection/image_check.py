@@ -1,4 +1,4 @@
-"""The pictures of a split held against its annotations: is each there, can it be read, has it the size they say?"""
+"""Checks of a split's images against its annotations: each on disk, readable, and of the size they say."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -8,87 +8,92 @@ from typing import IO
 
 from PIL import Image
 
-from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, open_picture, read_annotated, wrong_size
-from nascli.data.detection.issues import Faults, Finding
+from nascli.data.decoding import ORIENTATION
+from nascli.data.detection.dataset import (
+    AnnotatedImage,
+    DetectionSplit,
+    describe_size_mismatch,
+    open_image,
+    read_annotated_image,
+)
+from nascli.data.detection.issues import Issue, IssueLog
 from nascli.errors import CorruptFileError, InputError
 
-Met = tuple[str, str]
-"""A kind of fault, and where it is."""
+_Found = tuple[str, str]
+"""A kind of issue, and its place in words."""
 
-_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-"""What stands near the end of a file that was written to its end."""
+_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+"""Bytes near the end of a file that was written to its end."""
 
-_TAIL = 64  # bytes in which that is looked for
-_ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
-_TOGETHER = 64  # pictures that a thread looks at in one go
-_MOST_READERS = 8
+_TAIL = 64  # bytes in which the mark is looked for
+_CHUNK = 64  # images per task of a thread
+_MAX_READERS = 8
 
 
-def check_headers(split: DetectionSplit) -> tuple[Finding, ...]:
-    """Faults of the pictures, found without decoding them: seconds for ten thousands of files.
+def check_headers(split: DetectionSplit) -> tuple[Issue, ...]:
+    """Check images without decoding them: seconds for ten thousands of files.
 
-    A file is opened for its size, and its end is looked at; where that looks cut off, it is decoded to be sure.
+    A file is opened for its size, and its end is looked at; where that seems cut off, it is decoded to be sure.
     """
-    return _check(split, _fault_of_header)
+    return _check(split, _find_header_issue)
 
 
-def check_pixels(split: DetectionSplit) -> tuple[Finding, ...]:
-    """Faults of the pictures, each decoded whole."""
-    return _check(split, _fault_of_pixels)
+def check_pixels(split: DetectionSplit) -> tuple[Issue, ...]:
+    """Check images by decoding each of them."""
+    return _check(split, _find_pixel_issue)
 
 
-def _check(split: DetectionSplit, look: Callable[[AnnotatedImage], Met | None]) -> tuple[Finding, ...]:
-    faults = Faults()
-    there: list[AnnotatedImage] = []
-    listed: dict[Path, frozenset[str]] = {}
+def _check(split: DetectionSplit, find_issue: Callable[[AnnotatedImage], _Found | None]) -> tuple[Issue, ...]:
+    log = IssueLog()
+    present: list[AnnotatedImage] = []
+    listed: dict[Path, frozenset[str]] = {}  # one listing per folder is much faster than a stat per file
     for image in split.images:
         folder = image.path.parent
         if folder not in listed:
             listed[folder] = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
         if image.path.name in listed[folder]:
-            there.append(image)
+            present.append(image)
         else:
-            faults.add("picture not on disk", f"image id {image.id} is not on disk: {image.path}")
-    parts = [there[start : start + _TOGETHER] for start in range(0, len(there), _TOGETHER)]
+            log.add("image not on disk", f"image id {image.id} is not on disk: {image.path}")
 
-    def look_at(part: Sequence[AnnotatedImage]) -> Iterable[Met | None]:
-        return [look(image) for image in part]
+    def check_chunk(chunk: Sequence[AnnotatedImage]) -> Iterable[_Found | None]:
+        return [find_issue(image) for image in chunk]
 
-    with ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1)) as readers:
-        for met in readers.map(look_at, parts):
-            for each in met:
-                if each is not None:
-                    faults.add(*each)
-    return faults.findings
+    chunks = [present[start : start + _CHUNK] for start in range(0, len(present), _CHUNK)]
+    with ThreadPoolExecutor(min(_MAX_READERS, os.cpu_count() or 1)) as readers:
+        for found in readers.map(check_chunk, chunks):
+            for each in filter(None, found):
+                log.add(*each)
+    return log.issues
 
 
-def _fault_of_header(image: AnnotatedImage) -> Met | None:
-    wanted = (image.width, image.height)
+def _find_header_issue(image: AnnotatedImage) -> _Found | None:
+    expected = (image.width, image.height)
     try:
-        with image.path.open("rb") as file, Image.open(file) as picture:
-            size = picture.size
-            if size != wanted and picture.getexif().get(_ORIENTATION, 1) >= 5:  # lying on its side
+        with image.path.open("rb") as file, Image.open(file) as opened:
+            size = opened.size
+            if size != expected and opened.getexif().get(ORIENTATION, 1) >= 5:  # the camera lay on its side
                 size = size[::-1]
-            whole = _ENDS.get(picture.format or "", b"") in _tail(file)
-        if not whole:
-            open_picture(image.path)
+            complete = _END_MARKS.get(opened.format or "", b"") in _read_tail(file)
+        if not complete:
+            open_image(image.path)
     except CorruptFileError as error:
-        return "picture cannot be read", f"image id {image.id}: {error.message}"
+        return "image cannot be read", f"image id {image.id}: {error.message}"
     except Exception as error:  # decoders raise whatever their format makes them raise
-        return "picture cannot be read", f"image id {image.id}: image {image.path} cannot be read: {error}"
-    return None if size == wanted else ("picture of another size", wrong_size(image, size))
+        return "image cannot be read", f"image id {image.id}: image {image.path} cannot be read: {error}"
+    return None if size == expected else ("image of another size", describe_size_mismatch(image, size))
 
 
-def _fault_of_pixels(image: AnnotatedImage) -> Met | None:
+def _find_pixel_issue(image: AnnotatedImage) -> _Found | None:
     try:
-        read_annotated(image)
+        read_annotated_image(image)
     except CorruptFileError as error:
-        return "picture cannot be read", f"image id {image.id}: {error.message}"
+        return "image cannot be read", f"image id {image.id}: {error.message}"
     except InputError as error:
-        return "picture of another size", error.message
+        return "image of another size", error.message
     return None
 
 
-def _tail(file: IO[bytes]) -> bytes:
+def _read_tail(file: IO[bytes]) -> bytes:
     file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
     return file.read()

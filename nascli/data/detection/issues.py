@@ -1,4 +1,4 @@
-"""What can be wrong with annotated pictures: every kind by name, what comes of it, and how often it was met."""
+"""Issues of annotated images: every kind by name, how it is handled, and how often it was met."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,83 +9,93 @@ from pathlib import Path
 from nascli.errors import CorruptFileError, InputError
 
 
-class Outcome(StrEnum):
-    """What comes of something in the data that is not plain."""
+class IssueOutcome(StrEnum):
+    """How an issue is handled."""
 
     REFUSED = "refused"
     """Nothing is trained or scored before it is repaired."""
 
     SKIPPED = "skipped"
-    """It is left out, and counted."""
+    """The box or image is not used, and counted."""
 
     KEPT = "kept"
     """It is used as the remedy says, and counted."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What comes of a kind of fault, and what to do about it, or what is done."""
+class IssueKind:
+    """How a kind of issue is handled, and its remedy: what to do about it, or what is done."""
 
-    outcome: Outcome
+    outcome: IssueOutcome
     remedy: str
 
 
-KINDS: dict[str, Kind] = {
-    "category id not a whole number": Kind(Outcome.REFUSED, "Ids are whole numbers"),
-    "category id given twice": Kind(Outcome.REFUSED, "Ids must differ"),
-    "category without name": Kind(Outcome.REFUSED, "Give it one"),
-    "image id not a whole number": Kind(Outcome.REFUSED, "Ids are whole numbers"),
-    "image id given twice": Kind(Outcome.REFUSED, "Ids must differ"),
-    "image without file_name": Kind(Outcome.REFUSED, "Say which file it is"),
-    "image size not a number of pixels": Kind(Outcome.REFUSED, "Give width and height of the file"),
-    "annotation id not a whole number": Kind(Outcome.REFUSED, "Ids are whole numbers"),
-    "annotation id given twice": Kind(Outcome.REFUSED, "Ids must differ"),
-    "annotation of an unknown image": Kind(Outcome.REFUSED, "Add the image, or remove the annotation"),
-    "annotation of an unknown category": Kind(Outcome.REFUSED, "Add the category, or correct the annotation"),
-    "box not four numbers": Kind(Outcome.REFUSED, "COCO's boxes are x, y, width, height"),
-    "area not a number": Kind(Outcome.REFUSED, "Leave it out where it is not known"),
-    "crowd flag not 0 or 1": Kind(Outcome.REFUSED, "Leave it out where the box is not a crowd"),
-    "categories of the splits differ": Kind(Outcome.REFUSED, "Both need equal ids and names"),
-    "no box to learn from": Kind(Outcome.REFUSED, "Give a training split with boxes"),
-    "picture not on disk": Kind(Outcome.REFUSED, "Put it there, or take the image out of the file"),
-    "picture cannot be read": Kind(Outcome.REFUSED, "Copy it again, or take the image out of the file"),
-    "picture of another size": Kind(
-        Outcome.REFUSED, "It was resized or replaced after it was annotated; its boxes do not fit"
-    ),
-    "box not finite": Kind(Outcome.SKIPPED, "the box is left out"),
-    "box empty or inverted": Kind(Outcome.SKIPPED, "the box is left out"),
-    "box outside its image": Kind(Outcome.SKIPPED, "the box is left out"),
-    "image with too many boxes": Kind(Outcome.SKIPPED, "the image is not trained on"),
-    "box over the edge of its image": Kind(Outcome.KEPT, "the part inside is trained on, the whole is scored"),
-    "crowd box": Kind(Outcome.KEPT, "scored as COCO does, not trained on"),
-    "image without boxes": Kind(Outcome.KEPT, "a negative"),
-    "image that lost all its boxes": Kind(Outcome.KEPT, "every box of it is left out; a negative"),
-    "category id 0": Kind(Outcome.KEPT, "a class like others; the detector's background is its own"),
+def _refused(remedy: str) -> IssueKind:
+    return IssueKind(IssueOutcome.REFUSED, remedy)
+
+
+def _skipped(remedy: str) -> IssueKind:
+    return IssueKind(IssueOutcome.SKIPPED, remedy)
+
+
+def _kept(remedy: str) -> IssueKind:
+    return IssueKind(IssueOutcome.KEPT, remedy)
+
+
+ISSUE_KINDS: dict[str, IssueKind] = {
+    "category id not a whole number": _refused("Ids are whole numbers"),
+    "category id given twice": _refused("Ids must differ"),
+    "category without name": _refused("Give it one"),
+    "image id not a whole number": _refused("Ids are whole numbers"),
+    "image id given twice": _refused("Ids must differ"),
+    "image without file_name": _refused("Say which file it is"),
+    "image size not a number of pixels": _refused("Give width and height of the file"),
+    "annotation id not a whole number": _refused("Ids are whole numbers"),
+    "annotation id given twice": _refused("Ids must differ"),
+    "annotation of an unknown image": _refused("Add the image, or remove the annotation"),
+    "annotation of an unknown category": _refused("Add the category, or correct the annotation"),
+    "box not four numbers": _refused("COCO's boxes are x, y, width, height"),
+    "area not a number": _refused("Leave it out where it is not known"),
+    "crowd flag not 0 or 1": _refused("Leave it out where the box is not a crowd"),
+    "categories of the splits differ": _refused("Both need equal ids and names"),
+    "no box to learn from": _refused("Give a training split with boxes"),
+    "image not on disk": _refused("Put it there, or take the image out of the file"),
+    "image cannot be read": _refused("Copy it again, or take the image out of the file"),
+    "image of another size": _refused("It was resized or replaced after it was annotated; its boxes do not fit"),
+    "box not finite": _skipped("the box is skipped"),
+    "box empty or inverted": _skipped("the box is skipped"),
+    "box outside its image": _skipped("the box is skipped"),
+    "image with too many boxes": _skipped("the image is not trained on"),
+    "box over the edge of its image": _kept("the part inside is trained on, the whole is scored"),
+    "crowd box": _kept("scored as COCO does, not trained on"),
+    "image without boxes": _kept("a negative"),
+    "image that lost all its boxes": _kept("every box of it is skipped; a negative"),
+    "category id 0": _kept("a class like others; the detector's background is its own"),
 }
-"""Every kind of fault, in the order in which they are looked for."""
+"""Every kind of issue, in the order in which they are looked for."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One kind of fault in one file: how often it was met, and its first example in words."""
+class Issue:
+    """One kind of issue in one file: how often it was met, and its first example in words."""
 
     kind: str
     count: int
     first: str
 
     @property
-    def outcome(self) -> Outcome:
-        """What comes of it."""
-        return KINDS[self.kind].outcome
+    def outcome(self) -> IssueOutcome:
+        """How it is handled."""
+        return ISSUE_KINDS[self.kind].outcome
 
     @property
     def remedy(self) -> str:
         """What to do about it, or what is done."""
-        return KINDS[self.kind].remedy
+        return ISSUE_KINDS[self.kind].remedy
 
 
-class Faults:
-    """Counts what is met while data are read, and keeps the first example of each kind."""
+class IssueLog:
+    """Counts the issues of one file while it is read, and keeps the first example of each kind."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -95,34 +105,34 @@ class Faults:
         """Count one more.
 
         Args:
-            kind: One of `KINDS`.
-            example: Where it is and what is there, in words.
+            kind: One of `ISSUE_KINDS`.
+            example: Place and value, in words.
         """
         self._counts[kind] += 1
         self._first.setdefault(kind, example)
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def issues(self) -> tuple[Issue, ...]:
         """Everything met so far, in the order of the first examples."""
-        return tuple(Finding(kind, self._counts[kind], first) for kind, first in self._first.items())
+        return tuple(Issue(kind, self._counts[kind], first) for kind, first in self._first.items())
 
 
-def refused(findings: Iterable[Finding]) -> list[Finding]:
+def select_refused(issues: Iterable[Issue]) -> list[Issue]:
     """Those that keep data from being used."""
-    return [each for each in findings if each.outcome is Outcome.REFUSED]
+    return [each for each in issues if each.outcome is IssueOutcome.REFUSED]
 
 
-def refuse(source: Path, findings: Iterable[Finding]) -> None:
-    """Nothing, where the data can be used.
+def raise_if_refused(source: Path, issues: Iterable[Issue]) -> None:
+    """Refuse data with an issue that has to be repaired first.
 
     Raises:
-        InputError: Something must be repaired first; the message holds the first example.
-        CorruptFileError: The first of these is a picture that cannot be read.
+        InputError: There is one; the message holds the first example.
+        CorruptFileError: The first of them is an image that cannot be read.
     """
-    serious = refused(findings)
+    serious = select_refused(issues)
     if not serious:
         return
     others = sum(each.count for each in serious) - 1
-    more = f"; {others:,} more faults are listed by nascli detect --check" if others else ""
-    error = CorruptFileError if serious[0].kind == "picture cannot be read" else InputError
+    more = f"; {others:,} more issues are listed by nascli detect --check" if others else ""
+    error = CorruptFileError if serious[0].kind == "image cannot be read" else InputError
     raise error(f"{source}: {serious[0].first}", serious[0].remedy + more)

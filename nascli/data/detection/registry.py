@@ -1,71 +1,77 @@
 """Detection data sets by name."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from nascli.config import DetectDataConfig, suggestion
-from nascli.data.detection.coco import load_coco, load_splits, locate_splits, read_coco, survey_coco
+from nascli.config import DETECTION_DATASETS, DetectDataConfig, suggestion
+from nascli.data.detection.coco import load_splits, locate_splits, parse_coco, parse_splits
 from nascli.data.detection.dataset import DetectionData, DetectionSplit
 from nascli.data.detection.image_check import check_pixels
+from nascli.data.detection.issues import raise_if_refused
 from nascli.data.toy import write_scenes
 from nascli.errors import InputError
 
+FOLDERS: dict[str, Callable[[Path, str], Path]] = {
+    "digit-scenes": lambda data_dir, _: write_scenes(data_dir / "digit-scenes"),
+    "coco": lambda data_dir, _: data_dir if (data_dir / "annotations").is_dir() else data_dir / "coco",
+    "coco:PATH": lambda _, path: Path(path),
+}
+"""The folder of each of `nascli.config.DETECTION_DATASETS`, from `data_dir` and what follows the colon of the name."""
+
 
 def load_detection_data(config: DetectDataConfig) -> DetectionData:
-    """The data set that `config.dataset` names; `digit-scenes` is written first where it is not there.
+    """Load the data set that `config.dataset` names; `digit-scenes` is written first where it is not there.
 
     Raises:
-        InputError: Unknown, not on disk (the message says where to put it), or at fault.
+        InputError: Unknown, not on disk (the message says where to put it), or with an issue that has to be repaired.
         CorruptFileError: A file is damaged.
     """
-    data = load_coco(_folder(config), config.dataset, **_limits(config))
-    if data.val.source == data.train.source and config.evaluate_on == "val":
+    splits = load_detection_splits(config)
+    train, val = splits[0], splits[-1]
+    if val.source == train.source and config.evaluate_on == "val":
         raise InputError(
-            f"{data.train.source} is one split, so there is nothing to validate on",
+            f"{train.source} is one split, so there is nothing to validate on",
             "Measure on what is trained on by --set data.evaluate_on=train, or give a folder with both splits",
         )
-    return data
+    return DetectionData(config.dataset, train, val)
 
 
 def load_detection_splits(config: DetectDataConfig) -> tuple[DetectionSplit, ...]:
-    """The splits of the same data set, one or two; what is raised is the same."""
-    return load_splits(_folder(config), **_limits(config))
+    """Load the splits of the same data set, one or two; raises the same."""
+    return load_splits(_find_folder(config), config)
 
 
-def survey_detection_data(config: DetectDataConfig) -> tuple[DetectionSplit, ...]:
-    """The same splits with everything that is at fault in them; every picture is decoded.
+def audit_detection_data(config: DetectDataConfig) -> tuple[DetectionSplit, ...]:
+    """Read the same splits with all their issues; every image is decoded.
 
     Raises:
         InputError: Unknown or not on disk, or a file that is no COCO file.
         CorruptFileError: An annotation file is not JSON.
     """
-    return survey_coco(_folder(config), check_pixels, **_limits(config))
+    return parse_splits(_find_folder(config), config, check_pixels)
 
 
-def load_truth(config: DetectDataConfig) -> DetectionSplit:
-    """The split that is scored, from its annotations alone: no picture needs to be there.
+def load_ground_truth(config: DetectDataConfig) -> DetectionSplit:
+    """Load the split that is scored, from its annotations alone: no image needs to be there.
 
     Raises:
-        InputError: Unknown, not on disk, or at fault.
+        InputError: Unknown, not on disk, or with an issue that has to be repaired.
         CorruptFileError: The annotations are not JSON.
     """
-    train, val = locate_splits(_folder(config))
+    train, val = locate_splits(_find_folder(config))
     if config.evaluate_on == "train":
-        return read_coco(*train, "train").first(config.max_train_images)
-    return read_coco(*val, "val").first(config.max_val_images)
+        split = parse_coco(train, "train").first(config.max_train_images)
+    else:
+        split = parse_coco(val, "val").first(config.max_val_images)
+    raise_if_refused(split.source, split.issues)
+    return split
 
 
-def _limits(config: DetectDataConfig) -> dict[str, int]:
-    return config.model_dump(include={"max_train_images", "max_val_images", "max_boxes"})
-
-
-def _folder(config: DetectDataConfig) -> Path:
-    name, folder = config.dataset, Path(config.data_dir)
-    if name == "digit-scenes":
-        return write_scenes(folder / name)
-    if name == "coco":  # --data-dir is the folder above coco/, or COCO's own folder
-        return folder if (folder / "annotations").is_dir() else folder / "coco"
-    if name.startswith("coco:") and name != "coco:":
-        return Path(name.removeprefix("coco:"))
-    raise InputError(
-        f"data set {name!r}: not one for detection", suggestion(name, ("digit-scenes", "coco", "coco:PATH"))
-    )
+def _find_folder(config: DetectDataConfig) -> Path:
+    name, colon, path = config.dataset.partition(":")
+    form = next((form for form in FOLDERS if form.partition(":")[:2] == (name, colon)), None)
+    if form is None or (colon and not path):
+        raise InputError(
+            f"data set {config.dataset!r}: not one for detection", suggestion(config.dataset, DETECTION_DATASETS)
+        )
+    return FOLDERS[form](Path(config.data_dir), path)
