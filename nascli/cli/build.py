@@ -11,9 +11,10 @@ from nascli.cli.build_outputs import Timing, check_exports, export, import_forei
 from nascli.cli.build_source import Sizes, choose_size, open_folder
 from nascli.cli.build_view import show_ladder, show_layers, show_speed
 from nascli.cli.console import Terminal
-from nascli.cli.options import JsonOption, find_cell
+from nascli.cli.options import JsonOption, runs_folder
 from nascli.config import Preset
 from nascli.errors import InputError
+from nascli.genotype.resolve import find_cell
 from nascli.models.families import build
 from nascli.models.spec import LARGEST_CIFAR_IMAGE, NetworkSpec
 
@@ -179,7 +180,7 @@ def _open(network: str, sizes: Sizes, import_weights: Path | None, out: Path | N
 
 def _size(cell: str, sizes: Sizes, import_weights: Path | None, terminal: Terminal) -> _Made:
     """The network of a cell, with the weights of another tool where they are given."""
-    source = find_cell(cell, terminal.note)
+    source = find_cell(cell, runs_folder(), terminal.note)
     spec, ladder = choose_size(source, sizes, aux_head=import_weights is None)
     if import_weights is None:
         return _Made(spec, source, ladder=ladder)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nascli.cli.console import Terminal
-from nascli.cli.options import find_cell, runs_folder
+from nascli.cli.options import runs_folder
 from nascli.errors import InputError
 from nascli.genotype.cells.formats import NOTATIONS, find_notation, looks_like_arc, read_notation, recognise
 from nascli.genotype.genotype import Genotype, parse_genotype
-from nascli.genotype.resolve import load_genotype
+from nascli.genotype.resolve import find_cell, load_genotype
 from nascli.genotype.space import find_space
 from nascli.runs import find_run, read_run
 
@@ -72,7 +72,7 @@ def find_genotype(asked: Asked, terminal: Terminal) -> Found:
             f"{_short(source)} looks like numbers, not like a source",
             "Give them as --tokens LIST, or say whose arc they are with --notation enas or naonet",
         )
-    cell = find_cell(source, terminal.note)
+    cell = find_cell(source, runs_folder(), terminal.note)
     return Found(load_genotype(cell), None, f"nascli build --cell {shlex.quote(cell)}")
 
 

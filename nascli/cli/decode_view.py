@@ -14,7 +14,7 @@ from nascli.config import SearchRecipe, parse
 from nascli.errors import InputError
 from nascli.genotype.drawing import genotype_tree
 from nascli.genotype.drawing.shapes import printable
-from nascli.genotype.families import FAMILIES
+from nascli.genotype.families import genotype_families
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.genotype.space import SearchSpace, published_spaces, resolve_space
@@ -92,7 +92,7 @@ def show_zoo(terminal: Terminal) -> None:
         {
             "name": cell.name,
             "space": cell.space,
-            "size": FAMILIES[cell.family].describe(cell),
+            "size": genotype_families()[cell.family].describe(cell),
             "canonical_hash": cell.canonical_hash(),
             "source": cell.provenance.get("source"),
         }

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from nascli.cli.console import Terminal
 from nascli.cli.detect_views import describe_data
-from nascli.cli.options import find_cell, option_name, runs_folder
+from nascli.cli.options import option_name, runs_folder
 from nascli.config import NETWORK_SECTIONS, DetectRecipe, find_recipe, load_recipe, parse
 from nascli.errors import InputError
+from nascli.genotype.resolve import find_cell
 from nascli.runs import find_run
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _network(
     given = {key: value for key, value in sizes.items() if value is not None}
     if cell is not None:
         refuse("--cell", {"--backbone": backbone}, "--cell starts from random weights, --backbone from trained ones")
-        opened = open_architecture(find_cell(cell, terminal.note))
+        opened = open_architecture(find_cell(cell, runs_folder(), terminal.note))
         numbers = {key.removeprefix("network."): value for key, value in opened.numbers.items()}
         numbers.pop("family")
         network = random_backbone(

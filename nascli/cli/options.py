@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -36,22 +35,6 @@ CellOption = Annotated[
 def runs_folder() -> Path:
     """The folder of all runs: `$NASCLI_RUNS`, else `runs` here."""
     return Path(os.environ.get("NASCLI_RUNS", "runs"))
-
-
-def find_cell(cell: str, note: Callable[[str], None]) -> str:
-    """What `--cell` means: the name itself, but `best.json` that is not here is the newest search run's.
-
-    So `nascli train --cell best.json` works right after a search, wherever the search put its folder.
-
-    Args:
-        cell: What the person wrote.
-        note: Told when another file than the one written is taken.
-    """
-    newest = runs_folder() / "search" / "latest" / "best.json"
-    if cell == "best.json" and not Path(cell).exists() and newest.is_file():
-        note(f"best.json: taken from {newest.parent.resolve()}")
-        return str(newest)
-    return cell
 
 
 _SHORTER_OPTIONS = {"detector.rpn_post_nms_top_n": "--proposals"}

@@ -20,7 +20,6 @@ from nascli.cli.options import (
     ResumeOption,
     SeedOption,
     SetOption,
-    find_cell,
     option_name,
     run_name,
     runs_folder,
@@ -29,6 +28,7 @@ from nascli.cli.processes import GpusOption, note_shares, refuse_several, togeth
 from nascli.cli.progress import TrainProgress, Watchers
 from nascli.config import Preset, TrainRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
+from nascli.genotype.resolve import find_cell
 from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _prepare(
 
     if cell is None:
         raise InputError("--cell is missing", "Give a genotype file, a search run, or a zoo name such as nasnet-a")
-    source = open_architecture(find_cell(cell, terminal.note))
+    source = open_architecture(find_cell(cell, runs_folder(), terminal.note))
     given = {key: value for key, value in flags.items() if value is not None}
     name = recipe or _default_recipe(terminal, load_recipe(TrainRecipe, None, given, assignments).data.dataset)
     path = find_recipe(NAME, name) if name else None

@@ -1,17 +1,28 @@
-"""Packages of others that add to the tables of nascli, found by their entry points."""
+"""Families of architectures that other packages add, found by their entry points."""
 
 import functools
 from importlib.metadata import entry_points
 
-FAMILIES = "nascli.families"
-"""Group of the modules that add a family of architectures to `nascli.genotype.families`; they import no torch."""
+from nascli.errors import NascliError
 
-NETWORKS = "nascli.networks"
-"""Group of the modules that add the networks of such a family to `nascli.models.families`."""
+GROUP = "nascli.families"
+"""The entry point group in which a package names the module that adds its family to the tables (`docs/families.md`)."""
 
 
 @functools.cache
-def load_plugins(group: str) -> None:
-    """Import every module that an installed package names in an entry point group, once per process."""
-    for point in entry_points(group=group):
-        point.load()
+def load_plugins() -> None:
+    """Import the modules of all installed packages that add a family, once per process.
+
+    Called wherever a family is looked up, and not when the tables are imported: the modules import the tables.
+
+    Raises:
+        NascliError: A module cannot be imported.
+    """
+    for point in entry_points(group=GROUP):
+        try:
+            point.load()
+        except Exception as error:
+            raise NascliError(
+                f"{point.value}, a family of another package ({point.name}), cannot be imported: {error}",
+                "Mend or uninstall that package",
+            ) from error

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from nascli.config.plugins import FAMILIES, load_plugins
+from nascli.config.plugins import load_plugins
 
 
 def _make_scalars_strict(schema: object) -> None:
@@ -87,7 +87,7 @@ class ByFamily:
 
     def validate(self, values: object) -> FamilySection:
         """The section, by the class of the family that it names or implies; ValidationError where it is wrong."""
-        load_plugins(FAMILIES)
+        load_plugins()
         if isinstance(values, FamilySection) and type(values) in self.sections.values():
             return values
         given = dict(values) if isinstance(values, Mapping) else {}

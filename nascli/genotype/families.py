@@ -1,7 +1,7 @@
 """Families of architectures: the one table from which all that is not about cells alone takes what a family can do.
 
-A family of another package adds its entry when its module is imported; the module is named in the entry point group
-`nascli.families` of that package.
+The families of other packages add their entries when they are imported (`nascli.config.plugins`); what needs torch
+stands in a table of the same names, `nascli.models.families`.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from nascli.config import SpaceConfig, load_plugins, plugins, suggestion
+from nascli.config import SpaceConfig, load_plugins, suggestion
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.space import SPACES, CellSpace, resolve_cell_space
 from nascli.genotype.drawing.cells.scene import cell_scene
@@ -61,12 +61,20 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def genotype_families() -> Mapping[str, Family]:
+    """All families by name, those of other packages included."""
+    load_plugins()
+    return FAMILIES
+
+
 def family_of(values: object) -> Family:
-    """The family that the JSON of a genotype, of a space or of a network names; ValueError where it is unknown."""
+    """The family that the JSON of a genotype or of a space names; cells where it names none.
+
+    Raises:
+        ValueError: It is unknown.
+    """
     name = values.get("family", CELLS) if isinstance(values, Mapping) else CELLS
-    if name not in FAMILIES:
-        raise ValueError(f"family {name!r} is unknown. {suggestion(str(name), FAMILIES)}")
-    return FAMILIES[name]
-
-
-load_plugins(plugins.FAMILIES)
+    families = genotype_families()
+    if name not in families:
+        raise ValueError(f"family {name!r} is unknown. {suggestion(str(name), families)}")
+    return families[name]

@@ -73,9 +73,12 @@ def genotype_from_values(values: object) -> Genotype:
         ValidationError: It is not a possible genotype.
         ValueError: Its family is unknown.
     """
-    from nascli.genotype.families import FAMILIES, family_of  # it imports the families, and they import this module
+    from nascli.genotype.families import (  # it imports the families, and they import this module
+        family_of,
+        genotype_families,
+    )
 
-    if any(isinstance(values, family.genotype) for family in FAMILIES.values()):
+    if any(isinstance(values, family.genotype) for family in genotype_families().values()):
         return cast("Genotype", values)
     return cast("Genotype", family_of(values).genotype.model_validate(values))
 

@@ -1,7 +1,9 @@
-"""Where genotypes come from: the zoo of published cells, JSON files, search runs."""
+"""All that `--cell` can be: the name of a published cell, a JSON file, a run folder, a `network.json`."""
 
+import json
 import os
 import shlex
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -9,8 +11,16 @@ from pathlib import Path
 
 from nascli.config import suggestion
 from nascli.errors import InputError, NascliError
+from nascli.files import read_json
 from nascli.genotype.cells.formats import NOTATIONS, looks_like_arc, recognise
 from nascli.genotype.genotype import Genotype, parse_genotype, read_genotype
+from nascli.units import shorten
+
+BEST_FILE = "best.json"
+"""The best genotype of a search, in its run folder."""
+
+NETWORK_FILE = "network.json"
+"""A genotype with the numbers that make it a network, in the folder of a training or a network."""
 
 _LONGEST_REPEATED = 2000
 """Letters of a text that the offered command repeats."""
@@ -30,11 +40,54 @@ def zoo_genotype(name: str) -> Genotype:
     return parse_genotype((_zoo() / f"{name}.json").read_text(encoding="utf-8"), f"zoo:{name}")
 
 
-def load_genotype(source: str | Path | Genotype) -> Genotype:
-    """A genotype from wherever a person has it.
+def find_cell(cell: str, runs: Path, note: Callable[[str], None]) -> str:
+    """What `--cell` means: the name itself, but `best.json` that is not here is the newest search run's.
+
+    So `nascli train --cell best.json` works right after a search, wherever the search put its folder.
 
     Args:
-        source: A zoo name (`"nasnet-a"`), a JSON file, a search run's folder (its best cell), or a genotype.
+        cell: As the user wrote it.
+        runs: The folder of all runs.
+        note: Called with a sentence where another file than the one written is used.
+    """
+    newest = runs / "search" / "latest" / BEST_FILE
+    if cell == BEST_FILE and not Path(cell).exists() and newest.is_file():
+        note(f"{BEST_FILE}: taken from {newest.parent.resolve()}")
+        return str(newest)
+    return cell
+
+
+def find_cell_file(cell: str | Path) -> Path | None:
+    """The file that `--cell` means: itself, or of a run folder its best cell or its network; None for a name.
+
+    Raises:
+        InputError: A folder holds neither.
+    """
+    path = Path(cell)
+    if os.path.isdir(path):  # Path.is_dir fails on a text that is too long for a name
+        inside = [path / name for name in (BEST_FILE, NETWORK_FILE) if (path / name).is_file()]
+        if not inside:
+            raise InputError(f"cell {cell}: the folder holds neither {BEST_FILE} nor {NETWORK_FILE}")
+        return inside[0]
+    return path if os.path.isfile(path) else None
+
+
+def is_network_file(path: Path) -> bool:
+    """Whether a file is a `network.json`, whatever its name."""
+    if path.name == NETWORK_FILE:
+        return True
+    try:
+        return path.suffix == ".json" and "classes" in read_json(path)
+    except NascliError:  # whatever is wrong with the file, reading it as a genotype says it better
+        return False
+
+
+def load_genotype(source: str | Path | Genotype) -> Genotype:
+    """A genotype from wherever the user has it.
+
+    Args:
+        source: A zoo name (`"nasnet-a"`), a JSON file, a run folder (its best cell, or that of its network), a
+            `network.json`, or a genotype.
 
     Raises:
         InputError: There is nothing of that name, or it is not a possible genotype, or in another tool's notation.
@@ -46,16 +99,22 @@ def load_genotype(source: str | Path | Genotype) -> Genotype:
     """
     if not isinstance(source, str | Path):
         return source
+    file = find_cell_file(source)
+    if file is not None:
+        return _read_network_genotype(file) if is_network_file(file) else _read(file)
     text = str(source)
-    if os.path.isdir(text):  # Path.is_dir fails on a text that is too long for a name
-        return read_genotype(Path(text) / "best.json")
-    if os.path.isfile(text):
-        return _read(Path(text))
-    _refuse_notation(text, text, f"cell {_short(text)!r}")
+    _refuse_notation(text, text, f"cell {shorten(text, 40)!r}")
     path = Path(text)
     if path.suffix == ".json" or path.parent != Path():
         return read_genotype(path)
     return zoo_genotype(text)
+
+
+def _read_network_genotype(path: Path) -> Genotype:
+    values = read_json(path).get("genotype")
+    if values is None:
+        raise InputError(f"{path}: a network without a genotype", "Give the network of a cell")
+    return parse_genotype(json.dumps(values), str(path))
 
 
 def _read(path: Path) -> Genotype:
@@ -85,10 +144,6 @@ def _refuse_notation(text: str, source: str, label: str) -> None:
     words = ["nascli", "decode", repeated, *(["--notation", "enas"] if notation is None else []), "--out", "cell.json"]
     either = " (or --notation naonet)" if notation is None else ""
     raise InputError(f"{label} is {said}, not a genotype", f"Decode it first: {first}{shlex.join(words)}{either}")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _zoo() -> Traversable:

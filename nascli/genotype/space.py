@@ -92,9 +92,9 @@ def resolve_space(config: SpaceConfig) -> SearchSpace:
 
 def published_spaces() -> dict[str, SearchSpace]:
     """The named search spaces of all families."""
-    from nascli.genotype.families import FAMILIES
+    from nascli.genotype.families import genotype_families
 
-    return {name: space for family in FAMILIES.values() for name, space in family.spaces.items()}
+    return {name: space for family in genotype_families().values() for name, space in family.spaces.items()}
 
 
 def find_space(name: str) -> SearchSpace:

@@ -3,23 +3,20 @@
 A family from another package adds its entry to `FAMILIES`. Importing this module needs no torch.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nascli.config import NETWORK_SECTIONS, parse, suggestion
+from nascli.config import NETWORK_SECTIONS, load_plugins, parse, suggestion
 from nascli.errors import InputError
-from nascli.files import read_json
 from nascli.genotype.genotype import Genotype
-from nascli.genotype.resolve import load_genotype
+from nascli.genotype.resolve import NETWORK_FILE as NETWORK_FILE
+from nascli.genotype.resolve import find_cell_file, is_network_file, load_genotype
 from nascli.models.cells.family import CellFamily
 from nascli.models.spec import Architecture, NetworkFamily, NetworkSpec, read_network, resolve_network
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier, Supernet
-
-NETWORK_FILE = "network.json"
 
 FAMILIES: dict[str, NetworkFamily] = {"cells": CellFamily()}
 """Every family by name; the same names as `nascli.config.NETWORK_CONFIGS`."""
@@ -31,6 +28,7 @@ def find_family(name: str) -> NetworkFamily:
     Raises:
         InputError: There is none.
     """
+    load_plugins()
     if name not in FAMILIES:
         raise InputError(f"unknown network family {name!r}", suggestion(name, FAMILIES))
     return FAMILIES[name]
@@ -104,24 +102,12 @@ def open_architecture(source: str) -> ArchitectureSource:
         InputError: There is nothing of that name, or it is not a possible architecture.
         CorruptFileError: The file is damaged.
     """
-    path = Path(source)
-    if os.path.isdir(source):  # Path.is_dir fails on a text that is too long for a name
-        inside = [path / name for name in ("best.json", NETWORK_FILE) if (path / name).is_file()]
-        if not inside:
-            raise InputError(f"cell {source}: the folder holds neither best.json nor {NETWORK_FILE}")
-        path = inside[0]
-    is_file = os.path.isfile(path)
-    if path.name == NETWORK_FILE or (path.suffix == ".json" and is_file and _is_network(path)):
-        spec = read_network(path)
+    file = find_cell_file(source)
+    if file is not None and is_network_file(file):
+        spec = read_network(file)
         values = {"family": spec.family} | spec.config_values()
-        return ArchitectureSource(spec.architecture, path, {f"network.{key}": value for key, value in values.items()})
-    fixed = None if is_file else next(filter(None, (family.find(source) for family in FAMILIES.values())), None)
-    architecture = fixed or load_genotype(path if is_file else source)
-    return ArchitectureSource(architecture, path if is_file else None, {"network.family": architecture.family})
-
-
-def _is_network(path: Path) -> bool:
-    try:
-        return "classes" in read_json(path)
-    except Exception:  # whatever is wrong with the file, reading it as a genotype says it better
-        return False
+        return ArchitectureSource(spec.architecture, file, {f"network.{key}": value for key, value in values.items()})
+    load_plugins()
+    fixed = None if file else next(filter(None, (family.find(source) for family in FAMILIES.values())), None)
+    architecture = fixed or load_genotype(file or source)
+    return ArchitectureSource(architecture, file, {"network.family": architecture.family})

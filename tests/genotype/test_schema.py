@@ -140,6 +140,15 @@ def test_load_genotype_takes_what_a_person_has(tmp_path: Path) -> None:
         assert load_genotype(source) == genotype
 
 
+def test_load_genotype_takes_the_cell_of_a_network(tmp_path: Path) -> None:
+    genotype = published_cell("enas")
+    (tmp_path / "network.json").write_text(json.dumps({"classes": 3, "genotype": json.loads(genotype.to_json())}))
+    assert load_genotype(tmp_path) == load_genotype(tmp_path / "network.json") == genotype
+    (tmp_path / "network.json").write_text('{"classes": 3, "family": "resnet"}')
+    with pytest.raises(InputError, match="without a genotype"):
+        load_genotype(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("source", "phrase"),
     [

@@ -75,6 +75,6 @@ def draw_genotype(genotype: Genotype, path: Path) -> None:
 
 
 def _family(genotype: Genotype) -> "Family":
-    from nascli.genotype.families import FAMILIES  # it imports the drawings of cells, and so this package
+    from nascli.genotype.families import genotype_families  # it imports the drawings of cells, and so this package
 
-    return FAMILIES[genotype.family]
+    return genotype_families()[genotype.family]
