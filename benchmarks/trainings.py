@@ -85,13 +85,13 @@ def prepare(recipe: "TrainRecipe", name: str) -> "tuple[TrainJob, ImageClassifie
 
     layers = int(name.removeprefix(RESNET)) if name.startswith(RESNET) else 0
     job = prepare_job(recipe, find_genotype(BESIDE if layers else name), torch.device("cpu"))
-    if not layers:
-        return job, job.new_network()
-    from resnets import resnet_beside
+    if layers:
+        from resnets import resnet_beside
 
-    if layers < 8 or layers % 6 != 2:
-        raise SystemExit(f"{name}: a ResNet for CIFAR has 6n + 2 layers: 8, 14, 20, ...")
-    return job, resnet_beside(job, (layers - 2) // 6)
+        if layers < 8 or layers % 6 != 2:
+            raise SystemExit(f"{name}: a ResNet for CIFAR has 6n + 2 layers: 8, 14, 20, ...")
+        job = resnet_beside(job, layers)
+    return job, job.new_network()
 
 
 def train(job: "TrainJob", network: "ImageClassifier") -> Figures:
@@ -123,16 +123,12 @@ def train(job: "TrainJob", network: "ImageClassifier") -> Figures:
 
 def count_cost(job: "TrainJob", network: "nn.Module") -> Figures:
     """Params and mult-adds, the auxiliary head left out."""
-    from resnets import ResNet, count_mult_adds
-
     from nascli.models.cost import measure_cost
+    from nascli.models.resnet.family import ResNetSpec
 
-    if isinstance(network, ResNet):
-        params = sum(p.numel() for p in network.parameters())
-        widths = [info.channels for info in network.feature_info]
-        return {"params": params, "mult_adds": count_mult_adds(network), "widths": widths}
     cost = measure_cost(job.spec)
-    return {"params": cost.params, "mult_adds": cost.mult_adds}
+    found = {"params": cost.params, "mult_adds": cost.mult_adds}
+    return found | {"widths": list(job.spec.widths)} if isinstance(job.spec, ResNetSpec) else found
 
 
 def find_genotype(name: str) -> "Genotype":

@@ -1,6 +1,7 @@
 """The table of network families, and what is looked up in it: networks to build, names that `--cell` takes.
 
-A family from another package adds its entry to `FAMILIES`. Importing this module needs no torch.
+A family from another package adds its entry to `FAMILIES`; the entry point group
+`nascli.families` names its module. Importing this module needs no torch.
 """
 
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import NETWORK_FILE as NETWORK_FILE
 from nascli.genotype.resolve import find_cell_file, is_network_file, load_genotype
 from nascli.models.cells.family import CellFamily
+from nascli.models.resnet.family import ResNetFamily
 from nascli.models.spec import Architecture, NetworkFamily, NetworkSpec, read_network, resolve_network
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier, Supernet
 
-FAMILIES: dict[str, NetworkFamily] = {"cells": CellFamily()}
-"""Every family by name; the same names as `nascli.config.NETWORK_CONFIGS`."""
+FAMILIES: dict[str, NetworkFamily] = {"cells": CellFamily(), "resnet": ResNetFamily()}
+"""Every family by name; the same names as `nascli.config.NETWORK_SECTIONS`."""
 
 
 def find_family(name: str) -> NetworkFamily:

@@ -242,8 +242,17 @@ def drop_path_mask(images: Tensor, prob: float) -> Tensor:
     return mask.bernoulli_(1 - prob).div_(1 - prob) if prob else mask
 
 
+def set_batch_norms(network: nn.Module, momentum: float, epsilon: float) -> None:
+    """Set the two numbers of every batch norm; momentum in PyTorch's sense, 1 - decay."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum, module.eps = momentum, epsilon
+
+
 def init_weights(network: nn.Module) -> None:
     """Normal with variance 2 / fan-out for convolutions, 0.01 deviation for classifiers, batch norms at identity.
+
+    Without effect on the meta device, where drawing would take longer than all the rest.
 
     The fan-out of a grouped convolution counts the outputs of one group, so that depthwise kernels start at the same
     scale as dense ones.
@@ -251,6 +260,8 @@ def init_weights(network: nn.Module) -> None:
     References: variance scaling by fan-out as in the released code of Zoph et al. 2018.
     """
     for module in network.modules():
+        if any(weight.is_meta for weight in module.parameters(recurse=False)):
+            continue
         if isinstance(module, nn.Conv2d):
             area = module.kernel_size[0] * module.kernel_size[1]
             fan_out = area * module.out_channels // module.groups

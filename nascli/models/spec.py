@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypedDict, Unpack
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
-from nascli.config import NetworkConfig, Preprocessing, explain
+from nascli.config import NETWORK_SECTIONS, NetworkConfig, Preprocessing, Strict, explain
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import read_json, write_json
 
@@ -35,14 +35,14 @@ class Architecture(Protocol):
         ...
 
 
-class NetworkSpec(BaseModel, ABC):
+class NetworkSpec(Strict, ABC):
     """Base of every family's spec: what a network says of its data, and how images are prepared for it.
 
     An image is resized and cut to `image_size` as `preprocessing` says, its RGB values are brought to [0, 1], `mean` is
     subtracted and the result divided by `std`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     family: ClassVar[str]
 
@@ -173,7 +173,16 @@ def resolve_network(
     """
     from nascli.models.families import find_family
 
-    return find_family(architecture.family).resolve(architecture, config, aux_head, data)
+    family = find_family(architecture.family)
+    section = NETWORK_SECTIONS[architecture.family]
+    if not isinstance(config, section):
+        if config.model_fields_set:
+            raise InputError(
+                f"{architecture.name} is of the family {architecture.family}, the section [network] of another",
+                f'Write family = "{architecture.family}" into the section, and keys of that family',
+            )
+        config = section()  # nothing was asked for
+    return family.resolve(architecture, config, aux_head, data)
 
 
 def write_network(path: Path, spec: NetworkSpec) -> None:

@@ -13,7 +13,7 @@ from nascli.models.cells.cell import Cell
 from nascli.models.cells.spec import CellNetworkSpec
 from nascli.models.cells.topology import STAGES, Step, needed_cells, plan_cells, read_from, start_of_stage
 from nascli.models.interface import FeatureInfo, ImageClassifier, Unit
-from nascli.models.layers import global_average, init_weights
+from nascli.models.layers import global_average, init_weights, set_batch_norms
 from nascli.models.recompute import recomputed
 
 
@@ -71,11 +71,8 @@ class CellNetwork(ImageClassifier):
             if spec.aux_head
             else None
         )
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum, module.eps = spec.batch_norm_momentum, spec.batch_norm_epsilon
-        if not self.classifier.weight.is_meta:  # there it would change nothing, and takes longer than all the rest
-            init_weights(self)
+        set_batch_norms(self, spec.batch_norm_momentum, spec.batch_norm_epsilon)
+        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) to logits (N, classes)."""

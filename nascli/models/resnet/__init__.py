@@ -1,0 +1,1 @@
+"""Residual networks for CIFAR (He et al. 2016)."""
