@@ -64,7 +64,7 @@ def nascli(task: Task) -> Figures:
     """One child through the evaluator."""
     import torch
 
-    from nascli.classify.fit import fit
+    from nascli.engine.task import Run
     from nascli.search import evaluators
 
     torch.set_num_threads(1)
@@ -73,15 +73,15 @@ def nascli(task: Task) -> Figures:
     evaluator.evaluate(genotype.model_copy(update={"name": "warm-up"}), 0, epochs=1)  # its cost is not remembered
     records: list[Any] = []
     # the evaluator hands out the accuracy alone, so the losses are taken where it calls the training
-    with mock.patch.object(evaluators.proxy, "fit", partial(fit, on_epoch=records.append)):
+    with mock.patch.object(evaluators.proxy, "Run", partial(Run, on_epoch=records.append)):
         since = time.perf_counter()
         score = evaluator.evaluate(genotype, task["seed"])
         seconds = time.perf_counter() - since
     return {
         "seconds": seconds,
         "train_loss": [record.train_loss for record in records],
-        "loss": [record.loss for record in records],
-        "accuracy": [record.top1 for record in records],
+        "loss": [record.metrics["loss"] for record in records],
+        "accuracy": [record.metrics["top1"] for record in records],
         "params": score.params,
         "mult_adds": score.mult_adds,
     }

@@ -41,6 +41,7 @@ from common import (
     three,
     write,
 )
+from engine_step import training_step
 
 NASCLI, PEER, STEP = "nascli", "torchvision", "step"
 SIDE, CLASSES, PADDING, CUTOUT = 32, 10, 4, 16
@@ -66,9 +67,9 @@ def batches(task: Task) -> Iterator[Any]:
     from nascli.config import DataConfig
     from nascli.data.in_memory import ImageArray
     from nascli.data.transforms import BatchRng, Normalizer, augment_batch
-    from nascli.engine.malloc import keep_freed_memory
+    from nascli.engine.device import disable_malloc_trim
 
-    keep_freed_memory()  # as every training on a CPU
+    disable_malloc_trim()  # as every training on a CPU
     augmentation, normalizer = DataConfig(crop_padding=PADDING, flip=True, cutout=CUTOUT), Normalizer(MIDDLE, DEVIATION)
     images = torch.from_numpy(pixels(task)).permute(0, 3, 1, 2)
     split = ImageArray(images, torch.arange(task["images"]) % CLASSES)
@@ -138,15 +139,13 @@ def step(task: Task) -> Figures:
     """Seconds of the augmentation of a batch, and of the whole training step with it."""
     import torch
 
-    from nascli.classify.state import start_state
-    from nascli.classify.step import train_step
     from nascli.config import TrainConfig
     from nascli.models.families import build_network
 
     torch.set_num_threads(task["threads"])
     config = TrainConfig(batch_size=task["batch"])
     network = build_network("nasnet-a", "cifar10", filters=task["filters"], cells_per_stage=task["cells"])
-    state = start_state(network.train(), config, torch.device("cpu"))
+    make_step = training_step(network.train(), config)
     coming = batches(task)
     labels = torch.arange(task["batch"]) % CLASSES
     parts: list[float] = []
@@ -155,7 +154,7 @@ def step(task: Task) -> Figures:
         began = time.perf_counter()
         images = next(coming)
         augmented = time.perf_counter()
-        train_step(state, config, images, labels)
+        make_step(images, labels)
         wholes.append(time.perf_counter() - began)
         parts.append(augmented - began)
     part, whole = (statistics.median(each[1:]) for each in (parts, wholes))  # the first one warms up

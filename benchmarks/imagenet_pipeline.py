@@ -59,9 +59,9 @@ def nascli(task: Task) -> Figures:
     from nascli.data.folder import FolderIndex, scan_folder, stream_splits
     from nascli.data.pack.format import open_pack
     from nascli.data.transforms import BatchRng, Normalizer, augment_batch
-    from nascli.engine.malloc import keep_freed_memory
+    from nascli.engine.device import disable_malloc_trim
 
-    keep_freed_memory()  # as every training on a CPU
+    disable_malloc_trim()  # as every training on a CPU
     index: FolderIndex[ImageSource] = scan_folder(Path(task["folder"]))
     if task["variant"] == PACK:
         index = open_pack(Path(task["pack"])).index()

@@ -31,6 +31,7 @@ from common import (
     three,
     write,
 )
+from engine_step import training_step
 
 NASCLI, PLAIN, LAST = "nascli", "plain", "plain, channels last"
 SIDE, CLASSES, CELLS = 32, 10, 2
@@ -40,17 +41,15 @@ def nascli_step(task: Task) -> Figures:
     """The step that `nascli train` makes, without augmentation."""
     import torch
 
-    from nascli.classify.state import start_state
-    from nascli.classify.step import train_step
     from nascli.config import TrainConfig
     from nascli.models.families import build_network
 
     torch.set_num_threads(task["threads"])
     config = TrainConfig(batch_size=task["batch"], clip_grad_norm=0)
     network = build_network(task["cell"], "cifar10", filters=task["filters"], cells_per_stage=CELLS)
-    state = start_state(network.train(), config, torch.device("cpu"))
+    step = training_step(network.train(), config)
     images, labels = batch(task, last=True)
-    return measure(network, lambda: train_step(state, config, images, labels), task)
+    return measure(network, lambda: step(images, labels), task)
 
 
 def plain_step(task: Task) -> Figures:

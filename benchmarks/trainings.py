@@ -81,10 +81,10 @@ def prepare(recipe: "TrainRecipe", name: str) -> "tuple[TrainJob, ImageClassifie
     """The job of a recipe's training, and the named network with the weights that follow from the seed."""
     import torch
 
-    from nascli.classify.job import prepare_job
+    from nascli.classify.job import prepare_train_job
 
     layers = int(name.removeprefix(RESNET)) if name.startswith(RESNET) else 0
-    job = prepare_job(recipe, find_genotype(BESIDE if layers else name), torch.device("cpu"))
+    job = prepare_train_job(recipe, find_genotype(BESIDE if layers else name), torch.device("cpu"))
     if layers:
         from resnets import resnet_beside
 
@@ -96,25 +96,20 @@ def prepare(recipe: "TrainRecipe", name: str) -> "tuple[TrainJob, ImageClassifie
 
 def train(job: "TrainJob", network: "ImageClassifier") -> Figures:
     """Train to the end as `nascli train` does; accuracy after each epoch, and what the network costs."""
-    from nascli.classify.fit import EpochRecord, fit
+    from nascli.classify.task import fit_classifier
     from nascli.engine.device import cpu_threads
+    from nascli.engine.meters import EpochRecord
+    from nascli.engine.task import Run
 
     recipe, records = job.recipe, list[EpochRecord]()
     cost = count_cost(job, network)
     with cpu_threads(recipe.train.threads):
-        result = fit(
-            network,
-            job.data,
-            recipe.train,
-            augmentation=recipe.data,
-            seed=recipe.seed,
-            device=job.device,
-            on_epoch=records.append,
-        )
+        run = Run(job.device, on_epoch=records.append)
+        result = fit_classifier(network, job.data, recipe.train, recipe.data, recipe.seed, run)
     return {
         "top1": result.evaluation.top1,
         "loss": result.evaluation.loss,
-        "top1_by_epoch": [record.top1 for record in records],
+        "top1_by_epoch": [record.metrics["top1"] for record in records],
         "train_loss_by_epoch": [record.train_loss for record in records],
         "seconds": result.seconds,
         **cost,

@@ -1,29 +1,24 @@
 """What a training will cost, from a few of its real steps."""
 
-import contextlib
-import itertools
-import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from nascli.classify.job import TrainJob
-from nascli.classify.loop import Plan, train_epoch
-from nascli.classify.memory import step_memory
 from nascli.classify.metrics import evaluate
-from nascli.classify.state import start_state
+from nascli.classify.task import ClassifyTask
+from nascli.data.transforms import Normalizer
 from nascli.engine.device import cpu_threads
+from nascli.engine.estimate import median_step, step_memory
+from nascli.engine.fit import train_epoch
+from nascli.engine.task import Run
+from nascli.engine.train_state import start_state
 from nascli.models.cost import measure_cost
-
-_STEPS = 6
-_UNTIMED = 2
-"""The first steps warm up caches and memory."""
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """The plan of a training and its measured cost.
 
     Args:
@@ -52,66 +47,55 @@ class Estimate:
     memory: int
 
 
-class _Enough(Exception):  # noqa: N818 - not an error: the way out of a loop that is not ours
-    """Enough steps were timed."""
-
-
-def estimate_job(job: TrainJob) -> Estimate:
+def estimate_train_job(job: TrainJob) -> CostEstimate:
     """Time a few steps and one evaluation batch of a job; nothing is written."""
     with cpu_threads(job.recipe.train.threads):
         return _estimate(job)
 
 
-def _estimate(job: TrainJob) -> Estimate:
-    plan = Plan.of(job.data, job.recipe.train, job.recipe.data, job.recipe.seed, job.device)
-    network = job.new_network()
+def _estimate(job: TrainJob) -> CostEstimate:
+    recipe, plan, run = job.recipe, job.plan(), Run(job.device)
     cost = measure_cost(job.spec)
-    state = start_state(job.new_network(), job.recipe.train, job.device)
-    train = job.data.train.to(job.device)
+    task = ClassifyTask(job.new_network(), job.data, recipe.train, recipe.data, recipe.seed, run)
+    state = start_state(task.modules, recipe.train, run)
     on_cuda = job.device.type == "cuda"
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(job.device)
-    step = median_step(lambda after_step: train_epoch(state, plan, train, after_step), job.device, _STEPS)
-    memory = torch.cuda.max_memory_allocated(job.device) if on_cuda else step_memory(state, plan)
-    test = job.data.val.to(job.device)
-    sample = test.take(torch.arange(min(len(test), 256)))
-    network.to(job.device).to(memory_format=torch.channels_last)
-    evaluate(network, sample, normalizer=plan.normalizer, device=job.device)
-    since = time.monotonic()
-    evaluate(network, sample, normalizer=plan.normalizer, device=job.device)
-    evaluation = (time.monotonic() - since) * len(test) / len(sample)
-    return Estimate(
+    with task.training():
+        step = median_step(
+            lambda after_step: train_epoch(state, task, recipe.train, recipe.seed, run, 0, after_step), job.device, 6
+        )
+    if on_cuda:
+        memory = torch.cuda.max_memory_allocated(job.device)
+    else:
+        config = recipe.train.model_copy(update={"compile": False})
+        plain = ClassifyTask(task.network, job.data, config, recipe.data, recipe.seed, run)
+        plain.begin_step(plan.steps)  # drop path is in full force
+        images = torch.zeros(plan.batch_size, 3, job.spec.image_size, job.spec.image_size)
+        batch = images.to(memory_format=torch.channels_last), torch.zeros(plan.batch_size, dtype=torch.int64)
+        memory = step_memory(state, plain, config, batch, run)
+    evaluation = _time_evaluation(job)
+    return CostEstimate(
         cost.params,
         cost.mult_adds,
         cost.image_size,
         len(job.data.train),
-        len(test),
-        job.recipe.train.epochs,
+        len(job.data.val),
+        recipe.train.epochs,
         plan.steps,
         step,
-        plan.steps * step + job.recipe.train.epochs * evaluation,
+        plan.steps * step + recipe.train.epochs * evaluation,
         memory,
     )
 
 
-def median_step(train: Callable[[Callable[[], None]], None], device: torch.device, steps: int) -> float:
-    """Seconds a step: the median over the first steps of a training, warm-up left out.
-
-    Args:
-        train: Trains, calling what it is given after each step; it is left when enough steps were timed.
-        device: Waited for after each step.
-        steps: How many are timed.
-    """
-    times = [time.monotonic()]
-
-    def after_step() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.monotonic())
-        if len(times) > _UNTIMED + steps:
-            raise _Enough
-
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), contextlib.suppress(_Enough):
-        train(after_step)
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    return statistics.median(gaps[_UNTIMED:] or gaps)
+def _time_evaluation(job: TrainJob) -> float:
+    """Seconds of an evaluation, from its first batch; a batch before warms up."""
+    network = job.new_network().to(job.device).to(memory_format=torch.channels_last)
+    test = job.data.val.to(job.device)
+    sample = test.take(torch.arange(min(len(test), 256)))
+    normalizer = Normalizer(job.data.mean, job.data.std)
+    for _ in range(2):
+        since = time.monotonic()
+        evaluate(network, sample, normalizer=normalizer, device=job.device)
+    return (time.monotonic() - since) * len(test) / len(sample)

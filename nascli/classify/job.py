@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nascli.classify.fit import EpochRecord, fit
+from nascli.classify.task import fit_classifier, plan_batches
 from nascli.config import DataConfig, TrainRecipe, load_recipe
 from nascli.data.dataset import ImageData
 from nascli.data.registry import ALLOW_UNREADABLE, load_dataset
@@ -17,6 +16,8 @@ from nascli.data.streaming import worker_count
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import cpu_threads
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
+from nascli.engine.precision import check_precision
+from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError
 from nascli.models.cost import measure_cost
 from nascli.models.families import NETWORK_FILE, build, find_family
@@ -25,7 +26,6 @@ from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from nascli.models.spec import Architecture, NetworkSpec, read_network, resolve_network, write_network
 from nascli.runs import read_run
 from nascli.seeding import derive_seed
-from nascli.signals import StopRequest
 
 MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images")
 """Of a recipe's `data`: where the images lie and how they are read; which they are is compared."""
@@ -73,14 +73,26 @@ class TrainJob:
         text = json.dumps([recipe, network, describe_data(self.data)["sha256"]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def plan(self) -> TrainPlan:
+        """Batches and learning rates of a new run.
+
+        Raises:
+            InputError: A micro-batch would have one image, on which batch normalization cannot train; or several
+                processes cannot have equal ones; or the precision needs another device.
+        """
+        plan = plan_batches(self.data, self.recipe.train, self.dist)
+        check_precision(self.recipe.train, self.device)
+        plan.check_micro_batches()
+        return plan
+
     def new_network(self) -> ImageClassifier:
         """The network with the weights that follow from the seed; the caller's random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.recipe.seed, "init"))
+            torch.default_generator.manual_seed(derive_seed(self.recipe.seed, "init"))
             return build(self.spec)
 
 
-def prepare_job(
+def prepare_train_job(
     recipe: TrainRecipe, architecture: Architecture, device: torch.device, dist: DistContext = SINGLE_PROCESS
 ) -> TrainJob:
     """Load the data and fit the network to them.
@@ -109,7 +121,7 @@ def prepare_job(
     return TrainJob(recipe, spec, data, device, dist)
 
 
-def reopen_job(
+def resume_train_job(
     folder: Path,
     data_dir: str | None,
     device: torch.device,
@@ -190,55 +202,33 @@ def check_classes(spec: NetworkSpec, data: ImageData, folder: Path) -> None:
             )
 
 
-def run_job(
-    job: TrainJob,
-    folder: Path | None,
-    *,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-    on_step: Callable[[int, float], None] | None = None,
-    note: Callable[[str], None] | None = None,
-    stop: StopRequest | None = None,
-) -> dict[str, Any]:
+def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any]:
     """Train to the end, from the last checkpoint in `folder` if there is one.
 
     Writes `network.json`, `checkpoint.pt`, `metrics.jsonl` and, at the end, `weights.safetensors`: the averaged
     weights where the recipe has a moving average.
 
     Args:
-        job: What to train.
         folder: A run folder that this process alone writes; None where another of several writes it.
-        on_epoch: Told of each epoch that ends.
-        on_step: Told after each step: steps made, mean loss in the epoch so far.
-        note: Told what checkpoint is gone on from, and when a batch has to be computed in smaller parts.
-        stop: Looked at after each step.
+        run: With the job's device and processes.
 
     Returns:
         The results as they stand in `run.json`.
 
     Raises:
         DivergedError: A loss is not finite.
-        Interrupted: `stop` was requested; a checkpoint is written.
+        Interrupted: `run.stop` was requested; a checkpoint is written.
         NascliError: The device's memory does not suffice, or the folder cannot be written.
     """
-    with cpu_threads(job.recipe.train.threads):
+    recipe = job.recipe
+    with cpu_threads(recipe.train.threads):
+        store = None
         if folder is not None:
             write_network(folder / NETWORK_FILE, job.spec)
+            store = CheckpointStore(folder, job.identity, run.log)
         network = job.new_network()
         try:
-            result = fit(
-                network,
-                job.data,
-                job.recipe.train,
-                augmentation=job.recipe.data,
-                seed=job.recipe.seed,
-                device=job.device,
-                on_epoch=on_epoch,
-                on_step=on_step,
-                store=CheckpointStore(folder, job.identity, note) if folder is not None else None,
-                stop=stop,
-                note=note,
-                dist=job.dist,
-            )
+            result = fit_classifier(network, job.data, recipe.train, recipe.data, recipe.seed, run, store)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(
                 f"the device has not enough memory for two images of {job.spec.image_size} pixels at once",
@@ -253,7 +243,7 @@ def run_job(
             "cell": job.spec.name,
             **asdict(result.evaluation),
             "train_loss": result.train_loss,
-            "epochs": result.epochs,
+            "epochs": len(result.records),
             "params": cost.params,
             "mult_adds": cost.mult_adds,
             "image_size": cost.image_size,

@@ -1,13 +1,13 @@
-"""What is measured: the loss over an epoch, and accuracy on a split.
+"""Accuracy and loss of a network on a split.
 
 Top-1 is the part of the images whose highest logit is the label's; top-5 counts a label among the five highest. Both
 are counted in whole images, so they do not depend on the batch size.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,8 @@ from nascli.classify.tta import TtaTransform, average_logits
 from nascli.data.dataset import Split, no_image_left
 from nascli.data.transforms import Normalizer
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
-from nascli.errors import DeviceMemoryError, DivergedError
+from nascli.engine.meters import diverged
+from nascli.errors import DeviceMemoryError
 
 
 @dataclass(frozen=True)
@@ -35,75 +36,6 @@ class Evaluation:
     top5: float
     loss: float
     images: int
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One line of `metrics.jsonl`.
-
-    Args:
-        epoch: Counted from 1.
-        step: Optimizer steps made since the start.
-        train_loss: Mean of what was minimised in this epoch, auxiliary part and label smoothing included.
-        lr: Learning rate of the epoch's last step.
-        top1: On the test split, 0 to 1.
-        top5: On the test split, 0 to 1.
-        loss: Mean cross-entropy on the test split in nats.
-        images: Of the test split, that were measured: all but those left out.
-        seconds: Of the epoch, its evaluation included.
-        images_per_second: While training.
-    """
-
-    epoch: int
-    step: int
-    train_loss: float
-    lr: float
-    top1: float
-    top5: float
-    loss: float
-    images: int
-    seconds: float
-    images_per_second: float
-
-
-@dataclass
-class LossMeter:
-    """The losses of the epoch so far, read from the device a few steps at a time (each reading waits for it).
-
-    Args:
-        every: Steps between two readings.
-    """
-
-    every: int = 1
-    total: float = 0.0
-    images: int = 0
-    seconds: float = 0.0
-    _pending: list[tuple[int, int, Tensor]] = field(default_factory=list)
-
-    @property
-    def mean(self) -> float:
-        """Mean loss an image."""
-        return self.total / self.images if self.images else 0.0
-
-    def add(self, step: int, images: int, loss: Tensor) -> None:
-        """Count the mean loss over `images` images at `step` (counted from 1)."""
-        self._pending.append((step, images, loss))
-        if len(self._pending) >= self.every:
-            self.read()
-
-    def read(self) -> None:
-        """Take in what was added.
-
-        Raises:
-            DivergedError: A loss is not finite; the message names the first such step.
-        """
-        pending, self._pending = self._pending, []
-        values = torch.stack([loss for _, _, loss in pending]).tolist() if pending else []
-        for (step, images, _), value in zip(pending, values, strict=True):
-            if not math.isfinite(value):
-                raise diverged(f"the loss is {value} at step {step}")
-            self.total += value * images
-            self.images += images
 
 
 @dataclass
@@ -154,21 +86,6 @@ def score_images_with(
         return average_logits([network(normalizer(each)).float() for each in inputs])
 
     return OomChunks(score, batch_size, log)
-
-
-def check_finite(tensors: Iterable[Tensor], step: int) -> None:
-    """DivergedError where one of these weights and statistics, as they are after a step, is no number any more."""
-    finite = [each.isfinite().all() for each in tensors if each.is_floating_point()]
-    if not torch.stack(finite).all():
-        raise diverged(f"the weights are not finite after step {step}")
-
-
-def diverged(what: str) -> DivergedError:
-    """The error where a training has left the numbers; `what` says which, and at which step."""
-    return DivergedError(
-        f"training diverged: {what}",
-        "Start again with a lower train.lr, a longer train.warmup_epochs, or train.clip_grad_norm",
-    )
 
 
 @torch.no_grad()

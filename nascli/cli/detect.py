@@ -146,7 +146,7 @@ def run(
         raise InputError("--dry-run measures one process", "Leave --gpus out")
     use_gpus(gpus, device, words_of(NAME, given | {"--gpus": None, "--json": as_json}))
     with together() as dist:
-        terminal = Terminal(as_json=as_json, quiet=not dist.first)
+        terminal = Terminal(as_json=as_json, quiet=not dist.is_main)
         if dry_run or use not in (None, "--resume"):
             refuse_several(dist, use or "--dry-run")
         if use == "--predict":
@@ -174,7 +174,7 @@ def run(
 
 def _create(job: "DetectJob", files: list[Path], asked: dict[str, object], place: dict[str, Any]) -> RunFolder | None:
     """A new run folder; None where the first process makes it."""
-    if not job.plan.dist.first:
+    if not job.plan.dist.is_main:
         return None
     name = run_name(job.data.name, job.spec.network.name)
     return create_run(NAME, name, job.recipe, runs=runs_folder(), inputs=files, asked=asked, **place)
@@ -199,7 +199,7 @@ def _dataset(coco: bool, dataset: str | None) -> str | None:
 
 def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str, dist: "DistContext") -> None:
     from nascli.detect.job import reopen_job
-    from nascli.engine.dist import own_device
+    from nascli.engine.launch import local_device
 
     def find() -> Path:
         path = find_run(resume, NAME, runs_folder())
@@ -207,8 +207,8 @@ def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str, 
         return path
 
     path = dist.raise_together(find)
-    job = reopen_job(path, data_dir, dist.raise_together(lambda: own_device(device, dist)), dist)
-    _train(terminal, job, dist.raise_together(lambda: resume_run(path, NAME) if dist.first else None))
+    job = reopen_job(path, data_dir, dist.raise_together(lambda: local_device(device, dist)), dist)
+    _train(terminal, job, dist.raise_together(lambda: resume_run(path, NAME) if dist.is_main else None))
 
 
 def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> None:
@@ -227,8 +227,8 @@ def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> No
 
 def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, Any]:
     """Train and show what came of it; the results as they stand in `run.json`."""
-    from nascli.classify.memory import peak_memory
     from nascli.detect.job import run_job
+    from nascli.engine.estimate import peak_memory
     from nascli.report.confusion_plot import write_box_confusion
     from nascli.signals import stop_on_signals
 

@@ -58,9 +58,9 @@ def prepare(
     """
     from nascli.data.detection.registry import load_detection_data
     from nascli.detect.job import prepare_job
-    from nascli.engine.dist import own_device
+    from nascli.engine.launch import local_device
 
-    where = dist.raise_together(lambda: own_device(device, dist))
+    where = dist.raise_together(lambda: local_device(device, dist))
     network, origin, files = dist.raise_together(lambda: _network(terminal, recipe.seed, *asked))
     with terminal.notes.status("reading annotations, looking at every picture's header"):
         data = dist.broadcast_from_main(lambda: load_detection_data(recipe.data))

@@ -121,8 +121,8 @@ def show_predictions(terminal: Terminal, predictions: Sequence["ImageDetections"
 
 def show_estimate(terminal: Terminal, job: "DetectJob") -> None:
     """The plan of a run and its cost, measured now."""
-    from nascli.classify.memory import peak_memory
     from nascli.detect.estimate import estimate_job
+    from nascli.engine.estimate import peak_memory
 
     plan = estimate_job(job)
     peak = peak_memory(job.device)

@@ -29,7 +29,7 @@ def together() -> Iterator["DistContext"]:
         with process_group(dist):
             yield dist
     except NascliError as error:
-        if dist.first or "--debug" in sys.argv:
+        if dist.is_main or "--debug" in sys.argv:
             raise
         raise typer.Exit(error.exit_code) from error
 
@@ -47,7 +47,7 @@ def use_gpus(gpus: int | None, device: str, words: list[str]) -> None:
     """
     if gpus is None:
         return
-    from nascli.engine.dist import check_gpus, launch
+    from nascli.engine.launch import check_gpus, launch
 
     check_gpus(gpus, device)
     if gpus > 1:

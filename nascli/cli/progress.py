@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from nascli.cli.console import Terminal, duration
 
 if TYPE_CHECKING:
-    from nascli.classify.fit import EpochRecord
+    from nascli.engine.meters import EpochRecord
 
 
 class Watcher(Protocol):
@@ -108,7 +108,7 @@ class TrainProgress:
         width = len(str(self._epochs))
         self._terminal.note(
             f"epoch {record.epoch:>{width}}/{self._epochs}  train loss {record.train_loss:.4f}  "
-            f"test loss {record.loss:.4f}  top-1 {record.top1:.2%}  lr {record.lr:.4f}  "
+            f"test loss {record.metrics['loss']:.4f}  top-1 {record.metrics['top1']:.2%}  lr {record.lr:.4f}  "
             f"{record.images_per_second:.0f} images/s  {duration(record.seconds)}"
         )
 

@@ -33,9 +33,9 @@ from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 
 if TYPE_CHECKING:
     from nascli.classify.job import TrainJob
-    from nascli.classify.loop import Plan
-    from nascli.classify.tensorboard import TensorBoardWriter
     from nascli.engine.dist import DistContext
+    from nascli.engine.task import TrainPlan
+    from nascli.engine.tensorboard import TensorBoardWriter
 
 NAME = "train"
 
@@ -111,7 +111,7 @@ def run(
     others: Flags = {"--resume": resume, "--overwrite": overwrite, "--json": as_json, "--tensorboard": tensorboard}
     use_gpus(gpus, device, words_of(NAME, named | options | others | {"--set": assignments}))
     with together() as dist:
-        terminal = Terminal(as_json=as_json, quiet=not dist.first)
+        terminal = Terminal(as_json=as_json, quiet=not dist.is_main)
         if tensorboard:
             dist.raise_together(_check_tensorboard)
         if resume:
@@ -132,7 +132,7 @@ def run(
 
 
 def _check_tensorboard() -> None:
-    from nascli.classify.tensorboard import check_tensorboard
+    from nascli.engine.tensorboard import check_tensorboard
 
     check_tensorboard()
 
@@ -143,7 +143,7 @@ def _create(
     """A new run folder; None where the first process makes it."""
     from nascli.classify.job import describe_data
 
-    if not job.dist.first:
+    if not job.dist.is_main:
         return None
     return create_run(
         NAME,
@@ -168,8 +168,8 @@ def _prepare(
     dist: "DistContext",
 ) -> tuple["TrainJob", list[Path]]:
     """The job that the options ask for, and the files it was made from."""
-    from nascli.classify.job import prepare_job
-    from nascli.engine.dist import own_device
+    from nascli.classify.job import prepare_train_job
+    from nascli.engine.launch import local_device
     from nascli.models.families import open_architecture
 
     if cell is None:
@@ -180,8 +180,8 @@ def _prepare(
     path = find_recipe(NAME, name) if name else None
     numbers = _preset_numbers(flags["network.preset"], source.numbers)
     resolved = load_recipe(TrainRecipe, path, numbers | given, assignments)
-    job = prepare_job(resolved, source.architecture, own_device(device, dist), dist)
-    _plan(job)  # what cannot be trained is refused before there is a folder
+    job = prepare_train_job(resolved, source.architecture, local_device(device, dist), dist)
+    job.plan()  # what cannot be trained is refused before there is a folder
     return job, [file for file in (source.file, path) if file]
 
 
@@ -215,20 +215,20 @@ def _resume(
     resume: str, dataset: str | None, data_dir: str | None, device: str, dist: "DistContext"
 ) -> tuple[RunFolder | None, "TrainJob"]:
     """The run folder, which the first process alone has, and its job."""
-    from nascli.classify.job import MAY_MOVE, describe_data, reopen_job
-    from nascli.engine.dist import own_device
+    from nascli.classify.job import MAY_MOVE, describe_data, resume_train_job
+    from nascli.engine.launch import local_device
 
     def reopen() -> tuple[Path, "TrainJob"]:
         path = find_run(resume, NAME, runs_folder())
         read_run(path, NAME)
-        job = reopen_job(path, data_dir, own_device(device, dist), dist, dataset)
-        _plan(job)  # as for a new run
+        job = resume_train_job(path, data_dir, local_device(device, dist), dist, dataset)
+        job.plan()  # as for a new run
         return path, job
 
     path, job = dist.raise_together(reopen)
 
     def lock() -> RunFolder | None:
-        if not dist.first:
+        if not dist.is_main:
             return None
         folder = resume_run(path, NAME)
         folder.move_data(job.recipe, describe_data(job.data), MAY_MOVE)
@@ -249,21 +249,16 @@ def _refuse_with_resume(options: Flags) -> None:
         )
 
 
-def _plan(job: "TrainJob") -> "Plan":
-    from nascli.classify.loop import Plan
-
-    return Plan.of(job.data, job.recipe.train, job.recipe.data, job.recipe.seed, job.device, job.dist)
-
-
 def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", tensorboard: bool) -> None:
-    from nascli.classify.job import run_job
+    from nascli.classify.job import run_train_job
+    from nascli.engine.task import Run
     from nascli.signals import stop_on_signals
 
     if folder is None:  # the first process writes and prints
         with stop_on_signals(second_ends=False) as stop:
-            run_job(job, None, note=terminal.note, stop=stop)
+            run_train_job(job, None, Run(job.device, job.dist, stop, terminal.note))
         return
-    plan = _plan(job)
+    plan = job.plan()
     _announce(terminal, folder, plan)
     progress = TrainProgress(terminal, epochs=plan.config.epochs, steps=plan.steps, batch_size=plan.batch_size)
     with (
@@ -271,9 +266,8 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", tensor
         stop_on_signals(second_ends=job.dist.size == 1) as stop,
         Watchers(progress, *_event_files(folder, plan, tensorboard)) as watchers,
     ):
-        results = run_job(
-            job, folder.path, on_epoch=watchers.on_epoch, on_step=watchers.on_step, note=terminal.note, stop=stop
-        )
+        run = Run(job.device, job.dist, stop, terminal.note, watchers.on_step, watchers.on_epoch)
+        results = run_train_job(job, folder.path, run)
         folder.update(results=results)
     rows = [
         ("top-1", f"{results['top1']:.2%}"),
@@ -291,7 +285,7 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", tensor
     terminal.next(f"nascli evaluate {trained}", f"nascli detect --backbone {trained}")
 
 
-def _announce(terminal: Terminal, folder: RunFolder, plan: "Plan") -> None:
+def _announce(terminal: Terminal, folder: RunFolder, plan: "TrainPlan") -> None:
     terminal.note(f"run {folder.path}")
     config = plan.config
     note_shares(terminal, plan.dist, plan.batch_size)
@@ -302,9 +296,9 @@ def _announce(terminal: Terminal, folder: RunFolder, plan: "Plan") -> None:
         )
 
 
-def _event_files(folder: RunFolder, plan: "Plan", asked: bool) -> "list[TensorBoardWriter]":
+def _event_files(folder: RunFolder, plan: "TrainPlan", asked: bool) -> "list[TensorBoardWriter]":
     """Where they were asked for, now or when the run began; else nothing."""
-    from nascli.classify.tensorboard import EVENTS_FOLDER, TensorBoardWriter, check_tensorboard
+    from nascli.engine.tensorboard import EVENTS_FOLDER, TensorBoardWriter, check_tensorboard
 
     path = folder.path / EVENTS_FOLDER
     if not asked and not path.is_dir():
@@ -314,9 +308,9 @@ def _event_files(folder: RunFolder, plan: "Plan", asked: bool) -> "list[TensorBo
 
 
 def _show_estimate(terminal: Terminal, job: "TrainJob") -> None:
-    from nascli.classify.estimate import estimate_job
+    from nascli.classify.estimate import estimate_train_job
 
-    plan = estimate_job(job)
+    plan = estimate_train_job(job)
     rows = [
         ("network", f"{job.spec.name}, {job.spec.size_text}"),
         ("params", f"{plan.params:,}"),

@@ -1,6 +1,6 @@
 """The numbers that every training has: how long, how fast, in what precision, and how often its state is saved."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,9 @@ ClipGradNorm = Annotated[float, Field(ge=0, description="global gradient norm; 0
 
 class OptimConfig(Section):
     """One training: SGD with momentum or TensorFlow's RMSProp; a linear warm-up, then a schedule."""
+
+    section: ClassVar[str] = "train"
+    """What stands before a key in messages."""
 
     epochs: Epochs = 10
     batch_size: BatchSize = 64

@@ -1,6 +1,6 @@
 """What `nascli search` needs besides a training: space, strategies, evaluators."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -101,6 +101,8 @@ class RerankConfig(Section):
 
 class SupernetConfig(OptimConfig):
     """Training of the network that holds the weights of every child; each step trains a child drawn at random."""
+
+    section: ClassVar[str] = "supernet"
 
     batch_size: int = Field(64, ge=2, description="images per optimizer step; batch normalisation needs two")
     weight_decay: WeightDecay = 1e-4

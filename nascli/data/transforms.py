@@ -110,7 +110,7 @@ def vary_batch(
     """
     images, labels = batch
     numbers = augment_batch(images, config, normalizer, rng)
-    torch.manual_seed(mix_seed)
+    torch.default_generator.manual_seed(mix_seed)
     return mix_batch(numbers, labels, classes, config)
 
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from nascli.classify.estimate import median_step
 from nascli.detect.inference import detect_boxes
 from nascli.detect.job import DetectJob
 from nascli.detect.loop import train_epoch
 from nascli.detect.state import close_epoch, start_state
 from nascli.engine.device import cpu_threads
+from nascli.engine.estimate import median_step
 
 _STEPS = 4
 

@@ -14,7 +14,7 @@ from nascli.detect.loop import train_epoch
 from nascli.detect.plan import DetectPlan
 from nascli.detect.state import DetectEpoch, DetectState, close_epoch
 from nascli.engine.checkpoint import CheckpointStore
-from nascli.engine.dist import command_again
+from nascli.engine.launch import resume_command
 from nascli.errors import CorruptFileError, InputError, Interrupted
 from nascli.signals import StopRequest
 
@@ -63,7 +63,7 @@ def fit_detector(
     _restore(state, plan, store)
     plan = plan.in_parts(state.parts)
     if store is not None:
-        store.restore_metrics(state.records)
+        store.restore_metrics([vars(record) for record in state.records])
     boundary = _Boundary(state, plan, store, stop, on_step)
     scores: tuple[DetectionScore, list[Detection]] | None = None
     with torch.random.fork_rng(devices=[plan.device] if plan.device.type == "cuda" else []):
@@ -73,7 +73,7 @@ def fit_detector(
                 scores = measure(state, scored, plan, boundary.pause) if _to_be_scored(state, plan) else None
             record = close_epoch(state, plan, scores[0].summary if scores else {})
             if store is not None:
-                store.append_metrics(record)
+                store.append_metrics(vars(record))
                 store.save(state.to_payload())
             if on_epoch is not None:
                 on_epoch(record)
@@ -131,7 +131,7 @@ def _restore(state: DetectState, plan: DetectPlan, store: CheckpointStore | None
 def _resumed_by(plan: DetectPlan, store: CheckpointStore | None) -> str:
     """The command that goes on; of several processes the first alone knows the folder."""
     folder = "..." if store is None else shlex.quote(str(store.folder))
-    return command_again(plan.dist, plan.device, f"detect --resume {folder}")
+    return resume_command(plan.dist, plan.device, f"detect --resume {folder}")
 
 
 def _to_be_scored(state: DetectState, plan: DetectPlan) -> bool:

@@ -60,7 +60,7 @@ class DetectPlan:
             InputError: The numbers contradict each other, or the precision needs another device.
         """
         config, largest = recipe.train, recipe.detector.max_size
-        check_precision(config.precision, device)
+        check_precision(config, device)
         if max(config.multi_scale, default=0) > largest:
             raise InputError(
                 f"train.multi_scale {max(config.multi_scale)} is more than detector.max_size {largest}",

@@ -5,14 +5,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
-from nascli.config import TrainConfig
 from nascli.detect.plan import DetectPlan
-from nascli.engine.batch_norm_sync import RunningStatistics
-from nascli.engine.malloc import keep_freed_memory
-from nascli.engine.optim import make_average, make_optimizer
-from nascli.engine.precision import loss_scaler
+from nascli.engine.batch_norm_sync import BatchNormSync
+from nascli.engine.device import disable_malloc_trim
+from nascli.engine.optim import WeightAverage, make_optimizer
+from nascli.engine.precision import grad_scaler
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,9 @@ class DetectState:
 
     detector: nn.Module
     optimizer: torch.optim.Optimizer
-    average: AveragedModel | None
+    average: WeightAverage | None
     scaler: torch.amp.GradScaler
-    statistics: RunningStatistics
+    statistics: BatchNormSync
     parts: int = 1
     step: int = 0
     loss_sum: float = 0.0
@@ -102,26 +100,19 @@ class DetectState:
 def start_state(detector: nn.Module, plan: DetectPlan) -> DetectState:
     """The state before the first step; moves the detector to the plan's device, channels last in memory.
 
-    From here on the process keeps what memory it frees (`keep_freed_memory`).
+    From here on the process keeps what memory it frees (`disable_malloc_trim`).
     """
-    keep_freed_memory()
+    disable_malloc_trim()
     detector.to(device=plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     config = plan.config
-    settings = TrainConfig(lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     return DetectState(
         detector,
-        make_optimizer(detector, settings),
-        make_average(detector, config.ema_decay),
-        loss_scaler(config.precision, plan.device),
-        RunningStatistics(_learning_norms(detector), plan.dist),
+        make_optimizer(detector, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay),
+        WeightAverage(detector, config.ema_decay) if config.ema_decay else None,
+        grad_scaler(config.precision, plan.device),
+        BatchNormSync(detector, plan.dist),
         plan.parts,
     )
-
-
-def _learning_norms(detector: nn.Module) -> nn.ModuleList:
-    """The batch norms that are not frozen: the statistics of those that are must not move, by rounding neither."""
-    norms = [each for each in detector.modules() if isinstance(each, nn.BatchNorm2d) and each.weight.requires_grad]
-    return nn.ModuleList(norms)
 
 
 def close_epoch(state: DetectState, plan: DetectPlan, summary: dict[str, float | None]) -> DetectEpoch:

@@ -13,8 +13,8 @@ from nascli.data.detection.transforms import Target
 from nascli.detect.inference import to_float
 from nascli.detect.plan import DetectPlan
 from nascli.detect.state import DetectState
-from nascli.engine.microbatch import add_up, seed_part
-from nascli.engine.precision import computing_in
+from nascli.engine.precision import autocast
+from nascli.engine.step import seed_micro_batch, sum_over_processes
 from nascli.errors import DivergedError
 
 _EXACT = ("backbone", "rpn.head", "roi_heads.box_predictor")
@@ -68,11 +68,11 @@ def train_step(
         DivergedError: The loss or the gradient is not finite; on all processes, where a loss is not on one.
     """
     state.optimizer.zero_grad()
-    state.statistics.keep()
+    state.statistics.snapshot()
     value = plan.dist.raise_together(lambda: _compute_gradients(state, plan, entries, pictures, targets, seed))
     if plan.dist.size > 1:
         total = torch.tensor(value, device=plan.device)
-        add_up(state.optimizer, state.statistics, total, plan.config.grad_accum_steps)
+        sum_over_processes(state.optimizer, state.statistics, total, plan.config.grad_accum_steps)
         value = float(total)
     _change_weights(state, plan, entries)
     return value
@@ -90,7 +90,7 @@ def _compute_gradients(
     parts, whole = plan.config.grad_accum_steps, len(entries) * plan.dist.size
     value = 0.0
     for number, part in enumerate(torch.arange(len(entries)).tensor_split(parts), plan.dist.rank * parts):
-        seed_part(seed, number)
+        seed_micro_batch(seed, number, plan.device)
         places = part.tolist()
         losses = _losses(state, plan, [pictures[k] for k in places], [targets[k] for k in places])
         total = sum(losses.values(), start=torch.zeros((), device=plan.device)) * (len(places) / whole)
@@ -113,14 +113,14 @@ def _change_weights(state: DetectState, plan: DetectPlan, entries: Sequence[Anno
     state.scaler.step(state.optimizer)
     state.scaler.update()
     if state.average is not None:
-        state.average.update_parameters(state.detector)
+        state.average.update(state.detector)
 
 
 def _losses(
     state: DetectState, plan: DetectPlan, pictures: Sequence[Tensor], targets: Sequence[Target]
 ) -> dict[str, Tensor]:
     """The four losses by name."""
-    with computing_in(plan.config.precision, plan.device):
+    with autocast(plan.config.precision, plan.device):
         losses: dict[str, Tensor] = state.detector(
             [to_float(picture, plan.device) for picture in pictures],
             [{name: tensor.to(plan.device) for name, tensor in target.items()} for target in targets],

@@ -1,4 +1,4 @@
-"""Running statistics of batch norms, where several processes compute the parts of a batch."""
+"""Running statistics of batch norms, where several processes compute the micro-batches of a batch."""
 
 import torch
 from torch import Tensor, nn
@@ -6,30 +6,30 @@ from torch import Tensor, nn
 from nascli.engine.dist import DistContext
 
 
-class RunningStatistics:
-    """Makes the running statistics those of one process that computes all parts one after the other.
+class BatchNormSync:
+    """Makes the running statistics those of one process that computes all micro-batches one after the other.
 
-    A batch norm with momentum m counts the statistics s of a part as r <- (1 - m) r + m s. Process k of n, whose a
-    parts start from r, so ends at q_k. All parts in the order of the processes would have given
+    A batch norm with momentum m counts the statistics s of a micro-batch as r <- (1 - m) r + m s. Process k of n, whose
+    a micro-batches start from r, so ends at q_k. All of them in the order of the processes would have given
 
         (1 - m)^(a n) r + sum over k of (1 - m)^(a (n - 1 - k)) (q_k - (1 - m)^a r),
 
     which the processes compute together. One process does nothing.
 
     Args:
-        network: Its batch norms are looked after.
-        dist: Who computes.
+        network: Its batch norms that are trained; the statistics of frozen ones must not move, by rounding neither.
+        dist: The processes that compute.
     """
 
     def __init__(self, network: nn.Module, dist: DistContext) -> None:
-        norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d) and each.track_running_stats]
+        norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d) and _is_trained(each)]
         self._norms = norms if dist.size > 1 else []
         self.dist = dist
         self._before: list[Tensor] = []
         self._counts_before: list[Tensor] = []
 
     @torch.no_grad()
-    def keep(self) -> None:
+    def snapshot(self) -> None:
         """Remember them as they are before a step."""
         if self._norms:
             self._before = list(torch._foreach_mul(self._tensors(), 1))  # copies, in a call or two
@@ -37,30 +37,30 @@ class RunningStatistics:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Make them again what they were at `keep`; the parts of a step that failed do not count."""
+        """Make them again what they were at `snapshot`; the micro-batches of a step that failed do not count."""
         if self._norms:
             torch._foreach_copy_(self._tensors(), self._before)
             torch._foreach_copy_(self._counts(), self._counts_before)
 
     @torch.no_grad()
-    def terms(self, parts: int) -> list[Tensor]:
+    def terms(self, count: int) -> list[Tensor]:
         """The statistics themselves, turned into this process's term of the sum above; to be summed in place.
 
         Args:
-            parts: a, of a step on each process.
+            count: a, the micro-batches of a step on each process.
         """
         if not self._norms:
             return []
         tensors, after = self._tensors(), self.dist.size - 1 - self.dist.rank
-        torch._foreach_sub_(tensors, torch._foreach_mul(self._before, self._kept(parts)))
-        torch._foreach_mul_(tensors, self._kept(parts * after))
+        torch._foreach_sub_(tensors, torch._foreach_mul(self._before, self._kept(count)))
+        torch._foreach_mul_(tensors, self._kept(count * after))
         return tensors
 
     @torch.no_grad()
-    def complete(self, parts: int) -> None:
+    def complete(self, count: int) -> None:
         """Add what the terms, summed by now, stand upon."""
         if self._norms:
-            kept = self._kept(parts * self.dist.size)
+            kept = self._kept(count * self.dist.size)
             torch._foreach_add_(self._tensors(), torch._foreach_mul(self._before, kept))
             counts = self._counts()
             own = torch._foreach_sub(counts, self._counts_before)
@@ -73,6 +73,10 @@ class RunningStatistics:
     def _counts(self) -> list[Tensor]:
         return [norm.num_batches_tracked for norm in self._norms if norm.num_batches_tracked is not None]
 
-    def _kept(self, parts: int) -> list[float]:
-        """What is left of each statistic after so many parts: (1 - m)^parts."""
-        return [(1 - (norm.momentum or 0.0)) ** parts for norm in self._norms for _ in range(2)]
+    def _kept(self, count: int) -> list[float]:
+        """What is left of each statistic after so many micro-batches: (1 - m)^count."""
+        return [(1 - (norm.momentum or 0.0)) ** count for norm in self._norms for _ in range(2)]
+
+
+def _is_trained(norm: nn.BatchNorm2d) -> bool:
+    return norm.track_running_stats and norm.weight.requires_grad

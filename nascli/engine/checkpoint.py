@@ -29,14 +29,18 @@ class CheckpointStore:
 
     Args:
         folder: The run folder; one process at a time writes it.
-        identity: What the run is (a hash of recipe and network); a checkpoint of another is refused.
-        note: Told, in one line, which checkpoint is gone on from, and why not the newest if it is damaged.
+        identity: A hash of what determines the weights (recipe, network, data); a checkpoint of another is refused.
+        log: Called with the checkpoint that training resumes from, and why not the newest if that is damaged.
+        command: The nascli command that resumes the run.
     """
 
-    def __init__(self, folder: Path, identity: str, note: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, folder: Path, identity: str, log: Callable[[str], None] | None = None, command: str = "train"
+    ) -> None:
         self.folder = folder
+        self.command = command
         self._identity = identity
-        self._note = note or (lambda text: None)
+        self._log = log or (lambda text: None)
         self._saved = time.monotonic()
         self._saved_step = 0
         self._newest_is_whole = True
@@ -102,14 +106,14 @@ class CheckpointStore:
                 continue
             fault = f"{damage.message}; " if damage else ""
             self._saved_step = state["step"]
-            self._note(f"{fault}going on from {path.name}, step {state['step']}")
+            self._log(f"{fault}resuming from {path.name}, step {state['step']}")
             return state
         if damage is not None:
             raise damage
         return None
 
-    def append_metrics(self, record: object) -> None:
-        """Add a line with the fields of a record to `metrics.jsonl`, on disk when this returns."""
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Add a record as a line to `metrics.jsonl`, on disk when this returns."""
         path = self.folder / METRICS
         try:
             new = not path.exists()
@@ -122,7 +126,7 @@ class CheckpointStore:
         except OSError as error:
             raise cannot_write(path, error, "Free some space") from error
 
-    def restore_metrics(self, records: Sequence[object]) -> None:
+    def restore_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Make `metrics.jsonl` hold these epochs and no others: what a checkpoint does not know is done again."""
         write_text(self.folder / METRICS, "".join(map(_line, records)))
 
@@ -154,5 +158,5 @@ class CheckpointStore:
         return dict(state)
 
 
-def _line(record: object) -> str:
-    return json.dumps(vars(record), allow_nan=False) + "\n"
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"

@@ -15,7 +15,7 @@ cell is a shape of its own."""
 
 
 @contextmanager
-def compiled_cells(network: ImageClassifier, device: torch.device) -> Iterator[None]:
+def compile_cells(network: ImageClassifier, device: torch.device) -> Iterator[None]:
     """While the context lasts, the cells' forward and backward passes are compiled.
 
     A cell is compiled when it is first called, and a cell that is equal but for its weights takes over its code: so the

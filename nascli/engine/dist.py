@@ -6,11 +6,7 @@ left) goes by gloo from CPU to CPU: nobody waits for a GPU to learn it.
 """
 
 import contextlib
-import logging
 import os
-import signal
-import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +18,6 @@ from torch import Tensor, distributed
 from torch.distributed.rendezvous import rendezvous
 
 from nascli.data.dataset import AnySplit
-from nascli.engine.device import resolve_device
 from nascli.errors import InputError, NascliError
 
 T = TypeVar("T")
@@ -59,7 +54,7 @@ class DistContext:
         return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes, prints and decides."""
         return self.rank == 0
 
@@ -68,7 +63,7 @@ class DistContext:
         each = images // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
-    def share_of(self, split: AnySplit) -> AnySplit:
+    def shard(self, split: AnySplit) -> AnySplit:
         """The images of a split that this process measures: the one at its number, and every `size`-th after it."""
         return split if self.size == 1 else split.take(torch.arange(self.rank, len(split), self.size))
 
@@ -82,7 +77,7 @@ class DistContext:
         fitting = [size for size in range(1, most + 1) if parts % size == 0]
         if self.size not in fitting:
             raise InputError(
-                f"this run computes each batch in {parts} parts, which {self.size} processes cannot share alike",
+                f"a batch of this run has {parts} micro-batches, which {self.size} processes cannot share alike",
                 f"The number of processes has to be {' or '.join(map(str, fitting))}",
             )
 
@@ -100,7 +95,7 @@ class DistContext:
         if self.size == 1:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with _others_there():
+        with _peer_errors():
             distributed.all_reduce(flat)
         sums = torch.split(flat, [tensor.numel() for tensor in tensors])
         torch._foreach_copy_(list(tensors), [part.view_as(tensor) for part, tensor in zip(sums, tensors, strict=True)])
@@ -152,9 +147,9 @@ class DistContext:
         Raises:
             NascliError: On all processes, where `make` raised it.
         """
-        made: list[Any] = self.raise_together(lambda: [make()] if self.first else [None])
+        made: list[Any] = self.raise_together(lambda: [make()] if self.is_main else [None])
         if self.size > 1:
-            with _others_there():
+            with _peer_errors():
                 distributed.broadcast_object_list(made, src=0, device=torch.device("cpu"))
         result: T = made[0]
         return result
@@ -164,12 +159,12 @@ class DistContext:
         if self.size == 1:
             return [item]
         given: list[Any] = [None] * self.size
-        with _others_there():
+        with _peer_errors():
             distributed.all_gather_object(given, item)
         return given
 
     @contextmanager
-    def all_or_none(self, kind: type[Exception]) -> Iterator[None]:
+    def any_rank_raises(self, kind: type[Exception]) -> Iterator[None]:
         """What an error of this kind ends on one process ends with such an error on all."""
         fault: str | None = None
         try:
@@ -185,7 +180,7 @@ class DistContext:
         if self.size == 1:
             return list(flags)
         raised = torch.tensor(flags, dtype=torch.int32)
-        with _others_there():
+        with _peer_errors():
             distributed.all_reduce(raised)
         return [bool(count) for count in raised.tolist()]
 
@@ -193,7 +188,7 @@ class DistContext:
         """The first process's fault; each has to come here once one of them has any."""
         told = None if fault is None else (type(fault), fault.message, fault.hint)
         faults: list[tuple[type[NascliError], str, str] | None] = [None] * self.size
-        with _others_there():
+        with _peer_errors():
             distributed.all_gather_object(faults, told)
         kind, message, hint = next(each for each in faults if each is not None)
         return kind(message, hint)
@@ -214,7 +209,7 @@ def process_group(dist: DistContext) -> Iterator[None]:
     if dist.size == 1:
         yield
         return
-    with _others_there():
+    with _peer_errors():
         store = next(rendezvous("env://"))[0]
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, store=store, rank=dist.rank, world_size=dist.size)
@@ -222,116 +217,15 @@ def process_group(dist: DistContext) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(RuntimeError):  # the others may be gone
-            if dist.first:
+            if dist.is_main:
                 store.set(_FIRST_LEFT, "")
             else:
                 store.wait([_FIRST_LEFT], _PATIENCE)
             distributed.destroy_process_group()
 
 
-def own_device(name: str, dist: DistContext) -> torch.device:
-    """The device of this process: of several that compute on GPUs each has the one with its local number.
-
-    Args:
-        name: `auto`, `cpu` or `cuda`; for a process that is alone `cuda:N`, too.
-        dist: Which process this is.
-
-    Raises:
-        InputError: It is not there, or the name is that of one GPU.
-    """
-    device = resolve_device(name)
-    if dist.size == 1 or device.type == "cpu":
-        return device
-    if device.index is not None:
-        raise InputError(f"--device {name} names one GPU for {dist.size} processes", "Use --device cuda")
-    if dist.local_rank >= torch.cuda.device_count():
-        raise InputError(
-            f"there are {dist.local_size} processes on a machine with {torch.cuda.device_count()} CUDA devices",
-            "Start one for each GPU, or use --device cpu",
-        )
-    device = torch.device("cuda", dist.local_rank)
-    torch.cuda.set_device(device)
-    return device
-
-
-def command_again(dist: DistContext, device: torch.device, arguments: str) -> str:
-    """The command line that starts `nascli ARGUMENTS` on as many processes as now."""
-    if dist.size == 1:
-        return f"nascli {arguments}"
-    if device.type == "cuda" and dist.size == dist.local_size:
-        return f"nascli {arguments} --gpus {dist.size}"
-    machines = dist.size // dist.local_size
-    where = f"--nnodes {machines} ... " if machines > 1 else ""
-    return f"torchrun {where}--nproc-per-node {dist.local_size} -m nascli {arguments}"
-
-
-def check_gpus(gpus: int, device: str) -> None:
-    """InputError where `--gpus` cannot be had: too few are there, or another option says something else."""
-    if DistContext.here().size > 1:
-        raise InputError("--gpus starts processes of its own, and this is one of torchrun's", "Leave --gpus out")
-    if device not in ("auto", "cuda"):
-        raise InputError(f"--gpus {gpus} and --device {device} exclude each other", "Leave one of them out")
-    there = torch.cuda.device_count()
-    if gpus > there:
-        raise InputError(
-            f"--gpus {gpus}: this machine has {there} CUDA devices",
-            f"Use --gpus {there}"
-            if there
-            else "Leave it out; for several processes on CPUs: torchrun --nproc-per-node 2 -m nascli ...",
-        )
-
-
-def launch(processes: int, arguments: Sequence[str]) -> int:
-    """Run `nascli ARGUMENTS` in so many processes on this machine, by torch's launcher.
-
-    SIGINT and SIGTERM are handed on to each process once, which then has 30 seconds to save. They share the cores.
-
-    Args:
-        processes: How many.
-        arguments: Of `nascli`.
-
-    Returns:
-        The exit code: that of the first process to fail, 130 where a signal asked to stop, else 0.
-
-    Raises:
-        NascliError: A process was killed.
-    """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    launcher = logging.getLogger("torch.distributed.elastic")  # it reports what the first process says better
-    launcher.addHandler(logging.NullHandler())
-    launcher.propagate = False
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-    )
-    try:
-        elastic_launch(config, sys.executable)("-m", "nascli", *arguments)
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        if failure.exitcode > 0:
-            return failure.exitcode
-        name = signal.Signals(-failure.exitcode).name
-        raise NascliError(
-            f"process {rank} of {processes} was ended by {name}",
-            "Memory may have run out (dmesg says so); --resume goes on from the last checkpoint",
-        ) from error
-    except SignalException:
-        return 130
-    return 0
-
-
 @contextmanager
-def _others_there() -> Iterator[None]:
+def _peer_errors() -> Iterator[None]:
     """NascliError where the other processes do not answer; gloo, NCCL and their store raise various errors."""
     try:
         yield
@@ -339,5 +233,5 @@ def _others_there() -> Iterator[None]:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise NascliError(
             f"another process of this run has ended or cannot be reached ({reason})",
-            "With --debug each process says what it met; --resume goes on from the last checkpoint",
+            "With --debug each process says what it met; --resume starts from the last checkpoint",
         ) from error

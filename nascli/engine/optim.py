@@ -1,14 +1,12 @@
 """The optimizers, and the moving average of the weights."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-from nascli.config import TrainConfig
 
 
 class RmsProp(torch.optim.Optimizer):
@@ -68,43 +66,80 @@ class RmsProp(torch.optim.Optimizer):
         torch._foreach_sub_(parameters, momenta)
 
 
-def make_optimizer(network: nn.Module, config: TrainConfig, *, fused: bool = False) -> torch.optim.Optimizer:
-    """The recipe's optimizer; weight decay on matrices and kernels only.
+def make_optimizer(
+    module: nn.Module,
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool = False,
+    rmsprop: tuple[float, float] | None = None,
+) -> torch.optim.Optimizer:
+    """SGD or RMSProp; weight decay on matrices and kernels only, not on parameters with one dimension.
 
-    Batch-norm scales and shifts and biases, the parameters with one dimension, are left to grow.
+    Momenta of SGD start as zeros. torch would make them at the first step, and where a loss scaler skips that one (the
+    gradient overflows in float16) leave them what memory held before.
 
     Args:
-        network: Its parameters are optimised.
-        config: Which one, learning rate, momentum and weight decay.
-        fused: Of SGD: one pass over each tensor, which counts where there are hundreds of small ones; every parameter
-            must then get its first gradient at the first step.
+        module: Its parameters that require a gradient are optimized; already on its device.
+        rmsprop: Decay and epsilon of RMSProp; None is SGD.
 
     References: the released NASNet code puts its L2 term on convolution and classifier weights, not on batch norms.
     """
-    parameters = [p for p in network.parameters() if p.requires_grad]
+    parameters = [p for p in module.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if config.optimizer == "rmsprop":
-        return RmsProp(groups, config.lr, config.rmsprop_decay, config.momentum, config.rmsprop_epsilon)
-    return torch.optim.SGD(
-        groups,
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov and config.momentum > 0,
-        fused=fused,
-    )
+    if rmsprop is not None:
+        decay, epsilon = rmsprop
+        return RmsProp(groups, lr, decay, momentum, epsilon)
+    # fused: one pass over each tensor, which counts where there are hundreds of small ones
+    sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0, fused=True)
+    if momentum:
+        for parameter in parameters:
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
-def make_average(network: nn.Module, decay: float) -> AveragedModel | None:
-    """The exponential moving average of weights and batch-norm statistics; None where `decay` is 0.
+class WeightAverage:
+    """The exponential moving average of weights and batch-norm statistics.
 
-    average = decay average + (1 - decay) weights, after each step; the first update copies the weights.
+    average <- decay average + (1 - decay) weights after each step; the first update copies the weights. Integer
+    counters are copied by each.
+
+    Args:
+        module: What is averaged; copied, on its device.
+        decay: In (0, 1).
     """
-    if not decay:
-        return None
-    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
-    return average.requires_grad_(False).eval()
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(module).requires_grad_(False).eval()
+        self._decay = decay
+        self._updates = 0
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Count the weights as they are after a step."""
+        pairs = list(zip(_tensors(self.module), _tensors(module), strict=True))
+        numbers = [pair for pair in pairs if self._updates and pair[0].is_floating_point()]
+        copies = [pair for pair in pairs if not self._updates or not pair[0].is_floating_point()]
+        if numbers:
+            torch._foreach_lerp_([to for to, _ in numbers], [of for _, of in numbers], 1 - self._decay)
+        if copies:
+            torch._foreach_copy_([to for to, _ in copies], [of for _, of in copies])
+        self._updates += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average as tensors and plain values."""
+        return {"module": self.module.state_dict(), "updates": self._updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the average that `state_dict` gave."""
+        self.module.load_state_dict(state["module"])
+        self._updates = state["updates"]
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

@@ -2,25 +2,25 @@
 
 import torch
 
-from nascli.config import TrainingPrecision
+from nascli.config import OptimConfig, TrainingPrecision
 from nascli.errors import InputError
 
 _TYPES: dict[TrainingPrecision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """What autocast computes in; float32 needs none."""
 
 
-def check_precision(precision: TrainingPrecision, device: torch.device) -> None:
+def check_precision(config: OptimConfig, device: torch.device) -> None:
     """InputError where a device does not train in this precision."""
-    if precision == "float16" and device.type != "cuda":
-        raise InputError("train.precision float16 needs a CUDA device", "Use bfloat16 or float32 here")
+    if config.precision == "float16" and device.type != "cuda":
+        raise InputError(f"{config.section}.precision float16 needs a CUDA device", "Use bfloat16 or float32 here")
 
 
-def computing_in(precision: TrainingPrecision, device: torch.device) -> torch.autocast:
+def autocast(precision: TrainingPrecision, device: torch.device) -> torch.autocast:
     """The context in which a forward computes in a precision."""
     kind = _TYPES.get(precision)
     return torch.autocast(device.type, dtype=kind, enabled=kind is not None)
 
 
-def loss_scaler(precision: TrainingPrecision, device: torch.device) -> torch.amp.GradScaler:
+def grad_scaler(precision: TrainingPrecision, device: torch.device) -> torch.amp.GradScaler:
     """What scales the loss where gradients in float16 would vanish; in another precision it does nothing."""
     return torch.amp.GradScaler(device.type, enabled=precision == "float16")

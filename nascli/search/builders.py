@@ -11,9 +11,8 @@ from nascli.config import SearchRecipe, suggestion
 from nascli.errors import InputError
 from nascli.genotype.space import SearchSpace
 from nascli.search.evaluators.constraints import ConstrainedEvaluator, Constraint, parse_constraint, resolve_percentages
-from nascli.search.evaluators.one_shot import shared_weights
+from nascli.search.evaluators.one_shot import Progress, shared_weights
 from nascli.search.evaluators.proxy import Evaluator, ProxyTraining, Repeated, proxy_training
-from nascli.search.evaluators.supernet_training import Progress
 from nascli.search.evaluators.tabular import TableEvaluator
 from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, ZeroCostScore
 from nascli.search.executors.executor import Executor

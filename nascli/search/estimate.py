@@ -1,14 +1,14 @@
 """What a search will cost, from a few real training steps of two of its own proposals."""
 
-import resource
 import statistics
 from dataclasses import dataclass
 
 import torch
 
-from nascli.classify.estimate import Estimate, estimate_job
+from nascli.classify.estimate import CostEstimate, estimate_train_job
 from nascli.classify.job import TrainJob
 from nascli.config import SearchRecipe, TrainRecipe
+from nascli.engine.estimate import peak_memory
 from nascli.errors import InputError
 from nascli.genotype.space import resolve_space
 from nascli.search.builders import STRATEGIES, count_workers
@@ -31,7 +31,7 @@ class SearchEstimate:
         memory: Bytes that one worker needs at most.
     """
 
-    children: tuple[Estimate, ...]
+    children: tuple[CostEstimate, ...]
     trials: int
     workers: int
     seconds_per_child: float
@@ -62,7 +62,7 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
         if tokens is None:
             break
         genotype = space.decode(tokens, name=f"proposal-{number}")
-        children.append(estimate_job(TrainJob(child, evaluator.spec(genotype), evaluator.data, device)))
+        children.append(estimate_train_job(TrainJob(child, evaluator.spec(genotype), evaluator.data, device)))
     whole = statistics.fmean(child.seconds for child in children)
     workers = count_workers(recipe, device)
     mean = whole * recipe.search.num_seeds * _share_trained(recipe)
@@ -76,7 +76,7 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
         seconds_per_child=mean,
         ranking_seconds=ranking,
         seconds=mean * recipe.search.trials / workers + ranking,
-        memory=_peak_memory(device),
+        memory=peak_memory(device),
     )
 
 
@@ -86,9 +86,3 @@ def _share_trained(recipe: SearchRecipe) -> float:
     return (
         sum(epochs * recipe.halving.promote_fraction**rung for rung, epochs in enumerate(ladder)) / recipe.train.epochs
     )
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 import nascli
-from nascli.classify.loop import Plan
+from nascli.classify.task import AugmentedBatches, plan_batches
 from nascli.config import DataConfig
 from nascli.data.in_memory import ImageArray
-from nascli.engine.batch_norm_sync import RunningStatistics
+from nascli.engine.batch_norm_sync import BatchNormSync
 from nascli.engine.checkpoint import CheckpointStore
-from nascli.engine.dist import SINGLE_PROCESS, DistContext, command_again
+from nascli.engine.dist import SINGLE_PROCESS, DistContext
+from nascli.engine.launch import resume_command
 from nascli.errors import InputError
 from tests.classify.tiny import CPU, EVERYTHING, make_data
 from tests.classify.two_processes import Found, measured, one_step, short_of_memory, train_three_parts, trained
@@ -29,7 +30,7 @@ from tests.cli.pictures import SETTINGS, Nascli, prepare
 ROOT = Path(nascli.__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
-LAUNCH = "import sys; from nascli.engine.dist import launch; sys.exit(launch(2, sys.argv[1:]))"
+LAUNCH = "import sys; from nascli.engine.launch import launch; sys.exit(launch(2, sys.argv[1:]))"
 FIRST, SECOND = DistContext(0, 2, 0, 2), DistContext(1, 2, 1, 2)
 
 
@@ -99,7 +100,7 @@ def check_parts_that_cannot_be_shared_are_refused(first: Found, second: Found) -
     kind, message = first["resumed"]
     assert first["resumed"] == second["resumed"]
     assert kind == "InputError"
-    assert "in 3 parts, which 2 processes cannot share alike. The number of processes has to be 1 or 3" in message
+    assert "3 micro-batches, which 2 processes cannot share alike. The number of processes has to be 1 or 3" in message
 
 
 def check_steps_and_trainings(first: Found, second: Found, images: Path) -> None:
@@ -158,7 +159,7 @@ def test_a_signal_stops_all_and_one_process_goes_on_to_the_same_end(nascli_here:
     assert json.loads(Path("parts/run.json").read_text())["status"] == "interrupted"
     ran = nascli_here("train --resume parts")
     assert ran.code == 0
-    assert "going on from checkpoint.pt, step" in ran.err
+    assert "resuming from checkpoint.pt, step" in ran.err
     assert_close_weights("whole", "parts")
 
 
@@ -230,14 +231,15 @@ def test_shares_are_equal_and_together_the_whole() -> None:
     assert [dist.share(12) for dist in (SINGLE_PROCESS, FIRST, SECOND)] == [slice(0, 12), slice(0, 6), slice(6, 12)]
     split = make_data().val
     assert isinstance(split, ImageArray)
-    shares = [dist.share_of(split).labels for dist in (FIRST, SECOND)]
+    shares = [dist.shard(split).labels for dist in (FIRST, SECOND)]
     assert torch.equal(torch.stack(shares, dim=1).flatten(), split.labels)
-    assert SINGLE_PROCESS.share_of(split) is split
+    assert SINGLE_PROCESS.shard(split) is split
 
 
 def test_a_process_reads_its_share_and_what_that_is_mixed_with() -> None:
     def places(dist: DistContext, **augmentation: float) -> list[int]:
-        return Plan.of(make_data(), EVERYTHING, DataConfig(**augmentation), 1, CPU, dist).places.tolist()
+        plan = plan_batches(make_data(), EVERYTHING, dist)
+        return AugmentedBatches(make_data(), DataConfig(**augmentation), plan, 1, CPU).places.tolist()
 
     assert places(SINGLE_PROCESS, mixup=1.0) == list(range(16))
     assert places(FIRST) == list(range(8))
@@ -251,14 +253,17 @@ def test_a_process_reads_its_share_and_what_that_is_mixed_with() -> None:
         ({"batch_size": 15}, "Choose a --batch-size that is a multiple of 2"),
         (
             {"batch_size": 18, "grad_accum_steps": 2},
-            "train.grad_accum_steps = 2 on 2 processes cannot make equal parts of a batch",
+            "train.grad_accum_steps = 2 on 2 processes cannot make equal micro-batches of a batch",
         ),
-        ({"batch_size": 6, "grad_accum_steps": 2}, "parts a batch of 6 images into single ones"),
+        (
+            {"batch_size": 6, "grad_accum_steps": 2},
+            "grad_accum_steps = 2 on 2 processes is too many for a batch of 6 images",
+        ),
     ],
 )
 def test_batches_that_cannot_be_shared_are_refused(change: dict[str, int], phrase: str) -> None:
     with pytest.raises(InputError, match=phrase):
-        Plan.of(make_data(), EVERYTHING.model_copy(update=change), DataConfig(), 1, CPU, FIRST)
+        plan_batches(make_data(), EVERYTHING.model_copy(update=change), FIRST).check_micro_batches()
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -277,10 +282,10 @@ def test_statistics_put_together_are_those_of_parts_one_after_the_other(parts: i
     expected, played = layers(), [layers() for _ in range(size)]
     for each in batches:
         expected[0](each)
-    statistics = [RunningStatistics(network, DistContext(rank, size)) for rank, network in enumerate(played)]
+    statistics = [BatchNormSync(network, DistContext(rank, size)) for rank, network in enumerate(played)]
     terms = []
     for rank, network in enumerate(played):
-        statistics[rank].keep()
+        statistics[rank].snapshot()
         for each in batches[rank * parts : (rank + 1) * parts]:
             network[0](each)
         terms.append(statistics[rank].terms(parts))
@@ -294,11 +299,11 @@ def test_statistics_put_together_are_those_of_parts_one_after_the_other(parts: i
 
 def test_the_command_that_resumes_starts_as_many_processes() -> None:
     cuda = torch.device("cuda")
-    assert command_again(SINGLE_PROCESS, CPU, "train --resume x") == "nascli train --resume x"
-    assert command_again(FIRST, CPU, "train --resume x") == "torchrun --nproc-per-node 2 -m nascli train --resume x"
-    assert command_again(FIRST, cuda, "train --resume x") == "nascli train --resume x --gpus 2"
+    assert resume_command(SINGLE_PROCESS, CPU, "train --resume x") == "nascli train --resume x"
+    assert resume_command(FIRST, CPU, "train --resume x") == "torchrun --nproc-per-node 2 -m nascli train --resume x"
+    assert resume_command(FIRST, cuda, "train --resume x") == "nascli train --resume x --gpus 2"
     far = DistContext(0, 8, 0, 4)
-    assert command_again(far, cuda, "train").startswith("torchrun --nnodes 2 ... --nproc-per-node 4 -m nascli train")
+    assert resume_command(far, cuda, "train").startswith("torchrun --nnodes 2 ... --nproc-per-node 4 -m nascli train")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are CUDA devices")

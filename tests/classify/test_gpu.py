@@ -1,20 +1,27 @@
 """What must hold on CUDA too; run with `pytest -m gpu` where there is a device."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from nascli.classify.fit import fit
-from nascli.config import DataConfig
+from nascli.classify.task import FitResult, fit_classifier
+from nascli.config import DataConfig, TrainConfig
 from nascli.data.transforms import BatchRng, Normalizer, augment_batch
 from nascli.engine.checkpoint import CheckpointStore
+from nascli.engine.task import Run
 from nascli.errors import Interrupted
+from nascli.models.interface import ImageClassifier
 from nascli.signals import StopRequest
 from tests.classify.tiny import AUGMENTATION, EVERYTHING, make_data, make_network
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 CUDA = torch.device("cuda")
+
+
+def fit_on_gpu(network: ImageClassifier, config: TrainConfig, store: CheckpointStore, **run: Any) -> FitResult:  # noqa: ANN401
+    return fit_classifier(network, make_data(), config, AUGMENTATION, 1, Run(CUDA, **run), store)
 
 
 def test_augmentation_draws_the_same_on_every_device() -> None:
@@ -37,18 +44,8 @@ def test_a_training_stops_resumes_and_ends(tmp_path: Path, precision: str) -> No
 
     store = CheckpointStore(tmp_path, "x")
     with pytest.raises(Interrupted):
-        fit(
-            make_network(),
-            make_data(),
-            config,
-            augmentation=AUGMENTATION,
-            seed=1,
-            device=CUDA,
-            store=store,
-            stop=stop,
-            on_step=ask,
-        )
+        fit_on_gpu(make_network(), config, store, stop=stop, on_step=ask)
     network = make_network(seed=9)
-    result = fit(network, make_data(), config, augmentation=AUGMENTATION, seed=1, device=CUDA, store=store)
-    assert result.epochs == 3
+    result = fit_on_gpu(network, config, store)
+    assert len(result.records) == 3
     assert all(parameter.device.type == "cuda" for parameter in network.parameters())

@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nascli.classify.fit import fit
-from nascli.classify.loop import Plan
-from nascli.classify.memory import LiveBytes, step_memory
-from nascli.classify.state import start_state
+from nascli.classify.task import ClassifyTask
 from nascli.config import CellNetworkConfig, TrainConfig
+from nascli.engine.estimate import LiveBytes, step_memory
+from nascli.engine.task import Run
+from nascli.engine.train_state import start_state
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.network import CellNetwork
 from nascli.models.recompute import recomputed
 from tests.cells import build_cells
-from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data
+from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, blank_batch, make_data, run_fit
 from tests.cli.pictures import SETTINGS, Nascli, prepare
 
 RECOMPUTING = {"grad_checkpointing": True}
@@ -29,7 +29,7 @@ def make_network(cell: str = "nasnet-a", cells_per_stage: int = 1) -> CellNetwor
 def trained(config: TrainConfig) -> tuple[dict[str, Tensor], float]:
     """Weights and buffers after 4 steps, and the last loss."""
     network = make_network()
-    result = fit(network, make_data(32, 9), config, augmentation=AUGMENTATION, seed=1, device=CPU)
+    result = run_fit(network, config, data=make_data(32, 9))
     assert not network.grad_checkpointing
     return network.state_dict(), result.train_loss
 
@@ -89,8 +89,10 @@ def test_a_step_needs_less_memory() -> None:
     needed = []
     for again in (False, True):
         config = EVERYTHING.model_copy(update={"grad_checkpointing": again})
-        plan = Plan.of(make_data(), config, AUGMENTATION, seed=1, device=CPU)
-        needed.append(step_memory(start_state(make_network("amoebanet-b", cells_per_stage=2), config, CPU), plan))
+        network, run = make_network("amoebanet-b", cells_per_stage=2), Run(CPU)
+        task = ClassifyTask(network, make_data(), config, AUGMENTATION, 1, run)
+        task.begin_step(task.plan.steps)
+        needed.append(step_memory(start_state(network, config, run), task, config, blank_batch(task), run))
     plain, recomputing = needed
     assert recomputing < 0.7 * plain
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from nascli.classify.fit import fit
 from nascli.config import TrainRecipe, load_recipe, recipes_folder, to_toml
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.spec import PRESETS
 from nascli.models.families import build
 from tests.cells import cell_config, resolve_cells
-from tests.classify.tiny import CPU, make_data
+from tests.classify.tiny import make_data, run_fit
 
 RECIPES = sorted((recipes_folder() / "train").glob("*.toml"))
 PROMISES = ("Source:", "Expect:", "Hardware and time:", "Command:", "Not verified:")
@@ -93,7 +92,7 @@ def test_a_recipe_trains_two_steps(path: Path) -> None:
     spec = resolve_cells(zoo_genotype("nasnet-a"), numbers, classes=3, image_size=size, aux_head=aux_head)
     network = build(spec)
     before = network.classifier.weight.clone()
-    result = fit(network, data, train, augmentation=recipe.data, seed=0, device=CPU)
+    result = run_fit(network, train, data=data, augmentation=recipe.data, seed=0)
     assert result.evaluation.images == 4
     assert not torch.equal(network.classifier.weight, before)
 

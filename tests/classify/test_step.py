@@ -6,26 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nascli.classify.state import TrainState, start_state
-from nascli.classify.step import step_within_memory, train_step
 from nascli.errors import NascliError
 from nascli.models.cells.network import CellNetwork
-from tests.classify.test_fit import equal, run_fit, weights
-from tests.classify.tiny import CPU, EVERYTHING, make_network
+from tests.classify.tiny import EVERYTHING, FixedTraining, equal, make_network, run_fit, weights
 
 PLAIN = EVERYTHING.model_copy(update={"ema_decay": 0.0, "drop_path_prob": 0.0})
-
-
-def fixed_state(parts: int) -> TrainState:
-    """In float64, with batch norms that do not look at their batch and no dropout."""
-    network = make_network().double()
-    state = start_state(network, PLAIN, CPU)
-    network.train()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.Dropout):
-            module.eval()
-    state.parts = parts
-    return state
 
 
 def batch(count: int = 12) -> tuple[Tensor, Tensor]:
@@ -36,17 +21,17 @@ def batch(count: int = 12) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("parts", [2, 3, 5])
 def test_parts_add_up_to_the_whole(parts: int) -> None:
-    whole, divided = fixed_state(1), fixed_state(parts)
-    losses = [train_step(state, PLAIN, *batch()) for state in (whole, divided)]
+    whole, divided = FixedTraining(PLAIN, 1), FixedTraining(PLAIN, parts)
+    losses = [state.step(*batch()) for state in (whole, divided)]
     torch.testing.assert_close(*losses)
-    torch.testing.assert_close(divided.network.state_dict(), whole.network.state_dict())
+    torch.testing.assert_close(divided.state.modules.state_dict(), whole.state.modules.state_dict())
 
 
 def test_labels_may_be_probabilities() -> None:
     images, labels = batch()
-    states = fixed_state(1), fixed_state(1)
+    states = FixedTraining(PLAIN, 1), FixedTraining(PLAIN, 1)
     soft = nn.functional.one_hot(labels, 3).double()
-    losses = [train_step(state, PLAIN, images, wanted) for state, wanted in zip(states, (labels, soft), strict=True)]
+    losses = [state.step(images, wanted) for state, wanted in zip(states, (labels, soft), strict=True)]
     torch.testing.assert_close(*losses)
 
 
@@ -67,44 +52,44 @@ class Small:
 
 
 def test_memory_that_runs_out_makes_the_parts_smaller_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    small, whole, notes = Small(monkeypatch, 12), fixed_state(1), list[str]()
-    step_within_memory(whole, PLAIN, *batch(), 5, None)
+    small, whole, notes = Small(monkeypatch, 12), FixedTraining(PLAIN, 1), list[str]()
+    whole.step_within_memory(*batch(), 5, None)
     small = Small(monkeypatch, 4)
-    state = fixed_state(1)
-    step_within_memory(state, PLAIN, *batch(), 5, notes.append)
-    assert state.parts == 4
+    state = FixedTraining(PLAIN, 1)
+    state.step_within_memory(*batch(), 5, notes.append)
+    assert state.state.micro_batches == 4
     assert small.asked == [12, 6, 3, 3, 3, 3]
     assert [note.split(",")[0] for note in notes] == [
-        "out of memory: from step 1 on a batch of 12 images is computed in 2 parts",
-        "out of memory: from step 1 on a batch of 12 images is computed in 4 parts",
+        "out of memory: from step 1 on a batch of 12 images is computed in 2 micro-batches",
+        "out of memory: from step 1 on a batch of 12 images is computed in 4 micro-batches",
     ]
-    torch.testing.assert_close(state.network.state_dict(), whole.network.state_dict())
+    torch.testing.assert_close(state.state.modules.state_dict(), whole.state.modules.state_dict())
 
 
 def test_memory_that_does_not_hold_two_images_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     Small(monkeypatch, 1)
     with pytest.raises(torch.OutOfMemoryError):
-        step_within_memory(fixed_state(1), PLAIN, *batch(), 5, list[str]().append)
+        FixedTraining(PLAIN, 1).step_within_memory(*batch(), 5, list[str]().append)
 
 
 def test_memory_that_runs_out_while_weights_change_is_no_reason_to_change_them_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    state = fixed_state(1)
+    state = FixedTraining(PLAIN, 1)
 
     def full() -> None:
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(state.optimizer, "step", full)
+    monkeypatch.setattr(state.state.optimizer, "step", full)
     with pytest.raises(NascliError, match="not enough memory to change the weights"):
-        step_within_memory(state, PLAIN, *batch(), 5, list[str]().append)
-    assert state.parts == 1
+        state.step_within_memory(*batch(), 5, list[str]().append)
+    assert state.state.micro_batches == 1
 
 
-def test_without_somebody_to_tell_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_log_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     Small(monkeypatch, 4)
     with pytest.raises(torch.OutOfMemoryError):
-        step_within_memory(fixed_state(1), PLAIN, *batch(), 5, None)
+        FixedTraining(PLAIN, 1).step_within_memory(*batch(), 5, None)
 
 
 def test_a_whole_training_goes_on_in_smaller_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +105,6 @@ def test_a_whole_training_goes_on_in_smaller_parts(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(CellNetwork, "forward_with_aux", guarded)
     notes = list[str]()
-    run_fit(found, PLAIN, note=notes.append)
+    run_fit(found, PLAIN, log=notes.append)
     assert len(notes) == 1
     assert equal(weights(found), weights(expected))

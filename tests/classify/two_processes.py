@@ -9,10 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nascli.classify.fit import fit
 from nascli.classify.metrics import evaluate
-from nascli.classify.state import start_state
-from nascli.classify.step import train_step
 from nascli.config import TrainConfig
 from nascli.data.dataset import UnreadableImages
 from nascli.data.streaming import ImageFiles
@@ -21,7 +18,7 @@ from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.dist import DistContext, process_group
 from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.models.cells.network import CellNetwork
-from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data, make_network
+from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, FixedTraining, make_data, make_network, run_fit
 
 MIXED = AUGMENTATION.model_copy(update={"mixup": 0.2, "cutmix": 1.0})
 PLAIN = EVERYTHING.model_copy(update={"ema_decay": 0.0, "drop_path_prob": 0.0})
@@ -30,18 +27,11 @@ Found = dict[str, Any]
 
 def one_step(dist: DistContext) -> Found:
     """Of a network in float64 whose batch norms do not look at their batch, so that any division of it is the same."""
-    network = make_network().double()
-    state = start_state(network, PLAIN, CPU, dist)
-    network.train()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.Dropout):
-            module.eval()
+    training = FixedTraining(PLAIN, dist.size, dist)
     images = torch.randn(12, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     share = dist.share(12)
-    loss = train_step(
-        state, PLAIN, images[share].contiguous(memory_format=torch.channels_last), torch.arange(12)[share] % 3
-    )
-    return {"loss": loss, "network": network.state_dict()}
+    loss = training.step(images[share].contiguous(memory_format=torch.channels_last), torch.arange(12)[share] % 3)
+    return {"loss": loss, "network": training.state.modules.state_dict()}
 
 
 def trained(dist: DistContext, parts: int, *, epochs: int = 3, streamed: Path | None = None) -> Found:
@@ -51,7 +41,7 @@ def trained(dist: DistContext, parts: int, *, epochs: int = 3, streamed: Path | 
         paths = tuple(sorted(streamed.iterdir()))
         data = replace(data, train=ImageFiles(paths, data.train.labels, image_size=8, workers=0))
     config = EVERYTHING.model_copy(update={"grad_accum_steps": parts // dist.size, "epochs": epochs})
-    result = fit(network, data, config, augmentation=MIXED, seed=1, device=CPU, dist=dist, note=lambda text: None)
+    result = run_fit(network, config, augmentation=MIXED, data=data, dist=dist, log=lambda text: None)
     return {"network": network.state_dict(), "evaluation": vars(result.evaluation), "train_loss": result.train_loss}
 
 
@@ -86,32 +76,32 @@ def failure(action: Callable[[], object]) -> tuple[str, str]:
 
 def items(dist: DistContext, *, torn: bool) -> Iterator[int]:
     """Three of the first process and one of the second; or three each, of which the second cannot read its second."""
-    for number in range(3 if dist.first or torn else 1):
-        if torn and not dist.first and number == 1:
+    for number in range(3 if dist.is_main or torn else 1):
+        if torn and not dist.is_main and number == 1:
             raise CorruptFileError("image 1 cannot be decoded", "Replace it")
         yield number
 
 
 def refuse(dist: DistContext) -> str:
-    if dist.first:
+    if dist.is_main:
         return "fine"
     raise InputError("not here", "Look elsewhere")
 
 
 def run_out_of_memory(dist: DistContext) -> None:
-    with dist.all_or_none(torch.OutOfMemoryError):
-        if not dist.first:
+    with dist.any_rank_raises(torch.OutOfMemoryError):
+        if not dist.is_main:
             raise torch.OutOfMemoryError("no room")
 
 
 def resume_three_parts(dist: DistContext, folder: Path) -> None:
-    store = CheckpointStore(folder, "x") if dist.first else None
+    store = CheckpointStore(folder, "x") if dist.is_main else None
     train_three_parts(dist, store)
 
 
 def train_three_parts(dist: DistContext, store: CheckpointStore | None) -> None:
     config: TrainConfig = EVERYTHING.model_copy(update={"batch_size": 12, "grad_accum_steps": 3, "epochs": 1})
-    fit(make_network(), make_data(), config, augmentation=AUGMENTATION, seed=1, device=CPU, dist=dist, store=store)
+    run_fit(make_network(), config, dist=dist, store=store)
 
 
 def measured(dist: DistContext, folder: Path, room: int = 100) -> Found:
@@ -128,7 +118,7 @@ def measured(dist: DistContext, folder: Path, room: int = 100) -> Found:
     network = nn.Module()
     network.forward = forward
     normalizer = Normalizer((0.5, 0.5, 0.5), (0.1, 0.2, 0.3))
-    share = dist.share_of(split)
+    share = dist.shard(split)
     return vars(evaluate(network, share, normalizer=normalizer, device=CPU, batch_size=2, dist=dist))
 
 
@@ -146,7 +136,7 @@ def main(folder: Path) -> None:
         found = {
             "dist": vars(dist),
             "sums": sums(dist),
-            "any": [dist.any(False), dist.any(not dist.first), dist.any(True)],
+            "any": [dist.any(False), dist.any(not dist.is_main), dist.any(True)],
             "items": list(dist.lockstep(items(dist, torn=False))),
             "torn": failure(lambda: list(dist.lockstep(items(dist, torn=True)))),
             "raise_together": dist.raise_together(lambda: dist.rank),

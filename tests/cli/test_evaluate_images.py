@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from nascli.classify.job import reopen_job
+from nascli.classify.job import resume_train_job
 from tests.cli.evaluated import answers, edit_network, known_images, loss_by_hand, write_photos
 from tests.cli.pictures import Nascli
 
@@ -52,9 +52,9 @@ def test_images_in_memory_are_taken_whole_whatever_the_network_says(nascli: Nasc
 
 @pytest.mark.usefixtures("trained")
 def test_preprocessing_is_no_part_of_what_a_checkpoint_belongs_to() -> None:
-    before = reopen_job(Path("run"), None, torch.device("cpu")).identity
+    before = resume_train_job(Path("run"), None, torch.device("cpu")).identity
     edit_network("run", preprocessing={"crop": 0.5})
-    assert reopen_job(Path("run"), None, torch.device("cpu")).identity == before
+    assert resume_train_job(Path("run"), None, torch.device("cpu")).identity == before
 
 
 @pytest.mark.usefixtures("trained")

@@ -208,7 +208,7 @@ def test_killed_and_terminated_and_resumed_it_ends_where_it_would_have(nascli: N
     with terminated_after_epoch("parts", before + 2):
         ran = nascli("train --resume parts")
     assert ran.code == 130, ran.err
-    assert "going on from checkpoint.pt, step" in ran.err
+    assert "resuming from checkpoint.pt, step" in ran.err
     assert "interrupted: stopped after step" in ran.err
     assert "Resume with: nascli train --resume" in ran.err
     assert json.loads(Path("parts/run.json").read_text())["status"] == "interrupted"
@@ -364,7 +364,7 @@ def test_damaged_checkpoints_are_told_from_each_other(nascli: Nascli) -> None:
     ran = nascli("train --resume run")
     assert ran.code == 0
     assert "run/checkpoint.pt is damaged" in ran.err
-    assert "going on from checkpoint.previous.pt, step 6" in ran.err
+    assert "resuming from checkpoint.previous.pt, step 6" in ran.err
     assert Path("run/weights.safetensors").read_bytes() == good
     for path in (newest, previous):
         path.write_bytes(b"")

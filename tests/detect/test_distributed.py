@@ -216,7 +216,7 @@ def test_statistics_of_frozen_batch_norms_are_not_put_together() -> None:
     def terms(*, frozen: bool) -> int:
         config = DetectorConfig(pyramid_channels=16, head_channels=32, freeze_batch_norm=frozen)
         state = start_state(build_detector(small_network(), config, 2), plan(FIRST))
-        state.statistics.keep()
+        state.statistics.snapshot()
         return len(state.statistics.terms(1))
 
     norms = [each for each in small_network().modules() if isinstance(each, nn.BatchNorm2d)]

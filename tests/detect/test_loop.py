@@ -133,7 +133,7 @@ def test_the_averaged_detector_is_what_is_scored_and_kept(tmp_path: Path, recipe
     report = train(averaged, tmp_path / "run")
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["state"]
     kept = load_file(tmp_path / "run" / "weights.safetensors")
-    assert all(torch.equal(tensor, state["average"][f"module.{name}"]) for name, tensor in kept.items())
+    assert all(torch.equal(tensor, state["average"]["module"][name]) for name, tensor in kept.items())
     assert any(not torch.equal(tensor, state["detector"][name]) for name, tensor in kept.items())
     before = (tmp_path / "run" / "results.json").read_bytes()
     again = run_job(reopen_job(tmp_path / "run", None, CPU), tmp_path / "run", stop=StopRequest())

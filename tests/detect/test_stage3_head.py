@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nascli.classify.memory import LiveBytes
 from nascli.config import (
     CellNetworkConfig,
     DetectDataConfig,
@@ -29,6 +28,7 @@ from nascli.detect.model import (
     write_detector,
 )
 from nascli.detect.stage3_head import STAGE, SingleScaleBackbone, SingleScaleRoIPool
+from nascli.engine.estimate import LiveBytes
 from nascli.errors import InputError
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec

@@ -44,7 +44,7 @@ def trained(job: DetectJob, folder: Path, *, stopped: bool = False) -> Found:
     """The report of a whole training, and what it ends with; or one that this process is asked to stop."""
     stop = StopRequest()
     stop.requested = stopped
-    first = job.plan.dist.first
+    first = job.plan.dist.is_main
     if first:
         folder.mkdir(exist_ok=True)
     report = run_job(job, folder if first else None, stop=stop)
@@ -84,11 +84,11 @@ def main(folder: Path) -> None:
         found = {
             "all_gather": dist.all_gather({"rank": dist.rank}),
             "loss": one_step(dist, 1.0),
-            "diverged": failure(lambda: one_step(dist, 1.0 if dist.first else float("nan"))),
+            "diverged": failure(lambda: one_step(dist, 1.0 if dist.is_main else float("nan"))),
             "steep": failure(lambda: one_step(dist, 0.0)),
             "trained": trained(new_job(dist, 2, folder / "data"), folder / "two"),
             "stopped": failure(
-                lambda: trained(new_job(dist, 2, folder / "data"), folder / "stopped", stopped=not dist.first)
+                lambda: trained(new_job(dist, 2, folder / "data"), folder / "stopped", stopped=not dist.is_main)
             ),
             "damaged": failure(lambda: trained(new_job(dist, 2, folder / "damaged"), folder / "torn")),
         }

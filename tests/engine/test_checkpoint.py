@@ -6,17 +6,17 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from nascli.classify.metrics import EpochRecord
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.errors import CorruptFileError, InputError, NascliError
 
 
-def record(epoch: int) -> EpochRecord:
-    return EpochRecord(epoch, 4 * epoch, 1.5, 0.1, 0.5, 0.9, 1.25, 50, 2.0, 100.0)
+def record(epoch: int) -> dict[str, Any]:
+    return {"epoch": epoch, "step": 4 * epoch, "train_loss": 1.5, "top1": 0.5}
 
 
 def saved(folder: Path, steps: int = 2) -> CheckpointStore:
@@ -72,7 +72,7 @@ def test_the_newest_is_loaded_and_the_one_before_is_kept(tmp_path: Path) -> None
     assert state["step"] == 3
     assert torch.equal(state["values"], torch.full((300,), 3.0))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.previous.pt", "checkpoint.pt"]
-    assert notes == ["going on from checkpoint.pt, step 3"]
+    assert notes == ["resuming from checkpoint.pt, step 3"]
 
 
 def test_nothing_saved_is_nothing_loaded(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_previous_taken(tmp_path: Path, 
     assert len(notes) == 1
     assert str(tmp_path / "checkpoint.pt") in notes[0]
     assert "damaged" in notes[0]
-    assert notes[0].endswith("going on from checkpoint.previous.pt, step 1")
+    assert notes[0].endswith("resuming from checkpoint.previous.pt, step 1")
     assert not (tmp_path / "ran").exists()
 
 

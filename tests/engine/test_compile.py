@@ -10,16 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from nascli.classify.loop import Plan, computing_as_asked, train_epoch
-from nascli.classify.state import start_state
-from nascli.classify.step import train_step
+from nascli.classify.task import ClassifyTask
 from nascli.config import CellNetworkConfig
 from nascli.engine import compile as compiling
+from nascli.engine.step import train_step
+from nascli.engine.task import Run
+from nascli.engine.train_state import start_state
 from nascli.errors import InputError
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from tests.cells import build_cells
-from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data, make_network
+from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data, make_network, run_fit
 from tests.cli.pictures import prepare
 
 
@@ -37,9 +38,8 @@ def test_without_a_compiler_the_error_says_what_to_do(
 ) -> None:
     without_compiler(monkeypatch, message)
     config = EVERYTHING.model_copy(update={"compile": True})
-    plan = Plan.of(make_data(), config, AUGMENTATION, 1, CPU)
     with pytest.raises(InputError) as caught:
-        train_epoch(start_state(make_network(), plan.config, CPU), plan, make_data().train, lambda: None)
+        run_fit(make_network(), config)
     assert caught.value.message == f"train.compile: torch.compile does not work here {phrase}"
     assert "train.compile=false" in caught.value.hint
 
@@ -73,13 +73,14 @@ def train(**options: bool) -> Trained:
     config = EVERYTHING.model_copy(update=options)
     torch.manual_seed(0)
     network = build_cells(genotype, numbers, classes=3, image_size=8, aux_head=True).double()
-    state = start_state(network, config, CPU)
+    run = Run(CPU)
+    task, state = ClassifyTask(network, make_data(), config, AUGMENTATION, 1, run), start_state(network, config, run)
     images = torch.randn(16, 3, 8, 8, dtype=torch.float64).to(memory_format=torch.channels_last)
     losses, before = list[Tensor](), torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    with computing_as_asked(network, config, CPU):
+    with task.training():
         for step in range(3):
             network.set_drop_path(0.2 * step)
-            losses.append(train_step(state, config, images, torch.arange(16) % 3))
+            losses.append(train_step(state, task, config, (images, torch.arange(16) % 3), None, run).loss)
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
     return Trained(losses, gradients, network.state_dict(), graphs)

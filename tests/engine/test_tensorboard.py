@@ -54,7 +54,7 @@ def test_a_resumed_run_goes_on_and_hides_the_steps_that_are_made_again(nascli: N
     shutil.copy("run/checkpoint.previous.pt", "run/checkpoint.pt")
     ran = nascli("train --resume run")
     assert ran.code == 0
-    assert "going on from checkpoint.pt, step 6" in ran.err
+    assert "resuming from checkpoint.pt, step 6" in ran.err
     assert len(list(Path("run/tensorboard").iterdir())) == 2
     check_curves()
 

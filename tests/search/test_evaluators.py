@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from nascli.classify.fit import FitResult, fit
+from nascli.classify.task import FitResult, fit_classifier
 from nascli.config import DataConfig, SearchRecipe, load_recipe
 from nascli.data.dataset import ImageData
 from nascli.data.in_memory import ImageArray
@@ -79,9 +79,9 @@ def test_images_come_to_the_device_once_and_do_not_travel(
 
     def watched(network: ImageClassifier, data: ImageData, *rest: Any, **how: Any) -> FitResult:  # noqa: ANN401
         seen.append(data)
-        return fit(network, data, *rest, **how)
+        return fit_classifier(network, data, *rest, **how)
 
-    monkeypatch.setattr("nascli.search.evaluators.proxy.fit", watched)
+    monkeypatch.setattr("nascli.search.evaluators.proxy.fit_classifier", watched)
     own = replace(evaluator)
     scores = [own.evaluate(CELL, seed) for seed in (1, 1)]
     assert seen[0] is seen[1] is own.resident

@@ -20,7 +20,7 @@ from nascli.models.cells.network import CellNetwork
 from nascli.models.cost import measure_cost
 from nascli.search.evaluators.one_shot import SharedWeights, shared_weights
 from nascli.search.evaluators.proxy import ProxyTraining
-from nascli.search.evaluators.supernet_training import SUPERNET_FILE
+from nascli.search.evaluators.supernet_task import SUPERNET_FILE
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.trial import Score
 from nascli.signals import StopRequest
@@ -231,8 +231,8 @@ def test_the_gradients_of_parts_add_up_to_those_of_the_batch(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"supernet__precision": "float16"}, r"train\.precision float16 needs a CUDA device"),
-        ({"supernet__grad_accum_steps": 9}, r"train\.grad_accum_steps = 9 parts a batch of 16 images"),
+        ({"supernet__precision": "float16"}, r"supernet\.precision float16 needs a CUDA device"),
+        ({"supernet__grad_accum_steps": 9}, r"supernet\.grad_accum_steps = 9 is too many for a batch of 16 images"),
     ],
 )
 def test_what_cannot_be_trained_so_is_refused_before_the_first_step(
@@ -312,7 +312,7 @@ def test_spaces_of_one_cell_of_distinct_inputs_and_of_any_concat_are_scored(
 
 
 def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DivergedError, match=r"shared weights: .* step \d") as diverged:
+    with pytest.raises(DivergedError, match=r"supernet: .* step \d") as diverged:
         train(tmp_path, supernet__lr=1e30, supernet__clip_grad_norm=0.0)
     assert "supernet.lr" in diverged.value.hint
 

@@ -1,6 +1,6 @@
 """Shared weights: one network is trained for all children, then a child is scored with the weights it inherits.
 
-1. Training, once in a search: `nascli.search.evaluators.supernet_training`.
+1. Training, once in a search: `nascli.search.evaluators.supernet_task`.
 2. Scoring: a child takes its weights over as they are; the batch-norm statistics of its own are measured on training
    images; the reward is its top-1 accuracy on the held-out images. No weight changes and nothing is left behind, so a
    score does not depend on the children that were scored before. All children are measured on the same images and
@@ -15,6 +15,7 @@ References:
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,9 @@ from nascli.classify.metrics import evaluate
 from nascli.config import SearchRecipe
 from nascli.data.dataset import Split
 from nascli.data.transforms import Normalizer
-from nascli.engine.checkpoint import NEWEST, PREVIOUS
+from nascli.engine.checkpoint import METRICS, NEWEST, PREVIOUS
 from nascli.engine.device import cpu_threads, generator_for
+from nascli.engine.task import Run
 from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace
@@ -36,9 +38,18 @@ from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import load_weights
 from nascli.search.evaluators.proxy import ProxyTraining
-from nascli.search.evaluators.supernet_training import SUPERNET_FILE, Progress, SharedTraining, child_spec, train_shared
+from nascli.search.evaluators.supernet_task import (
+    SUPERNET_FILE,
+    SupernetTask,
+    child_spec,
+    supernet_identity,
+    train_supernet,
+)
 from nascli.search.trial import Score
 from nascli.signals import StopRequest
+
+Progress = Callable[[int, int, float], None]
+"""Called after each step: steps made, steps in all, mean loss in the epoch so far."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,44 +112,57 @@ class SharedWeights:
 
 
 def shared_weights(
-    recipe: SearchRecipe, proxy: ProxyTraining, folder: Path, *, stop: StopRequest, progress: Progress | None = None
+    recipe: SearchRecipe,
+    proxy: ProxyTraining,
+    folder: Path,
+    *,
+    stop: StopRequest,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> SharedWeights:
-    """The evaluator of a recipe: trains the shared weights, or goes on, or loads what is finished in `folder`.
+    """The evaluator of a recipe: trains the shared weights, or resumes that, or loads what is finished in `folder`.
 
-    Writes `supernet.safetensors`, and before that `checkpoint.pt` as it goes. With one seed and one number of threads
-    the weights are the same bit for bit on a CPU, stopped and resumed or not.
+    Writes `supernet.safetensors`, and before that `checkpoint.pt` and `metrics.jsonl` as it goes. With one seed and one
+    number of threads the weights are the same bit for bit on a CPU, stopped and resumed or not.
 
     Args:
         recipe: The resolved recipe.
         proxy: Its data and macro numbers are used; its training is not.
         folder: The run folder of the search.
         stop: Looked at after each step.
-        progress: Told of each step.
+        progress: Called after each step.
+        log: As that of `Run`.
 
     Raises:
         InputError: The weights in the folder are of another recipe.
         CorruptFileError: They are damaged.
         DivergedError: A loss is not finite.
-        Interrupted: `stop` was requested; a checkpoint is written, and the hint names the command that goes on.
+        Interrupted: `stop` was requested; a checkpoint is written, and the hint names the command that resumes.
         NascliError: The device's memory does not suffice, or the folder cannot be written.
     """
-    training = SharedTraining.of(recipe, proxy)
+
+    def on_step(step: int, loss: float) -> None:
+        if progress is not None:
+            progress(step, task.plan.steps, loss)
+
+    run = Run(proxy.device, stop=stop, log=log, on_step=on_step)
+    task, identity = SupernetTask(recipe, proxy, run), supernet_identity(recipe)
     path = folder / SUPERNET_FILE
-    with cpu_threads(recipe.supernet.threads):
-        if not path.is_file():
-            train_shared(training, folder, stop, progress)
-    for name in (NEWEST, PREVIOUS):  # the finished weights replace them
+    if not path.is_file():
+        with cpu_threads(recipe.supernet.threads):
+            train_supernet(task, identity, recipe.seed, folder, run)
+    for name in (NEWEST, PREVIOUS, METRICS):  # the finished weights replace them
         (folder / name).unlink(missing_ok=True)
-    shared = training.fresh_weights()
+    shared = task.weights.cpu()
     load_weights(path, shared)
-    _check_identity(path, training.identity)
+    _check_identity(path, identity)
     named = dict(shared.named_parameters())
     images = min(recipe.supernet.bn_calibration_images, len(proxy.data.train))
     batch_size = min(recipe.supernet.batch_size, images)
     order = torch.randperm(len(proxy.data.train), generator=generator_for(recipe.seed, "shared", "refresh"))
     return SharedWeights(
         setting=proxy,
-        space=training.space,
+        space=task.space,
         weights=torch.cat([weight.detach().reshape(-1) for weight in named.values()]),
         layout=tuple((name, weight.shape) for name, weight in named.items()),
         refresh=order[: images // batch_size * batch_size],

@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import torch
 
-from nascli.classify.fit import fit
+from nascli.classify.task import fit_classifier
 from nascli.config import DataConfig, NetworkConfig, SearchRecipe, TrainConfig
 from nascli.data.dataset import ImageData, split_holdout
 from nascli.data.registry import load_dataset
+from nascli.engine.task import Run
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
 from nascli.models.cost import Cost, measure_cost
@@ -103,7 +104,7 @@ class ProxyTraining:
         network = self.child(genotype, seed)
         cost = self.cost(genotype)
         train = self.train if epochs is None else self.train.model_copy(update={"epochs": epochs})
-        result = fit(network, self.resident, train, augmentation=self.augmentation, seed=seed, device=self.device)
+        result = fit_classifier(network, self.resident, train, self.augmentation, seed, Run(self.device))
         accuracy = result.evaluation.top1
         return Score(
             reward=accuracy,

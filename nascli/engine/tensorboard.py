@@ -4,7 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from nascli.classify.metrics import EpochRecord
+from nascli.engine.meters import EpochRecord
 from nascli.engine.schedules import Schedule
 from nascli.errors import InputError
 
@@ -29,8 +29,8 @@ def check_tensorboard() -> None:
 class TensorBoardWriter:
     """Writes the figures of one training, by its optimizer steps; a context manager.
 
-    Every few steps `train/loss` (the mean in the epoch so far) and `train/lr`; after each epoch `test/top1`,
-    `test/top5`, `test/loss`, `train/epoch_loss` and `train/images_per_second`. A training that goes on from a
+    Every few steps `train/loss` (the mean in the epoch so far) and `train/lr`; after each epoch its
+    metrics (`test/top1`, ...), `train/epoch_loss` and `train/images_per_second`. A training that resumes from a
     checkpoint hides what was written of later steps before.
 
     Args:
@@ -62,10 +62,9 @@ class TensorBoardWriter:
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Write the figures of an epoch that ends."""
+        measured = {f"test/{name}": value for name, value in record.metrics.items() if value is not None}
         figures = {
-            "test/top1": record.top1,
-            "test/top5": record.top5,
-            "test/loss": record.loss,
+            **measured,
             "train/epoch_loss": record.train_loss,
             "train/images_per_second": record.images_per_second,
         }

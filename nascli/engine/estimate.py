@@ -1,7 +1,11 @@
-"""The memory that one training step, or a whole run, needs at its peak."""
+"""What a training costs, from a few of its real steps: their time, and the memory of one."""
 
+import contextlib
+import itertools
 import resource
+import statistics
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,35 +15,63 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nascli.classify.loop import Plan, computing_as_asked
-from nascli.classify.state import TrainState
-from nascli.classify.step import train_step
+from nascli.config import OptimConfig
+from nascli.engine.device import fork_rng
+from nascli.engine.step import train_step
+from nascli.engine.task import Batch, Run, Task
+from nascli.engine.train_state import TrainState
+
+_UNTIMED = 2
+"""Steps that warm up caches and memory."""
 
 
-def step_memory(state: TrainState, plan: Plan) -> int:
+class _Enough(Exception):  # noqa: N818 - not an error: the way out of a loop
+    """Enough steps were timed."""
+
+
+def median_step(train: Callable[[Callable[[], None]], None], device: torch.device, steps: int) -> float:
+    """Seconds per step, data included: the median over `steps` steps after two that warm up.
+
+    Args:
+        train: Trains, calling what it is given after each step; it is left when enough steps were timed.
+        device: Waited for after each step.
+    """
+    times = [time.monotonic()]
+
+    def after_step() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.monotonic())
+        if len(times) > _UNTIMED + steps:
+            raise _Enough
+
+    with fork_rng(device), contextlib.suppress(_Enough):
+        train(after_step)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    return statistics.median(gaps[_UNTIMED:] or gaps)
+
+
+def step_memory(state: TrainState, task: Task[Batch], config: OptimConfig, batch: Batch, run: Run) -> int:
     """Bytes of all tensors that are alive at once at the peak of an optimizer step on a CPU.
 
     Counted are weights, gradients, momenta, averages, statistics, and everything that forward and backward pass keep or
-    make; not the data set, nor what a kernel or a compiled cell allocates for itself (cells are measured as they are
-    before they are compiled). The number depends on shapes alone, so it is the same on every machine.
+    make; not the data set, nor what a kernel or a compiled cell allocates for itself. The number depends on shapes
+    alone, so it is the same on every machine.
 
     Args:
-        state: Two steps on an empty batch are made with it; the first makes gradients and momenta.
-        plan: Gives batch size, precision and what the loss is made of.
+        state: Two steps are made with it; the first makes gradients and momenta.
+        batch: Of the full size, and of any content.
     """
-    config = plan.config.model_copy(update={"compile": False})
-    size = state.network.spec.image_size
-    images = torch.zeros(plan.batch_size, 3, size, size).to(memory_format=torch.channels_last)
-    labels = torch.zeros(plan.batch_size, dtype=torch.int64)
-    state.network.train()
-    state.network.set_drop_path(config.drop_path_prob)
-    with torch.random.fork_rng(devices=[]), computing_as_asked(state.network, config, plan.device):
-        train_step(state, config, images, labels)
+    state.modules.train()
+    with fork_rng(run.device), task.training():
+        train_step(state, task, config, batch, None, run)
         live = LiveBytes()
         with live:
-            for tensor in (images, *_held(state)):
+            for tensor in _held(state):
                 live.hold(tensor)
-            train_step(state, config, images, labels)
+            for tensor in batch if isinstance(batch, tuple) else ():
+                live.hold(tensor)
+            train_step(state, task, config, batch, None, run)
     return live.peak
 
 
@@ -88,13 +120,13 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _held(state: TrainState) -> Iterator[Tensor]:
-    """What stays from step to step."""
-    for parameter in state.network.parameters():
+    """The tensors that stay from step to step."""
+    for parameter in state.modules.parameters():
         yield parameter.detach()
         if parameter.grad is not None:
             yield parameter.grad
-    yield from state.network.buffers()
+    yield from state.modules.buffers()
     for values in state.optimizer.state.values():
         yield from (value for value in values.values() if isinstance(value, Tensor))
-    if state.average is not None:
-        yield from (tensor.detach() for tensor in (*state.average.parameters(), *state.average.buffers()))
+    if state.ema is not None:
+        yield from (tensor.detach() for tensor in (*state.ema.module.parameters(), *state.ema.module.buffers()))

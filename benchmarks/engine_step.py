@@ -1,0 +1,31 @@
+"""The optimizer step that `nascli train` makes, on batches that a benchmark brings."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nascli.config import TrainConfig
+    from nascli.models.interface import ImageClassifier
+
+
+def training_step(network: "ImageClassifier", config: "TrainConfig") -> "Callable[[Tensor, Tensor], object]":
+    """Makes a step on images, float32 (N, 3, H, W), and labels, int64 (N,)."""
+    import torch
+
+    from nascli.classify.task import ClassifyTask
+    from nascli.config import DataConfig
+    from nascli.data.dataset import ImageData
+    from nascli.data.in_memory import ImageArray
+    from nascli.engine.step import train_step
+    from nascli.engine.task import Run
+    from nascli.engine.train_state import start_state
+
+    none = ImageArray(
+        torch.zeros((config.batch_size, 3, 1, 1), dtype=torch.uint8), torch.zeros(config.batch_size).long()
+    )
+    data = ImageData("a benchmark's", none, none, tuple(map(str, range(network.spec.classes))), (0.5,) * 3, (0.5,) * 3)
+    run = Run(torch.device("cpu"))
+    task, state = ClassifyTask(network, data, config, DataConfig(), 0, run), start_state(network, config, run)
+    return lambda images, labels: train_step(state, task, config, (images, labels), None, run)

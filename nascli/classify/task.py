@@ -1,0 +1,215 @@
+"""Classification as a task of the engine: augmented batches, cross-entropy, top-1 after each epoch."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nascli.classify.metrics import Evaluation, evaluate
+from nascli.config import DataConfig, OptimConfig, TrainConfig
+from nascli.data.dataset import Batch, ImageData, Split
+from nascli.data.transforms import BatchRng, Normalizer, vary_batch
+from nascli.engine.checkpoint import CheckpointStore
+from nascli.engine.compile import compile_cells
+from nascli.engine.device import generator_for
+from nascli.engine.dist import SINGLE_PROCESS, DistContext
+from nascli.engine.fit import fit
+from nascli.engine.meters import EpochRecord, Metrics
+from nascli.engine.precision import autocast
+from nascli.engine.schedules import linear
+from nascli.engine.task import Run, Task, TrainPlan
+from nascli.errors import InputError
+from nascli.models.interface import ImageClassifier
+from nascli.seeding import derive_seed
+
+
+def plan_batches(data: ImageData, config: OptimConfig, dist: DistContext = SINGLE_PROCESS) -> TrainPlan:
+    """The plan of a training on `data.train`; InputError where it is one image. Batch normalization needs two."""
+    if len(data.train) < 2:
+        raise InputError(f"data set {data.name}: {len(data.train)} training image is too few", "At least 2 are needed")
+    return TrainPlan(config, len(data.train), dist, min_images=2)
+
+
+class AugmentedBatches:
+    """Training images in shuffled batches, augmented and mixed on the device.
+
+    The order follows from (seed, epoch), augmentation and mixing from (seed, step). They are drawn for the whole batch,
+    of which each of several processes takes what is its own.
+
+    Args:
+        data: Its training split.
+        augmentation: The recipe's `[data]`.
+        plan: Which images are in which batch.
+        seed: The run's.
+        device: Where to augment.
+    """
+
+    def __init__(
+        self, data: ImageData, augmentation: DataConfig, plan: TrainPlan, seed: int, device: torch.device
+    ) -> None:
+        self.normalizer = Normalizer(data.mean, data.std)
+        self._split: Split = data.train.to(device)
+        self._classes = data.classes
+        self._augmentation, self._plan, self._seed, self._device = augmentation, plan, seed, device
+
+    @property
+    def places(self) -> Tensor:
+        """The images of a batch that this process reads: its share, after the one that its first is mixed with."""
+        mixed = self._plan.dist.size > 1 and (self._augmentation.mixup or self._augmentation.cutmix)
+        share = self._plan.share
+        return torch.arange(share.start - bool(mixed), share.stop) % self._plan.batch_size
+
+    def read(self, epoch: int, done: int) -> Iterator[Batch]:
+        """This process's share of the batches of an epoch, from the step after `done` on.
+
+        Yields:
+            Images float32 (n, 3, H, W), normalized; labels int64 (n,), or probabilities (n, classes).
+        """
+        size, places = self._plan.batch_size, self.places
+        order = self._plan.order(self._seed, epoch)[done * size :]
+        if not len(order):  # stopped between the last step and the evaluation
+            return
+        own = order.view(-1, size)[:, places].flatten()
+        batches = self._split.training_batches(own, len(places), derive_seed(self._seed, "vary", epoch))
+        for step, batch in enumerate(batches, epoch * self._plan.steps_per_epoch + done):
+            yield self._augment(batch, places, step)
+
+    def _augment(self, batch: Batch, places: Tensor, step: int) -> Batch:
+        images, labels = (each.to(self._device, non_blocking=True) for each in batch)
+        rng = BatchRng(generator_for(self._seed, "augment", step), (self._plan.batch_size, places))
+        mix_seed = derive_seed(self._seed, "mix", step)
+        varied = vary_batch((images, labels), self._classes, self._augmentation, self.normalizer, rng, mix_seed)
+        own = self._plan.batch_size // self._plan.dist.size  # after the one that the first of them is mixed with
+        return varied[0][-own:], varied[1][-own:]
+
+
+def split_labelled(batch: Batch, count: int) -> Sequence[tuple[Batch, float]]:
+    """Images and labels in `count` micro-batches, each with its fraction of the images."""
+    pairs = zip(*(each.tensor_split(count) for each in batch), strict=True)
+    return [((images, labels), len(images) / len(batch[0])) for images, labels in pairs]
+
+
+class ClassifyTask(Task[Batch]):
+    """A network trained on `data.train`, measured on `data.val` after every epoch.
+
+    Args:
+        network: Trained in place.
+        config: The recipe's `[train]`.
+        augmentation: The recipe's `[data]`.
+        seed: The run's.
+    """
+
+    def __init__(
+        self,
+        network: ImageClassifier,
+        data: ImageData,
+        config: TrainConfig,
+        augmentation: DataConfig,
+        seed: int,
+        run: Run,
+    ) -> None:
+        self.modules = self.network = network
+        self.plan = plan_batches(data, config, run.dist)
+        self._config, self._run = config, run
+        self._batches = AugmentedBatches(data, augmentation, self.plan, seed, run.device)
+        self._val = run.dist.shard(data.val).to(run.device)
+        self._drop_path = linear(0.0, config.drop_path_prob, self.plan.steps)
+
+    def batches(self, epoch: int, done: int) -> Iterator[Batch]:
+        """Augmented images and their labels."""
+        return self._batches.read(epoch, done)
+
+    def split(self, batch: Batch, count: int) -> Sequence[tuple[Batch, float]]:
+        """Micro-batches of images and labels."""
+        return split_labelled(batch, count)
+
+    def begin_step(self, step: int) -> None:
+        """Set the drop path probability of the last cell, which grows from 0 (ScheduledDropPath).
+
+        References: Zoph et al. 2018, section 4; the network scales it by depth besides.
+        """
+        self.network.set_drop_path(self._drop_path(step))
+
+    def loss(self, micro: Batch) -> Mapping[str, Tensor]:
+        """CE(logits) + aux_weight CE(auxiliary logits), both with label smoothing."""
+        images, targets = micro
+        smoothing = self._config.label_smoothing
+        with autocast(self._config.precision, images.device):
+            logits, auxiliary = self.network.forward_with_aux(images)
+        losses = {"loss": F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)}
+        if auxiliary is not None:
+            extra = F.cross_entropy(auxiliary.float(), targets, label_smoothing=smoothing)
+            losses["auxiliary"] = self._config.aux_weight * extra
+        return losses
+
+    def evaluate(self, model: nn.Module, epoch: int, pause: Callable[[], None]) -> Metrics:
+        """Top-1, top-5 and loss on the validation split."""
+        run = self._run
+        return vars(
+            evaluate(
+                model,
+                self._val,
+                normalizer=self._batches.normalizer,
+                device=run.device,
+                on_batch=lambda seen: pause(),
+                note=run.log,
+                dist=run.dist,
+            )
+        )
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """While it lasts, cells are checkpointed and compiled where the recipe says so; afterwards neither.
+
+        Raises:
+            InputError: They cannot be compiled here.
+        """
+        self.network.set_grad_checkpointing(self._config.grad_checkpointing)
+        try:
+            with compile_cells(self.network, self._run.device) if self._config.compile else nullcontext():
+                yield
+        finally:
+            self.network.set_grad_checkpointing(False)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A training that reached its end.
+
+    Args:
+        evaluation: On the validation split, after the last epoch, with the weights that the network is left with.
+        records: One for each epoch.
+    """
+
+    evaluation: Evaluation
+    records: Sequence[EpochRecord]
+
+    @property
+    def train_loss(self) -> float:
+        """Mean of what was minimized in the last epoch."""
+        return self.records[-1].train_loss
+
+    @property
+    def seconds(self) -> float:
+        """Training and evaluation, over all the processes that took part where it was resumed."""
+        return round(sum(record.seconds for record in self.records), 3)
+
+
+def fit_classifier(
+    network: ImageClassifier,
+    data: ImageData,
+    config: TrainConfig,
+    augmentation: DataConfig,
+    seed: int,
+    run: Run,
+    store: CheckpointStore | None = None,
+) -> FitResult:
+    """Train a network to its end; arguments as for `ClassifyTask`, errors and `store` as for `fit`."""
+    records = fit(ClassifyTask(network, data, config, augmentation, seed, run), config, seed, run, store).records
+    network.set_drop_path(0.0)
+    values = {name: value for name, value in records[-1].metrics.items() if value is not None}
+    last = Evaluation(values["top1"], values["top5"], values["loss"], int(values["images"]))
+    return FitResult(last, records)

@@ -1,0 +1,181 @@
+"""A training from its first step, or from its last checkpoint, to its end: the one loop of every task.
+
+Nothing is drawn from a state that would have to be saved, so a resumed training makes the same steps as one that was
+never stopped; on one CPU type with one number of threads the weights are equal bit for bit.
+
+n processes with `grad_accum_steps` = a make the steps, to rounding, of one process with `grad_accum_steps` = n a: the
+same micro-batches, random numbers and running statistics. So a training may be resumed by another number of processes
+that divides the number of micro-batches.
+"""
+
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from nascli.config import OptimConfig
+from nascli.engine.checkpoint import CheckpointStore
+from nascli.engine.device import fork_rng
+from nascli.engine.launch import resume_command
+from nascli.engine.meters import EpochRecord, Metrics
+from nascli.engine.precision import check_precision
+from nascli.engine.step import train_step_with_oom_retry
+from nascli.engine.task import Batch, Run, Task
+from nascli.engine.train_state import TrainState, start_state
+from nascli.errors import CorruptFileError, InputError, Interrupted
+from nascli.seeding import derive_seed
+
+
+def fit(
+    task: Task[Batch], config: OptimConfig, seed: int, run: Run, store: CheckpointStore | None = None
+) -> TrainState:
+    """Train a task to its end and leave its modules with the weights that were measured last.
+
+    The caller's random state is left as it was.
+
+    Args:
+        task: Its modules are trained in place, and left on `run.device`; with a moving average they get its weights.
+        config: That of `task.plan`.
+        seed: Everything random follows from it, but for the initial weights, which are the caller's.
+        store: Keeps checkpoints and metrics. Training resumes from its newest checkpoint, if any; else one is written
+            before the first step. Only rank 0 passes one.
+
+    Raises:
+        DivergedError: A loss, a gradient or a weight is not finite; the checkpoint before it stays.
+        CorruptFileError: An image cannot be read; the state is saved.
+        InputError: The same, or the processes cannot share the batches.
+        Interrupted: `run.stop` was requested; the state is saved.
+        torch.OutOfMemoryError: The smallest micro-batches are too large.
+    """
+    check_precision(config, run.device)
+    state = start_state(task.modules, config, run)
+    _restore(state, task, run, store)
+    boundary = _Boundary(state, task, config, run, store)
+    with fork_rng(run.device):
+        while len(state.records) < config.epochs:
+            with task.training(), boundary.saving_on_fault():
+                train_epoch(state, task, config, seed, run, len(state.records), boundary.after_step)
+            state.check_finite()
+            since = time.monotonic()
+            with boundary.saving_on_fault():
+                metrics = task.evaluate(state.evaluated, len(state.records) + 1, boundary.pause)
+            record = _close_epoch(state, task, metrics, time.monotonic() - since)
+            if store is not None:
+                store.append_metrics(record.to_dict())
+                store.save(state.to_payload())
+            if run.on_epoch is not None:
+                run.on_epoch(record)
+    if state.ema is not None:
+        state.modules.load_state_dict(state.ema.module.state_dict())
+    return state
+
+
+def train_epoch(
+    state: TrainState,
+    task: Task[Batch],
+    config: OptimConfig,
+    seed: int,
+    run: Run,
+    epoch: int,
+    after_step: Callable[[], None],
+) -> None:
+    """The steps of an epoch, from where `state.step` stands in it to its end.
+
+    Args:
+        epoch: Counted from 0.
+        after_step: Called after each step, where the state is whole; may raise to stop.
+    """
+    plan, learning_rate = task.plan, task.plan.learning_rate
+    state.modules.train()
+    since = time.monotonic()
+    batches = task.batches(epoch, state.step - epoch * plan.steps_per_epoch)
+    for batch in run.dist.lockstep(batches):
+        assert batch is not None  # each process has as many
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(state.step)
+        task.begin_step(state.step)
+        loss = train_step_with_oom_retry(state, task, config, batch, derive_seed(seed, "step", state.step), run)
+        state.step += 1
+        state.meter.add(state.step, plan.batch_size, loss)
+        state.meter.seconds += time.monotonic() - since
+        since = time.monotonic()
+        after_step()
+    state.meter.read()
+
+
+@dataclass(frozen=True)
+class _Boundary:
+    """Where the state is whole: between two steps, and between two batches of an evaluation."""
+
+    state: TrainState
+    task: Task[Any]
+    config: OptimConfig
+    run: Run
+    store: CheckpointStore | None
+
+    def after_step(self) -> None:
+        if self.run.on_step is not None:
+            self.run.on_step(self.state.step, self.state.meter.mean)
+        self.pause()
+
+    def pause(self) -> None:
+        """Save and leave if asked to stop; save if it is time."""
+        state, stop = self.state, self.run.stop
+        stopping = self.run.dist.any(stop is not None and stop.requested)
+        if self.store is not None:
+            minutes, steps = self.config.checkpoint_minutes, self.config.checkpoint_steps
+            self.store.save_if_due(state.to_payload, state.step, minutes=minutes, steps=steps, now=stopping)
+        if stopping:
+            where = f"stopped after step {state.step} of {self.task.plan.steps}"
+            if self.store is None:
+                raise Interrupted(where)
+            raise Interrupted(f"{where}; the state is saved", f"Resume with: {self._command(self.store)}")
+
+    @contextmanager
+    def saving_on_fault(self) -> Iterator[None]:
+        """Images are read between steps, where the state is whole: one that turns out to be at fault costs no step."""
+        try:
+            yield
+        except (CorruptFileError, InputError) as error:
+            if self.store is None:
+                raise
+            self.store.save(self.state.to_payload())
+            hint = f"{error.hint}; the state is saved, resume with: {self._command(self.store)}"
+            raise type(error)(error.message, hint.removeprefix("; ")) from error
+
+    def _command(self, store: CheckpointStore) -> str:
+        arguments = f"{store.command} --resume {shlex.quote(str(store.folder))}"
+        return resume_command(self.run.dist, self.run.device, arguments)
+
+
+def _restore(state: TrainState, task: Task[Batch], run: Run, store: CheckpointStore | None) -> None:
+    """Resume from the newest checkpoint, or check a new run and write its first."""
+    payload = run.dist.broadcast_from_main(lambda: store.load() if store is not None else None)
+    if payload is None:
+        task.plan.check_micro_batches()
+    else:
+        state.load_payload(payload)
+        count = state.micro_batches
+        run.dist.check_shares(count, count if task.plan.batch_size % count == 0 else 1)
+    if store is not None:
+        store.restore_metrics([record.to_dict() for record in state.records])
+        if payload is None:
+            store.save(state.to_payload())
+
+
+def _close_epoch(state: TrainState, task: Task[Batch], metrics: Metrics, seconds: float) -> EpochRecord:
+    meter = state.meter
+    record = EpochRecord(
+        epoch=len(state.records) + 1,
+        step=state.step,
+        train_loss=meter.mean,
+        lr=task.plan.learning_rate(state.step - 1),
+        metrics=metrics,
+        seconds=round(meter.seconds + seconds, 3),
+        images_per_second=round(meter.images / max(meter.seconds, 1e-9), 1),
+    )
+    state.records.append(record)
+    meter.clear()
+    return record

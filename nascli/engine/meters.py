@@ -1,0 +1,163 @@
+"""The loss over an epoch, the record of an epoch, and the errors of a training that diverges."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nascli.engine.dist import SINGLE_PROCESS, DistContext
+from nascli.errors import DivergedError
+
+Metrics = Mapping[str, float | None]
+"""What was measured at the end of an epoch, by name; None is not measured."""
+
+READ_INTERVAL = {"cpu": 1, "cuda": 20}
+"""Steps between two readings of the loss: free on the CPU, a wait for the device on CUDA."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of `metrics.jsonl`.
+
+    Args:
+        epoch: Counted from 1.
+        step: Optimizer steps made since the start.
+        train_loss: Mean per image of what was minimized in this epoch.
+        lr: Learning rate of the epoch's last step.
+        metrics: What the task measured at its end.
+        seconds: Steps and evaluation.
+        images_per_second: While training.
+    """
+
+    epoch: int
+    step: int
+    train_loss: float
+    lr: float
+    metrics: Metrics
+    seconds: float
+    images_per_second: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record with its metrics among the other fields, `train_loss` and `lr` before them."""
+        fields = dict(vars(self))
+        metrics, seconds, speed = (fields.pop(name) for name in ("metrics", "seconds", "images_per_second"))
+        return {**fields, **metrics, "seconds": seconds, "images_per_second": speed}
+
+
+@dataclass(frozen=True)
+class MicroLoss:
+    """The losses of a micro-batch by name, detached scalars, and the ids of its images."""
+
+    losses: Mapping[str, Tensor]
+    ids: Sequence[int]
+
+    def name_bad(self) -> tuple[str, Sequence[int]] | None:
+        """The losses in words, and the images, if one of them is not finite."""
+        values = {name.removeprefix("loss_"): float(value) for name, value in self.losses.items()}
+        if all(map(math.isfinite, values.values())):
+            return None
+        words = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        return f" ({words})" if len(values) > 1 or self.ids else "", self.ids
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """What a step leaves to be looked at later, when the device is waited for anyway.
+
+    Args:
+        loss: Mean over the whole batch, the same on all processes; a scalar on the device.
+        grad_norm: Global norm of the gradient; None where a loss scaler skips steps whose gradient is not finite.
+        micro: This process's micro-batches.
+    """
+
+    loss: Tensor
+    grad_norm: Tensor | None
+    micro: Sequence[MicroLoss]
+
+
+@dataclass
+class LossMeter:
+    """The losses of the epoch so far, read from the device a few steps at a time (each reading waits for it).
+
+    Args:
+        every: Steps between two readings.
+        dist: The processes that train; all read at the same steps.
+    """
+
+    every: int = 1
+    dist: DistContext = SINGLE_PROCESS
+    total: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+    _pending: list[tuple[int, int, StepLoss]] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        """Mean loss per image."""
+        return self.total / self.images if self.images else 0.0
+
+    def add(self, step: int, images: int, loss: StepLoss) -> None:
+        """Count the loss over `images` images at `step`, counted from 1."""
+        self._pending.append((step, images, loss))
+        if len(self._pending) >= self.every:
+            self.read()
+
+    def read(self) -> None:
+        """Count what was added.
+
+        Raises:
+            DivergedError: A loss or a gradient is not finite; the message names the first such step.
+        """
+        pending, self._pending = self._pending, []
+        losses = _read([each.loss for _, _, each in pending])
+        norms = iter(_read([each.grad_norm for _, _, each in pending if each.grad_norm is not None]))
+        for (step, images, each), value in zip(pending, losses, strict=True):
+            norm = next(norms) if each.grad_norm is not None else 0.0
+            if not math.isfinite(value):
+                raise self._diverged_loss(step, value, each)
+            if not math.isfinite(norm):
+                shares = self.dist.all_gather([k for micro in each.micro for k in micro.ids])
+                ids = [k for share in shares for k in share]
+                raise diverged(f"the gradient is {norm} at step {step}", ids)
+            self.total += value * images
+            self.images += images
+
+    def clear(self) -> None:
+        """Start another epoch."""
+        self.total, self.images, self.seconds = 0.0, 0, 0.0
+
+    def _diverged_loss(self, step: int, value: float, loss: StepLoss) -> DivergedError:
+        """The error that names the first micro-batch at fault; every process comes here, its own may be sound."""
+        own = next(filter(None, (each.name_bad() for each in loss.micro)), None)
+        words, ids = next(filter(None, self.dist.all_gather(own)), ("", ()))
+        return diverged(f"the loss is {value}{words} at step {step}", ids)
+
+
+def check_finite(tensors: Iterable[Tensor], step: int) -> None:
+    """DivergedError where one of these weights and statistics, as they are after a step, is not finite."""
+    finite = [each.isfinite().all() for each in tensors if each.is_floating_point()]
+    if not torch.stack(finite).all():
+        raise diverged(f"the weights are not finite after step {step}")
+
+
+def diverged(what: str, ids: Sequence[int] = ()) -> DivergedError:
+    """The error of a training that diverges.
+
+    Args:
+        what: What is not finite, at which step.
+        ids: The images it was computed on.
+    """
+    where = f", on the images with ids {', '.join(map(str, ids))}" if ids else ""
+    look = "; if it is always the same image, look at its boxes" if ids else ""
+    return DivergedError(
+        f"training diverged: {what}{where}",
+        f"Start again with a lower train.lr, a longer warm-up, or a lower train.clip_grad_norm{look}",
+    )
+
+
+def _read(scalars: list[Tensor]) -> list[float]:
+    values: list[float] = torch.stack(scalars).tolist() if scalars else []
+    return values

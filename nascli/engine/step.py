@@ -1,0 +1,143 @@
+"""One optimizer step on one batch, in as many micro-batches as memory asks for, by as many processes as there are."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from nascli.config import OptimConfig
+from nascli.engine.batch_norm_sync import BatchNormSync
+from nascli.engine.device import seed_generators
+from nascli.engine.meters import MicroLoss, StepLoss
+from nascli.engine.task import Batch, Run, Task
+from nascli.engine.train_state import TrainState
+from nascli.errors import DeviceMemoryError
+from nascli.seeding import derive_seed
+
+
+def train_step_with_oom_retry(
+    state: TrainState, task: Task[Batch], config: OptimConfig, batch: Batch, seed: int, run: Run
+) -> StepLoss:
+    """`train_step`, retried in twice as many micro-batches for as long as memory runs out.
+
+    Twice as many add up to the same gradient, but batch norms see each micro-batch alone, and a single process's may
+    have counted one of the failed attempt in their moving statistics. `state.micro_batches` keeps its new value. Where
+    one of several processes runs out of memory, all retry.
+
+    Raises:
+        torch.OutOfMemoryError: The smallest micro-batches are too large, or `run.log` is None.
+    """
+    size = task.plan.batch_size
+    while True:
+        try:
+            return train_step(state, task, config, batch, seed, run)
+        except torch.OutOfMemoryError:
+            if run.log is None or size < 2 * task.plan.min_images * state.micro_batches:
+                raise
+        # here, where the exception no longer holds on to the attempt's tensors
+        state.optimizer.zero_grad()
+        torch.cuda.empty_cache()
+        state.micro_batches *= 2
+        run.log(
+            f"out of memory: from step {state.step + 1} on a batch of {size} images is computed in "
+            f"{state.micro_batches} micro-batches, whose gradients add up to the batch's (batch-norm statistics are "
+            "each micro-batch's own)"
+        )
+
+
+def train_step(
+    state: TrainState, task: Task[Batch], config: OptimConfig, batch: Batch, seed: int | None, run: Run
+) -> StepLoss:
+    """One optimizer step on one batch, in `state.micro_batches` micro-batches.
+
+    Of several processes the first computes the first micro-batches, and so on. The result is what one process would
+    have made of the same micro-batches, running statistics included; sums may be rounded otherwise.
+
+    Args:
+        batch: This process's share, as many images as every other's.
+        seed: The draws of each micro-batch follow from it and its number; None draws from torch's generators as they
+            are.
+
+    Raises:
+        torch.OutOfMemoryError: A process has not enough memory; nothing has changed but running statistics.
+        DeviceMemoryError: One has not, while the weights are changed.
+    """
+    state.optimizer.zero_grad()
+    state.norms.snapshot()
+    try:
+        with run.dist.any_rank_raises(torch.OutOfMemoryError):
+            total, micro = _compute_gradients(state, task, batch, seed, run)
+    except torch.OutOfMemoryError:
+        state.norms.restore()
+        raise
+    with _irreversible():
+        if run.dist.size > 1:
+            sum_over_processes(state.optimizer, state.norms, total, state.micro_batches // run.dist.size)
+        return StepLoss(total, _change_weights(state, config), micro)
+
+
+def seed_micro_batch(seed: int, number: int, device: torch.device) -> None:
+    """Seed torch's generators for one micro-batch, from the step's seed and the micro-batch's number."""
+    seed_generators(derive_seed(seed, "part", number) if number else seed, device)
+
+
+def sum_over_processes(optimizer: torch.optim.Optimizer, norms: BatchNormSync, total: Tensor, count: int) -> None:
+    """Replace gradients, loss and running statistics by those of all processes, in one exchange.
+
+    Args:
+        optimizer: Its parameters' gradients are summed.
+        norms: With a snapshot from before the step.
+        total: This process's part of the loss, a scalar.
+        count: Micro-batches of the step on each process.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norms.dist.sum_([*gradients, total, *norms.terms(count)])
+    norms.complete(count)
+
+
+def _compute_gradients(
+    state: TrainState, task: Task[Batch], batch: Batch, seed: int | None, run: Run
+) -> tuple[Tensor, list[MicroLoss]]:
+    """Add up the gradients of this process's micro-batches; its part of the loss, and the losses of each."""
+    count = state.micro_batches // run.dist.size
+    total: Tensor | None = None
+    micro_losses = []
+    for number, (micro, fraction) in enumerate(task.split(batch, count), run.dist.rank * count):
+        if seed is not None:
+            seed_micro_batch(seed, number, run.device)
+        losses = task.loss(micro)
+        loss = reduce(torch.add, losses.values()) * (fraction / run.dist.size)
+        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        total = loss.detach() if total is None else total + loss.detach()
+        micro_losses.append(MicroLoss({name: each.detach() for name, each in losses.items()}, task.image_ids(micro)))
+    assert total is not None
+    return total, micro_losses
+
+
+def _change_weights(state: TrainState, config: OptimConfig) -> Tensor | None:
+    """Clip, step, average. Returns the gradient's norm before clipping; None where the loss is scaled."""
+    norm: Tensor | None = None
+    if config.clip_grad_norm or not state.scaler.is_enabled():
+        state.scaler.unscale_(state.optimizer)
+        norm = nn.utils.get_total_norm([each.grad for each in state.modules.parameters() if each.grad is not None])
+        if config.clip_grad_norm:
+            nn.utils.clip_grads_with_norm_(state.modules.parameters(), config.clip_grad_norm, norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if state.ema is not None:
+        state.ema.update(state.modules)
+    return None if state.scaler.is_enabled() else norm  # the scaler skips such a step itself
+
+
+@contextmanager
+def _irreversible() -> Iterator[None]:
+    """Where some weights, or those of other processes, may have changed, a step cannot be retried."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            "the device has not enough memory to change the weights", "Start again with fewer --filters"
+        ) from error

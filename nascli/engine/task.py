@@ -1,0 +1,170 @@
+"""What is trained (`Task`), in which batches (`TrainPlan`), and under which circumstances (`Run`).
+
+To train something else, subclass `Task` and give it to `nascli.engine.fit.fit`: accumulation of micro-batches, retries
+when memory runs out, several processes, moving average, checkpoints, stopping and resuming then hold for it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nascli.config import OptimConfig
+from nascli.engine.device import generator_for
+from nascli.engine.dist import SINGLE_PROCESS, DistContext
+from nascli.engine.meters import EpochRecord, Metrics
+from nascli.engine.schedules import Schedule, learning_rate, peak_lr
+from nascli.errors import InputError
+from nascli.signals import StopRequest
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a training computes, with whom, and whom it informs.
+
+    Args:
+        device: The device of this process.
+        dist: The processes that share each batch; all make the same calls.
+        stop: Looked at between steps; once requested on any process, all save and leave with `Interrupted`.
+        log: Takes messages for the user. Without it, memory that runs out is an error: micro-batches would change the
+            result, and nobody would know.
+        on_step: Called after each step with the steps made and the mean loss in the epoch so far.
+        on_epoch: Called at the end of each epoch.
+    """
+
+    device: torch.device
+    dist: DistContext = SINGLE_PROCESS
+    stop: StopRequest | None = None
+    log: Callable[[str], None] | None = None
+    on_step: Callable[[int, float], None] | None = None
+    on_epoch: Callable[[EpochRecord], None] | None = None
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """The batches and learning rates of a training, from the number of its images.
+
+    Args:
+        config: The numbers of the training.
+        images: Training images.
+        dist: The processes that share each batch.
+        min_images: The fewest images that a micro-batch may have.
+    """
+
+    config: OptimConfig
+    images: int
+    dist: DistContext = SINGLE_PROCESS
+    min_images: int = 1
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step, over all processes: all there are, where they are fewer than a batch."""
+        return min(self.config.batch_size, self.images)
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches per batch, over all processes."""
+        return self.config.grad_accum_steps * self.dist.size
+
+    @property
+    def share(self) -> slice:
+        """The images of a batch that this process computes."""
+        return self.dist.share(self.batch_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches; the rest of an epoch's order is skipped, another rest each epoch."""
+        return self.images // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in all."""
+        return self.config.epochs * self.steps_per_epoch
+
+    @property
+    def peak_lr(self) -> float:
+        """The highest learning rate."""
+        return peak_lr(self.config, self.batch_size)
+
+    @property
+    def learning_rate(self) -> Schedule:
+        """The learning rate of each step."""
+        return learning_rate(self.config, self.batch_size, self.steps_per_epoch)
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """The positions of the images in the order of an epoch (counted from 0), whole batches only."""
+        shuffled = torch.randperm(self.images, generator=generator_for(seed, "order", epoch))
+        return shuffled[: self.steps_per_epoch * self.batch_size]
+
+    def check_micro_batches(self) -> None:
+        """InputError where a new run cannot divide its batches as it is asked to."""
+        size, parts = self.dist.size, self.micro_batches
+        key = f"{self.config.section}.grad_accum_steps"
+        asked = f"{key} = {self.config.grad_accum_steps}" + (f" on {size} processes" if size > 1 else "")
+        if self.batch_size < self.min_images * parts:
+            raise InputError(
+                f"{asked} is too many for a batch of {self.batch_size} images",
+                f"Each micro-batch needs at least {self.min_images}",
+            )
+        if size > 1 and self.batch_size % parts:
+            raise InputError(
+                f"{asked} cannot make equal micro-batches of a batch of {self.batch_size} images",
+                f"Choose a --batch-size that is a multiple of {parts}",
+            )
+
+
+class Task(ABC, Generic[Batch]):
+    """A thing to train. Its draws follow from (seed, purpose, epoch or step) alone, so that it resumes bit for bit.
+
+    Attributes:
+        modules: Optimized, averaged and checkpointed, as one module; `fit` moves it to the device.
+        plan: Batches and learning rates.
+    """
+
+    modules: nn.Module
+    plan: TrainPlan
+
+    @abstractmethod
+    def batches(self, epoch: int, done: int) -> Iterator[Batch]:
+        """This process's share of each batch of an epoch, on the device, from the step after `done` on.
+
+        A `NascliError` that reading raises is raised on all processes, after the state was saved.
+        """
+
+    @abstractmethod
+    def split(self, batch: Batch, count: int) -> Sequence[tuple[Batch, float]]:
+        """`count` micro-batches, each with its fraction of the batch's images."""
+
+    def begin_step(self, step: int) -> None:
+        """Set up a step, counted from 0: drop path, the child of a supernet."""
+
+    @abstractmethod
+    def loss(self, micro: Batch) -> Mapping[str, Tensor]:
+        """Losses by name, means over the images of a micro-batch; their sum is minimized.
+
+        Torch's generators are seeded before, from the step and the micro-batch.
+        """
+
+    def image_ids(self, micro: Batch) -> Sequence[int]:
+        """The images of a micro-batch, for the message of a training that diverges; empty where they have no names."""
+        return ()
+
+    def evaluate(self, model: nn.Module, epoch: int, pause: Callable[[], None]) -> Metrics:
+        """What an epoch ends with.
+
+        Args:
+            model: `modules`, or their moving average.
+            epoch: Counted from 1.
+            pause: To be called between batches, equally often on all processes: saves, or raises `Interrupted`.
+        """
+        return {}
+
+    def training(self) -> AbstractContextManager[None]:
+        """Entered around the steps of an epoch, not its evaluation: for what is compiled, hooked or resized."""
+        return nullcontext()

@@ -1,0 +1,108 @@
+"""Everything that a training changes, as one value that can be saved and restored."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from nascli.config import OptimConfig
+from nascli.engine.batch_norm_sync import BatchNormSync
+from nascli.engine.device import disable_malloc_trim
+from nascli.engine.meters import READ_INTERVAL, EpochRecord, LossMeter, check_finite
+from nascli.engine.optim import WeightAverage, make_optimizer
+from nascli.engine.precision import grad_scaler
+from nascli.engine.task import Run
+
+
+@dataclass
+class TrainState:
+    """What a training changes; the same on all processes.
+
+    Args:
+        modules: What is trained.
+        optimizer: With its momenta.
+        ema: The moving average of the weights, if there is one.
+        scaler: Scales the loss where gradients in float16 would vanish; else it does nothing.
+        norms: Keeps the running statistics of batch norms the same on all processes.
+        micro_batches: Micro-batches per batch, over all processes; doubled whenever memory runs out.
+        meter: The losses of the epoch that is under way.
+        step: Optimizer steps made.
+        records: The epochs that are done.
+    """
+
+    modules: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: WeightAverage | None
+    scaler: torch.amp.GradScaler
+    norms: BatchNormSync
+    micro_batches: int
+    meter: LossMeter
+    step: int = 0
+    records: list[EpochRecord] = field(default_factory=list)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The modules that are measured and kept: the averaged ones if there are any."""
+        return self.ema.module if self.ema is not None else self.modules
+
+    def check_finite(self) -> None:
+        """DivergedError where a loss, a gradient, a weight or a statistic is not finite."""
+        self.meter.read()
+        check_finite(self.modules.state_dict().values(), self.step)
+
+    def to_payload(self) -> dict[str, Any]:
+        """The state as tensors and plain values, for `load_payload`.
+
+        Raises:
+            DivergedError: It is not finite, so that no training could resume from it.
+        """
+        self.check_finite()
+        return {
+            "step": self.step,
+            "modules": self.modules.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema is not None else None,
+            "scaler": self.scaler.state_dict(),
+            "micro_batches": self.micro_batches,
+            "meter": [self.meter.total, self.meter.images, self.meter.seconds],
+            "records": [{**vars(record), "metrics": dict(record.metrics)} for record in self.records],
+        }
+
+    def load_payload(self, payload: dict[str, Any]) -> None:
+        """Become the state that `to_payload` gave."""
+        self.modules.load_state_dict(payload["modules"])
+        self.optimizer.load_state_dict(payload["optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(payload["ema"])
+        self.scaler.load_state_dict(payload["scaler"])
+        self.micro_batches = payload["micro_batches"]
+        self.step = payload["step"]
+        self.meter.total, self.meter.images, self.meter.seconds = payload["meter"]
+        self.records = [EpochRecord(**record) for record in payload["records"]]
+
+
+def start_state(modules: nn.Module, config: OptimConfig, run: Run) -> TrainState:
+    """The state before the first step; moves the modules to the device, channels last in memory.
+
+    From here on the process keeps what memory it frees (`disable_malloc_trim`).
+    """
+    disable_malloc_trim()
+    modules.to(run.device).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(
+        modules,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=config.nesterov,
+        rmsprop=(config.rmsprop_decay, config.rmsprop_epsilon) if config.optimizer == "rmsprop" else None,
+    )
+    return TrainState(
+        modules,
+        optimizer,
+        WeightAverage(modules, config.ema_decay) if config.ema_decay else None,
+        grad_scaler(config.precision, run.device),
+        BatchNormSync(modules, run.dist),
+        config.grad_accum_steps * run.dist.size,
+        LossMeter(READ_INTERVAL[run.device.type], run.dist),
+    )

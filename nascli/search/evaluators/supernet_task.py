@@ -1,0 +1,141 @@
+"""Training of a supernet, as a task of the engine: each step trains the weights of one child, drawn at random.
+
+Each step draws a cell uniformly from the decisions of the space and makes one optimizer step on one batch with this
+child's weights. `nascli.models.cells.supernet` says which weights children share.
+
+The training is `[supernet]`'s, with the augmentation of `[data]` and the label smoothing of `[train]`. There is no
+auxiliary head and no drop path: the children of two steps have too little in common. For the same reason nothing is
+compiled, and no activations are recomputed; those of one small child fit.
+
+Deviation:
+    ENAS trains weights and controller in turn; here, as in Guo et al. 2020 and Bender et al. 2018, the weights are
+    trained first, by uniform draws, so that any strategy can search with them and a score keeps its meaning through a
+    search.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from nascli.classify.task import AugmentedBatches, plan_batches, split_labelled
+from nascli.config import SearchRecipe
+from nascli.data.dataset import Batch
+from nascli.engine.checkpoint import CheckpointStore
+from nascli.engine.device import fork_rng, generator_for
+from nascli.engine.fit import fit
+from nascli.engine.precision import autocast
+from nascli.engine.task import Run, Task
+from nascli.errors import DeviceMemoryError, DivergedError
+from nascli.files import write_bytes
+from nascli.genotype.cells.space import resolve_cell_space
+from nascli.genotype.genotype import Genotype
+from nascli.models.families import find_supernet
+from nascli.models.interface import ImageClassifier
+from nascli.models.spec import NetworkSpec
+from nascli.search.evaluators.proxy import ProxyTraining
+from nascli.seeding import derive_seed
+
+SUPERNET_FILE = "supernet.safetensors"
+
+_NOT_IDENTITY = {
+    "data": {"data_dir", "workers"},
+    "supernet": {"bn_calibration_images", "checkpoint_minutes", "checkpoint_steps"},
+}
+"""Keys of a recipe that do not touch a weight."""
+_IDENTITY = {"seed", "data", "space", "network", "supernet"}
+"""Sections of a recipe that the weights follow from, besides `train.label_smoothing` and `search.holdout`."""
+
+
+class SupernetTask(Task[Batch]):
+    """The weights of every child of a space, trained on the images that children are trained on.
+
+    Args:
+        recipe: The resolved recipe.
+        setting: Data and macro numbers of the children.
+        run: On the device of `setting`.
+
+    Raises:
+        InputError: There is one training image.
+    """
+
+    def __init__(self, recipe: SearchRecipe, setting: ProxyTraining, run: Run) -> None:
+        self.config, self.space = recipe.supernet, resolve_cell_space(recipe.space)
+        self.plan = plan_batches(setting.data, self.config, run.dist)
+        self._setting, self._seed, self._label_smoothing = setting, recipe.seed, recipe.train.label_smoothing
+        self._batches = AugmentedBatches(setting.data, setting.augmentation, self.plan, recipe.seed, run.device)
+        self.modules = self.weights = self._initial_weights()
+        self._child: ImageClassifier | None = None
+
+    def _initial_weights(self) -> nn.ParameterDict:
+        genotype = self.space.decode([0] * len(self.space.decision_sizes))
+        with fork_rng(torch.device("cpu")):
+            torch.default_generator.manual_seed(derive_seed(self._seed, "shared", "init"))
+            spec = child_spec(self._setting, genotype)
+            return find_supernet(spec).shared_parameters(spec, self.space)
+
+    def batches(self, epoch: int, done: int) -> Iterator[Batch]:
+        """Augmented images and their labels."""
+        return self._batches.read(epoch, done)
+
+    def split(self, batch: Batch, count: int) -> Sequence[tuple[Batch, float]]:
+        """Micro-batches of images and labels."""
+        return split_labelled(batch, count)
+
+    def begin_step(self, step: int) -> None:
+        """Draw the child of a step uniformly from the decisions of the space; it has no weights of its own."""
+        draw = generator_for(self._seed, "shared", step)
+        tokens = [int(torch.randint(size, (), generator=draw)) for size in self.space.decision_sizes]
+        spec = child_spec(self._setting, self.space.decode(tokens))
+        self._child = find_supernet(spec).bare_child(spec).train()
+
+    def loss(self, micro: Batch) -> Mapping[str, Tensor]:
+        """Cross-entropy of the child with its inherited weights."""
+        assert self._child is not None
+        images, targets = micro
+        supernet = find_supernet(self._child.spec)
+        inherited = supernet.inherited_weights(self._child, dict(self.weights.named_parameters()))
+        with autocast(self.config.precision, images.device):
+            logits: Tensor = functional_call(self._child, inherited, (images,))
+        return {"loss": F.cross_entropy(logits.float(), targets, label_smoothing=self._label_smoothing)}
+
+
+def supernet_identity(recipe: SearchRecipe) -> str:
+    """SHA-256 over all that the weights follow from."""
+    sections = recipe.model_dump(mode="json", include=_IDENTITY, exclude=_NOT_IDENTITY)
+    text = json.dumps([sections, recipe.train.label_smoothing, recipe.search.holdout], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def train_supernet(task: SupernetTask, identity: str, seed: int, folder: Path, run: Run) -> None:
+    """Train to the end, from the last checkpoint in `folder` if there is one, and write the weights there.
+
+    Raises:
+        DivergedError: A loss is not finite.
+        Interrupted: `run.stop` was requested; a checkpoint is written, and the hint names the command that resumes.
+        NascliError: The device's memory does not suffice.
+    """
+    try:
+        fit(task, task.config, seed, run, CheckpointStore(folder, identity, run.log, "search"))
+    except DivergedError as error:
+        raise DivergedError(
+            f"supernet: {error.message}", "Lower supernet.lr, or set supernet.clip_grad_norm"
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"the device has not enough memory for the supernet and batches of {task.plan.batch_size} images",
+            "Start again with more supernet.grad_accum_steps, or a smaller supernet.batch_size or network.filters",
+        ) from error
+    finished = {name: weight.detach().cpu().contiguous() for name, weight in task.weights.named_parameters()}
+    write_bytes(folder / SUPERNET_FILE, save(finished, {"identity": identity}))
+
+
+def child_spec(setting: ProxyTraining, genotype: Genotype) -> NetworkSpec:
+    """The network of a child; without auxiliary head, for which a supernet has no weights."""
+    return setting.spec(genotype).without_aux_head()
