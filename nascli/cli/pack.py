@@ -32,8 +32,8 @@ def run(
 ) -> None:
     """Pack an image folder into one file that is quicker to train on: resized, encoded, with checksums.
 
-    Killed or stopped, the same command goes on where it was; FILE.h5 appears when it is whole and was read back. Until
-    then the work lies in FILE.h5.partial.
+    Killed or stopped, the same command resumes; FILE.h5 appears when it is whole and was read back. Until then finished
+    images lie in the folder FILE.h5.partial.
 
     Examples:
 
@@ -41,26 +41,26 @@ def run(
 
       nascli pack photos photos.h5 --size 128 --quality 95 --max-bad 10
     """
-    from nascli.data.pack.build import PackSettings, PackWatch, pack_folder
+    from nascli.data.pack.build import PackCallbacks, PackSettings, pack_folder
     from nascli.signals import stop_on_signals
 
     terminal = Terminal(as_json=as_json)
     with stop_on_signals() as stop, images_shown(terminal, "packing") as on_image:
-        watch = PackWatch(on_image, terminal.note, lambda: stop.requested)
+        callbacks = PackCallbacks(on_image, terminal.note, lambda: stop.requested)
         made = pack_folder(
             source,
             file,
             PackSettings(size, quality),
-            max_bad=max_bad,
+            max_unreadable=max_bad,
             overwrite=overwrite,
             workers=workers,
-            watch=watch,
+            callbacks=callbacks,
         )
     rows = [
         ("training images", f"{made.train_images:,}"),
         ("test images", f"{made.val_images:,}"),
         ("classes", f"{made.classes:,}"),
-        ("left out", f"{len(made.skipped):,}"),
+        ("skipped", f"{len(made.skipped):,}"),
         ("bytes", count(made.bytes)),
     ]
     terminal.show(table(f"{source}, packed", ("", ""), rows))

@@ -13,7 +13,7 @@ from nascli.config import DataConfig
 from nascli.data.dataset import ImageData
 from nascli.data.decoding import decode_image
 from nascli.data.in_memory import ImageArray
-from nascli.data.pack.build import PackSettings, PackSummary, PackWatch, pack_folder
+from nascli.data.pack.build import PackCallbacks, PackSettings, PackSummary, pack_folder
 from nascli.data.pack.format import Pack, open_pack
 from nascli.data.registry import load_dataset
 from nascli.data.streaming import ImageFiles
@@ -46,7 +46,7 @@ def packed(source: Path, path: Path) -> Pack:
 
 
 def beside(path: Path) -> list[str]:
-    return sorted(each.name for each in path.parent.iterdir() if each.is_file())
+    return sorted(each.name for each in path.parent.iterdir() if each.name != "source")
 
 
 def test_a_pack_holds_images_labels_names_and_settings(source: Path, path: Path) -> None:
@@ -85,67 +85,93 @@ def test_the_same_folder_gives_the_same_bytes_whatever_the_number_of_threads(sou
     assert len(other.read_bytes()) < len(path.read_bytes())
 
 
-def stop_after(images: int) -> PackWatch:
+def stop_after(images: int) -> PackCallbacks:
     """Stops when so many images are done in this call."""
     seen: list[int] = []
-    return PackWatch(on_image=lambda done, count: seen.append(done), stopped=lambda: len(seen) == images)
+    return PackCallbacks(on_image=lambda done, count: seen.append(done), should_stop=lambda: len(seen) == images)
 
 
-def counting(done: list[int]) -> PackWatch:
-    return PackWatch(on_image=lambda number, count: done.append(number))
+def counting(done: list[int]) -> PackCallbacks:
+    return PackCallbacks(on_image=lambda number, count: done.append(number))
 
 
 def test_stopped_it_goes_on_where_it_was(source: Path, path: Path) -> None:
     whole = packed(source, path.with_name("whole.h5")).path.read_bytes()
     with pytest.raises(Interrupted, match=r"stopped after 4 of 6 images; they are saved\. Give the same command again"):
-        pack_folder(source, path, SMALL, watch=stop_after(4))
+        pack_folder(source, path, SMALL, callbacks=stop_after(4))
     assert beside(path) == ["images.h5.partial", "whole.h5"]
     notes: list[str] = []
     done: list[int] = []
-    pack_folder(source, path, SMALL, watch=PackWatch(counting(done).on_image, notes.append))
-    assert notes == [f"going on from {path}.partial: 4 of 6 images are there"]
+    pack_folder(source, path, SMALL, callbacks=PackCallbacks(counting(done).on_image, notes.append))
+    assert notes == [f"resumes from {path}.partial: 4 of 6 images are done"]
     assert done == [5, 6]
     assert path.read_bytes() == whole
     assert beside(path) == ["images.h5", "whole.h5"]
 
 
-def test_cut_off_or_changed_anywhere_what_is_whole_is_kept(source: Path, path: Path) -> None:
+@pytest.mark.parametrize("images", [1, 4])
+def test_cut_off_or_changed_anywhere_what_is_whole_is_kept(
+    source: Path, path: Path, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards of one image and of several, each file in turn removed, cut off, zeroed from a place on, or changed."""
+    monkeypatch.setattr("nascli.data.pack.shards._SHARD_IMAGES", images)
     whole = packed(source, path.with_name("whole.h5")).path.read_bytes()
     partial = path.with_name("images.h5.partial")
     with pytest.raises(Interrupted):
-        pack_folder(source, path, SMALL, watch=stop_after(6))
-    records = partial.read_bytes()
+        pack_folder(source, path, SMALL, callbacks=stop_after(6))
+    files = {file.name: file.read_bytes() for file in partial.iterdir()}
     kept = set()
-    for length in (0, 10, *range(60, len(records), len(records) // 12)):
-        for content in (
-            records[:length],
-            records[:length] + bytes(len(records) - length),  # what a power cut leaves
-            records[:length] + bytes([records[length] ^ 1]) + records[length + 1 :] if length > 100 else records,
-        ):
-            partial.write_bytes(content)
-            path.with_name("images.h5.unchecked").write_bytes(b"half a pack")
-            done: list[int] = []
-            pack_folder(source, path, SMALL, overwrite=True, watch=counting(done))
-            assert path.read_bytes() == whole, length
-            assert beside(path) == ["images.h5", "whole.h5"]
-            kept.add(6 - len(done))
-    assert kept >= {0, 1, 5, 6}
+    for name, content in files.items():
+        for length in (0, 10, *range(60, len(content), len(content) // 12)):
+            for damaged in (
+                None,
+                content[:length],
+                content[:length] + bytes(len(content) - length),  # what a power cut leaves
+                content[:length] + bytes([content[length] ^ 1]) + content[length + 1 :],
+            ):
+                partial.mkdir(exist_ok=True)
+                for other, good in files.items():
+                    (partial / other).write_bytes(good)
+                if damaged is None:
+                    (partial / name).unlink()
+                else:
+                    (partial / name).write_bytes(damaged)
+                path.with_name("images.h5.unchecked").write_bytes(b"half a pack")
+                done: list[int] = []
+                pack_folder(source, path, SMALL, overwrite=True, callbacks=counting(done))
+                assert path.read_bytes() == whole, (name, length)
+                assert beside(path) == ["images.h5", "whole.h5"]
+                kept.add(6 - len(done))
+    assert kept >= ({0, 1, 2, 3, 4, 5, 6} if images == 1 else {0, 4, 6})
+
+
+def test_a_kill_while_a_shard_is_written_leaves_those_before(
+    source: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nascli.data.pack.shards._SHARD_IMAGES", 2)
+    with pytest.raises(Interrupted):
+        pack_folder(source, path, SMALL, callbacks=stop_after(4))
+    (path.with_name("images.h5.partial") / "next.tmp").write_bytes(b"half a shard")
+    done: list[int] = []
+    pack_folder(source, path, SMALL, callbacks=counting(done))
+    assert done == [5, 6]
+    assert beside(path) == ["images.h5"]
 
 
 def test_a_source_file_that_changed_is_packed_again(source: Path, path: Path) -> None:
     with pytest.raises(Interrupted):
-        pack_folder(source, path, SMALL, watch=stop_after(5))
+        pack_folder(source, path, SMALL, callbacks=stop_after(5))
     Image.new("RGB", (40, 40), (200, 0, 0)).save(source / FILES[3])
     notes: list[str] = []
-    pack_folder(source, path, SMALL, watch=PackWatch(note=notes.append))
-    assert "3 of 6 images are there" in notes[0]
+    pack_folder(source, path, SMALL, callbacks=PackCallbacks(log=notes.append))
+    assert "3 of 6 images are done" in notes[0]
     image, _ = open_pack(path).index().train[3]
     assert np.abs(np.asarray(decode_image(image))[5, 5].astype(int) - [200, 0, 0]).max() < 5
 
 
 def test_what_was_begun_with_other_settings_is_gone_on_with_or_begun_anew(source: Path, path: Path) -> None:
     with pytest.raises(Interrupted):
-        pack_folder(source, path, SMALL, watch=stop_after(2))
+        pack_folder(source, path, SMALL, callbacks=stop_after(2))
     with pytest.raises(InputError, match=r"images\.h5\.partial was begun with other settings"):
         pack_folder(source, path, PackSettings(size=24))
     pack_folder(source, path, PackSettings(size=24), overwrite=True)
@@ -157,7 +183,7 @@ def test_one_process_at_a_time_writes_a_pack(source: Path, path: Path) -> None:
         with pytest.raises(InputError, match=r"images\.h5\.partial is in use by another process"):
             pack_folder(source, path, SMALL)
 
-    pack_folder(source, path, SMALL, watch=PackWatch(on_image=pack_too))
+    pack_folder(source, path, SMALL, callbacks=PackCallbacks(on_image=pack_too))
 
 
 @pytest.mark.parametrize("allowed", [0, 1])
@@ -167,13 +193,13 @@ def test_more_bad_images_than_allowed_stop_it_and_the_work_is_kept(source: Path,
     (source / FILES[5]).write_bytes(b"poison")
     notes: list[str] = []
     with pytest.raises(CorruptFileError) as caught:
-        pack_folder(source, path, SMALL, max_bad=allowed, watch=PackWatch(note=notes.append))
+        pack_folder(source, path, SMALL, max_unreadable=allowed, callbacks=PackCallbacks(log=notes.append))
     assert f"{source}/{FILES[1]}" in str(caught.value)
     assert (f"{source}/{FILES[5]}" in str(caught.value)) == (allowed == 1)
     assert "or allow for more: --max-bad N" in str(caught.value)
     assert not path.exists()
     notes.clear()
-    made = pack_folder(source, path, SMALL, max_bad=2, watch=PackWatch(note=notes.append))
+    made = pack_folder(source, path, SMALL, max_unreadable=2, callbacks=PackCallbacks(log=notes.append))
     assert made.skipped == (f"{source}/{FILES[1]}", f"{source}/{FILES[5]}")
     assert (made.train_images, made.val_images) == (3, 1)
     assert [text.partition(" cannot")[0] for text in notes[1:]] == [f"warning: image {each}" for each in made.skipped]
@@ -193,7 +219,7 @@ def test_a_test_split_without_images_left_is_refused(source: Path, path: Path) -
     for name in FILES[4:]:
         (source / name).write_bytes(b"poison")
     with pytest.raises(CorruptFileError, match="none of the 2 images"):
-        pack_folder(source, path, SMALL, max_bad=9)
+        pack_folder(source, path, SMALL, max_unreadable=9)
     assert not path.exists()
 
 
@@ -298,7 +324,7 @@ def test_foreign_and_newer_files_are_refused(source: Path, path: Path) -> None:
 def test_tables_that_do_not_fit_each_other_are_refused(
     source: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nascli.data.pack.format._checksum", lambda columns, settings: "right")
+    monkeypatch.setattr("nascli.data.checked_h5.checksum", lambda columns, settings: "right")
     for table, position, value in (
         ("train/offsets", 1, 1 << 40),
         ("train/offsets", 0, 1),

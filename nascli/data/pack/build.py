@@ -1,7 +1,7 @@
-"""Packing: an image folder becomes one file, and a kill at any moment costs the images that were under way then.
+"""Packing: an image folder becomes one file.
 
-The images are resized and encoded in threads (Pillow works without Python's lock) and kept as records, in the order of
-the folder. When all are there, they are written to FILE.h5.unchecked, which is read back and then gets its name.
+Images are resized and encoded in threads (Pillow works without Python's lock) and kept in shards, in the order of the
+folder. When all are there, they are written to FILE.h5.unchecked, which is read back and then gets its name.
 """
 
 import hashlib
@@ -21,27 +21,26 @@ from nascli.data.dataset import UnreadableImages, no_image_left
 from nascli.data.decoding import decode_image
 from nascli.data.folder import FolderIndex, scan_folder
 from nascli.data.pack.format import SPLITS, SplitContents, open_pack, write_pack
-from nascli.data.pack.records import PackRecords
+from nascli.data.pack.shards import ShardStore
 from nascli.data.streaming import worker_count
 from nascli.errors import CorruptFileError, InputError, Interrupted
-from nascli.files import cannot_write, sync_folder
+from nascli.files import PARTIAL, cannot_write, sync_folder
 
-PARTIAL = ".partial"
 UNCHECKED = ".unchecked"
-"""What follows the name of a pack in those of the files that it is made by way of."""
+"""Ends the name of a pack that was not read back yet."""
 
-_AHEAD = 4
-"""Images a thread that are encoded before they are asked for."""
-_JPEG = b"\xff\xd8\xff"
+_PREFETCH = 4
+"""Images per thread that are encoded before they are asked for."""
+_JPEG_START = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
 class PackSettings:
-    """How an image is brought into a pack.
+    """The encoding of images in a pack.
 
     Args:
-        size: Pixels of its shorter side; a smaller one stays as it is.
-        quality: Of the JPEG, 1 to 100.
+        size: Shorter side in pixels; a smaller image keeps its size.
+        quality: JPEG quality, 1 to 100.
     """
 
     size: int = 256
@@ -56,8 +55,8 @@ class PackSummary:
         path: The file.
         train_images: Images in the training split.
         val_images: Images in the split that accuracy is measured on.
-        classes: How many there are.
-        bytes: Of the file.
+        classes: Number of classes.
+        bytes: Size of the file.
         skipped: The images that could not be decoded.
     """
 
@@ -70,29 +69,29 @@ class PackSummary:
 
 
 @dataclass(frozen=True)
-class PackWatch:
-    """Who is told how packing goes, and who is asked whether to go on.
+class PackCallbacks:
+    """Callbacks of a packing run: progress, messages, cancellation.
 
     Args:
-        on_image: Told after each image: how many are done, how many there are.
-        note: Told, in one line, what is left out and what is gone on from.
-        stopped: Asked after each image.
+        on_image: Called after each image with the number of images done, and of all.
+        log: Called with one line about skipped images, and on resuming.
+        should_stop: Called after each image; true stops the run.
     """
 
     on_image: Callable[[int, int], None] = lambda done, images: None
-    note: Callable[[str], None] = lambda text: None
-    stopped: Callable[[], bool] = lambda: False
+    log: Callable[[str], None] = lambda text: None
+    should_stop: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An image that is to be packed; its stamp is another one when its file, name or class is."""
+    """An image to pack; its stamp changes when its file, name or class does."""
 
     split: str
     path: Path
     name: str
     label: int
-    stamp: bytes
+    stamp: int
 
 
 def pack_folder(
@@ -100,47 +99,51 @@ def pack_folder(
     path: Path,
     settings: PackSettings,
     *,
-    max_bad: int = 0,
+    max_unreadable: int = 0,
     overwrite: bool = False,
     workers: int | None = None,
-    watch: PackWatch | None = None,
+    callbacks: PackCallbacks | None = None,
 ) -> PackSummary:
-    """Pack an image folder, or go on with packing it. The same folder gives the same bytes.
+    """Pack an image folder, or resume packing it. The same folder gives the same bytes.
 
     Args:
         source: Holds `train/<class>/*` and `val/` or `test/`.
         path: The pack.
         settings: Size and quality.
-        max_bad: How many images that cannot be decoded are left out before packing stops.
+        max_unreadable: Images that cannot be decoded and are skipped before packing stops.
         overwrite: Replace a pack, and what was begun with other settings.
-        workers: Threads; None is one a core.
-        watch: Told and asked as it goes.
+        workers: Threads; None is one per core.
+        callbacks: None reports nothing.
 
     Raises:
         InputError: The folder is not one of images, the pack exists, or another process writes it.
-        CorruptFileError: More images than `max_bad` cannot be decoded; the message has their paths.
-        Interrupted: The watch said stop; what is done is kept.
-        NascliError: The pack cannot be written; what is done is kept.
+        CorruptFileError: More images than `max_unreadable` cannot be decoded; the message has their paths.
+        Interrupted: A callback asked to stop; finished images are kept.
+        NascliError: The pack cannot be written; finished images are kept.
     """
-    watch = watch or PackWatch()
+    callbacks = callbacks or PackCallbacks()
     _refuse_existing(path, overwrite)
     index = scan_folder(source)
-    entries = list(_entries(index, source))
-    bad = UnreadableImages(max_bad, "--max-bad N", watch.note)
+    entries = list(_list_entries(index, source))
+    unreadable = UnreadableImages(max_unreadable, "--max-bad N", callbacks.log)
     about = {**asdict(settings), "pillow": PIL.__version__}
-    with _explained(path), PackRecords(_beside(path, PARTIAL), about, overwrite=overwrite) as records:
+    with _explain_write_errors(path), ShardStore(_beside(path, PARTIAL), about, overwrite=overwrite) as store:
         _refuse_existing(path, overwrite)  # another process may have ended between the first look and the lock
-        _restore(records, entries, bad, watch)
-        _encode_rest(records, entries, settings, workers, bad, watch)
-        splits = {split: _contents(split, records, entries) for split in SPLITS}
-        _write_checked(path, {**about, "source": str(source.resolve())}, index.class_names, splits)
-        records.path.unlink(missing_ok=True)
+        _restore(store, entries, unreadable, callbacks)
+        _encode_rest(store, entries, settings, workers, unreadable, callbacks)
+        store.flush()
+        splits = {split: _collect(split, store, entries) for split in SPLITS}
+        about |= {"source": str(source.resolve()), "val_name": index.val_name}
+        _write_checked(path, about, index.class_names, splits)
+        store.remove()
     pack = open_pack(path)
-    return PackSummary(path, len(pack.train), len(pack.val), len(pack.class_names), path.stat().st_size, bad.names)
+    return PackSummary(
+        path, len(pack.train), len(pack.val), len(pack.class_names), path.stat().st_size, unreadable.names
+    )
 
 
 def encode_image(path: Path, settings: PackSettings) -> bytes:
-    """An image as it lies in a pack: a JPEG whose shorter side has the pixels of the settings, or fewer.
+    """Encode an image as it lies in a pack: a JPEG whose shorter side has the pixels of the settings, or fewer.
 
     A JPEG that is small enough is taken byte for byte. Others are turned upright and reduced by bilinear interpolation,
     as in evaluation: where that resizes to the size of the pack it finds nothing left to do.
@@ -154,7 +157,7 @@ def encode_image(path: Path, settings: PackSettings) -> bytes:
         if shorter > settings.size:
             width, height = (settings.size * side // shorter for side in image.size)
             image = image.resize((width, height), Image.Resampling.BILINEAR)
-        elif (content := path.read_bytes()).startswith(_JPEG):
+        elif (content := path.read_bytes()).startswith(_JPEG_START):
             return content
         encoded = io.BytesIO()
         image.save(encoded, "JPEG", quality=settings.quality, comment=b"")
@@ -163,7 +166,7 @@ def encode_image(path: Path, settings: PackSettings) -> bytes:
     return encoded.getvalue()
 
 
-def _entries(index: FolderIndex[Path], source: Path) -> Iterator[_Entry]:
+def _list_entries(index: FolderIndex[Path], source: Path) -> Iterator[_Entry]:
     for split, files in zip(SPLITS, (index.train, index.val), strict=True):
         for path, label in files:
             name = str(path.relative_to(source))
@@ -173,40 +176,44 @@ def _entries(index: FolderIndex[Path], source: Path) -> Iterator[_Entry]:
             except OSError:  # a link that leads nowhere; decoding it will say so
                 state = (0, 0)
             text = repr((split, name, label, index.class_names[label], *state))
-            yield _Entry(split, path, name, label, hashlib.sha256(text.encode()).digest()[:8])
+            stamp = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+            yield _Entry(split, path, name, label, stamp)
 
 
-def _restore(records: PackRecords, entries: Sequence[_Entry], bad: UnreadableImages, watch: PackWatch) -> None:
-    records.restore([entry.stamp for entry in entries])
-    if len(records):
-        watch.note(f"going on from {records.path}: {len(records):,} of {len(entries):,} images are there")
-    for position, error in records.bad.items():
-        bad.report(str(entries[position].path), error)
+def _restore(
+    store: ShardStore, entries: Sequence[_Entry], unreadable: UnreadableImages, callbacks: PackCallbacks
+) -> None:
+    store.restore([entry.stamp for entry in entries])
+    if len(store):
+        callbacks.log(f"resumes from {store.path}: {len(store):,} of {len(entries):,} images are done")
+    for position, error in store.errors.items():
+        unreadable.report(str(entries[position].path), error)
 
 
 def _encode_rest(
-    records: PackRecords,
+    store: ShardStore,
     entries: Sequence[_Entry],
     settings: PackSettings,
     workers: int | None,
-    bad: UnreadableImages,
-    watch: PackWatch,
+    unreadable: UnreadableImages,
+    callbacks: PackCallbacks,
 ) -> None:
-    rest = entries[len(records) :]
-    with closing(_encoded(rest, settings, worker_count(workers))) as encoded:
-        for entry, content in zip(rest, encoded, strict=True):
-            records.append(entry.stamp, content)
+    rest = entries[len(store) :]
+    with closing(_encode_ahead(rest, settings, worker_count(workers))) as contents:
+        for entry, content in zip(rest, contents, strict=True):
+            store.append(entry.stamp, content)
             if isinstance(content, CorruptFileError):
-                bad.report(str(entry.path), content)
-            watch.on_image(len(records), len(entries))
-            if watch.stopped():
+                unreadable.report(str(entry.path), content)
+            callbacks.on_image(len(store), len(entries))
+            if callbacks.should_stop():
+                store.flush()
                 raise Interrupted(
-                    f"stopped after {len(records):,} of {len(entries):,} images; they are saved",
-                    "Give the same command again to go on",
+                    f"stopped after {len(store):,} of {len(entries):,} images; they are saved",
+                    "Give the same command again to resume",
                 )
 
 
-def _encoded(
+def _encode_ahead(
     entries: Iterable[_Entry], settings: PackSettings, threads: int
 ) -> Generator[bytes | CorruptFileError, None, None]:
     """Each image as bytes, or why there are none; in order, some ahead of the one that is taken."""
@@ -215,7 +222,7 @@ def _encoded(
         try:
             for entry in entries:
                 waiting.append(pool.submit(_try_to_encode, entry.path, settings))
-                if len(waiting) > _AHEAD * threads:
+                if len(waiting) > _PREFETCH * threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -230,24 +237,24 @@ def _try_to_encode(path: Path, settings: PackSettings) -> bytes | CorruptFileErr
         return error
 
 
-def _contents(split: str, records: PackRecords, entries: Sequence[_Entry]) -> SplitContents:
-    of_split = [position for position, entry in enumerate(entries) if entry.split == split]
-    kept = [position for position in of_split if position not in records.bad]
+def _collect(split: str, store: ShardStore, entries: Sequence[_Entry]) -> SplitContents:
+    positions = [position for position, entry in enumerate(entries) if entry.split == split]
+    kept = [position for position in positions if position not in store.errors]
     if not kept:
-        raise no_image_left(len(of_split))
+        raise no_image_left(len(positions))
     return SplitContents(
         paths=[entries[position].name for position in kept],
         labels=[entries[position].label for position in kept],
-        lengths=[records.lengths[position] for position in kept],
-        checksums=[records.checksums[position] for position in kept],
-        images=map(records.read, kept),
+        lengths=[store.lengths[position] for position in kept],
+        checksums=[store.checksums[position] for position in kept],
+        images=filter(None, store.read(positions[0], positions[-1] + 1)),
     )
 
 
 def _write_checked(
     path: Path, settings: dict[str, str | int], class_names: Sequence[str], splits: dict[str, SplitContents]
 ) -> None:
-    """A pack that gets its name after it was read back."""
+    """Write a pack that gets its name after it was read back."""
     unchecked = _beside(path, UNCHECKED)
     try:
         write_pack(unchecked, settings, class_names, splits)
@@ -273,8 +280,7 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """What the file system refuses, in words."""
+def _explain_write_errors(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
@@ -282,5 +288,5 @@ def _explained(path: Path) -> Iterator[None]:
         raise cannot_write(
             path,
             error,
-            "Free some space or choose another place, then give the same command again: what is done is kept",
+            "Free some space or choose another place, then give the same command again: finished images are kept",
         ) from error

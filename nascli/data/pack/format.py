@@ -1,6 +1,6 @@
 """Packs: an image folder as one HDF5 file that is written once.
 
-    attributes     format, version, size, quality, source, pillow, sha256
+    attributes     format, version, size, quality, source, pillow, val_name, sha256
     classes        S (C,): names of the classes; a label is a position among them
     train/, val/
       images       uint8 (B,): the encoded images, one after the other and in one piece
@@ -16,9 +16,7 @@ HDF5 is asked once where `images` begins. From there the bytes are read with pla
 and threads can make at the same time and which know nothing of a fork; no HDF5 file stays open.
 """
 
-import hashlib
 import io
-import json
 import os
 import weakref
 import zlib
@@ -27,34 +25,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
+from nascli.data.checked_h5 import CheckedFormat, check_content, read_column
+from nascli.data.dataset import ValName
 from nascli.data.folder import FolderIndex
 from nascli.errors import CorruptFileError, InputError
 
-FORMAT = "nascli image pack"
-VERSION = 1
 SPLITS = ("train", "val")
 
 Array = npt.NDArray[Any]
 Settings = Mapping[str, str | int]
 
-_SETTINGS = ("size", "quality", "source", "pillow")
+_FORMAT = CheckedFormat(
+    name="nascli image pack",
+    noun="pack",
+    version=1,
+    make_hint="nascli pack SRC FILE.h5 makes one",
+    damage_hint="Get it again, or make it again with nascli pack --overwrite",
+)
+_SETTINGS = ("size", "quality", "source", "pillow", "val_name")
 _COLUMNS = {"offsets": "<i8", "labels": "<i8", "paths": "S", "checksums": "<u4"}
 _CLASSES = "classes"
 _BLOCK = 16 << 20
-_MAKE = "nascli pack SRC FILE.h5 makes one"
+"""Bytes that are written to `images` at a time."""
 
 
 @dataclass(frozen=True)
 class SplitContents:
-    """What is written into one split of a pack.
+    """The content of one split of a pack that is written.
 
     Args:
         paths: Of the source images, relative to the source folder.
-        labels: One an image.
+        labels: One per image.
         lengths: Bytes of each encoded image.
         checksums: CRC-32 of each.
         images: The encoded images; read once, in order.
@@ -71,28 +75,28 @@ class SplitContents:
         return {
             "offsets": np.concatenate([[0], np.cumsum(self.lengths)]).astype(_COLUMNS["offsets"]),
             "labels": np.array(self.labels, dtype=_COLUMNS["labels"]),
-            "paths": _to_bytes(self.paths),
+            "paths": _encode_names(self.paths),
             "checksums": np.array(self.checksums, dtype=_COLUMNS["checksums"]),
         }
 
 
-class _Bytes:
+class _FileBytes:
     """The bytes of a file, which each process opens for itself when it first reads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._opened: tuple[int, int] | None = None
+        self._descriptor: tuple[int, int] | None = None
 
     def read(self, start: int, count: int) -> bytes:
-        """So many bytes from a position on; fewer where the file ends."""
-        if self._opened is None or self._opened[0] != os.getpid():
+        """Read `count` bytes from a position on; fewer where the file ends."""
+        if self._descriptor is None or self._descriptor[0] != os.getpid():
             descriptor = os.open(self.path, os.O_RDONLY)
             weakref.finalize(self, os.close, descriptor)
-            self._opened = os.getpid(), descriptor
-        return os.pread(self._opened[1], count, start)
+            self._descriptor = os.getpid(), descriptor
+        return os.pread(self._descriptor[1], count, start)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_opened": None}
+        return {"path": self.path, "_descriptor": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +105,14 @@ class PackedSplit:
 
     Args:
         file: The pack's bytes.
-        start: Where its images begin in them.
+        start: Position of its first image in them.
         offsets: int64 (N + 1,), from there.
         labels: int64 (N,).
         paths: Bytes (N,), as they were in the source folder.
         checksums: uint32 (N,).
     """
 
-    file: _Bytes
+    file: _FileBytes
     start: int
     offsets: Array
     labels: Array
@@ -119,11 +123,11 @@ class PackedSplit:
         return len(self.labels)
 
     def name(self, position: int) -> str:
-        """What a person calls an image: its path in the source folder, and the pack."""
+        """An image's name for messages: its path in the source folder, and the pack."""
         return f"{os.fsdecode(self.paths[position])} in {self.file.path}"
 
     def read(self, position: int) -> bytes:
-        """An encoded image.
+        """Read an encoded image.
 
         Raises:
             CorruptFileError: It is not what was packed.
@@ -140,7 +144,7 @@ class PackedSplit:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PackedImage:
-    """One image of a pack, as one opens a file."""
+    """One image of a pack, an `ImageSource`."""
 
     split: PackedSplit
     position: int
@@ -159,8 +163,8 @@ class Pack:
 
     Args:
         path: The file.
-        settings: What it was made with: size, quality, source, pillow.
-        class_names: One a label, in order.
+        settings: What it was made with: size, quality, source, pillow, val_name.
+        class_names: One per label, in order.
         train: The training split.
         val: The split that accuracy is measured on.
     """
@@ -177,7 +181,8 @@ class Pack:
             tuple((PackedImage(split, position), label) for position, label in enumerate(split.labels.tolist()))
             for split in (self.train, self.val)
         )
-        return FolderIndex(train, val, self.class_names)
+        val_name: ValName = "test" if self.settings["val_name"] == "test" else "val"
+        return FolderIndex(train, val, self.class_names, val_name)
 
     def verify(self) -> None:
         """Read every image; CorruptFileError, which names it, at the first that is damaged."""
@@ -187,78 +192,46 @@ class Pack:
 
 
 def open_pack(path: Path) -> Pack:
-    """A pack, its tables checked.
+    """Open a pack and check its tables.
 
     Raises:
         InputError: There is no such file, it is no pack, or one of a newer version.
         CorruptFileError: It is damaged.
     """
     if not path.is_file():
-        raise InputError(f"pack {path}: no such file", _MAKE)
-    try:
-        # nobody writes a pack that has its name, and file systems without locks would refuse
-        with h5py.File(path, "r", locking=False) as file:
-            return _read(file, path)
-    except (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise CorruptFileError(
-            f"{path} is damaged or no pack: {' '.join(str(error).split()) or type(error).__name__}",
-            "Get it again, or make it again with nascli pack --overwrite",
-        ) from error
+        raise InputError(f"pack {path}: no such file", _FORMAT.make_hint)
+    with _FORMAT.open(path, path) as file:
+        settings = {name: _to_plain(file.attrs[name]) for name in _SETTINGS}
+        kinds = {_CLASSES: "S"} | {f"{split}/{name}": kind for split in SPLITS for name, kind in _COLUMNS.items()}
+        columns = {name: read_column(file, name, kind, 1, path) for name, kind in kinds.items()}
+        check_content(file, columns, settings, "tables")
+        content = _FileBytes(path)
+        train, val = (_open_split(file, split, columns, content) for split in SPLITS)
+        class_names = tuple(os.fsdecode(name) for name in columns[_CLASSES])
+        return Pack(path, settings, class_names, train, val)
 
 
 def write_pack(path: Path, settings: Settings, class_names: Sequence[str], splits: Mapping[str, SplitContents]) -> None:
-    """Write a pack under a name that is not its last one yet: a kill in between leaves a file that cannot be read.
+    """Write a pack, under a temporary name: a kill in between leaves a file that cannot be read.
 
     Args:
         path: Replaced where it exists.
-        settings: size, quality, source, pillow.
-        class_names: One a label, in order.
+        settings: size, quality, source, pillow, val_name.
+        class_names: One per label, in order.
         splits: `train` and `val`.
     """
-    columns = {_CLASSES: _to_bytes(class_names)}
+    columns = {_CLASSES: _encode_names(class_names)}
     for split in SPLITS:
         columns |= {f"{split}/{name}": column for name, column in splits[split].columns().items()}
-    # "v110" files carry checksums of HDF5's own structures, so that damage there is an error and not another pack
-    with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        file.attrs.update({"format": FORMAT, "version": VERSION, **settings, "sha256": _checksum(columns, settings)})
+    with _FORMAT.create(path) as file:
         for split in SPLITS:
-            file.create_group(split)
             images = file.create_dataset(f"{split}/images", shape=(sum(splits[split].lengths),), dtype="u1")
-            for start, block in _blocks(splits[split].images):
+            for start, block in _join_blocks(splits[split].images):
                 images[start : start + len(block)] = np.frombuffer(block, dtype=np.uint8)
-        for name, column in columns.items():
-            file.create_dataset(name, data=column)
+        _FORMAT.fill(file, columns, settings)
 
 
-def _read(file: Any, path: Path) -> Pack:  # noqa: ANN401 - h5py has no types
-    if file.attrs.get("format") != FORMAT:
-        raise InputError(f"{path} is not a pack of nascli", _MAKE)
-    if file.attrs["version"] > VERSION:
-        raise InputError(
-            f"{path} has pack format {file.attrs['version']}; this nascli reads up to {VERSION}",
-            "Install a newer nascli",
-        )
-    settings = {name: _plain(file.attrs[name]) for name in _SETTINGS}
-    names = [_CLASSES, *(f"{split}/{name}" for split in SPLITS for name in _COLUMNS)]
-    columns = {name: _column(file[name], path) for name in names}
-    if file.attrs["sha256"] != _checksum(columns, settings):
-        raise ValueError("the checksum of its tables does not fit them")
-    content = _Bytes(path)
-    splits = [_split(file, split, columns, content) for split in SPLITS]
-    class_names = tuple(os.fsdecode(name) for name in columns[_CLASSES])
-    return Pack(path, settings, class_names, *splits)
-
-
-def _column(dataset: Any, path: Path) -> Array:  # noqa: ANN401
-    """A table's values, unless it says it is larger than the file."""
-    kind = np.dtype(_COLUMNS.get(dataset.name.rpartition("/")[2], "S")).kind
-    if dataset.ndim != 1 or dataset.dtype.kind != kind or dataset.nbytes > path.stat().st_size:
-        raise ValueError(f"{dataset.name} has not the form that it has in a pack")
-    values: Array = dataset[()]
-    return values
-
-
-def _split(file: Any, split: str, columns: Mapping[str, Array], content: _Bytes) -> PackedSplit:  # noqa: ANN401
+def _open_split(file: Any, split: str, columns: Mapping[str, Array], content: _FileBytes) -> PackedSplit:  # noqa: ANN401
     offsets, labels, paths, checksums = (columns[f"{split}/{name}"] for name in _COLUMNS)
     images = file[f"{split}/images"]
     start = images.id.get_offset()
@@ -276,31 +249,22 @@ def _split(file: Any, split: str, columns: Mapping[str, Array], content: _Bytes)
     return PackedSplit(content, start, offsets, labels, paths, checksums)
 
 
-def _plain(value: Any) -> str | int:  # noqa: ANN401 - whatever the file has
+def _to_plain(value: Any) -> str | int:  # noqa: ANN401 - whatever the file has
     return value if isinstance(value, str) else int(value)
 
 
-def _to_bytes(texts: Sequence[str]) -> Array:
-    return np.array([os.fsencode(text) for text in texts])
+def _encode_names(names: Sequence[str]) -> Array:
+    return np.array([os.fsencode(name) for name in names])
 
 
-def _blocks(images: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The images joined to larger pieces, each with the place where it begins."""
-    start, held = 0, bytearray()
+def _join_blocks(images: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The images joined to larger pieces, each with the position where it begins."""
+    start, block = 0, bytearray()
     for image in images:
-        held += image
-        if len(held) >= _BLOCK:
-            yield start, bytes(held)
-            start += len(held)
-            held.clear()
-    if held:
-        yield start, bytes(held)
-
-
-def _checksum(columns: Mapping[str, Array], settings: Settings) -> str:
-    digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
-    for name in sorted(columns):
-        column = columns[name]
-        digest.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
-        digest.update(column.tobytes())
-    return digest.hexdigest()
+        block += image
+        if len(block) >= _BLOCK:
+            yield start, bytes(block)
+            start += len(block)
+            block.clear()
+    if block:
+        yield start, bytes(block)

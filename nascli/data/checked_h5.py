@@ -1,0 +1,115 @@
+"""HDF5 files that are written once and refused when damaged: a format, a version, and a checksum over all columns."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from nascli.errors import CorruptFileError, InputError
+
+Columns = Mapping[str, npt.NDArray[Any]]
+Attributes = Mapping[str, str | int]
+
+
+@dataclass(frozen=True)
+class CheckedFormat:
+    """A kind of file.
+
+    Args:
+        name: Stands in the file, to know it again.
+        noun: What messages call such a file.
+        version: The newest that this program reads.
+        make_hint: How a user makes such a file.
+        damage_hint: What to do with a damaged one.
+    """
+
+    name: str
+    noun: str
+    version: int
+    make_hint: str
+    damage_hint: str
+
+    @contextmanager
+    def create(self, file: Path | BinaryIO) -> Iterator[Any]:
+        """Open a new file for writing. A kill before the end leaves one that cannot be read."""
+        # "v110" files carry checksums of HDF5's own structures, so that damage there is an error and not other values
+        with h5py.File(file, "w", libver=("v110", "v110")) as opened:
+            yield opened
+
+    def fill(self, opened: Any, columns: Columns, attributes: Attributes, **options: Any) -> None:  # noqa: ANN401
+        """Write columns and attributes, with format, version and checksum; `options` are those of h5py's data sets."""
+        digest = checksum(columns, attributes)
+        opened.attrs.update({"format": self.name, "version": self.version, **attributes, "sha256": digest})
+        for name, column in columns.items():
+            opened.create_dataset(name, data=column, **options)
+
+    @contextmanager
+    def open(self, file: Path | BinaryIO, path: Path) -> Iterator[Any]:
+        """Open a file for reading.
+
+        Args:
+            file: A file, or its content.
+            path: Its name, for messages.
+
+        Raises:
+            InputError: It is another kind of file, or of a newer version.
+            CorruptFileError: It is damaged; raised for whatever goes wrong while it is open.
+        """
+        try:
+            # nobody writes a file that has its name, and file systems without locks would refuse
+            with h5py.File(file, "r", locking=False) as opened:
+                if opened.attrs.get("format") != self.name:
+                    raise InputError(f"{path} is not a {self.noun} of nascli", self.make_hint)
+                if opened.attrs["version"] > self.version:
+                    raise InputError(
+                        f"{path} has {self.noun} format {opened.attrs['version']}; this nascli reads up to "
+                        f"{self.version}",
+                        "Install a newer nascli",
+                    )
+                yield opened
+        except (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+            raise CorruptFileError(
+                f"{path} is damaged or no {self.noun}: {' '.join(str(error).split()) or type(error).__name__}",
+                self.damage_hint,
+            ) from error
+
+
+def read_column(opened: Any, name: str, dtype: str, ndim: int, path: Path) -> npt.NDArray[Any]:  # noqa: ANN401
+    """Read a column, unless it has another form than expected, or claims to be much larger than the file.
+
+    Args:
+        opened: From `CheckedFormat.open`.
+        name: Of the data set.
+        dtype: Expected kind of the numbers, such as "<i8"; "S" is text of any length.
+        ndim: Expected number of dimensions.
+        path: The file, whose size limits what is read.
+    """
+    column = opened[name]
+    is_expected = column.ndim == ndim and column.dtype.kind == np.dtype(dtype).kind
+    if not is_expected or column.nbytes > path.stat().st_size:
+        raise ValueError(f"{column.name} has not the expected form")
+    values: npt.NDArray[Any] = column[()]
+    return values
+
+
+def check_content(opened: Any, columns: Columns, attributes: Attributes, noun: str) -> None:  # noqa: ANN401
+    """ValueError where columns and attributes are not those that the file was written with."""
+    if opened.attrs["sha256"] != checksum(columns, attributes):
+        raise ValueError(f"the checksum of its {noun} does not fit them")
+
+
+def checksum(columns: Columns, attributes: Attributes) -> str:
+    """SHA-256 over attributes, and over names, types, shapes and bytes of columns."""
+    digest = hashlib.sha256(json.dumps(dict(attributes), sort_keys=True).encode())
+    for name in sorted(columns):
+        column = columns[name]
+        digest.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
+        digest.update(column.tobytes())
+    return digest.hexdigest()
