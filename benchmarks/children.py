@@ -93,13 +93,13 @@ def proxy(task: Task) -> "ProxyTraining":
 
     from nascli.config import CellNetworkConfig, DataConfig, TrainConfig
     from nascli.data.registry import load_dataset
-    from nascli.search.evaluators.proxy import ProxyTraining
+    from nascli.search.evaluators.proxy import ProxyTask, ProxyTraining
 
     source = DataConfig(dataset=f"folder:{task['images']}", crop_padding=PADDING, flip=True, workers=0)
     train = TrainConfig(epochs=task["epochs"], batch_size=task["batch_size"], **OPTIMISER)
     network = CellNetworkConfig(preset="cifar10", filters=task["filters"], cells_per_stage=task["cells_per_stage"])
     data = load_dataset(source)
-    return ProxyTraining(data, network, train, source, torch.device("cpu"))
+    return ProxyTraining(ProxyTask(data, network, source, torch.device("cpu")), train)
 
 
 def plain(task: Task) -> Figures:

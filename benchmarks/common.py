@@ -34,7 +34,7 @@ from nascli.search.strategies.strategy import Strategy
 from nascli.search.trial import Score, Trial
 
 if TYPE_CHECKING:  # it loads torch, which most of these processes do without
-    from nascli.search.loop import Plan
+    from nascli.search.plan import SearchPlan
 
 Task = Mapping[str, Any]
 """What a measurement is told: plain values, and `scratch`, a folder of its own."""
@@ -64,15 +64,15 @@ class Silent:
     def on_message(self, text: str) -> None: ...
 
 
-def paper_search(strategy: str, trials: int, seed: int, *, asynchronous: bool = False) -> tuple[Strategy, "Plan"]:
+def paper_search(strategy: str, trials: int, seed: int, *, asynchronous: bool = False) -> tuple[Strategy, "SearchPlan"]:
     """A new strategy in the paper's space with the paper's numbers, and the plan of a search with it."""
-    from nascli.search.builders import STRATEGIES
-    from nascli.search.loop import Plan
+    from nascli.search.builders import build_strategy
+    from nascli.search.plan import SearchPlan
 
     search = {"search.strategy": strategy, "search.trials": trials, "search.asynchronous": asynchronous}
     recipe = load_recipe(SearchRecipe, find_recipe("search", "cifar10-paper"), {"seed": seed, **search})
     space = resolve_space(recipe.space)
-    plan = Plan(
+    plan = SearchPlan(
         space=space,
         trials=trials,
         seed=seed,
@@ -80,7 +80,7 @@ def paper_search(strategy: str, trials: int, seed: int, *, asynchronous: bool = 
         asynchronous=asynchronous,
         patience=recipe.search.patience,
     )
-    return STRATEGIES[strategy](space, recipe), plan
+    return build_strategy(recipe, space), plan
 
 
 def serve(measures: Mapping[str, Callable[[Task], Figures]]) -> bool:

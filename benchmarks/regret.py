@@ -23,13 +23,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from rich.console import Console
 from rich.table import Table as Grid
+from simulate import RegretAt, SimulatedRuns, compare, regret_at, simulate, trials_to_reach
 
 from nascli.engine.device import cpu_threads
 from nascli.files import sha256_file, write_json
 from nascli.genotype.space import SearchSpace
 from nascli.runs import versions
-from nascli.search.evaluators.tabular import Table
-from nascli.search.simulate import RegretAt, SimulatedRuns, compare, regret_at, simulate, trials_to_reach
+from nascli.search.evaluators.tabular import TabularBenchmark
 from nascli.search.strategies.strategy import Strategy
 
 BASELINE = "random"
@@ -53,21 +53,20 @@ def strategies(space: SearchSpace) -> dict[str, Callable[[int], Strategy]]:
     from nascli.config import BayesianConfig, EvolutionConfig, PpoConfig, ReinforceConfig
     from nascli.search.strategies.bayesian import BayesianSearch
     from nascli.search.strategies.evolution import Evolution
-    from nascli.search.strategies.ppo import Ppo
+    from nascli.search.strategies.policy_gradient import ppo, reinforce
     from nascli.search.strategies.random import RandomSearch
-    from nascli.search.strategies.reinforce import Reinforce
     from nascli.search.strategies.warm_start import WarmStarted
 
     few = PpoConfig(batch_size=5, lr=0.002, entropy_weight=0.003)
     return {
         "random": lambda seed: RandomSearch(space, seed),
         "evolution": lambda seed: Evolution(space, EvolutionConfig(), seed),
-        "ppo": lambda seed: Ppo(space, PpoConfig(), seed),
-        "ppo, few trials": lambda seed: Ppo(space, few, seed),
+        "ppo": lambda seed: ppo(space, PpoConfig(), seed),
+        "ppo, few trials": lambda seed: ppo(space, few, seed),
         "ppo, warmed up": lambda seed: WarmStarted(
-            Evolution(space, EvolutionConfig(), seed), Ppo(space, PpoConfig(), seed), 60
+            Evolution(space, EvolutionConfig(), seed), ppo(space, PpoConfig(), seed), 60
         ),
-        "reinforce": lambda seed: Reinforce(space, ReinforceConfig(), seed),
+        "reinforce": lambda seed: reinforce(space, ReinforceConfig(), seed),
         "bayesian": lambda seed: BayesianSearch(space, BayesianConfig(), seed),
     }
 
@@ -79,7 +78,9 @@ def checkpoints(trials: int) -> list[int]:
     ]
 
 
-def run_all(table: Table, chosen: list[str], trials: int, seeds: int) -> dict[str, tuple[SimulatedRuns, float]]:
+def run_all(
+    table: TabularBenchmark, chosen: list[str], trials: int, seeds: int
+) -> dict[str, tuple[SimulatedRuns, float]]:
     """The searches of each strategy, and the seconds they took."""
     found = {}
     makers = strategies(table.space)
@@ -116,7 +117,7 @@ def finite(number: float) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def describe(path: Path, table: Table) -> dict[str, object]:
+def describe(path: Path, table: TabularBenchmark) -> dict[str, object]:
     known = table.means[~np.isnan(table.means)]
     return {
         "file": path.name,
@@ -234,7 +235,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], choices=list(LOOKS), help="these strategies alone")
     parser.add_argument("--out", type=Path, help="where to write, without suffix")
     asked = parser.parse_args()
-    table = Table.read(asked.table)
+    table = TabularBenchmark.read(asked.table)
     about = describe(asked.table, table)
     timed = run_all(table, asked.only, asked.trials, asked.seeds)
     found = {name: runs for name, (runs, _) in timed.items()}

@@ -36,7 +36,7 @@ from common import (
 from nascli.search.strategies.strategy import Strategy
 
 if TYPE_CHECKING:
-    from nascli.search.snapshot import Stateful
+    from nascli.search.strategies.strategy import Stateful
 
 SEED = 0
 SOURCES = {"snapshot": True, "journal alone": False}
@@ -84,10 +84,11 @@ class TimedLasting(Timed):
 def resume(task: Task) -> Figures:
     """Go on from a journal to the end of the plan: seconds of each part, and trials that were there before."""
     since = time.perf_counter()
-    from nascli.search.executors.executor import InProcess
+    from nascli.search.executors.executor import InProcessExecutor
     from nascli.search.journal import Journal
     from nascli.search.loop import SearchLoop
-    from nascli.search.snapshot import SnapshotFile, Stateful
+    from nascli.search.snapshot import SnapshotFile
+    from nascli.search.strategies.strategy import Stateful
     from nascli.signals import StopRequest
 
     strategy, plan = paper_search(task["strategy"], task["trials"], SEED, asynchronous=task["asynchronous"])
@@ -95,7 +96,7 @@ def resume(task: Task) -> Figures:
     imported = time.perf_counter()
     path = Path(task["journal"])
     snapshots = SnapshotFile(path.with_suffix(".pt"), path.stem) if task["snapshot"] else None
-    with Journal(path) as journal, InProcess(InstantEvaluator()) as executor:
+    with Journal(path) as journal, InProcessExecutor(InstantEvaluator()) as executor:
         restored = len(journal.trials)
         opened = time.perf_counter()
         SearchLoop(timed, executor, journal, plan, Silent(), snapshots).run(StopRequest())

@@ -48,8 +48,8 @@ BASELINE = "nascli random"
 
 def nascli(task: Task) -> Figures:
     """A whole search, in this process or with two workers that are started before."""
-    from nascli.search.executors.executor import Executor, InProcess, Job
-    from nascli.search.executors.local import LocalWorkers
+    from nascli.search.executors.executor import Executor, InProcessExecutor, Job
+    from nascli.search.executors.local import LocalExecutor
     from nascli.search.journal import Journal
     from nascli.search.loop import SearchLoop
     from nascli.signals import StopRequest
@@ -60,7 +60,9 @@ def nascli(task: Task) -> Figures:
     for _ in range(20):  # the first proposals and the first update load parts of torch
         strategy.tell(strategy.ask() or (), 0.5)
     strategy, plan = paper_search(task["strategy"], task["trials"], task["seed"])
-    executor: Executor = LocalWorkers(evaluator, workers=2, retries=0) if task["workers"] else InProcess(evaluator)
+    executor: Executor = (
+        LocalExecutor(evaluator, workers=2, retries=0) if task["workers"] else InProcessExecutor(evaluator)
+    )
     with executor:
         while executor.free:
             genotype = plan.space.decode([0] * len(plan.space.decision_sizes))

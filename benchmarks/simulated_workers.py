@@ -40,7 +40,7 @@ from common import (
     write,
 )
 
-from nascli.search.executors.executor import Job, Outcome, run_job
+from nascli.search.executors.executor import Job, JobOutcome, evaluate_job
 
 MODES = ("asynchronous", "synchronous")
 
@@ -92,13 +92,13 @@ class VirtualWorkers:
         self.spans.append((start, end))
         heapq.heappush(self._running, (end, job.trial, job))
 
-    def collect(self, timeout: float) -> list[Outcome]:
+    def collect(self, timeout: float) -> list[JobOutcome]:
         """All children whose end has come; if there is none, the clock jumps to the next end."""
         if self._running:
             self._waited += max(0.0, self._running[0][0] - self.now)
         done = []
         while self._running and self._running[0][0] <= self.now:
-            done.append(run_job(InstantEvaluator(), heapq.heappop(self._running)[2]))
+            done.append(evaluate_job(InstantEvaluator(), heapq.heappop(self._running)[2]))
         return done
 
     def utilisation(self, until: float) -> float:

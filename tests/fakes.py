@@ -15,8 +15,8 @@ from typing import Self
 from nascli.errors import DivergedError
 from nascli.genotype.cells.space import CellSpace
 from nascli.genotype.genotype import Genotype
-from nascli.search.evaluators.proxy import Evaluator
-from nascli.search.executors.executor import InProcess, Job, Outcome
+from nascli.search.evaluators.evaluator import Evaluator
+from nascli.search.executors.executor import InProcessExecutor, Job, JobOutcome
 from nascli.search.trial import Score, Trial
 from tests.published import as_cells
 
@@ -102,7 +102,7 @@ class ShuffledExecutor:
     """Holds several jobs at a time and gives back one of them, drawn at random: workers of any speed."""
 
     def __init__(self, evaluator: Evaluator, capacity: int, seed: int) -> None:
-        self._one = InProcess(evaluator)
+        self._one = InProcessExecutor(evaluator)
         self._capacity = capacity
         self._draw = random.Random(seed)
         self._jobs: list[Job] = []
@@ -120,7 +120,7 @@ class ShuffledExecutor:
         assert self.free > 0
         self._jobs.append(job)
 
-    def collect(self, timeout: float) -> list[Outcome]:
+    def collect(self, timeout: float) -> list[JobOutcome]:
         job = self._jobs.pop(self._draw.randrange(len(self._jobs)))
         self.ran.append(job.trial)
         self._one.submit(job)

@@ -30,7 +30,7 @@ from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 if TYPE_CHECKING:
     import torch
 
-    from nascli.search.evaluators.proxy import ProxyTraining
+    from nascli.search.evaluators.proxy import ProxyTask
     from nascli.search.trial import Trial
 
 NAME = "search"
@@ -50,7 +50,7 @@ def run(
     ] = None,
     recipe: RecipeOption = None,
     strategy: Annotated[
-        Literal["ppo", "reinforce", "random", "evolution", "bayesian", "exhaustive"] | None,
+        str | None,
         typer.Option(help="What proposes the cells."),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Cells proposed in all; may grow with --resume.")] = None,
@@ -148,14 +148,14 @@ def _begin(
 ) -> None:
     from nascli.engine.device import resolve_device
     from nascli.genotype.space import resolve_space
-    from nascli.search.builders import check_recipe, make_proxy, open_table, resolve_constraints
+    from nascli.search.builders import build_proxy_task, check_recipe, open_table, resolve_constraints
     from nascli.search.study import run_name
 
     where = resolve_device(device)
     check_recipe(recipe)
-    proxy = make_proxy(recipe, where)  # what is wrong with recipe or data is said before there is a folder
+    proxy = build_proxy_task(recipe, where)  # what is wrong with recipe or data is said before there is a folder
     space = resolve_space(recipe.space)
-    open_table(recipe, space)
+    open_table(recipe.search, space)
     recipe = resolve_constraints(recipe, proxy, space)
     asked = {"device": str(where)}
     folder = create_run(
@@ -167,7 +167,7 @@ def _begin(
 def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
     """Go on with the run as its folder has it; only the number of trials may have grown."""
     from nascli.engine.device import resolve_device
-    from nascli.search.builders import make_proxy
+    from nascli.search.builders import build_proxy_task
 
     path = find_run(resume, NAME, runs_folder())
     record = read_run(path, NAME)
@@ -179,7 +179,7 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
             f"Give {before} or more, or leave --trials out",
         )
     device = resolve_device(str(record.get("asked", {}).get("device", "auto")))
-    proxy = make_proxy(recipe, device)
+    proxy = build_proxy_task(recipe, device)
     folder = resume_run(path, NAME)
     if total > before:
         recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"trials": total})})
@@ -209,13 +209,13 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _search(
-    terminal: Terminal, folder: RunFolder, recipe: SearchRecipe, proxy: "ProxyTraining | None", device: "torch.device"
+    terminal: Terminal, folder: RunFolder, recipe: SearchRecipe, proxy: "ProxyTask | None", device: "torch.device"
 ) -> None:
     import torch
 
     from nascli.cli.search_view import watch
     from nascli.genotype.space import resolve_space
-    from nascli.search.builders import count_workers, make_evaluators, make_executor
+    from nascli.search.builders import build_evaluators, build_executor, count_workers
     from nascli.search.study import run_search
     from nascli.signals import stop_on_signals
 
@@ -223,15 +223,15 @@ def _search(
     space = resolve_space(recipe.space)
     with folder, stop_on_signals() as stop:
         with steps_shown(terminal, "supernet") as progress:
-            evaluators = make_evaluators(recipe, proxy, space, folder.path, stop=stop, progress=progress)
+            evaluators = build_evaluators(recipe, proxy, space, folder.path, stop=stop, progress=progress)
         torch.set_num_threads(1)  # the controller is small, and the cores are the workers'
         ranking = evaluators.trainer if recipe.rerank.top else None
-        with watch(terminal, _title(recipe, count_workers(recipe, device)), recipe.search.trials) as view:
+        with watch(terminal, _title(recipe, count_workers(recipe.search, device)), recipe.search.trials) as view:
             trials = run_search(
                 folder,
                 recipe,
-                make_executor(evaluators.scorer, recipe, device),
-                ranking=make_executor(ranking, recipe, device) if ranking else None,
+                build_executor(evaluators.scorer, recipe.search, device),
+                ranking=build_executor(ranking, recipe.search, device) if ranking else None,
                 stop=stop,
                 observer=view,
             )

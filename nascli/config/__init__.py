@@ -26,7 +26,10 @@ from nascli.config.network import (
 from nascli.config.optim import OptimConfig
 from nascli.config.plugins import load_plugins
 from nascli.config.search import (
+    EVALUATORS,
     SPACE_SECTIONS,
+    STRATEGIES,
+    TABLE,
     BayesianConfig,
     CellSpaceConfig,
     EvolutionConfig,
@@ -55,8 +58,11 @@ __all__ = [
     "DATASETS",
     "DETECTION_DATASETS",
     "DETECTION_HEADS",
+    "EVALUATORS",
     "NETWORK_SECTIONS",
     "SPACE_SECTIONS",
+    "STRATEGIES",
+    "TABLE",
     "BayesianConfig",
     "ByFamily",
     "CellNetworkConfig",

@@ -1,4 +1,4 @@
-"""What `nascli search` needs besides a training: space, strategies, evaluators."""
+"""The sections of `nascli search` besides those of a training: space, strategies, evaluators."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -7,8 +7,32 @@ from pydantic import Field
 from nascli.config.data import DataConfig
 from nascli.config.network import NETWORK_SECTIONS, CellNetworkConfig, NetworkConfig
 from nascli.config.optim import OptimConfig, WeightDecay
-from nascli.config.section import ByFamily, FamilySection, Section
+from nascli.config.section import ByFamily, FamilySection, Section, list_meanings, one_of
 from nascli.config.train import TrainConfig
+
+STRATEGIES = {
+    "ppo": "the paper's controller, trained by proximal policy optimization",
+    "reinforce": "the same controller, trained by the plain policy gradient",
+    "random": "uniform decisions, the baseline",
+    "evolution": "regularized evolution",
+    "bayesian": "Bayesian optimization with a Gaussian process",
+    "exhaustive": "every network of a small space once",
+}
+"""The strategies; `nascli.search.builders` has their constructors."""
+
+TABLE = "table:"
+"""Begins the name of an evaluator that answers from a file."""
+
+EVALUATORS = {
+    "proxy": "proxy accuracy",
+    "one_shot": "proxy accuracy with weights inherited from a supernet",
+    f"{TABLE}FILE": "proxy accuracy from a table",
+    "params": "a score without training, params in millions",
+    "mult_adds": "a score without training, multiply-accumulates in millions",
+    "naswot": "a score without training, Mellor et al. 2021",
+    "grad_norm": "a score without training, Abdelfattah et al. 2021",
+}
+"""The evaluators, with what their rewards are; `nascli.search.builders` has their constructors."""
 
 
 class SpaceConfig(FamilySection):
@@ -114,17 +138,13 @@ class SupernetConfig(OptimConfig):
 class SearchConfig(Section):
     """How many cells are tried, by whom, and on what they are scored."""
 
-    strategy: Literal["ppo", "reinforce", "random", "evolution", "bayesian", "exhaustive"] = "ppo"
+    strategy: Annotated[str, one_of(STRATEGIES)] = Field("ppo", description=list_meanings(STRATEGIES))
     trials: int = Field(20, ge=1, description="cells proposed in all, duplicates and rejected ones included")
     warm_start_trials: int = Field(
         0, ge=0, description="proposals of another strategy that ppo or reinforce first learns from"
     )
     warm_start_strategy: Literal["random", "evolution"] = "random"
-    evaluator: str = Field(
-        "proxy",
-        description="proxy (a training), one_shot (weights inherited from a supernet), table:FILE, or a score "
-        "without training: params, mult_adds, naswot, grad_norm",
-    )
+    evaluator: str = Field("proxy", description=list_meanings(EVALUATORS))
     num_seeds: int = Field(1, ge=1, description="trainings per cell, each from other weights; the reward is their mean")
     constraints: tuple[str, ...] = Field(
         (), description='what a cell must satisfy before it is trained: "params<6M", "latency<20ms", "naswot>50%"'

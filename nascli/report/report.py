@@ -23,7 +23,7 @@ from nascli.report.cell_plots import draw_best_cells, plot_choices, plot_costs, 
 from nascli.report.figures import RenderedFigure, report_style
 from nascli.report.progress_plots import plot_learning, plot_progress, plot_rewards
 from nascli.report.search_data import SearchData, Update, read_search, reward_of, select_best, summarize_reranks
-from nascli.search.strategies.policy import COLLAPSED
+from nascli.search.strategies.strategy import COLLAPSED
 from nascli.search.study import best_trials
 from nascli.search.trial import Trial, TrialState
 from nascli.units import format_duration, shorten

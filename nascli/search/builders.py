@@ -1,39 +1,41 @@
-"""The parts of a search, made from its recipe: strategy, evaluators, executors."""
+"""The components of a search, made from its recipe: strategy, evaluator, executor.
+
+`nascli.config` names the strategies and evaluators, with a line on each; the same names stand here with their
+constructors.
+"""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from nascli.config import SearchRecipe, suggestion
+from nascli.config import EVALUATORS, TABLE, SearchConfig, SearchRecipe, suggestion
 from nascli.errors import InputError
-from nascli.genotype.space import SearchSpace
-from nascli.search.evaluators.constraints import ConstrainedEvaluator, Constraint, parse_constraint, resolve_percentages
-from nascli.search.evaluators.one_shot import Progress, shared_weights
-from nascli.search.evaluators.proxy import Evaluator, ProxyTraining, Repeated, proxy_training
-from nascli.search.evaluators.tabular import TableEvaluator
+from nascli.genotype.space import SearchSpace, resolve_space
+from nascli.search.evaluators.constraints import ConstrainedEvaluator, parse_constraint, resolve_percentages
+from nascli.search.evaluators.evaluator import Evaluator, SeedAverage
+from nascli.search.evaluators.one_shot import Progress, build_one_shot
+from nascli.search.evaluators.proxy import ProxyTask, ProxyTraining, load_proxy_task
+from nascli.search.evaluators.tabular import TabularBenchmark, TabularEvaluator
 from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, ZeroCostScore
 from nascli.search.executors.executor import Executor
-from nascli.search.executors.local import LocalWorkers
+from nascli.search.executors.local import LocalExecutor
 from nascli.search.executors.ray import RayExecutor
 from nascli.search.strategies.bayesian import BayesianSearch
 from nascli.search.strategies.evolution import Evolution
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
-from nascli.search.strategies.ppo import Ppo
+from nascli.search.strategies.policy_gradient import ppo, reinforce
 from nascli.search.strategies.random import RandomSearch
-from nascli.search.strategies.reinforce import Reinforce
-from nascli.search.strategies.strategy import Strategy
-from nascli.search.strategies.warm_start import SupportsPretraining, WarmStarted
+from nascli.search.strategies.strategy import Strategy, SupportsPretraining
+from nascli.search.strategies.warm_start import WarmStarted
 from nascli.signals import StopRequest
 
-TABLE = "table:"
-EVALUATORS = ("proxy", "one_shot", *ZERO_COST_SCORES)
-
-STRATEGIES: dict[str, Callable[[SearchSpace, SearchRecipe], Strategy]] = {
-    "ppo": lambda space, recipe: _warm_started(Ppo(space, recipe.ppo, recipe.seed), space, recipe),
-    "reinforce": lambda space, recipe: _warm_started(Reinforce(space, recipe.reinforce, recipe.seed), space, recipe),
+STRATEGY_BUILDERS: Mapping[str, Callable[[SearchSpace, SearchRecipe], Strategy]] = {
+    "ppo": lambda space, recipe: ppo(space, recipe.ppo, recipe.seed),
+    "reinforce": lambda space, recipe: reinforce(space, recipe.reinforce, recipe.seed),
     "random": lambda space, recipe: RandomSearch(space, recipe.seed),
     "evolution": lambda space, recipe: Evolution(space, recipe.evolution, recipe.seed),
     "bayesian": lambda space, recipe: BayesianSearch(space, recipe.bayesian, recipe.seed),
@@ -42,8 +44,28 @@ STRATEGIES: dict[str, Callable[[SearchSpace, SearchRecipe], Strategy]] = {
 
 
 @dataclass(frozen=True)
+class EvaluatorInputs:
+    """Everything that an evaluator of child networks may be built from; see `build_evaluators`."""
+
+    recipe: SearchRecipe
+    task: ProxyTask
+    folder: Path
+    stop: StopRequest
+    progress: Progress | None
+
+
+EVALUATOR_BUILDERS: Mapping[str, Callable[[EvaluatorInputs], Evaluator]] = {
+    "proxy": lambda given: ProxyTraining(given.task, given.recipe.train),
+    "one_shot": lambda given: build_one_shot(
+        given.recipe, given.task, given.folder, stop=given.stop, progress=given.progress
+    ),
+    **{name: partial(lambda name, given: ZeroCostScore(name, given.task), name) for name in ZERO_COST_SCORES},
+}
+
+
+@dataclass(frozen=True)
 class Evaluators:
-    """Who scores the cells of a search.
+    """The evaluators of a search.
 
     Args:
         scorer: Gives the reward.
@@ -55,22 +77,17 @@ class Evaluators:
 
 
 def check_recipe(recipe: SearchRecipe) -> None:
-    """Refuse what does not go together, before anything is loaded.
+    """Refuse a recipe whose sections contradict each other, before anything is loaded.
 
     Raises:
-        InputError: Sections of the recipe contradict each other.
+        InputError: The message names the key.
     """
     search, rungs = recipe.search, recipe.halving.rungs
     kind = search.evaluator
-    if kind not in EVALUATORS and not kind.startswith(TABLE):
-        raise InputError(
-            f"search.evaluator = {kind!r}: no such evaluator", suggestion(kind, [*EVALUATORS, f"{TABLE}FILE"])
-        )
-    if search.warm_start_trials and search.strategy not in ("ppo", "reinforce"):
-        raise InputError(
-            f"search.warm_start_trials = {search.warm_start_trials}: {search.strategy} cannot be warm-started",
-            "Use it with ppo or reinforce, or leave it out",
-        )
+    if kind not in EVALUATOR_BUILDERS and not kind.startswith(TABLE):
+        raise InputError(f"search.evaluator = {kind!r}: no such evaluator", suggestion(kind, EVALUATORS))
+    if search.warm_start_trials:
+        build_strategy(recipe, resolve_space(recipe.space))
     if search.num_seeds > 1 and kind == "one_shot":
         raise InputError(
             f"search.num_seeds = {search.num_seeds}: a supernet scores a cell the same each time", "Leave it out"
@@ -92,105 +109,113 @@ def check_recipe(recipe: SearchRecipe) -> None:
                 )
 
 
-def make_proxy(recipe: SearchRecipe, device: torch.device) -> ProxyTraining | None:
+def build_strategy(recipe: SearchRecipe, space: SearchSpace) -> Strategy:
+    """The strategy of a recipe, warm-started if it asks for that.
+
+    Raises:
+        InputError: The strategy cannot be warm-started.
+    """
+    search = recipe.search
+    strategy = STRATEGY_BUILDERS[search.strategy](space, recipe)
+    if not search.warm_start_trials:
+        return strategy
+    if not isinstance(strategy, SupportsPretraining):
+        raise InputError(
+            f"search.warm_start_trials = {search.warm_start_trials}: {search.strategy} cannot be warm-started",
+            "Use it with ppo or reinforce, or leave it out",
+        )
+    first = STRATEGY_BUILDERS[search.warm_start_strategy](space, recipe)
+    return WarmStarted(first, strategy, search.warm_start_trials)
+
+
+def build_proxy_task(recipe: SearchRecipe, device: torch.device) -> ProxyTask | None:
     """The proxy task with its data loaded; None if the rewards come from a table."""
-    return None if recipe.search.evaluator.startswith(TABLE) else proxy_training(recipe, device)
+    return None if recipe.search.evaluator.startswith(TABLE) else load_proxy_task(recipe, device)
 
 
-def open_table(recipe: SearchRecipe, space: SearchSpace) -> TableEvaluator | None:
-    """The table that a recipe's rewards come from; None if they do not.
+def open_table(search: SearchConfig, space: SearchSpace) -> TabularBenchmark | None:
+    """The table that the rewards come from; None if they do not.
 
     Raises:
         InputError: There is no such file, or it is of another space.
     """
-    if not recipe.search.evaluator.startswith(TABLE):
+    if not search.evaluator.startswith(TABLE):
         return None
-    evaluator = TableEvaluator(Path(recipe.search.evaluator.removeprefix(TABLE)))
-    if evaluator.table.space != space:
+    table = TabularBenchmark.read(Path(search.evaluator.removeprefix(TABLE)))
+    if table.space != space:
         raise InputError(
-            f"{recipe.search.evaluator}: its space is not that of the recipe ({space.name})",
-            f"Give the recipe the space {evaluator.table.space.name!r} of the table",
+            f"{search.evaluator}: its space is not that of the recipe ({space.name})",
+            f"Give the recipe the space {table.space.name!r} of the table",
         )
-    return evaluator
+    return table
 
 
-def resolve_constraints(recipe: SearchRecipe, proxy: ProxyTraining | None, space: SearchSpace) -> SearchRecipe:
-    """The recipe with every percentage among its constraints replaced by a number, which a resumed run goes on with."""
-    if proxy is None or not any("%" in text for text in recipe.search.constraints):
+def resolve_constraints(recipe: SearchRecipe, task: ProxyTask | None, space: SearchSpace) -> SearchRecipe:
+    """The recipe with every percentage in its constraints replaced by a number, with which a resumed run continues."""
+    if task is None or not any("%" in text for text in recipe.search.constraints):
         return recipe
-    constraints = resolve_percentages(map(parse_constraint, recipe.search.constraints), proxy, space, recipe.seed)
-    settled = recipe.search.model_copy(update={"constraints": tuple(map(str, constraints))})
-    return recipe.model_copy(update={"search": settled})
+    constraints = resolve_percentages(map(parse_constraint, recipe.search.constraints), task, space, recipe.seed)
+    resolved = recipe.search.model_copy(update={"constraints": tuple(map(str, constraints))})
+    return recipe.model_copy(update={"search": resolved})
 
 
-def make_evaluators(
+def build_evaluators(
     recipe: SearchRecipe,
-    proxy: ProxyTraining | None,
+    task: ProxyTask | None,
     space: SearchSpace,
     folder: Path,
     *,
     stop: StopRequest,
     progress: Progress | None = None,
 ) -> Evaluators:
-    """Who scores the cells; trains the shared weights first, if they are asked for.
+    """The evaluators of a search; a supernet is trained first where the recipe asks for one.
 
     Args:
-        recipe: With its constraints settled.
-        proxy: The proxy task.
+        recipe: With its constraints resolved.
+        task: The proxy task; None where the rewards come from a table.
         space: The search space.
-        folder: The run folder, where shared weights are kept.
-        stop: Looked at while shared weights are trained.
-        progress: Told of each step of that training.
+        folder: The run folder, where a supernet is kept.
+        stop: Looked at while a supernet is trained.
+        progress: Called after each step of that training.
 
     Raises:
         InputError: The table is not there, or of another space.
         Interrupted: `stop` was requested.
     """
-    if proxy is None:
-        table = open_table(recipe, space)
+    search = recipe.search
+    if task is None:
+        table = open_table(search, space)
         assert table is not None, "without a proxy task the rewards come from a table"
-        return Evaluators(_repeated(table, recipe), None)
-    scorer: Evaluator = proxy
-    if recipe.search.evaluator == "one_shot":
-        scorer = shared_weights(recipe, proxy, folder, stop=stop, progress=progress)
-    elif recipe.search.evaluator != "proxy":
-        scorer = ZeroCostScore(recipe.search.evaluator, proxy)
-    constraints: tuple[Constraint, ...] = tuple(map(parse_constraint, recipe.search.constraints))
-    scorer = _repeated(scorer, recipe)
-    return Evaluators(ConstrainedEvaluator(scorer, constraints, proxy) if constraints else scorer, proxy)
+        return Evaluators(_average_seeds(TabularEvaluator(table), search), None)
+    given = EvaluatorInputs(recipe, task, folder, stop, progress)
+    scorer = _average_seeds(EVALUATOR_BUILDERS[search.evaluator](given), search)
+    constraints = tuple(map(parse_constraint, search.constraints))
+    if constraints:
+        scorer = ConstrainedEvaluator(scorer, constraints, task)
+    return Evaluators(scorer, ProxyTraining(task, recipe.train))
 
 
-def make_executor(evaluator: Evaluator, recipe: SearchRecipe, device: torch.device) -> Executor:
+def build_executor(evaluator: Evaluator, search: SearchConfig, device: torch.device) -> Executor:
     """Worker processes for an evaluator; none is started before its first job."""
-    search, workers = recipe.search, count_workers(recipe, device)
+    workers = count_workers(search, device)
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
-    named = device.index is not None  # every worker computes on that one GPU, and sees it under its number
     if search.executor == "ray":
         share = 1 / search.workers_per_gpu if gpus else 0.0
         return RayExecutor(evaluator, workers=workers, retries=search.retries, gpus_per_worker=share)
-    return LocalWorkers(evaluator, workers=workers, retries=search.retries, gpus=0 if named else gpus)
+    if device.index is not None:  # every worker computes on that one GPU, and sees it under its number
+        gpus = 0
+    return LocalExecutor(evaluator, workers=workers, retries=search.retries, gpus=gpus)
 
 
-def count_workers(recipe: SearchRecipe, device: torch.device) -> int:
-    """Worker processes: as the recipe says, else one a core, or one a GPU slot; never more than trials."""
+def count_workers(search: SearchConfig, device: torch.device) -> int:
+    """Worker processes: as configured, else one per core or GPU slot; never more than trials."""
     if device.type == "cuda":
         gpus = torch.cuda.device_count() if device.index is None else 1
-        slots = max(1, gpus) * recipe.search.workers_per_gpu
+        slots = max(1, gpus) * search.workers_per_gpu
     else:
         slots = len(os.sched_getaffinity(0))
-    return min(recipe.search.workers or slots, recipe.search.trials)
+    return min(search.workers or slots, search.trials)
 
 
-def _warm_started(learner: SupportsPretraining, space: SearchSpace, recipe: SearchRecipe) -> Strategy:
-    search = recipe.search
-    if not search.warm_start_trials:
-        return learner
-    first: Strategy = RandomSearch(space, recipe.seed)
-    if search.warm_start_strategy == "evolution":
-        first = Evolution(space, recipe.evolution, recipe.seed)
-    return WarmStarted(first, learner, search.warm_start_trials)
-
-
-def _repeated(evaluator: Evaluator, recipe: SearchRecipe) -> Evaluator:
-    times = recipe.search.num_seeds
-    return Repeated(evaluator, times) if times > 1 else evaluator
+def _average_seeds(evaluator: Evaluator, search: SearchConfig) -> Evaluator:
+    return SeedAverage(evaluator, search.num_seeds) if search.num_seeds > 1 else evaluator

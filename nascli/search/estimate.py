@@ -11,8 +11,8 @@ from nascli.config import SearchRecipe, TrainRecipe
 from nascli.engine.estimate import peak_memory
 from nascli.errors import InputError
 from nascli.genotype.space import resolve_space
-from nascli.search.builders import STRATEGIES, count_workers
-from nascli.search.evaluators.proxy import proxy_training
+from nascli.search.builders import build_strategy, count_workers
+from nascli.search.evaluators.proxy import load_proxy_task
 
 _CHILDREN = 2
 
@@ -51,9 +51,9 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
             f"--dry-run times trainings, and search.evaluator = {recipe.search.evaluator} is none",
             "Start the search; the live view shows the time left",
         )
-    evaluator = proxy_training(recipe, device)
+    task = load_proxy_task(recipe, device)
     space = resolve_space(recipe.space)
-    strategy = STRATEGIES[recipe.search.strategy](space, recipe)
+    strategy = build_strategy(recipe, space)
     torch.set_num_threads(1)
     child = TrainRecipe(seed=recipe.seed, data=recipe.data, network=recipe.network, train=recipe.train)
     children = []
@@ -62,9 +62,9 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
         if tokens is None:
             break
         genotype = space.decode(tokens, name=f"proposal-{number}")
-        children.append(estimate_train_job(TrainJob(child, evaluator.spec(genotype), evaluator.data, device)))
+        children.append(estimate_train_job(TrainJob(child, task.spec(genotype), task.data, device)))
     whole = statistics.fmean(child.seconds for child in children)
-    workers = count_workers(recipe, device)
+    workers = count_workers(recipe.search, device)
     mean = whole * recipe.search.num_seeds * _share_trained(recipe)
     epochs = recipe.rerank.epochs or recipe.train.epochs
     trainings = min(recipe.rerank.top, recipe.search.trials) * recipe.rerank.num_seeds

@@ -28,13 +28,13 @@ class Halving:
 
     Args:
         rungs: Epochs of the rungs below the full training, rising; without any, every child is trained in full at once.
-        keep: Part of the children of a rung that passes; of n, the best ceil(keep n), of equals the earlier one.
+        promote_fraction: Share f of the children of a rung that pass: of n the best ceil(f n); of equals the earlier.
         in_order: Decide in the order of the trials, each against those before it, so that the order of their results
             makes no difference. Otherwise each is decided at once, against those that are there.
     """
 
-    def __init__(self, rungs: Sequence[int], keep: float, *, in_order: bool) -> None:
-        self._rungs, self._keep, self._in_order = tuple(rungs), keep, in_order
+    def __init__(self, rungs: Sequence[int], promote_fraction: float, *, in_order: bool) -> None:
+        self._rungs, self._promote_fraction, self._in_order = tuple(rungs), promote_fraction, in_order
         self._passed = [0] * len(self._rungs)  # trials below these are decided, on each rung
         self._decided: list[set[int]] = [set() for _ in self._rungs]
         self._accuracies: list[list[float]] = [[] for _ in self._rungs]  # rising
@@ -72,4 +72,4 @@ class Halving:
         better = len(accuracies) - bisect.bisect_left(accuracies, accuracy)  # equal ones came before
         bisect.insort(accuracies, accuracy)
         if not trial.finished and len(trial.rungs) == rung + 1:
-            yield trial.id, better < math.ceil(self._keep * len(accuracies))
+            yield trial.id, better < math.ceil(self._promote_fraction * len(accuracies))

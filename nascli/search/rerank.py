@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nascli.errors import Interrupted, NascliError
-from nascli.search.executors.executor import Executor, Job, Outcome
+from nascli.search.executors.executor import Executor, Job, JobOutcome
 from nascli.search.journal import Journal, Reranked
-from nascli.search.loop import POLL, Observer
+from nascli.search.plan import POLL, Observer
 from nascli.search.trial import Failure, FailureKind, Trial
 from nascli.seeding import derive_seed
 from nascli.signals import StopRequest
@@ -52,7 +52,7 @@ def rerank(executor: Executor, journal: Journal, plan: RerankPlan, observer: Obs
         if index >= len(journal.trials[number].reranks)
     )
     orders = deque(waiting)  # the journal holds them in this order, whatever order they come back in
-    done: dict[Job, Outcome] = {}
+    done: dict[Job, JobOutcome] = {}
     while orders:
         if stop.requested:
             raise Interrupted(f"the ranking of the best cells stopped with {len(orders)} trainings to do")
@@ -73,7 +73,7 @@ def _job(trial: Trial, index: int, plan: RerankPlan) -> Job:
     return Job(trial.id, trial.genotype, derive_seed(plan.seed, "rerank", trial.id, index), plan.epochs)
 
 
-def _record(outcome: Outcome, journal: Journal, plan: RerankPlan, observer: Observer) -> None:
+def _record(outcome: JobOutcome, journal: Journal, plan: RerankPlan, observer: Observer) -> None:
     result, number = outcome.result, outcome.job.trial
     accuracy, seconds = 0.0, 0.0
     if not isinstance(result, Failure):

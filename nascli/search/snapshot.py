@@ -8,16 +8,14 @@ that moment: it counts only for a journal that begins so, and else it is as if i
 import hashlib
 import io
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 
 from nascli.files import cannot_write, write_bytes
 from nascli.search.journal import Journal
-from nascli.search.strategies.strategy import Strategy
 
 SNAPSHOT = "strategy.pt"
 _FORMAT = 1
@@ -27,19 +25,6 @@ UpdateRecord = tuple[int, dict[str, float]]
 """Trials told in all, and the strategy's diagnostics then."""
 
 
-@runtime_checkable
-class Stateful(Strategy, Protocol):
-    """A strategy whose state can be kept, because making it anew takes long."""
-
-    def state(self) -> dict[str, Any]:
-        """Everything that asking and telling has changed, as tensors and plain values."""
-        ...
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Become the strategy that gave `state`; this one is new, and made from the same recipe."""
-        ...
-
-
 @dataclass(frozen=True)
 class Snapshot:
     """A strategy at one moment of a search.
@@ -47,13 +32,13 @@ class Snapshot:
     Args:
         asked: Proposals it had been asked for.
         told: Rewards it had been told.
-        learnt: What it had said of its learning, from the beginning.
+        updates: Its diagnostics after each update, from the beginning.
         strategy: Its state.
     """
 
     asked: int
     told: int
-    learnt: list[UpdateRecord]
+    updates: list[UpdateRecord]
     strategy: dict[str, Any]
 
 

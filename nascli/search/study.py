@@ -10,17 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nascli.config import SearchRecipe
+from nascli.config import EVALUATORS, TABLE, SearchRecipe
 from nascli.errors import Interrupted, NascliError
 from nascli.files import cannot_write, write_json, write_text
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
 from nascli.runs import RunFolder, read_run
-from nascli.search.builders import STRATEGIES, TABLE
-from nascli.search.evaluators.tabular import Table, write_table
+from nascli.search.builders import build_strategy
+from nascli.search.evaluators.tabular import TabularBenchmark, write_table
 from nascli.search.executors.executor import Executor
 from nascli.search.journal import Journal, read_trials
-from nascli.search.loop import Observer, Plan, SearchLoop
+from nascli.search.loop import SearchLoop
+from nascli.search.plan import Observer, SearchPlan
 from nascli.search.rerank import RerankPlan, ranked, rerank
 from nascli.search.snapshot import SNAPSHOT, SnapshotFile
 from nascli.search.trial import Trial, TrialState
@@ -92,7 +93,7 @@ def run_search(
         NascliError: Every trial failed, or too many of the last ones, or a file cannot be written.
     """
     plan = _plan(recipe)
-    strategy = STRATEGIES[recipe.search.strategy](plan.space, recipe)
+    strategy = build_strategy(recipe, plan.space)
     keeper = _Keeper(run, recipe, observer)
     with Journal(run.file(JOURNAL)) as journal:
         try:
@@ -110,7 +111,7 @@ def run_search(
     return journal.trials
 
 
-def tabulate_run(path: Path, table: Path) -> Table:
+def tabulate_run(path: Path, table: Path) -> TabularBenchmark:
     """Write the scored cells of a search as a table, with its recipe, machine, versions and hours.
 
     Args:
@@ -143,10 +144,8 @@ def run_name(recipe: SearchRecipe) -> str:
 def reward_is(recipe: SearchRecipe) -> str:
     """What the rewards of a search are, in words."""
     kind = recipe.search.evaluator
-    if kind.startswith(TABLE):
-        return "proxy accuracy from a table"
-    words = {"proxy": "proxy accuracy", "one_shot": "proxy accuracy with inherited weights"}
-    return words.get(kind, f"{kind}, a score without training")
+    meaning = EVALUATORS[f"{TABLE}FILE" if kind.startswith(TABLE) else kind]
+    return meaning if meaning.startswith("proxy accuracy") else f"{kind}, {meaning}"
 
 
 def best_trials(trials: Sequence[Trial], count: int) -> list[Trial]:
@@ -249,9 +248,9 @@ class _Keeper:
         )
 
 
-def _plan(recipe: SearchRecipe) -> Plan:
+def _plan(recipe: SearchRecipe) -> SearchPlan:
     search = recipe.search
-    return Plan(
+    return SearchPlan(
         space=resolve_space(recipe.space),
         trials=search.trials,
         seed=recipe.seed,
@@ -260,7 +259,7 @@ def _plan(recipe: SearchRecipe) -> Plan:
         asynchronous=search.asynchronous,
         patience=search.patience,
         rungs=recipe.halving.rungs,
-        keep=recipe.halving.promote_fraction,
+        promote_fraction=recipe.halving.promote_fraction,
     )
 
 

@@ -10,8 +10,10 @@ trial that repeats an earlier one by canonical hash is not evaluated: it waits f
 """
 
 import math
+import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Protocol, Self
 
 from nascli.genotype.genotype import Genotype
 
@@ -52,6 +54,20 @@ class Failure:
     error: str
 
 
+class SizeAndWork(Protocol):
+    """What a network costs, `nascli.models.cost.Cost`; trials know no torch."""
+
+    @property
+    def params(self) -> int:
+        """Trainable parameters, without an auxiliary head."""
+        ...
+
+    @property
+    def mult_adds(self) -> int:
+        """Multiply-accumulates per image."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """What an evaluator says of one genotype.
@@ -74,6 +90,19 @@ class Score:
     mult_adds: int
     seconds: float
     accuracies: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, accuracy: float | None, cost: SizeAndWork, started: float, *, reward: float | None = None) -> Self:
+        """The score of an evaluation that began at `started` (monotonic time); the accuracy is the default reward."""
+        reward = accuracy if reward is None else reward
+        assert reward is not None, "a score without accuracy needs a reward"
+        return cls(
+            reward=reward,
+            accuracy=accuracy,
+            params=cost.params,
+            mult_adds=cost.mult_adds,
+            seconds=round(time.monotonic() - started, 3),
+        )
 
     def __post_init__(self) -> None:
         numbers = {name: value for name, value in vars(self).items() if name != "accuracies" and value is not None}

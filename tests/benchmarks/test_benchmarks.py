@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nascli.search.simulate import SimulatedRuns
 from PIL import Image
 
 from nascli.models.families import build_network
-from nascli.search.simulate import SimulatedRuns
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SPREAD = {"least", "median", "most", "rounds"}

@@ -22,9 +22,10 @@ from nascli.cli.search_view import LiveView, PlainView, watch
 from nascli.config import SearchRecipe, load_recipe
 from nascli.genotype.genotype import read_genotype
 from nascli.runs import read_run
-from nascli.search.executors.executor import InProcess
+from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.journal import Journal, read_trials
-from nascli.search.loop import Plan, SearchLoop
+from nascli.search.loop import SearchLoop
+from nascli.search.plan import SearchPlan
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.trial import Trial
 from nascli.signals import StopRequest
@@ -293,8 +294,8 @@ def test_without_a_recipe_the_data_set_chooses_one_and_it_is_said(capsys: pytest
 def played(view: LiveView | PlainView, tmp_path: Path) -> None:
     """A whole search in front of a view."""
     with view, Journal(tmp_path / "trials.jsonl") as journal:
-        plan = Plan(space=TINY, trials=12, seed=0, failure_reward=0.0)
-        executor = InProcess(FakeEvaluator(failing=0.3))
+        plan = SearchPlan(space=TINY, trials=12, seed=0, failure_reward=0.0)
+        executor = InProcessExecutor(FakeEvaluator(failing=0.3))
         SearchLoop(RandomSearch(TINY, 0), executor, journal, plan, view).run(StopRequest())
 
 

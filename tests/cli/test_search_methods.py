@@ -7,7 +7,7 @@ import pytest
 
 from nascli.genotype.genotype import read_genotype
 from nascli.runs import read_run
-from nascli.search.evaluators.tabular import Table
+from nascli.search.evaluators.tabular import TabularBenchmark
 from nascli.search.journal import read_trials
 from nascli.search.rerank import ranked
 from nascli.search.trial import TrialState
@@ -57,7 +57,7 @@ def test_a_whole_space_becomes_a_table_that_other_searches_are_answered_from(
     trials = read_trials(Path("run/trials.jsonl"))
     assert exit_code("report", "run", "--table", "cells.h5", "--json") == 0
     assert json.loads(capsys.readouterr().out)["table"] == "cells.h5"
-    table = Table.read(Path("cells.h5"))
+    table = TabularBenchmark.read(Path("cells.h5"))
     assert (len(table), table.trainings) == (9, 2)
     for trial in trials:
         assert trial.score is not None

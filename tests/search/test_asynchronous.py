@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from nascli.genotype.cells.space import CellSpace
-from nascli.search.executors.executor import Outcome
+from nascli.search.executors.executor import JobOutcome
 from nascli.search.journal import Journal, read_trials
-from nascli.search.loop import Plan, SearchLoop
+from nascli.search.loop import SearchLoop
+from nascli.search.plan import SearchPlan
 from nascli.signals import StopRequest
 from tests.fakes import ChainStrategy, FakeEvaluator, Recorder, ShuffledExecutor
 
@@ -36,12 +37,12 @@ class Search:
         idle = self.idle
 
         class Watched(ShuffledExecutor):
-            def collect(self, timeout: float) -> list[Outcome]:
+            def collect(self, timeout: float) -> list[JobOutcome]:
                 idle.append(self.free)
                 return super().collect(timeout)
 
         executor = Watched(FakeEvaluator(0.1), self.workers, self.shuffle)
-        plan = Plan(space=SPACE, trials=TRIALS, seed=7, failure_reward=0.0, asynchronous=self.asynchronous)
+        plan = SearchPlan(space=SPACE, trials=TRIALS, seed=7, failure_reward=0.0, asynchronous=self.asynchronous)
         with Journal(self.journal) as journal:
             SearchLoop(self.strategy, executor, journal, plan, self.observer).run(StopRequest())
         return self

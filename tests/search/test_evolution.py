@@ -6,7 +6,8 @@ import pytest
 
 from nascli.config import EvolutionConfig
 from nascli.genotype.cells.space import NASNET, CellSpace
-from nascli.search.strategies.evolution import Evolution, Tokens
+from nascli.search.strategies.evolution import Evolution
+from nascli.search.strategies.strategy import Tokens
 from tests.fakes import TINY
 
 ONE_CELL = CellSpace(

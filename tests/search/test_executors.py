@@ -14,8 +14,8 @@ import pytest
 from nascli.config import SearchRecipe, load_recipe
 from nascli.errors import DivergedError, NascliError, RejectedError
 from nascli.genotype.genotype import Genotype
-from nascli.search.executors.executor import Executor, InProcess, Job, Outcome
-from nascli.search.executors.local import LocalWorkers
+from nascli.search.executors.executor import Executor, InProcessExecutor, Job, JobOutcome
+from nascli.search.executors.local import LocalExecutor
 from nascli.search.trial import Failure, FailureKind, Score
 from tests.fakes import TINY, FakeEvaluator, KillingEvaluator, SlowEvaluator
 
@@ -27,7 +27,7 @@ def job(number: int, epochs: int | None = None) -> Job:
     return Job(number, genotype, seed=1000 + number, epochs=epochs)
 
 
-def drain(executor: Executor, jobs: list[Job]) -> list[Outcome]:
+def drain(executor: Executor, jobs: list[Job]) -> list[JobOutcome]:
     """Run all jobs; outcomes by trial."""
     waiting, outcomes = list(jobs), []
     deadline = time.monotonic() + 300
@@ -133,10 +133,10 @@ EVERY_FAILURE = [
 def test_workers_and_this_process_give_the_same_outcomes() -> None:
     jobs = [job(number) for number in range(12)]
     evaluator = FakeEvaluator(failing=0.3)
-    with InProcess(evaluator) as here:
+    with InProcessExecutor(evaluator) as here:
         expected = drain(here, jobs)
     assert {type(outcome.result) for outcome in expected} == {Score, Failure}
-    with LocalWorkers(evaluator, workers=2, retries=0) as workers:
+    with LocalExecutor(evaluator, workers=2, retries=0) as workers:
         assert (workers.free, workers.busy, workers.processes) == (2, 0, ())
         workers.submit(jobs[0])
         assert (workers.free, workers.busy, len(workers.processes)) == (1, 1, 1)  # started when needed
@@ -148,14 +148,14 @@ def test_workers_and_this_process_give_the_same_outcomes() -> None:
 
 def test_a_worker_computes_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    with LocalWorkers(ThreadsEvaluator(), workers=1, retries=0) as workers:
+    with LocalExecutor(ThreadsEvaluator(), workers=1, retries=0) as workers:
         (outcome,) = drain(workers, [job(0)])
     assert isinstance(outcome.result, Score)
     assert (outcome.result.params, outcome.result.mult_adds) == (1, 1)
     assert os.environ["OMP_NUM_THREADS"] == "2"
 
 
-def scores(outcomes: list[Outcome]) -> list[Score]:
+def scores(outcomes: list[JobOutcome]) -> list[Score]:
     """The results, which must all be scores."""
     found = [outcome.result for outcome in outcomes if isinstance(outcome.result, Score)]
     assert len(found) == len(outcomes)
@@ -168,7 +168,7 @@ def test_workers_share_the_gpus_out(monkeypatch: pytest.MonkeyPatch, own: str | 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if own is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", own)
-    with LocalWorkers(GpuEvaluator(), workers=3, retries=0, gpus=2) as workers:
+    with LocalExecutor(GpuEvaluator(), workers=3, retries=0, gpus=2) as workers:
         for number in range(3):
             workers.submit(job(number))
         gpu_of = {score.params: score.reward for score in scores(drain(workers, []))}
@@ -180,16 +180,16 @@ def test_workers_share_the_gpus_out(monkeypatch: pytest.MonkeyPatch, own: str | 
 
 def test_who_replaces_a_lost_worker_sees_its_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    with LocalWorkers(SecondKilledEvaluator(tmp_path), workers=2, retries=1, gpus=2) as workers:
+    with LocalExecutor(SecondKilledEvaluator(tmp_path), workers=2, retries=1, gpus=2) as workers:
         assert [score.reward for score in scores(drain(workers, [job(0), job(1)]))] == [4, 6]
 
 
 def test_without_gpus_to_share_a_worker_sees_what_its_parent_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "9")
-    with LocalWorkers(GpuEvaluator(), workers=1, retries=0) as workers:
+    with LocalExecutor(GpuEvaluator(), workers=1, retries=0) as workers:
         assert [score.reward for score in scores(drain(workers, [job(0)]))] == [9]
     with pytest.raises(ValueError, match="2 GPUs, but CUDA_VISIBLE_DEVICES is '9'"):
-        LocalWorkers(GpuEvaluator(), workers=1, retries=0, gpus=2)
+        LocalExecutor(GpuEvaluator(), workers=1, retries=0, gpus=2)
 
 
 @pytest.mark.parametrize(("device", "free", "gpu"), [("cuda", 6, 4), ("cuda:1", 2, 9)])
@@ -199,19 +199,19 @@ def test_a_gpu_that_is_named_is_not_shared_out(
     """Its number holds only where every GPU is seen; GPU 9 stands for an environment that is as it was."""
     import torch  # not above: worker processes import this module, and do without
 
-    from nascli.search.builders import make_executor
+    from nascli.search.builders import build_executor
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,8" if device == "cuda" else "9")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     recipe = load_recipe(SearchRecipe, None, {"search.workers_per_gpu": 2})
-    with make_executor(GpuEvaluator(), recipe, torch.device(device)) as executor:
+    with build_executor(GpuEvaluator(), recipe.search, torch.device(device)) as executor:
         assert executor.free == free
         assert [score.reward for score in scores(drain(executor, [job(0)]))] == [gpu]
 
 
 def test_the_epochs_of_a_job_reach_the_evaluator() -> None:
     jobs = [job(0), job(0, epochs=1), job(0, epochs=3)]
-    for executor in (InProcess(EpochsEvaluator()), LocalWorkers(EpochsEvaluator(), workers=1, retries=0)):
+    for executor in (InProcessExecutor(EpochsEvaluator()), LocalExecutor(EpochsEvaluator(), workers=1, retries=0)):
         with executor:
             outcomes = drain(executor, jobs)
         assert [(outcome.job, score.reward) for outcome, score in zip(outcomes, scores(outcomes), strict=True)] == [
@@ -222,14 +222,14 @@ def test_the_epochs_of_a_job_reach_the_evaluator() -> None:
 
 
 def test_every_error_is_a_failure_of_its_kind() -> None:
-    for executor in (InProcess(every_error()), LocalWorkers(every_error(), workers=1, retries=0)):
+    for executor in (InProcessExecutor(every_error()), LocalExecutor(every_error(), workers=1, retries=0)):
         with executor:
             outcomes = drain(executor, [job(number) for number in range(5)])
         assert [outcome.result for outcome in outcomes] == EVERY_FAILURE
 
 
 def test_a_long_error_is_cut() -> None:
-    with InProcess(RaisingEvaluator((ValueError("x" * 10_000),))) as here:
+    with InProcessExecutor(RaisingEvaluator((ValueError("x" * 10_000),))) as here:
         (outcome,) = drain(here, [job(0)])
     assert isinstance(outcome.result, Failure)
     assert 100 < len(outcome.result.error) < 1000
@@ -238,7 +238,7 @@ def test_a_long_error_is_cut() -> None:
 def test_losses_are_counted_for_each_job(tmp_path: Path) -> None:
     """Not for a trial: the same one with other epochs is another job."""
     evaluator = KillingEvaluator(times=2, seeds=frozenset({job(0).seed}), notes=tmp_path)
-    with LocalWorkers(evaluator, workers=1, retries=0) as workers:
+    with LocalExecutor(evaluator, workers=1, retries=0) as workers:
         outcomes = drain(workers, [job(0, epochs=1), job(0, epochs=2), job(0, epochs=3)])
     assert [type(outcome.result) for outcome in outcomes] == [Failure, Failure, Score]
     assert all("lost once" in str(outcome.result) for outcome in outcomes[:2])
@@ -247,9 +247,9 @@ def test_losses_are_counted_for_each_job(tmp_path: Path) -> None:
 def test_a_lost_worker_is_replaced_and_its_job_run_again(tmp_path: Path) -> None:
     jobs = [job(number) for number in range(6)]
     evaluator = KillingEvaluator(times=2, seeds=frozenset({jobs[1].seed}), notes=tmp_path)
-    with InProcess(FakeEvaluator()) as here:
+    with InProcessExecutor(FakeEvaluator()) as here:
         expected = drain(here, jobs)
-    with LocalWorkers(evaluator, workers=2, retries=2) as workers:
+    with LocalExecutor(evaluator, workers=2, retries=2) as workers:
         assert drain(workers, jobs) == expected
     assert (tmp_path / str(jobs[1].seed)).read_text() == "3"
 
@@ -257,7 +257,7 @@ def test_a_lost_worker_is_replaced_and_its_job_run_again(tmp_path: Path) -> None
 def test_a_job_that_loses_every_worker_fails_and_the_others_go_on(tmp_path: Path) -> None:
     jobs = [job(number) for number in range(3)]
     evaluator = KillingEvaluator(times=99, seeds=frozenset({jobs[0].seed}), notes=tmp_path)
-    with LocalWorkers(evaluator, workers=1, retries=1) as workers:
+    with LocalExecutor(evaluator, workers=1, retries=1) as workers:
         outcomes = drain(workers, jobs)
     text = "its worker process was lost 2 times (killed, perhaps for lack of memory)"
     assert outcomes[0].result == Failure(FailureKind.WORKER_LOST, text)
@@ -266,7 +266,7 @@ def test_a_job_that_loses_every_worker_fails_and_the_others_go_on(tmp_path: Path
 
 def test_an_idle_worker_that_died_is_replaced_and_ctrl_c_is_not_for_workers() -> None:
     # one retry: while a killed process's last threads still end, its pipe may take a job that nobody will answer
-    with LocalWorkers(FakeEvaluator(), workers=1, retries=1) as workers:
+    with LocalExecutor(FakeEvaluator(), workers=1, retries=1) as workers:
         first = drain(workers, [job(0)])
         os.kill(workers.processes[0], signal.SIGINT)
         assert drain(workers, [job(0)]) == first
@@ -279,7 +279,7 @@ def test_an_idle_worker_that_died_is_replaced_and_ctrl_c_is_not_for_workers() ->
 
 def test_leaving_ends_busy_workers_at_once(tmp_path: Path) -> None:
     notes = tmp_path / "pids"
-    with LocalWorkers(SlowEvaluator(600, notes), workers=1, retries=0) as workers:
+    with LocalExecutor(SlowEvaluator(600, notes), workers=1, retries=0) as workers:
         workers.submit(job(0))
         wait_until(lambda: notes.exists() and len(notes.read_text().split()) == 2)
         assert workers.collect(0.0) == []
@@ -296,7 +296,7 @@ class TooLarge(FakeEvaluator):
 
 def test_data_that_cannot_be_shared_are_an_error_that_says_what_to_do() -> None:
     with (
-        LocalWorkers(TooLarge(), workers=1, retries=0) as workers,
+        LocalExecutor(TooLarge(), workers=1, retries=0) as workers,
         pytest.raises(NascliError, match=r"unable to allocate shared memory.*--shm-size"),
     ):
         workers.submit(job(0))
@@ -305,12 +305,12 @@ def test_data_that_cannot_be_shared_are_an_error_that_says_what_to_do() -> None:
 PARENT = """
 import sys
 from pathlib import Path
-from nascli.search.executors.local import LocalWorkers
+from nascli.search.executors.local import LocalExecutor
 from tests.fakes import SlowEvaluator
 from tests.search.test_executors import job
 
 if __name__ == "__main__":
-    with LocalWorkers(SlowEvaluator(600, Path(sys.argv[1])), workers=2, retries=0) as workers:
+    with LocalExecutor(SlowEvaluator(600, Path(sys.argv[1])), workers=2, retries=0) as workers:
         workers.submit(job(0))
         workers.submit(job(1))
         workers.collect(600)

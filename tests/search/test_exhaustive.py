@@ -7,7 +7,8 @@ import pytest
 
 from nascli.genotype.cells.space import CellSpace
 from nascli.search.journal import Journal
-from nascli.search.loop import Plan, SearchLoop
+from nascli.search.loop import SearchLoop
+from nascli.search.plan import SearchPlan
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
 from nascli.signals import StopRequest
 from tests.fakes import FakeEvaluator, Recorder, ShuffledExecutor
@@ -37,7 +38,7 @@ def test_the_space_of_the_table_has_so_many_cells() -> None:
 
 def test_the_search_ends_by_itself_and_goes_on_after_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "trials.jsonl"
-    plan = Plan(space=SMALL, trials=1000, seed=0, failure_reward=0.0)
+    plan = SearchPlan(space=SMALL, trials=1000, seed=0, failure_reward=0.0)
     for cut in (10, None):
         observer = Recorder()
         with Journal(path) as journal:

@@ -11,7 +11,8 @@ import pytest
 from nascli.genotype.cells.space import CellSpace
 from nascli.genotype.genotype import Genotype
 from nascli.search.journal import Journal, read_trials
-from nascli.search.loop import Plan, SearchLoop
+from nascli.search.loop import SearchLoop
+from nascli.search.plan import SearchPlan
 from nascli.search.study import best_trials
 from nascli.search.trial import Score, Trial
 from nascli.signals import StopRequest
@@ -27,7 +28,7 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass(frozen=True)
-class SupportsPretraining:
+class SlowLearner:
     """Accuracy grows with the epochs towards what the seed gives; each training takes a second an epoch."""
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
@@ -37,9 +38,17 @@ class SupportsPretraining:
 
 
 def search(path: Path, workers: int = 1, shuffle: int = 0, *, asynchronous: bool = False) -> list[Trial]:
-    plan = Plan(space=SPACE, trials=40, seed=3, failure_reward=0.0, rungs=RUNGS, keep=1 / 3, asynchronous=asynchronous)
+    plan = SearchPlan(
+        space=SPACE,
+        trials=40,
+        seed=3,
+        failure_reward=0.0,
+        rungs=RUNGS,
+        promote_fraction=1 / 3,
+        asynchronous=asynchronous,
+    )
     strategy = ChainStrategy(SPACE, 3, 8)
-    executor = ShuffledExecutor(SupportsPretraining(), workers, shuffle)
+    executor = ShuffledExecutor(SlowLearner(), workers, shuffle)
     with Journal(path) as journal:
         SearchLoop(strategy, executor, journal, plan, Recorder()).run(StopRequest())
     return read_trials(path)

@@ -11,10 +11,11 @@ import torch
 from nascli.config import PpoConfig
 from nascli.errors import CorruptFileError, Interrupted, RejectedError
 from nascli.genotype.cells.space import CellSpace
-from nascli.search.executors.executor import InProcess
+from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.journal import Journal, read_trials
-from nascli.search.loop import Plan, SearchLoop
-from nascli.search.strategies.ppo import Ppo
+from nascli.search.loop import SearchLoop
+from nascli.search.plan import SearchPlan
+from nascli.search.strategies.policy_gradient import ppo
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.trial import Score, Trial, TrialState
 from nascli.signals import StopRequest
@@ -43,7 +44,7 @@ class Search:
         self.observer = Recorder()
         self.executor = ShuffledExecutor(FakeEvaluator(self.failing), self.workers, self.shuffle)
         with Journal(self.journal) as journal:
-            plan = Plan(space=self.space, trials=self.trials, seed=self.seed, failure_reward=0.0)
+            plan = SearchPlan(space=self.space, trials=self.trials, seed=self.seed, failure_reward=0.0)
             SearchLoop(self.strategy, self.executor, journal, plan, self.observer).run(self.stop)
         return self
 
@@ -130,9 +131,9 @@ def test_kills_again_and_again(whole: Search, tmp_path: Path) -> None:
 
 def test_the_controller_after_a_kill_is_the_same_bit_for_bit(tmp_path: Path) -> None:
     def search(journal_path: Path, workers: int) -> dict[str, torch.Tensor]:
-        strategy = Ppo(SMALL, PpoConfig(batch_size=5, lr=0.01), seed=1)
+        strategy = ppo(SMALL, PpoConfig(batch_size=5, lr=0.01), seed=1)
         with Journal(journal_path) as journal:
-            plan = Plan(space=SMALL, trials=20, seed=1, failure_reward=0.0)
+            plan = SearchPlan(space=SMALL, trials=20, seed=1, failure_reward=0.0)
             executor = ShuffledExecutor(FakeEvaluator(), workers, seed=workers)
             SearchLoop(strategy, executor, journal, plan, Recorder()).run(StopRequest())
         return strategy.controller.state_dict()
@@ -202,8 +203,10 @@ def test_failures_are_told_to_the_strategy_with_their_reward(tmp_path: Path) -> 
 
     strategy = Listening()
     with Journal(tmp_path / "trials.jsonl") as journal:
-        plan = Plan(space=TINY, trials=8, seed=0, failure_reward=-2.0)
-        SearchLoop(strategy, InProcess(FakeEvaluator(failing=0.5)), journal, plan, Recorder()).run(StopRequest())
+        plan = SearchPlan(space=TINY, trials=8, seed=0, failure_reward=-2.0)
+        SearchLoop(strategy, InProcessExecutor(FakeEvaluator(failing=0.5)), journal, plan, Recorder()).run(
+            StopRequest()
+        )
         failed = [trial for trial in journal.trials if trial.state is TrialState.FAILED]
         assert 0 < len(failed) < 8
         assert strategy.told == [trial.reward for trial in journal.trials]
@@ -220,8 +223,8 @@ def test_any_exception_of_a_child_is_a_failed_trial(tmp_path: Path) -> None:
             return Score(reward=float("nan"), accuracy=0.0, params=1, mult_adds=1, seconds=0.0)
 
     with Journal(tmp_path / "trials.jsonl") as journal:
-        plan = Plan(space=TINY, trials=8, seed=0, failure_reward=0.0)
-        SearchLoop(RandomSearch(TINY, 0), InProcess(Broken()), journal, plan, Recorder()).run(StopRequest())
+        plan = SearchPlan(space=TINY, trials=8, seed=0, failure_reward=0.0)
+        SearchLoop(RandomSearch(TINY, 0), InProcessExecutor(Broken()), journal, plan, Recorder()).run(StopRequest())
         assert {trial.failure.error for trial in journal.trials if trial.failure} == {
             "ZeroDivisionError: one two",
             "ValueError: the evaluator's reward is nan",
@@ -238,7 +241,7 @@ def test_a_stop_request_ends_the_search_with_everything_saved(whole: Search, tmp
 
     with Journal(stopped.journal) as journal:
         strategy = ChainStrategy(SMALL, 7, 5)
-        plan = Plan(space=SMALL, trials=22, seed=7, failure_reward=0.0)
+        plan = SearchPlan(space=SMALL, trials=22, seed=7, failure_reward=0.0)
         loop = SearchLoop(strategy, ShuffledExecutor(FakeEvaluator(0.15), 3, 0), journal, plan, StopAfterFour())
         with pytest.raises(Interrupted, match="after 4 of 22 trials"):
             loop.run(stopped.stop)
@@ -279,7 +282,7 @@ def test_a_search_that_proposes_nothing_new_ends(tmp_path: Path) -> None:
 
     def search() -> tuple[list[Trial], list[str]]:
         observer = Recorder()
-        plan = Plan(space=SMALL, trials=500, seed=0, failure_reward=0.0, patience=30)
+        plan = SearchPlan(space=SMALL, trials=500, seed=0, failure_reward=0.0, patience=30)
         with Journal(tmp_path / "trials.jsonl") as journal:
             executor = ShuffledExecutor(FakeEvaluator(), 2, 0)
             SearchLoop(Stuck(SMALL, 0, 5), executor, journal, plan, observer).run(StopRequest())
@@ -299,6 +302,6 @@ def test_rejected_cells_are_told_but_are_no_failures(tmp_path: Path) -> None:
             raise RejectedError("params 7M violates params<6M")
 
     with Journal(tmp_path / "trials.jsonl") as journal:
-        plan = Plan(space=SMALL, trials=60, seed=0, failure_reward=-1.0)
-        SearchLoop(RandomSearch(SMALL, 0), InProcess(Limited()), journal, plan, Recorder()).run(StopRequest())
+        plan = SearchPlan(space=SMALL, trials=60, seed=0, failure_reward=-1.0)
+        SearchLoop(RandomSearch(SMALL, 0), InProcessExecutor(Limited()), journal, plan, Recorder()).run(StopRequest())
         assert {(trial.state, trial.reward) for trial in journal.trials} == {(TrialState.REJECTED, -1.0)}

@@ -18,8 +18,8 @@ from nascli.genotype.cells.space import ENAS, resolve_cell_space
 from nascli.genotype.genotype import Genotype
 from nascli.models.cells.network import CellNetwork
 from nascli.models.cost import measure_cost
-from nascli.search.evaluators.one_shot import SharedWeights, shared_weights
-from nascli.search.evaluators.proxy import ProxyTraining
+from nascli.search.evaluators.one_shot import OneShotEvaluator, build_one_shot
+from nascli.search.evaluators.proxy import ProxyTask
 from nascli.search.evaluators.supernet_task import SUPERNET_FILE
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.trial import Score
@@ -60,13 +60,13 @@ def coloured(images: int, seed: int) -> ImageArray:
     return ImageArray((tints[:, :, None, None] + noise).clamp(0, 255).byte(), labels)
 
 
-def proxy(config: SearchRecipe) -> ProxyTraining:
+def proxy(config: SearchRecipe) -> ProxyTask:
     names = tuple(f"colour {k}" for k in range(CLASSES))
     data = ImageData("colours", coloured(66, 1), coloured(60, 2), names, (0.5,) * 3, (0.25,) * 3)
-    return ProxyTraining(data, config.network, config.train, config.data, torch.device("cpu"))
+    return ProxyTask(data, config.network, config.data, torch.device("cpu"), config.train.aux_weight > 0)
 
 
-def train(folder: Path, stop_at: int | None = None, **flags: object) -> SharedWeights:
+def train(folder: Path, stop_at: int | None = None, **flags: object) -> OneShotEvaluator:
     """Train in a folder; `stop_at` asks to stop after that step, as Ctrl-C does."""
     folder.mkdir(exist_ok=True)
     stop = StopRequest()
@@ -76,7 +76,7 @@ def train(folder: Path, stop_at: int | None = None, **flags: object) -> SharedWe
         stop.requested = step == stop_at
 
     config = recipe(**flags)
-    return shared_weights(config, proxy(config), folder, stop=stop, progress=progress)
+    return build_one_shot(config, proxy(config), folder, stop=stop, progress=progress)
 
 
 def drawn(count: int, config: SearchRecipe | None = None) -> list[Genotype]:
@@ -89,25 +89,25 @@ def without_time(score: Score) -> Score:
     return replace(score, seconds=0.0)
 
 
-def score_all(evaluator: SharedWeights, genotypes: list[Genotype]) -> list[Score]:
+def score_all(evaluator: OneShotEvaluator, genotypes: list[Genotype]) -> list[Score]:
     torch.set_num_threads(1)
     return [without_time(evaluator.evaluate(genotype, 0)) for genotype in genotypes]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SharedWeights]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OneShotEvaluator]:
     folder = tmp_path_factory.mktemp("shared")
     return folder, train(folder)
 
 
 @pytest.fixture(scope="module")
-def folder(trained: tuple[Path, SharedWeights]) -> Path:
+def folder(trained: tuple[Path, OneShotEvaluator]) -> Path:
     """Where finished weights are."""
     return trained[0]
 
 
 @pytest.fixture(scope="module")
-def evaluator(trained: tuple[Path, SharedWeights]) -> SharedWeights:
+def evaluator(trained: tuple[Path, OneShotEvaluator]) -> OneShotEvaluator:
     return trained[1]
 
 
@@ -120,7 +120,7 @@ def test_children_are_far_better_than_chance_though_none_was_trained_alone(tmp_p
         network__dropout=0.0,
         supernet__epochs=12,
     )
-    evaluator = shared_weights(config, proxy(config), tmp_path, stop=StopRequest())
+    evaluator = build_one_shot(config, proxy(config), tmp_path, stop=StopRequest())
     scores = [evaluator.evaluate(genotype, 0) for genotype in drawn(8, config)]
     assert statistics.fmean(score.reward for score in scores) > 0.6  # 0.25 by chance
     for score in scores:
@@ -128,15 +128,15 @@ def test_children_are_far_better_than_chance_though_none_was_trained_alone(tmp_p
         assert (score.reward * 60) % 1 == pytest.approx(0, abs=1e-6)
 
 
-def test_a_score_has_the_costs_of_the_stand_alone_child(evaluator: SharedWeights) -> None:
+def test_a_score_has_the_costs_of_the_stand_alone_child(evaluator: OneShotEvaluator) -> None:
     genotype = drawn(1)[0]
     score = evaluator.evaluate(genotype, 0)
-    cost = measure_cost(evaluator.setting.spec(genotype))
+    cost = measure_cost(evaluator.task.spec(genotype))
     assert (score.params, score.mult_adds) == (cost.params, cost.mult_adds)
     assert score.seconds > 0
 
 
-def test_a_score_depends_on_the_genotype_alone(evaluator: SharedWeights) -> None:
+def test_a_score_depends_on_the_genotype_alone(evaluator: OneShotEvaluator) -> None:
     genotypes = drawn(4)
     weights = evaluator.weights.clone()
     torch.manual_seed(0)
@@ -150,7 +150,7 @@ def test_a_score_depends_on_the_genotype_alone(evaluator: SharedWeights) -> None
     assert len({score.reward for score in scores}) > 1
 
 
-def test_another_process_gives_the_same_scores_from_the_same_memory(evaluator: SharedWeights) -> None:
+def test_another_process_gives_the_same_scores_from_the_same_memory(evaluator: OneShotEvaluator) -> None:
     genotypes = drawn(2)
     scores = score_all(evaluator, genotypes)
     with get_context("spawn").Pool(1) as pool:
@@ -159,13 +159,13 @@ def test_another_process_gives_the_same_scores_from_the_same_memory(evaluator: S
     assert score_all(pickle.loads(pickle.dumps(evaluator)), genotypes) == scores
 
 
-def test_the_statistics_are_the_mean_over_whole_batches_of_training_images(evaluator: SharedWeights) -> None:
+def test_the_statistics_are_the_mean_over_whole_batches_of_training_images(evaluator: OneShotEvaluator) -> None:
     child = evaluator.network(drawn(1)[0])
     assert isinstance(child, CellNetwork)
     assert not child.training
     assert len(evaluator.refresh) == 32  # 40 are asked for, 16 are a batch
     convolution, norm = child.stem
-    train = evaluator.setting.data.train
+    train = evaluator.task.data.train
     means = []
     for part in torch.split(evaluator.refresh, 16):
         ((images, _),) = train.take(part).evaluation_batches(16)
@@ -192,8 +192,8 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(folder: Pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        shared_weights(config, proxy(config), tmp_path, stop=StopRequest(), progress=kill)
-    shared_weights(config, proxy(config), tmp_path, stop=StopRequest(), progress=lambda step, _, __: steps.append(step))
+        build_one_shot(config, proxy(config), tmp_path, stop=StopRequest(), progress=kill)
+    build_one_shot(config, proxy(config), tmp_path, stop=StopRequest(), progress=lambda step, _, __: steps.append(step))
     assert steps == list(range(9, STEPS + 1))  # an epoch has 4 steps and ends with a checkpoint
     assert (tmp_path / SUPERNET_FILE).read_bytes() == (folder / SUPERNET_FILE).read_bytes()
 
@@ -204,7 +204,7 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(folder: Pat
     ids=str,
 )
 def test_train_and_data_reach_the_shared_weights_stopped_or_not(
-    evaluator: SharedWeights, tmp_path: Path, flags: dict[str, Any]
+    evaluator: OneShotEvaluator, tmp_path: Path, flags: dict[str, Any]
 ) -> None:
     whole = train(tmp_path / "whole", **flags)
     assert not torch.equal(whole.weights, evaluator.weights)
@@ -224,7 +224,7 @@ def test_the_gradients_of_parts_add_up_to_those_of_the_batch(tmp_path: Path) -> 
         setting = replace(setting, data=replace(setting.data, train=alike))
         folder = tmp_path / str(parts)
         folder.mkdir()
-        found.append(shared_weights(config, setting, folder, stop=StopRequest()).weights)
+        found.append(build_one_shot(config, setting, folder, stop=StopRequest()).weights)
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
 
 
@@ -247,12 +247,12 @@ def test_what_cannot_be_trained_so_is_refused_before_the_first_step(
 def test_half_precision_scales_its_loss_on_a_gpu(tmp_path: Path) -> None:
     config = recipe(supernet__precision="float16")
     setting = replace(proxy(config), device=torch.device("cuda"))
-    evaluator = shared_weights(config, setting, tmp_path, stop=StopRequest())
+    evaluator = build_one_shot(config, setting, tmp_path, stop=StopRequest())
     assert bool(evaluator.weights.isfinite().all())
     assert 0 <= evaluator.evaluate(drawn(1)[0], 0).reward <= 1
 
 
-def test_finished_weights_are_loaded_and_not_trained_again(folder: Path, evaluator: SharedWeights) -> None:
+def test_finished_weights_are_loaded_and_not_trained_again(folder: Path, evaluator: OneShotEvaluator) -> None:
     assert [path.name for path in folder.iterdir()] == [SUPERNET_FILE]
     elsewhere = {
         "search__trials": 99,
@@ -260,27 +260,27 @@ def test_finished_weights_are_loaded_and_not_trained_again(folder: Path, evaluat
         "data__data_dir": "elsewhere",
     }  # touch no weight
     config = recipe(**elsewhere)
-    again = shared_weights(config, proxy(config), folder, stop=StopRequest(), progress=lambda *_: pytest.fail("trains"))
+    again = build_one_shot(config, proxy(config), folder, stop=StopRequest(), progress=lambda *_: pytest.fail("trains"))
     assert torch.equal(again.weights, evaluator.weights)
 
 
-def test_another_seed_gives_other_weights(evaluator: SharedWeights, tmp_path: Path) -> None:
+def test_another_seed_gives_other_weights(evaluator: OneShotEvaluator, tmp_path: Path) -> None:
     assert not torch.equal(train(tmp_path, seed=1).weights, evaluator.weights)
 
 
-def test_weights_of_another_recipe_are_refused(folder: Path, evaluator: SharedWeights) -> None:
+def test_weights_of_another_recipe_are_refused(folder: Path, evaluator: OneShotEvaluator) -> None:
     with pytest.raises(InputError, match="belong to another recipe"):
         train(folder, supernet__lr=0.01)
 
 
-def test_damaged_weights_are_named(folder: Path, evaluator: SharedWeights, tmp_path: Path) -> None:
+def test_damaged_weights_are_named(folder: Path, evaluator: OneShotEvaluator, tmp_path: Path) -> None:
     whole = (folder / SUPERNET_FILE).read_bytes()
     (tmp_path / SUPERNET_FILE).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CorruptFileError, match=SUPERNET_FILE):
         train(tmp_path)
 
 
-def test_a_genotype_of_another_space_is_refused_by_name(evaluator: SharedWeights) -> None:
+def test_a_genotype_of_another_space_is_refused_by_name(evaluator: OneShotEvaluator) -> None:
     stranger = ENAS.decode([0] * len(ENAS.decision_sizes))
     with pytest.raises(InputError, match=r"5 blocks, space 'small' has 2"):
         evaluator.evaluate(stranger, 0)
@@ -306,7 +306,7 @@ def test_spaces_of_one_cell_of_distinct_inputs_and_of_any_concat_are_scored(
     flags: dict[str, object], tmp_path: Path
 ) -> None:
     config = recipe(**flags)
-    evaluator = shared_weights(config, proxy(config), tmp_path, stop=StopRequest())
+    evaluator = build_one_shot(config, proxy(config), tmp_path, stop=StopRequest())
     for genotype in drawn(3, config):
         assert 0 <= evaluator.evaluate(genotype, 0).reward <= 1
 
@@ -322,4 +322,4 @@ def test_a_data_set_with_one_image_is_refused(tmp_path: Path) -> None:
     setting = proxy(config)
     data = replace(setting.data, train=setting.data.train.take(torch.tensor([0])))
     with pytest.raises(InputError, match="too few"):
-        shared_weights(config, replace(setting, data=data), tmp_path, stop=StopRequest())
+        build_one_shot(config, replace(setting, data=data), tmp_path, stop=StopRequest())

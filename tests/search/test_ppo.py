@@ -9,8 +9,8 @@ import torch
 from nascli.config import PpoConfig
 from nascli.genotype.cells.space import NASNET, CellSpace
 from nascli.search.strategies.controller import Controller
-from nascli.search.strategies.policy import COLLAPSED
-from nascli.search.strategies.ppo import Ppo
+from nascli.search.strategies.policy_gradient import ppo
+from nascli.search.strategies.strategy import COLLAPSED
 
 BANDIT = CellSpace(name="bandit", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2)
 ONE = CellSpace(name="one", ops=("sep_conv_3x3", "max_pool_3x3"), blocks=1)
@@ -78,7 +78,7 @@ def test_entropy_is_that_of_the_softmaxes() -> None:
 
 
 def test_it_learns_the_optimum_of_a_toy_bandit_and_entropy_falls() -> None:
-    strategy = Ppo(BANDIT, PpoConfig(lr=0.003), seed=0)
+    strategy = ppo(BANDIT, PpoConfig(lr=0.003), seed=0)
     rewards, entropies = [], []
     for _ in range(40):
         batch = [strategy.ask() for _ in range(strategy.batch_size)]
@@ -92,7 +92,7 @@ def test_it_learns_the_optimum_of_a_toy_bandit_and_entropy_falls() -> None:
 
 
 def test_collapse_is_told() -> None:
-    strategy = Ppo(ONE, PpoConfig(hidden=12, batch_size=5, lr=0.05), seed=0)
+    strategy = ppo(ONE, PpoConfig(hidden=12, batch_size=5, lr=0.05), seed=0)
     history = []
     for _ in range(60):
         for tokens in [strategy.ask() for _ in range(5)]:
@@ -129,7 +129,7 @@ def test_the_recurrence_is_that_of_pytorchs_lstm() -> None:
 def test_results_in_another_order_teach_the_same_but_for_the_baseline() -> None:
     """The kept log-probabilities go with their tokens: a first pass has ratio 1 whatever the order of telling."""
     config = PpoConfig(hidden=12, batch_size=6, update_epochs=1)
-    one, other = Ppo(BANDIT, config, seed=0), Ppo(BANDIT, config, seed=0)
+    one, other = ppo(BANDIT, config, seed=0), ppo(BANDIT, config, seed=0)
     batch = [one.ask() for _ in range(6)]
     assert [other.ask() for _ in range(6)] == batch
     for tokens in batch:
@@ -142,7 +142,7 @@ def test_results_in_another_order_teach_the_same_but_for_the_baseline() -> None:
 
 
 def test_a_late_result_is_weighed_by_how_far_the_controller_has_moved() -> None:
-    strategy = Ppo(BANDIT, PpoConfig(hidden=12, batch_size=4, lr=0.02, update_epochs=1), seed=0)
+    strategy = ppo(BANDIT, PpoConfig(hidden=12, batch_size=4, lr=0.02, update_epochs=1), seed=0)
     early = [strategy.ask() for _ in range(8)]
     for tokens in early[:4]:
         strategy.tell(tokens, convolutions(tokens))
@@ -155,8 +155,8 @@ def test_a_late_result_is_weighed_by_how_far_the_controller_has_moved() -> None:
 
 def test_the_first_update_follows_the_gradient_of_the_joint_log_probability() -> None:
     """With one pass and no entropy bonus the step is Adam's on advantage times gradient of log p(sequence)."""
-    strategy = Ppo(BANDIT, PpoConfig(batch_size=4, update_epochs=1, entropy_weight=0.0, max_grad_norm=1e9), seed=0)
-    twin = Ppo(BANDIT, PpoConfig(batch_size=4), seed=0).controller
+    strategy = ppo(BANDIT, PpoConfig(batch_size=4, update_epochs=1, entropy_weight=0.0, max_grad_norm=1e9), seed=0)
+    twin = ppo(BANDIT, PpoConfig(batch_size=4), seed=0).controller
     batch = [strategy.ask() for _ in range(4)]
     rewards = [0.1, 0.2, 0.3, 0.8]
     log_probs, _ = twin(torch.tensor(batch))
@@ -170,7 +170,7 @@ def test_the_first_update_follows_the_gradient_of_the_joint_log_probability() ->
 
 
 def test_the_baseline_is_the_moving_average_of_rewards_in_order() -> None:
-    strategy = Ppo(ONE, PpoConfig(batch_size=2), seed=0)
+    strategy = ppo(ONE, PpoConfig(batch_size=2), seed=0)
     expected = 0.3  # the first batch's mean
     for rewards in ((0.2, 0.4), (0.9, 0.5)):
         batch = [strategy.ask(), strategy.ask()]
@@ -181,7 +181,7 @@ def test_the_baseline_is_the_moving_average_of_rewards_in_order() -> None:
 
 
 def test_equal_rewards_teach_nothing_but_entropy() -> None:
-    strategy = Ppo(ONE, PpoConfig(batch_size=3, entropy_weight=0.0), seed=0)
+    strategy = ppo(ONE, PpoConfig(batch_size=3, entropy_weight=0.0), seed=0)
     before = {name: value.clone() for name, value in strategy.controller.state_dict().items()}
     for tokens in [strategy.ask() for _ in range(3)]:
         strategy.tell(tokens, 0.5)

@@ -17,7 +17,7 @@ import pytest
 from nascli.config import SearchRecipe, load_recipe
 from nascli.errors import DivergedError, InputError, NascliError, RejectedError
 from nascli.genotype.genotype import Genotype
-from nascli.search.executors.executor import InProcess
+from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.executors.ray import RayExecutor
 from nascli.search.trial import Failure, FailureKind, Score
 from tests.fakes import FakeEvaluator, KillingEvaluator
@@ -33,7 +33,7 @@ from tests.search.test_executors import (
 )
 
 if TYPE_CHECKING:  # it loads torch, which most workers here do without
-    from nascli.search.evaluators.proxy import Evaluator
+    from nascli.search.evaluators.evaluator import Evaluator
 
 ray = pytest.importorskip("ray")
 
@@ -75,7 +75,7 @@ def started_by(pid: int) -> set[int]:
 def test_ray_and_this_process_give_the_same_outcomes() -> None:
     jobs = [job(number) for number in range(12)]
     evaluator = FakeEvaluator(failing=0.3)
-    with InProcess(evaluator) as here:
+    with InProcessExecutor(evaluator) as here:
         expected = drain(here, jobs)
     assert {type(outcome.result) for outcome in expected} == {Score, Failure}
     with RayExecutor(evaluator, workers=3, retries=0) as executor:  # one more than there is room for
@@ -121,7 +121,7 @@ def test_the_job_of_a_worker_that_was_killed_is_run_again(tmp_path: Path) -> Non
         os.kill(int(notes.read_text()), signal.SIGKILL)
         outcomes = drain(executor, [])
         first, second = notes.read_text().split()
-    with InProcess(FakeEvaluator()) as here:
+    with InProcessExecutor(FakeEvaluator()) as here:
         assert outcomes == drain(here, [job(0)])
     assert first != second
 
@@ -157,12 +157,13 @@ def test_a_proxy_training_gives_the_same_score_on_ray_with_one_thread() -> None:
     """Whatever the environment in which the cluster was started says, and with tensors in shared memory."""
     import torch
 
-    from nascli.search.evaluators.proxy import proxy_training
+    from nascli.search.evaluators.proxy import ProxyTraining, load_proxy_task
 
     flags = {"network.filters": 4, "network.cells_per_stage": 1, "network.image_size": 8, "train.epochs": 1}
-    proxy = proxy_training(load_recipe(SearchRecipe, None, flags), torch.device("cpu"))
-    proxy.data.train.labels.share_memory_()  # type: ignore[no-untyped-call]
-    with InProcess(proxy) as here, RayExecutor(ThreadsEvaluator(proxy), workers=1, retries=0) as executor:
+    recipe = load_recipe(SearchRecipe, None, flags)
+    proxy = ProxyTraining(load_proxy_task(recipe, torch.device("cpu")), recipe.train)
+    proxy.task.data.train.labels.share_memory_()  # type: ignore[no-untyped-call]
+    with InProcessExecutor(proxy) as here, RayExecutor(ThreadsEvaluator(proxy), workers=1, retries=0) as executor:
         (expected,), (score,) = scores(drain(here, [job(0)])), scores(drain(executor, [job(0)]))
     assert score == replace(expected, seconds=11.0)
     assert score.reward > 0.1

@@ -8,7 +8,7 @@ import pytest
 
 from nascli.config import SearchRecipe, load_recipe, recipes_folder
 from nascli.genotype.cells.space import resolve_cell_space
-from nascli.search.builders import STRATEGIES, check_recipe
+from nascli.search.builders import build_strategy, check_recipe
 from tests.cells import cell_config
 
 RECIPES = sorted((recipes_folder() / "search").glob("*.toml"))
@@ -25,7 +25,7 @@ def test_its_parts_go_together(path: Path) -> None:
     recipe = load_recipe(SearchRecipe, path)
     check_recipe(recipe)
     space = resolve_cell_space(recipe.space)
-    tokens = STRATEGIES[recipe.search.strategy](space, recipe).ask()
+    tokens = build_strategy(recipe, space).ask()
     assert tokens is not None
     assert len(tokens) == len(space.decision_sizes)
 

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from nascli.config import ReinforceConfig
-from nascli.search.strategies.reinforce import Reinforce
+from nascli.search.strategies.policy_gradient import reinforce
 from tests.fakes import TINY
 
 PLAIN = ReinforceConfig(hidden=12, batch_size=4, lr=0.01, entropy_weight=0.0, max_grad_norm=1e9)
 
 
 def test_an_update_is_one_adam_step_on_advantage_times_log_probability() -> None:
-    strategy, twin = Reinforce(TINY, PLAIN, seed=0), Reinforce(TINY, PLAIN, seed=0).controller
+    strategy, twin = reinforce(TINY, PLAIN, seed=0), reinforce(TINY, PLAIN, seed=0).controller
     batch = [strategy.ask() for _ in range(4)]
     rewards = [0.1, 0.2, 0.3, 0.8]
     log_probs, _ = twin(torch.tensor(batch))
@@ -25,7 +25,7 @@ def test_an_update_is_one_adam_step_on_advantage_times_log_probability() -> None
 
 
 def test_the_second_batch_is_compared_with_the_moving_average() -> None:
-    strategy = Reinforce(TINY, PLAIN, seed=0)
+    strategy = reinforce(TINY, PLAIN, seed=0)
     for rewards, baseline in (((0.2, 0.4, 0.2, 0.4), 0.3), ((0.9, 0.9, 0.9, 0.9), 0.3)):
         for tokens, reward in zip([strategy.ask() for _ in range(4)], rewards, strict=True):
             strategy.tell(tokens, reward)
@@ -34,7 +34,7 @@ def test_the_second_batch_is_compared_with_the_moving_average() -> None:
 
 
 def test_it_learns_a_toy_objective() -> None:
-    strategy = Reinforce(TINY, ReinforceConfig(hidden=12, lr=0.02), seed=0)
+    strategy = reinforce(TINY, ReinforceConfig(hidden=12, lr=0.02), seed=0)
     rewards = []
     for _ in range(480):
         tokens = strategy.ask()

@@ -9,7 +9,8 @@ import pytest
 from nascli.errors import DivergedError, Interrupted, NascliError
 from nascli.genotype.genotype import Genotype
 from nascli.search.journal import Journal, read_trials
-from nascli.search.loop import Plan, SearchLoop
+from nascli.search.loop import SearchLoop
+from nascli.search.plan import SearchPlan
 from nascli.search.rerank import RerankPlan, ranked, rerank
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.study import best_trials
@@ -42,7 +43,7 @@ class Trainer:
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
     path = tmp_path / "trials.jsonl"
-    plan = Plan(space=TINY, trials=12, seed=1, failure_reward=0.0)
+    plan = SearchPlan(space=TINY, trials=12, seed=1, failure_reward=0.0)
     with Journal(path) as journal:
         executor = ShuffledExecutor(FakeEvaluator(), 1, 0)
         SearchLoop(RandomSearch(TINY, 1), executor, journal, plan, Recorder()).run(StopRequest())

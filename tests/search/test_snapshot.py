@@ -15,10 +15,11 @@ from nascli.config import PpoConfig, ReinforceConfig
 from nascli.errors import Interrupted
 from nascli.genotype.cells.space import CellSpace
 from nascli.search.journal import Journal, read_trials
-from nascli.search.loop import Plan, SearchLoop
-from nascli.search.snapshot import SnapshotFile, Stateful
-from nascli.search.strategies.ppo import Ppo
-from nascli.search.strategies.reinforce import Reinforce
+from nascli.search.loop import SearchLoop
+from nascli.search.plan import SearchPlan
+from nascli.search.snapshot import SnapshotFile
+from nascli.search.strategies.policy_gradient import ppo, reinforce
+from nascli.search.strategies.strategy import Stateful
 from nascli.search.trial import Trial
 from nascli.signals import StopRequest
 from tests.fakes import FakeEvaluator, Recorder, ShuffledExecutor
@@ -26,8 +27,8 @@ from tests.fakes import FakeEvaluator, Recorder, ShuffledExecutor
 SPACE = CellSpace(name="small", ops=("sep_conv_3x3", "identity", "max_pool_3x3"), blocks=2)
 NUMBERS = {"batch_size": 4, "lr": 0.05, "hidden": 8}
 MADE: dict[str, Callable[[int], Stateful]] = {
-    "ppo": lambda seed: Ppo(SPACE, PpoConfig.model_validate(NUMBERS), seed),
-    "reinforce": lambda seed: Reinforce(SPACE, ReinforceConfig.model_validate(NUMBERS), seed),
+    "ppo": lambda seed: ppo(SPACE, PpoConfig.model_validate(NUMBERS), seed),
+    "reinforce": lambda seed: reinforce(SPACE, ReinforceConfig.model_validate(NUMBERS), seed),
 }
 
 
@@ -77,7 +78,9 @@ class Search:
         self.observer = Watching(self.stop_after)
         snapshots = SnapshotFile(self.folder / "strategy.pt", self.identity, self.every) if self.kept else None
         executor = ShuffledExecutor(FakeEvaluator(0.1), 3, 1)
-        plan = Plan(space=SPACE, trials=self.trials, seed=self.seed, failure_reward=0.0, asynchronous=self.asynchronous)
+        plan = SearchPlan(
+            space=SPACE, trials=self.trials, seed=self.seed, failure_reward=0.0, asynchronous=self.asynchronous
+        )
         with Journal(self.folder / "trials.jsonl") as journal:
             loop = SearchLoop(self.strategy, executor, journal, plan, self.observer, snapshots)
             if self.stop_after:

@@ -8,9 +8,8 @@ from nascli.config import BayesianConfig, EvolutionConfig, PpoConfig, ReinforceC
 from nascli.genotype.cells.space import NASNET, CellSpace
 from nascli.search.strategies.bayesian import BayesianSearch
 from nascli.search.strategies.evolution import Evolution
-from nascli.search.strategies.ppo import Ppo
+from nascli.search.strategies.policy_gradient import ppo, reinforce
 from nascli.search.strategies.random import RandomSearch
-from nascli.search.strategies.reinforce import Reinforce
 from nascli.search.strategies.strategy import Strategy
 from nascli.search.strategies.warm_start import WarmStarted
 from tests.fakes import TINY
@@ -38,13 +37,13 @@ class TestRandomSearch(StrategyContract):
 class TestPpo(StrategyContract):
     @staticmethod
     def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
-        return Ppo(space, PpoConfig(batch_size=5, lr=0.01, hidden=12), seed)
+        return ppo(space, PpoConfig(batch_size=5, lr=0.01, hidden=12), seed)
 
 
 class TestReinforce(StrategyContract):
     @staticmethod
     def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
-        return Reinforce(space, ReinforceConfig(batch_size=5, lr=0.01, hidden=12), seed)
+        return reinforce(space, ReinforceConfig(batch_size=5, lr=0.01, hidden=12), seed)
 
 
 class TestEvolution(StrategyContract):
@@ -64,5 +63,5 @@ class TestSurrogate(StrategyContract):
 class TestWarmedUp(StrategyContract):
     @staticmethod
     def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
-        then = Ppo(space, PpoConfig(batch_size=5, lr=0.01, hidden=12), seed)
+        then = ppo(space, PpoConfig(batch_size=5, lr=0.01, hidden=12), seed)
         return WarmStarted(RandomSearch(space, seed), then, trials=12)

@@ -10,7 +10,7 @@ from nascli.config import SearchRecipe, load_recipe
 from nascli.errors import Interrupted, NascliError
 from nascli.genotype.genotype import read_genotype
 from nascli.runs import create_run, read_run, resume_run
-from nascli.search.executors.executor import InProcess
+from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.journal import read_trials
 from nascli.search.study import best_trials, run_name, run_search, summarise
 from nascli.search.trial import Trial
@@ -39,7 +39,11 @@ def search(
         else create_run("search", "test", made, runs=path.parent, out=path) as run
     ):
         return run_search(
-            run, made, InProcess(FakeEvaluator(failing)), stop=stop or StopRequest(), observer=observer or Recorder()
+            run,
+            made,
+            InProcessExecutor(FakeEvaluator(failing)),
+            stop=stop or StopRequest(),
+            observer=observer or Recorder(),
         )
 
 

@@ -13,7 +13,7 @@ import pytest
 from nascli.config import CellSpaceConfig, SearchConfig, SearchRecipe, to_toml
 from nascli.errors import CorruptFileError, DivergedError, InputError, NascliError
 from nascli.genotype.cells.space import CellSpace, resolve_cell_space
-from nascli.search.evaluators.tabular import Table, TableEvaluator, write_table
+from nascli.search.evaluators.tabular import TabularBenchmark, TabularEvaluator, write_table
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
 from nascli.search.trial import Failure, FailureKind, Score, Trial
 from tests.published import as_cells
@@ -49,7 +49,7 @@ def trained(space: CellSpace = SPACE, seeds: int = 2, noise: float = 0.01, faili
     return trials
 
 
-def written(path: Path, trials: list[Trial]) -> Table:
+def written(path: Path, trials: list[Trial]) -> TabularBenchmark:
     return write_table(path, trials, recipe_toml=to_toml(RECIPE), about={"device": "a laptop", "hours": 1.5})
 
 
@@ -61,7 +61,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_table_is_read_as_it_was_written(path: Path) -> None:
     trials = trained(failing=[4])
     written(path, trials)
-    table = Table.read(path)
+    table = TabularBenchmark.read(path)
     assert len(table) == len(trials) == 9
     assert table.space == SPACE
     assert table.recipe_toml == to_toml(RECIPE)
@@ -151,7 +151,7 @@ def test_every_flipped_byte_is_found_or_harmless(path: Path) -> None:
         damaged[position] ^= 0xFF
         path.write_bytes(damaged)
         try:
-            again = Table.read(path)
+            again = TabularBenchmark.read(path)
         except (CorruptFileError, InputError):
             found += 1
         else:
@@ -166,7 +166,7 @@ def test_a_truncated_file_is_found(path: Path, part: float) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: int(part * len(whole))])
     with pytest.raises(CorruptFileError, match=r"table\.h5 is damaged or no table"):
-        Table.read(path)
+        TabularBenchmark.read(path)
 
 
 def test_a_changed_accuracy_is_found(path: Path) -> None:
@@ -174,21 +174,21 @@ def test_a_changed_accuracy_is_found(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["accuracies"][0, 0] = 1.0
     with pytest.raises(CorruptFileError, match="checksum"):
-        Table.read(path)
+        TabularBenchmark.read(path)
 
 
 def test_foreign_and_newer_files_are_refused(path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
-        Table.read(path)
+        TabularBenchmark.read(path)
     with h5py.File(path, "w") as file:
         file["images"] = np.zeros(3)
     with pytest.raises(InputError, match="is not a table of nascli"):
-        Table.read(path)
+        TabularBenchmark.read(path)
     written(path, trained())
     with h5py.File(path, "r+") as file:
         file.attrs["version"] = 2
     with pytest.raises(InputError, match=r"table format 2; this nascli reads up to 1\. Install a newer"):
-        Table.read(path)
+        TabularBenchmark.read(path)
 
 
 def test_trials_that_make_no_table_are_refused(path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_folder_that_is_not_there_is_named(path: Path) -> None:
 def test_the_evaluator_answers_with_each_training_about_equally_often(path: Path) -> None:
     trials = trained(seeds=3)
     written(path, trials)
-    evaluator: TableEvaluator = pickle.loads(pickle.dumps(TableEvaluator(path)))
+    evaluator: TabularEvaluator = pickle.loads(pickle.dumps(TabularEvaluator(path)))
     assert trials[5].score is not None
     answers = Counter(evaluator.evaluate(trials[5].genotype, seed).reward for seed in range(900))
     assert set(answers) == set(trials[5].score.accuracies)
@@ -225,7 +225,7 @@ def test_the_evaluator_answers_with_each_training_about_equally_often(path: Path
 
 
 def test_the_evaluator_gives_equal_answers_to_equal_questions(path: Path) -> None:
-    evaluator = TableEvaluator(written(path, trained()))
+    evaluator = TabularEvaluator(written(path, trained()))
     cell = trained()[3].genotype
     score, again = evaluator.evaluate(cell, 7), evaluator.evaluate(cell, 7, epochs=1)
     assert (score.reward, score.accuracy) == (again.reward, again.reward)
@@ -235,7 +235,7 @@ def test_the_evaluator_gives_equal_answers_to_equal_questions(path: Path) -> Non
 
 def test_the_evaluator_finds_a_cell_in_any_spelling(path: Path) -> None:
     """All 18 sequences stand for the 9 cells of the table."""
-    evaluator = TableEvaluator(written(path, trained(noise=0.0)))
+    evaluator = TabularEvaluator(written(path, trained(noise=0.0)))
     one = evaluator.evaluate(SPACE.decode((0, 0, 0, 2, 0)), 0)
     other = evaluator.evaluate(SPACE.decode((1, 0, 2, 0, 0)), 0)
     assert (one.reward, one.params) == (other.reward, other.params)
@@ -243,7 +243,7 @@ def test_the_evaluator_finds_a_cell_in_any_spelling(path: Path) -> None:
 
 def test_a_cell_that_failed_fails_again_and_an_unknown_one_is_named(path: Path) -> None:
     trials = trained(failing=[4])
-    evaluator = TableEvaluator(written(path, trials))
+    evaluator = TabularEvaluator(written(path, trials))
     with pytest.raises(DivergedError, match=f"cell {trials[4].hash} failed when the table was made"):
         evaluator.evaluate(trials[4].genotype, 0)
     other = SPACE.model_copy(update={"ops": ("conv_1x1",)}).decode((0, 0, 0, 0, 0))

@@ -8,10 +8,10 @@ import pytest
 from nascli.config import EvolutionConfig, PpoConfig, ReinforceConfig
 from nascli.genotype.cells.space import NASNET
 from nascli.search.strategies.evolution import Evolution
-from nascli.search.strategies.ppo import Ppo
+from nascli.search.strategies.policy_gradient import ppo, reinforce
 from nascli.search.strategies.random import RandomSearch
-from nascli.search.strategies.reinforce import Reinforce
-from nascli.search.strategies.warm_start import SupportsPretraining, Tokens, WarmStarted
+from nascli.search.strategies.strategy import SupportsPretraining, Tokens
+from nascli.search.strategies.warm_start import WarmStarted
 from tests.fakes import TINY
 
 PPO = PpoConfig(hidden=12, batch_size=20, lr=0.003)
@@ -30,7 +30,7 @@ def batch(strategy: WarmStarted | SupportsPretraining) -> list[Tokens]:
 
 @pytest.mark.parametrize(
     "then",
-    [Ppo(TINY, PPO, 0), Reinforce(TINY, ReinforceConfig(hidden=12, batch_size=20, lr=0.003), 0)],
+    [ppo(TINY, PPO, 0), reinforce(TINY, ReinforceConfig(hidden=12, batch_size=20, lr=0.003), 0)],
     ids=["ppo", "reinforce"],
 )
 def test_the_first_proposals_after_the_warm_up_are_better_than_random(then: SupportsPretraining) -> None:
@@ -46,7 +46,7 @@ def test_the_first_proposals_after_the_warm_up_are_better_than_random(then: Supp
 
 def test_a_reward_that_means_nothing_leaves_the_controller_nearly_uniform() -> None:
     draw = random.Random(0)
-    strategy = WarmStarted(RandomSearch(NASNET, 0), Ppo(NASNET, PPO, 0), trials=200)
+    strategy = WarmStarted(RandomSearch(NASNET, 0), ppo(NASNET, PPO, 0), trials=200)
     for _ in range(11):
         for tokens in batch(strategy):
             strategy.tell(tokens, draw.random())
@@ -55,7 +55,7 @@ def test_a_reward_that_means_nothing_leaves_the_controller_nearly_uniform() -> N
 
 def test_the_first_strategy_proposes_until_enough_is_told() -> None:
     alone = Evolution(NASNET, EvolutionConfig(population=4), 5)
-    strategy = WarmStarted(Evolution(NASNET, EvolutionConfig(population=4), 5), Ppo(NASNET, PPO, 5), trials=30)
+    strategy = WarmStarted(Evolution(NASNET, EvolutionConfig(population=4), 5), ppo(NASNET, PPO, 5), trials=30)
     for left in (30, 10):
         assert strategy.diagnostics["warmup_left"] == left
         asked = batch(strategy)
@@ -70,7 +70,7 @@ def test_the_first_strategy_proposes_until_enough_is_told() -> None:
 def test_late_results_of_the_warm_up_do_not_teach_the_controller() -> None:
     histories = []
     for late in (0.0, 1.0):
-        strategy = WarmStarted(RandomSearch(NASNET, 0), Ppo(NASNET, PPO, 0), trials=20)
+        strategy = WarmStarted(RandomSearch(NASNET, 0), ppo(NASNET, PPO, 0), trials=20)
         asked = batch(strategy) + batch(strategy)
         for tokens in asked[:20]:
             strategy.tell(tokens, reward_of(tokens))

@@ -9,22 +9,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nascli.config import CellNetworkConfig, DataConfig, TrainConfig
+from nascli.config import CellNetworkConfig, DataConfig, SearchRecipe, TrainConfig
 from nascli.data.in_memory import ImageArray
 from nascli.errors import DivergedError, InputError
 from nascli.genotype.genotype import Genotype
 from nascli.models.cost import measure_cost
 from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
-from nascli.search.evaluators.proxy import ProxyTraining
+from nascli.search.evaluators.proxy import ProxyTask, load_proxy_task
 from nascli.search.evaluators.zero_cost import BATCH, ZERO_COST_SCORES, ZeroCostScore, fixed_batch, grad_norm, naswot
 from nascli.seeding import derive_seed
 from tests.cells import as_cells
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data
 from tests.fakes import TINY
 
-PROXY = ProxyTraining(
-    make_data(train=80), CellNetworkConfig(filters=4, cells_per_stage=1, dropout=0.5), EVERYTHING, AUGMENTATION, CPU
+PROXY = ProxyTask(
+    make_data(train=80),
+    CellNetworkConfig(filters=4, cells_per_stage=1, dropout=0.5),
+    AUGMENTATION,
+    CPU,
+    aux_head=EVERYTHING.aux_weight > 0,
 )
 LOOKS = ("naswot", "grad_norm")
 
@@ -41,7 +45,7 @@ def child(seed: int) -> ImageClassifier:
     return network
 
 
-def with_images(images: Tensor) -> ProxyTraining:
+def with_images(images: Tensor) -> ProxyTask:
     split = PROXY.data.train
     assert isinstance(split, ImageArray)
     return replace(PROXY, data=replace(PROXY.data, train=ImageArray(images, split.labels)))
@@ -124,8 +128,10 @@ def test_a_score_follows_from_its_seed_and_leaves_other_random_draws_alone(kind:
 @pytest.mark.parametrize("kind", LOOKS)
 def test_how_the_child_would_be_trained_changes_nothing(kind: str) -> None:
     other = TrainConfig(epochs=9, lr=1.0, precision="bfloat16", drop_path_prob=0.9, label_smoothing=0.5, aux_weight=0.1)
-    changed = replace(PROXY, train=other)
-    assert ZERO_COST_SCORES[kind](changed, cell(0), 1) == ZERO_COST_SCORES[kind](PROXY, cell(0), 1)
+    network = CellNetworkConfig(filters=4, cells_per_stage=1, image_size=16)
+    recipe = SearchRecipe(network=network, train=TrainConfig(aux_weight=0.4))
+    task, changed = (load_proxy_task(each, CPU) for each in (recipe, recipe.model_copy(update={"train": other})))
+    assert ZERO_COST_SCORES[kind](changed, cell(0), 1) == ZERO_COST_SCORES[kind](task, cell(0), 1)
 
 
 @pytest.mark.parametrize("kind", ZERO_COST_SCORES)

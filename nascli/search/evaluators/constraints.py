@@ -19,7 +19,8 @@ from nascli.errors import InputError, NascliError, RejectedError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace
 from nascli.models import latency
-from nascli.search.evaluators.proxy import Evaluator, ProxyTraining
+from nascli.search.evaluators.evaluator import Evaluator
+from nascli.search.evaluators.proxy import ProxyTask
 from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, untrained_child
 from nascli.search.trial import Score
 from nascli.seeding import derive_seed
@@ -115,7 +116,7 @@ class ConstrainedEvaluator:
     Args:
         evaluator: Scores the cells that are left.
         constraints: Without percentages.
-        proxy: The proxy task whose child networks are measured.
+        task: The proxy task whose child networks are measured.
 
     Raises:
         ValueError: A constraint is a percentage still.
@@ -123,7 +124,7 @@ class ConstrainedEvaluator:
 
     evaluator: Evaluator
     constraints: tuple[Constraint, ...]
-    proxy: ProxyTraining
+    task: ProxyTask
 
     def __post_init__(self) -> None:
         for constraint in self.constraints:
@@ -138,7 +139,7 @@ class ConstrainedEvaluator:
         """
         for quantity in _UNITS:
             constraints = [constraint for constraint in self.constraints if constraint.quantity == quantity]
-            value = measure(quantity, self.proxy, genotype, seed) if constraints else 0.0
+            value = measure(quantity, self.task, genotype, seed) if constraints else 0.0
             for constraint in constraints:
                 if not constraint.is_satisfied(value):
                     raise RejectedError(constraint.violation(value))
@@ -146,7 +147,7 @@ class ConstrainedEvaluator:
 
 
 def resolve_percentages(
-    constraints: Iterable[Constraint], proxy: ProxyTraining, space: SearchSpace, seed: int, sample: int = 64
+    constraints: Iterable[Constraint], task: ProxyTask, space: SearchSpace, seed: int, sample: int = 64
 ) -> tuple[Constraint, ...]:
     """The constraints with every percentage replaced by the number that so many percent of random cells lie below.
 
@@ -154,7 +155,7 @@ def resolve_percentages(
 
     Args:
         constraints: With and without percentages.
-        proxy: The proxy task whose child networks are measured.
+        task: The proxy task whose child networks are measured.
         space: Where the random cells come from.
         seed: The run's seed; the cells and their weights follow from it.
         sample: How many cells are drawn. With 64, the true share of a 50% constraint is within 13 points of it 19 times
@@ -168,7 +169,7 @@ def resolve_percentages(
     tokens = [[draw.randrange(size) for size in space.decision_sizes] for _ in range(sample)]
     cells = [space.decode(each, name=f"random-{k}") for k, each in enumerate(tokens)]
     wanted = {constraint.quantity for constraint in constraints if constraint.percent}
-    values = {quantity: _measure_all(quantity, proxy, cells, seed) for quantity in _UNITS if quantity in wanted}
+    values = {quantity: _measure_all(quantity, task, cells, seed) for quantity in _UNITS if quantity in wanted}
     return tuple(
         replace(
             constraint, bound=float(np.quantile(values[constraint.quantity], constraint.bound / 100)), percent=False
@@ -179,30 +180,30 @@ def resolve_percentages(
     )
 
 
-def measure(quantity: str, proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
+def measure(quantity: str, task: ProxyTask, genotype: Genotype, seed: int) -> float:
     """A quantity of the child network of a genotype, in plain units; of a quantity that a constraint can name."""
     return (
-        measure_latency(proxy, genotype) if quantity == "latency" else ZERO_COST_SCORES[quantity](proxy, genotype, seed)
+        measure_latency(task, genotype) if quantity == "latency" else ZERO_COST_SCORES[quantity](task, genotype, seed)
     )
 
 
-def measure_latency(proxy: ProxyTraining, genotype: Genotype) -> float:
+def measure_latency(task: ProxyTask, genotype: Genotype) -> float:
     """Seconds that the child network takes for one image.
 
     In evaluation mode, float32, on the proxy's device, with one thread on a CPU: after 3 runs to warm up, the median
     of 15. It is the one quantity that is not repeatable: it counts whatever else the machine does, other workers too,
     so a cell near the bound may pass one time and not the next.
     """
-    network = untrained_child(proxy, genotype, seed=0).eval()
+    network = untrained_child(task, genotype, seed=0).eval()
     with cpu_threads(1):
         return latency.measure_latency(network, network.spec.image_size).seconds
 
 
-def _measure_all(quantity: str, proxy: ProxyTraining, cells: list[Genotype], seed: int) -> list[float]:
+def _measure_all(quantity: str, task: ProxyTask, cells: list[Genotype], seed: int) -> list[float]:
     values = []
     for k, cell in enumerate(cells):
         try:
-            values.append(measure(quantity, proxy, cell, derive_seed(seed, "limits", k)))
+            values.append(measure(quantity, task, cell, derive_seed(seed, "limits", k)))
         except NascliError as error:
             raise InputError(
                 f"a percentage of {quantity}: random cell {k} cannot be scored: {error.message}",

@@ -37,7 +37,7 @@ from nascli.models.cost import measure_cost
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import load_weights
-from nascli.search.evaluators.proxy import ProxyTraining
+from nascli.search.evaluators.proxy import ProxyTask
 from nascli.search.evaluators.supernet_task import (
     SUPERNET_FILE,
     SupernetTask,
@@ -53,13 +53,13 @@ Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True, eq=False)
-class SharedWeights:
+class OneShotEvaluator:
     """The evaluator: a child's top-1 accuracy on held-out images with inherited weights.
 
     All weights lie in one tensor, so that worker processes share one piece of memory.
 
     Args:
-        setting: Data and macro numbers of the children.
+        task: Data and macro numbers of the children.
         space: Whose children the weights are for.
         weights: All shared weights one after the other, float32 on the CPU; only read.
         layout: Name and shape of each, in this order.
@@ -67,7 +67,7 @@ class SharedWeights:
         batch_size: Images a batch of these.
     """
 
-    setting: ProxyTraining
+    task: ProxyTask
     space: SearchSpace
     weights: Tensor
     layout: tuple[tuple[str, torch.Size], ...]
@@ -83,11 +83,11 @@ class SharedWeights:
         self.space.encode(genotype)
         views = torch.split(self.weights, [shape.numel() for _, shape in self.layout])
         shared = {name: view.view(shape) for (name, shape), view in zip(self.layout, views, strict=True)}
-        spec = child_spec(self.setting, genotype)
+        spec = child_spec(self.task, genotype)
         child = find_supernet(spec).extract_child(spec, shared)
-        child.to(self.setting.device).to(memory_format=torch.channels_last)
-        images = self.setting.resident.train.take(self.refresh)
-        _refresh_statistics(child, images, self.batch_size, self.setting)
+        child.to(self.task.device).to(memory_format=torch.channels_last)
+        images = self.task.resident.train.take(self.refresh)
+        _refresh_statistics(child, images, self.batch_size, self.task)
         return child
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
@@ -99,27 +99,21 @@ class SharedWeights:
         """
         started = time.monotonic()
         child = self.network(genotype)
-        held_out, device = self.setting.resident.val, self.setting.device
-        accuracy = evaluate(child, held_out, normalizer=_normalizer(self.setting), device=device).top1
+        held_out, device = self.task.resident.val, self.task.device
+        accuracy = evaluate(child, held_out, normalizer=_normalizer(self.task), device=device).top1
         cost = measure_cost(child)
-        return Score(
-            reward=accuracy,
-            accuracy=accuracy,
-            params=cost.params,
-            mult_adds=cost.mult_adds,
-            seconds=round(time.monotonic() - started, 3),
-        )
+        return Score.of(accuracy, cost, started)
 
 
-def shared_weights(
+def build_one_shot(
     recipe: SearchRecipe,
-    proxy: ProxyTraining,
+    task: ProxyTask,
     folder: Path,
     *,
     stop: StopRequest,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
-) -> SharedWeights:
+) -> OneShotEvaluator:
     """The evaluator of a recipe: trains the shared weights, or resumes that, or loads what is finished in `folder`.
 
     Writes `supernet.safetensors`, and before that `checkpoint.pt` and `metrics.jsonl` as it goes. With one seed and one
@@ -127,7 +121,7 @@ def shared_weights(
 
     Args:
         recipe: The resolved recipe.
-        proxy: Its data and macro numbers are used; its training is not.
+        task: Data and macro numbers of the children.
         folder: The run folder of the search.
         stop: Looked at after each step.
         progress: Called after each step.
@@ -143,26 +137,26 @@ def shared_weights(
 
     def on_step(step: int, loss: float) -> None:
         if progress is not None:
-            progress(step, task.plan.steps, loss)
+            progress(step, supernet.plan.steps, loss)
 
-    run = Run(proxy.device, stop=stop, log=log, on_step=on_step)
-    task, identity = SupernetTask(recipe, proxy, run), supernet_identity(recipe)
+    run = Run(task.device, stop=stop, log=log, on_step=on_step)
+    supernet, identity = SupernetTask(recipe, task, run), supernet_identity(recipe)
     path = folder / SUPERNET_FILE
     if not path.is_file():
         with cpu_threads(recipe.supernet.threads):
-            train_supernet(task, identity, recipe.seed, folder, run)
+            train_supernet(supernet, identity, recipe.seed, folder, run)
     for name in (NEWEST, PREVIOUS, METRICS):  # the finished weights replace them
         (folder / name).unlink(missing_ok=True)
-    shared = task.weights.cpu()
+    shared = supernet.weights.cpu()
     load_weights(path, shared)
     _check_identity(path, identity)
     named = dict(shared.named_parameters())
-    images = min(recipe.supernet.bn_calibration_images, len(proxy.data.train))
+    images = min(recipe.supernet.bn_calibration_images, len(task.data.train))
     batch_size = min(recipe.supernet.batch_size, images)
-    order = torch.randperm(len(proxy.data.train), generator=generator_for(recipe.seed, "shared", "refresh"))
-    return SharedWeights(
-        setting=proxy,
-        space=task.space,
+    order = torch.randperm(len(task.data.train), generator=generator_for(recipe.seed, "shared", "refresh"))
+    return OneShotEvaluator(
+        task=task,
+        space=supernet.space,
         weights=torch.cat([weight.detach().reshape(-1) for weight in named.values()]),
         layout=tuple((name, weight.shape) for name, weight in named.items()),
         refresh=order[: images // batch_size * batch_size],
@@ -171,20 +165,20 @@ def shared_weights(
 
 
 @torch.no_grad()
-def _refresh_statistics(child: ImageClassifier, split: Split, batch_size: int, setting: ProxyTraining) -> None:
+def _refresh_statistics(child: ImageClassifier, split: Split, batch_size: int, task: ProxyTask) -> None:
     """Measure the batch-norm statistics of a child on a split: the mean over its batches, all counting the same."""
-    normalizer = _normalizer(setting)
+    normalizer = _normalizer(task)
     norms = [module for module in child.eval().modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None
         norm.train().reset_running_stats()
     for images, _ in split.evaluation_batches(batch_size):
-        child(normalizer(images.to(setting.device)))
+        child(normalizer(images.to(task.device)))
     child.eval()
 
 
-def _normalizer(setting: ProxyTraining) -> Normalizer:
-    return Normalizer(setting.data.mean, setting.data.std)
+def _normalizer(task: ProxyTask) -> Normalizer:
+    return Normalizer(task.data.mean, task.data.std)
 
 
 def _check_identity(path: Path, identity: str) -> None:

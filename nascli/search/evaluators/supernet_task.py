@@ -39,7 +39,7 @@ from nascli.genotype.genotype import Genotype
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
-from nascli.search.evaluators.proxy import ProxyTraining
+from nascli.search.evaluators.proxy import ProxyTask
 from nascli.seeding import derive_seed
 
 SUPERNET_FILE = "supernet.safetensors"
@@ -65,7 +65,7 @@ class SupernetTask(Task[Batch]):
         InputError: There is one training image.
     """
 
-    def __init__(self, recipe: SearchRecipe, setting: ProxyTraining, run: Run) -> None:
+    def __init__(self, recipe: SearchRecipe, setting: ProxyTask, run: Run) -> None:
         self.config, self.space = recipe.supernet, resolve_cell_space(recipe.space)
         self.plan = plan_batches(setting.data, self.config, run.dist)
         self._setting, self._seed, self._label_smoothing = setting, recipe.seed, recipe.train.label_smoothing
@@ -136,6 +136,6 @@ def train_supernet(task: SupernetTask, identity: str, seed: int, folder: Path, r
     write_bytes(folder / SUPERNET_FILE, save(finished, {"identity": identity}))
 
 
-def child_spec(setting: ProxyTraining, genotype: Genotype) -> NetworkSpec:
+def child_spec(setting: ProxyTask, genotype: Genotype) -> NetworkSpec:
     """The network of a child; without auxiliary head, for which a supernet has no weights."""
     return setting.spec(genotype).without_aux_head()

@@ -61,7 +61,7 @@ class RankCorrelation:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class TabularBenchmark:
     """Trained cells by canonical hash. N cells, S trainings each, in the order of the search.
 
     Args:
@@ -164,7 +164,7 @@ class Table:
         return {form: row for row, form in enumerate(self.hashes)}
 
 
-class TableEvaluator:
+class TabularEvaluator:
     """Answers from a table: the accuracy of one of the cell's trainings, which one is drawn from the seed.
 
     So rewards are as noisy as single trainings are, which a strategy must cope with (as in NAS-Bench-101).
@@ -176,8 +176,8 @@ class TableEvaluator:
         Ying et al. 2019 (NAS-Bench-101), whose `query` samples one of a model's three trainings too.
     """
 
-    def __init__(self, table: Table | Path) -> None:
-        self.table = table if isinstance(table, Table) else Table.read(table)
+    def __init__(self, table: TabularBenchmark | Path) -> None:
+        self.table = table if isinstance(table, TabularBenchmark) else TabularBenchmark.read(table)
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """The cell's score. `seconds` is what the answer took; what its training took is in the table.
@@ -213,7 +213,7 @@ def draw_training(seed: int, trainings: int) -> int:
 
 def write_table(
     path: Path, trials: Sequence[Trial], *, recipe_toml: str, about: Mapping[str, str | float] | None = None
-) -> Table:
+) -> TabularBenchmark:
     """Write the table of a finished search: encoded in memory, read back, compared, then written whole or not at all.
 
     Trainings that ranked the best again after the search are not part of it.
@@ -234,7 +234,7 @@ def write_table(
     """
     recipe = parse(SearchRecipe, tomllib.loads(recipe_toml), "recipe")
     content = _dump(_tabulate(trials, resolve_space(recipe.space), recipe_toml, dict(about or {})))
-    table = Table(**_load(content, path))
+    table = TabularBenchmark(**_load(content, path))
     try:
         write_bytes(path, content)
     except OSError as error:

@@ -28,27 +28,27 @@ from nascli.engine.device import cpu_threads, generator_for
 from nascli.errors import DivergedError, InputError
 from nascli.genotype.genotype import Genotype
 from nascli.models.interface import ImageClassifier
-from nascli.search.evaluators.proxy import ProxyTraining
+from nascli.search.evaluators.proxy import ProxyTask
 from nascli.search.trial import Score
 
 BATCH = 64
 """Images that an untrained network is looked at with, where the data has so many."""
 
-ZeroCostFunction = Callable[[ProxyTraining, Genotype, int], float]
+ZeroCostFunction = Callable[[ProxyTask, Genotype, int], float]
 """From the proxy task, a genotype and the seed of its weights to a score; the higher, the better."""
 
 
-def params(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
+def params(task: ProxyTask, genotype: Genotype, seed: int) -> float:
     """Trainable parameters of the child network, without an auxiliary head."""
-    return float(proxy.cost(genotype).params)
+    return float(task.cost(genotype).params)
 
 
-def mult_adds(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
+def mult_adds(task: ProxyTask, genotype: Genotype, seed: int) -> float:
     """Multiply-accumulates of the child network for one image."""
-    return float(proxy.cost(genotype).mult_adds)
+    return float(task.cost(genotype).mult_adds)
 
 
-def naswot(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
+def naswot(task: ProxyTask, genotype: Genotype, seed: int) -> float:
     """How differently an untrained network sees different images: the log-determinant of a kernel of binary codes.
 
     K[i, j] is the number of rectified units that are either on for both images i and j or off for both; the score is
@@ -64,8 +64,8 @@ def naswot(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
     """
     kernel = _CodeKernel()
     with cpu_threads(1), torch.no_grad():
-        network = untrained_child(proxy, genotype, seed)
-        images, _ = fixed_batch(proxy)
+        network = untrained_child(task, genotype, seed)
+        images, _ = fixed_batch(task)
         with kernel:
             network(images)
     assert kernel.total is not None, "every network ends with a ReLU"
@@ -73,7 +73,7 @@ def naswot(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
     return float(np.log(np.maximum(eigenvalues, 1.0)).sum())
 
 
-def grad_norm(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
+def grad_norm(task: ProxyTask, genotype: Genotype, seed: int) -> float:
     """Sum of the Euclidean norms of the loss gradient, one for each weight of a convolution or classifier.
 
     The loss is the cross-entropy of one batch, without label smoothing. Biases and batch norms take no part.
@@ -84,8 +84,8 @@ def grad_norm(proxy: ProxyTraining, genotype: Genotype, seed: int) -> float:
     References: Abdelfattah et al. 2021, "Zero-Cost Proxies for Lightweight NAS", section 3 (grad_norm).
     """
     with cpu_threads(1):
-        network = untrained_child(proxy, genotype, seed)
-        images, labels = fixed_batch(proxy)
+        network = untrained_child(task, genotype, seed)
+        images, labels = fixed_batch(task)
         weights = [layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
         loss = F.cross_entropy(network(images), labels)
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)  # the auxiliary head's are unused
@@ -113,14 +113,14 @@ class ZeroCostScore:
 
     Args:
         kind: A name in `ZERO_COST_SCORES`.
-        proxy: The proxy task whose child networks, images and device are used.
+        task: The proxy task whose child networks, images and device are used.
 
     Raises:
         InputError: There is no such score.
     """
 
     kind: str
-    proxy: ProxyTraining
+    task: ProxyTask
 
     def __post_init__(self) -> None:
         if self.kind not in ZERO_COST_SCORES:
@@ -133,36 +133,30 @@ class ZeroCostScore:
             DivergedError: The score is not finite.
         """
         started = time.monotonic()
-        cost = self.proxy.cost(genotype)
-        value = ZERO_COST_SCORES[self.kind](self.proxy, genotype, seed)
-        return Score(
-            reward=value / 1e6 if self.kind in _MILLIONS else value,
-            accuracy=None,
-            params=cost.params,
-            mult_adds=cost.mult_adds,
-            seconds=round(time.monotonic() - started, 3),
-        )
+        cost = self.task.cost(genotype)
+        value = ZERO_COST_SCORES[self.kind](self.task, genotype, seed)
+        return Score.of(None, cost, started, reward=value / 1e6 if self.kind in _MILLIONS else value)
 
 
-def untrained_child(proxy: ProxyTraining, genotype: Genotype, seed: int) -> ImageClassifier:
+def untrained_child(task: ProxyTask, genotype: Genotype, seed: int) -> ImageClassifier:
     """The child network that a training from `seed` starts from, on its device, in training mode, no dropout."""
-    network = proxy.child(genotype, seed)
-    network.to(proxy.device).to(memory_format=torch.channels_last)
+    network = task.child(genotype, seed)
+    network.to(task.device).to(memory_format=torch.channels_last)
     network.train()
     network.dropout.eval()
     return network
 
 
-def fixed_batch(proxy: ProxyTraining) -> Batch:
+def fixed_batch(task: ProxyTask) -> Batch:
     """`BATCH` training images by a draw that never changes, normalised, and their labels, on the proxy's device."""
-    split = proxy.data.train
+    split = task.data.train
     chosen = torch.randperm(len(split), generator=generator_for(0, "cheap-score"))[:BATCH]
     batch = next(split.take(chosen).evaluation_batches(BATCH), None)
     if batch is None:
         raise no_image_left(len(chosen))
     images, labels = batch
-    normalizer = Normalizer(proxy.data.mean, proxy.data.std)
-    return normalizer(images.to(proxy.device)), labels.to(proxy.device)
+    normalizer = Normalizer(task.data.mean, task.data.std)
+    return normalizer(images.to(task.device)), labels.to(task.device)
 
 
 class _CodeKernel(TorchFunctionMode):

@@ -10,14 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 from nascli.errors import DeviceMemoryError, DivergedError, NascliError, RejectedError
 from nascli.genotype.genotype import Genotype
+from nascli.search.evaluators.evaluator import Evaluator
 from nascli.search.trial import Failure, FailureKind, Score
-
-if TYPE_CHECKING:  # it loads torch, which an evaluator in a worker may do without
-    from nascli.search.evaluators.proxy import Evaluator
 
 _LONGEST_ERROR = 300
 
@@ -33,7 +31,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """What came of a job."""
 
     job: Job
@@ -57,7 +55,7 @@ class Executor(Protocol):
         """Take a job; only while there is something free."""
         ...
 
-    def collect(self, timeout: float) -> list[Outcome]:
+    def collect(self, timeout: float) -> list[JobOutcome]:
         """The outcomes that came in; waits for the first at most `timeout` seconds, so the list may be empty."""
         ...
 
@@ -68,14 +66,14 @@ class Executor(Protocol):
     ) -> None: ...
 
 
-class InProcess:
+class InProcessExecutor:
     """Runs one job at a time in this process, when it is collected.
 
     Args:
         evaluator: What runs a job.
     """
 
-    def __init__(self, evaluator: "Evaluator") -> None:
+    def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self._jobs: deque[Job] = deque()
 
@@ -93,9 +91,9 @@ class InProcess:
         """Keep the job until it is collected."""
         self._jobs.append(job)
 
-    def collect(self, timeout: float) -> list[Outcome]:
+    def collect(self, timeout: float) -> list[JobOutcome]:
         """Run the job; the timeout is not looked at."""
-        return [run_job(self._evaluator, self._jobs.popleft())] if self._jobs else []
+        return [evaluate_job(self._evaluator, self._jobs.popleft())] if self._jobs else []
 
     def __enter__(self) -> Self:
         return self
@@ -106,13 +104,13 @@ class InProcess:
         self._jobs.clear()
 
 
-def run_job(evaluator: "Evaluator", job: Job) -> Outcome:
+def evaluate_job(evaluator: Evaluator, job: Job) -> JobOutcome:
     """Run a job here; an evaluation that raises is an outcome, too."""
     try:
-        return Outcome(job, evaluator.evaluate(job.genotype, job.seed, job.epochs))
+        return JobOutcome(job, evaluator.evaluate(job.genotype, job.seed, job.epochs))
     except Exception as error:
         text = str(error) if isinstance(error, NascliError) else f"{type(error).__name__}: {error}"
-        return Outcome(job, Failure(_kind(error), " ".join(text.split())[:_LONGEST_ERROR]))
+        return JobOutcome(job, Failure(_kind(error), " ".join(text.split())[:_LONGEST_ERROR]))
 
 
 def lost(times: int, cause: str) -> Failure:

@@ -23,14 +23,12 @@ from multiprocessing import connection, get_context, parent_process, resource_tr
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from nascli.errors import NascliError
-from nascli.search.executors.executor import Job, Outcome, environment, lost, run_job
+from nascli.search.evaluators.evaluator import Evaluator
+from nascli.search.executors.executor import Job, JobOutcome, environment, evaluate_job, lost
 from nascli.search.trial import Failure, Score
-
-if TYPE_CHECKING:  # it loads torch, which an evaluator in a worker may do without
-    from nascli.search.evaluators.proxy import Evaluator
 
 _PATIENCE = 5.0
 """Seconds that a worker which was asked to end gets before it is killed."""
@@ -44,7 +42,7 @@ class _Worker:
     job: Job | None = None
 
 
-class LocalWorkers:
+class LocalExecutor:
     """Runs jobs in persistent worker processes on this machine, each with one thread.
 
     Args:
@@ -58,7 +56,7 @@ class LocalWorkers:
         ValueError: CUDA_VISIBLE_DEVICES names fewer GPUs than that.
     """
 
-    def __init__(self, evaluator: "Evaluator", *, workers: int, retries: int, gpus: int = 0) -> None:
+    def __init__(self, evaluator: Evaluator, *, workers: int, retries: int, gpus: int = 0) -> None:
         self._evaluator = evaluator
         self._limit = workers
         self._retries = retries
@@ -94,7 +92,7 @@ class LocalWorkers:
                 worker.job = None
                 self._remove(worker)
 
-    def collect(self, timeout: float) -> list[Outcome]:
+    def collect(self, timeout: float) -> list[JobOutcome]:
         """What the workers have done; a lost worker's job is run again by another, or comes back as failed."""
         busy = [worker for worker in self._workers if worker.job is not None]
         if not busy:
@@ -118,7 +116,7 @@ class LocalWorkers:
     ) -> None:
         self.close()
 
-    def _collect(self, worker: _Worker) -> Outcome | None:
+    def _collect(self, worker: _Worker) -> JobOutcome | None:
         job = worker.job
         assert job is not None
         ended = not worker.process.is_alive()  # asked before the pipe: a last result may have been sent until then
@@ -126,18 +124,18 @@ class LocalWorkers:
             if worker.pipe.poll():
                 result: Score | Failure = worker.pipe.recv()
                 worker.job = None
-                return Outcome(job, result)
+                return JobOutcome(job, result)
         except (EOFError, OSError):
             ended = True
         return self._run_again(worker, job) if ended else None
 
-    def _run_again(self, worker: _Worker, job: Job) -> Outcome | None:
+    def _run_again(self, worker: _Worker, job: Job) -> JobOutcome | None:
         code = self._remove(worker)
         losses = self._losses[job] = self._losses.get(job, 0) + 1
         if losses <= self._retries:
             self.submit(job)
             return None
-        return Outcome(job, lost(losses, _cause(code)))
+        return JobOutcome(job, lost(losses, _cause(code)))
 
     def _start(self) -> _Worker:
         taken = {worker.slot for worker in self._workers}
@@ -183,7 +181,7 @@ class LocalWorkers:
         return code
 
 
-def _work(pipe: Connection, evaluator: "Evaluator") -> None:
+def _work(pipe: Connection, evaluator: Evaluator) -> None:
     """The main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)
@@ -195,7 +193,7 @@ def _work(pipe: Connection, evaluator: "Evaluator") -> None:
             job = pipe.recv()
         except (EOFError, OSError):
             return
-        pipe.send(run_job(evaluator, job).result)
+        pipe.send(evaluate_job(evaluator, job).result)
 
 
 def _end_with_parent() -> None:

@@ -21,14 +21,12 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from nascli.errors import InputError, NascliError
-from nascli.search.executors.executor import Job, Outcome, environment, lost, run_job
+from nascli.search.evaluators.evaluator import Evaluator
+from nascli.search.executors.executor import Job, JobOutcome, environment, evaluate_job, lost
 from nascli.search.trial import Failure, Score
-
-if TYPE_CHECKING:  # it loads torch, which an evaluator in a worker may do without
-    from nascli.search.evaluators.proxy import Evaluator
 
 _PATIENCE = 10.0
 """Seconds in which a cluster must answer."""
@@ -53,7 +51,7 @@ class RayExecutor:
 
     def __init__(
         self,
-        evaluator: "Evaluator",
+        evaluator: Evaluator,
         *,
         workers: int,
         retries: int,
@@ -88,7 +86,7 @@ class RayExecutor:
         self._waiting.append(job)
         self._dispatch()
 
-    def collect(self, timeout: float) -> list[Outcome]:
+    def collect(self, timeout: float) -> list[JobOutcome]:
         """What the workers have done; a lost worker's job is run again by another, or comes back as failed.
 
         Raises:
@@ -149,7 +147,7 @@ class RayExecutor:
             worker = self._new_worker()
             self._running[worker.ready.remote()] = worker, None
 
-    def _collect(self, awaited: object) -> Outcome | None:
+    def _collect(self, awaited: object) -> JobOutcome | None:
         worker, job = self._running.pop(awaited)
         try:
             result: Score | Failure = self._ray.get(awaited)
@@ -162,9 +160,9 @@ class RayExecutor:
                 ) from error
             return self._run_again(job, error)
         self._idle.append(worker)
-        return None if job is None else Outcome(job, result)
+        return None if job is None else JobOutcome(job, result)
 
-    def _run_again(self, job: Job | None, error: Exception) -> Outcome | None:
+    def _run_again(self, job: Job | None, error: Exception) -> JobOutcome | None:
         if job is None:  # lost while it started: that counts for a job that waits, or it might go on for ever
             if not self._waiting:
                 return None
@@ -173,7 +171,7 @@ class RayExecutor:
         if losses <= self._retries:
             self._waiting.appendleft(job)
             return None
-        return Outcome(job, lost(losses, f"Ray says {type(error).__name__}"))
+        return JobOutcome(job, lost(losses, f"Ray says {type(error).__name__}"))
 
     def _end(self, worker: object) -> None:
         with suppress(self._ray.exceptions.RayError):
@@ -225,7 +223,7 @@ class _RayWorker:
 
     def run(self, job: Job) -> Score | Failure:
         """What comes of a job."""
-        return run_job(self._evaluator, job).result
+        return evaluate_job(self._evaluator, job).result
 
 
 def _load_ray() -> ModuleType:

@@ -28,9 +28,8 @@ from nascli.config import BayesianConfig
 from nascli.genotype.space import SearchSpace
 from nascli.search.strategies.evolution import Mutation
 from nascli.search.strategies.path_encoding import Features, Floats, tabulated
+from nascli.search.strategies.strategy import Tokens
 from nascli.seeding import derive_seed
-
-Tokens = tuple[int, ...]
 
 _LENGTHS = (0.7, 1.0, 1.4, 2.0)
 """Lengths that are tried, times the median distance of the cells that were told."""

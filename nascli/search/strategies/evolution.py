@@ -18,9 +18,8 @@ from collections.abc import Mapping
 
 from nascli.config import EvolutionConfig
 from nascli.genotype.space import SearchSpace
+from nascli.search.strategies.strategy import Tokens
 from nascli.seeding import derive_seed
-
-Tokens = tuple[int, ...]
 
 
 class Mutation:

@@ -1,7 +1,14 @@
-"""What every strategy owes: it proposes and learns, and nothing else."""
+"""The protocols of strategies: a strategy proposes and learns, and nothing else."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+Tokens = tuple[int, ...]
+"""A proposal: one token for each of the space's `decision_sizes`."""
+
+COLLAPSED = 0.05
+"""Share of the greatest possible entropy below which a controller counts as collapsed: in the paper's space 4 of 84
+nats are left, the same few cells again and again, and no advantage brings the others back."""
 
 
 class Strategy(Protocol):
@@ -13,19 +20,24 @@ class Strategy(Protocol):
 
     A synchronous caller asks for `batch_size` proposals, tells the reward of each in the order they were asked, then
     asks for the next batch. An asynchronous one keeps some proposals outstanding, tells each as it finishes, in any
-    order, and asks whenever somebody is free. Each proposal is told at most once; some never are.
+    order, and asks whenever a worker is free. Each proposal is told at most once; some never are.
     """
 
     @property
     def batch_size(self) -> int:
-        """How many proposals a synchronous caller asks before it tells their rewards; at least 1."""
+        """Proposals that a synchronous caller asks before it tells their rewards; at least 1."""
         ...
 
-    def ask(self) -> tuple[int, ...] | None:
-        """The next proposal, a token for each of the search space's `decision_sizes`; None if there is none left."""
+    @property
+    def diagnostics(self) -> Mapping[str, float]:
+        """Figures on the learning so far, by name, for the log; may be empty."""
         ...
 
-    def tell(self, tokens: tuple[int, ...], reward: float) -> None:
+    def ask(self) -> Tokens | None:
+        """The next proposal; None if there is none left."""
+        ...
+
+    def tell(self, tokens: Tokens, reward: float) -> None:
         """The reward of a proposal that was not told yet.
 
         Args:
@@ -34,7 +46,24 @@ class Strategy(Protocol):
         """
         ...
 
-    @property
-    def diagnostics(self) -> Mapping[str, float]:
-        """How the learning goes, by name, for the log; may be empty."""
+
+@runtime_checkable
+class Stateful(Strategy, Protocol):
+    """A strategy whose state can be saved, because making it anew takes long."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that asking and telling has changed, as tensors and plain values."""
+        ...
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Become the strategy that gave `state`; this one is new, and made from the same recipe."""
+        ...
+
+
+@runtime_checkable
+class SupportsPretraining(Strategy, Protocol):
+    """A strategy that can be shown good sequences before it proposes: the controllers."""
+
+    def imitate(self, sequences: Sequence[Tokens]) -> None:
+        """Make such sequences more probable; best first."""
         ...

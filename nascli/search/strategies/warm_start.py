@@ -16,20 +16,9 @@ the first strategy alone: the controller never sampled it, and a gradient weight
 """
 
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping
 
-from nascli.search.strategies.strategy import Strategy
-
-Tokens = tuple[int, ...]
-
-
-class SupportsPretraining(Strategy, Protocol):
-    """A strategy that can be shown good sequences: `Ppo`, `Reinforce`."""
-
-    def imitate(self, sequences: Sequence[Tokens]) -> None:
-        """Make such sequences more probable; best first."""
-        ...
+from nascli.search.strategies.strategy import Strategy, SupportsPretraining, Tokens
 
 
 class WarmStarted:

@@ -1,9 +1,9 @@
 """Many searches on a table, in this process and without files: how soon a strategy finds how good a cell.
 
-A simulated search is what `SearchLoop` would do with a `TableEvaluator` and the same seed, trial by trial: batches are
-asked and told whole; a cell that comes again gets the reward that it got before; a failed one gets the failure reward.
-Which training answers is drawn from the trial's seed, so rewards are noisy; what counts is the *mean* accuracy of the
-cell that the search would hand over, the one with the highest reward so far.
+A simulated search is what `SearchLoop` would do with a `TabularEvaluator` and the same seed, trial by trial: batches
+are asked and told whole; a cell that comes again gets the reward that it got before; a failed one gets the failure
+reward. Which training answers is drawn from the trial's seed, so rewards are noisy; what counts is the *mean* accuracy
+of the cell that the search would hand over, the one with the highest reward so far.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nascli.genotype.space import SearchSpace
-from nascli.search.evaluators.tabular import Table, draw_training
+from nascli.search.evaluators.tabular import TabularBenchmark, draw_training
 from nascli.search.strategies.strategy import Strategy
 from nascli.seeding import derive_seed
 
@@ -49,7 +49,7 @@ class SimulatedRuns:
         return self.optimum - self.accuracies
 
     def by_evaluations(self) -> "SimulatedRuns":
-        """The same searches with a column for each distinct cell instead of each trial: repeats cost nothing.
+        """The same searches with a column for each distinct cell instead of each trial: duplicates cost nothing.
 
         As wide as the search with the most distinct cells; the others repeat their last value.
         """
@@ -67,7 +67,7 @@ class SimulatedRuns:
 
 def simulate(
     make_strategy: Callable[[int], Strategy],
-    table: Table,
+    table: TabularBenchmark,
     space: SearchSpace,
     trials: int,
     seeds: Sequence[int],
@@ -80,7 +80,7 @@ def simulate(
         make_strategy: A new strategy from the run's seed.
         table: Answers every trial.
         space: What the strategy's tokens count in; the table's own, or one inside it.
-        trials: Proposals a search, repeats included.
+        trials: Proposals a search, duplicates included.
         seeds: The runs' seeds.
         failure_reward: Told to the strategy for a cell that failed.
 
@@ -100,7 +100,7 @@ def simulate(
 class _Rows:
     """Decision sequence -> row of the table; decoding and hashing, which is slow, is done once for a sequence."""
 
-    def __init__(self, table: Table, space: SearchSpace) -> None:
+    def __init__(self, table: TabularBenchmark, space: SearchSpace) -> None:
         self._table, self._space = table, space
         self._known: dict[tuple[int, ...], int] = {}
 
@@ -113,7 +113,7 @@ class _Rows:
 class _Run:
     """One search; its arrays are those of `SimulatedRuns`, (T,) each."""
 
-    def __init__(self, table: Table, rows: _Rows, trials: int, seed: int, failure_reward: float) -> None:
+    def __init__(self, table: TabularBenchmark, rows: _Rows, trials: int, seed: int, failure_reward: float) -> None:
         self._table, self._rows, self._seed, self._failure_reward = table, rows, seed, failure_reward
         self._rewards: dict[int, float] = {}  # of the cells proposed so far, by row of the table
         self._best, self._accuracy = float("-inf"), 0.0
@@ -159,7 +159,7 @@ class _Run:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ConfidenceInterval:
     """A figure over the seeds, and the interval that holds it with 95 % confidence (percentile bootstrap)."""
 
     value: float
@@ -172,12 +172,12 @@ class RegretAt:
     """Regret after so many trials, over the searches."""
 
     trials: int
-    median: Estimate
-    mean: Estimate
+    median: ConfidenceInterval
+    mean: ConfidenceInterval
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StrategyComparison:
     """Two strategies after so many trials.
 
     Args:
@@ -207,8 +207,8 @@ def regret_at(runs: SimulatedRuns, counts: Sequence[int], seed: int = 0) -> list
         found.append(
             RegretAt(
                 trials=count,
-                median=_estimate(float(np.median(column)), np.median(resampled, axis=1)),
-                mean=_estimate(float(column.mean()), resampled.mean(axis=1)),
+                median=_interval(float(np.median(column)), np.median(resampled, axis=1)),
+                mean=_interval(float(column.mean()), resampled.mean(axis=1)),
             )
         )
     return found
@@ -223,17 +223,19 @@ def trials_to_reach(runs: SimulatedRuns, regret: float) -> Floats:
     return np.where(reached.any(axis=1), reached.argmax(axis=1) + 1.0, np.inf)
 
 
-def compare(first: SimulatedRuns, second: SimulatedRuns, trials: int) -> Comparison:
+def compare(first: SimulatedRuns, second: SimulatedRuns, trials: int) -> StrategyComparison:
     """Whether the regrets of two strategies after so many trials differ by more than chance."""
     from scipy import stats  # slow to import
 
     one, other = first.regret[:, trials - 1], second.regret[:, trials - 1]
     if np.all(np.concatenate([one, other]) == one[0]):  # the test has no answer where all are equal
-        return Comparison(trials, p_value=1.0, better=0.5)
+        return StrategyComparison(trials, p_value=1.0, better=0.5)
     result = stats.mannwhitneyu(one, other, alternative="two-sided")
-    return Comparison(trials, float(result.pvalue), better=1 - float(result.statistic) / (len(one) * len(other)))
+    return StrategyComparison(
+        trials, float(result.pvalue), better=1 - float(result.statistic) / (len(one) * len(other))
+    )
 
 
-def _estimate(value: float, resampled: Floats) -> Estimate:
+def _interval(value: float, resampled: Floats) -> ConfidenceInterval:
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
+    return ConfidenceInterval(value, float(low), float(high))

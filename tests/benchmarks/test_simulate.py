@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nascli.search.simulate import SimulatedRuns, compare, regret_at, simulate, trials_to_reach
 
 from nascli.config import CellSpaceConfig, SpaceConfig, to_toml
 from nascli.errors import InputError
 from nascli.genotype.cells.space import CellSpace, resolve_cell_space
-from nascli.search.evaluators.tabular import Table, TableEvaluator, write_table
-from nascli.search.simulate import SimulatedRuns, compare, regret_at, simulate, trials_to_reach
+from nascli.search.evaluators.tabular import TabularBenchmark, TabularEvaluator, write_table
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.strategies.strategy import Strategy
@@ -25,26 +25,28 @@ CONFIG = CellSpaceConfig(
 SPACE = resolve_cell_space(CONFIG)
 
 
-def make_table(folder: Path, space: SpaceConfig, **how: object) -> Table:
+def make_table(folder: Path, space: SpaceConfig, **how: object) -> TabularBenchmark:
     recipe = to_toml(RECIPE.model_copy(update={"space": space}))
     trials = trained(resolve_cell_space(space), **how)  # type: ignore[arg-type]
     return write_table(folder / "table.h5", trials, recipe_toml=recipe)
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+def table(tmp_path_factory: pytest.TempPathFactory) -> TabularBenchmark:
     """Noisy, and with failures."""
     return make_table(tmp_path_factory.mktemp("noisy"), CONFIG, noise=0.2, failing=range(0, 300, 7))
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Table:
+def calm(tmp_path_factory: pytest.TempPathFactory) -> TabularBenchmark:
     return make_table(tmp_path_factory.mktemp("calm"), RECIPE.space, noise=0.0)
 
 
-def searched(strategy: Strategy, table: Table, space: CellSpace, trials: int, seed: int) -> list[list[float]]:
+def searched(
+    strategy: Strategy, table: TabularBenchmark, space: CellSpace, trials: int, seed: int
+) -> list[list[float]]:
     """One search the slow way, through the evaluator: per trial its reward, the best cell's mean, cells so far."""
-    evaluator = TableEvaluator(table)
+    evaluator = TabularEvaluator(table)
     rewards: dict[str, float] = {}
     scored: list[tuple[float, int, str]] = []
     waiting: list[tuple[tuple[int, ...], float]] = []
@@ -76,7 +78,7 @@ def runs_of(regret: list[list[float]]) -> SimulatedRuns:
 
 
 @pytest.mark.parametrize("batch", [1, 7])
-def test_a_simulated_search_is_the_search_trial_by_trial(table: Table, batch: int) -> None:
+def test_a_simulated_search_is_the_search_trial_by_trial(table: TabularBenchmark, batch: int) -> None:
     """Also for a strategy whose every proposal depends on all rewards before."""
 
     def make(seed: int) -> Strategy:
@@ -92,7 +94,7 @@ def test_a_simulated_search_is_the_search_trial_by_trial(table: Table, batch: in
     assert (runs.evaluations[:, -1] < 60).all()  # some were repeats
 
 
-def test_without_noise_regret_falls_to_zero_when_every_cell_was_seen(calm: Table) -> None:
+def test_without_noise_regret_falls_to_zero_when_every_cell_was_seen(calm: TabularBenchmark) -> None:
     runs = simulate(lambda seed: RandomSearch(calm.space, seed), calm, calm.space, 200, range(10))
     assert (np.diff(runs.regret) <= 0).all()
     assert (runs.regret >= 0).all()
@@ -101,14 +103,14 @@ def test_without_noise_regret_falls_to_zero_when_every_cell_was_seen(calm: Table
     assert (runs.regret[:, -1] == 0).all()
 
 
-def test_with_noise_the_cell_handed_over_is_judged_by_its_mean(table: Table) -> None:
+def test_with_noise_the_cell_handed_over_is_judged_by_its_mean(table: TabularBenchmark) -> None:
     runs = simulate(lambda seed: RandomSearch(SPACE, seed), table, SPACE, 2000, range(10))
     assert (runs.regret >= 0).all()
     assert (runs.regret[:, -1] > 0).any()  # every cell was seen, and a lucky one was taken for the best
     assert (np.diff(runs.regret) > 0).any()
 
 
-def test_a_search_with_nothing_left_to_propose_ends(calm: Table) -> None:
+def test_a_search_with_nothing_left_to_propose_ends(calm: TabularBenchmark) -> None:
     runs = simulate(lambda _: ExhaustiveSearch(calm.space), calm, calm.space, 14, [0, 1])
     assert np.isnan(runs.rewards[:, 9:]).all()
     assert not np.isnan(runs.rewards[:, :9]).any()
@@ -116,7 +118,7 @@ def test_a_search_with_nothing_left_to_propose_ends(calm: Table) -> None:
     assert (runs.regret[:, 8:] == 0).all()
 
 
-def test_counting_evaluations_leaves_repeats_out(table: Table) -> None:
+def test_counting_evaluations_leaves_repeats_out(table: TabularBenchmark) -> None:
     class Stutter:
         """Proposes every sequence three times."""
 
@@ -146,7 +148,7 @@ def test_counting_evaluations_leaves_repeats_out(table: Table) -> None:
     assert 10 < trained_only.rewards.shape[1] <= 30
 
 
-def test_equal_seeds_give_equal_searches_and_others_do_not(table: Table) -> None:
+def test_equal_seeds_give_equal_searches_and_others_do_not(table: TabularBenchmark) -> None:
     def rewards(seeds: list[int]) -> list[list[float]]:
         found: list[list[float]] = simulate(
             lambda seed: RandomSearch(SPACE, seed), table, SPACE, 30, seeds
@@ -158,12 +160,12 @@ def test_equal_seeds_give_equal_searches_and_others_do_not(table: Table) -> None
     assert one != other
 
 
-def test_a_space_outside_the_table_is_refused(calm: Table) -> None:
+def test_a_space_outside_the_table_is_refused(calm: TabularBenchmark) -> None:
     with pytest.raises(InputError, match="is not in the table"):
         simulate(lambda seed: RandomSearch(SPACE, seed), calm, SPACE, 50, [0])
 
 
-def test_a_hundred_searches_take_seconds(table: Table) -> None:
+def test_a_hundred_searches_take_seconds(table: TabularBenchmark) -> None:
     since = time.process_time()
     simulate(lambda seed: RandomSearch(SPACE, seed), table, SPACE, 250, range(100))
     assert time.process_time() - since < 10  # about one on an idle machine
