@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
-from nascli.genotype.cells.space import CellSpace
 from nascli.genotype.drawing import genotype_png, genotype_svg
 from nascli.genotype.space import ChoiceGroup
 from nascli.report import figures
@@ -27,7 +26,7 @@ _PNG_SCALE = 1.0
 
 def plot_choices(data: SearchData) -> list[RenderedFigure]:
     """Heat maps of each kind of choice, as the genotype family groups them."""
-    if not data.trials or not isinstance(data.space, CellSpace):
+    if not data.trials:
         return []
     return [_plot_heat_map(group, *choice_shares(data.trials, group)) for group in data.space.choice_groups()]
 
