@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nascli.search.simulate import SimulatedRuns
 from PIL import Image
+from simulate import SimulatedRuns
 
 from nascli.models.families import build_network
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nascli.search.simulate import SimulatedRuns, compare, regret_at, simulate, trials_to_reach
+from simulate import SimulatedRuns, compare, regret_at, simulate, trials_to_reach
 
 from nascli.config import CellSpaceConfig, SpaceConfig, to_toml
 from nascli.errors import InputError
