@@ -1,7 +1,7 @@
-"""Children an hour: nascli's proxy training as a search worker runs it, beside the plain loop that one would write.
+"""Children per hour: nascli's proxy training as a search worker runs it, beside the plain loop that one would write.
 
     mkdir cifar && tar -xf cifar10_jpeg.tar.xz -C cifar
-    python benchmarks/children.py --data cifar --images 2000 --epochs 2 --cores 1 --json children.json
+    python benchmarks/children.py --data cifar --train-images 2000 --epochs 2 --cores 1 --json children.json
 
 The plain loop: torchvision's transforms on PIL images (random crop with padding, flip, to tensor, normalise), a
 DataLoader with 0 or 1 workers, and the same cell as a straightforward module in the default memory layout, in which
@@ -18,9 +18,8 @@ seen in their losses, after each epoch and over the seeds. (On maps of even size
 where a stride needs padding, nascli pads as TensorFlow does, the plain network alike on both sides.)
 """
 
-import argparse
+import json
 import random
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -30,19 +29,17 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from common import (
+    Column,
     Figures,
     Task,
     arguments,
+    compare,
     console,
-    fresh,
     grid,
-    in_turn,
-    progress,
-    ratios,
+    mean_and_deviation,
+    plus_minus,
+    refuse_unequal,
     serve,
-    spread,
-    three,
-    write,
 )
 from PIL import Image
 
@@ -56,7 +53,7 @@ if TYPE_CHECKING:
 
 NASCLI, PLAIN, PLAIN_WORKER, DECODING = "nascli", "plain", "plain, 1 worker", "plain, decoding"
 PADDING = 4
-OPTIMISER = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "clip_grad_norm": 5.0}
+OPTIMIZER = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "clip_grad_norm": 5.0}
 """The numbers of the recipes; the same for both."""
 
 
@@ -75,10 +72,11 @@ def nascli(task: Task) -> Figures:
     # the evaluator hands out the accuracy alone, so the losses are taken where it calls the training
     with mock.patch.object(evaluators.proxy, "Run", partial(Run, on_epoch=records.append)):
         since = time.perf_counter()
-        score = evaluator.evaluate(genotype, task["seed"])
+        score = evaluator.evaluate(genotype, task["round"])
         seconds = time.perf_counter() - since
     return {
         "seconds": seconds,
+        "children_per_hour": 3600 / seconds,
         "train_loss": [record.train_loss for record in records],
         "loss": [record.metrics["loss"] for record in records],
         "accuracy": [record.metrics["top1"] for record in records],
@@ -96,7 +94,7 @@ def proxy(task: Task) -> "ProxyTraining":
     from nascli.search.evaluators.proxy import ProxyTask, ProxyTraining
 
     source = DataConfig(dataset=f"folder:{task['images']}", crop_padding=PADDING, flip=True, workers=0)
-    train = TrainConfig(epochs=task["epochs"], batch_size=task["batch_size"], **OPTIMISER)
+    train = TrainConfig(epochs=task["epochs"], batch_size=task["batch_size"], **OPTIMIZER)
     network = CellNetworkConfig(preset="cifar10", filters=task["filters"], cells_per_stage=task["cells_per_stage"])
     data = load_dataset(source)
     return ProxyTraining(ProxyTask(data, network, source, torch.device("cpu")), train)
@@ -106,19 +104,8 @@ def plain(task: Task) -> Figures:
     """One child through the plain loop."""
     import plain_loop
 
-    return plain_loop.measure(
-        CellGenotype.model_validate(task["genotype"]),
-        Path(task["images"]),
-        filters=task["filters"],
-        cells_per_stage=task["cells_per_stage"],
-        padding=PADDING,
-        epochs=task["epochs"],
-        batch_size=task["batch_size"],
-        seed=task["seed"],
-        workers=task["workers"],
-        decoding=task["decoding"],
-        **OPTIMISER,
-    )
+    figures = plain_loop.measure(CellGenotype.model_validate(task["genotype"]), task, PADDING, OPTIMIZER)
+    return figures | {"children_per_hour": 3600 / figures["seconds"]}
 
 
 MEASURES: dict[str, Callable[[Task], Figures]] = {NASCLI: nascli, PLAIN: plain}
@@ -166,30 +153,20 @@ def choose_cells(names: Sequence[str], count: int) -> list[CellGenotype]:
     return found
 
 
-def tasks(
-    variants: Sequence[str], genotype: CellGenotype, asked: argparse.Namespace, images: Path
-) -> dict[str, Figures]:
-    """What is measured for each variant, but for the seed."""
-    shared = {
-        "genotype": genotype.model_dump(mode="json", by_alias=True),
-        "images": str(images),
-        **{name: getattr(asked, name) for name in ("filters", "cells_per_stage", "epochs", "batch_size")},
-    }
-    kinds: dict[str, Figures] = {
-        NASCLI: {"measure": NASCLI},
-        PLAIN: {"measure": PLAIN, "workers": 0, "decoding": False},
-        PLAIN_WORKER: {"measure": PLAIN, "workers": 1, "decoding": False},
-        DECODING: {"measure": PLAIN, "workers": 0, "decoding": True},
-    }
-    return {variant: {**shared, **kinds[variant]} for variant in variants}
+VARIANTS: dict[str, Task] = {
+    NASCLI: {},
+    PLAIN: {"workers": 0, "decoding": False},
+    PLAIN_WORKER: {"measure": PLAIN, "workers": 1, "decoding": False},
+    DECODING: {"measure": PLAIN, "workers": 0, "decoding": True},
+}
 
 
-def options() -> argparse.ArgumentParser:
+def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with train/<class>/*.jpg and test/<class>/")
-    parser.add_argument("--images", type=int, default=2000, help="that are trained on")
+    parser.add_argument("--train-images", type=int, default=2000, help="that are trained on")
     parser.add_argument("--held-out", type=int, default=500, help="training images that are measured after an epoch")
-    parser.add_argument("--image-size", type=int, help="height and width in pixels; their own when left out")
+    parser.add_argument("--image-size", type=int, help="height and width in pixels; default: their own")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--filters", type=int, default=8)
@@ -198,90 +175,43 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--random-cells", type=int, default=0, help="so many random cells of the paper's space besides")
     parser.add_argument("--cores", type=int, default=1, help="that each measurement may use")
     parser.add_argument("--decode-each-epoch", action="store_true", help="also the loop that decodes as it goes")
-    return parser
-
-
-def main() -> None:
-    asked = options().parse_args()
+    asked = parser.parse_args()
     cells = choose_cells(asked.cell or ([] if asked.random_cells else ["nasnet-a"]), asked.random_cells)
-    variants = [NASCLI, PLAIN, PLAIN_WORKER, *([DECODING] if asked.decode_each_epoch else [])]
-    measurements = []
+    variants = {name: task for name, task in VARIANTS.items() if name != DECODING or asked.decode_each_epoch}
+    columns = [
+        Column("children_per_hour", "children per hour", ".1f"),
+        Column("nascli_times_as_fast", "nascli, times as fast", figure="children_per_hour", over=NASCLI),
+        Column("params", "params", ",.0f"),
+        Column("mult_adds", "mult-adds", ",.0f"),
+    ]
+    genotypes = {cell.name: json.loads(cell.to_json()) for cell in cells}
     with tempfile.TemporaryDirectory(prefix="nascli-children-") as temporary:
-        images = Path(temporary)
-        size, classes = prepare(asked.data, images, asked.images, asked.held_out, asked.image_size)
-        for genotype in cells:
-            given = tasks(variants, genotype, asked, images)
-            for seed, variant in in_turn(variants, asked.rounds):
-                figures = fresh(__file__, {**given[variant], "seed": seed}, cores=asked.cores)
-                measurements.append({"cell": genotype.name, "variant": variant, "seed": seed, **figures})
-                progress(f"{genotype.name}, seed {seed}, {variant}: {figures['seconds']:.2f} s")
-            check_costs([each for each in measurements if each["cell"] == genotype.name])
-    results = summarise(measurements, variants)
-    show(results, measurements, f"{size}x{size} pixels, {classes} classes, {len(cells)} cells, {asked.rounds} seeds")
-    genotypes = {cell.name: cell.model_dump(mode="json", by_alias=True) for cell in cells}
-    write(asked, {**results, "cells": genotypes, "measurements": measurements})
+        size, classes = prepare(asked.data, Path(temporary), asked.train_images, asked.held_out, asked.image_size)
+        measurements = compare(
+            __file__,
+            asked,
+            f"{size}x{size} pixels, {classes} classes",
+            variants,
+            columns,
+            cases={name: {"genotype": genotype, "images": temporary} for name, genotype in genotypes.items()},
+            check=refuse_unequal("params", "mult_adds"),
+            about={"cells": genotypes},
+        )
+    show_learning(measurements)
 
 
-def check_costs(measurements: Sequence[Figures]) -> None:
-    """Stop where the two networks of a cell do not have the same size and work."""
-    costs = {each["variant"]: (each["params"], each["mult_adds"]) for each in measurements}
-    if len(set(costs.values())) > 1:
-        raise SystemExit(f"{measurements[0]['cell']}: params and mult-adds differ: {costs}")
+def show_learning(measurements: Sequence[Figures]) -> None:
+    """Losses and accuracy over all cells and seeds after each epoch: both learn alike."""
+    table = grid("Mean and standard deviation after each epoch", "training", "epoch", *CURVES)
+    for variant in dict.fromkeys(each["variant"] for each in measurements):
+        taken = [each for each in measurements if each["variant"] == variant]
+        for epoch in range(len(taken[0]["loss"])):
+            shown = (plus_minus(mean_and_deviation([each[key][epoch] for each in taken])) for key in CURVES.values())
+            table.add_row(variant, str(epoch + 1), *shown)
+    console().print(table)
 
 
-def summarise(measurements: Sequence[Figures], variants: Sequence[str]) -> Figures:
-    """Children an hour, ratios child by child, and the losses over all cells and seeds after each epoch."""
-    taken = {variant: [each for each in measurements if each["variant"] == variant] for variant in variants}
-    for each in taken.values():
-        each.sort(key=lambda one: (one["cell"], one["seed"]))
-    seconds = {variant: [each["seconds"] for each in taken[variant]] for variant in variants}
-    return {
-        "children_per_hour": {name: spread([3600 / each for each in values]) for name, values in seconds.items()},
-        "nascli_times_as_fast": {name: ratios(seconds[name], seconds[NASCLI]) for name in variants if name != NASCLI},
-        "learning": {
-            variant: {
-                name: [
-                    mean_and_deviation(values) for values in zip(*(each[name] for each in taken[variant]), strict=True)
-                ]
-                for name in ("train_loss", "loss", "accuracy")
-            }
-            for variant in variants
-        },
-        "costs": {each["cell"]: {name: each[name] for name in ("params", "mult_adds")} for each in measurements},
-    }
-
-
-def mean_and_deviation(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "mean": statistics.fmean(values),
-        "deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
-        "count": len(values),
-    }
-
-
-def show(results: Figures, measurements: Sequence[Figures], title: str) -> None:
-    speeds = grid(f"{title}: median, least to greatest", "training", "children an hour", "nascli is faster, times")
-    for variant, rate in results["children_per_hour"].items():
-        ratio = results["nascli_times_as_fast"].get(variant)
-        speeds.add_row(variant, three(rate, ".1f"), three(ratio) if ratio else "")
-    learning = grid(
-        "Mean and standard deviation after each epoch", "training", "epoch", "loss", "held out", "accuracy, %"
-    )
-    for variant, curves in results["learning"].items():
-        for epoch in range(len(curves["loss"])):
-            shown = (plus_minus(curves[name][epoch], factor) for name, factor in SHOWN.items())
-            learning.add_row(variant, str(epoch + 1), *shown)
-    costs = grid("The same for both networks", "cell", "params", "mult-adds")
-    for cell, cost in results["costs"].items():
-        costs.add_row(cell, f"{cost['params']:,}", f"{cost['mult_adds']:,}")
-    console().print(speeds, learning, costs)
-
-
-SHOWN = {"train_loss": 1.0, "loss": 1.0, "accuracy": 100.0}
-
-
-def plus_minus(value: dict[str, float], factor: float) -> str:
-    return f"{factor * value['mean']:.3f} ± {factor * value['deviation']:.3f}"
+CURVES = {"training loss": "train_loss", "held-out loss": "loss", "held-out accuracy": "accuracy"}
 
 
 if __name__ == "__main__" and not serve(MEASURES):

@@ -1,4 +1,4 @@
-"""Small images into training: whole-batch augmentation, beside torchvision's image by image; and its part in a step.
+"""Small images into training: whole-batch augmentation, beside torchvision's image by image; and its share of a step.
 
     python benchmarks/cifar_pipeline.py --rounds 5 --json cifar_pipeline.json
 
@@ -13,34 +13,19 @@ with probability one half, normalised, a square of 16x16 set to 0:
 torchvision erases inside the image, nascli clips at the border (DeVries and Taylor), so that 0.75 and 0.81 of the
 pixels stay; apart from that means and deviations are compared before ratios are made.
 
-The part in a step is measured in a process of its own: the seconds of augmentation, and those of the whole step of
+The share of a step is measured in a process of its own: the seconds of augmentation, and those of the whole step of
 NASNet-A, N = 2, F = 32, batch 64, in turn. Each measurement is a fresh process with one thread of computation, but for
 the step, which has `--threads`.
 """
 
-import argparse
 import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from common import (
-    Figures,
-    Task,
-    arguments,
-    console,
-    fresh,
-    grid,
-    in_turn,
-    progress,
-    ratios,
-    serve,
-    spread,
-    three,
-    write,
-)
+from common import Column, Figures, Task, arguments, compare, serve
 from engine_step import training_step
 
 NASCLI, PEER, STEP = "nascli", "torchvision", "step"
@@ -48,7 +33,7 @@ SIDE, CLASSES, PADDING, CUTOUT = 32, 10, 4, 16
 MIDDLE, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 KEPT = {NASCLI: 1 - ((CUTOUT * SIDE - CUTOUT**2 / 4) / SIDE**2) ** 2, PEER: 1 - (CUTOUT / SIDE) ** 2}
 """The part of the pixels that the square leaves, on average over its places."""
-FURTHEST = 0.05
+MAX_DISTANCE = 0.05
 """How far apart the variants' means and deviations may be, of normalised pixels that were not cut out."""
 
 
@@ -76,7 +61,7 @@ def batches(task: Task) -> Iterator[Any]:
     generator = torch.Generator().manual_seed(0)
     while True:
         order = torch.randperm(task["images"], generator=generator)
-        for bytes_, _ in split.training_batches(order, task["batch"], 0):
+        for bytes_, _ in split.training_batches(order, task["batch_size"], 0):
             yield augment_batch(bytes_, augmentation, normalizer, BatchRng(generator))
 
 
@@ -103,7 +88,7 @@ def torchvision(task: Task) -> Figures:
 
     torch.manual_seed(0)
     loader: DataLoader[Any] = DataLoader(
-        Cifar(), task["batch"], shuffle=True, num_workers=task["workers"], drop_last=True, persistent_workers=True
+        Cifar(), task["batch_size"], shuffle=True, num_workers=task["workers"], drop_last=True, persistent_workers=True
     )
     epochs = itertools.chain.from_iterable(itertools.repeat(loader))
     return timed((images for images, _ in epochs), task)
@@ -143,11 +128,11 @@ def step(task: Task) -> Figures:
     from nascli.models.families import build_network
 
     torch.set_num_threads(task["threads"])
-    config = TrainConfig(batch_size=task["batch"])
+    config = TrainConfig(batch_size=task["batch_size"])
     network = build_network("nasnet-a", "cifar10", filters=task["filters"], cells_per_stage=task["cells"])
     make_step = training_step(network.train(), config)
     coming = batches(task)
-    labels = torch.arange(task["batch"]) % CLASSES
+    labels = torch.arange(task["batch_size"]) % CLASSES
     parts: list[float] = []
     wholes: list[float] = []
     for _ in range(task["steps"] + 1):
@@ -164,75 +149,36 @@ def step(task: Task) -> Figures:
 MEASURES: dict[str, Callable[[Task], Figures]] = {NASCLI: nascli, PEER: torchvision, STEP: step}
 
 
-def options() -> argparse.ArgumentParser:
+def refuse_unlike(measurements: Sequence[Figures]) -> None:
+    """Compare the pixels that the square left; crops bring in as many zeros everywhere."""
+    for key, power in (("mean", 1.0), ("deviation", 0.5)):
+        values = [each[key] / math.pow(KEPT[each["variant"]], power) for each in measurements if key in each]
+        if values and max(values) - min(values) > MAX_DISTANCE:
+            raise SystemExit(f"the pixels differ: {key} from {min(values):.3f} to {max(values):.3f}")
+
+
+def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=50_000, help="of the made-up data set")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2, help="processes of torchvision's variant")
     parser.add_argument("--seconds", type=float, default=8, help="of each measurement of a pipeline")
-    parser.add_argument(
-        "--warm", type=int, default=40, help="batches before the clock starts; their pixels are compared"
-    )
+    parser.add_argument("--warm", type=int, default=40, help="batches before the clock starts; their pixels count")
     parser.add_argument("--steps", type=int, default=10, help="timed training steps")
     parser.add_argument("--threads", type=int, default=2, help="of the training step")
     parser.add_argument("--filters", type=int, default=32, help="F of the step's network")
     parser.add_argument("--cells", type=int, default=2, help="N of the step's network")
     parser.add_argument("--only", action="append", choices=list(MEASURES), help="this variant; repeat for more")
-    return parser
-
-
-def main() -> None:
-    asked = options().parse_args()
-    variants = asked.only or list(MEASURES)
-    measurements: list[Figures] = []
-    shared = {
-        "batch": asked.batch_size,
-        **{name: getattr(asked, name) for name in ("images", "workers", "seconds", "warm")},
-        **{name: getattr(asked, name) for name in ("steps", "threads", "filters", "cells")},
-    }
-    for round_, variant in in_turn(variants, asked.rounds):
-        figures = fresh(__file__, {"measure": variant, **shared})
-        measurements.append({"variant": variant, **figures})
-        said = f"{figures['share']:.2%} of a step" if variant == STEP else f"{figures['images_per_second']:.0f}/s"
-        progress(f"round {round_}, {variant}: {said}")
-    results = summarise(measurements)
-    show(results)
-    write(asked, {"results": results, "measurements": measurements})
-
-
-def summarise(measurements: list[Figures]) -> Figures:
-    """The pipelines' rates and nascli's ratio, and the step; stops where the pixels are not alike."""
-    by_variant = {name: [each for each in measurements if each["variant"] == name] for name in MEASURES}
-    refuse_unlike([each for each in measurements if each["variant"] != STEP])
-    rates = {name: [each["images_per_second"] for each in by_variant[name]] for name in (NASCLI, PEER)}
-    steps = by_variant[STEP]
-    return {
-        "images_per_second": {name: spread(values) for name, values in rates.items() if values},
-        "times_as_fast": ratios(rates[NASCLI], rates[PEER]) if rates[NASCLI] and rates[PEER] else None,
-        "step": {key: spread([each[key] for each in steps]) for key in ("augmentation_ms", "step_ms", "share")}
-        if steps
-        else None,
-    }
-
-
-def refuse_unlike(measurements: list[Figures]) -> None:
-    """Compare what the square left; crops bring in as many zeros everywhere."""
-    for key, power in (("mean", 1.0), ("deviation", 0.5)):
-        values = [each[key] / math.pow(KEPT[each["variant"]], power) for each in measurements]
-        if values and max(values) - min(values) > FURTHEST:
-            raise SystemExit(f"the pixels differ: {key} from {min(values):.3f} to {max(values):.3f}")
-
-
-def show(results: Figures) -> None:
-    table = grid("Small images into training: median, least to greatest", "code", "figure")
-    for name, each in results["images_per_second"].items():
-        table.add_row(f"{name}, images a second", three(each, ".0f"))
-    if results["times_as_fast"]:
-        table.add_row("nascli, times as fast", three(results["times_as_fast"]))
-    if results["step"]:
-        table.add_row("augmentation of a batch, ms", three(results["step"]["augmentation_ms"]))
-        table.add_row("its part in a training step", three(results["step"]["share"], ".2%"))
-    console().print(table)
+    asked = parser.parse_args()
+    columns = [
+        Column("images_per_second", "images per second", ".0f"),
+        Column("nascli_times_as_fast", "nascli, times as fast", figure="images_per_second", over=NASCLI),
+        Column("augmentation_ms", "augmentation of a batch, ms"),
+        Column("step_ms", "training step, ms"),
+        Column("share", "share of the step", ".2%"),
+    ]
+    variants: dict[str, Task] = {name: {} for name in asked.only or MEASURES}
+    compare(__file__, asked, "Small images into training", variants, columns, check=refuse_unlike)
 
 
 if __name__ == "__main__" and not serve(MEASURES):

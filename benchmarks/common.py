@@ -1,25 +1,32 @@
-"""What the benchmarks share: measurements in fresh processes, ratios with their spread, and the file of raw figures.
+"""Scaffolding of the benchmarks: measurements in fresh processes, in turn, as ratios with their spread.
 
-A script holds its measurements in a dict by name and ends with
+A script holds its measurements in a dict by name, `MEASURES`; its `main` names variants and the columns of the table:
+
+    def main() -> None:
+        asked = arguments(__doc__).parse_args()
+        compare(__file__, asked, "A training step", {"nascli": {}, "peer": {}}, [Column("seconds", "seconds")])
 
     if __name__ == "__main__" and not serve(MEASURES):
         main()
 
-`fresh` runs the script again, as a process that makes one of these measurements in a scratch folder of its own.
+`compare` runs the script again, as a process that makes one of these measurements in a scratch folder of its own.
 """
 
 import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -37,13 +44,47 @@ if TYPE_CHECKING:  # it loads torch, which most of these processes do without
     from nascli.search.plan import SearchPlan
 
 Task = Mapping[str, Any]
-"""What a measurement is told: plain values, and `scratch`, a folder of its own."""
+"""Settings of a measurement: plain values, and `scratch`, a folder of its own."""
 
 Figures = dict[str, Any]
-"""What a measurement gives back: plain values."""
+"""Results of a measurement: plain values."""
 
 _ASKED = "--measure"
 _RESULT = "result.json"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_ONE_CASE: Mapping[str, Task] = MappingProxyType({"": {}})
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of the measurements, shown as its spread over the rounds.
+
+    Args:
+        name: Field of the JSON file.
+        heading: Head of the table's column; without one the column is in the JSON file alone.
+        form: Format of a number.
+        figure: Key of the figure in a measurement; default: `name`.
+        over: A variant: the column is the ratio of its figure to each variant's, round by round.
+        under: A variant: the column is the ratio of each variant's figure to its, round by round.
+    """
+
+    name: str
+    heading: str = ""
+    form: str = ".2f"
+    figure: str = ""
+    over: str = ""
+    under: str = ""
+
+    def summarize(self, taken: Mapping[str, Sequence[Figures]], variant: str) -> dict[str, float] | None:
+        """The column's spread for a variant; None where it, or the variant it is compared with, has no such figure."""
+        other = self.over or self.under or variant
+        key = self.figure or self.name
+        if other not in taken or any(each.get(key) is None for name in (variant, other) for each in taken[name]):
+            return None
+        own, others = ([float(each[key]) for each in taken[name]] for name in (variant, other))
+        if self.over:
+            return ratios(others, own)
+        return ratios(own, others) if self.under else spread(own)
 
 
 @dataclass(frozen=True)
@@ -114,6 +155,107 @@ def fresh(script: str, task: Task, folder: Path | None = None, cores: int = 0) -
         return figures
 
 
+def compare(
+    script: str,
+    asked: argparse.Namespace,
+    title: str,
+    variants: Mapping[str, Task],
+    columns: Sequence[Column],
+    *,
+    cases: Mapping[str, Task] = _ONE_CASE,
+    check: Callable[[Sequence[Figures]], None] | None = None,
+    about: Mapping[str, object] = _NOTHING,
+) -> list[Figures]:
+    """Measure the variants in turn in fresh processes, show a table of them, write the raw figures.
+
+    A measurement is given all options, the values of its case and of its variant, and `case`, `variant` and `round`.
+    Its name is the variant's `measure`, or the variant's own.
+
+    Args:
+        script: The file of the benchmark.
+        asked: The options; `folder` and `cores`, where there are such, are those of `fresh`.
+        title: Title of the table.
+        variants: Settings by name.
+        columns: Columns of the table and fields of the JSON file.
+        cases: Settings by name; everything is measured anew for each.
+        check: Stops the benchmark (SystemExit) where the measurements of a case cannot be compared; called after each.
+        about: Further fields of the JSON file.
+
+    Returns:
+        All measurements.
+    """
+    measurements: list[Figures] = []
+    for case, settings in cases.items():
+        for number, variant in in_turn(list(variants), asked.rounds):
+            names = {"case": case, "variant": variant, "round": number}
+            task = {**_settings(asked), **settings, "measure": variant, **variants[variant], **names}
+            figures = fresh(script, task, getattr(asked, "folder", None), getattr(asked, "cores", 0))
+            measurements.append({**names, **figures})
+            if check is not None:
+                check([each for each in measurements if each["case"] == case])
+            first = columns[0].figure or columns[0].name
+            progress(f"{case or title}, round {number}, {variant}: {first.replace('_', ' ')} {figures.get(first)}")
+    results = summarize(measurements, columns)
+    shown = [column for column in columns if column.heading]
+    table = grid(f"{title}: median, least to greatest", "variant", *(column.heading for column in shown))
+    for row in results:
+        cells = (three(row[column.name], column.form) if row[column.name] else "" for column in shown)
+        table.add_row(", ".join(filter(None, (row["case"], row["variant"]))), *cells)
+    console().print(table)
+    write(asked, {**about, "results": results, "measurements": measurements})
+    return measurements
+
+
+def summarize(measurements: Sequence[Figures], columns: Sequence[Column]) -> list[Figures]:
+    """A row per case and variant: the spread of each column."""
+    cases: dict[str, dict[str, list[Figures]]] = {}
+    for each in measurements:
+        cases.setdefault(each["case"], {}).setdefault(each["variant"], []).append(each)
+    return [
+        {"case": case, "variant": variant} | {column.name: column.summarize(taken, variant) for column in columns}
+        for case, taken in cases.items()
+        for variant in taken
+    ]
+
+
+def refuse_unequal(*keys: str) -> Callable[[Sequence[Figures]], None]:
+    """A check that stops where a figure is not the same in all measurements of a case."""
+
+    def check(measurements: Sequence[Figures]) -> None:
+        for key in keys:
+            if len({each[key] for each in measurements if key in each}) > 1:
+                raise SystemExit(f"{key} differs: {[(each['variant'], each[key]) for each in measurements]}")
+
+    return check
+
+
+def time_calls(work: Callable[[], object], seconds: float, at_least: int) -> list[float]:
+    """Seconds per call, sorted, without the first third, which warms up."""
+    taken: list[float] = []
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds or len(taken) < at_least:
+        since = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - since)
+    return sorted(taken[len(taken) // 3 :])
+
+
+def peak_mib() -> float:
+    """The largest memory that this process had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def count_mult_adds(forward: Callable[[Any], object], side: int) -> int:
+    """Multiply-accumulates of a forward pass on one image of `side` pixels."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        forward(torch.zeros(1, 3, side, side))
+    return counter.get_total_flops() // 2
+
+
 def in_turn(variants: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
     """Every variant once a round; each round begins with another one, so that none always comes first."""
     for number in range(rounds):
@@ -135,6 +277,17 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def ratios(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
     """The spread of over / under, round by round."""
     return spread([a / b for a, b in zip(over, under, strict=True)])
+
+
+def mean_and_deviation(values: Sequence[float]) -> Figures:
+    """Mean, sample standard deviation (0 of a single value), and the values themselves."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "deviation": deviation, "each": list(values)}
+
+
+def plus_minus(value: Figures, factor: float = 1.0) -> str:
+    """A mean and its deviation in a cell of a table."""
+    return f"{factor * value['mean']:.3f} ± {factor * value['deviation']:.3f}"
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -159,12 +312,13 @@ def grid(title: str, *headings: str) -> Grid:
 
 
 def three(values: Mapping[str, float], form: str = ".2f") -> str:
-    """A spread in a cell of a table: the median, and least to greatest below."""
-    return f"{values['median']:{form}}\n{values['least']:{form}} - {values['most']:{form}}"
+    """A spread in a cell of a table: the median, and least to greatest below where they differ."""
+    below = f"\n{values['least']:{form}} - {values['most']:{form}}" if values["least"] < values["most"] else ""
+    return f"{values['median']:{form}}{below}"
 
 
 def progress(text: str) -> None:
-    """Say on stderr what was just measured."""
+    """Print a line on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -172,20 +326,25 @@ def write(asked: argparse.Namespace, results: Mapping[str, object]) -> None:
     """Write the raw figures, if they are wanted."""
     if asked.json is None:
         return
-    settings = {name: value for name, value in vars(asked).items() if name != "json"}
     about = {
         "benchmark": Path(sys.argv[0]).name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "machine": machine(),
-        "settings": settings,
+        "settings": _settings(asked),
     }
     asked.json.parent.mkdir(parents=True, exist_ok=True)
     write_json(asked.json, {**about, **results})
 
 
+def _settings(asked: argparse.Namespace) -> dict[str, Any]:
+    """The options as plain values."""
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in vars(asked).items()}
+    return {name: value for name, value in plain.items() if name != "json"}
+
+
 def machine() -> dict[str, object]:
-    """What was measured on, and how busy it was."""
+    """The machine, and how busy it was."""
     with Path("/proc/cpuinfo").open() as file:
         models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     return {

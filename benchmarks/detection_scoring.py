@@ -3,41 +3,27 @@
     python benchmarks/detection_scoring.py --json detection_scoring.json
 
 The boxes are drawn from a seed: by default 5,000 images with 36,000 true boxes of 80 classes, as many as COCO's
-validation split has, one in a hundred a crowd, and 100 found boxes an image, some near a true one. Everyone is handed
-the boxes in memory in the form it takes, and is timed from there to the twelve numbers. torchmetrics takes part where
-it is installed, with either of its backends; its boxes are of single precision, so its numbers may differ a little.
+validation split has, one in a hundred a crowd, and 100 detected boxes per image, some near a true one. Every tool gets
+the boxes in memory in its own form, and is timed from there to the twelve numbers. torchmetrics takes part where it is
+installed, with either of its backends; its boxes are of single precision, so its numbers may differ a little.
 """
 
 import importlib.util
-import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import (
-    Figures,
-    Task,
-    arguments,
-    console,
-    fresh,
-    grid,
-    in_turn,
-    progress,
-    ratios,
-    serve,
-    spread,
-    three,
-    write,
-)
+from common import Column, Figures, Task, arguments, compare, peak_mib, progress, serve
 
 from nascli.data.detection.dataset import AnnotatedImage, Category, DetectionSplit
 from nascli.detect.coco_eval import SUMMARY, Detection, score_detections
 
 BASELINE, REFERENCE = "nascli", "pycocotools"
 VARIANTS = {REFERENCE: "", BASELINE: "", "torchmetrics": "pycocotools", "torchmetrics faster": "faster_coco_eval"}
-"""Who scores; for torchmetrics by which backend."""
+"""The scorers; for torchmetrics its backend."""
 
 TOLERANCE = {REFERENCE: 0.0, BASELINE: 1e-9, "torchmetrics": 2e-3, "torchmetrics faster": 2e-3}
 """By how much a number may differ from the reference's."""
@@ -69,7 +55,7 @@ def drawn_boxes(task: Task) -> tuple[DetectionSplit, list[Detection]]:
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """(count, 4) x, y, width, height inside the picture, sides from 8 to 400 pixels, small ones as likely as large."""
+    """(count, 4) x, y, width, height inside the image, sides from 8 to 400 pixels, small ones as likely as large."""
     sides = np.exp(rng.uniform(np.log(8), np.log(400), (count, 2)))
     corners = rng.random((count, 2)) * (np.array([WIDTH, HEIGHT]) - sides)
     return np.concatenate((corners, sides), 1).round(2)
@@ -152,8 +138,7 @@ def as_coco(split: DetectionSplit) -> dict[str, Any]:
 
 def figures(since: float, numbers: list[float | None]) -> Figures:
     seconds = time.perf_counter() - since
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "peak_mib": peak, "numbers": dict(zip(SUMMARY, numbers, strict=True))}
+    return {"seconds": seconds, "peak_mib": peak_mib(), "numbers": dict(zip(SUMMARY, numbers, strict=True))}
 
 
 MEASURES = {
@@ -164,54 +149,33 @@ MEASURES = {
 }
 
 
-def largest_difference(one: Figures, other: Figures) -> float:
-    return max(abs(float(one["numbers"][name]) - float(other["numbers"][name])) for name in SUMMARY)
+def compare_numbers(measurements: Sequence[Figures]) -> None:
+    """Note by how much the last measurement differs from the reference's; stop where it is too much."""
+    reference, last = measurements[0]["numbers"], measurements[-1]
+    last["difference"] = max(abs(float(last["numbers"][name]) - float(reference[name])) for name in SUMMARY)
+    if last["difference"] > TOLERANCE[last["variant"]]:
+        raise SystemExit(f"{last['variant']} and {REFERENCE} differ by {last['difference']:.3g}: nothing to compare")
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--boxes", type=int, default=36_000, help="true boxes in all")
-    parser.add_argument("--found", type=int, default=100, help="found boxes an image")
+    parser.add_argument("--found", type=int, default=100, help="detected boxes per image")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     peers = bool(importlib.util.find_spec("torchmetrics"))
-    variants = [variant for variant in VARIANTS if peers or not variant.startswith("torchmetrics")]
     if not peers:
-        progress("torchmetrics is left out: it is not installed")
-    task = {key: getattr(asked, key) for key in ("images", "boxes", "found", "seed")}
-    measurements: list[dict[str, Any]] = []
-    for number, variant in in_turn(variants, asked.rounds):
-        taken = fresh(__file__, {"measure": variant, **task})
-        measurements.append({"round": number, "variant": variant, **taken})
-        progress(f"round {number}, {variant}: {taken['seconds']:.2f} s, {taken['peak_mib']:.0f} MiB")
-        difference = largest_difference(taken, measurements[0])
-        if difference > TOLERANCE[variant]:
-            raise SystemExit(f"{variant} and {REFERENCE} differ by {difference:.3g}: there is nothing to compare")
-    by_variant = {variant: [each for each in measurements if each["variant"] == variant] for variant in variants}
-    differences = {
-        variant: max(largest_difference(each, measurements[0]) for each in taken)
-        for variant, taken in by_variant.items()
-    }
-    seconds = {variant: [each["seconds"] for each in by_variant[variant]] for variant in variants}
-    results: dict[str, Any] = {
-        "seconds": {variant: spread(values) for variant, values in seconds.items()},
-        "over_nascli": {variant: ratios(seconds[variant], seconds[BASELINE]) for variant in variants},
-        "peak_mib": {variant: spread([each["peak_mib"] for each in by_variant[variant]]) for variant in variants},
-        "largest_difference": differences,
-    }
-    title = f"{asked.images:,} images, {asked.boxes:,} boxes; {asked.rounds} rounds: median, least to greatest"
-    table = grid(title, "who", "seconds", f"x {BASELINE}", "peak, MiB", f"differs from {REFERENCE}")
-    for variant in variants:
-        table.add_row(
-            variant,
-            three(results["seconds"][variant]),
-            three(results["over_nascli"][variant]),
-            three(results["peak_mib"][variant], ".0f"),
-            f"{differences[variant]:.1g}",
-        )
-    console().print(table)
-    write(asked, {**results, "measurements": measurements})
+        progress("torchmetrics is skipped: it is not installed")
+    variants: dict[str, Task] = {name: {} for name in VARIANTS if peers or not name.startswith("torchmetrics")}
+    columns = [
+        Column("seconds", "seconds"),
+        Column("over_nascli", f"x {BASELINE}", figure="seconds", under=BASELINE),
+        Column("peak_mib", "peak, MiB", ".0f"),
+        Column("difference", f"differs from {REFERENCE}", ".1g"),
+    ]
+    title = f"{asked.images:,} images, {asked.boxes:,} boxes"
+    compare(__file__, asked, title, variants, columns, check=compare_numbers)
 
 
 if __name__ == "__main__" and not serve(MEASURES):

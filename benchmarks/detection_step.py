@@ -15,29 +15,12 @@ peer is measured a third time, with the levels of nascli's.
 Each measurement is a fresh process. Peak memory is the whole process's.
 """
 
-import argparse
-import resource
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from common import (
-    Figures,
-    Task,
-    arguments,
-    console,
-    fresh,
-    grid,
-    in_turn,
-    progress,
-    ratios,
-    serve,
-    spread,
-    three,
-    write,
-)
+from common import Column, Figures, Task, arguments, compare, count_mult_adds, fresh, peak_mib, serve, time_calls
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +44,6 @@ def prepare(task: Task) -> Figures:
     """The F whose mult-adds come nearest to those of ResNet-50's stages, and nascli's detector of it as files."""
     import torch
     from torch import nn
-    from torch.utils.flop_counter import FlopCounterMode
     from torchvision.models import resnet50
 
     from nascli.config import CellNetworkConfig
@@ -69,19 +51,17 @@ def prepare(task: Task) -> Figures:
     from nascli.models.scaling import Rung, Target, find_size, measure_size
     from nascli.models.spec import resolve_network
 
-    counter = FlopCounterMode(display=False)
     with torch.device("meta"):
-        peer = resnet50()
+        peer = resnet50().eval()
         peer.fc = nn.Identity()
-        with counter, torch.no_grad():
-            peer.eval()(torch.empty(1, 3, task["size"], task["size"]))
+        mult_adds = count_mult_adds(peer, task["size"])
     genotype = load_genotype(task["cell"])
 
     def measured(filters: int, cells_per_stage: int) -> Rung:
         numbers = {"filters": filters, "cells_per_stage": cells_per_stage, "image_size": task["size"]}
         return measure_size(resolve_network(genotype, CellNetworkConfig.model_validate({"preset": PRESET, **numbers})))
 
-    target = Target("mult_adds", counter.get_total_flops() // 2)
+    target = Target("mult_adds", mult_adds)
     found = find_size(measured, target, 44, task["cells_per_stage"])
     write_detector_of({**task, "filters": found.chosen.filters})
     return {"filters": found.chosen.filters, "distance": found.distance}
@@ -106,11 +86,11 @@ def nascli_measure(task: Task) -> Figures:
     from nascli.detect.model import load_detector
 
     torch.set_num_threads(task["threads"])
-    if task["work"] == TRAIN:
+    if task["case"] == TRAIN:
         detector, network = nascli_detector(task)
-        return nascli_step(detector, task) | count_backbone(network.features, task)
+        return nascli_step(detector, task) | {"backbone_mult_adds": count_mult_adds(network.features, task["size"])}
     loaded: Any = load_detector(Path(task["folder"]), torch.device("cpu"))[0]
-    return find(loaded, task) | count_backbone(loaded.backbone.network.features, task)
+    return find(loaded, task) | {"backbone_mult_adds": count_mult_adds(loaded.backbone.network.features, task["size"])}
 
 
 def nascli_detector(task: Task) -> "tuple[nn.Module, ImageClassifier]":
@@ -150,12 +130,14 @@ def nascli_step(detector: "nn.Module", task: Task) -> Figures:
     from nascli.detect.state import start_state
     from nascli.detect.step import computing_as_asked, train_step
 
-    plan = DetectPlan(DetectTrainConfig(batch_size=task["batch"], **SGD), 0, torch.device("cpu"), task["batch"])
+    plan = DetectPlan(
+        DetectTrainConfig(batch_size=task["batch_size"], **SGD), 0, torch.device("cpu"), task["batch_size"]
+    )
     state = start_state(detector.train(), plan)
-    entries, pictures = annotated(task)
+    entries, images = annotated(task)
     targets = [training_target(entry) for entry in entries]
     with computing_as_asked(detector, plan):
-        return measure(detector, lambda: train_step(state, plan, entries, pictures, targets, seed=0), task)
+        return measure(detector, lambda: train_step(state, plan, entries, images, targets, seed=0), task)
 
 
 def peer_measure(task: Task) -> Figures:
@@ -170,21 +152,23 @@ def peer_measure(task: Task) -> Figures:
     detector: Any = peer_detector(task)
     if task["variant"] != PLAIN:
         detector.to(memory_format=torch.channels_last)
-    if task["work"] == FIND:
+    if task["case"] == FIND:
         settle(detector, task)
-        return find(detector.eval(), task) | count_backbone(detector.backbone.body, task)
+        return find(detector.eval(), task) | {
+            "backbone_mult_adds": count_mult_adds(detector.backbone.body, task["size"])
+        }
     optimizer = torch.optim.SGD(detector.train().parameters(), **SGD)
-    entries, pictures = annotated(task)
-    images = [to_float(picture, torch.device("cpu")) for picture in pictures]
+    entries, images = annotated(task)
+    inputs = [to_float(image, torch.device("cpu")) for image in images]
     targets = [training_target(entry) for entry in entries]
 
     def step() -> None:
-        loss = sum(detector(images, targets).values())
+        loss = sum(detector(inputs, targets).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
-    return measure(detector, step, task) | count_backbone(detector.backbone.body, task)
+    return measure(detector, step, task) | {"backbone_mult_adds": count_mult_adds(detector.backbone.body, task["size"])}
 
 
 def peer_detector(task: Task) -> "nn.Module":
@@ -225,7 +209,7 @@ def peer_detector(task: Task) -> "nn.Module":
 
 
 def annotated(task: Task) -> "tuple[list[AnnotatedImage], list[Any]]":
-    """Pictures of noise, uint8 (3, H, W), each with boxes drawn at random."""
+    """Images of noise, uint8 (3, H, W), each with boxes drawn at random."""
     import numpy as np
     import torch
 
@@ -233,19 +217,19 @@ def annotated(task: Task) -> "tuple[list[AnnotatedImage], list[Any]]":
 
     draw, side, count = np.random.default_rng(0), task["size"], task["boxes"]
     entries: list[AnnotatedImage] = []
-    for number in range(task["batch"]):
+    for number in range(task["batch_size"]):
         sides = draw.uniform(side / 8, side / 2, (count, 2))
         boxes = np.concatenate((draw.uniform(0, side / 2, (count, 2)), sides), 1)
         labels = draw.integers(1, task["classes"] + 1, count)
         crowd = np.zeros(count, dtype=bool)
         entries.append(AnnotatedImage(number, Path("noise"), side, side, boxes, labels, sides.prod(1), crowd))
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.randint(256, (len(entries), 3, side, side), generator=generator, dtype=torch.uint8)
-    return entries, list(pictures)
+    images = torch.randint(256, (len(entries), 3, side, side), generator=generator, dtype=torch.uint8)
+    return entries, list(images)
 
 
 def settle(detector: "nn.Module", task: Task) -> None:
-    """Let the batch norms take the statistics of the pictures: without, random weights propose hardly a box."""
+    """Let the batch norms take the statistics of the images: without, random weights propose hardly a box."""
     import torch
 
     from nascli.detect.inference import to_float
@@ -254,15 +238,15 @@ def settle(detector: "nn.Module", task: Task) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = None  # the mean over all batches, which are one
-    pictures = torch.stack([to_float(picture, torch.device("cpu")) for picture in annotated(task)[1]])
+    images = torch.stack([to_float(image, torch.device("cpu")) for image in annotated(task)[1]])
     with torch.no_grad():
-        detector.train().get_submodule("backbone")(pictures)
+        detector.train().get_submodule("backbone")(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
 def find(detector: Any, task: Task) -> Figures:  # noqa: ANN401
-    """Boxes found on the pictures, with as much to do whatever the random weights say.
+    """Boxes found on the images, with as much to do whatever the random weights say.
 
     Anchors are proposed as they are and none gives way to another, so that all have the same number of crops to look
     at; all classes are equally likely, so that all keep the same number of boxes (none, where there are 80 classes).
@@ -271,7 +255,7 @@ def find(detector: Any, task: Task) -> Figures:  # noqa: ANN401
 
     from nascli.detect.inference import to_float
 
-    images = [to_float(picture, torch.device("cpu")) for picture in annotated(task)[1]]
+    images = [to_float(image, torch.device("cpu")) for image in annotated(task)[1]]
     detector.rpn.nms_thresh = 1.0
     for layer in (detector.rpn.head.bbox_pred, detector.roi_heads.box_predictor.cls_score):
         for parameter in layer.parameters():
@@ -281,33 +265,16 @@ def find(detector: Any, task: Task) -> Figures:  # noqa: ANN401
         return {**figures, "found": sum(len(each["scores"]) for each in detector(images))}
 
 
-def count_backbone(features: Callable[[Any], object], task: Task) -> Figures:
-    """Mult-adds of the backbone for one image, its pyramid left out."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        features(torch.zeros(1, 3, task["size"], task["size"]))
-    return {"backbone_mult_adds": counter.get_total_flops() // 2}
-
-
 def measure(detector: "nn.Module", work: Callable[[], object], task: Task) -> Figures:
     """Median seconds after the first third, the process's peak memory, and how many crops reached the box head."""
     crops: list[int] = []
     head = detector.get_submodule("roi_heads.box_head")
     head.register_forward_pre_hook(lambda module, given: crops.append(len(given[0])))
-    began = time.perf_counter()
-    seconds: list[float] = []
-    while time.perf_counter() - began < task["seconds"] or len(seconds) < 3:
-        since = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - since)
-    timed = sorted(seconds[len(seconds) // 3 :])
+    timed = time_calls(work, task["seconds"], 3)
     return {
         "seconds": timed[len(timed) // 2],
         "times": len(timed),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak_mib(),
         "crops": crops[-1],
         "params": sum(p.numel() for p in detector.parameters() if p.requires_grad),
     }
@@ -321,89 +288,37 @@ MEASURES: dict[str, Callable[[Task], Figures]] = {
 }
 
 
-def options() -> argparse.ArgumentParser:
+def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20, help="of work in each measurement; a third warms up")
     parser.add_argument("--cell", default="nasnet-a")
     parser.add_argument("--cells-per-stage", type=int, default=4, help="N")
     parser.add_argument("--size", type=int, default=320, help="height and width of the images in pixels")
-    parser.add_argument("--batch", type=int, default=2, help="images at once")
+    parser.add_argument("--batch-size", type=int, default=2, help="images at once")
     parser.add_argument("--boxes", type=int, default=8, help="on each image")
     parser.add_argument("--classes", type=int, default=80)
-    parser.add_argument("--proposals", type=int, default=1000, help="an image")
-    parser.add_argument("--box-samples", type=int, default=512, help="proposals an image that the box loss looks at")
-    parser.add_argument("--detections", type=int, default=100, help="boxes found an image")
-    return parser
-
-
-def main() -> None:
-    asked = options().parse_args()
-    shared = {name: value for name, value in vars(asked).items() if name not in ("rounds", "json")}
-    measurements: list[Figures] = []
+    parser.add_argument("--proposals", type=int, default=1000, help="per image")
+    parser.add_argument("--box-batch-size-per-image", type=int, default=512, help="proposals that the box loss sees")
+    parser.add_argument("--detections", type=int, default=100, help="detected boxes per image")
+    asked = parser.parse_args()
+    columns = [
+        Column("seconds", "seconds"),
+        Column("backbone_mult_adds", "backbone", ",.0f"),
+        Column("crops", "crops", ".0f"),
+        Column("peak_mib", "MiB", ".0f"),
+        Column("nascli_times_as_fast", "nascli, times as fast", figure="seconds", under=NASCLI),
+        Column("nascli_memory", "nascli's memory, times", figure="peak_mib", over=NASCLI),
+        Column("params"),
+    ]
     with tempfile.TemporaryDirectory(prefix="nascli-detection-") as folder:
-        shared["folder"] = folder
-        chosen = fresh(__file__, {"measure": "prepare", **shared})
-        for work in (TRAIN, FIND):
-            for round_, variant in in_turn([NASCLI, *PEERS], asked.rounds):
-                task = {"measure": variant, "variant": variant, "work": work, **shared, "filters": chosen["filters"]}
-                figures = fresh(__file__, task)
-                measurements.append({"work": work, "variant": variant, **figures})
-                progress(f"{work}, round {round_}, {variant}: {figures['seconds']:.2f} s")
-    results = summarise(measurements)
-    show(results, f"F = {chosen['filters']}, {asked.batch} images of {asked.size} pixels")
-    write(asked, {"chosen": chosen, "results": results, "measurements": measurements})
-
-
-def summarise(measurements: list[Figures]) -> list[Figures]:
-    """For each kind of work and detector: seconds, memory, and nascli's ratios to it."""
-    results: list[Figures] = []
-    for work in (TRAIN, FIND):
-        taken = {
-            name: [m for m in measurements if (m["work"], m["variant"]) == (work, name)] for name in (NASCLI, *PEERS)
-        }
-        seconds, peaks = (
-            {name: [each[key] for each in own] for name, own in taken.items()} for key in ("seconds", "peak_mib")
-        )
-        results.extend(
-            {
-                "work": work,
-                "variant": name,
-                "seconds": spread(seconds[name]),
-                "peak_mib": spread(peaks[name]),
-                "nascli_times_as_fast": ratios(seconds[name], seconds[NASCLI]),
-                "nascli_memory": ratios(peaks[NASCLI], peaks[name]),
-                "crops": own[0]["crops"],
-                "params": own[0]["params"],
-                "backbone_mult_adds": own[0]["backbone_mult_adds"],
-            }
-            for name, own in taken.items()
-        )
-    return results
-
-
-def show(results: list[Figures], title: str) -> None:
-    headings = (
-        "work, detector",
-        "backbone",
-        "crops",
-        "seconds",
-        "MiB",
-        "nascli, times as fast",
-        "nascli's memory, times",
-    )
-    table = grid(f"{title}: median, least to greatest", *headings)
-    for each in results:
-        table.add_row(
-            f"{each['work']}, {each['variant']}",
-            f"{each['backbone_mult_adds'] / 1e9:.3f}G",
-            str(each["crops"]),
-            three(each["seconds"]),
-            three(each["peak_mib"], ".0f"),
-            three(each["nascli_times_as_fast"]),
-            three(each["nascli_memory"]),
-        )
-    console().print(table)
+        plain = {name: value for name, value in vars(asked).items() if name != "json"}
+        chosen = fresh(__file__, {"measure": "prepare", "folder": folder, **plain})
+        settings = {"filters": chosen["filters"], "folder": folder}
+        title = f"F = {chosen['filters']}, {asked.batch_size} images of {asked.size} pixels"
+        variants: dict[str, Task] = {name: {} for name in (NASCLI, *PEERS)}
+        cases = dict.fromkeys((TRAIN, FIND), settings)
+        compare(__file__, asked, title, variants, columns, cases=cases, about={"chosen": chosen})
 
 
 if __name__ == "__main__" and not serve(MEASURES):

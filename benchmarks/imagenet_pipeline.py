@@ -1,4 +1,4 @@
-"""Images a second into training: nascli's pipeline on a folder and on a pack, beside torchvision's.
+"""Images per second into training: nascli's pipeline on a folder and on a pack, beside torchvision's.
 
     python benchmarks/imagenet_pipeline.py --data imagenet_mini --workers 2 --rounds 5 --json pipeline.json
 
@@ -16,36 +16,21 @@ computation; it counts from the batch on by which every worker has delivered. Be
 and deviations are compared: they differ by the draws alone, and by what the pack's smaller size takes away.
 """
 
-import argparse
 import itertools
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import (
-    Figures,
-    Task,
-    arguments,
-    console,
-    fresh,
-    grid,
-    in_turn,
-    progress,
-    ratios,
-    serve,
-    spread,
-    three,
-    write,
-)
+from common import Column, Figures, Task, arguments, compare, progress, serve
 
 FOLDER, PACK = "nascli, folder", "nascli, pack"
 PIL_PEER, TENSOR_PEER = "torchvision, PIL", "torchvision, decode_image"
 AREA = (0.05, 1.0)
 MIDDLE = (0.5, 0.5, 0.5)
-FURTHEST = 0.2
+MAX_DISTANCE = 0.2
 """How far apart the variants' means and deviations may be, of normalised pixels."""
 
 
@@ -71,7 +56,10 @@ def nascli(task: Task) -> Figures:
     normalizer, flip = Normalizer(MIDDLE, MIDDLE), DataConfig(flip=True)
     draws = BatchRng(torch.Generator().manual_seed(0))
     return timed(
-        (augment_batch(batch, flip, normalizer, draws) for batch, _ in train.training_batches(order, task["batch"], 0)),
+        (
+            augment_batch(batch, flip, normalizer, draws)
+            for batch, _ in train.training_batches(order, task["batch_size"], 0)
+        ),
         task,
     )
 
@@ -112,7 +100,7 @@ def loaded(source: Any, task: Task) -> Iterable[Any]:  # noqa: ANN401
 
     torch.manual_seed(0)
     repeated = Subset(source, (torch.arange(task["images"]) % len(source)).tolist())
-    loader: DataLoader[Any] = DataLoader(repeated, task["batch"], shuffle=True, num_workers=task["workers"])
+    loader: DataLoader[Any] = DataLoader(repeated, task["batch_size"], shuffle=True, num_workers=task["workers"])
     return (images for images, _ in loader)
 
 
@@ -123,7 +111,7 @@ def timed(batches: Iterable[Any], task: Task) -> Figures:
     torch.set_num_threads(1)
     coming = iter(batches)
     kept = list(itertools.islice(coming, max(1, task["workers"])))
-    most = max(1, task["compared"] // task["batch"])
+    most = max(1, task["compared"] // task["batch_size"])
     seen = 0
     since = time.perf_counter()
     for images in coming:
@@ -161,74 +149,34 @@ def prepare(source: Path, scratch: Path, size: int) -> tuple[Path, Path]:
     return folder, pack
 
 
-def options() -> argparse.ArgumentParser:
-    parser = arguments(__doc__)
-    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="holds train/<class>/*")
-    parser.add_argument("--images", type=int, default=4096, help="of each measurement, repeats included")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=2, help="processes that decode")
-    parser.add_argument("--crop", type=int, default=224, help="S: side in pixels of what a batch holds")
-    parser.add_argument("--size", type=int, default=256, help="pixels of the shorter side in the pack")
-    parser.add_argument("--compared", type=int, default=512, help="images whose pixels are compared")
-    parser.add_argument("--only", action="append", choices=list(MEASURES), help="this variant; repeat for more")
-    return parser
+def refuse_unlike(measurements: Sequence[Figures]) -> None:
+    for key in ("mean", "deviation"):
+        values = [each[key] for each in measurements]
+        if max(values) - min(values) > MAX_DISTANCE:
+            raise SystemExit(f"the pixels differ: {key} from {min(values):.3f} to {max(values):.3f}")
 
 
 def main() -> None:
-    asked = options().parse_args()
-    variants = asked.only or list(MEASURES)
-    measurements: list[Figures] = []
+    parser = arguments(__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="holds train/<class>/*")
+    parser.add_argument("--images", type=int, default=4096, help="per measurement, repeated ones included")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=2, help="processes that decode")
+    parser.add_argument("--crop", type=int, default=224, help="S: side in pixels of the images in a batch")
+    parser.add_argument("--size", type=int, default=256, help="pixels of the shorter side in the pack")
+    parser.add_argument("--compared", type=int, default=512, help="images whose pixels are compared")
+    parser.add_argument("--only", action="append", choices=list(MEASURES), help="this variant; repeat for more")
+    asked = parser.parse_args()
+    columns = [
+        Column("images_per_second", "images per second", ".1f"),
+        Column("folder_times_as_fast", f"{FOLDER}, times as fast", figure="images_per_second", over=FOLDER),
+        Column("pack_times_as_fast", f"{PACK}, times as fast", figure="images_per_second", over=PACK),
+    ]
     with tempfile.TemporaryDirectory(prefix="nascli-benchmark-") as scratch:
         folder, pack = prepare(asked.data, Path(scratch), asked.size)
-        shared = {
-            "folder": str(folder),
-            "pack": str(pack),
-            "images": asked.images,
-            "batch": asked.batch_size,
-            "workers": asked.workers,
-            "crop": asked.crop,
-            "compared": asked.compared,
-        }
-        for round_, variant in in_turn(variants, asked.rounds):
-            figures = fresh(__file__, {"measure": variant, "variant": variant, **shared})
-            measurements.append({"variant": variant, **figures})
-            progress(f"round {round_}, {variant}: {figures['images_per_second']:.1f}/s")
-    results = summarise(variants, measurements)
-    show(results)
-    write(asked, {"results": results, "measurements": measurements})
-
-
-def summarise(variants: list[str], measurements: list[Figures]) -> dict[str, Figures]:
-    """For each variant its rate, and nascli's ratios to it; stops where the pixels are not alike."""
-    for key in ("mean", "deviation"):
-        values = [each[key] for each in measurements]
-        if max(values) - min(values) > FURTHEST:
-            raise SystemExit(f"the pixels differ: {key} from {min(values):.3f} to {max(values):.3f}")
-    rates = {name: [each["images_per_second"] for each in measurements if each["variant"] == name] for name in variants}
-    return {
-        name: {
-            "images_per_second": spread(rates[name]),
-            "times_as_fast": {own: ratios(rates[own], rates[name]) for own in (FOLDER, PACK) if own in rates},
-        }
-        for name in variants
-    }
-
-
-def show(results: dict[str, Figures]) -> None:
-    owns = [own for own in (FOLDER, PACK) if own in results]
-    table = grid(
-        "Images into training: median, least to greatest",
-        "code",
-        "images a second",
-        *(f"{own}, times as fast" for own in owns),
-    )
-    for name, each in results.items():
-        table.add_row(
-            name,
-            three(each["images_per_second"], ".1f"),
-            *(three(each["times_as_fast"][own]) for own in owns),
-        )
-    console().print(table)
+        paths = {"folder": str(folder), "pack": str(pack)}
+        variants = {name: {**paths} for name in asked.only or MEASURES}
+        compare(__file__, asked, "Images into training", variants, columns, check=refuse_unlike)
 
 
 if __name__ == "__main__" and not serve(MEASURES):

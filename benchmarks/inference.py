@@ -1,4 +1,4 @@
-"""Images a second of trained networks: nascli's inference form beside timm's and pretrained-models' networks.
+"""Images per second of trained networks: nascli's inference form beside timm's and pretrained-models' networks.
 
     python benchmarks/inference.py --rounds 5 --json inference.json
 
@@ -12,29 +12,13 @@ these, compares its logits with the peer's first, and computes for a while after
 (timm counts padded zeros in the averages of strided pools; where its logits are compared, ours are made to.)
 """
 
-import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from common import (
-    Figures,
-    Task,
-    arguments,
-    console,
-    fresh,
-    grid,
-    in_turn,
-    progress,
-    ratios,
-    serve,
-    spread,
-    three,
-    write,
-)
+from common import Column, Figures, Task, arguments, compare, fresh, serve, time_calls
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -163,13 +147,7 @@ def measure(form: "Callable[[Tensor], Tensor]", task: Task, apart: float, *, las
     images = torch.randn(task["batch"], 3, task["size"], task["size"])
     if last:
         images = images.to(memory_format=torch.channels_last)
-    began = time.perf_counter()
-    seconds: list[float] = []
-    while time.perf_counter() - began < task["seconds"] or len(seconds) < 5:
-        since = time.perf_counter()
-        form(images)
-        seconds.append(time.perf_counter() - since)
-    timed = sorted(seconds[len(seconds) // 3 :])  # the first third warms up, and compiles for this batch
+    timed = time_calls(lambda: form(images), task["seconds"], 5)  # warming up compiles for this batch, too
     return {"images_per_second": task["batch"] / timed[len(timed) // 2], "difference": apart, "forwards": len(timed)}
 
 
@@ -193,67 +171,27 @@ MEASURES: dict[str, Callable[[Task], Figures]] = {
 }
 
 
-def options() -> argparse.ArgumentParser:
+def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=10, help="of forwards in each measurement; a third warms up")
-    parser.add_argument("--network", action="append", choices=NETWORKS, help="large or mobile; both when left out")
-    parser.add_argument("--eager", action="store_true", help="leave out what is compiled, which takes minutes")
-    return parser
-
-
-def main() -> None:
-    asked = options().parse_args()
-    variants = [PACKED, PLAIN, LAST, *([] if asked.eager else [COMPILED, OURS_COMPILED])]
-    measurements: list[Figures] = []
-    for name in asked.network or NETWORKS:
-        with tempfile.TemporaryDirectory(prefix="nascli-inference-") as folder:
-            shared = {**NETWORKS[name], "folder": folder, "threads": asked.threads, "seconds": asked.seconds}
-            fresh(__file__, {"measure": "prepare", **shared})
-            for batch in BATCHES[name]:
-                for round_, variant in in_turn(variants, asked.rounds):
-                    task = {"measure": variant, "variant": variant, "batch": batch, **shared}
-                    figures = fresh(__file__, task)
-                    measurements.append({"network": name, "batch": batch, "variant": variant, **figures})
-                    progress(f"{name}, batch {batch}, round {round_}, {variant}: {figures['images_per_second']:.2f}/s")
-    results = summarise(measurements)
-    show(results)
-    write(asked, {"results": results, "measurements": measurements})
-
-
-def summarise(measurements: list[Figures]) -> list[Figures]:
-    """For each network, batch and variant: images a second, and how many times as fast nascli's own form is."""
-    taken: dict[tuple[str, int], dict[str, list[float]]] = {}
-    for each in measurements:
-        rates = taken.setdefault((each["network"], each["batch"]), {}).setdefault(each["variant"], [])
-        rates.append(each["images_per_second"])
-    return [
-        {
-            "network": network,
-            "batch": batch,
-            "variant": variant,
-            "images_per_second": spread(rates),
-            "nascli_times_as_fast": ratios(forms[PACKED], rates),
-            "nascli_compiled_times_as_fast": ratios(forms[OURS_COMPILED], rates) if OURS_COMPILED in forms else None,
-        }
-        for (network, batch), forms in taken.items()
-        for variant, rates in forms.items()
+    parser.add_argument("--network", action="append", choices=NETWORKS, help="large or mobile; default: both")
+    parser.add_argument("--eager", action="store_true", help="skip the compiled variants, which take minutes")
+    asked = parser.parse_args()
+    names = [PACKED, PLAIN, LAST, *([] if asked.eager else [COMPILED, OURS_COMPILED])]
+    columns = [
+        Column("images_per_second", "images per second"),
+        Column("nascli_times_as_fast", "nascli, times as fast", figure="images_per_second", over=PACKED),
+        Column("nascli_compiled_times_as_fast", "nascli compiled", figure="images_per_second", over=OURS_COMPILED),
     ]
-
-
-def show(results: list[Figures]) -> None:
-    headings = ("network, batch", "form", "images a second", "nascli, times as fast", "nascli compiled")
-    table = grid("NASNet-A, float32: median, least to greatest", *headings)
-    for each in results:
-        compiled_ratio = each["nascli_compiled_times_as_fast"]
-        table.add_row(
-            f"{each['network']}, {each['batch']}",
-            each["variant"],
-            three(each["images_per_second"]),
-            three(each["nascli_times_as_fast"]),
-            three(compiled_ratio) if compiled_ratio else "",
-        )
-    console().print(table)
+    with tempfile.TemporaryDirectory(prefix="nascli-inference-") as folder:
+        cases: dict[str, Task] = {}
+        for network in asked.network or NETWORKS:
+            shared = {**NETWORKS[network], "folder": str(Path(folder, network)), "threads": asked.threads}
+            Path(folder, network).mkdir()
+            fresh(__file__, {"measure": "prepare", **shared})
+            cases |= {f"{network}, batch {batch}": {**shared, "batch": batch} for batch in BATCHES[network]}
+        compare(__file__, asked, "NASNet-A, float32", {name: {} for name in names}, columns, cases=cases)
 
 
 if __name__ == "__main__" and not serve(MEASURES):

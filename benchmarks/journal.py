@@ -1,4 +1,4 @@
-"""What a search's journal costs: appending events, each flushed to disk, and reading a long one back.
+"""The cost of a search's journal: appending events, each flushed to disk, and reading a long one back.
 
     python benchmarks/journal.py --folder . --json journal.json
 
@@ -13,33 +13,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from common import (
-    Figures,
-    InstantEvaluator,
-    Task,
-    arguments,
-    console,
-    fresh,
-    grid,
-    in_turn,
-    progress,
-    ratios,
-    serve,
-    spread,
-    three,
-    write,
-)
+from common import Column, Figures, InstantEvaluator, Task, arguments, compare, serve
 
 from nascli.genotype.cells.space import NASNET
 from nascli.search.journal import Event, Finished, Journal, proposed, read_trials
 from nascli.search.trial import Trial
-
-VARIANTS = {
-    "append": "nascli, an event appended and flushed",
-    "bare append": "bare write and flush of its line",
-    "read": "nascli, a journal read back",
-    "bare read": "bare json.loads of its lines",
-}
 
 
 def events(trials: int) -> Iterator[Event]:
@@ -55,46 +33,52 @@ def events(trials: int) -> Iterator[Event]:
 
 
 def append(task: Task) -> Figures:
-    """Seconds for the events of so many trials."""
-    made = list(events(task["trials"]))
+    """Appending and flushing the events of some trials."""
+    made = list(events(task["appends"]))
     with Journal(Path(task["scratch"]) / "trials.jsonl") as journal:
         since = time.perf_counter()
         for event in made:
             journal.append(event)
-        return {"seconds": time.perf_counter() - since, "events": len(made)}
+        return append_figures(time.perf_counter() - since, len(made))
 
 
 def bare_append(task: Task) -> Figures:
-    lines = [event.line() for event in events(task["trials"])]
+    """A bare write and flush of the same lines."""
+    lines = [event.line() for event in events(task["appends"])]
     with Path(task["scratch"], "trials.jsonl").open("ab", buffering=0) as file:
         since = time.perf_counter()
         for line in lines:
             file.write(line)
             os.fsync(file.fileno())
-        return {"seconds": time.perf_counter() - since, "events": len(lines)}
+        return append_figures(time.perf_counter() - since, len(lines))
+
+
+def append_figures(seconds: float, count: int) -> Figures:
+    return {"append_seconds": seconds, "events": count, "events_per_second": count / seconds}
 
 
 def read(task: Task) -> Figures:
     """Seconds to read a journal; it was just written, so the disk is not waited for."""
-    path = _written(task)
+    path = write_journal(task)
     since = time.perf_counter()
     trials = read_trials(path)
     seconds = time.perf_counter() - since
     assert len(trials) == task["trials"]
-    return {"seconds": seconds, "bytes": path.stat().st_size}
+    return {"read_seconds": seconds, "bytes": path.stat().st_size}
 
 
 def bare_read(task: Task) -> Figures:
-    path = _written(task)
+    """Bare `json.loads` of the same lines."""
+    path = write_journal(task)
     since = time.perf_counter()
     with path.open("rb") as file:
         count = sum("event" in json.loads(line) for line in file)
     seconds = time.perf_counter() - since
     assert count == 2 * task["trials"]
-    return {"seconds": seconds, "bytes": path.stat().st_size}
+    return {"read_seconds": seconds, "bytes": path.stat().st_size}
 
 
-def _written(task: Task) -> Path:
+def write_journal(task: Task) -> Path:
     path = Path(task["scratch"], "trials.jsonl")
     with path.open("wb") as file:
         file.writelines(event.line() for event in events(task["trials"]))
@@ -109,39 +93,13 @@ def main() -> None:
     parser.add_argument("--appends", type=int, default=2000, help="trials whose events are appended")
     parser.add_argument("--trials", type=int, default=20_000, help="trials in the journal that is read")
     parser.add_argument("--folder", type=Path, help="where to write: on the disk that is to be measured")
-    asked = parser.parse_args()
-    measurements = []
-    for number, variant in in_turn(list(VARIANTS), asked.rounds):
-        trials = asked.appends if "append" in variant else asked.trials
-        figures = fresh(__file__, {"measure": variant, "trials": trials}, asked.folder)
-        measurements.append({"round": number, "variant": variant, **figures})
-        progress(f"round {number}, {variant}: {figures['seconds']:.2f} s")
-    by_variant = {variant: [each for each in measurements if each["variant"] == variant] for variant in VARIANTS}
-    seconds = {variant: [each["seconds"] for each in taken] for variant, taken in by_variant.items()}
-    rates = {
-        variant: spread([each["events"] / each["seconds"] for each in by_variant[variant]])
-        for variant in ("append", "bare append")
-    }
-    reading = {variant: spread(seconds[variant]) for variant in ("read", "bare read")}
-    results = {
-        "events_per_second": rates,
-        "read_seconds": reading,
-        "ratios": {
-            "append": ratios(seconds["append"], seconds["bare append"]),
-            "read": ratios(seconds["read"], seconds["bare read"]),
-        },
-    }
-    table = grid(f"{asked.rounds} rounds: median, least to greatest", "what", "events a second", "seconds", "x bare")
-    for variant, words in VARIANTS.items():
-        ratio = results["ratios"].get(variant)
-        table.add_row(
-            words,
-            three(rates[variant], ".0f") if variant in rates else "",
-            three(spread(seconds[variant])),
-            three(ratio) if ratio else "",
-        )
-    console().print(table)
-    write(asked, {**results, "measurements": measurements})
+    columns = [
+        Column("events_per_second", "events per second", ".0f"),
+        Column("append_ratio", "append, x bare", figure="append_seconds", under="bare append"),
+        Column("read_seconds", "read, seconds"),
+        Column("read_ratio", "read, x bare", figure="read_seconds", under="bare read"),
+    ]
+    compare(__file__, parser.parse_args(), "A search's journal", {name: {} for name in MEASURES}, columns)
 
 
 if __name__ == "__main__" and not serve(MEASURES):

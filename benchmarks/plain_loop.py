@@ -5,16 +5,16 @@ convolutions and batch norms, tensors are in PyTorch's default layout, images go
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from common import count_mult_adds
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import datasets, transforms
 
 from nascli.genotype.cells.genotype import CellGenotype
@@ -243,36 +243,23 @@ def colours(folder: Path) -> tuple[list[float], list[float]]:
 
 
 def measure(
-    genotype: CellGenotype,
-    folder: Path,
-    *,
-    filters: int,
-    cells_per_stage: int,
-    padding: int,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-    workers: int,
-    decoding: bool,
-    **optimiser: float,
+    genotype: CellGenotype, task: Mapping[str, Any], padding: int, optimizer: Mapping[str, float]
 ) -> dict[str, Any]:
     """One child, after a short one that is not timed."""
     torch.set_num_threads(1)
-    loop = PlainLoop(folder, padding, batch_size, workers, decoding)
+    folder = Path(task["images"])
+    loop = PlainLoop(folder, padding, task["batch_size"], task["workers"], task["decoding"])
     classes = len(datasets.ImageFolder(str(folder / "train")).classes)
 
     def child(epochs: int) -> tuple[PlainNetwork, dict[str, list[float]]]:
-        network = PlainNetwork(genotype, filters, cells_per_stage, classes)
+        network = PlainNetwork(genotype, task["filters"], task["cells_per_stage"], classes)
         init_weights(network)
-        return network, loop.train(network, epochs=epochs, **optimiser)
+        return network, loop.train(network, epochs=epochs, **optimizer)
 
     child(1)
-    torch.manual_seed(seed)
+    torch.manual_seed(task["round"])
     since = time.perf_counter()
-    network, curves = child(epochs)
+    network, curves = child(task["epochs"])
     seconds = time.perf_counter() - since
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        network.eval()(torch.zeros(1, 3, loop.size, loop.size))
     params = sum(p.numel() for p in network.parameters())
-    return {"seconds": seconds, **curves, "params": params, "mult_adds": counter.get_total_flops() // 2}
+    return {"seconds": seconds, **curves, "params": params, "mult_adds": count_mult_adds(network.eval(), loop.size)}

@@ -1,4 +1,4 @@
-"""How long a search of 20,000 trials takes to resume: its journal is read, its strategy asked and told all again.
+"""Seconds to resume a search of 20,000 trials: its journal is read, its strategy asked and told all again.
 
     python benchmarks/replay.py --json replay.json
     python benchmarks/replay.py --strategy evolution
@@ -6,31 +6,29 @@
 First a search with the paper's numbers and an instant evaluator writes the journal, without flushing it to disk, which
 is not what is measured here. Then fresh processes resume it, in which nothing is left to train: with the snapshot of
 the strategy that a search keeps beside its journal, and from the journal alone, in turn. `--keep FOLDER` keeps the
-journals and takes those that are there already.
+journals and uses those that are there already.
 """
 
+import argparse
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
 from common import (
+    Column,
     Figures,
     InstantEvaluator,
     Silent,
     Task,
     arguments,
-    console,
+    compare,
     fresh,
-    grid,
     paper_search,
     progress,
     serve,
-    spread,
-    three,
-    write,
 )
 
 from nascli.search.strategies.strategy import Strategy
@@ -82,7 +80,7 @@ class TimedLasting(Timed):
 
 
 def resume(task: Task) -> Figures:
-    """Go on from a journal to the end of the plan: seconds of each part, and trials that were there before."""
+    """Resume from a journal to the end of the plan: seconds of each part, and trials that were there before."""
     since = time.perf_counter()
     from nascli.search.executors.executor import InProcessExecutor
     from nascli.search.journal import Journal
@@ -109,11 +107,11 @@ def resume(task: Task) -> Figures:
         "tell": timed.telling,
         "loop": ended - opened - timed.asking - timed.telling,
     }
-    return {"seconds": seconds, "total": sum(seconds.values()), "trials": trials, "restored": restored}
+    return {**seconds, "total": sum(seconds.values()), "trials": trials, "restored": restored}
 
 
 def make(task: Task) -> Figures:
-    """Write the journal; what reaches the disk when makes no difference to what is in it."""
+    """Write the journal, unflushed: its content is the same."""
     with mock.patch("nascli.search.journal.os.fsync"):
         return resume(task)
 
@@ -125,7 +123,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--trials", type=int, default=20_000)
     parser.add_argument(
-        "--strategy", action="append", choices=["ppo", "reinforce", "random", "evolution"], help="ppo when left out"
+        "--strategy", action="append", choices=["ppo", "reinforce", "random", "evolution"], help="default: ppo"
     )
     parser.add_argument("--asynchronous", action="store_true", help="a search that tells each result when it comes")
     parser.add_argument("--keep", type=Path, help="folder for the journals")
@@ -133,53 +131,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="nascli-replay-") as temporary:
         folder = (asked.keep or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        found = {
-            name: measure(name, asked.trials, asked.asynchronous, asked.rounds, folder)
-            for name in asked.strategy or ["ppo"]
+        cases = {name: make_journal(name, asked, folder) for name in asked.strategy or ["ppo"]}
+        columns = [Column("total", "all"), *(Column(part, heading) for part, heading in PARTS.items())]
+        variants: dict[str, Task] = {
+            source: {"measure": "resume", "snapshot": snapshot} for source, snapshot in SOURCES.items()
         }
-    table = grid(
-        f"Resuming {asked.trials} trials, seconds; {asked.rounds} rounds: median, least to greatest",
-        "strategy",
-        "from",
-        *PARTS.values(),
-        "all",
-    )
-    for name, made in found.items():
-        for source in SOURCES:
-            each = made[source]
-            table.add_row(name, source, *(three(each["seconds"][part]) for part in PARTS), three(each["total"]))
-    console().print(table)
-    write(asked, {"strategies": found})
+        title = f"Resuming {asked.trials} trials, seconds"
+        compare(
+            __file__, asked, title, variants, columns, cases=cases, check=refuse_another_search, about={"cases": cases}
+        )
 
 
-def measure(strategy: str, trials: int, asynchronous: bool, rounds: int, folder: Path) -> Figures:
-    """The journal of one strategy made, then resumed a few times."""
-    journal = folder / f"{strategy}-{'asynchronous' if asynchronous else 'synchronous'}-{trials}.jsonl"
-    task = {"journal": str(journal), "strategy": strategy, "trials": trials, "asynchronous": asynchronous}
-    made = fresh(__file__, {**task, "snapshot": True, "measure": "make"})
+def make_journal(strategy: str, asked: argparse.Namespace, folder: Path) -> Task:
+    """The settings of a case, its journal written."""
+    journal = folder / f"{strategy}-{'asynchronous' if asked.asynchronous else 'synchronous'}-{asked.trials}.jsonl"
+    case = {"journal": str(journal), "strategy": strategy, "trials": asked.trials, "asynchronous": asked.asynchronous}
+    made = fresh(__file__, {**case, "snapshot": True, "measure": "make"})
     progress(f"{strategy}: the search itself took {made['total']:.1f} s, {made['restored']} trials were there already")
-    taken: dict[str, list[Figures]] = {source: [] for source in SOURCES}
-    for number in range(rounds):
-        for source, snapshot in SOURCES.items():
-            figures = fresh(__file__, {**task, "snapshot": snapshot, "measure": "resume"})
-            progress(f"{strategy}, round {number}, {source}: {figures['total']:.1f} s")
-            if figures["restored"] != made["trials"] or figures["trials"] != made["trials"]:
-                raise SystemExit(f"{strategy}: the resumed search is not that of the journal")
-            taken[source].append(figures)
-    return {
-        "trials": made["trials"],
-        "journal_bytes": journal.stat().st_size,
-        "search": made,
-        **{source: _summary(figures) for source, figures in taken.items()},
-    }
+    return {**case, "restored": made["restored"], "journal_bytes": journal.stat().st_size}
 
 
-def _summary(taken: list[Figures]) -> Figures:
-    return {
-        "seconds": {part: spread([each["seconds"][part] for each in taken]) for part in PARTS},
-        "total": spread([each["total"] for each in taken]),
-        "measurements": taken,
-    }
+def refuse_another_search(measurements: Sequence[Figures]) -> None:
+    if any(each["restored"] != each["trials"] for each in measurements):
+        raise SystemExit("the resumed search is not that of the journal")
 
 
 if __name__ == "__main__" and not serve(MEASURES):

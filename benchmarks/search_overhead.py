@@ -1,15 +1,16 @@
-"""What a search costs beside its children: 1,000 trials whose evaluation returns at once, in nascli and in its peers.
+"""The cost of a search beside its children: 1,000 trials whose evaluation returns at once, in nascli and in its peers.
 
     uv pip install optuna "ray[tune]"
     python benchmarks/search_overhead.py --folder . --json search_overhead.json
 
-Everybody decides the 50 decisions of the paper's space and keeps every trial on disk: nascli in its journal, two events
-a trial, each flushed; Optuna in its journal file or in SQLite, as it does by itself; Ray Tune in its experiment folder.
-Only nascli makes a cell of the decisions, hashes it and looks for repeats. PPO has the paper's controller, whose update
+Every tool makes the 50 decisions of the paper's space and keeps every trial on disk: nascli in its journal, two events
+per trial, each flushed; Optuna in its journal file or in SQLite, its defaults; Ray Tune in its experiment folder. Only
+nascli makes a cell of the decisions, hashes it and looks for duplicates. PPO has the paper's controller, whose update
 is the larger part of its time; the peers draw at random, as nascli's `random` does. Start-up is reported apart: worker
-processes, Ray's cluster, the data base. A peer that is not installed is left out.
+processes, Ray's cluster, the data base. A peer that is not installed is skipped.
 """
 
+import argparse
 import importlib
 import importlib.util
 import os
@@ -18,24 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import (
-    Figures,
-    InstantEvaluator,
-    Silent,
-    Task,
-    arguments,
-    console,
-    fresh,
-    grid,
-    in_turn,
-    paper_search,
-    progress,
-    ratios,
-    serve,
-    spread,
-    three,
-    write,
-)
+from common import Column, Figures, InstantEvaluator, Silent, Task, arguments, compare, paper_search, progress, serve
 
 from nascli.genotype.cells.space import NASNET
 
@@ -56,10 +40,10 @@ def nascli(task: Task) -> Figures:
 
     since = time.perf_counter()
     evaluator = InstantEvaluator()
-    strategy, plan = paper_search(task["strategy"], task["trials"], task["seed"])
+    strategy, plan = paper_search(task["strategy"], task["trials"], task["round"])
     for _ in range(20):  # the first proposals and the first update load parts of torch
         strategy.tell(strategy.ask() or (), 0.5)
-    strategy, plan = paper_search(task["strategy"], task["trials"], task["seed"])
+    strategy, plan = paper_search(task["strategy"], task["trials"], task["round"])
     executor: Executor = (
         LocalExecutor(evaluator, workers=2, retries=0) if task["workers"] else InProcessExecutor(evaluator)
     )
@@ -75,7 +59,7 @@ def nascli(task: Task) -> Figures:
             SearchLoop(strategy, executor, journal, plan, Silent()).run(StopRequest())
             trials = len(journal.trials)
         seconds = time.perf_counter() - since
-    return {"start_seconds": start, "seconds": seconds, "trials": trials}
+    return figures(start, seconds, trials)
 
 
 def optuna(task: Task) -> Figures:
@@ -90,7 +74,7 @@ def optuna(task: Task) -> Figures:
         storage: Any = storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
     else:
         storage = storages.JournalStorage(backends.JournalFileBackend(str(folder / "optuna.log")))
-    sampler = package.samplers.RandomSampler(seed=task["seed"])
+    sampler = package.samplers.RandomSampler(seed=task["round"])
     study = package.create_study(storage=storage, sampler=sampler, direction="maximize")
     start = time.perf_counter() - since
 
@@ -102,7 +86,7 @@ def optuna(task: Task) -> Figures:
     since = time.perf_counter()
     study.optimize(objective, n_trials=task["trials"])
     seconds = time.perf_counter() - since
-    return {"start_seconds": start, "seconds": seconds, "trials": len(study.trials), "version": package.__version__}
+    return figures(start, seconds, len(study.trials)) | {"version": package.__version__}
 
 
 def ray_tune(task: Task) -> Figures:
@@ -128,25 +112,30 @@ def ray_tune(task: Task) -> Figures:
     found = tuner.fit()
     seconds = time.perf_counter() - since
     ray.shutdown()
-    return {"start_seconds": start, "seconds": seconds, "trials": len(found), "version": ray.__version__}
+    return figures(start, seconds, len(found)) | {"version": ray.__version__}
+
+
+def figures(start: float, seconds: float, trials: int) -> Figures:
+    per_trial = 1000 * seconds / trials
+    return {"start_seconds": start, "seconds": seconds, "trials": trials, "ms_per_trial": per_trial}
 
 
 MEASURES = {"nascli": nascli, "optuna": optuna, "ray tune": ray_tune}
 
 
-def task_of(variant: str, trials: int, seed: int) -> dict[str, object]:
-    """What is measured for a variant."""
-    task: dict[str, object] = {"trials": trials, "seed": seed}
+def describe(variant: str, asked: argparse.Namespace) -> Task:
+    """The settings of a variant."""
     if variant == "ray tune":
-        return {**task, "measure": variant}
+        return {"measure": variant, "trials": asked.ray_trials}
     kind, detail = variant.split(" ", 1)
     if kind == "optuna":
-        return {**task, "measure": kind, "storage": detail}
-    return {**task, "measure": kind, "strategy": detail.removesuffix(WORKERS), "workers": detail.endswith(WORKERS)}
+        trials = asked.sqlite_trials if detail == "sqlite" else asked.trials
+        return {"measure": kind, "storage": detail, "trials": trials}
+    return {"measure": kind, "strategy": detail.removesuffix(WORKERS), "workers": detail.endswith(WORKERS)}
 
 
-def installed(package: str) -> bool:
-    name, *needs = package.split(".")
+def is_installed(variant: str) -> bool:
+    name, *needs = PEERS.get(variant, "nascli").split(".")
     return all(importlib.util.find_spec(each) for each in (name, *(["pandas"] if needs else [])))
 
 
@@ -160,39 +149,18 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=variants, help="these alone")
     parser.add_argument("--folder", type=Path, help="where histories are written: on the disk that is to be measured")
     asked = parser.parse_args()
-    chosen = []
-    for variant in asked.only or variants:
-        if variant in PEERS and not installed(PEERS[variant]):
-            progress(f"{variant} is left out: it is not installed")
-        else:
-            chosen.append(variant)
-    measurements = []
-    for number, variant in in_turn(chosen, asked.rounds):
-        trials = {"ray tune": asked.ray_trials, "optuna sqlite": asked.sqlite_trials}.get(variant, asked.trials)
-        figures = fresh(__file__, task_of(variant, trials, number), asked.folder)
-        per_trial = 1000 * figures["seconds"] / figures["trials"]
-        measurements.append({"round": number, "variant": variant, "ms_per_trial": per_trial, **figures})
-        progress(f"round {number}, {variant}: {per_trial:.2f} ms a trial")
-    taken = {variant: [each for each in measurements if each["variant"] == variant] for variant in chosen}
-    costs = {variant: [each["ms_per_trial"] for each in each_taken] for variant, each_taken in taken.items()}
-    beside = {variant: ratios(costs[variant], costs[BASELINE]) for variant in chosen} if BASELINE in costs else {}
-    results = {
-        "ms_per_trial": {variant: spread(values) for variant, values in costs.items()},
-        "start_seconds": {variant: spread([each["start_seconds"] for each in taken[variant]]) for variant in chosen},
-        "over_nascli_random": beside,
-    }
-    headings = ("search", "trials", "ms a trial", f"x {BASELINE}", "start-up, s")
-    table = grid(f"{asked.rounds} rounds: median, least to greatest", *headings)
-    for variant in chosen:
-        table.add_row(
-            variant,
-            str(taken[variant][0]["trials"]),
-            three(results["ms_per_trial"][variant]),
-            three(beside[variant]) if variant in beside else "",
-            three(results["start_seconds"][variant]),
-        )
-    console().print(table)
-    write(asked, {**results, "measurements": measurements})
+    wanted = asked.only or variants
+    for variant in wanted:
+        if not is_installed(variant):
+            progress(f"{variant} is skipped: it is not installed")
+    columns = [
+        Column("ms_per_trial", "ms per trial"),
+        Column("over_nascli_random", f"x {BASELINE}", figure="ms_per_trial", under=BASELINE),
+        Column("start_seconds", "start-up, s"),
+        Column("trials", "trials", ".0f"),
+    ]
+    chosen = {variant: describe(variant, asked) for variant in wanted if is_installed(variant)}
+    compare(__file__, asked, "A search with instant children", chosen, columns)
 
 
 if __name__ == "__main__" and not serve(MEASURES):

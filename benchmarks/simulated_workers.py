@@ -4,8 +4,8 @@
 
 Loop, journal and strategy are those of the recipe cifar10-paper. Only the workers are not there: a child's training is
 a span of virtual time, while every second that the search itself takes passes on the same clock. The paper trained
-20,000 children in 4 days on 500 GPUs (section 4), which is 500 * 4 * 24 h / 20,000 = 2.4 h a child, waiting included,
-so it is taken for the mean duration. Nothing is known of how durations differ; here they are log-normal, their
+20,000 children in 4 days on 500 GPUs (section 4), which is 500 * 4 * 24 h / 20,000 = 2.4 h per child, waiting included,
+so that is the mean duration here. Nothing is known of how durations differ; here they are log-normal, their
 logarithm with a standard deviation of 0.3, so that the slowest of 20 children takes 1.65 times the mean in the median.
 
 Utilisation is busy time over 500 times the time that passed, from the first child's start to the last one's: the
@@ -21,24 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from common import (
-    Figures,
-    InstantEvaluator,
-    Silent,
-    Task,
-    arguments,
-    console,
-    fresh,
-    grid,
-    in_turn,
-    paper_search,
-    progress,
-    ratios,
-    serve,
-    spread,
-    three,
-    write,
-)
+from common import Column, Figures, InstantEvaluator, Silent, Task, arguments, compare, paper_search, serve
 
 from nascli.search.executors.executor import Job, JobOutcome, evaluate_job
 
@@ -50,8 +33,8 @@ class VirtualWorkers:
     """An executor whose children take virtual time; the clock also runs while the search does anything.
 
     Args:
-        workers: How many there are.
-        mean: Of a child's duration, in seconds.
+        workers: Number of workers.
+        mean: Mean duration of a child, in seconds.
         sigma: Standard deviation of the logarithm of the duration.
         spans: Start and end of every child, in virtual seconds.
     """
@@ -121,8 +104,8 @@ def search(task: Task) -> Figures:
     from nascli.search.loop import SearchLoop
     from nascli.signals import StopRequest
 
-    asynchronous = task["mode"] == "asynchronous"
-    strategy, plan = paper_search(task["strategy"], task["trials"], task["seed"], asynchronous=asynchronous)
+    asynchronous = task["variant"] == "asynchronous"
+    strategy, plan = paper_search(task["strategy"], task["trials"], task["round"], asynchronous=asynchronous)
     workers = VirtualWorkers(task["workers"], task["mean_seconds"], task["sigma"])
     with Journal(Path(task["scratch"]) / "trials.jsonl") as journal, workers:
         SearchLoop(strategy, workers, journal, plan, Silent()).run(StopRequest())
@@ -155,37 +138,17 @@ def main() -> None:
     parser.add_argument("--sigma", type=float, default=0.3, help="standard deviation of the logarithm of its duration")
     parser.add_argument("--folder", type=Path, help="where the journals are written, flushed to disk event by event")
     asked = parser.parse_args()
-    measurements = []
-    numbers = {name: getattr(asked, name) for name in ("strategy", "trials", "workers", "mean_seconds", "sigma")}
-    for number, mode in in_turn(MODES, asked.rounds):
-        task = {"measure": "search", "mode": mode, "seed": number, **numbers}
-        figures = fresh(__file__, task, asked.folder)
-        measurements.append({"round": number, "mode": mode, **figures})
-        progress(f"round {number}, {mode}: {100 * figures['utilisation']:.2f} % busy")
-    shown = ("utilisation", "utilisation_to_the_end", "hours", "children_per_hour", "search_ms_per_trial")
-    by_mode = {mode: [each for each in measurements if each["mode"] == mode] for mode in MODES}
-    results: Figures = {
-        mode: {name: spread([each[name] for each in taken]) for name in shown} for mode, taken in by_mode.items()
-    }
-    rates = [[each["children_per_hour"] for each in by_mode[mode]] for mode in MODES]
-    faster = ratios(rates[0], rates[1])
     size = f"{asked.strategy}, {asked.workers} workers, {asked.trials} trials"
-    title = f"{size}, {asked.mean_seconds:g} s a child, {asked.rounds} seeds"
-    table = grid(
-        f"{title}: median, least to greatest",
-        "mode",
-        "busy, %",
-        "busy to the end, %",
-        "hours",
-        "children an hour",
-        "ms of search a trial",
-    )
-    for mode in MODES:
-        percent = [{key: 100 * value for key, value in results[mode][name].items()} for name in shown[:2]]
-        numbers_shown = (three(results[mode][name]) for name in shown[2:])
-        table.add_row(mode, *(three(each, ".3f") for each in percent), *numbers_shown)
-    console().print(table, f"asynchronous over synchronous, children an hour: {faster['median']:.1f} times")
-    write(asked, {"modes": results, "asynchronous_over_synchronous": faster, "measurements": measurements})
+    columns = [
+        Column("utilisation", "busy", ".3%"),
+        Column("utilisation_to_the_end", "busy to the end", ".3%"),
+        Column("hours", "hours"),
+        Column("children_per_hour", "children per hour"),
+        Column("over_synchronous", "x synchronous", ".1f", figure="children_per_hour", under="synchronous"),
+        Column("search_ms_per_trial", "ms of search per trial"),
+    ]
+    variants = {mode: {"measure": "search"} for mode in MODES}
+    compare(__file__, asked, f"{size}, {asked.mean_seconds:g} s per child", variants, columns)
 
 
 if __name__ == "__main__" and not serve(MEASURES):

@@ -1,41 +1,37 @@
-"""How long `nascli --help` takes, beside the interpreter alone: fresh processes in turn, median and spread.
+"""Time of `nascli --help` and `nascli train --help`, beside the interpreter alone.
 
-python benchmarks/startup.py
+python benchmarks/startup.py --rounds 15
 """
 
-import json
-import statistics
 import subprocess
 import sys
 import time
 
-COMMANDS = {
-    "python -c pass": [sys.executable, "-c", "pass"],
-    "nascli --help": [sys.executable, "-m", "nascli", "--help"],
-    "nascli train --help": [sys.executable, "-m", "nascli", "train", "--help"],
+from common import Column, Figures, Task, arguments, compare, serve
+
+VARIANTS: dict[str, Task] = {
+    "python -c pass": {"measure": "start", "command": ["-c", "pass"]},
+    "nascli --help": {"measure": "start", "command": ["-m", "nascli", "--help"]},
+    "nascli train --help": {"measure": "start", "command": ["-m", "nascli", "train", "--help"]},
 }
-ROUNDS = 15
 
 
-def seconds(command: list[str]) -> float:
-    since = time.perf_counter()
-    subprocess.run(command, capture_output=True, check=True)
-    return time.perf_counter() - since
+def start(task: Task) -> Figures:
+    """Seconds of the command, the second time: the first fills the caches."""
+    for _ in range(2):
+        since = time.perf_counter()
+        subprocess.run([sys.executable, *task["command"]], capture_output=True, check=True)
+        seconds = time.perf_counter() - since
+    return {"seconds": seconds}
+
+
+MEASURES = {"start": start}
 
 
 def main() -> None:
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for command in COMMANDS.values():
-        seconds(command)  # once to fill the caches
-    for _ in range(ROUNDS):
-        for name, command in COMMANDS.items():
-            times[name].append(seconds(command))
-    rows = {
-        name: {"median": statistics.median(each), "least": min(each), "most": max(each), "rounds": ROUNDS}
-        for name, each in times.items()
-    }
-    print(json.dumps({"seconds": rows}, indent=2))
+    asked = arguments(__doc__).parse_args()
+    compare(__file__, asked, "Start-up", VARIANTS, [Column("seconds", "seconds", ".3f")])
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and not serve(MEASURES):
     main()

@@ -1,4 +1,4 @@
-"""Images a second of a whole training: `nascli train` beside the loop of torchvision's reference scripts.
+"""Images per second of a whole training: `nascli train` beside the loop of torchvision's reference scripts.
 
     python benchmarks/train_epoch.py --rounds 5 --json train_epoch.json
 
@@ -12,7 +12,6 @@ Two rates: of the epochs after the first, their test included; and of the proces
 --data the images are noise of another brightness in each class, as JPEG.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -22,21 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import (
-    Figures,
-    Task,
-    arguments,
-    console,
-    fresh,
-    grid,
-    in_turn,
-    progress,
-    ratios,
-    serve,
-    spread,
-    three,
-    write,
-)
+from common import Column, Figures, Task, arguments, compare, fresh, refuse_unequal, serve
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +35,6 @@ NASCLI, PLAIN, WORKERS, LAST = (
 )
 CLASSES, PADDING = 10, 4
 SGD: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
-RATES = ("epoch_images_per_second", "process_images_per_second")
 
 
 def nascli_train(task: Task) -> Figures:
@@ -70,17 +54,43 @@ def nascli_train(task: Task) -> Figures:
     command = [sys.executable, "-m", "nascli", "train"]
     command += [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    since = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - since
     if done.returncode:
         raise SystemExit(f"nascli train failed ({done.returncode}):\n{done.stderr[-4000:]}")
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     return {
+        "process_seconds": seconds,
         "epoch_seconds": [record["seconds"] for record in records],
         "train_loss": [record["train_loss"] for record in records],
         "top1": records[-1]["top1"],
         "params": json.loads((folder / "run.json").read_text())["results"]["params"],
     }
+
+
+def reference_train(task: Task) -> Figures:
+    """A script with the loop of torchvision's reference scripts, from the command line."""
+    since = time.perf_counter()
+    return {**fresh(__file__, {**task, "measure": "loop"}), "process_seconds": time.perf_counter() - since}
+
+
+def rate(measured: Callable[[Task], Figures]) -> Callable[[Task], Figures]:
+    """Add the rate of the epochs after the first, and that of the process from its start to its end."""
+
+    def call(task: Task) -> Figures:
+        figures = measured(task)
+        images = sum(1 for _ in Path(task["data"], "train").glob("*/*"))
+        later = figures["epoch_seconds"][1:] or figures["epoch_seconds"]
+        return {
+            **figures,
+            "last_loss": figures["train_loss"][-1],
+            "epoch_images_per_second": images * len(later) / sum(later),
+            "process_images_per_second": images * task["epochs"] / figures["process_seconds"],
+        }
+
+    return call
 
 
 def reference(task: Task) -> Figures:
@@ -161,7 +171,14 @@ def loaders(task: Task) -> "tuple[DataLoader[Any], DataLoader[Any]]":
     return train, test
 
 
-MEASURES: dict[str, Callable[[Task], Figures]] = dict.fromkeys((PLAIN, WORKERS, LAST), reference)
+MEASURES: dict[str, Callable[[Task], Figures]] = {
+    NASCLI: rate(nascli_train),
+    "reference": rate(reference_train),
+    "loop": reference,
+}
+
+
+VARIANTS: dict[str, Task] = {NASCLI: {}, **dict.fromkeys((PLAIN, WORKERS, LAST), {"measure": "reference"})}  # noqa: RUF024
 
 
 def make_images(folder: Path, train: int, test: int, side: int) -> None:
@@ -179,7 +196,7 @@ def make_images(folder: Path, train: int, test: int, side: int) -> None:
             Image.fromarray(pixels).save(place / f"{number}.jpg", quality=90)
 
 
-def options() -> argparse.ArgumentParser:
+def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--data", type=Path, help="folder with train/<class>/*.jpg and test/<class>/, 10 classes")
     parser.add_argument("--images", type=int, default=5000, help="that are made to train on, without --data")
@@ -190,78 +207,23 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--filters", type=int, default=16)
     parser.add_argument("--cells-per-stage", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", action="append", choices=[NASCLI, *MEASURES], help="measure this; repeat for more")
-    return parser
-
-
-def main() -> None:
-    asked = options().parse_args()
-    names = ("size", "epochs", "batch_size", "cell", "filters", "cells_per_stage", "threads")
+    parser.add_argument("--only", action="append", choices=list(VARIANTS), help="measure this; repeat for more")
+    asked = parser.parse_args()
+    columns = [
+        Column("epoch_images_per_second", "epochs, images/s", ".0f"),
+        Column("nascli_epoch_times_as_fast", "nascli faster", figure="epoch_images_per_second", over=NASCLI),
+        Column("process_images_per_second", "process, images/s", ".0f"),
+        Column("nascli_process_times_as_fast", "nascli faster", figure="process_images_per_second", over=NASCLI),
+        Column("last_loss", "last loss", ".3f"),
+        Column("top1"),
+    ]
     with tempfile.TemporaryDirectory(prefix="nascli-epoch-") as folder:
         if asked.data is None:
             make_images(Path(folder), asked.images, asked.images // 5, asked.size)
-        data = asked.data or Path(folder)
-        images = sum(1 for _ in (data / "train").glob("*/*"))
-        shared = {"data": str(data), **{name: vars(asked)[name] for name in names}}
-        measurements: list[Figures] = []
-        for round_, variant in in_turn(asked.only or [NASCLI, *MEASURES], asked.rounds):
-            figures = timed({"measure": variant, "variant": variant, **shared}, images)
-            measurements.append({"variant": variant, **figures})
-            progress(f"round {round_}, {variant}: {figures['epoch_images_per_second']:.0f} images/s")
-    results = summarise(measurements)
-    show(results, f"{images} images of {asked.size} pixels, batches of {asked.batch_size}, {asked.epochs} epochs")
-    write(asked, {"results": results, "measurements": measurements})
-
-
-def timed(task: Task, images: int) -> Figures:
-    """A process from its start to its end, and its epochs after the first."""
-    since = time.perf_counter()
-    if task["variant"] == NASCLI:
-        with tempfile.TemporaryDirectory(prefix="nascli-epoch-") as scratch:
-            figures = nascli_train({**task, "scratch": scratch})
-    else:
-        figures = fresh(__file__, task)
-    seconds = time.perf_counter() - since
-    later = figures["epoch_seconds"][1:] or figures["epoch_seconds"]
-    return {
-        **figures,
-        "process_seconds": seconds,
-        "epoch_images_per_second": images * len(later) / sum(later),
-        "process_images_per_second": images * task["epochs"] / seconds,
-    }
-
-
-def summarise(measurements: list[Figures]) -> dict[str, Figures]:
-    """For each loop: both rates and nascli's ratios to them; stops where the networks differ in size."""
-    if len({each["params"] for each in measurements}) > 1:
-        raise SystemExit("the networks differ in params")
-    taken: dict[str, list[Figures]] = {}
-    for each in measurements:
-        taken.setdefault(each["variant"], []).append(each)
-    rates = {name: {rate: [each[rate] for each in own] for rate in RATES} for name, own in taken.items()}
-    return {
-        name: {
-            **{rate: spread(values) for rate, values in own.items()},
-            "nascli_times_as_fast": {
-                rate: ratios(rates[NASCLI][rate], values) for rate, values in own.items() if NASCLI in rates
-            },
-            "train_loss": spread([each["train_loss"][-1] for each in taken[name]]),
-            "top1": spread([each["top1"] for each in taken[name]]),
-        }
-        for name, own in rates.items()
-    }
-
-
-def show(results: dict[str, Figures], title: str) -> None:
-    headings = ("training", "epochs, images/s", "nascli faster", "process, images/s", "nascli faster", "last loss")
-    table = grid(f"{title}: median, least to greatest", *headings)
-    for name, each in results.items():
-        cells = []
-        for rate in RATES:
-            ratio = each["nascli_times_as_fast"].get(rate)
-            cells += [three(each[rate], ".0f"), three(ratio) if ratio else ""]
-        table.add_row(name, *cells, three(each["train_loss"], ".3f"))
-    console().print(table)
+        data = {"data": str(asked.data or folder)}
+        variants = {name: {**VARIANTS[name], **data} for name in asked.only or VARIANTS}
+        title = f"Images of {asked.size} pixels, batches of {asked.batch_size}, {asked.epochs} epochs"
+        compare(__file__, asked, title, variants, columns, check=refuse_unequal("params"))
 
 
 if __name__ == "__main__" and not serve(MEASURES):

@@ -21,7 +21,7 @@ SMALL = CellNetworkConfig(filters=8, cells_per_stage=1, image_size=16)
 
 
 def run(script: str, *options: object) -> tuple[dict[str, Any], str]:
-    """The figures that a script writes, and what it says on stderr."""
+    """The figures that a script writes, and its stderr."""
     command = [sys.executable, str(BENCHMARKS / script), "--seeds", "1", "--json", "out.json", *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -59,14 +59,15 @@ def test_random_cells_are_those_of_the_figures(trainings: ModuleType) -> None:
     assert [cost.params for cost in costs] == [136_850, 102_954, 208_402]  # docs/results.md
 
 
+@pytest.mark.slow
 def test_trainings_that_are_kept_are_not_made_again(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for label in range(2):
-            place = tmp_path / "photos" / split / str(label)
+            place = tmp_path / "images" / split / str(label)
             place.mkdir(parents=True)
             for number in range(4):
                 Image.new("RGB", (16, 16), (100 * label + 5 * number,) * 3).save(place / f"{number}.jpg")
-    options = ("--data", tmp_path / "photos", "--filters", "2", "--epochs", "1", "--processes", "2")
+    options = ("--data", tmp_path / "images", "--filters", "2", "--epochs", "1", "--processes", "2")
     first, said = run("cifar10_cells.py", *options, "--networks", "resnet-8")
     assert "1 trainings, 0 of them done" in said
     both, said = run("cifar10_cells.py", *options, "--networks", "nasnet-a,resnet-8")
@@ -86,5 +87,5 @@ def test_transfer_follows_each_backbone_by_equal_steps() -> None:
     for each in values["results"].values():
         assert len(each["ap50_by_epoch"]["mean"]) == 2
     assert values["results"]["NASNet-A, random weights"]["digits_top1"] is None
-    with Image.open("curves.png") as picture:
-        assert picture.format == "PNG"
+    with Image.open("curves.png") as image:
+        assert image.format == "PNG"
