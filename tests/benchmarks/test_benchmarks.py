@@ -3,15 +3,17 @@
 Those that load torch again and again are slow.
 """
 
-import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import children
 import numpy as np
+import plain_loop
 import pytest
+import regret
 import torch
 from PIL import Image
 from simulate import SimulatedRuns
@@ -118,9 +120,7 @@ def test_detection_memory_measures_heads_by_proposals(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("last", "low"), [(0.01, 0.8), (0.0, -0.1)])
-def test_the_regret_axis_begins_where_the_curves_end(last: float, low: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    regret = importlib.import_module("regret")
+def test_the_regret_axis_begins_where_the_curves_end(last: float, low: float) -> None:
     accuracies = 0.9 - np.linspace(0.05, last, 20) * np.ones((4, 1))
     runs = SimulatedRuns(accuracies, accuracies, np.tile(np.arange(1, 21), (4, 1)), optimum=0.9)
     axes, _ = regret.draw({"random": runs, "bayesian": runs}, "title").axes
@@ -130,9 +130,7 @@ def test_the_regret_axis_begins_where_the_curves_end(last: float, low: float, mo
     assert all(bottom <= tick <= top for tick in axes.get_yticks())
 
 
-def test_the_plain_network_is_the_same_function_where_padding_is_symmetric(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    plain_loop, children = (importlib.import_module(name) for name in ("plain_loop", "children"))
+def test_the_plain_network_is_the_same_function_where_padding_is_symmetric() -> None:
     for genotype in children.choose_cells(["nasnet-a"], 8):
         ours = build_network(genotype, "cifar10", filters=4, cells_per_stage=2, image_size=13)
         theirs = plain_loop.PlainNetwork(genotype, 4, 2, 10)

@@ -1,14 +1,14 @@
 """The experiments at their smallest setting, and the residual networks that stand beside the cells."""
 
-import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import resnets
+import trainings
 from PIL import Image
 
 from nascli.config import CellNetworkConfig
@@ -31,30 +31,18 @@ def run(script: str, *options: object) -> tuple[dict[str, Any], str]:
 
 
 @pytest.fixture
-def resnets(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("resnets")
-
-
-@pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("trainings")
-
-
-@pytest.fixture
-def spec(trainings: ModuleType) -> NetworkSpec:
+def spec() -> NetworkSpec:
     return resolve_cells(trainings.find_genotype("nasnet-a"), SMALL)
 
 
 @pytest.mark.parametrize("depth", [8, 20])
-def test_a_resnet_costs_what_the_other_network_does(depth: int, resnets: ModuleType, spec: NetworkSpec) -> None:
+def test_a_resnet_costs_what_the_other_network_does(depth: int, spec: NetworkSpec) -> None:
     found = resnets.nearest_resnet(spec, depth)
     assert measure_cost(found).mult_adds == pytest.approx(measure_cost(spec).mult_adds, rel=0.02)
     assert (found.image_size, found.classes, found.mean, found.std) == (16, spec.classes, spec.mean, spec.std)
 
 
-def test_random_cells_are_those_of_the_figures(trainings: ModuleType) -> None:
+def test_random_cells_are_those_of_the_figures() -> None:
     costs = [measure_cost(resolve_cells(trainings.find_genotype(f"random-{k}"), SMALL)) for k in range(3)]
     assert [cost.params for cost in costs] == [136_850, 102_954, 208_402]  # docs/results.md
 
