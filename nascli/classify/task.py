@@ -86,12 +86,6 @@ class AugmentedBatches:
         return varied[0][-own:], varied[1][-own:]
 
 
-def split_labelled(batch: Batch, count: int) -> Sequence[tuple[Batch, float]]:
-    """Images and labels in `count` micro-batches, each with its fraction of the images."""
-    pairs = zip(*(each.tensor_split(count) for each in batch), strict=True)
-    return [((images, labels), len(images) / len(batch[0])) for images, labels in pairs]
-
-
 class ClassifyTask(Task[Batch]):
     """A network trained on `data.train`, measured on `data.val` after every epoch.
 
@@ -121,10 +115,6 @@ class ClassifyTask(Task[Batch]):
     def batches(self, epoch: int, done: int) -> Iterator[Batch]:
         """Augmented images and their labels."""
         return self._batches.read(epoch, done)
-
-    def split(self, batch: Batch, count: int) -> Sequence[tuple[Batch, float]]:
-        """Micro-batches of images and labels."""
-        return split_labelled(batch, count)
 
     def begin_step(self, step: int) -> None:
         """Set the drop path probability of the last cell, which grows from 0 (ScheduledDropPath).

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -137,9 +137,11 @@ class Task(ABC, Generic[Batch]):
         A `NascliError` that reading raises is raised on all processes, after the state was saved.
         """
 
-    @abstractmethod
     def split(self, batch: Batch, count: int) -> Sequence[tuple[Batch, float]]:
-        """`count` micro-batches, each with its fraction of the batch's images."""
+        """`count` micro-batches, each with its fraction of the batch's images; here of a tuple of tensors (N, ...)."""
+        tensors = cast("tuple[Tensor, ...]", batch)
+        parts = zip(*(each.tensor_split(count) for each in tensors), strict=True)
+        return [(cast("Batch", part), len(part[0]) / len(tensors[0])) for part in parts]
 
     def begin_step(self, step: int) -> None:
         """Set up a step, counted from 0: drop path, the child of a supernet."""

@@ -47,3 +47,12 @@ def test_a_staircase_falls_by_its_factor_and_stays_between() -> None:
 def test_a_warm_up_ends_where_the_next_schedule_begins() -> None:
     schedule = warm_up(3, 2.0, staircase(2.0, 0.5, 2))
     assert [schedule(step) for step in range(6)] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 1.0])
+
+
+@pytest.mark.parametrize(("warmup_epochs", "warmup_steps", "first"), [(0.0, 0, 2.0), (0.5, 1, 2 / 7), (1.0, 0, 2 / 11)])
+def test_milestones_are_fractions_of_the_whole_training(warmup_epochs: float, warmup_steps: int, first: float) -> None:
+    numbers = {"warmup_epochs": warmup_epochs, "warmup_steps": warmup_steps, "lr_milestones": (0.5, 0.75)}
+    config = OptimConfig(epochs=4, lr=1.0, lr_base_size=32, schedule="steps", **numbers)
+    schedule = learning_rate(config, 64, 10)
+    assert schedule(0) == pytest.approx(first)
+    assert [schedule(step) for step in (19, 20, 29, 30, 39)] == pytest.approx([2.0, 0.2, 0.2, 0.02, 0.02])

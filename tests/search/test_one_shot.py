@@ -1,7 +1,9 @@
 """Shared weights: trained once and resumable, and scores that depend on the child alone."""
 
+import itertools
 import pickle
 import statistics
+from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -9,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from nascli.config import SearchRecipe, load_recipe
-from nascli.data.dataset import ImageData
+from nascli.data.dataset import Batch, ImageData
 from nascli.data.in_memory import ImageArray
 from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
 from nascli.genotype.cells.space import ENAS, resolve_cell_space
@@ -20,7 +23,7 @@ from nascli.models.cells.network import CellNetwork
 from nascli.models.cost import measure_cost
 from nascli.search.evaluators.one_shot import OneShotEvaluator, build_one_shot
 from nascli.search.evaluators.proxy import ProxyTask
-from nascli.search.evaluators.supernet_task import SUPERNET_FILE
+from nascli.search.evaluators.supernet_task import SUPERNET_FILE, SupernetTask
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.trial import Score
 from nascli.signals import StopRequest
@@ -200,10 +203,15 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(folder: Pat
 
 @pytest.mark.parametrize(
     "flags",
-    [{"supernet__grad_accum_steps": 3}, {"data__mixup": 0.4}, {"supernet__precision": "bfloat16"}],
+    [
+        {"supernet__grad_accum_steps": 3},
+        {"data__mixup": 0.4},
+        {"supernet__precision": "bfloat16"},
+        {"supernet__ema_decay": 0.5},
+    ],
     ids=str,
 )
-def test_train_and_data_reach_the_shared_weights_stopped_or_not(
+def test_its_own_section_and_data_reach_the_shared_weights_stopped_or_not(
     evaluator: OneShotEvaluator, tmp_path: Path, flags: dict[str, Any]
 ) -> None:
     whole = train(tmp_path / "whole", **flags)
@@ -226,6 +234,21 @@ def test_the_gradients_of_parts_add_up_to_those_of_the_batch(tmp_path: Path) -> 
         folder.mkdir()
         found.append(build_one_shot(config, setting, folder, stop=StopRequest()).weights)
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
+
+
+def test_memory_that_runs_out_makes_smaller_micro_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = train(tmp_path / "two", supernet__grad_accum_steps=2)
+    config, tries, notes, loss = recipe(), itertools.count(), list[str](), SupernetTask.loss
+
+    def guarded(task: SupernetTask, micro: Batch) -> Mapping[str, Tensor]:
+        if next(tries) == 0:
+            raise torch.OutOfMemoryError("no room")
+        return loss(task, micro)
+
+    monkeypatch.setattr(SupernetTask, "loss", guarded)
+    found = build_one_shot(config, proxy(config), tmp_path, stop=StopRequest(), log=notes.append)
+    assert torch.equal(found.weights, expected.weights)
+    assert ["2 micro-batches" in note for note in notes] == [True]
 
 
 @pytest.mark.parametrize(

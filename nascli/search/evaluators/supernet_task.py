@@ -15,7 +15,7 @@ Deviation:
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nascli.classify.task import AugmentedBatches, plan_batches, split_labelled
+from nascli.classify.task import AugmentedBatches, plan_batches
 from nascli.config import SearchRecipe
 from nascli.data.dataset import Batch
 from nascli.engine.checkpoint import CheckpointStore
@@ -83,10 +83,6 @@ class SupernetTask(Task[Batch]):
     def batches(self, epoch: int, done: int) -> Iterator[Batch]:
         """Augmented images and their labels."""
         return self._batches.read(epoch, done)
-
-    def split(self, batch: Batch, count: int) -> Sequence[tuple[Batch, float]]:
-        """Micro-batches of images and labels."""
-        return split_labelled(batch, count)
 
     def begin_step(self, step: int) -> None:
         """Draw the child of a step uniformly from the decisions of the space; it has no weights of its own."""
