@@ -1,10 +1,10 @@
-"""Images per second of trained networks: nascli's inference form beside timm's and pretrained-models' networks.
+"""Images per second of trained networks: nascli's folded network beside timm's and pretrained-models' networks.
 
     python benchmarks/inference.py --rounds 5 --json inference.json
 
 NASNet-A Large (timm, 331 pixels, batch 1) and Mobile (pretrained-models, 224 pixels, batches of 1 and 8), in float32
 on the CPU. A peer is measured as it comes, with channels last in memory, and compiled with its weights frozen
-(`torch.compile`, inductor's `freezing`); nascli in the form that `load_network(inference=True)` gives, which needs no
+(`torch.compile`, inductor's `freezing`); nascli folded, as `load_network(inference=True)` gives it, which needs no
 compiler, and folded and compiled the same way.
 
 A peer with random weights and batch-norm statistics is made once; every measurement is a fresh process that loads
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PLAIN, LAST, COMPILED = "peer", "peer, channels last", "peer, compiled"
-PACKED, OURS_COMPILED = "nascli", "nascli, compiled"
+OURS, OURS_COMPILED = "nascli", "nascli, compiled"
 NETWORKS = {
     "large": {"tool": "timm", "peer": "nasnetalarge", "preset": "imagenet-large", "size": 331},
     "mobile": {"tool": "pretrainedmodels", "peer": "nasnetamobile", "preset": "imagenet-mobile", "size": 224},
@@ -84,26 +84,26 @@ def peer_speed(task: Task) -> Figures:
 
 
 def nascli_speed(task: Task) -> Figures:
-    """The same weights in nascli's inference form."""
+    """The same weights in nascli's folded network."""
     import torch
 
-    from nascli.models.cells import ops
+    from nascli.models import layers
     from nascli.models.cells.pretrained import import_weights
-    from nascli.models.deploy.engines import inference_form
+    from nascli.models.deploy.engines import build_folded
     from nascli.models.deploy.fuse import fold
     from nascli.models.families import build_network
-    from nascli.models.layers import avg_pool
 
     network = build_network("nasnet-a", task["preset"]).eval()
     import_weights(Path(task["folder"], "weights.pth"), network)
     images, logits = expected(task)
-    with mock.patch.object(ops, "avg_pool", zeros_counted if task["tool"] == "timm" else avg_pool):
+    pool = layers.avg_pool
+    with mock.patch.object(layers, "avg_pool", zeros_counted(pool) if task["tool"] == "timm" else pool):
         apart = difference(network(images), logits)
     form: Callable[[Tensor], Tensor]
     if task["variant"] == OURS_COMPILED:
         form = compiled(fold(network).to(memory_format=torch.channels_last))
     else:
-        form = inference_form(network, torch.device("cpu"))
+        form = build_folded(network, torch.device("cpu"))
     return measure(form, task, max(apart, difference(form(images), network(images))), last=True)
 
 
@@ -118,16 +118,19 @@ def difference(ours: "Tensor", logits: "Tensor") -> float:
     return float((ours - logits).abs().max() / logits.abs().max())
 
 
-def zeros_counted(x: "Tensor", kernel: int, stride: int) -> "Tensor":
-    """An average pool that at stride 2 divides by the whole window at the border too."""
+def zeros_counted(pool: "Callable[[Tensor, int, int], Tensor]") -> "Callable[[Tensor, int, int], Tensor]":
+    """The average pool, but at stride 2 dividing by the whole window at the border too."""
     import torch.nn.functional as F
 
-    from nascli.models.layers import avg_pool, same_padding
+    from nascli.models.layers import same_padding
 
-    if stride == 1:
-        return avg_pool(x, kernel, stride)
-    rows, columns = (same_padding(x.shape[axis], kernel, stride) for axis in (2, 3))
-    return F.avg_pool2d(F.pad(x, (*columns, *rows)), kernel, stride)
+    def pool_padded(x: "Tensor", kernel: int, stride: int) -> "Tensor":
+        if stride == 1:
+            return pool(x, kernel, stride)
+        rows, columns = (same_padding(x.shape[axis], kernel, stride) for axis in (2, 3))
+        return F.avg_pool2d(F.pad(x, (*columns, *rows)), kernel, stride)
+
+    return pool_padded
 
 
 def compiled(network: "nn.Module") -> "Callable[[Tensor], Tensor]":
@@ -167,7 +170,7 @@ def alone(measured: Callable[[Task], Figures]) -> Callable[[Task], Figures]:
 MEASURES: dict[str, Callable[[Task], Figures]] = {
     "prepare": prepare,
     **dict.fromkeys((PLAIN, LAST, COMPILED), alone(peer_speed)),
-    **dict.fromkeys((PACKED, OURS_COMPILED), alone(nascli_speed)),
+    **dict.fromkeys((OURS, OURS_COMPILED), alone(nascli_speed)),
 }
 
 
@@ -178,10 +181,10 @@ def main() -> None:
     parser.add_argument("--network", action="append", choices=NETWORKS, help="large or mobile; default: both")
     parser.add_argument("--eager", action="store_true", help="skip the compiled variants, which take minutes")
     asked = parser.parse_args()
-    names = [PACKED, PLAIN, LAST, *([] if asked.eager else [COMPILED, OURS_COMPILED])]
+    names = [OURS, PLAIN, LAST, *([] if asked.eager else [COMPILED, OURS_COMPILED])]
     columns = [
         Column("images_per_second", "images per second"),
-        Column("nascli_times_as_fast", "nascli, times as fast", figure="images_per_second", over=PACKED),
+        Column("nascli_times_as_fast", "nascli, times as fast", figure="images_per_second", over=OURS),
         Column("nascli_compiled_times_as_fast", "nascli compiled", figure="images_per_second", over=OURS_COMPILED),
     ]
     with tempfile.TemporaryDirectory(prefix="nascli-inference-") as folder:

@@ -19,7 +19,7 @@ from nascli.models.families import build
 from nascli.models.spec import LARGEST_CIFAR_IMAGE, NetworkSpec
 
 if TYPE_CHECKING:
-    from nascli.models.deploy.engines import FormSpeed
+    from nascli.models.deploy.engines import EngineTiming
     from nascli.models.interface import ImageClassifier
     from nascli.models.scaling import Ladder, Quantity
 
@@ -69,7 +69,7 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a network.json in --out, and files of --export.")
     ] = False,
-    measure: Annotated[bool, typer.Option("--measure", help="Time the network in each of its forms here.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="Time the network as trained and folded, here.")] = False,
     batch: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Images at once for --measure; repeat for more.", show_default="1 and 8"),
@@ -82,7 +82,7 @@ def run(
         typer.Option(help="Number format for --measure.", show_default="float32"),
     ] = None,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Let --measure time the compiled form too; compiling takes minutes.")
+        bool, typer.Option("--compile", help="Let --measure time the compiled network too; compiling takes minutes.")
     ] = False,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or cuda:N for --measure.", show_default="auto")
@@ -188,7 +188,7 @@ def _size(cell: str, sizes: Sizes, import_weights: Path | None, terminal: Termin
     return _Made(trained.spec, source, trained, ladder)
 
 
-def _measure(made: _Made, timing: Timing, terminal: Terminal) -> "list[FormSpeed]":
+def _measure(made: _Made, timing: Timing, terminal: Terminal) -> "list[EngineTiming]":
 
     if made.trained is None:
         terminal.note("the weights are random: speed does not depend on them")

@@ -11,7 +11,7 @@ from nascli.models.families import build
 from nascli.models.spec import NetworkSpec, write_network
 
 if TYPE_CHECKING:
-    from nascli.models.deploy.engines import FormSpeed
+    from nascli.models.deploy.engines import EngineTiming
     from nascli.models.deploy.export import Exported
     from nascli.models.interface import ImageClassifier
 
@@ -39,18 +39,18 @@ class Timing:
         }
         return [option for option, value in values.items() if value]
 
-    def measure(self, network: "ImageClassifier") -> "list[FormSpeed]":
-        """The speed of each form of a network."""
+    def measure(self, network: "ImageClassifier") -> "list[EngineTiming]":
+        """The speed of each engine."""
         from nascli.engine.device import cpu_threads, resolve_device
-        from nascli.models.deploy.engines import measure_forms
+        from nascli.models.deploy.engines import DEFAULT_ENGINES, time_engines
 
         with cpu_threads(self.threads or 0):
-            rows = measure_forms(
+            rows = time_engines(
                 network,
                 list(dict.fromkeys(self.batches or BATCHES)),
                 precision=self.precision or "float32",
                 device=resolve_device(self.device or "auto"),
-                compiled=self.compiled,
+                engines=(*DEFAULT_ENGINES, *(["compiled"] if self.compiled else [])),
             )
             return list(rows)
 

@@ -1,4 +1,4 @@
-"""What build shows: the cost of a network cell by cell, the sizes around a target, the speed of its forms."""
+"""What build shows: the cost of a network cell by cell, the sizes around a target, the speed of its engines."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from nascli.units import UNITS, format_quantity
 
 if TYPE_CHECKING:
     from nascli.models.cost import Cost, LayerCost
-    from nascli.models.deploy.engines import FormSpeed
+    from nascli.models.deploy.engines import EngineTiming
     from nascli.models.latency import Latency
     from nascli.models.scaling import Ladder, Rung
 
@@ -48,12 +48,12 @@ def show_ladder(terminal: Terminal, ladder: "Ladder") -> None:
         terminal.note(_conditions(chosen.latency))
 
 
-def show_speed(terminal: Terminal, rows: "Sequence[FormSpeed]") -> None:
-    """A table with a row for each form and batch; how it was measured, on stderr."""
-    columns = ("form", "batch", "latency", "quartiles", "images/s", "difference")
+def show_speed(terminal: Terminal, rows: "Sequence[EngineTiming]") -> None:
+    """A table with a row per engine and batch; how it was measured, on stderr."""
+    columns = ("engine", "batch", "latency", "quartiles", "images/s", "difference")
     cells = [
         (
-            row.form,
+            row.engine,
             str(row.latency.batch),
             *_spread(row.latency),
             f"{row.images_per_second:,.4g}",
@@ -67,7 +67,7 @@ def show_speed(terminal: Terminal, rows: "Sequence[FormSpeed]") -> None:
     terminal.show("")
     terminal.note(
         f"speed: the median of {first.latency.repeats} runs on this machine, and the quartiles; difference: of a "
-        "logit from the training form's in float32, relative to the largest"
+        "logit from the network's in float32, relative to the largest"
     )
 
 

@@ -45,10 +45,14 @@ class SamePad(nn.Module):
         self.kernel = kernel
         self.stride = stride
 
+    def sides(self, x: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows above and below (N, C, H, W), columns left and right of it."""
+        rows = same_padding(x.shape[2], self.kernel[0], self.stride[0])
+        return rows, same_padding(x.shape[3], self.kernel[1], self.stride[1])
+
     def forward(self, x: Tensor) -> Tensor:
         """Pad (N, C, H, W)."""
-        top, bottom = same_padding(x.shape[2], self.kernel[0], self.stride[0])
-        left, right = same_padding(x.shape[3], self.kernel[1], self.stride[1])
+        (top, bottom), (left, right) = self.sides(x)
         return F.pad(x, (left, right, top, bottom)) if top or bottom or left or right else x
 
 

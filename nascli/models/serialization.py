@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import write_bytes
-from nascli.models.deploy.engines import inference_form
+from nascli.models.deploy.engines import build_folded
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import read_network
@@ -65,9 +65,8 @@ def load_network(
     Args:
         folder: Holds `network.json` and `weights.safetensors`.
         device: Where to put it.
-        inference: Give the form that answers fastest instead: the same logits, to rounding, from a module that has no
-            batch norms and gives nothing but logits. On a CPU its weights are laid out for that CPU, and it can be
-            neither trained nor moved.
+        inference: Give the folded network instead, which answers faster: the same logits, to rounding, from a module
+            without batch norms that gives nothing but logits.
 
     Raises:
         InputError: A file is absent, or the two do not belong together.
@@ -76,7 +75,7 @@ def load_network(
     network = build(read_network(Path(folder) / NETWORK_FILE))
     load_weights(Path(folder) / WEIGHTS_FILE, network)
     if inference:
-        return inference_form(network, torch.device(device))
+        return build_folded(network, torch.device(device))
     return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 

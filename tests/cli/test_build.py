@@ -164,14 +164,14 @@ def test_a_target_of_latency_is_measured(monkeypatch: pytest.MonkeyPatch, capsys
     assert "with 2 threads" in printed.err
 
 
-def test_speed_is_measured_in_every_form(capsys: pytest.CaptureFixture[str]) -> None:
+def test_speed_is_measured_of_every_engine(capsys: pytest.CaptureFixture[str]) -> None:
     numbers = (*SMALL, "--filters", "4", "--cells-per-stage", "1")
     build(*numbers, "--measure", "--batch", "1", "--batch", "2", "--threads", "1", "--device", "cpu")
     printed = capsys.readouterr()
     assert "float32, channels last, 1 thread" in printed.out
-    assert [line.split()[:2] for line in printed.out.splitlines() if line.startswith(("training", "folded"))] == [
-        ["training", "1"],
-        ["training", "2"],
+    assert [line.split()[:2] for line in printed.out.splitlines() if line.startswith(("trained", "folded"))] == [
+        ["trained", "1"],
+        ["trained", "2"],
         ["folded", "1"],
         ["folded", "2"],
     ]

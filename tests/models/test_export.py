@@ -1,4 +1,4 @@
-"""Exported files give the network's logits elsewhere, and say how to feed it; the forms of a network agree."""
+"""Exported files give the network's logits elsewhere, and say how to feed it; the engines of a network agree."""
 
 import json
 import subprocess
@@ -15,9 +15,8 @@ import nascli
 from nascli.errors import InputError, NascliError
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.models.cells.network import CellNetwork
-from nascli.models.deploy import engines as forms
-from nascli.models.deploy import export
-from nascli.models.deploy.engines import measure_forms
+from nascli.models.deploy import engines, export
+from nascli.models.deploy.engines import time_engines
 from nascli.models.deploy.export import EXPORTS, describe, export_onnx, export_program
 from nascli.models.deploy.fuse import fold
 from nascli.models.serialization import save_weights
@@ -116,7 +115,7 @@ def test_every_published_cell_can_be_exported(name: str, numbers: dict[str, obje
         assert write(trained(zoo_genotype(name), **numbers), tmp_path / f"model{suffix}").difference < 1e-4
 
 
-def test_the_inference_form_of_a_folder() -> None:
+def test_the_folded_network_of_a_folder() -> None:
     ours = network()
     write_network(Path("network.json"), ours.spec)
     save_weights(Path("weights.safetensors"), ours)
@@ -127,30 +126,30 @@ def test_the_inference_form_of_a_folder() -> None:
     assert difference(loaded, nascli.load_network("."), images) < 1e-5
 
 
-def test_forms_are_compared_before_they_are_timed() -> None:
+def test_engines_are_compared_before_they_are_timed() -> None:
     ours = network()
-    rows = list(measure_forms(ours, (1, 2)))
-    assert [(row.form, row.latency.batch) for row in rows][:4] == [
-        ("training", 1),
-        ("training", 2),
+    rows = list(time_engines(ours, (1, 2)))
+    assert [(row.engine, row.latency.batch) for row in rows][:4] == [
+        ("trained", 1),
+        ("trained", 2),
         ("folded", 1),
         ("folded", 2),
     ]
     assert all(row.difference < 1e-4 for row in rows)
     assert rows[1].images_per_second == pytest.approx(2 / rows[1].latency.seconds)
-    halved = list(measure_forms(ours, (2,), precision="bfloat16"))
+    halved = list(time_engines(ours, (2,), precision="bfloat16"))
     assert all(0 < row.difference < 5e-2 for row in halved)
 
 
-def test_a_form_with_other_logits_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_with_other_logits_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, other = network(), other_logits(network())
-    monkeypatch.setattr(forms, "fold", lambda network: other)
-    with pytest.raises(NascliError, match="the folded form in float32 gives other logits"):
-        list(measure_forms(ours, (1,)))
+    monkeypatch.setattr(engines, "fold", lambda network: other)
+    with pytest.raises(NascliError, match="the engine folded in float32 gives other logits"):
+        list(time_engines(ours, (1,)))
 
 
 @pytest.mark.slow
-def test_the_compiled_form_agrees_too() -> None:
-    rows = list(measure_forms(network(), (1, 2), compiled=True))
-    assert [row.form for row in rows[-2:]] == ["compiled", "compiled"]
+def test_the_compiled_engine_agrees_too() -> None:
+    rows = list(time_engines(network(), (1, 2), engines=("trained", "folded", "compiled")))
+    assert [row.engine for row in rows[-2:]] == ["compiled", "compiled"]
     assert all(row.difference < 1e-4 for row in rows)

@@ -1,4 +1,4 @@
-"""The inference form gives what the training form gives, for every cell and size, without batch norms."""
+"""A folded network gives what the trained one gives, for every cell and size, without batch norms."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,7 +11,8 @@ from nascli.config import CellNetworkConfig
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.models.cells.network import CellNetwork
-from nascli.models.deploy.fuse import FusedConv2d, fold, pack
+from nascli.models.deploy.engines import build_folded
+from nascli.models.deploy.fuse import SameConv2d, fold
 from tests.cells import build_cells
 from tests.genotype.genotype_st import genotypes
 
@@ -23,6 +24,7 @@ SIZES = (
 DIFFERENT = ("nasnet-a", "pnasnet-5", "amoebanet-b", "darts-v2")
 """Cells that together have every kind of step."""
 
+CPU = torch.device("cpu")
 CASES = [(name, SIZES[0]) for name in zoo_names()] + [(name, size) for name in DIFFERENT for size in SIZES[1:]]
 
 
@@ -61,7 +63,7 @@ def test_published_cells_give_the_same_logits(name: str, numbers: dict[str, obje
     images = torch.randn(2, 3, side, side)
     assert difference(fold(exact), exact, images.double()) < 1e-12
     network = network.float()
-    assert difference(pack(fold(network)), network, images) < 1e-4
+    assert difference(build_folded(network, CPU), network, images) < 1e-4
 
 
 @settings(max_examples=6)
@@ -69,23 +71,23 @@ def test_published_cells_give_the_same_logits(name: str, numbers: dict[str, obje
 def test_any_cell_gives_the_same_logits_for_any_batch_and_size(genotype: Genotype) -> None:
     network = trained(genotype, image_size=16)
     folded = fold(network)
-    packed = pack(folded)
+    laid_out = build_folded(network, CPU)
     for shape in ((1, 3, 16, 16), (3, 3, 13, 22)):
         images = torch.randn(shape)
         assert difference(folded, network, images) < 1e-4
-        assert difference(packed, network, images) < 1e-4
+        assert difference(laid_out, network, images) < 1e-4
 
 
-def test_neither_form_touches_the_images_or_the_network_it_came_from() -> None:
+def test_neither_touches_the_images_or_the_network_it_came_from() -> None:
     network = trained(zoo_genotype("nasnet-a"), image_size=16)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     folded = fold(network)
-    packed = pack(folded)
+    laid_out = build_folded(network, CPU)
     for layout in (torch.contiguous_format, torch.channels_last):
         images = torch.randn(2, 3, 16, 16).to(memory_format=layout)
         copied = images.clone()
         assert difference(folded, network, images) < 1e-5
-        assert difference(packed, network, images) < 1e-5
+        assert difference(laid_out, network, images) < 1e-5
         torch.testing.assert_close(images, copied, rtol=0, atol=0)
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
 
@@ -97,14 +99,18 @@ def test_no_batch_norm_is_left_and_nothing_is_computed_twice() -> None:
     assert len({repr(call) for call in calls}) == len(calls)
 
 
-def test_most_relus_and_additions_are_part_of_a_convolution() -> None:
-    folded = fold(trained(zoo_genotype("nasnet-a"), image_size=16))
-    packed = pack(folded)
-    fused = [m for m in packed.modules() if isinstance(m, FusedConv2d)]
-    assert len(fused) == sum(step in ("Conv2d", "Depthwise", "Pointwise") for step in steps(folded))
-    assert sum(m.relu for m in fused) > len(fused) / 4
-    assert list(steps(packed)).count("relu") < list(steps(folded)).count("relu")
-    assert len(list(steps(packed))) < len(list(steps(folded)))
+def test_same_padding_is_part_of_the_convolution_and_copies_no_map_where_it_is_symmetric() -> None:
+    folded = fold(trained(zoo_genotype("nasnet-a"), image_size=17))
+    assert "SamePad" not in set(steps(folded))
+    convolutions = [module for module in folded.modules() if isinstance(module, SameConv2d)]
+    assert convolutions
+    padded: list[torch.Size] = []
+    for module in convolutions:
+        module.same.register_forward_hook(lambda same, inputs, output: padded.append(output.shape))
+    folded(torch.randn(1, 3, 17, 17))  # 17, 9, 5: as many zeros before a map as after it
+    assert padded == []
+    folded(torch.randn(1, 3, 16, 16))
+    assert len(padded) == len(convolutions)
 
 
 def test_folded_weights_can_be_saved_and_loaded() -> None:

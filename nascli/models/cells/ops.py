@@ -13,7 +13,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nascli.models.layers import avg_pool, conv, max_pool
+from nascli.models import layers
+from nascli.models.layers import conv
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Prefix:
         if self.kind == "relu":
             return F.relu(x)
         if self.kind == "max_pool":
-            return max_pool(x, self.kernel, self.stride)
+            return layers.max_pool(x, self.kernel, self.stride)
         if self.kind == "avg_pool":
-            return avg_pool(x, self.kernel, self.stride)
+            return layers.avg_pool(x, self.kernel, self.stride)
         return x
 
 
