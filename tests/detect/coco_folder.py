@@ -16,9 +16,9 @@ def categories() -> list[dict[str, Any]]:
 
 
 def write_coco(folder: Path, *, train: int = 8, val: int = 4, size: int = 64, seed: int = 0, narrow: int = 0) -> Path:
-    """`annotations/instances_{train,val}2017.json` and pictures with one or two rectangles each.
+    """`annotations/instances_{train,val}2017.json` and images with one or two rectangles each.
 
-    The first `narrow` pictures of each split are half as wide as high, and lose a right half's rectangle.
+    The first `narrow` images of each split are half as wide as high, and lose a right half's rectangle.
     """
     rng = np.random.default_rng(seed)
     for split, count in (("train2017", train), ("val2017", val)):
@@ -27,15 +27,15 @@ def write_coco(folder: Path, *, train: int = 8, val: int = 4, size: int = 64, se
         (folder / split).mkdir(parents=True)
         for number in range(1, count + 1):
             across = size // 2 if number <= narrow else size
-            picture = Image.new("RGB", (across, size), (120, 120, 120))
-            pen = ImageDraw.Draw(picture)
+            drawing = Image.new("RGB", (across, size), (120, 120, 120))
+            pen = ImageDraw.Draw(drawing)
             for half in range(min(int(rng.integers(1, 3)), across * 2 // size)):
                 category = int(rng.choice(list(COLOURS)))
                 width, height = (int(side) for side in rng.integers(size // 4, size // 2 - 2, 2))
                 x, y = half * size // 2, int(rng.integers(size - height))
                 pen.rectangle((x, y, x + width - 1, y + height - 1), fill=COLOURS[category][1])
                 annotations.append(annotation(len(annotations) + 1, number, category, [x, y, width, height]))
-            picture.save(folder / split / f"{number:04d}.png")
+            drawing.save(folder / split / f"{number:04d}.png")
             images.append({"id": number, "file_name": f"{number:04d}.png", "width": across, "height": size})
         write_annotations(folder, split, {"images": images, "annotations": annotations, "categories": categories()})
     return folder

@@ -1,4 +1,4 @@
-"""Which boxes are partners, what is counted, and the pictures that show it."""
+"""Which boxes are partners, what is counted, and the images that show it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +88,7 @@ def test_the_classes_shown_are_those_mistaken_most() -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 5, 80])
-def test_a_picture_of_any_number_of_classes(classes: int) -> None:
+def test_a_figure_of_any_number_of_classes(classes: int) -> None:
     names = tuple(f"class {k} of a rather long name" for k in range(classes))
     counts = np.random.default_rng(0).integers(0, 2000, (classes + 1, classes + 1))
     assert plot_box_confusion(BoxConfusion(names, counts, 0.5)).png.startswith(b"\x89PNG")
@@ -119,8 +119,8 @@ def test_the_truth_is_drawn_with_crowds(split: DetectionSplit, tmp_path: Path) -
         assert len(with_boxes.getcolors(1 << 20) or []) > len(without.getcolors(1 << 20) or [])
 
 
-def test_a_review_needs_no_picture(split: DetectionSplit, tmp_path: Path) -> None:
-    """Numbers of a results file are of use where the pictures are not."""
+def test_error_analysis_needs_no_images(split: DetectionSplit, tmp_path: Path) -> None:
+    """Numbers of a results file are of use where the images are not."""
     for each in split.images:
         each.path.unlink()
     out = tmp_path / "out"

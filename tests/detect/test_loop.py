@@ -190,8 +190,8 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path: Path, recipe:
     assert all(bool(torch.isfinite(tensor.float()).all()) for tensor in weights.values()), "none was saved damaged"
 
 
-def test_a_damaged_picture_is_named(tmp_path: Path, recipe: DetectRecipe) -> None:
-    (tmp_path / "data" / "train2017" / "0005.png").write_bytes(b"no picture")
+def test_a_damaged_image_is_named(tmp_path: Path, recipe: DetectRecipe) -> None:
+    (tmp_path / "data" / "train2017" / "0005.png").write_bytes(b"no image")
     with pytest.raises(CorruptFileError, match=r"0005\.png cannot be read"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint.pt").exists(), "before the first step"

@@ -88,28 +88,28 @@ def test_anchor_sizes_double_a_level_with_even_steps_between() -> None:
     assert list(second) == pytest.approx([32, 32 * 2**0.5])
 
 
-def test_training_gives_four_losses_and_use_gives_boxes_in_the_picture() -> None:
+def test_training_gives_four_losses_and_use_gives_boxes_in_the_image() -> None:
     torch.manual_seed(0)
     detector = build_detector(small_network(), CONFIG, 2).train()
-    pictures = [torch.rand(3, 50, 80), torch.rand(3, 90, 40)]
+    images = [torch.rand(3, 50, 80), torch.rand(3, 90, 40)]
     targets = [
         {"boxes": torch.tensor([[5.0, 5.0, 30.0, 40.0]]), "labels": torch.tensor([2])},
         {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},  # a negative
     ]
-    losses = detector(pictures, targets)
+    losses = detector(images, targets)
     assert set(losses) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
     assert all(bool(torch.isfinite(loss)) for loss in losses.values())
     with torch.no_grad():
-        for picture, output in zip(pictures, detector.eval()(pictures), strict=True):
+        for image, output in zip(images, detector.eval()(images), strict=True):
             assert len(output["boxes"]) <= 5
             assert set(output["labels"].tolist()) <= {1, 2}
-            assert (output["boxes"][:, 2] <= picture.shape[2]).all()
-            assert (output["boxes"][:, 3] <= picture.shape[1]).all()
+            assert (output["boxes"][:, 2] <= image.shape[2]).all()
+            assert (output["boxes"][:, 3] <= image.shape[1]).all()
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
-def test_crops_know_their_strides_without_having_seen_a_picture(stem: str) -> None:
-    """torchvision finds the same on pictures of usual sizes, and other strides where the first ones are small."""
+def test_crops_know_their_strides_without_having_seen_a_image(stem: str) -> None:
+    """torchvision finds the same on images of usual sizes, and other strides where the first ones are small."""
     detector: Any = build_detector(small_network(stem), CONFIG, 2)
     crops = detector.roi_heads.box_roi_pool
     fresh = MultiScaleRoIAlign(crops.featmap_names, 7, 2)
@@ -118,7 +118,7 @@ def test_crops_know_their_strides_without_having_seen_a_picture(stem: str) -> No
     assert vars(crops.map_levels) == vars(fresh.map_levels)
 
 
-def test_pictures_are_normalised_as_the_backbone_was_trained() -> None:
+def test_images_are_normalized_as_the_backbone_was_trained() -> None:
     transform: Any = build_detector(small_network(), CONFIG, 2).transform
     assert (transform.image_mean, transform.image_std) == ([0.4, 0.5, 0.6], [0.2, 0.2, 0.2])
 
@@ -143,9 +143,9 @@ def test_a_detector_comes_back_from_its_folder(folder: Path) -> None:
     second, _ = load_detector(folder, CPU)
     assert (spec.config, spec.categories, spec.class_names) == (CONFIG, CATEGORIES, ("red thing", "blue thing"))
     assert not first.training
-    picture = torch.rand(3, 70, 50)
+    image = torch.rand(3, 70, 50)
     with torch.no_grad():
-        ours, theirs = first([picture])[0], second([picture])[0]
+        ours, theirs = first([image])[0], second([image])[0]
     assert all(torch.equal(ours[key], theirs[key]) for key in ("boxes", "labels", "scores"))
     assert is_detector(folder)
     assert not is_detector(folder.parent)

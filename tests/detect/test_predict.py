@@ -1,4 +1,4 @@
-"""A detector on a person's own pictures."""
+"""A detector on the user's own images."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def save(path: Path, mode: str, size: tuple[int, int]) -> Path:
     return path
 
 
-def test_pictures_of_any_mode_size_and_name(tmp_path: Path, built: Built) -> None:
+def test_images_of_any_mode_size_and_name(tmp_path: Path, built: Built) -> None:
     paths = [
         save(tmp_path / "a" / "one.png", "L", (37, 91)),
         save(tmp_path / "b" / "one.png", "RGBA", (300, 21)),
@@ -75,10 +75,10 @@ def test_the_threshold_is_kept(tmp_path: Path, built: Built) -> None:
     assert 0 < len(some) < len(everything)
 
 
-def test_folders_stand_for_their_pictures_in_order(tmp_path: Path) -> None:
+def test_folders_stand_for_their_images_in_order(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.webp"):
         save(tmp_path / "photos" / name, "RGB", (8, 8))
-    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
     assert [path.name for path in collect_images([tmp_path / "photos"])] == ["a.JPG", "b.png", "c.webp"]
 
 

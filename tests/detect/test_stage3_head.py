@@ -74,12 +74,12 @@ def make(network: ImageClassifier, **changes: object) -> Any:  # noqa: ANN401
 
 
 def scenes() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Two pictures, one of them without a box."""
+    """Two images, one of them without a box."""
     noise = torch.Generator().manual_seed(1)
-    pictures = [torch.rand(3, 64, 48, generator=noise), torch.rand(3, 40, 64, generator=noise)]
+    images = [torch.rand(3, 64, 48, generator=noise), torch.rand(3, 40, 64, generator=noise)]
     boxes = torch.tensor([[5.0, 5.0, 30.0, 40.0], [8.0, 30.0, 40.0, 60.0]])
     empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-    return pictures, [{"boxes": boxes, "labels": torch.tensor([2, 1])}, empty]
+    return images, [{"boxes": boxes, "labels": torch.tensor([2, 1])}, empty]
 
 
 def backward(detector: nn.Module) -> dict[str, Tensor]:
@@ -120,14 +120,14 @@ def test_any_cell_learns_and_finds(cell: str | CellSpec, stem: str, numbers: dic
     assert [name for name, grad in gradients.items() if grad is None or not bool(torch.isfinite(grad).all())] == []
     last = max(detector.backbone.network.cells, key=int)
     assert any(bool(grad.any()) for name, grad in gradients.items() if f"cells.{last}." in name)
-    pictures, _ = scenes()
+    images, _ = scenes()
     with torch.no_grad():
-        found = detector.eval()(pictures)
-    for picture, each in zip(pictures, found, strict=True):
+        found = detector.eval()(images)
+    for image, each in zip(images, found, strict=True):
         assert 0 < len(each["boxes"]) <= CONFIG.box_detections_per_img
         assert set(each["labels"].tolist()) <= {1, 2}
-        assert (each["boxes"][:, 2] <= picture.shape[2]).all()
-        assert (each["boxes"][:, 3] <= picture.shape[1]).all()
+        assert (each["boxes"][:, 2] <= image.shape[2]).all()
+        assert (each["boxes"][:, 3] <= image.shape[1]).all()
     width = detector.backbone.out_channels
     trained, used = shapes
     assert trained == (2 * CONFIG.box_batch_size_per_image, width, 5, 5)
@@ -283,7 +283,7 @@ def test_it_learns(tmp_path: Path) -> None:
 
 
 def test_the_papers_recipe_makes_two_steps(tmp_path: Path) -> None:
-    """With small pictures and a small network, all else as it stands there."""
+    """With small images and a small network, all else as it stands there."""
     write_coco(tmp_path / "data", train=2, val=2)
     more = {"data.data_dir": str(tmp_path / "data"), "detector.min_size": 64, "detector.max_size": 64}
     recipe = load_recipe(DetectRecipe, find_recipe("detect", "coco-paper"), more | {"train.epochs": 1})

@@ -1,4 +1,4 @@
-"""Drawn boxes: colours apart, labels readable and whole, at any size of picture."""
+"""Drawn boxes: colors apart, labels readable and whole, at any size of image."""
 
 import colorsys
 import itertools
@@ -20,19 +20,19 @@ NAMES = tuple(f"class {k}" for k in range(1, 81))
 SIZES = [(640, 480), (97, 61), (33, 128), (2000, 1500), (1200, 40), (8, 8)]
 
 
-def luminance(colour: tuple[int, int, int]) -> float:
-    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in colour)]
+def luminance(color: tuple[int, int, int]) -> float:
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in color)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def pixels_of(picture: Image.Image, colour: tuple[int, int, int]) -> np.ndarray:
-    return np.asarray((np.asarray(picture) == np.array(colour)).all(2))
+def pixels_of(image: Image.Image, color: tuple[int, int, int]) -> np.ndarray:
+    return np.asarray((np.asarray(image) == np.array(color)).all(2))
 
 
-def test_every_class_has_its_own_colour() -> None:
-    colours = [class_color(label) for label in range(1, 81)]
-    assert len(set(colours)) == 80
-    hues = [colorsys.rgb_to_hsv(*(v / 255 for v in colour))[0] for colour in colours[:6]]
+def test_every_class_has_its_own_color() -> None:
+    colors = [class_color(label) for label in range(1, 81)]
+    assert len(set(colors)) == 80
+    hues = [colorsys.rgb_to_hsv(*(v / 255 for v in color))[0] for color in colors[:6]]
     apart = [min(abs(a - b), 1 - abs(a - b)) for a, b in itertools.combinations(hues, 2)]
     assert min(apart) > 0.08, "the first classes differ clearly"
 
@@ -65,7 +65,7 @@ def test_any_size_is_drawn_whole(size: tuple[int, int]) -> None:
     "corners", [(0, 0, 30, 30), (610, 0, 640, 30), (0, 450, 30, 480), (610, 450, 640, 480), (300, 200, 320, 220)]
 )
 def test_labels_are_never_cut_off(corners: tuple[float, float, float, float]) -> None:
-    """Wherever the box is, its label covers as many pixels as in the middle of the picture."""
+    """Wherever the box is, its label covers as many pixels as in the middle of the image."""
 
     def label_area(place: tuple[float, float, float, float]) -> int:
         blank = Image.new("RGB", (640, 480), "gray")
@@ -73,7 +73,7 @@ def test_labels_are_never_cut_off(corners: tuple[float, float, float, float]) ->
         mask = pixels_of(with_label, class_color(1))
         rows, columns = np.nonzero(mask)
         assert rows.min() >= 0
-        # the label is the only filled part: rows in which many pixels have the colour
+        # the label is the only filled part: rows in which many pixels have the color
         filled = mask.sum(1) > 45
         return int(filled.sum() * (columns.max() - columns.min() > 45))
 
@@ -85,17 +85,17 @@ def test_labels_of_two_boxes_at_one_place_do_not_cover_each_other() -> None:
     drawn = draw_boxes(Image.new("RGB", (640, 480), "gray"), boxes, NAMES)
     alone = [draw_boxes(Image.new("RGB", (640, 480), "gray"), [box], NAMES) for box in boxes]
     for box, single in zip(boxes, alone, strict=True):
-        colour = class_color(box.label)
-        assert pixels_of(drawn, colour).sum() > 0.7 * pixels_of(single, colour).sum()
+        color = class_color(box.label)
+        assert pixels_of(drawn, color).sum() > 0.7 * pixels_of(single, color).sum()
 
 
-def test_a_name_longer_than_the_picture_is_shortened() -> None:
+def test_a_name_longer_than_the_image_is_shortened() -> None:
     drawn = draw_boxes(Image.new("RGB", (420, 420), "gray"), [LabeledBox((5, 50, 100, 100), 1, 0.5)], ["x" * 300])
     assert drawn.size == (420, 420)
-    assert pixels_of(drawn, class_color(1))[:, -3:].any(), "the label reaches across, and ends on the picture"
+    assert pixels_of(drawn, class_color(1))[:, -3:].any(), "the label reaches across, and ends on the image"
 
 
-def test_the_picture_given_is_left_as_it_is() -> None:
+def test_the_image_given_is_left_as_it_is() -> None:
     blank = Image.new("RGB", (640, 480), "gray")
     draw_boxes(blank, [LabeledBox((10, 10, 50, 50), 1, 0.5)], NAMES)
     assert (np.asarray(blank) == 128).all()
@@ -117,5 +117,5 @@ def test_panels_stand_in_a_row_or_where_they_are_wide_in_a_column(size: tuple[in
     in_row = sheet.width >= 2 * width
     assert in_row == (width <= 1.2 * height)
     assert sheet.height > (height if in_row else 2 * height)
-    for colour in ((255, 0, 0), (0, 0, 255)):
-        assert pixels_of(sheet, colour).sum() == width * height, "no caption covers a picture"
+    for color in ((255, 0, 0), (0, 0, 255)):
+        assert pixels_of(sheet, color).sum() == width * height, "no caption covers a image"
