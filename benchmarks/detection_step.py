@@ -125,19 +125,21 @@ def nascli_step(detector: "nn.Module", task: Task) -> Figures:
     import torch
 
     from nascli.config import DetectTrainConfig
-    from nascli.data.detection.dataset import training_target
-    from nascli.detect.plan import DetectPlan
-    from nascli.detect.state import start_state
-    from nascli.detect.step import computing_as_asked, train_step
+    from nascli.data.detection.dataset import DetectionSplit, training_target
+    from nascli.detect.sampler import BatchSampler
+    from nascli.detect.task import DetectBatch, DetectTask
+    from nascli.engine.step import train_step
+    from nascli.engine.task import Run, TrainPlan
+    from nascli.engine.train_state import start_state
 
-    plan = DetectPlan(
-        DetectTrainConfig(batch_size=task["batch_size"], **SGD), 0, torch.device("cpu"), task["batch_size"]
-    )
-    state = start_state(detector.train(), plan)
+    config, run = DetectTrainConfig(batch_size=task["batch_size"], **SGD), Run(torch.device("cpu"))
+    split = DetectionSplit("none", Path(), (), ())
+    detect = DetectTask(detector, split, split, BatchSampler(TrainPlan(config, task["batch_size"]), config, 0), run)
+    state = start_state(detector.train(), config, run)
     entries, images = annotated(task)
-    targets = [training_target(entry) for entry in entries]
-    with computing_as_asked(detector, plan):
-        return measure(detector, lambda: train_step(state, plan, entries, images, targets, seed=0), task)
+    batch = DetectBatch(entries, images, [training_target(entry) for entry in entries])
+    with detect.training():
+        return measure(detector, lambda: train_step(state, detect, config, batch, 0, run), task)
 
 
 def peer_measure(task: Task) -> Figures:

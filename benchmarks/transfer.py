@@ -107,19 +107,19 @@ def detection(recipe: DetectRecipe, network: Any, scratch: Path, *, trained: boo
     import torch
 
     from nascli.data.detection.registry import load_detection_data
-    from nascli.detect.job import prepare_job, run_job
-    from nascli.signals import StopRequest
+    from nascli.detect.job import prepare_detect_job, run_detect_job
+    from nascli.engine.task import Run
 
     records: list[Any] = []
     folder = scratch / "detector"
     folder.mkdir()
     data = load_detection_data(recipe.data)
     backbone = "trained on the digits" if trained else "random weights"
-    job = prepare_job(recipe, data, network, trained=trained, backbone=backbone, device=torch.device("cpu"))
-    run_job(job, folder, stop=StopRequest(), on_epoch=records.append)
+    job = prepare_detect_job(recipe, data, network, trained=trained, backbone=backbone, device=torch.device("cpu"))
+    run_detect_job(job, folder, Run(job.device, on_epoch=records.append))
     return {
-        "ap50_by_epoch": [record.ap50 for record in records],
-        "ap_by_epoch": [record.ap for record in records],
+        "ap50_by_epoch": [record.metrics["ap50"] for record in records],
+        "ap_by_epoch": [record.metrics["ap"] for record in records],
         "train_loss_by_epoch": [record.train_loss for record in records],
         "steps": records[-1].step,
         "seconds": sum(record.seconds for record in records),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nascli.classify.calibration import Reliability
 from nascli.classify.confusion import Confusion
-from nascli.classify.job import check_classes, device_name
+from nascli.classify.job import check_classes
 from nascli.classify.metrics import evaluate
 from nascli.classify.tta import plan_tta
 from nascli.config import DataConfig, Preprocessing, TrainRecipe, parse
@@ -21,6 +21,7 @@ from nascli.data.dataset import ImageData
 from nascli.data.imagenet import IMAGENET_CLASSES, imagenet_wnids
 from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer
+from nascli.engine.dist import device_name
 from nascli.errors import InputError
 from nascli.files import sha256_file
 from nascli.models.cost import measure_cost

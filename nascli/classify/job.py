@@ -15,7 +15,7 @@ from nascli.data.registry import ALLOW_UNREADABLE, load_dataset
 from nascli.data.streaming import worker_count
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import cpu_threads
-from nascli.engine.dist import SINGLE_PROCESS, DistContext
+from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
 from nascli.engine.precision import check_precision
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError
@@ -250,14 +250,6 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
             "seconds": result.seconds,
             "device": device_name(job.device, job.dist),
         }
-
-
-def device_name(device: torch.device, dist: DistContext = SINGLE_PROCESS) -> str:
-    """What a person calls the device: the GPU's name, or the number of CPU threads; times the processes."""
-    name = f"cpu, {torch.get_num_threads()} threads"
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    return name if dist.size == 1 else f"{dist.size} x {name}"
 
 
 def _among(data: DataConfig, dist: DistContext) -> DataConfig:

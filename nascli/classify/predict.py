@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from nascli.classify.evaluate import check_weights, describe_preprocessing
-from nascli.classify.job import device_name
 from nascli.classify.metrics import score_images_with
 from nascli.classify.tta import plan_tta
 from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_categories
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.transforms import Normalizer
+from nascli.engine.dist import device_name
 from nascli.models.serialization import load_network
 from nascli.models.spec import NetworkSpec
 

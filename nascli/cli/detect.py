@@ -34,8 +34,8 @@ from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 
 if TYPE_CHECKING:
     from nascli.detect.job import DetectJob
-    from nascli.detect.state import DetectEpoch
     from nascli.engine.dist import DistContext
+    from nascli.engine.meters import EpochRecord
 
 NAME = "detect"
 
@@ -174,7 +174,7 @@ def run(
 
 def _create(job: "DetectJob", files: list[Path], asked: dict[str, object], place: dict[str, Any]) -> RunFolder | None:
     """A new run folder; None where the first process makes it."""
-    if not job.plan.dist.is_main:
+    if not job.dist.is_main:
         return None
     name = run_name(job.data.name, job.spec.network.name)
     return create_run(NAME, name, job.recipe, runs=runs_folder(), inputs=files, asked=asked, **place)
@@ -198,7 +198,7 @@ def _dataset(coco: bool, dataset: str | None) -> str | None:
 
 
 def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str, dist: "DistContext") -> None:
-    from nascli.detect.job import reopen_job
+    from nascli.detect.job import resume_detect_job
     from nascli.engine.launch import local_device
 
     def find() -> Path:
@@ -207,43 +207,47 @@ def _resume(terminal: Terminal, resume: str, data_dir: str | None, device: str, 
         return path
 
     path = dist.raise_together(find)
-    job = reopen_job(path, data_dir, dist.raise_together(lambda: local_device(device, dist)), dist)
+    job = resume_detect_job(path, data_dir, dist.raise_together(lambda: local_device(device, dist)), dist)
     _train(terminal, job, dist.raise_together(lambda: resume_run(path, NAME) if dist.is_main else None))
 
 
 def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> None:
-    from nascli.detect.job import run_job
+    from nascli.detect.job import run_detect_job
+    from nascli.engine.task import Run
     from nascli.signals import stop_on_signals
 
     if folder is None:  # the first process writes and prints
         with stop_on_signals(second_ends=False) as stop:
-            run_job(job, None, stop=stop)
+            run_detect_job(job, None, Run(job.device, job.dist, stop))
         return
     with folder:
         terminal.note(f"run {folder.path}")
-        note_shares(terminal, job.plan.dist, job.plan.batch_size)
+        note_shares(terminal, job.dist, job.plan.batch_size)
         folder.update(results=_train_in(terminal, job, folder.path))
 
 
 def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, Any]:
     """Train and show what came of it; the results as they stand in `run.json`."""
-    from nascli.detect.job import run_job
+    from nascli.detect.job import run_detect_job
     from nascli.engine.estimate import peak_memory
+    from nascli.engine.task import Run
     from nascli.report.confusion_plot import write_box_confusion
     from nascli.signals import stop_on_signals
 
     plan = job.plan
     progress = TrainProgress(terminal, epochs=plan.config.epochs, steps=plan.steps, batch_size=plan.batch_size)
 
-    def on_epoch(record: "DetectEpoch") -> None:
-        scores = "" if record.ap is None else f"AP {record.ap:.3f}  AP50 {record.ap50:.3f}  "
+    def on_epoch(record: "EpochRecord") -> None:
+        ap, ap50 = record.metrics["ap"], record.metrics["ap50"]
+        scores = "" if ap is None else f"AP {ap:.3f}  AP50 {ap50:.3f}  "
         terminal.note(
             f"epoch {record.epoch}/{plan.config.epochs}  loss {record.train_loss:.4f}  {scores}lr {record.lr:.4f}  "
             f"{record.images_per_second:.1f} images/s  {duration(record.seconds)}"
         )
 
-    with stop_on_signals(second_ends=plan.dist.size == 1) as stop, progress:
-        report = run_job(job, folder, stop=stop, on_epoch=on_epoch, on_step=progress.on_step, note=terminal.note)
+    with stop_on_signals(second_ends=job.dist.size == 1) as stop, progress:
+        run = Run(job.device, job.dist, stop, terminal.note, progress.on_step, on_epoch)
+        report = run_detect_job(job, folder, run)
     report["peak_memory"] = peak_memory(job.device)
     write_box_confusion(folder)
     show_run(terminal, report, folder)

@@ -57,7 +57,7 @@ def prepare(
         dist: The processes that compute; the first reads the annotations and tells the others.
     """
     from nascli.data.detection.registry import load_detection_data
-    from nascli.detect.job import prepare_job
+    from nascli.detect.job import prepare_detect_job
     from nascli.engine.launch import local_device
 
     where = dist.raise_together(lambda: local_device(device, dist))
@@ -72,7 +72,7 @@ def prepare(
             "time and memory; lower --batch-size or detector.max_size, or use a backbone with the ImageNet stem"
         )
     trained = asked[1] is None
-    job = prepare_job(recipe, data, network, trained=trained, backbone=origin, device=where, dist=dist)
+    job = prepare_detect_job(recipe, data, network, trained=trained, backbone=origin, device=where, dist=dist)
     return job, [*files, *dict.fromkeys((data.train.source, data.val.source))]
 
 
@@ -80,7 +80,7 @@ def _network(
     terminal: Terminal, seed: int, backbone: str | None, cell: str | None, sizes: Flags
 ) -> tuple["ImageClassifier", str, list[Path]]:
     """The backbone, where its weights come from in words, and its files."""
-    from nascli.detect.job import random_backbone, trained_backbone
+    from nascli.detect.job import load_backbone, random_backbone
     from nascli.models.families import open_architecture
 
     given = {key: value for key, value in sizes.items() if value is not None}
@@ -102,4 +102,4 @@ def _network(
         )
     folder = find_run(backbone or "latest", "train", runs_folder())
     files = [folder / name for name in ("network.json", "weights.safetensors")]
-    return trained_backbone(folder), f"weights of {folder}", files
+    return load_backbone(folder), f"weights of {folder}", files

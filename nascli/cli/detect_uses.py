@@ -74,8 +74,8 @@ def check(terminal: Terminal, config: DetectDataConfig) -> None:
 def show_data(terminal: Terminal, recipe: DetectRecipe, *, augmented: bool, out: Path | None, overwrite: bool) -> None:
     """Draw the first pictures of each split with their own boxes; augmented, the first split as training varies it."""
     from nascli.data.detection.registry import load_detection_splits
-    from nascli.detect.plan import preview_transforms
     from nascli.detect.predict import choose_output_folder
+    from nascli.detect.sampler import preview_transforms
     from nascli.detect.visualize import GROUND_TRUTH_IMAGES, draw_augmented, draw_ground_truth
 
     config = recipe.data

@@ -121,10 +121,10 @@ def show_predictions(terminal: Terminal, predictions: Sequence["ImageDetections"
 
 def show_estimate(terminal: Terminal, job: "DetectJob") -> None:
     """The plan of a run and its cost, measured now."""
-    from nascli.detect.estimate import estimate_job
+    from nascli.detect.estimate import estimate_detect_job
     from nascli.engine.estimate import peak_memory
 
-    plan = estimate_job(job)
+    plan = estimate_detect_job(job)
     peak = peak_memory(job.device)
     config = job.recipe.detector
     rows = [

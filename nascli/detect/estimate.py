@@ -1,4 +1,4 @@
-"""What a detection run will cost, from a few of its real steps."""
+"""The cost of a detection run, measured on a few of its real steps."""
 
 import time
 from collections.abc import Callable
@@ -7,29 +7,30 @@ from functools import partial
 
 from nascli.detect.inference import detect_boxes
 from nascli.detect.job import DetectJob
-from nascli.detect.loop import train_epoch
-from nascli.detect.state import close_epoch, start_state
 from nascli.engine.device import cpu_threads
 from nascli.engine.estimate import median_step
+from nascli.engine.fit import train_epoch
+from nascli.engine.task import Run
+from nascli.engine.train_state import start_state
 
 _STEPS = 4
 
 
 @dataclass(frozen=True)
-class DetectEstimate:
+class DetectCost:
     """The plan of a detection run and its measured cost.
 
     Args:
         params: Trainable parameters.
-        train_images: Pictures to learn from.
-        train_boxes: Boxes on them, crowds left out.
-        scored_images: Pictures whose average precision is measured.
-        scored_boxes: Boxes on them, crowds left out.
-        classes: Of the data.
-        epochs: To be made.
+        train_images: Images to train on.
+        train_boxes: Boxes on them, without crowds.
+        scored_images: Images whose average precision is measured.
+        scored_boxes: Boxes on them, without crowds.
+        classes: Classes of the data.
+        epochs: Passes over the training images.
         steps: Optimizer steps in all.
-        seconds_per_step: Median over the measured steps, reading the pictures included.
-        seconds: Of the whole run, scoring included.
+        seconds_per_step: Median over the measured steps, with reading.
+        seconds: The whole run, with its evaluations.
     """
 
     params: int
@@ -44,37 +45,35 @@ class DetectEstimate:
     seconds: float
 
 
-def estimate_job(job: DetectJob) -> DetectEstimate:
-    """Time a few steps and one batch of finding boxes; nothing is written, the job cannot be trained afterwards."""
-    with cpu_threads(job.recipe.train.threads):
-        return _estimate(job)
-
-
-def _estimate(job: DetectJob) -> DetectEstimate:
-    plan, config = job.plan, job.recipe.train
-    step = median_step(partial(_train, job), job.device, _STEPS)
-    sample = replace(job.scored, images=job.scored.images[: plan.part_size])
-    since = time.monotonic()
-    detect_boxes(job.detector, sample, job.device, plan.part_size)
-    scoring = (time.monotonic() - since) * len(job.scored.images) / len(sample.images)
-    scorings = 1 + (config.epochs - 1) // config.eval_interval if config.eval_interval else 1
-    return DetectEstimate(
+def estimate_detect_job(job: DetectJob) -> DetectCost:
+    """Time a few steps and one evaluation batch; nothing is written, the job cannot be trained afterwards."""
+    config, scored = job.recipe.train, job.scored
+    with cpu_threads(config.threads):
+        step = median_step(partial(_train, job), job.device, _STEPS)
+        batch_size = job.task(Run(job.device)).micro_batch_size
+        sample = replace(scored, images=scored.images[:batch_size])
+        since = time.monotonic()
+        detect_boxes(job.detector, sample, job.device, batch_size)
+        evaluation = (time.monotonic() - since) * len(scored.images) / len(sample.images)
+    evaluations = 1 + (config.epochs - 1) // config.eval_interval if config.eval_interval else 1
+    return DetectCost(
         params=sum(p.numel() for p in job.detector.parameters() if p.requires_grad),
         train_images=len(job.data.train.images),
         train_boxes=job.data.train.boxes,
-        scored_images=len(job.scored.images),
-        scored_boxes=job.scored.boxes,
+        scored_images=len(scored.images),
+        scored_boxes=scored.boxes,
         classes=len(job.data.categories),
         epochs=config.epochs,
-        steps=plan.steps,
+        steps=job.plan.steps,
         seconds_per_step=step,
-        seconds=plan.steps * step + scorings * scoring,
+        seconds=job.plan.steps * step + evaluations * evaluation,
     )
 
 
 def _train(job: DetectJob, after_step: Callable[[], None]) -> None:
-    """The steps of all epochs, unscored."""
-    state = start_state(job.detector, job.plan)
-    for _ in range(job.plan.config.epochs):
-        train_epoch(state, job.plan, job.data.train, after_step)
-        close_epoch(state, job.plan, {})
+    """The steps of all epochs, without evaluations."""
+    config, run = job.recipe.train, Run(job.device)
+    task, state = job.task(run), start_state(job.detector, config, run)
+    for epoch in range(config.epochs):
+        with task.training():
+            train_epoch(state, task, config, job.recipe.seed, run, epoch, after_step)

@@ -7,7 +7,8 @@ then `weights.safetensors`, `results.json` (a COCO results file), `detection.jso
 
 import hashlib
 import json
-from collections.abc import Callable
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from nascli.classify.job import device_name
 from nascli.config import DetectRecipe, NetworkConfig, load_recipe
 from nascli.data.detection.dataset import DetectionData, DetectionSplit
 from nascli.data.detection.registry import load_detection_data
 from nascli.detect.coco_eval import METRIC, Detection
 from nascli.detect.error_analysis import write_error_analysis
-from nascli.detect.fit import fit_detector
 from nascli.detect.model import (
     DetectorSpec,
     build_detector,
@@ -30,53 +29,59 @@ from nascli.detect.model import (
     save_detector_weights,
     write_detector,
 )
-from nascli.detect.plan import DetectPlan
-from nascli.detect.state import DetectEpoch, start_state
+from nascli.detect.sampler import BatchSampler
+from nascli.detect.task import DetectTask
 from nascli.detect.visualize import draw_detections
 from nascli.engine.checkpoint import NEWEST, CheckpointStore
 from nascli.engine.device import cpu_threads
-from nascli.engine.dist import SINGLE_PROCESS, DistContext
-from nascli.errors import InputError
+from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
+from nascli.engine.fit import fit
+from nascli.engine.precision import check_precision
+from nascli.engine.task import Run, TrainPlan
+from nascli.errors import DeviceMemoryError, InputError, Interrupted
 from nascli.files import write_json, write_text
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import load_network
 from nascli.models.spec import Architecture, resolve_network
 from nascli.seeding import derive_seed
-from nascli.signals import StopRequest
 
 _NOT_IDENTITY = {
     "data": {"data_dir"},
     "detector": {"grad_checkpointing"},
     "train": {"checkpoint_minutes", "checkpoint_steps"},
 }
-"""What may change when a run is resumed: it does not touch a weight."""
+"""Keys that may change when a run is resumed: they do not touch a weight."""
 
 
 @dataclass(frozen=True)
 class DetectJob:
-    """What detector is trained, on what, how, and where.
+    """A detector to train, with its data and the processes that train it.
 
     Args:
-        recipe: Every number of the run.
+        recipe: All numbers of the run.
         spec: What was built.
         detector: With the weights to start from (in a resumed run the checkpoint's replace them).
         data: Both splits.
-        plan: The unchanging numbers of its training.
-        backbone: Where the backbone's weights come from, in words.
+        sampler: Batches and augmentation.
+        backbone: The origin of the backbone's weights, in words.
+        device: The device of this process.
+        dist: The processes that train.
     """
 
     recipe: DetectRecipe
     spec: DetectorSpec
     detector: nn.Module
     data: DetectionData
-    plan: DetectPlan
+    sampler: BatchSampler
     backbone: str
+    device: torch.device
+    dist: DistContext = SINGLE_PROCESS
 
     @property
-    def device(self) -> torch.device:
-        """Where to compute."""
-        return self.plan.device
+    def plan(self) -> TrainPlan:
+        """Batches and steps."""
+        return self.sampler.plan
 
     @property
     def scored(self) -> DetectionSplit:
@@ -86,16 +91,20 @@ class DetectJob:
     @property
     def identity(self) -> str:
         """SHA-256 over recipe, network, classes, and the amount of data: what a checkpoint belongs to."""
-        parts: list[Any] = [
+        values: list[Any] = [
             self.recipe.model_dump(mode="json", exclude=_NOT_IDENTITY),
             self.spec.network.model_dump(mode="json", exclude={"preprocessing"}),  # detection has its own
             [(category.id, category.name) for category in self.spec.categories],
             [len(self.data.train.images), self.data.train.boxes],
         ]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def task(self, run: Run) -> DetectTask:
+        """The job as a task of the engine; it trains `detector` in place."""
+        return DetectTask(self.detector, self.data.train, self.scored, self.sampler, run)
 
 
-def trained_backbone(folder: Path) -> ImageClassifier:
+def load_backbone(folder: Path) -> ImageClassifier:
     """The network of a train run, or of any folder with `network.json` and `weights.safetensors`.
 
     Raises:
@@ -112,8 +121,8 @@ def trained_backbone(folder: Path) -> ImageClassifier:
 def random_backbone(architecture: Architecture, config: NetworkConfig, seed: int) -> ImageClassifier:
     """A network of fresh weights, which follow from the seed.
 
-    Unless `config` gives a batch-norm momentum it is 0.1: the ImageNet presets' 3e-4 would need many thousand steps
-    until the statistics say anything about the network.
+    Unless `config` gives a batch-norm momentum it is 0.1: with the ImageNet presets' 3e-4 the statistics would need
+    many thousand steps until they describe the network.
     """
     if config.batch_norm_momentum is None:
         config = config.model_copy(update={"batch_norm_momentum": 0.1})
@@ -122,7 +131,7 @@ def random_backbone(architecture: Architecture, config: NetworkConfig, seed: int
         return build(resolve_network(architecture, config))
 
 
-def prepare_job(
+def prepare_detect_job(
     recipe: DetectRecipe,
     data: DetectionData,
     network: ImageClassifier,
@@ -135,60 +144,62 @@ def prepare_job(
     """A new job; the weights of the heads follow from the recipe's seed.
 
     Args:
-        recipe: Every number of the run.
-        data: From `load_detection_data`.
+        recipe: All numbers of the run.
+        data: Both splits.
         network: The backbone; it becomes part of the detector.
         trained: Whether its weights are trained ones.
-        backbone: Where they come from, in words.
-        device: Where to compute.
-        dist: The processes that do.
+        backbone: Their origin, in words.
+        device: The device of this process.
+        dist: The processes that train.
 
     Raises:
-        InputError: Numbers that contradict each other.
+        InputError: Numbers that contradict each other, or a precision that the device cannot train in.
     """
     if recipe.detector.freeze_batch_norm and not trained:
         raise InputError(
             "detector.freeze_batch_norm = true: the batch norms of random weights have nothing to keep",
             "Give a trained --backbone, or add --set detector.freeze_batch_norm=false",
         )
-    plan = DetectPlan.of(recipe, data.train, network.spec, device, dist)
-    plan.check_parts()
+    check_precision(recipe.train, device)
+    sampler = BatchSampler.of(recipe, data.train, network.spec.mean, dist)
+    sampler.plan.check_micro_batches()
     spec = DetectorSpec(network.spec, recipe.detector, data.categories)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "heads"))
         detector = build_detector(network, recipe.detector, len(data.categories))
-    return DetectJob(recipe, spec, detector, data, plan, backbone)
+    return DetectJob(recipe, spec, detector, data, sampler, backbone, device, dist)
 
 
-def reopen_job(
+def resume_detect_job(
     folder: Path, data_dir: str | None, device: torch.device, dist: DistContext = SINGLE_PROCESS
 ) -> DetectJob:
-    """The job of a run folder, to go on with; its weights come from the checkpoint.
+    """The job of a run folder; its weights come from the checkpoint.
 
     Args:
         folder: The run.
-        data_dir: Where the data lie now; None is where they lay.
-        device: Where to compute.
-        dist: The processes that do; the first reads the annotations and tells the others.
+        data_dir: Folder of the data, where they have moved; None is the recipe's.
+        device: The device of this process.
+        dist: The processes that train; the first reads the annotations for all.
 
     Raises:
         InputError: The run was stopped before its first checkpoint, the annotations have other classes now, or the
-            device cannot compute what the run needs.
+            device cannot train in the run's precision.
         CorruptFileError: A file is damaged.
     """
-    recipe, spec = dist.raise_together(lambda: _read_begun(folder, data_dir))
+    recipe, spec = dist.raise_together(lambda: _read_run(folder, data_dir))
+    check_precision(recipe.train, device)
     data = dist.broadcast_from_main(lambda: load_detection_data(recipe.data))
     if spec.categories != data.categories:
         raise InputError(
             f"{data.train.source}: its categories are not those that the run in {folder} began with",
             "Put the annotations back as they were",
         )
-    plan = DetectPlan.of(recipe, data.train, spec.network, device, dist)
     detector = build_detector(build(spec.network), spec.config, len(spec.categories))
-    return DetectJob(recipe, spec, detector, data, plan, f"checkpoint in {folder}")
+    sampler = BatchSampler.of(recipe, data.train, spec.network.mean, dist)
+    return DetectJob(recipe, spec, detector, data, sampler, f"checkpoint in {folder}", device, dist)
 
 
-def _read_begun(folder: Path, data_dir: str | None) -> tuple[DetectRecipe, DetectorSpec]:
+def _read_run(folder: Path, data_dir: str | None) -> tuple[DetectRecipe, DetectorSpec]:
     if not (folder / NEWEST).is_file():
         raise InputError(
             f"{folder} was stopped before its first checkpoint", "Start it again, with --out and --overwrite"
@@ -197,63 +208,64 @@ def _read_begun(folder: Path, data_dir: str | None) -> tuple[DetectRecipe, Detec
     return recipe, read_detector(folder)
 
 
-def run_job(
-    job: DetectJob,
-    folder: Path | None,
-    *,
-    stop: StopRequest,
-    on_epoch: Callable[[DetectEpoch], None] | None = None,
-    on_step: Callable[[int, float], None] | None = None,
-    note: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """Train to the end, from the last checkpoint in `folder` if there is one; score; write everything.
+def run_detect_job(job: DetectJob, folder: Path | None, run: Run) -> dict[str, Any]:
+    """Train to the end, from the last checkpoint in `folder` if there is one; measure; write all files.
 
     Args:
-        job: What to train.
+        job: Its detector is trained in place.
         folder: A run folder that this process alone writes; None where another of several writes it.
-        stop: Looked at after each step.
-        on_epoch: Told of each epoch that ends.
-        on_step: Told after each step: steps made, mean loss of the epoch so far.
-        note: Told what checkpoint is gone on from.
+        run: With the job's device and processes.
 
     Returns:
-        What `detection.json` holds; without a folder, less the worst images.
+        The content of `detection.json`; without a folder it has no worst images.
 
     Raises:
-        DivergedError: A loss is not finite.
-        Interrupted: `stop` was requested; the state is saved.
+        DivergedError: A loss or a gradient is not finite.
+        Interrupted: `run.stop` was requested; the state is saved.
+        DeviceMemoryError: The device cannot hold one image.
     """
-    with cpu_threads(job.recipe.train.threads):
+    recipe, task = job.recipe, job.task(run)
+    with cpu_threads(recipe.train.threads):
+        store = None
         if folder is not None:
             write_detector(folder, job.spec)
-        store = CheckpointStore(folder, job.identity, note) if folder is not None else None
-        state = start_state(job.detector, job.plan)
-        score, found = fit_detector(
-            state, job.plan, job.data.train, job.scored, store=store, stop=stop, on_step=on_step, on_epoch=on_epoch
-        )
-        worst = _write_found(job, found, folder) if folder is not None else []
+            store = CheckpointStore(folder, job.identity, run.log, "detect")
+        try:
+            records = fit(task, recipe.train, recipe.seed, run, store).records
+            score, detections = task.result or task.measure(job.detector, lambda: _leave_if_stopped(run, folder))
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError(
+                f"the device has not enough memory for one image of up to {recipe.detector.max_size} pixels",
+                "Lower detector.max_size, or add --set detector.grad_checkpointing=true",
+            ) from error
         report = {
             "dataset": job.data.name,
             "split": job.scored.name,
             "metric": METRIC,
             **score.to_dict(),
-            "worst_images": worst,
+            "worst_images": _write_results(job, detections, folder) if folder is not None else [],
             "cell": job.spec.network.name,
             "params": sum(p.numel() for p in job.detector.parameters() if p.requires_grad),
-            "epochs": len(state.records),
-            "steps": state.step,
-            "train_loss": state.records[-1].train_loss,
-            "seconds": round(sum(record.seconds for record in state.records), 1),
-            "device": device_name(job.device, job.plan.dist),
+            "epochs": len(records),
+            "steps": records[-1].step,
+            "train_loss": records[-1].train_loss,
+            "seconds": round(sum(record.seconds for record in records), 1),
+            "device": device_name(job.device, job.dist),
         }
         if folder is not None:
             write_json(folder / "detection.json", report)
         return report
 
 
-def _write_found(job: DetectJob, found: list[Detection], folder: Path) -> list[dict[str, Any]]:
-    """Weights, what they find, and pictures of it; the worst images as `detection.json` names them."""
+def _leave_if_stopped(run: Run, folder: Path | None) -> None:
+    """Between two batches of a scoring that follows the last checkpoint."""
+    if run.dist.any(run.stop is not None and run.stop.requested):
+        raise Interrupted("stopped while scoring", f"Resume with: nascli detect --resume {shlex.quote(str(folder))}")
+
+
+def _write_results(job: DetectJob, detections: Sequence[Detection], folder: Path) -> list[dict[str, Any]]:
+    """Write weights, detections and drawings; the worst images as `detection.json` names them."""
     save_detector_weights(folder, job.detector)
-    write_text(folder / "results.json", json.dumps(found) + "\n")
-    draw_detections(job.scored, found, folder / "detections")
-    return write_error_analysis(job.scored, found, folder)
+    write_text(folder / "results.json", json.dumps(detections) + "\n")
+    draw_detections(job.scored, detections, folder / "detections")
+    return write_error_analysis(job.scored, detections, folder)

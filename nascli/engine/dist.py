@@ -197,6 +197,14 @@ class DistContext:
 SINGLE_PROCESS = DistContext()
 
 
+def device_name(device: torch.device, dist: DistContext = SINGLE_PROCESS) -> str:
+    """The device in words: the GPU's name, or the number of CPU threads; times the processes."""
+    name = f"cpu, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    return name if dist.size == 1 else f"{dist.size} x {name}"
+
+
 @contextmanager
 def process_group(dist: DistContext) -> Iterator[None]:
     """While it lasts, the processes reach each other; at its end the first leaves before the others.

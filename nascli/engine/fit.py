@@ -159,6 +159,7 @@ def _restore(state: TrainState, task: Task[Batch], run: Run, store: CheckpointSt
         state.load_payload(payload)
         count = state.micro_batches
         run.dist.check_shares(count, count if task.plan.batch_size % count == 0 else 1)
+    task.micro_batches = state.micro_batches
     if store is not None:
         store.restore_metrics([record.to_dict() for record in state.records])
         if payload is None:

@@ -40,6 +40,7 @@ def train_step_with_oom_retry(
         state.optimizer.zero_grad()
         torch.cuda.empty_cache()
         state.micro_batches *= 2
+        task.micro_batches = state.micro_batches
         run.log(
             f"out of memory: from step {state.step + 1} on a batch of {size} images is computed in "
             f"{state.micro_batches} micro-batches, whose gradients add up to the batch's (batch-norm statistics are "

@@ -125,10 +125,13 @@ class Task(ABC, Generic[Batch]):
     Attributes:
         modules: Optimized, averaged and checkpointed, as one module; `fit` moves it to the device.
         plan: Batches and learning rates.
+        micro_batches: Micro-batches per batch, over all processes; `fit` sets those that the run began with or that
+            memory asks for.
     """
 
     modules: nn.Module
     plan: TrainPlan
+    micro_batches: int = 1
 
     @abstractmethod
     def batches(self, epoch: int, done: int) -> Iterator[Batch]:

@@ -12,7 +12,7 @@ from nascli.files import read_json
 _WORTH_OPENING = {
     "search": ("best.json", "trials.jsonl"),
     "train": ("weights.safetensors", "metrics.jsonl", "evaluation.json"),
-    "detect": ("weights.safetensors", "detection.json", "pictures", "predictions"),
+    "detect": ("weights.safetensors", "detection.json", "detections", "predictions"),
 }
 
 

@@ -183,7 +183,7 @@ def test_killed_at_any_moment_and_resumed_it_ends_the_same(
         (
             ["--coco", "--set", "train.grad_accum_steps=9"],
             2,
-            ["train.grad_accum_steps = 9 is more than the 8 images of a batch"],
+            ["train.grad_accum_steps = 9 is too many for a batch of 8 images"],
         ),
         (["--coco", "--set", "train.scale_jitter=[2, 1]"], 2, ["[2.0, 1.0] must be the lower and the upper bound"]),
         (

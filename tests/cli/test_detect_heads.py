@@ -36,7 +36,7 @@ def test_from_training_to_boxes_on_pictures(nascli: Nascli, dataset: str) -> Non
     assert (written["head"], written["rpn_post_nms_top_n"], written["roi_size"]) == ("nasnet", 12, 5)
     record = json.loads(Path("run/run.json").read_text())
     assert record["results"]["peak_memory"] == ran.json["peak_memory"] > 2**20
-    picture = next(Path("run/pictures").iterdir())
+    picture = next(Path("run/detections").iterdir())
     found = nascli(f"detect --run run --predict {picture} --threshold 0 --out found --json")
     assert found.code == 0, found.err
     assert len(found.json["images"]) == 1

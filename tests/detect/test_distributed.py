@@ -13,11 +13,14 @@ from torch import nn
 
 from nascli.cli.app import main
 from nascli.config import DetectorConfig, DetectTrainConfig
+from nascli.data.detection.dataset import DetectionSplit
 from nascli.data.detection.transforms import ScaleJitter
 from nascli.detect.model import build_detector
-from nascli.detect.plan import DetectPlan
-from nascli.detect.state import start_state
+from nascli.detect.sampler import BatchSampler
+from nascli.detect.task import DetectTask
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
+from nascli.engine.task import Run, TrainPlan
+from nascli.engine.train_state import start_state
 from nascli.errors import InputError
 from tests.classify.test_distributed import ENVIRONMENT, FIRST, LAUNCH, SECOND, TORCHRUN, wait_for_epoch
 from tests.classify.tiny import CPU
@@ -30,9 +33,9 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """All that can be seen in one start of two processes, which takes seconds."""
     for name in ("data", "damaged"):
         write_coco(tmp_path / name, val=5, narrow=2)
-    picture = tmp_path / "damaged" / "val2017" / "0003.png"  # the second process's, of pairs in turn
-    whole = picture.read_bytes()
-    damage_pixels(picture)
+    damaged = tmp_path / "damaged" / "val2017" / "0003.png"  # the second process's, of pairs in turn
+    whole = damaged.read_bytes()
+    damage_pixels(damaged)
     command = [*TORCHRUN, "tests.detect.two_processes", str(tmp_path)]
     subprocess.run(command, env=ENVIRONMENT, check=True, timeout=200)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
@@ -43,7 +46,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     weights = [each["trained"]["weights"] for each in (first, second)]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
     assert_same_files(tmp_path / "two", tmp_path / "one")
-    picture.write_bytes(whole)
+    damaged.write_bytes(whole)
     for begun in ("torn", "stopped"):
         assert_close(trained(new_job(SINGLE_PROCESS, 1, tmp_path / "damaged"), tmp_path / begun), expected)
 
@@ -113,7 +116,7 @@ def detect(line: str) -> int:
 
 
 @pytest.mark.slow
-def test_a_signal_stops_all_and_one_process_goes_on_to_the_same_end(place: Path) -> None:
+def test_a_signal_stops_all_and_one_process_resumes_to_the_same_end(place: Path) -> None:
     assert detect(f"{LONG} --set train.grad_accum_steps=2 --out whole") == 0
     command = [sys.executable, "-c", LAUNCH, "detect", *f"{LONG} --out parts".split()]
     environment = {**ENVIRONMENT, "NASCLI_RUNS": "runs"}
@@ -170,44 +173,41 @@ def test_torchrun_prints_once_and_leaves_what_one_process_leaves(place: Path) ->
     assert_same_files(Path("parts"), Path("whole"))
 
 
-def plan(dist: DistContext, **settings: object) -> DetectPlan:
+def sampler(dist: DistContext, **settings: object) -> BatchSampler:
     config = DetectTrainConfig.model_validate({"batch_size": 6, "flip": True, "aspect_grouping": True, **settings})
-    return DetectPlan(
-        config, 0, CPU, 21, tuple(k % 3 == 0 for k in range(21)), ScaleJitter(64, (0.5, 2), (0, 0, 0)), dist
-    )
+    tall = tuple(k % 3 == 0 for k in range(21))
+    return BatchSampler(TrainPlan(config, 21, dist), config, 0, tall, ScaleJitter(64, (0.5, 2), (0, 0, 0)))
+
+
+def micro_batch_size(dist: DistContext, **settings: object) -> int:
+    split = DetectionSplit("none", Path(), (), ())
+    return DetectTask(nn.Identity(), split, split, sampler(dist, **settings), Run(CPU, dist)).micro_batch_size
 
 
 def test_shares_of_a_batch_are_together_the_whole() -> None:
-    """Pictures and what is done to them; the parts are as large as those of one process."""
-    shares = [list(plan(dist).batches(1)) for dist in (FIRST, SECOND)]
+    """Images and their transforms; the micro-batches are as large as those of one process."""
+    shares = [list(sampler(dist).batches(1)) for dist in (FIRST, SECOND)]
     joined = [one + other for one, other in zip(*shares, strict=True)]
-    assert joined == list(plan(SINGLE_PROCESS).batches(1))
-    assert plan(FIRST).part_size == plan(SINGLE_PROCESS, grad_accum_steps=2).part_size == 3
+    assert joined == list(sampler(SINGLE_PROCESS).batches(1))
+    assert micro_batch_size(FIRST) == micro_batch_size(SINGLE_PROCESS, grad_accum_steps=2) == 3
 
 
-def test_a_run_goes_on_in_the_parts_that_it_began_with() -> None:
-    begun = plan(SINGLE_PROCESS, grad_accum_steps=6)
-    assert begun.in_parts(6) is begun
-    assert [plan(dist, grad_accum_steps=6).in_parts(6).config.grad_accum_steps for dist in (SINGLE_PROCESS, FIRST)] == [
-        6,
-        3,
-    ]
-    assert plan(SINGLE_PROCESS).in_parts(2).part_size == 3
-    with pytest.raises(InputError, match=r"in 2 parts, which 2 processes cannot share alike.*has to be 1$"):
-        plan(FIRST, batch_size=7, grad_accum_steps=2).in_parts(2)
-    with pytest.raises(InputError, match=r"in 3 parts, which 2 processes cannot share alike.*has to be 1 or 3"):
-        plan(SECOND).in_parts(3)
+def test_a_run_resumes_only_where_its_micro_batches_can_be_shared() -> None:
+    with pytest.raises(InputError, match=r"2 micro-batches, which 2 processes cannot share alike.*has to be 1$"):
+        FIRST.check_shares(2, 1)
+    with pytest.raises(InputError, match=r"3 micro-batches, which 2 processes cannot share alike.*has to be 1 or 3"):
+        SECOND.check_shares(3, 3)
 
 
 def test_batches_that_cannot_be_shared_are_refused() -> None:
-    plan(FIRST, batch_size=8, grad_accum_steps=4).check_parts()
+    sampler(FIRST, batch_size=8, grad_accum_steps=4).plan.check_micro_batches()
     for size, grad_accum_steps, phrase in (
         (8, 3, "multiple of 6"),
         (7, 1, "multiple of 2"),
-        (8, 5, "an image at least"),
+        (8, 5, "needs at least 1"),
     ):
         with pytest.raises(InputError, match=phrase):
-            plan(FIRST, batch_size=size, grad_accum_steps=grad_accum_steps).check_parts()
+            sampler(FIRST, batch_size=size, grad_accum_steps=grad_accum_steps).plan.check_micro_batches()
 
 
 def test_statistics_of_frozen_batch_norms_are_not_put_together() -> None:
@@ -215,9 +215,9 @@ def test_statistics_of_frozen_batch_norms_are_not_put_together() -> None:
 
     def terms(*, frozen: bool) -> int:
         config = DetectorConfig(pyramid_channels=16, head_channels=32, freeze_batch_norm=frozen)
-        state = start_state(build_detector(small_network(), config, 2), plan(FIRST))
-        state.statistics.snapshot()
-        return len(state.statistics.terms(1))
+        state = start_state(build_detector(small_network(), config, 2), DetectTrainConfig(), Run(CPU, FIRST))
+        state.norms.snapshot()
+        return len(state.norms.terms(1))
 
     norms = [each for each in small_network().modules() if isinstance(each, nn.BatchNorm2d)]
     assert (terms(frozen=True), terms(frozen=False)) == (0, 2 * len(norms))

@@ -9,8 +9,8 @@ import torch
 
 from nascli.config import DetectRecipe, load_recipe, recipes_folder, to_toml
 from nascli.data.detection.registry import load_detection_data
-from nascli.detect.job import prepare_job, run_job
-from nascli.signals import StopRequest
+from nascli.detect.job import prepare_detect_job, run_detect_job
+from nascli.engine.task import Run
 from tests.detect.coco_folder import write_coco
 from tests.detect.parts import small_network
 
@@ -57,9 +57,9 @@ def test_a_recipe_trains_two_steps(path: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     data = load_detection_data(reduced.data)
     device = torch.device("cpu")
-    job = prepare_job(reduced, data, small_network(), trained=True, backbone="a test's", device=device)
+    job = prepare_detect_job(reduced, data, small_network(), trained=True, backbone="a test's", device=device)
     (tmp_path / "run").mkdir()
-    report = run_job(job, tmp_path / "run", stop=StopRequest())
+    report = run_detect_job(job, tmp_path / "run", Run(device))
     assert (report["steps"], report["images"]) == (2, 2)
     assert 0 < report["train_loss"] < 20
 

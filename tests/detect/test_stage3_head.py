@@ -19,7 +19,7 @@ from nascli.config import (
 )
 from nascli.data.detection.dataset import Category
 from nascli.data.detection.registry import load_detection_data
-from nascli.detect.job import prepare_job, run_job
+from nascli.detect.job import prepare_detect_job, run_detect_job
 from nascli.detect.model import (
     DetectorSpec,
     build_detector,
@@ -29,13 +29,13 @@ from nascli.detect.model import (
 )
 from nascli.detect.stage3_head import STAGE, SingleScaleBackbone, SingleScaleRoIPool
 from nascli.engine.estimate import LiveBytes
+from nascli.engine.task import Run
 from nascli.errors import InputError
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.network import CellNetwork
 from nascli.models.interface import ImageClassifier
-from nascli.signals import StopRequest
 from tests.cells import build_cells
 from tests.detect.coco_folder import write_coco
 from tests.detect.parts import small_network
@@ -277,9 +277,9 @@ def test_it_learns(tmp_path: Path) -> None:
     )
     torch.manual_seed(3)
     data = load_detection_data(recipe.data)
-    job = prepare_job(recipe, data, small_network(), trained=False, backbone="a test's", device=CPU)
+    job = prepare_detect_job(recipe, data, small_network(), trained=False, backbone="a test's", device=CPU)
     (tmp_path / "run").mkdir()
-    assert run_job(job, tmp_path / "run", stop=StopRequest())["ap50"] > 0.5
+    assert run_detect_job(job, tmp_path / "run", Run(CPU))["ap50"] > 0.5
 
 
 def test_the_papers_recipe_makes_two_steps(tmp_path: Path) -> None:
@@ -296,11 +296,11 @@ def test_the_papers_recipe_makes_two_steps(tmp_path: Path) -> None:
     )
     assert [len(recipe.train.lr_milestones), recipe.train.lr, recipe.train.batch_size] == [2, 3e-4, 1]
     data = load_detection_data(recipe.data)
-    job = prepare_job(recipe, data, small_network("imagenet"), trained=True, backbone="a test's", device=CPU)
+    job = prepare_detect_job(recipe, data, small_network("imagenet"), trained=True, backbone="a test's", device=CPU)
     detector: Any = job.detector
     assert detector.rpn.anchor_generator.sizes == ((64, 128, 256, 512),)
     folder = tmp_path / "run"
     folder.mkdir()
-    report = run_job(job, folder, stop=StopRequest())
+    report = run_detect_job(job, folder, Run(CPU))
     assert (report["steps"], report["images"]) == (2, 2)
     assert len(list((folder / "detections").iterdir())) == 2

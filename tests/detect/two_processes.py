@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from nascli.config import DetectTrainConfig
-from nascli.data.detection.dataset import AnnotatedImage
+from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
 from nascli.data.detection.registry import load_detection_data
-from nascli.detect.job import DetectJob, prepare_job, run_job
-from nascli.detect.plan import DetectPlan
-from nascli.detect.state import start_state
-from nascli.detect.step import train_step
+from nascli.detect.job import DetectJob, prepare_detect_job, run_detect_job
+from nascli.detect.sampler import BatchSampler
+from nascli.detect.task import DetectBatch, DetectTask
 from nascli.engine.dist import DistContext, process_group
+from nascli.engine.step import train_step
+from nascli.engine.task import Run, TrainPlan
+from nascli.engine.train_state import start_state
 from nascli.signals import StopRequest
 from tests.classify.tiny import CPU
 from tests.classify.two_processes import failure
@@ -37,17 +39,17 @@ def new_job(dist: DistContext, parts: int, data: Path) -> DetectJob:
     recipe = small_recipe(str(data), **EVERYTHING, grad_accum_steps=parts // dist.size)
     torch.manual_seed(3)
     network, loaded = small_network(), load_detection_data(recipe.data)
-    return prepare_job(recipe, loaded, network, trained=True, backbone="a test's", device=CPU, dist=dist)
+    return prepare_detect_job(recipe, loaded, network, trained=True, backbone="a test's", device=CPU, dist=dist)
 
 
 def trained(job: DetectJob, folder: Path, *, stopped: bool = False) -> Found:
     """The report of a whole training, and what it ends with; or one that this process is asked to stop."""
     stop = StopRequest()
     stop.requested = stopped
-    first = job.plan.dist.is_main
-    if first:
+    is_main = job.dist.is_main
+    if is_main:
         folder.mkdir(exist_ok=True)
-    report = run_job(job, folder if first else None, stop=stop)
+    report = run_detect_job(job, folder if is_main else None, Run(CPU, job.dist, stop))
     return {"report": report, "weights": job.detector.state_dict()}
 
 
@@ -58,23 +60,27 @@ class Steep(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.full((1,), weight))
 
-    def forward(self, pictures: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        product = self.weight.sum() * torch.stack([picture.mean() for picture in pictures]).mean()
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        product = self.weight.sum() * torch.stack([image.mean() for image in images]).mean()
         return {"loss": product.sqrt() if product == 0 else product}
 
 
 def one_step(dist: DistContext, weight: float) -> float:
     """A step of a batch of four, whose ids are 10 to 13; the loss."""
-    plan = DetectPlan(DetectTrainConfig(warmup_steps=0), 0, CPU, 8, dist=dist)
-    state = start_state(Steep(weight), plan)
+    config, run = DetectTrainConfig(warmup_steps=0), Run(CPU, dist)
+    split = DetectionSplit("none", Path(), (), ())
+    task = DetectTask(Steep(weight), split, split, BatchSampler(TrainPlan(config, 8, dist), config, 0), run)
+    state = start_state(task.modules, config, run)
     none = np.empty(0)
     entries = [
         AnnotatedImage(10 + k, Path(), 8, 8, none.reshape(0, 4), none.astype(np.int64), none, none > 0)
         for k in range(4)
     ]
-    pictures = [torch.full((3, 8, 8), 51 * k, dtype=torch.uint8) for k in range(4)]
+    images = [torch.full((3, 8, 8), 51 * k, dtype=torch.uint8) for k in range(4)]
     share = dist.share(4)
-    return train_step(state, plan, entries[share], pictures[share], [{}] * (4 // dist.size), 0)
+    batch = DetectBatch(entries[share], images[share], [{}] * (4 // dist.size))
+    state.meter.add(1, 4, train_step(state, task, config, batch, 0, run))
+    return state.meter.mean
 
 
 def main(folder: Path) -> None:

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from nascli.config import DetectRecipe
 from nascli.data.detection.registry import load_detection_data
 from nascli.detect.inference import detect_boxes
-from nascli.detect.job import DetectJob, prepare_job, reopen_job, run_job
+from nascli.detect.job import DetectJob, prepare_detect_job, resume_detect_job, run_detect_job
+from nascli.engine.task import Run
 from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
 from nascli.signals import StopRequest
 from tests.detect.coco_folder import damage_pixels, write_coco
@@ -28,7 +29,7 @@ def recipe(tmp_path: Path) -> DetectRecipe:
 def new_job(recipe: DetectRecipe) -> DetectJob:
     torch.manual_seed(3)
     data = load_detection_data(recipe.data)
-    return prepare_job(recipe, data, small_network(), trained=True, backbone="a test's", device=CPU)
+    return prepare_detect_job(recipe, data, small_network(), trained=True, backbone="a test's", device=CPU)
 
 
 def write_recipe(folder: Path, recipe: DetectRecipe) -> None:
@@ -40,7 +41,7 @@ def write_recipe(folder: Path, recipe: DetectRecipe) -> None:
 
 def train(recipe: DetectRecipe, folder: Path) -> dict[str, Any]:
     write_recipe(folder, recipe)
-    return run_job(new_job(recipe), folder, stop=StopRequest())
+    return run_detect_job(new_job(recipe), folder, Run(CPU))
 
 
 def test_the_loss_falls_and_every_file_is_there(tmp_path: Path, recipe: DetectRecipe) -> None:
@@ -91,9 +92,9 @@ def test_stopped_and_resumed_is_equal_to_uninterrupted(tmp_path: Path, recipe: D
     stopped = tmp_path / "stopped"
     write_recipe(stopped, recipe)
     with pytest.raises(Interrupted, match=r"step \d of 6; the state is saved.*nascli detect --resume"):
-        run_job(new_job(recipe), stopped, stop=StopAfter(looks))
+        run_detect_job(new_job(recipe), stopped, Run(CPU, stop=StopAfter(looks)))
     assert not (stopped / "weights.safetensors").exists()
-    report = run_job(reopen_job(stopped, None, CPU), stopped, stop=StopRequest())
+    report = run_detect_job(resume_detect_job(stopped, None, CPU), stopped, Run(CPU))
     assert {**report, "seconds": 0} == {**expected, "seconds": 0}
     for name in ("weights.safetensors", "results.json"):
         assert (stopped / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -121,8 +122,8 @@ def test_with_everything_on_a_resumed_run_is_equal_too(tmp_path: Path, settings:
     stopped = tmp_path / "stopped"
     write_recipe(stopped, recipe)
     with pytest.raises(Interrupted, match="step 5 of 9"):
-        run_job(new_job(recipe), stopped, stop=StopAfter(4 if "eval_interval" not in settings else 5))
-    report = run_job(reopen_job(stopped, None, CPU), stopped, stop=StopRequest())
+        run_detect_job(new_job(recipe), stopped, Run(CPU, stop=StopAfter(4 if "eval_interval" not in settings else 5)))
+    report = run_detect_job(resume_detect_job(stopped, None, CPU), stopped, Run(CPU))
     assert {**report, "seconds": 0} == {**expected, "seconds": 0}
     for name in ("weights.safetensors", "results.json"):
         assert (stopped / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -133,10 +134,10 @@ def test_the_averaged_detector_is_what_is_scored_and_kept(tmp_path: Path, recipe
     report = train(averaged, tmp_path / "run")
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["state"]
     kept = load_file(tmp_path / "run" / "weights.safetensors")
-    assert all(torch.equal(tensor, state["average"]["module"][name]) for name, tensor in kept.items())
-    assert any(not torch.equal(tensor, state["detector"][name]) for name, tensor in kept.items())
+    assert all(torch.equal(tensor, state["ema"]["module"][name]) for name, tensor in kept.items())
+    assert any(not torch.equal(tensor, state["modules"][name]) for name, tensor in kept.items())
     before = (tmp_path / "run" / "results.json").read_bytes()
-    again = run_job(reopen_job(tmp_path / "run", None, CPU), tmp_path / "run", stop=StopRequest())
+    again = run_detect_job(resume_detect_job(tmp_path / "run", None, CPU), tmp_path / "run", Run(CPU))
     assert (again["ap"], (tmp_path / "run" / "results.json").read_bytes()) == (report["ap"], before)
     assert load_file(tmp_path / "run" / "weights.safetensors").keys() == kept.keys()
 
@@ -147,37 +148,37 @@ def test_killed_before_a_checkpoint_of_its_own_it_begins_anew(tmp_path: Path, re
     killed = tmp_path / "killed"
     write_recipe(killed, recipe)
     with pytest.raises(Interrupted):
-        run_job(new_job(recipe), killed, stop=StopAfter(0))
+        run_detect_job(new_job(recipe), killed, Run(CPU, stop=StopAfter(0)))
     first = killed / "checkpoint.previous.pt"
     first.replace(killed / "checkpoint.pt")
     (killed / "metrics.jsonl").write_text('{"epoch": 1, "torn')
-    run_job(reopen_job(killed, None, CPU), killed, stop=StopRequest())
+    run_detect_job(resume_detect_job(killed, None, CPU), killed, Run(CPU))
     assert (killed / "weights.safetensors").read_bytes() == (tmp_path / "whole" / "weights.safetensors").read_bytes()
     assert len((killed / "metrics.jsonl").read_text().splitlines()) == expected["epochs"]
 
 
 def test_resume_refuses_what_would_not_be_the_same_run(tmp_path: Path, recipe: DetectRecipe) -> None:
     with pytest.raises(InputError, match="stopped before its first checkpoint"):
-        reopen_job(tmp_path, None, CPU)
+        resume_detect_job(tmp_path, None, CPU)
     train(recipe, tmp_path / "run")
     other = recipe.model_copy(update={"seed": 5})
     write_recipe(tmp_path / "run", other)
     with pytest.raises(InputError, match="another recipe"):
-        run_job(reopen_job(tmp_path / "run", None, CPU), tmp_path / "run", stop=StopRequest())
+        run_detect_job(resume_detect_job(tmp_path / "run", None, CPU), tmp_path / "run", Run(CPU))
     annotations = tmp_path / "data" / "annotations"
     for file in annotations.iterdir():
         file.write_text(file.read_text().replace("red thing", "green thing"))
     with pytest.raises(InputError, match="categories are not those"):
-        reopen_job(tmp_path / "run", None, CPU)
+        resume_detect_job(tmp_path / "run", None, CPU)
 
 
 def test_the_data_may_have_moved(tmp_path: Path, recipe: DetectRecipe) -> None:
     write_recipe(tmp_path / "run", recipe)
     with pytest.raises(Interrupted):
-        run_job(new_job(recipe), tmp_path / "run", stop=StopAfter(1))
+        run_detect_job(new_job(recipe), tmp_path / "run", Run(CPU, stop=StopAfter(1)))
     (tmp_path / "data").rename(tmp_path / "moved")
-    job = reopen_job(tmp_path / "run", str(tmp_path / "moved"), CPU)
-    assert run_job(job, tmp_path / "run", stop=StopRequest())["steps"] == 6
+    job = resume_detect_job(tmp_path / "run", str(tmp_path / "moved"), CPU)
+    assert run_detect_job(job, tmp_path / "run", Run(CPU))["steps"] == 6
 
 
 def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path: Path, recipe: DetectRecipe) -> None:
@@ -186,7 +187,7 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path: Path, recipe:
     )
     with pytest.raises(DivergedError, match=r"at step \d, on the images with ids \d, \d, \d, \d.*train\.lr"):
         train(wild, tmp_path / "run")
-    weights = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["state"]["detector"]
+    weights = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["state"]["modules"]
     assert all(bool(torch.isfinite(tensor.float()).all()) for tensor in weights.values()), "none was saved damaged"
 
 
@@ -206,7 +207,7 @@ def test_damage_that_only_decoding_tells_costs_no_step(tmp_path: Path, recipe: D
     with pytest.raises(CorruptFileError, match=rf"{path.name} cannot be read.*the state is saved.*--resume"):
         train(recipe, tmp_path / "run")
     path.write_bytes(whole)
-    report = run_job(reopen_job(tmp_path / "run", None, CPU), tmp_path / "run", stop=StopRequest())
+    report = run_detect_job(resume_detect_job(tmp_path / "run", None, CPU), tmp_path / "run", Run(CPU))
     assert {**report, "seconds": 0} == {**expected, "seconds": 0}
     for name in ("weights.safetensors", "results.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -224,4 +225,4 @@ def test_random_weights_have_no_batch_norms_to_freeze(recipe: DetectRecipe) -> N
     frozen = recipe.model_copy(update={"detector": recipe.detector.model_copy(update={"freeze_batch_norm": True})})
     data = load_detection_data(recipe.data)
     with pytest.raises(InputError, match="freeze_batch_norm=false"):
-        prepare_job(frozen, data, small_network(), trained=False, backbone="random", device=CPU)
+        prepare_detect_job(frozen, data, small_network(), trained=False, backbone="random", device=CPU)
