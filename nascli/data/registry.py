@@ -17,6 +17,7 @@ from nascli.data.folder import FolderIndex, open_splits, scan_folder, stream_spl
 from nascli.data.in_memory import ImageArray, check_memory, measure_colors, resize_images
 from nascli.data.pack.format import open_pack
 from nascli.data.streaming import ImageFiles, worker_count
+from nascli.data.toy import load_digits
 from nascli.errors import CorruptFileError, InputError, NascliError
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 ALLOW_UNREADABLE = "--set data.max_unreadable_images=N"
 """The option that allows more images that cannot be decoded, where a recipe says how many."""
 
-_DIGITS_SIDE = 16
-_DIGITS_TEST = 0.2
-_DIGITS_SEED = 0
 _SUBSET_SEED = 0
 """Seed of the draw that `max_train_images` makes; equal for all runs, so that they see the same images."""
 _HALF: Color = (0.5, 0.5, 0.5)
@@ -91,17 +89,7 @@ def load_dataset(
 
 
 def _load_digits(request: _Request) -> ImageData:
-    """scikit-learn's 1,797 handwritten digits of 8x8 pixels, enlarged so that three stages have room.
-
-    A fifth of every class, always the same images, is the test split.
-    """
-    from sklearn import datasets
-
-    raw = datasets.load_digits()
-    gray = torch.from_numpy(raw.images).float().unsqueeze(1) * (255 / 16)  # (N, 1, 8, 8), from 0 to 16 to bytes
-    images = resize_images(gray, _DIGITS_SIDE).expand(-1, 3, -1, -1).contiguous()  # (N, 3, 16, 16)
-    whole = ImageArray(images, torch.from_numpy(raw.target).long())
-    train, test = split_holdout(whole, _DIGITS_TEST, _DIGITS_SEED)
+    train, test = load_digits()
     return _in_memory("digits", train, test, tuple("0123456789"), "test")
 
 

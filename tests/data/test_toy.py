@@ -11,13 +11,11 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 
-from nascli.config import DataConfig, DetectDataConfig
-from nascli.data import toy as scenes
-from nascli.data.dataset import ImageData
+from nascli.config import DetectDataConfig
+from nascli.data import toy
 from nascli.data.detection.dataset import read_annotated_image
 from nascli.data.detection.registry import load_detection_data
 from nascli.data.in_memory import ImageArray
-from nascli.data.registry import load_dataset
 from nascli.data.toy import SceneConfig, compose_scene, write_scenes
 from nascli.errors import InputError, NascliError
 
@@ -73,15 +71,13 @@ def test_boxes_lie_around_the_ink() -> None:
 
 
 def test_validation_scenes_use_the_test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = load_dataset(DataConfig(dataset="digits"))
+    real = toy.load_digits()
 
-    def marked(config: DataConfig) -> ImageData:
-        assert isinstance(real.train, ImageArray)
-        assert isinstance(real.val, ImageArray)
-        train = ImageArray(real.train.images, torch.full_like(real.train.labels, 3))
-        return replace(real, train=train, val=ImageArray(real.val.images, torch.full_like(real.val.labels, 8)))
-
-    monkeypatch.setattr(scenes, "load_dataset", marked)
+    train, test = (
+        ImageArray(split.images, torch.full_like(split.labels, digit))
+        for split, digit in zip(real, (3, 8), strict=True)
+    )
+    monkeypatch.setattr(toy, "load_digits", lambda: (train, test))
     written = write_scenes(tmp_path / "scenes", SMALL)
     for split, digit in (("train", 3), ("val", 8)):
         values = json.loads((written / "annotations" / f"instances_{split}.json").read_text())
@@ -102,7 +98,7 @@ def test_a_stop_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     def fails(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(scenes, "write_text", fails)
+    monkeypatch.setattr(toy, "write_text", fails)
     with pytest.raises(NascliError, match=r"No space left on device.*--data-dir"):
         write_scenes(tmp_path / "scenes", SMALL)
     assert list(tmp_path.iterdir()) == []

@@ -49,16 +49,7 @@ class PackSettings:
 
 @dataclass(frozen=True)
 class PackSummary:
-    """A pack that was made.
-
-    Args:
-        path: The file.
-        train_images: Images in the training split.
-        val_images: Images in the split that accuracy is measured on.
-        classes: Number of classes.
-        bytes: Size of the file.
-        skipped: The images that could not be decoded.
-    """
+    """A pack that was made; `skipped` are the images that could not be decoded."""
 
     path: Path
     train_images: int
@@ -70,13 +61,7 @@ class PackSummary:
 
 @dataclass(frozen=True)
 class PackCallbacks:
-    """Callbacks of a packing run: progress, messages, cancellation.
-
-    Args:
-        on_image: Called after each image with the number of images done, and of all.
-        log: Called with one line about skipped images, and on resuming.
-        should_stop: Called after each image; true stops the run.
-    """
+    """Callbacks of a packing run: progress (images done, of all), messages, cancellation (asked after each image)."""
 
     on_image: Callable[[int, int], None] = lambda done, images: None
     log: Callable[[str], None] = lambda text: None
@@ -184,10 +169,11 @@ def _restore(
     store: ShardStore, entries: Sequence[_Entry], unreadable: UnreadableImages, callbacks: PackCallbacks
 ) -> None:
     store.restore([entry.stamp for entry in entries])
-    if len(store):
-        callbacks.log(f"resumes from {store.path}: {len(store):,} of {len(entries):,} images are done")
-    for position, error in store.errors.items():
-        unreadable.report(str(entries[position].path), error)
+    if store.rows:
+        callbacks.log(f"resumes from {store.path}: {len(store.rows):,} of {len(entries):,} images are done")
+    for entry, row in zip(entries, store.rows, strict=False):
+        if row.error:
+            unreadable.report(str(entry.path), CorruptFileError(*row.error))
 
 
 def _encode_rest(
@@ -198,17 +184,17 @@ def _encode_rest(
     unreadable: UnreadableImages,
     callbacks: PackCallbacks,
 ) -> None:
-    rest = entries[len(store) :]
+    rest = entries[len(store.rows) :]
     with closing(_encode_ahead(rest, settings, worker_count(workers))) as contents:
         for entry, content in zip(rest, contents, strict=True):
             store.append(entry.stamp, content)
             if isinstance(content, CorruptFileError):
                 unreadable.report(str(entry.path), content)
-            callbacks.on_image(len(store), len(entries))
+            callbacks.on_image(len(store.rows), len(entries))
             if callbacks.should_stop():
                 store.flush()
                 raise Interrupted(
-                    f"stopped after {len(store):,} of {len(entries):,} images; they are saved",
+                    f"stopped after {len(store.rows):,} of {len(entries):,} images; they are saved",
                     "Give the same command again to resume",
                 )
 
@@ -239,14 +225,14 @@ def _try_to_encode(path: Path, settings: PackSettings) -> bytes | CorruptFileErr
 
 def _collect(split: str, store: ShardStore, entries: Sequence[_Entry]) -> SplitContents:
     positions = [position for position, entry in enumerate(entries) if entry.split == split]
-    kept = [position for position in positions if position not in store.errors]
+    kept = [(entries[position], store.rows[position]) for position in positions if not store.rows[position].error]
     if not kept:
         raise no_image_left(len(positions))
     return SplitContents(
-        paths=[entries[position].name for position in kept],
-        labels=[entries[position].label for position in kept],
-        lengths=[store.lengths[position] for position in kept],
-        checksums=[store.checksums[position] for position in kept],
+        paths=[entry.name for entry, _ in kept],
+        labels=[entry.label for entry, _ in kept],
+        lengths=[row.length for _, row in kept],
+        checksums=[row.checksum for _, row in kept],
         images=filter(None, store.read(positions[0], positions[-1] + 1)),
     )
 

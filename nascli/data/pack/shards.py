@@ -3,8 +3,7 @@
 HDF5 does not survive a kill in the middle of a write, so encoded images are first kept in FILE.h5.partial/:
 
     settings.json      what the images depend on besides their files
-    00000000.npz       the first images: their bytes one after the other, lengths, CRC-32, stamps of the source files,
-                       and why an image could not be decoded
+    00000000.npz       the first images: their bytes one after the other, and a row about each
     00000032.npz       the images from position 32 on, ...
 
 A shard gets its name when it is whole, and its ZIP checksums show damage. A resumed run keeps every image up to the
@@ -12,15 +11,15 @@ first whose shard is missing or damaged, or whose source file has changed.
 """
 
 import fcntl
+import itertools
 import json
 import os
 import shutil
 import zlib
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -30,14 +29,21 @@ from nascli.files import write_json
 _SHARD_IMAGES = 32
 """Images that a kill costs at most."""
 
-_COLUMNS = ("content", "lengths", "checksums", "stamps", "errors")
 
+class PackRow(NamedTuple):
+    """An image that is done.
 
-class _Shard(NamedTuple):
-    """Position of the first image, and the number of images that are used."""
+    Args:
+        stamp: Of the source file.
+        length: Bytes of the encoded image; 0 where it cannot be decoded.
+        checksum: CRC-32 of them.
+        error: Message and hint where it cannot be decoded.
+    """
 
-    start: int
-    images: int
+    stamp: int
+    length: int
+    checksum: int
+    error: tuple[str, str] | None
 
 
 class ShardStore:
@@ -54,10 +60,9 @@ class ShardStore:
 
     def __init__(self, path: Path, settings: Mapping[str, str | int], *, overwrite: bool) -> None:
         self.path = path
-        self.lengths, self.checksums = array("Q"), array("Q")
-        self.errors: dict[int, CorruptFileError] = {}
-        self._shards: list[_Shard] = []
-        self._pending: list[tuple[int, bytes]] = []  # stamp and content of images that are in no shard yet
+        self.rows: list[PackRow] = []
+        self._starts: list[int] = []  # position of the first image of each shard
+        self._pending: list[bytes] = []  # contents of images that are in no shard yet
         path.mkdir(exist_ok=True)
         self._lock = os.open(path, os.O_RDONLY)
         try:
@@ -77,37 +82,24 @@ class ShardStore:
             self.flush()
         os.close(self._lock)
 
-    def __len__(self) -> int:
-        """Images that are done, those that cannot be decoded included."""
-        return len(self.lengths)
-
     def restore(self, stamps: Sequence[int]) -> None:
         """Take over the images that have these stamps, in this order, up to the first that is missing or differs."""
-        while len(self) < len(stamps):
-            start = len(self)
-            shard = self._load(start)
-            if shard is None:
+        while True:
+            start = len(self.rows)
+            rows, _ = self._load(start)
+            pairs = zip(rows, stamps[start : start + len(rows)], strict=False)
+            self.rows += [row for row, _ in itertools.takewhile(lambda pair: pair[0].stamp == pair[1], pairs)]
+            if len(self.rows) == start:
                 return
-            wanted = np.array(stamps[start : start + len(shard["stamps"])], dtype=np.uint64)
-            differ = np.flatnonzero(shard["stamps"][: len(wanted)] != wanted)
-            count = int(differ[0]) if len(differ) else len(wanted)
-            if not count:
-                return
-            self.lengths.extend(shard["lengths"][:count].tolist())
-            self.checksums.extend(shard["checksums"][:count].tolist())
-            for place, message, hint in json.loads(str(shard["errors"])):
-                if place < count:
-                    self.errors[start + place] = CorruptFileError(message, hint)
-            self._shards.append(_Shard(start, count))
+            self._starts.append(start)
 
     def append(self, stamp: int, content: bytes | CorruptFileError) -> None:
         """Add the next image, or why there is none."""
+        error = None
         if isinstance(content, CorruptFileError):
-            self.errors[len(self)] = content
-            content = b""
-        self._pending.append((stamp, content))
-        self.lengths.append(len(content))
-        self.checksums.append(zlib.crc32(content))
+            error, content = (content.message, content.hint), b""
+        self.rows.append(PackRow(stamp, len(content), zlib.crc32(content), error))
+        self._pending.append(content)
         if len(self._pending) == _SHARD_IMAGES:
             self.flush()
 
@@ -115,35 +107,26 @@ class ShardStore:
         """Write the images that are in no shard yet."""
         if not self._pending:
             return
-        start = len(self) - len(self._pending)
-        stamps, contents = zip(*self._pending, strict=True)
-        errors = [(k - start, error.message, error.hint) for k, error in self.errors.items() if k >= start]
+        start = len(self.rows) - len(self._pending)
         temporary = self.path / "next.tmp"
         with temporary.open("wb") as file:
-            np.savez(
-                file,
-                content=np.frombuffer(b"".join(contents), dtype=np.uint8),
-                lengths=np.array(self.lengths[start:], dtype=np.uint64),
-                checksums=np.array(self.checksums[start:], dtype=np.uint64),
-                stamps=np.array(stamps, dtype=np.uint64),
-                errors=np.array(json.dumps(errors)),
-            )
+            content = np.frombuffer(b"".join(self._pending), dtype=np.uint8)
+            np.savez(file, content=content, rows=np.array(json.dumps(self.rows[start:])))
         temporary.replace(self._file(start))
-        self._shards.append(_Shard(start, len(contents)))
+        self._starts.append(start)
         self._pending.clear()
 
     def read(self, first: int, last: int) -> Iterator[bytes]:
-        """The contents of the images from position `first` on and before `last`; empty where there is none."""
-        for start, count in self._shards:
-            if start + count <= first or start >= last:
+        """Read the contents of the images from position `first` on and before `last`; empty where there is none."""
+        for start, end in zip(self._starts, [*self._starts[1:], len(self.rows)], strict=True):
+            if start >= last or end <= first:
                 continue
-            shard = self._load(start)
-            if shard is None:
+            rows, content = self._load(start)
+            if len(rows) < end - start:
                 raise CorruptFileError(f"{self._file(start)} is damaged", "Give the same command again to resume")
-            ends = np.cumsum(shard["lengths"]).tolist()
-            content = shard["content"].tobytes()
-            for place in range(max(first - start, 0), min(count, last - start)):
-                yield content[ends[place] - int(shard["lengths"][place]) : ends[place]]
+            ends = list(itertools.accumulate(row.length for row in rows))
+            for position in range(max(start, first), min(end, last)):
+                yield content[ends[position - start] - rows[position - start].length : ends[position - start]]
 
     def remove(self) -> None:
         """Remove everything, once it is not needed any more."""
@@ -153,22 +136,22 @@ class ShardStore:
     def _file(self, start: int) -> Path:
         return self.path / f"{start:08}.npz"
 
-    def _load(self, start: int) -> dict[str, Any] | None:
-        """The columns of a shard; None where it is missing or damaged."""
+    def _load(self, start: int) -> tuple[list[PackRow], bytes]:
+        """Rows and content of a shard; nothing where it is missing or damaged."""
         try:
             with self._file(start).open("rb") as file, np.load(file, allow_pickle=False) as shard:
-                return {name: shard[name] for name in _COLUMNS}
+                return [PackRow(*row) for row in json.loads(str(shard["rows"]))], shard["content"].tobytes()
         except Exception:  # ZIP and NumPy raise whatever the damage makes them raise
-            return None
+            return [], b""
 
     def _begin(self, settings: dict[str, str | int], overwrite: bool) -> None:
         file = self.path / "settings.json"
-        try:
-            found = json.loads(file.read_bytes())
-        except FileNotFoundError:
-            found = None
-        except ValueError:
-            found = "damaged"
+        found = None
+        with suppress(FileNotFoundError):
+            try:
+                found = json.loads(file.read_bytes())
+            except ValueError:
+                found = "damaged"
         if found not in (None, settings) and not overwrite:
             raise InputError(
                 f"{self.path} was begun with other settings than these",
