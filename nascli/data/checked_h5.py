@@ -20,15 +20,7 @@ Attributes = Mapping[str, str | int]
 
 @dataclass(frozen=True)
 class CheckedFormat:
-    """A kind of file.
-
-    Args:
-        name: Stands in the file, to know it again.
-        noun: What messages call such a file.
-        version: The newest that this program reads.
-        make_hint: How a user makes such a file.
-        damage_hint: What to do with a damaged one.
-    """
+    """A kind of file: its name in the file and in messages, the newest version that is read, hints of its errors."""
 
     name: str
     noun: str
@@ -82,15 +74,7 @@ class CheckedFormat:
 
 
 def read_column(opened: Any, name: str, dtype: str, ndim: int, path: Path) -> npt.NDArray[Any]:  # noqa: ANN401
-    """Read a column, unless it has another form than expected, or claims to be much larger than the file.
-
-    Args:
-        opened: From `CheckedFormat.open`.
-        name: Of the data set.
-        dtype: Expected kind of the numbers, such as "<i8"; "S" is text of any length.
-        ndim: Expected number of dimensions.
-        path: The file, whose size limits what is read.
-    """
+    """Read a column, unless it has another kind or number of dimensions, or claims to be larger than the file."""
     column = opened[name]
     is_expected = column.ndim == ndim and column.dtype.kind == np.dtype(dtype).kind
     if not is_expected or column.nbytes > path.stat().st_size:

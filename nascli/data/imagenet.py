@@ -1,4 +1,4 @@
-"""ImageNet's 1000 classes: what their folders and the classes themselves are called, in the order of the outputs."""
+"""ImageNet's 1000 classes: the names of their folders, and of the classes, in the order of the outputs."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 IMAGENET_CLASSES = 1000
 
 _WNIDS_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
-"""Of the sorted names of the class folders, one a line: to know them where timm, which lists them, is not installed."""
+"""Of the sorted names of the class folders, one per line: to know them where timm, which lists them, is missing."""
 
 
 def imagenet_wnids() -> tuple[str, ...] | None:
@@ -23,7 +23,7 @@ def imagenet_wnids() -> tuple[str, ...] | None:
 
 
 def imagenet_categories() -> tuple[str, ...]:
-    """What a person calls the 1000 classes, in the same order: tench, goldfish and so on, as torchvision has them."""
+    """Common names of the 1000 classes, in the same order: tench, goldfish and so on, as torchvision has them."""
     from torchvision.models import ResNet18_Weights  # takes a second; nothing is downloaded
 
     return tuple(ResNet18_Weights.DEFAULT.meta["categories"])

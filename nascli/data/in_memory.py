@@ -14,12 +14,10 @@ from torch import Tensor
 
 from nascli.config import Preprocessing
 from nascli.data.dataset import Batch, Color
-from nascli.errors import InputError
 
 _CHUNK = 4096
 """Images that are measured or resized at a time."""
 
-_MAX_BYTES = 8 << 30
 _RESIZE_WHOLE = Preprocessing(resize="both_sides", crop=1, interpolation="bilinear")
 
 
@@ -47,7 +45,7 @@ class ImageArray:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Images in memory that are of another size are resized whole."""
+        """Images of another size were resized whole when they were loaded."""
         return _RESIZE_WHOLE
 
     def take(self, indices: Tensor) -> Self:
@@ -106,16 +104,6 @@ def resize_images(images: Tensor, side: int) -> Tensor:
         for chunk in torch.split(images, _CHUNK)
     ]
     return torch.cat(chunks)
-
-
-def check_memory(name: str, count: int, size: int, side: int) -> None:
-    """Refuse to resize `count` images of `size` pixels to `side` pixels where they would not fit in memory."""
-    needed = 3 * side * side * count
-    if needed > _MAX_BYTES:
-        raise InputError(
-            f"data set {name} at {side} pixels would take {needed / 2**30:.0f} GiB of memory",
-            f"Its images have {size} pixels; leave out network.image_size",
-        )
 
 
 def _to_color(values: Tensor) -> Color:

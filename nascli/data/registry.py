@@ -14,7 +14,7 @@ from nascli.config import DATASETS, DataConfig, Preprocessing, suggestion
 from nascli.data.dataset import Color, ImageData, Split, UnreadableImages, ValName, split_holdout
 from nascli.data.decoding import ImageSource
 from nascli.data.folder import FolderIndex, open_splits, scan_folder, stream_splits
-from nascli.data.in_memory import ImageArray, check_memory, measure_colors, resize_images
+from nascli.data.in_memory import ImageArray, measure_colors, resize_images
 from nascli.data.pack.format import open_pack
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.toy import load_digits
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ALLOW_UNREADABLE = "--set data.max_unreadable_images=N"
 """The option that allows more images that cannot be decoded, where a recipe says how many."""
 
+_MAX_BYTES = 8 << 30
+"""Of a data set in memory."""
 _SUBSET_SEED = 0
 """Seed of the draw that `max_train_images` makes; equal for all runs, so that they see the same images."""
 _HALF: Color = (0.5, 0.5, 0.5)
@@ -207,7 +209,12 @@ def _resize(data: ImageData, side: int) -> ImageData:
     train, val = data.train, data.val
     assert isinstance(train, ImageArray)
     assert isinstance(val, ImageArray)
-    check_memory(data.name, len(train) + len(val), data.image_size, side)
+    size = 3 * side * side * (len(train) + len(val))
+    if size > _MAX_BYTES:
+        raise InputError(
+            f"data set {data.name} at {side} pixels would take {size / 2**30:.0f} GiB of memory",
+            f"Its images have {data.image_size} pixels; leave out network.image_size",
+        )
     return replace(
         data,
         train=replace(train, images=resize_images(train.images, side)),

@@ -98,10 +98,10 @@ def vary_batch(
     """Augment and mix a batch.
 
     Args:
-        batch: Images, uint8 (N, 3, H, W), and labels, on the device that computes.
+        batch: On the device that computes.
         classes: Number of classes.
         config: Which changes, and how strong.
-        normalizer: From bytes to numbers.
+        normalizer: Applied after the changes of bytes.
         rng: For augmentation, image by image.
         mix_seed: For mixup and CutMix, which draw once per batch, from torch's global generator.
 
@@ -117,14 +117,7 @@ def vary_batch(
 def augment_batch(images: Tensor, config: DataConfig, normalizer: Normalizer, rng: BatchRng) -> Tensor:
     """Crop, flip, RandAugment, jitter colors, normalize and cut out, in this order; each is off at 0 or False.
 
-    Args:
-        images: uint8 (N, 3, H, W).
-        config: Which changes, and how strong.
-        normalizer: From bytes to numbers.
-        rng: Each image has random numbers of its own.
-
-    Returns:
-        float32 (N, 3, H, W), channels last in memory.
+    From uint8 (N, 3, H, W) to float32 of the same shape, channels last in memory.
     """
     if config.crop_padding:
         images = _random_crop(images, config.crop_padding, rng)
@@ -173,12 +166,7 @@ def mix_batch(images: Tensor, labels: Tensor, classes: int, config: DataConfig) 
 
 
 class _Operation(NamedTuple):
-    """An operation of RandAugment.
-
-    Args:
-        signed: Whether its amount has a direction.
-        apply: Takes uint8 (N, 3, H, W) and an amount, -1 to 1 where it is signed, else 0 to 1; gives as many images.
-    """
+    """An operation of RandAugment on images and an amount, which is -1 to 1 where it is signed, else 0 to 1."""
 
     signed: bool
     apply: Callable[[Tensor, float], Tensor]
@@ -197,7 +185,7 @@ def rand_augment(images: Tensor, operations: int, magnitude: int, rng: BatchRng)
         rng: For these images.
 
     Returns:
-        uint8 (N, 3, H, W). What moves in from outside is black.
+        uint8 (N, 3, H, W); black moves in from outside.
 
     References: Cubuk et al. 2020, "RandAugment"; operations and amounts are those of torchvision's RandAugment.
     """
@@ -262,13 +250,7 @@ def color_jitter(images: Tensor, strength: float, rng: BatchRng) -> Tensor:
     1 +- s / 2: hue and saturation. Each of the four is an affine map of colors, so a batch is one product of matrices;
     they commute, so that no order is drawn.
 
-    Args:
-        images: uint8 (N, 3, H, W).
-        strength: s, 0 to 1.
-        rng: For these images.
-
-    Returns:
-        float32 (N, 3, H, W), channels last in memory.
+    From uint8 (N, 3, H, W) to float32 of the same shape, channels last in memory.
 
     References: Szegedy et al. 2015; the amounts are those of the preprocessing that TensorFlow's models released.
     Deviation: that changes hue and saturation in HSV, which is no affine map.

@@ -169,14 +169,12 @@ def _parse_boxes(
     for _, entry in parse_entries(CocoAnnotation, entries, "annotation", log, known):
         if entry is None:
             continue
-        for key, ids in (("image_id", images), ("category_id", labels)):
-            if getattr(entry, key) not in ids:
-                log.add(*describe_wrong_field(CocoAnnotation, key, entry.model_dump(), known))
-                break
-        else:
-            image = images[entry.image_id]
-            if image is not None:
-                _add_box(boxes.setdefault(image.id, []), entry, image, log)
+        if entry.image_id not in images:
+            log.add(*describe_wrong_field("image_id", entry.model_dump(), known))
+        elif entry.category_id not in labels:
+            log.add(*describe_wrong_field("category_id", entry.model_dump(), known))
+        elif (image := images[entry.image_id]) is not None:
+            _add_box(boxes.setdefault(image.id, []), entry, image, log)
     return boxes
 
 

@@ -52,31 +52,20 @@ class CocoAnnotation(CocoEntry):
     iscrowd: Literal[0, 1] | StrictBool = 0
 
 
-_MESSAGES: dict[tuple[type[CocoEntry], str], tuple[str, str]] = {
-    (CocoCategory, "name"): ("category without name", "category id {id} has no name"),
-    (CocoImage, "file_name"): ("image without file_name", "image id {id} has no file_name"),
-    (CocoImage, "width"): (
-        "image size not a number of pixels",
-        "image id {id} ({file_name}): width is {value}, not a number of pixels",
-    ),
-    (CocoImage, "height"): (
-        "image size not a number of pixels",
-        "image id {id} ({file_name}): height is {value}, not a number of pixels",
-    ),
-    (CocoAnnotation, "image_id"): (
-        "annotation of an unknown image",
-        "annotation id {id}: image_id {value} is not among the images",
-    ),
-    (CocoAnnotation, "category_id"): (
+_SIZE = ("image size not a number of pixels", "image id {id} ({file_name}): {field} is {value}, not a number of pixels")
+_MESSAGES = {
+    "name": ("category without name", "category id {id} has no name"),
+    "file_name": ("image without file_name", "image id {id} has no file_name"),
+    "width": _SIZE,
+    "height": _SIZE,
+    "image_id": ("annotation of an unknown image", "annotation id {id}: image_id {value} is not among the images"),
+    "category_id": (
         "annotation of an unknown category",
         "annotation id {id}: category_id {value} is not among the categories. Known: {known}",
     ),
-    (CocoAnnotation, "bbox"): (
-        "box not four numbers",
-        "annotation id {id}: bbox {value} is not four numbers x, y, width, height",
-    ),
-    (CocoAnnotation, "area"): ("area not a number", "annotation id {id}: area {value} is not a number"),
-    (CocoAnnotation, "iscrowd"): ("crowd flag not 0 or 1", "annotation id {id}: iscrowd {value} is not 0 or 1"),
+    "bbox": ("box not four numbers", "annotation id {id}: bbox {value} is not four numbers x, y, width, height"),
+    "area": ("area not a number", "annotation id {id}: area {value} is not a number"),
+    "iscrowd": ("crowd flag not 0 or 1", "annotation id {id}: iscrowd {value} is not 0 or 1"),
 }
 """Kind of issue and message by the field that is wrong."""
 
@@ -140,14 +129,12 @@ def parse_entries(
             continue
         seen.add(number)
         if wrong:
-            log.add(*describe_wrong_field(model, wrong, entry, known))
+            log.add(*describe_wrong_field(wrong, entry, known))
         yield number, parsed
 
 
-def describe_wrong_field(
-    model: type[CocoEntry], field: str, entry: Mapping[str, Any], known: str = ""
-) -> tuple[str, str]:
+def describe_wrong_field(field: str, entry: Mapping[str, Any], known: str = "") -> tuple[str, str]:
     """Kind of issue and message for a field of an entry that is absent, of another type, or out of its range."""
-    kind, message = _MESSAGES[model, field]
-    values = {"id": entry["id"], "file_name": entry.get("file_name"), "known": known}
+    kind, message = _MESSAGES[field]
+    values = {"id": entry["id"], "file_name": entry.get("file_name"), "field": field, "known": known}
     return kind, message.format(value=shorten(repr(entry.get(field))), **values)

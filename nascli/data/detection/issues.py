@@ -10,7 +10,7 @@ from nascli.errors import CorruptFileError, InputError
 
 
 class IssueOutcome(StrEnum):
-    """How an issue is handled."""
+    """The handling of an issue."""
 
     REFUSED = "refused"
     """Nothing is trained or scored before it is repaired."""
@@ -22,57 +22,46 @@ class IssueOutcome(StrEnum):
     """It is used as the remedy says, and counted."""
 
 
-@dataclass(frozen=True)
-class IssueKind:
-    """How a kind of issue is handled, and its remedy: what to do about it, or what is done."""
-
-    outcome: IssueOutcome
-    remedy: str
-
-
-def _refused(remedy: str) -> IssueKind:
-    return IssueKind(IssueOutcome.REFUSED, remedy)
-
-
-def _skipped(remedy: str) -> IssueKind:
-    return IssueKind(IssueOutcome.SKIPPED, remedy)
-
-
-def _kept(remedy: str) -> IssueKind:
-    return IssueKind(IssueOutcome.KEPT, remedy)
-
-
-ISSUE_KINDS: dict[str, IssueKind] = {
-    "category id not a whole number": _refused("Ids are whole numbers"),
-    "category id given twice": _refused("Ids must differ"),
-    "category without name": _refused("Give it one"),
-    "image id not a whole number": _refused("Ids are whole numbers"),
-    "image id given twice": _refused("Ids must differ"),
-    "image without file_name": _refused("Say which file it is"),
-    "image size not a number of pixels": _refused("Give width and height of the file"),
-    "annotation id not a whole number": _refused("Ids are whole numbers"),
-    "annotation id given twice": _refused("Ids must differ"),
-    "annotation of an unknown image": _refused("Add the image, or remove the annotation"),
-    "annotation of an unknown category": _refused("Add the category, or correct the annotation"),
-    "box not four numbers": _refused("COCO's boxes are x, y, width, height"),
-    "area not a number": _refused("Leave it out where it is not known"),
-    "crowd flag not 0 or 1": _refused("Leave it out where the box is not a crowd"),
-    "categories of the splits differ": _refused("Both need equal ids and names"),
-    "no box to learn from": _refused("Give a training split with boxes"),
-    "image not on disk": _refused("Put it there, or take the image out of the file"),
-    "image cannot be read": _refused("Copy it again, or take the image out of the file"),
-    "image of another size": _refused("It was resized or replaced after it was annotated; its boxes do not fit"),
-    "box not finite": _skipped("the box is skipped"),
-    "box empty or inverted": _skipped("the box is skipped"),
-    "box outside its image": _skipped("the box is skipped"),
-    "image with too many boxes": _skipped("the image is not trained on"),
-    "box over the edge of its image": _kept("the part inside is trained on, the whole is scored"),
-    "crowd box": _kept("scored as COCO does, not trained on"),
-    "image without boxes": _kept("a negative"),
-    "image that lost all its boxes": _kept("every box of it is skipped; a negative"),
-    "category id 0": _kept("a class like others; the detector's background is its own"),
+_REMEDIES: dict[IssueOutcome, dict[str, str]] = {
+    IssueOutcome.REFUSED: {
+        "category id not a whole number": "Ids are whole numbers",
+        "category id given twice": "Ids must differ",
+        "category without name": "Give it one",
+        "image id not a whole number": "Ids are whole numbers",
+        "image id given twice": "Ids must differ",
+        "image without file_name": "Say which file it is",
+        "image size not a number of pixels": "Give width and height of the file",
+        "annotation id not a whole number": "Ids are whole numbers",
+        "annotation id given twice": "Ids must differ",
+        "annotation of an unknown image": "Add the image, or remove the annotation",
+        "annotation of an unknown category": "Add the category, or correct the annotation",
+        "box not four numbers": "COCO's boxes are x, y, width, height",
+        "area not a number": "Leave it out where it is not known",
+        "crowd flag not 0 or 1": "Leave it out where the box is not a crowd",
+        "categories of the splits differ": "Both need equal ids and names",
+        "no box to learn from": "Give a training split with boxes",
+        "image not on disk": "Put it there, or take the image out of the file",
+        "image cannot be read": "Copy it again, or take the image out of the file",
+        "image of another size": "It was resized or replaced after it was annotated; its boxes do not fit",
+    },
+    IssueOutcome.SKIPPED: {
+        "box not finite": "the box is skipped",
+        "box empty or inverted": "the box is skipped",
+        "box outside its image": "the box is skipped",
+        "image with too many boxes": "the image is not trained on",
+    },
+    IssueOutcome.KEPT: {
+        "box over the edge of its image": "the part inside is trained on, the whole is scored",
+        "crowd box": "scored as COCO does, not trained on",
+        "image without boxes": "a negative",
+        "image that lost all its boxes": "every box of it is skipped; a negative",
+        "category id 0": "a class like others; the detector's background is its own",
+    },
 }
-"""Every kind of issue, in the order in which they are looked for."""
+"""Every kind of issue, in the order in which they are looked for: what to do about it, or what is done."""
+
+ISSUE_KINDS = {kind: (outcome, remedy) for outcome, kinds in _REMEDIES.items() for kind, remedy in kinds.items()}
+"""Outcome and remedy of each kind."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +74,13 @@ class Issue:
 
     @property
     def outcome(self) -> IssueOutcome:
-        """How it is handled."""
-        return ISSUE_KINDS[self.kind].outcome
+        """Whether it is refused, skipped or kept."""
+        return ISSUE_KINDS[self.kind][0]
 
     @property
     def remedy(self) -> str:
-        """What to do about it, or what is done."""
-        return ISSUE_KINDS[self.kind].remedy
+        """The action of the user, or of the program."""
+        return ISSUE_KINDS[self.kind][1]
 
 
 class IssueLog:
@@ -102,12 +91,7 @@ class IssueLog:
         self._first: dict[str, str] = {}
 
     def add(self, kind: str, example: str) -> None:
-        """Count one more.
-
-        Args:
-            kind: One of `ISSUE_KINDS`.
-            example: Place and value, in words.
-        """
+        """Count one more of a kind of `ISSUE_KINDS`; `example` says place and value in words."""
         self._counts[kind] += 1
         self._first.setdefault(kind, example)
 

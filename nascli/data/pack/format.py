@@ -54,15 +54,7 @@ _BLOCK = 16 << 20
 
 @dataclass(frozen=True)
 class SplitContents:
-    """The content of one split of a pack that is written.
-
-    Args:
-        paths: Of the source images, relative to the source folder.
-        labels: One per image.
-        lengths: Bytes of each encoded image.
-        checksums: CRC-32 of each.
-        images: The encoded images; read once, in order.
-    """
+    """The content of a split that is written, image by image; the encoded `images` are read once, in order."""
 
     paths: Sequence[str]
     labels: Sequence[int]
@@ -101,16 +93,7 @@ class _FileBytes:
 
 @dataclass(frozen=True, eq=False)
 class PackedSplit:
-    """One split of a pack.
-
-    Args:
-        file: The pack's bytes.
-        start: Position of its first image in them.
-        offsets: int64 (N + 1,), from there.
-        labels: int64 (N,).
-        paths: Bytes (N,), as they were in the source folder.
-        checksums: uint32 (N,).
-    """
+    """One split of a pack: its tables, and the position in the file from which offsets count."""
 
     file: _FileBytes
     start: int
@@ -159,15 +142,7 @@ class PackedImage:
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """A pack whose tables are read and checked; its images are read when they are needed.
-
-    Args:
-        path: The file.
-        settings: What it was made with: size, quality, source, pillow, val_name.
-        class_names: One per label, in order.
-        train: The training split.
-        val: The split that accuracy is measured on.
-    """
+    """A pack whose tables are read and checked; its images are read when they are needed."""
 
     path: Path
     settings: Settings
@@ -212,14 +187,7 @@ def open_pack(path: Path) -> Pack:
 
 
 def write_pack(path: Path, settings: Settings, class_names: Sequence[str], splits: Mapping[str, SplitContents]) -> None:
-    """Write a pack, under a temporary name: a kill in between leaves a file that cannot be read.
-
-    Args:
-        path: Replaced where it exists.
-        settings: size, quality, source, pillow, val_name.
-        class_names: One per label, in order.
-        splits: `train` and `val`.
-    """
+    """Write a pack, under a temporary name: a kill in between leaves a file that cannot be read."""
     columns = {_CLASSES: _encode_names(class_names)}
     for split in SPLITS:
         columns |= {f"{split}/{name}": column for name, column in splits[split].columns().items()}
