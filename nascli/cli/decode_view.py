@@ -17,7 +17,7 @@ from nascli.genotype.drawing.shapes import printable
 from nascli.genotype.families import genotype_families
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype, zoo_names
-from nascli.genotype.space import SearchSpace, published_spaces, resolve_space
+from nascli.genotype.space import SearchSpace, list_spaces, resolve_space
 from nascli.runs import read_run
 
 LONGEST_NAME = 200
@@ -110,7 +110,7 @@ def show_zoo(terminal: Terminal) -> None:
 
 def _space(genotype: Genotype, folder: Path | None) -> SearchSpace:
     """The space a genotype says it is of: a known one, or the one that its search run's recipe spells out."""
-    spaces = published_spaces()
+    spaces = list_spaces()
     if genotype.space in spaces:
         return spaces[genotype.space]
     if folder is None:

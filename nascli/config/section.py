@@ -1,4 +1,4 @@
-"""What every section of a recipe is: frozen, and strict about its keys and values."""
+"""Bases of all that is read from files: frozen, and strict about keys and values; sections by family."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

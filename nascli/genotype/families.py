@@ -24,7 +24,7 @@ from nascli.genotype.space import SearchSpace
 
 @dataclass(frozen=True)
 class Family:
-    """What a family of architectures can do without torch.
+    """A kind of architecture, without torch.
 
     Args:
         genotype: The model of its genotypes; it satisfies `Genotype`.

@@ -31,39 +31,31 @@ class Genotype(Protocol):
 
     @property
     def family(self) -> str:
-        """A key of `nascli.genotype.families.FAMILIES`; but for cells a field of the JSON."""
-        ...
+        """A key of `nascli.genotype.families.FAMILIES`; a field of the JSON, which only cells lack."""
 
     @property
     def name(self) -> str:
-        """What it is called; it changes nothing."""
-        ...
+        """For readers; it changes nothing."""
 
     @property
     def space(self) -> str:
         """The name of the search space it belongs to."""
-        ...
 
     @property
     def provenance(self) -> Mapping[str, JsonScalar]:
-        """Where it comes from."""
-        ...
+        """Its origin, for readers: a source, a search run, a trial."""
 
     def canonical(self) -> Self:
         """The one spelling of all genotypes that build the same network; name, space and provenance stay."""
-        ...
 
     def canonical_hash(self) -> str:
         """16 hexadecimal digits that are equal exactly for genotypes that build the same network."""
-        ...
 
     def to_json(self) -> str:
         """JSON text that `parse_genotype` reads back."""
-        ...
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other fields (pydantic's)."""
-        ...
 
 
 def genotype_from_values(values: object) -> Genotype:
@@ -96,7 +88,7 @@ def parse_genotype(text: str | bytes, source: str) -> Genotype:
 
     Args:
         text: The JSON.
-        source: What to call it in an error message, usually the file's path.
+        source: Name of the text in an error message, usually the file's path.
 
     Raises:
         CorruptFileError: The text is not JSON (for instance truncated).

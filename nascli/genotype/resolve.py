@@ -41,7 +41,7 @@ def zoo_genotype(name: str) -> Genotype:
 
 
 def find_cell(cell: str, runs: Path, note: Callable[[str], None]) -> str:
-    """What `--cell` means: the name itself, but `best.json` that is not here is the newest search run's.
+    """The `--cell` that the user wrote, but for a `best.json` that is not here the newest search run's.
 
     So `nascli train --cell best.json` works right after a search, wherever the search put its folder.
 
@@ -130,9 +130,9 @@ def _refuse_notation(text: str, source: str, label: str) -> None:
     """InputError where a text is in another tool's notation; it names the command that reads that.
 
     Args:
-        text: What may be a cell as another tool writes it.
-        source: What `nascli decode` is to be given: a file, or the text itself.
-        label: What to call it.
+        text: Perhaps a cell as another tool writes it.
+        source: Argument for `nascli decode`: a file, or the text itself.
+        label: Name of the text in the error.
     """
     notation = recognise(text)
     if notation is None and not looks_like_arc(text):

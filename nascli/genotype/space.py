@@ -34,49 +34,39 @@ class SearchSpace(Protocol):
 
     @property
     def family(self) -> str:
-        """A key of `nascli.genotype.families.FAMILIES`; but for cells a field of the JSON."""
-        ...
+        """A key of `nascli.genotype.families.FAMILIES`; a field of the JSON, which only cells lack."""
 
     @property
     def name(self) -> str:
         """The name that a recipe gives as `space.name`."""
-        ...
 
     @property
     def decision_sizes(self) -> tuple[int, ...]:
-        """How many choices each decision has, in the order in which a controller makes them."""
-        ...
+        """Number of choices of each decision, in the order in which a controller makes them."""
 
     @property
     def decision_kinds(self) -> tuple[str, ...]:
-        """What each decision chooses, in one word, parallel to `decision_sizes`; evolution mutates kind by kind."""
-        ...
+        """One word per decision, parallel to `decision_sizes`; evolution mutates one kind at a time."""
 
     def decode(
         self, tokens: Sequence[int], name: str = "decoded", provenance: Mapping[str, JsonScalar] | None = None
     ) -> Genotype:
         """The genotype of a decision sequence; InputError for a wrong number of tokens, or one out of its range."""
-        ...
 
     def encode(self, genotype: Genotype) -> tuple[int, ...]:
         """The decision sequence of a genotype; InputError, with the reason, where no sequence decodes to it."""
-        ...
 
     def features(self, genotype: Genotype) -> Mapping[tuple[str, ...], float]:
         """Numbers by which two genotypes are near or far, equal for equal canonical forms; a missing one is 0."""
-        ...
 
     def choice_groups(self) -> Sequence[ChoiceGroup]:
         """The decisions in groups whose choices a report counts as the search goes on."""
-        ...
 
     def summary(self) -> str:
         """The size of the space in a few words."""
-        ...
 
     def model_dump_json(self) -> str:
         """JSON text that `parse_space` reads back (pydantic's)."""
-        ...
 
 
 def resolve_space(config: SpaceConfig) -> SearchSpace:
@@ -90,7 +80,7 @@ def resolve_space(config: SpaceConfig) -> SearchSpace:
     return family_of(config.model_dump()).resolve_space(config)
 
 
-def published_spaces() -> dict[str, SearchSpace]:
+def list_spaces() -> dict[str, SearchSpace]:
     """The named search spaces of all families."""
     from nascli.genotype.families import genotype_families
 
@@ -99,7 +89,7 @@ def published_spaces() -> dict[str, SearchSpace]:
 
 def find_space(name: str) -> SearchSpace:
     """A published space by name; InputError with the nearest name where there is none."""
-    spaces = published_spaces()
+    spaces = list_spaces()
     if name not in spaces:
         raise InputError(f"space {name!r}: unknown search space", suggestion(name, spaces))
     return spaces[name]

@@ -26,7 +26,7 @@ from nascli.genotype.drawing import (
     genotype_svg,
 )
 from nascli.genotype.drawing.cells.layout import CellLayout, lay_out_cell
-from nascli.genotype.drawing.cells.ordering import ROW_LIMIT, crossings, ordered_rows
+from nascli.genotype.drawing.cells.ordering import ROW_LIMIT, crossings, order_rows
 from nascli.genotype.drawing.cells.palette import KIND_PAINTS
 from nascli.genotype.drawing.shapes import Box, Curve
 from nascli.genotype.resolve import zoo_names
@@ -176,7 +176,7 @@ def test_dead_blocks_are_those_the_output_does_not_need(cell: CellSpec) -> None:
 
 def test_cells_that_can_be_drawn_without_crossings_are() -> None:
     for cell in (published_cell("amoebanet-d").reduction, chain_cell(12), wide_cell(2)):
-        rows = ordered_rows(cell)
+        rows = order_rows(cell)
         assert crossings([list(row) for row in rows.slots], [list(between) for between in rows.links]) == 0
 
 

@@ -343,7 +343,7 @@ def test_the_space_of_nni_tells_what_is_joined() -> None:
     text = json.dumps(FIVE_BLOCKS)
     assert read_notation(text, "nni", which="nasnet").normal.concat == (6,)
     assert read_notation(text, "nni", which="pnas").normal.concat == (2, 3, 4, 5, 6)
-    with pytest.raises(InputError, match="5 blocks a cell are not those of NNI's darts"):
+    with pytest.raises(InputError, match="5 blocks per cell are not those of NNI's darts"):
         read_notation(text, "nni", which="darts")
     assert same(read_notation(NNI_EXAMPLES[0], "nni", which="darts"), published_cell("darts-v2"))
     with pytest.raises(InputError, match="those keys are of NNI's DARTS example, not of its space enas"):

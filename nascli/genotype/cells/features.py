@@ -13,7 +13,7 @@ Feature = tuple[str, ...]
 
 
 def cell_features(cell: CellSpec) -> Counter[Feature]:
-    """How often each feature occurs in a cell."""
+    """Count of each feature in a cell."""
     found: Counter[Feature] = Counter()
     paths: dict[int, list[Feature]] = {0: [("older",)], 1: [("newer",)]}  # to each state
     for state, block in enumerate(cell.blocks, start=2):

@@ -6,7 +6,7 @@ OpKind = Literal["convolution", "separable", "pool", "identity"]
 
 
 class OpInfo(NamedTuple):
-    """How an op is shown: the words in its box, after the figures of the NASNet paper, and the kind that colors it."""
+    """The words in an op's box, after the figures of the NASNet paper, and the kind that decides its color."""
 
     label: str
     kind: OpKind

@@ -30,7 +30,7 @@ class CellSpace(Strict):
     `concat` is the rule that gives a decoded cell its output: `unused` joins the block outputs that no block
     reads (paper, section 3), `all` joins every block output (DARTS).
 
-    `inputs` is `distinct` where the two halves of a block read two distinct states. `cells` is `one` where a single
+    `inputs` is `distinct` where the two ops of a block read two distinct states. `cells` is `one` where a single
     cell serves as normal and as reduction cell (as in PNASNet-5): half the decisions.
     """
 
@@ -54,8 +54,8 @@ class CellSpace(Strict):
 
     @property
     def decision_sizes(self) -> tuple[int, ...]:
-        """How many choices each decision has, in order: five a block, the normal cell's blocks first."""
-        seconds = 1 if self.inputs == "distinct" else 0  # one state is taken by the first half
+        """Number of choices of each decision, in order: five per block, the normal cell's blocks first."""
+        seconds = 1 if self.inputs == "distinct" else 0  # one state is taken by the first op
         cell = [
             size
             for k in range(self.blocks)
@@ -65,7 +65,7 @@ class CellSpace(Strict):
 
     @property
     def decision_kinds(self) -> tuple[str, ...]:
-        """What each decision chooses, parallel to `decision_sizes`."""
+        """One word for each decision, parallel to `decision_sizes`."""
         return ("input", "input", "op", "op", "combine") * (len(self.decision_sizes) // 5)
 
     def decode(
@@ -76,7 +76,7 @@ class CellSpace(Strict):
         Args:
             tokens: As many integers as `decision_sizes` has; token t is in [0, `decision_sizes[t]`).
             name: Name of the genotype.
-            provenance: Where it comes from.
+            provenance: Its origin, kept with it.
 
         Raises:
             InputError: A wrong number of tokens, or one out of its range.

@@ -50,8 +50,8 @@ class Graph:
 def dot_text(graph: Graph) -> str:
     """The graph as a DOT digraph that grows upwards."""
     lines = [
-        f"digraph {_quoted(graph.title)} {{",
-        f"  graph [rankdir=BT, label={_quoted(graph.title)}, labelloc=t, fontname=Helvetica, fontsize=18];",
+        f"digraph {_quote(graph.title)} {{",
+        f"  graph [rankdir=BT, label={_quote(graph.title)}, labelloc=t, fontname=Helvetica, fontsize=18];",
         "  node [shape=box, fontname=Helvetica, fontsize=12, height=0.35];",
         f'  edge [color="{EDGE_COLOR}", arrowsize=0.7];',
     ]
@@ -92,5 +92,5 @@ def mermaid_text(graph: Graph) -> str:
     return "\n".join([*lines, ""])
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return '"' + printable(text).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.patches import Patch
 
-_PIXELS_PER_INCH = 100  # of the scene; with `scale` 1 a pixel of the scene is one of the picture
+_PIXELS_PER_INCH = 100  # of the scene; with `scale` 1 a pixel of the scene is one of the image
 _POINTS_PER_PIXEL = 72 / _PIXELS_PER_INCH
 _DASHES = (0, (3.5, 2.8))
 
@@ -19,8 +19,7 @@ def png_bytes(scene: Scene, scale: float = 2.0) -> bytes:
     """The scene as the content of a PNG file.
 
     Args:
-        scene: What to paint.
-        scale: Pixels of the picture for one of the scene.
+        scale: Pixels of the image per pixel of the scene.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,8 +1,18 @@
-"""Arcs: four numbers a block (state, op, state, op), the normal cell first, as ENAS and NAO write them.
+"""Arcs: four numbers per block (state, op, state, op), the normal cell first, as the scripts of ENAS and NAO have them.
 
 Both number the states as nascli does (0 is the older input), and both join what nothing reads, the cell's inputs
-included: where an input is read by no block it goes into the output. (The paper's rule, section 3, joins block outputs
-only.) An arc cannot say another concat.
+included: an input that no block reads goes into the output. (The paper's rule, section 3, joins block outputs only.)
+An arc cannot express another concat.
+
+References:
+    Pham et al., Efficient Neural Architecture Search via Parameter Sharing, ICML 2018; released code,
+    `scripts/cifar10_micro_final.sh` and `src/cifar10/micro_child.py`.
+    Luo et al., Neural Architecture Optimization, NeurIPS 2018; released PyTorch code, `NAO_V1/model.py`.
+
+Deviation:
+    NAO's code adds a row and a column of zeros after the last for its 2x2 pools: an average counts them, and they win
+    against negative maxima. nascli's pools skip padding, as TensorFlow's do. At stride 2 on an even map nothing is
+    added, and both are the same.
 """
 
 import re
@@ -12,14 +22,33 @@ from nascli.genotype.cells.formats.common import (
     PASS_ON,
     Cells,
     Dialect,
-    Half,
-    equal_blocks,
-    halves_of,
+    count_blocks,
+    edges_of,
     make_cell,
-    unread,
+    unread_states,
 )
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import CellSpec
+
+_SHARED = {"0": "sep_conv_3x3", "1": "sep_conv_5x5", "2": "avg_pool_3x3", "3": "max_pool_3x3", "4": "identity"}
+_ENAS = Dialect("ENAS", _SHARED)
+_NAO = Dialect(
+    "NAO",
+    _SHARED
+    | {
+        "5": "identity",
+        "6": "conv_1x1",
+        "7": "conv_3x3",
+        "8": "conv_1x3_3x1",
+        "9": "conv_1x7_7x1",
+        "10": "max_pool_2x2",
+        "11": "max_pool_3x3",
+        "12": "max_pool_5x5",
+        "13": "avg_pool_2x2",
+        "14": "avg_pool_3x3",
+        "15": "avg_pool_5x5",
+    },
+)
 
 _SCRIPT = re.compile(r"^\s*(?:export\s+)?\w*arc\w*=(?:\"([^\"]*)\"|'([^']*)')", re.MULTILINE)
 _LISTS = re.compile(r"[\[(]([^\[\]()]*)[\])]")
@@ -31,50 +60,46 @@ def looks_like_arc(text: str) -> bool:
     return _NUMBERS.fullmatch(text) is not None or _SCRIPT.search(text) is not None
 
 
-def read_arc(text: str, dialect: Dialect, numbers: list[int] | None = None) -> Cells:
-    """The cells that an arc says.
+def read_enas(text: str, which: str | None) -> Cells:
+    """The cells of an ENAS arc; its digits may also stand in one word. Otherwise as `read_naonet`."""
+    digits = text.strip()
+    in_one_word = re.fullmatch(r"[0-9]{8,}", digits)  # every number of an arc of up to 8 blocks has one digit
+    return _read([int(digit) for digit in digits] if in_one_word else _find_numbers(text, _ENAS.tool), _ENAS)
+
+
+def read_naonet(text: str, which: str | None) -> Cells:
+    """The cells of an arc of NAO.
 
     Args:
         text: All numbers between spaces or commas; or two lists in brackets; or the authors' script, which says
             `fixed_arc="..."`.
-        dialect: What the op numbers mean.
-        numbers: The numbers, where the caller has read them.
+        which: Not used.
 
     Raises:
         InputError: Other text, a number that is out of range, or cells that differ in length.
     """
-    said = numbers if numbers is not None else _numbers(text, dialect.tool)
-    if len(said) % 8 or not said:
-        raise InputError(
-            f"{len(said)} numbers are no {dialect.tool} arc",
-            "Give four for each block (state, op, state, op): the normal cell, then as many for the reduction cell",
-        )
-    half = len(said) // 2
-    return Cells(
-        _read_cell(said[:half], dialect, "normal"),
-        _read_cell(said[half:], dialect, "reduction"),
-    )
+    return _read(_find_numbers(text, _NAO.tool), _NAO)
 
 
-def write_arc(genotype: CellGenotype, dialect: Dialect) -> str:
-    """The arc of a genotype, a line for each cell.
+def write_enas(genotype: CellGenotype) -> str:
+    """The arc of a genotype, a line per cell; errors as `write_naonet`."""
+    return _write(genotype, _ENAS)
+
+
+def write_naonet(genotype: CellGenotype) -> str:
+    """The arc of a genotype, a line per cell.
 
     Raises:
         InputError: A concat other than the rule's, another op, a block that concatenates, cells that differ in length.
     """
-    equal_blocks(genotype, dialect.tool)
-    return "".join(
-        _write_cell(cell, dialect, role) + "\n"
-        for role, cell in (("normal", genotype.normal), ("reduction", genotype.reduction))
-    )
+    return _write(genotype, _NAO)
 
 
-def _numbers(text: str, tool: str) -> list[int]:
+def _find_numbers(text: str, tool: str) -> list[int]:
     script = [re.sub(r"\$\{?\w+\}?", " ", double or single) for double, single in _SCRIPT.findall(text)]
     bare = " ".join(script) if script else text
-    lists = _LISTS.findall(bare)
-    lengths = [len(re.findall(r"\d+", each)) for each in lists]
-    if len(lists) == 2 and lengths[0] != lengths[1]:
+    lengths = [len(re.findall(r"\d+", each)) for each in _LISTS.findall(bare)]
+    if len(lengths) == 2 and lengths[0] != lengths[1]:
         raise InputError(
             f"{lengths[0]} numbers for the normal cell and {lengths[1]} for the reduction cell",
             f"In {tool} both have as many blocks",
@@ -86,20 +111,36 @@ def _numbers(text: str, tool: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _read_cell(numbers: list[int], dialect: Dialect, role: str) -> CellSpec:
-    halves: list[Half] = [
+def _read(numbers: list[int], dialect: Dialect) -> Cells:
+    if len(numbers) % 8 or not numbers:
+        raise InputError(
+            f"{len(numbers)} numbers are no {dialect.tool} arc",
+            "Give four for each block (state, op, state, op): the normal cell, then as many for the reduction cell",
+        )
+    half = len(numbers) // 2
+    return Cells(_read_cell(numbers[:half], "normal", dialect), _read_cell(numbers[half:], "reduction", dialect))
+
+
+def _read_cell(numbers: list[int], role: str, dialect: Dialect) -> CellSpec:
+    edges = [
         (state, dialect.read(op, f"{role} cell, block {k // 2}"))
         for k, (state, op) in enumerate(zip(numbers[::2], numbers[1::2], strict=True))
     ]
-    return make_cell(halves, None, f"{role} cell")
+    return make_cell(edges, None, f"{role} cell")
+
+
+def _write(genotype: CellGenotype, dialect: Dialect) -> str:
+    count_blocks(genotype, dialect.tool)
+    cells = (("normal", genotype.normal), ("reduction", genotype.reduction))
+    return "".join(_write_cell(cell, dialect, role) + "\n" for role, cell in cells)
 
 
 def _write_cell(cell: CellSpec, dialect: Dialect, role: str) -> str:
-    halves = halves_of(cell, role, dialect.tool)
-    joined = unread(halves)
+    edges = edges_of(cell, role, dialect.tool)
+    joined = unread_states(edges)
     if joined != cell.concat:
         raise InputError(
             f"{role}.concat is {list(cell.concat)}, but an {dialect.tool} arc joins what nothing reads: {list(joined)}",
             PASS_ON,
         )
-    return " ".join(f"{state} {dialect.write(op, f'{role}.blocks[{k // 2}]')}" for k, (state, op) in enumerate(halves))
+    return " ".join(f"{state} {dialect.write(op, f'{role}.blocks[{k // 2}]')}" for k, (state, op) in enumerate(edges))

@@ -1,4 +1,4 @@
-"""What the notations share: op names both ways, cells out of foreign numbers, and refusals that say where."""
+"""Shared by the notations: op names both ways, cells out of foreign numbers, and refusals that say where."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.genotype import JsonScalar
 
-Half = tuple[int, str]
-"""One half of a block: the hidden state it reads (numbered as in the schema), and its op."""
+Edge = tuple[int, str]
+"""One input of a block: the hidden state that is read (numbered as in the schema), and the op on it."""
 
 PASS_ON = "The genotype JSON says everything: pass that on instead (--out FILE.json)"
 
 
 @dataclass(frozen=True)
 class Cells:
-    """What a notation says: a cell pair, a name if it gives one, and facts for the provenance."""
+    """The content of a text in a notation: a cell pair, a name if it gives one, and facts for the provenance."""
 
     normal: CellSpec
     reduction: CellSpec
@@ -32,7 +32,7 @@ class Dialect:
     """The op names of one tool.
 
     Args:
-        tool: What to call it in a refusal.
+        tool: Its name in a refusal.
         ops: Its names, each with nascli's; where several mean the same op, the first is written.
         lacking: Its names for what nascli does not have, each with what it is.
     """
@@ -68,47 +68,47 @@ def whole_number(value: object, where: str) -> int:
     return value
 
 
-def make_cell(halves: Sequence[Half], concat: Sequence[int] | None, where: str) -> CellSpec:
-    """A cell whose blocks each add two consecutive halves.
+def make_cell(edges: Sequence[Edge], concat: Sequence[int] | None, where: str) -> CellSpec:
+    """A cell whose blocks each add two consecutive edges.
 
     Args:
-        halves: Two for each block.
+        edges: Two for each block.
         concat: The states joined as output, in any order; None for all that nothing reads, the cell's inputs included
             (the rule of the ENAS and NAO code, which is not quite the paper's).
-        where: What to call the cell in an error.
+        where: Name of the cell in an error.
 
     Raises:
-        InputError: An odd number of halves, or no possible cell.
+        InputError: An odd number of edges, or no possible cell.
     """
-    if len(halves) % 2 or not halves:
-        raise InputError(f"{where}: {len(halves)} ops, but a block has two", "Give two for each block")
+    if len(edges) % 2 or not edges:
+        raise InputError(f"{where}: {len(edges)} ops, but a block has two", "Give two for each block")
     if concat is None:
-        concat = unread(halves)
+        concat = unread_states(edges)
     try:
         blocks = tuple(
             Block(inputs=(first[0], second[0]), ops=(first[1], second[1]))
-            for first, second in zip(halves[::2], halves[1::2], strict=True)
+            for first, second in zip(edges[::2], edges[1::2], strict=True)
         )
         return CellSpec(blocks=blocks, concat=tuple(sorted(concat)))
     except ValidationError as error:
         raise explain(error, where, CellSpec) from error
 
 
-def unread(halves: Sequence[Half]) -> tuple[int, ...]:
-    """All states that no half reads, the cell's two inputs included."""
-    read = {state for state, _ in halves}
-    return tuple(state for state in range(len(halves) // 2 + 2) if state not in read)
+def unread_states(edges: Sequence[Edge]) -> tuple[int, ...]:
+    """All states that no block reads, the cell's two inputs included."""
+    read = {state for state, _ in edges}
+    return tuple(state for state in range(len(edges) // 2 + 2) if state not in read)
 
 
-def halves_of(cell: CellSpec, where: str, tool: str) -> list[Half]:
-    """The halves of all blocks in order; InputError where a block does not add."""
+def edges_of(cell: CellSpec, where: str, tool: str) -> list[Edge]:
+    """The edges of all blocks in order; InputError where a block does not add."""
     for k, block in enumerate(cell.blocks):
         if block.combine != "add":
             raise InputError(f"{where}.blocks[{k}] combines by {block.combine}, but {tool} only adds", PASS_ON)
-    return [half for block in cell.blocks for half in zip(block.inputs, block.ops, strict=True)]
+    return [edge for block in cell.blocks for edge in zip(block.inputs, block.ops, strict=True)]
 
 
-def equal_blocks(genotype: CellGenotype, tool: str) -> int:
+def count_blocks(genotype: CellGenotype, tool: str) -> int:
     """The number of blocks of both cells; InputError where they differ."""
     normal, reduction = len(genotype.normal.blocks), len(genotype.reduction.blocks)
     if normal != reduction:

@@ -14,7 +14,7 @@ import re
 
 from nascli.config import suggestion
 from nascli.errors import InputError
-from nascli.genotype.cells.formats.common import Cells, Dialect, Half, halves_of, make_cell, whole_number
+from nascli.genotype.cells.formats.common import Cells, Dialect, Edge, edges_of, make_cell, whole_number
 from nascli.genotype.cells.formats.literals import literal_list, parse_python, rows
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import CellSpec
@@ -53,23 +53,23 @@ _OPENING = re.compile(r"(?:\b(\w+)\s*=\s*(?:\w+\.)?)?(?<!\bclass )(?<!\bdef )\b\
 _QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|#[^\n]*|[()]")
 
 
-def recognises(text: str) -> bool:
+def recognise_darts(text: str) -> bool:
     """Whether a text holds a DARTS genotype; one that only stands somewhere in a JSON object does not count."""
-    return not text.lstrip().startswith("{") and bool(_found(text))
+    return not text.lstrip().startswith("{") and bool(_find_genotypes(text))
 
 
 def read_darts(text: str, which: str | None) -> Cells:
-    """The cells that a text in DARTS' notation says.
+    """The cells of a text in DARTS' notation.
 
     Args:
         text: One `Genotype(...)`, with a name or without, or Python code or a log that holds some. Of several with one
-            name the last counts, as it would in Python (a search log holds one for each epoch).
+            name the last counts, as it would in Python (a search log holds one per epoch).
         which: The name of the one that is meant.
 
     Raises:
-        InputError: There is none, or several and none is named, or it cannot be said as a genotype.
+        InputError: There is none, or several and none is named, or it is no possible genotype.
     """
-    found = _found(text)
+    found = _find_genotypes(text)
     if not found:
         raise InputError("no Genotype(...) in the text", "DARTS' notation reads Genotype(normal=[...], ...)")
     if which is not None and which not in found:
@@ -78,7 +78,7 @@ def read_darts(text: str, which: str | None) -> Cells:
         names = ", ".join(name or "one without a name" for name in found)
         raise InputError(f"the text holds {len(found)} genotypes: {names}", "Choose one with --pick NAME")
     name = which if which is not None else next(iter(found))
-    values = _arguments(found[name], name or "Genotype")
+    values = _parse_arguments(found[name], name or "Genotype")
     normal, reduction = (
         _read_cell(values[cell], values[f"{cell}_concat"], f"{name or 'Genotype'}.{cell}")
         for cell in ("normal", "reduce")
@@ -93,7 +93,7 @@ def write_darts(genotype: CellGenotype) -> str:
         where = "reduction" if role == "reduce" else role
         edges = [
             f"({_DARTS.write(op, f'{where}.blocks[{k // 2}]')!r}, {state})"
-            for k, (state, op) in enumerate(halves_of(cell, where, "DARTS"))
+            for k, (state, op) in enumerate(edges_of(cell, where, "DARTS"))
         ]
         lines.append(f"    {role}=[\n{rows(edges, 2)}    ],\n    {role}_concat={list(cell.concat)},\n")
     return f"{_identifier(genotype.name)} = Genotype(\n{''.join(lines)})\n"
@@ -104,20 +104,20 @@ def _identifier(name: str) -> str:
     return plain if plain.isidentifier() else f"cell_{plain}".rstrip("_")
 
 
-def _found(text: str) -> dict[str, str]:
+def _find_genotypes(text: str) -> dict[str, str]:
     """Each `Genotype(...)` of a text by the name it is assigned to, "" without; the last of a name stays."""
     found = {}
     openings = list(_OPENING.finditer(text))
     ends = [*(each.start() for each in openings[1:]), len(text)]  # no genotype stands inside another
     for opening, end in zip(openings, ends, strict=False):
         before = text[text.rfind("\n", 0, opening.start()) + 1 : opening.start()]
-        inside = _inside(text, opening.end(), end)
+        inside = _read_inside(text, opening.end(), end)
         if "#" not in before and inside is not None and re.search(r"\bnormal\b|\[", inside):
             found[opening[1] or ""] = inside
     return found
 
 
-def _inside(text: str, start: int, end: int) -> str | None:
+def _read_inside(text: str, start: int, end: int) -> str | None:
     """The text up to the bracket that closes the one before `start`; None if that is not closed before `end`."""
     depth = 1
     for mark in _QUOTED.finditer(text, start, end):
@@ -127,7 +127,7 @@ def _inside(text: str, start: int, end: int) -> str | None:
     return None
 
 
-def _arguments(inside: str, where: str) -> dict[str, ast.expr]:
+def _parse_arguments(inside: str, where: str) -> dict[str, ast.expr]:
     (statement,) = parse_python(f"Genotype({inside}\n)", where).body
     call = statement.value if isinstance(statement, ast.Expr) else None
     if not isinstance(call, ast.Call) or len(call.args) > len(_FIELDS):
@@ -145,21 +145,21 @@ def _arguments(inside: str, where: str) -> dict[str, ast.expr]:
 
 
 def _read_cell(edges: ast.expr, concat: ast.expr, where: str) -> CellSpec:
-    halves: list[Half] = []
+    found: list[Edge] = []
     for item in literal_list(edges, where):
         if not isinstance(item, list) or not item:
             raise InputError(f"{where}: {item!r} is no pair of op and state", "For example ('sep_conv_3x3', 1)")
         if isinstance(item[0], str):
-            halves.append(_half(item, f"{where}[{len(halves)}]"))
-        elif len(item) == 2 and len(halves) % 2 == 0:
-            halves += [_half(edge, f"{where}[{len(halves) + k}]") for k, edge in enumerate(item)]
+            found.append(_edge(item, f"{where}[{len(found)}]"))
+        elif len(item) == 2 and len(found) % 2 == 0:
+            found += [_edge(edge, f"{where}[{len(found) + k}]") for k, edge in enumerate(item)]
         else:
             raise InputError(f"{where}: a block of {len(item)} ops", "nascli's blocks have two")
     joined = [whole_number(state, f"{where}_concat") for state in literal_list(concat, f"{where}_concat")]
-    return make_cell(halves, joined, where)
+    return make_cell(found, joined, where)
 
 
-def _half(edge: object, where: str) -> Half:
+def _edge(edge: object, where: str) -> Edge:
     match edge:
         case [str() as name, state] | [str() as name, state, int() | float()]:
             return whole_number(state, where), _DARTS.read(name, where)

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterable
 
 from nascli.errors import InputError
+from nascli.units import shorten
 
 _LARGEST = 1000  # more than any cell needs; range(10**9) is not spelled out
 
@@ -18,7 +19,7 @@ def parse_python(text: str, where: str) -> ast.Module:
 
 
 def literal(node: ast.expr, where: str) -> object:
-    """What a written-out expression says: numbers, words, None, lists (tuples too) and ranges of these.
+    """The value of a written-out expression: numbers, words, None, lists (tuples too) and ranges of these.
 
     Raises:
         InputError: Anything else, for instance a name or a call.
@@ -33,7 +34,7 @@ def literal(node: ast.expr, where: str) -> object:
         case ast.Call(func=ast.Name(id="list" | "tuple"), args=[inner], keywords=[]):
             return literal(inner, where)
     raise InputError(
-        f"{where}: {_short(node)} is not written out",
+        f"{where}: {shorten(ast.unparse(node), 40)} is not written out",
         "The text is read and never run: write it as a literal",
     )
 
@@ -42,12 +43,12 @@ def literal_list(node: ast.expr, where: str) -> list[object]:
     """A written-out list; InputError for anything else."""
     value = literal(node, where)
     if not isinstance(value, list):
-        raise InputError(f"{where}: {_short(node)} is no list")
+        raise InputError(f"{where}: {shorten(ast.unparse(node), 40)} is no list")
     return value
 
 
 def rows(items: Iterable[str], each: int) -> str:
-    """Items as the inside of a Python list, `each` a line."""
+    """Items as the inside of a Python list, `each` per line."""
     words = list(items)
     lines = [", ".join(words[k : k + each]) for k in range(0, len(words), each)]
     return "".join(f"        {line},\n" for line in lines)
@@ -59,8 +60,3 @@ def _range(bounds: list[ast.expr], where: str) -> list[object]:
     if len(whole) != len(numbers) or len(whole) > 3 or whole[2:] == [0]:
         raise InputError(f"{where}: not a possible range", "For example range(2, 6)")
     return list(range(*whole))
-
-
-def _short(node: ast.expr) -> str:
-    text = ast.unparse(node)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -4,12 +4,17 @@ Keys are `normal/op_2_0`, `normal/input_2_0`, ..., `reduce/...`: cell, block (by
 are numbers, or lists of one (NNI 3). States are numbered as in nascli. `width` and `depth` may stand there too.
 
 The dictionary does not say which states are joined; its space does: DARTS and PNAS join every block, the others those
-that no block reads. So it is told by the space: DARTS has 4 blocks, the others 5, and of these only PNAS joins all.
+that no block reads. So the space decides: DARTS has 4 blocks, the others 5, and of these only PNAS joins all.
 
-The DARTS example of NNI 1 and 2 wrote other keys (`normal_n2_p0`): see `nni_example`.
+The DARTS example of NNI 1 and 2 exports other keys: `normal_n3_p0`, `normal_n3_p1`, ...: cell, block (by the number of
+its state), and the state that is read; each says an op, or nothing (`[]`). `normal_n3_switch` says which two of them
+the block adds. All blocks are joined as output. An op is a name, or a number in the example's order, or a list that is
+true at that number; a switch is two keys, or their two numbers, or a list that is true at these. Versions of NNI differ
+in this, and all are read.
 
 References:
-    NNI `nni/nas/hub/pytorch/nasnet.py` and `nni/nas/nn/pytorch/cell.py`.
+    NNI `nni/nas/hub/pytorch/nasnet.py` and `nni/nas/nn/pytorch/cell.py`; of the example
+    `examples/nas/oneshot/darts/model.py` (2), `examples/nas/darts/model.py` and `nni/nas/pytorch/mutator.py` (1).
 """
 
 import ast
@@ -20,14 +25,14 @@ from typing import Literal
 
 from nascli.config import suggestion
 from nascli.errors import InputError
-from nascli.genotype.cells.formats import darts, nni_example
+from nascli.genotype.cells.formats import darts
 from nascli.genotype.cells.formats.common import (
     PASS_ON,
     Cells,
     Dialect,
-    Half,
-    equal_blocks,
-    halves_of,
+    Edge,
+    count_blocks,
+    edges_of,
     make_cell,
     whole_number,
 )
@@ -64,6 +69,24 @@ _SPACES = {
 _NNI = Dialect("NNI", darts.OPS, darts.LACKING)
 _KEY = re.compile(r"(normal|reduce)/(op|input)_(\d{1,2})_([01])")
 _SPACE_NAMES = ", ".join(_SPACES)
+_EXAMPLE_KEY = re.compile(r"(normal|reduce)_n(\d{1,2})_(?:p\d{1,2}|switch)")
+
+_EXAMPLE = Dialect(
+    "NNI's DARTS example",
+    {
+        "maxpool": "max_pool_3x3",
+        "avgpool": "avg_pool_3x3",
+        "skipconnect": "identity",
+        "sepconv3x3": "sep_conv_3x3",
+        "sepconv5x5": "sep_conv_5x5",
+        "dilconv3x3": "dil_sep_conv_3x3",
+        "dilconv5x5": "dil_sep_conv_5x5",
+    },
+    {"none": "the zero op"},
+)
+_NAMES = tuple(_EXAMPLE.ops)
+"""In the example's order, in which a number counts."""
+
 _NOT_READ = {
     r"(normal|reduce)/(op|input)_[01]_[01]": "early versions of NNI's Cell count blocks from 0 and join other states",
     r"(normal|reduce)_node_\d+_[xy]_(op|input)": "cells of NNI's ENAS example end in a 1x1 convolution of their own",
@@ -71,16 +94,16 @@ _NOT_READ = {
 }
 """Keys of older versions that are not read, each with the reason."""
 
-_QUOTED_KEY = re.compile(f"[\"'](?:{'|'.join([_KEY.pattern, nni_example.KEY.pattern, *_NOT_READ])})[\"']")
+_QUOTED_KEY = re.compile(f"[\"'](?:{'|'.join([_KEY.pattern, _EXAMPLE_KEY.pattern, *_NOT_READ])})[\"']")
 
 
-def recognises(text: str) -> bool:
+def recognise_nni(text: str) -> bool:
     """Whether a text holds a key of NNI's dictionary, in quotes."""
     return _QUOTED_KEY.search(text) is not None
 
 
 def read_nni(text: str, which: str | None) -> Cells:
-    """The cells that NNI's dictionary says.
+    """The cells of NNI's dictionary.
 
     Args:
         text: The dictionary, as JSON or as Python prints it.
@@ -92,33 +115,33 @@ def read_nni(text: str, which: str | None) -> Cells:
     """
     if which is not None and which not in _SPACES:
         raise InputError(f"NNI has no space {which!r} of this kind", suggestion(which, _SPACES))
-    values = _dictionary(text)
+    values = _parse_dictionary(text)
     facts: dict[str, JsonScalar] = {}
     for key in ("width", "depth"):
         if key in values:
             size = values.pop(key)
             facts[f"nni_{key}"] = size if isinstance(size, int) else str(size)
-    older = bool(values) and all(map(nni_example.KEY.fullmatch, values))
+    older = bool(values) and all(map(_EXAMPLE_KEY.fullmatch, values))
     if older and which not in (None, "darts"):
         raise InputError(f"those keys are of NNI's DARTS example, not of its space {which}", "Leave --space out")
-    cells = nni_example.read_example(values) if older else _read_space(values, which)
+    cells = _read_example(values) if older else _read_space(values, which)
     return replace(cells, facts=facts)
 
 
 def _read_space(values: dict[str, object], which: str | None) -> Cells:
     for key in values:
-        _refuse_other(key)
-    plain = {role: _halves(values, role) for role in ("normal", "reduce")}
+        _refuse_other_key(key)
+    plain = {role: _read_edges(values, role) for role in ("normal", "reduce")}
     if len(plain["normal"]) != len(plain["reduce"]):
         raise InputError("normal and reduce have different numbers of blocks", "In NNI both have as many")
-    rule = _space(plain, {str(value) for key, value in values.items() if "/op_" in key}, which)
+    rule = _choose_space(plain, {str(value) for key, value in values.items() if "/op_" in key}, which)
     normal, reduction = (
-        make_cell(halves, rule.concat(make_cell(halves, (2,), role)), role) for role, halves in plain.items()
+        make_cell(edges, rule.concat(make_cell(edges, (2,), role)), role) for role, edges in plain.items()
     )
     return Cells(normal, reduction)
 
 
-def _refuse_other(key: str) -> None:
+def _refuse_other_key(key: str) -> None:
     for pattern, meaning in _NOT_READ.items():
         if re.fullmatch(pattern, key):
             raise InputError(f"key {key!r} is not read: {meaning}", "Write the cell as genotype JSON")
@@ -128,14 +151,14 @@ def _refuse_other(key: str) -> None:
 
 def write_nni(genotype: CellGenotype) -> str:
     """A genotype as NNI's dictionary, in JSON; InputError where none of its spaces could have made it."""
-    equal_blocks(genotype, "NNI")
+    count_blocks(genotype, "NNI")
     values: dict[str, object] = {}
     for role, cell in (("normal", genotype.normal), ("reduce", genotype.reduction)):
         where = "reduction" if role == "reduce" else role
-        for k, (state, op) in enumerate(halves_of(cell, where, "NNI")):
+        for k, (state, op) in enumerate(edges_of(cell, where, "NNI")):
             values[f"{role}/op_{k // 2 + 2}_{k % 2}"] = _NNI.write(op, f"{where}.blocks[{k // 2}]")
             values[f"{role}/input_{k // 2 + 2}_{k % 2}"] = [state]
-    if not _makers(genotype):
+    if not _find_makers(genotype):
         raise InputError(
             f"none of NNI's spaces ({_SPACE_NAMES}) makes this genotype: blocks, ops or concat differ",
             PASS_ON,
@@ -143,7 +166,7 @@ def write_nni(genotype: CellGenotype) -> str:
     return "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()) + "\n}\n"
 
 
-def _makers(genotype: CellGenotype) -> list[str]:
+def _find_makers(genotype: CellGenotype) -> list[str]:
     """The spaces of NNI that hold a genotype."""
     cells = (genotype.normal, genotype.reduction)
     ops = {_NNI.write(op, "") for cell in cells for block in cell.blocks for op in block.ops}
@@ -155,7 +178,7 @@ def _makers(genotype: CellGenotype) -> list[str]:
     ]
 
 
-def _dictionary(text: str) -> dict[str, object]:
+def _parse_dictionary(text: str) -> dict[str, object]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
@@ -168,34 +191,92 @@ def _dictionary(text: str) -> dict[str, object]:
     return values
 
 
-def _halves(values: dict[str, object], role: str) -> list[Half]:
-    halves: list[Half] = []
+def _read_edges(values: dict[str, object], role: str) -> list[Edge]:
+    edges: list[Edge] = []
     last = max((int(key[3]) for key in map(_KEY.fullmatch, values) if key and key[1] == role), default=2)
     for state in range(2, last + 1):
         for half in (0, 1):
             op, read = f"{role}/op_{state}_{half}", f"{role}/input_{state}_{half}"
             for key in (op, read):
                 if key not in values:
-                    raise InputError(f"{key} is missing", "Give op and input of both halves of every block, from 2 on")
+                    raise InputError(f"{key} is missing", "Give op and input of both edges of every block, from 2 on")
             chosen = values[read]
             if isinstance(chosen, list) and len(chosen) == 1:
                 chosen = chosen[0]
-            halves.append((whole_number(chosen, read), _NNI.read(values[op], op)))
-    return halves
+            edges.append((whole_number(chosen, read), _NNI.read(values[op], op)))
+    return edges
 
 
-def _space(plain: dict[str, list[Half]], ops: set[str], which: str | None) -> _Space:
+def _choose_space(plain: dict[str, list[Edge]], ops: set[str], which: str | None) -> _Space:
     """The space that is named, else the only one, or any of several that would join the same states."""
     blocks = len(plain["normal"]) // 2
     fitting = {name: space for name, space in _SPACES.items() if which in (None, name) and space.blocks == blocks}
     if not fitting:
         known = ", ".join(f"{name} {space.blocks}" for name, space in _SPACES.items())
-        raise InputError(f"{blocks} blocks a cell are not those of NNI's {which or 'spaces'}", f"They have: {known}")
+        raise InputError(f"{blocks} blocks per cell are not those of NNI's {which or 'spaces'}", f"They have: {known}")
     possible = {name: space for name, space in fitting.items() if which or ops <= space.ops} or fitting
-    cells = [make_cell(halves, (2,), role) for role, halves in plain.items()]
+    cells = [make_cell(edges, (2,), role) for role, edges in plain.items()]
     if len({tuple(space.concat(cell) for cell in cells) for space in possible.values()}) > 1:
         raise InputError(
             f"the dictionary could be of NNI's {', '.join(possible)}, which join different states",
             "Say which one, for instance --space nasnet",
         )
     return next(iter(possible.values()))
+
+
+def _read_example(values: dict[str, object]) -> Cells:
+    """The cells of a dictionary whose keys all match `_EXAMPLE_KEY`.
+
+    Raises:
+        InputError: A key is missing, or has no possible value.
+    """
+    normal, reduction = (_read_example_cell(values, role) for role in ("normal", "reduce"))
+    return Cells(normal, reduction)
+
+
+def _read_example_cell(values: dict[str, object], role: str) -> CellSpec:
+    found = (key for key in map(_EXAMPLE_KEY.fullmatch, values) if key and key[1] == role)
+    last = max((int(key[2]) for key in found), default=2)
+    edges: list[Edge] = []
+    for state in range(2, last + 1):
+        block = f"{role}_n{state}"
+        for read in _read_switch(_given(values, f"{block}_switch"), block, state):
+            place = f"{block}_p{read}"
+            edges.append((read, _read_example_op(_given(values, place), place)))
+    return make_cell(edges, range(2, last + 1), role)
+
+
+def _given(values: dict[str, object], key: str) -> object:
+    if key not in values:
+        raise InputError(f"{key} is missing", "Give the switch of every block, from 2 on, and the ops that it chooses")
+    return values[key]
+
+
+def _read_switch(value: object, block: str, states: int) -> list[int]:
+    """The two states that a block reads, of as many as there are before it."""
+    items: list[object] = value if isinstance(value, list) else []
+    if len(items) == states and _all_bools(items):
+        items = [number for number, chosen in enumerate(items) if chosen]
+    keys = {f"{block}_p{number}": number for number in range(states)}
+    numbers = [keys.get(item) if isinstance(item, str) else item for item in items]
+    chosen = [number for number in numbers if type(number) is int and 0 <= number < states]
+    if len(numbers) != 2 or len(set(chosen)) != 2:
+        raise InputError(
+            f"{block}_switch: {str(value)[:60]} does not choose two of {states} states",
+            f"For example ['{block}_p0', '{block}_p1']",
+        )
+    return chosen
+
+
+def _read_example_op(value: object, place: str) -> str:
+    if isinstance(value, list) and len(value) == len(_NAMES) and _all_bools(value) and sum(value) == 1:
+        value = value.index(True)
+    if type(value) is int:
+        if not 0 <= value < len(_NAMES):
+            raise InputError(f"{place}: op {value}, but NNI's DARTS example has the ops 0 to {len(_NAMES) - 1}")
+        value = _NAMES[value]
+    return _EXAMPLE.read(value, place)
+
+
+def _all_bools(items: list[object]) -> bool:
+    return all(isinstance(item, bool) for item in items)

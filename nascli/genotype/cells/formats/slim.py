@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Sequence
 
 from nascli.errors import InputError
-from nascli.genotype.cells.formats.common import PASS_ON, Cells, Dialect, halves_of, make_cell, whole_number
+from nascli.genotype.cells.formats.common import PASS_ON, Cells, Dialect, edges_of, make_cell, whole_number
 from nascli.genotype.cells.formats.literals import literal_list, parse_python, rows
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import CellSpec
@@ -43,13 +43,13 @@ _LISTS = ("operations", "hiddenstate_indices", "used_hiddenstates")
 _BLOCKS = 5  # the released cell always runs five
 
 
-def recognises(text: str) -> bool:
+def recognise_slim(text: str) -> bool:
     """Whether a text holds slim's lists."""
     return all(name in text for name in _LISTS)
 
 
 def read_slim(text: str, which: str | None) -> Cells:
-    """The cells that slim's lists say: the first three are the normal cell's, the next three the reduction cell's.
+    """The cells of slim's lists: the first three are the normal cell's, the next three the reduction cell's.
 
     Args:
         text: Python code that assigns each list twice, for instance a copy of `nasnet_utils.py`. What stands before a
@@ -59,7 +59,7 @@ def read_slim(text: str, which: str | None) -> Cells:
     Raises:
         InputError: A list is missing, or they are no possible cells.
     """
-    found = _assigned(text)
+    found = _find_assignments(text)
     for name in _LISTS:
         if len(found[name]) != 2:
             raise InputError(
@@ -81,8 +81,8 @@ def write_slim(genotype: CellGenotype) -> str:
     )
 
 
-def _assigned(text: str) -> dict[str, list[ast.expr]]:
-    """What is assigned to each list's name, in order; empty lists, which the AmoebaNet code begins with, left out."""
+def _find_assignments(text: str) -> dict[str, list[ast.expr]]:
+    """The values of each list's name, in order, without the empty lists that the AmoebaNet code begins with."""
     found: dict[str, list[ast.expr]] = {name: [] for name in _LISTS}
     tree = parse_python(textwrap.dedent(text), "the lists")
     assignments = [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]
@@ -101,26 +101,29 @@ def _read_cell(ops: Sequence[object], indices: Sequence[object], used: Sequence[
             f"{role} cell: {len(ops)} operations, {len(indices)} hiddenstate_indices, {len(used)} used_hiddenstates",
             "B blocks have 2B, 2B and B + 2 of them",
         )
-    halves = [
-        (_swapped(whole_number(state, f"{role} hiddenstate_indices[{k}]")), _SLIM.read(op, f"{role} operations[{k}]"))
+    edges = [
+        (
+            _swap_inputs(whole_number(state, f"{role} hiddenstate_indices[{k}]")),
+            _SLIM.read(op, f"{role} operations[{k}]"),
+        )
         for k, (state, op) in enumerate(zip(indices, ops, strict=True))
     ]
     flags = [whole_number(flag, f"{role} used_hiddenstates") for flag in used]
-    return make_cell(halves, [_swapped(state) for state, flag in enumerate(flags) if not flag], f"{role} cell")
+    return make_cell(edges, [_swap_inputs(state) for state, flag in enumerate(flags) if not flag], f"{role} cell")
 
 
 def _write_cell(cell: CellSpec, role: str) -> str:
     if len(cell.blocks) != _BLOCKS:
         raise InputError(f"{role}: {len(cell.blocks)} blocks, but TF-slim's cell always runs {_BLOCKS}", PASS_ON)
-    halves = halves_of(cell, role, "TF-slim")
-    ops = [repr(_SLIM.write(op, f"{role}.blocks[{k // 2}]")) for k, (_, op) in enumerate(halves)]
-    used = [int(_swapped(state) not in cell.concat) for state in range(_BLOCKS + 2)]
+    edges = edges_of(cell, role, "TF-slim")
+    ops = [repr(_SLIM.write(op, f"{role}.blocks[{k // 2}]")) for k, (_, op) in enumerate(edges)]
+    used = [int(_swap_inputs(state) not in cell.concat) for state in range(_BLOCKS + 2)]
     return (
         f"# {role} cell\noperations = [\n{rows(ops, 2).replace('        ', '    ')}]\n"
-        f"hiddenstate_indices = {[_swapped(state) for state, _ in halves]}\nused_hiddenstates = {used}\n"
+        f"hiddenstate_indices = {[_swap_inputs(state) for state, _ in edges]}\nused_hiddenstates = {used}\n"
     )
 
 
-def _swapped(state: int) -> int:
+def _swap_inputs(state: int) -> int:
     """A state's number in the other convention: the two inputs change places."""
     return 1 - state if state in (0, 1) else state

@@ -24,7 +24,7 @@ def settle(
         entries: For (state, half) of a block, how far right of the block's middle that half is entered.
         spacing: Least distance in pixels between two neighbours in a row.
     """
-    places = [_packed(row, widths, spacing) for row in rows.slots]
+    places = [_pack(row, widths, spacing) for row in rows.slots]
     x = {
         slot: place
         for row, offsets in zip(rows.slots, places, strict=True)
@@ -41,11 +41,11 @@ def settle(
         for r in (*order, *order[-2::-1]):
             row = rows.slots[r]
             wishes = [_wish(slot, pulls[slot], x) for slot in row]
-            x.update(zip(row, _isotonic(wishes, places[r]), strict=True))
+            x.update(zip(row, _regress_isotonic(wishes, places[r]), strict=True))
     return x
 
 
-def _packed(row: Sequence[Slot], widths: Mapping[Slot, float], spacing: float) -> list[float]:
+def _pack(row: Sequence[Slot], widths: Mapping[Slot, float], spacing: float) -> list[float]:
     """The middles if the row stood as tight as it may, around 0."""
     middles, right = [], 0.0
     for slot in row:
@@ -61,14 +61,14 @@ def _weight(link: Link) -> float:
 
 
 def _wish(slot: Slot, pulls: Sequence[tuple[Slot, float, float]], x: Mapping[Slot, float]) -> tuple[float, float]:
-    """Where a slot would stand if it were alone, and how much that weighs."""
+    """The place of a slot if it were alone, and its weight."""
     total = sum(weight for _, _, weight in pulls)
     if not total:
         return x[slot], 0.01
     return sum((x[other] + shift) * weight for other, shift, weight in pulls) / total, total
 
 
-def _isotonic(wishes: Sequence[tuple[float, float]], packed: Sequence[float]) -> list[float]:
+def _regress_isotonic(wishes: Sequence[tuple[float, float]], packed: Sequence[float]) -> list[float]:
     """The x nearest to the wishes that keep at least the distances of `packed`."""
     pools: list[tuple[float, float, int]] = []  # mean shift against `packed`, weight, members
     for (wish, weight), place in zip(wishes, packed, strict=True):

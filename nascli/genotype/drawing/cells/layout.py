@@ -1,4 +1,4 @@
-"""Where everything of a cell stands: boxes and curves in pixels, x to the right, y down, the cell growing upwards.
+"""The layout of a cell: boxes and curves in pixels, x to the right, y down, the cell growing upwards.
 
 A block is a panel with its two ops below and their combination above; edges arrive from below and leave at the top.
 Between rows edges are curves that stay in the gap; through a row they run straight on their lane. So no edge touches
@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from nascli.genotype.cells.op_info import OP_INFO
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.drawing.cells.coordinates import settle
-from nascli.genotype.drawing.cells.ordering import Link, Slot, ordered_rows
+from nascli.genotype.drawing.cells.ordering import Link, Slot, order_rows
 from nascli.genotype.drawing.cells.palette import state_name
 from nascli.genotype.drawing.shapes import Box, Curve, Point
 
@@ -85,7 +85,7 @@ class CellLayout:
 def lay_out_cell(cell: CellSpec) -> CellLayout:
     """Place a cell: rows, order along them, x of every slot, then boxes and curves.
 
-    The two halves of a block stand in the order that crosses fewer edges; that order does not change the network.
+    The two ops of a block stand in the order that crosses fewer edges; that order does not change the network.
     """
     placement = _Placement(cell)
     nodes = [*placement.inputs(), *placement.outputs()]
@@ -111,7 +111,7 @@ class _Placement:
     def __init__(self, cell: CellSpec) -> None:
         self.cell = cell
         self.live = cell.live
-        rows = ordered_rows(cell)
+        rows = order_rows(cell)
         self.row_of = {slot.state: r for r, row in enumerate(rows.slots) for slot in row if not slot.lane}
         self.shapes: dict[int, _Shape] = {}
         for k, block in enumerate(cell.blocks):
@@ -187,7 +187,7 @@ class _Placement:
         return curves
 
     def _slot(self, state: int, row: int | None = None) -> Slot:
-        """Where a state stands, or passes `row`."""
+        """The slot of a state, or its lane in `row`."""
         own = self.row_of[state]
         return Slot(state, own, lane=False) if row is None else Slot(state, row, lane=row > own)
 
@@ -207,7 +207,7 @@ class _Placement:
         return Box(middle - bar / 2 - left, STATE_HEIGHT + _OUTPUT_GAP, bar, CONCAT_HEIGHT), right - left
 
     def _widest_step(self, links: Sequence[Link]) -> float:
-        """How far sideways the flattest of these links goes."""
+        """The largest sideways step of these links."""
         return max(
             abs(
                 self.x[link.upper]

@@ -1,4 +1,4 @@
-"""Which row each block of a cell is drawn in, and the order along each row, so that few edges cross.
+"""The row of each block of a cell, and the order along each row, so that few edges cross.
 
 Row 0 holds the two inputs; a block stands above everything it reads. An edge that passes a row has a *lane* there: a
 slot of its own between the blocks, so it can never run through one. All edges of one hidden state share its lanes.
@@ -42,7 +42,7 @@ class Rows:
     links: tuple[tuple[Link, ...], ...]
 
 
-def ordered_rows(cell: CellSpec) -> Rows:
+def order_rows(cell: CellSpec) -> Rows:
     """The rows of a cell, ordered: barycentre sweeps up and down, and exchanges of neighbours; the best one seen.
 
     Deterministic: the same cell always gives the same rows.
@@ -66,7 +66,7 @@ def ordered_rows(cell: CellSpec) -> Rows:
 
 
 def crossings(rows: list[list[Slot]], links: list[list[Link]]) -> int:
-    """How many pairs of links cross. Two links to one block never do: its halves are drawn in their order."""
+    """Number of pairs of links that cross. Two links to one block never do: its halves are drawn in their order."""
     total = 0
     for r, between in enumerate(links):
         lower = {slot: x for x, slot in enumerate(rows[r])}

@@ -1,4 +1,4 @@
-"""How cells look in every picture: one color per kind of op, and the names and colors of hidden states."""
+"""Colors and names in every drawing of cells: one color per kind of op, and one per input state."""
 
 from nascli.genotype.cells.op_info import OpKind
 from nascli.genotype.drawing.shapes import EDGE_COLOR, Paint

@@ -56,7 +56,7 @@ def cell_scene(genotype: CellGenotype) -> Scene:
 
 
 def _arrange(cells: list[CellLayout]) -> tuple[list[Point], float, float]:
-    """Where the two cells stand, inputs on one line, and the width and height of both with their captions."""
+    """Places of the two cells, inputs on one line, and the width and height of both with their captions."""
     first, second = cells
     heights = [cell.height + _CAPTION_HEIGHT for cell in cells]
     beside = (first.width + _BETWEEN + second.width, max(heights))
