@@ -22,11 +22,11 @@ from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.task import Run, TrainPlan
 from nascli.engine.train_state import start_state
 from nascli.errors import InputError
-from tests.classify.test_distributed import ENVIRONMENT, FIRST, LAUNCH, SECOND, TORCHRUN, wait_for_epoch
 from tests.classify.tiny import CPU
 from tests.detect.coco_folder import damage_pixels, write_coco
 from tests.detect.parts import GENOTYPE, small_network
 from tests.detect.two_processes import Found, new_job, one_step, trained
+from tests.processes import ENVIRONMENT, FIRST, LAUNCH, SECOND, TORCHRUN, wait_for_epoch
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:

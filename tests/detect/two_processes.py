@@ -20,8 +20,8 @@ from nascli.engine.task import Run, TrainPlan
 from nascli.engine.train_state import start_state
 from nascli.signals import StopRequest
 from tests.classify.tiny import CPU
-from tests.classify.two_processes import failure
 from tests.detect.parts import small_network, small_recipe
+from tests.processes import failure
 
 Found = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""fit: learns, repeats itself, stops and goes on, and says when it diverges."""
+"""Training a classifier: it learns, repeats itself, stops and resumes, and says when it diverges."""
 
 import itertools
 import json

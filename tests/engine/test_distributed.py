@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-import nascli
 from nascli.classify.task import AugmentedBatches, plan_batches
 from nascli.config import DataConfig
 from nascli.data.in_memory import ImageArray
@@ -24,14 +22,9 @@ from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.launch import resume_command
 from nascli.errors import InputError
 from tests.classify.tiny import CPU, EVERYTHING, make_data
-from tests.classify.two_processes import Found, measured, one_step, short_of_memory, train_three_parts, trained
 from tests.cli.pictures import SETTINGS, Nascli, prepare
-
-ROOT = Path(nascli.__file__).parents[1]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
-LAUNCH = "import sys; from nascli.engine.launch import launch; sys.exit(launch(2, sys.argv[1:]))"
-FIRST, SECOND = DistContext(0, 2, 0, 2), DistContext(1, 2, 1, 2)
+from tests.engine.two_processes import Found, measured, one_step, short_of_memory, train_three_parts, trained
+from tests.processes import ENVIRONMENT, FIRST, LAUNCH, SECOND, TORCHRUN, wait_for_epoch
 
 
 def assert_close(found: Found, expected: Found, tolerance: float) -> None:
@@ -66,7 +59,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     (tmp_path / "measured/1.png").write_bytes(b"poison")
     (tmp_path / "begun").mkdir()
     train_three_parts(SINGLE_PROCESS, CheckpointStore(tmp_path / "begun", "x"))
-    command = [*TORCHRUN, "tests.classify.two_processes", str(tmp_path)]
+    command = [*TORCHRUN, "tests.engine.two_processes", str(tmp_path)]
     subprocess.run(command, env=ENVIRONMENT, check=True, timeout=200)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
     check_what_they_tell_each_other(first, second)
@@ -129,13 +122,6 @@ def nascli_here(capsys: pytest.CaptureFixture[str]) -> Nascli:
 
 
 LONG = f"train --cell cell.json --dataset folder:pictures {SETTINGS} --set train.epochs=16 --set data.mixup=0.2"
-
-
-def wait_for_epoch(folder: str, epoch: int) -> None:
-    path, deadline = Path(folder, "metrics.jsonl"), time.monotonic() + 200
-    while not (path.is_file() and len(path.read_text().splitlines()) >= epoch):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def assert_close_weights(first: str, second: str) -> None:

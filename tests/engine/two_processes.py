@@ -1,7 +1,7 @@
 """What each of two processes does for `test_distributed`; torchrun starts it with the folder that its results go to."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from nascli.data.streaming import ImageFiles
 from nascli.data.transforms import Normalizer
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.dist import DistContext, process_group
-from nascli.errors import CorruptFileError, InputError, NascliError
+from nascli.errors import CorruptFileError, InputError
 from nascli.models.cells.network import CellNetwork
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, FixedTraining, make_data, make_network, run_fit
+from tests.processes import failure
 
 MIXED = AUGMENTATION.model_copy(update={"mixup": 0.2, "cutmix": 1.0})
 PLAIN = EVERYTHING.model_copy(update={"ema_decay": 0.0, "drop_path_prob": 0.0})
@@ -63,15 +64,6 @@ def short_of_memory(dist: DistContext) -> Found:
         return {**trained(dist, 2, epochs=1), "sizes": sizes}
     finally:
         CellNetwork.forward_with_aux = forward  # type: ignore[method-assign]
-
-
-def failure(action: Callable[[], object]) -> tuple[str, str]:
-    """The kind and the words of the error that an action ends with."""
-    try:
-        action()
-    except (NascliError, torch.OutOfMemoryError) as error:
-        return type(error).__name__, str(error)
-    return "", ""
 
 
 def items(dist: DistContext, *, torn: bool) -> Iterator[int]:
