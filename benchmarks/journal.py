@@ -16,7 +16,7 @@ from pathlib import Path
 from common import Column, Figures, InstantEvaluator, Task, arguments, compare, serve
 
 from nascli.genotype.cells.space import NASNET
-from nascli.search.journal import Event, Finished, Journal, proposed, read_trials
+from nascli.search.journal import Event, Finished, Journal, Proposed, read_trials
 from nascli.search.trial import Trial
 
 
@@ -28,7 +28,7 @@ def events(trials: int) -> Iterator[Event]:
         genotype = NASNET.decode(tokens, name=f"cifar10-paper-trial-{number}")
         seed = draw.getrandbits(63)
         trial = Trial(id=number, tokens=tokens, genotype=genotype, hash=genotype.canonical_hash(), seed=seed)
-        yield proposed(trial)
+        yield Proposed.of(trial)
         yield Finished(trial=number, **vars(InstantEvaluator().evaluate(genotype, seed)))
 
 

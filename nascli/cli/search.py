@@ -149,7 +149,7 @@ def _begin(
     from nascli.engine.device import resolve_device
     from nascli.genotype.space import resolve_space
     from nascli.search.builders import build_proxy_task, check_recipe, open_table, resolve_constraints
-    from nascli.search.study import run_name
+    from nascli.search.study import search_name
 
     where = resolve_device(device)
     check_recipe(recipe)
@@ -159,7 +159,7 @@ def _begin(
     recipe = resolve_constraints(recipe, proxy, space)
     asked = {"device": str(where)}
     folder = create_run(
-        NAME, run_name(recipe), recipe, runs=runs_folder(), out=out, overwrite=overwrite, inputs=[path], asked=asked
+        NAME, search_name(recipe), recipe, runs=runs_folder(), out=out, overwrite=overwrite, inputs=[path], asked=asked
     )
     _search(terminal, folder, recipe, proxy, where)
 

@@ -11,7 +11,7 @@ already, that one is used. A snapshot of the strategy spares asking and telling 
 from collections.abc import Callable, Iterator
 
 from nascli.errors import CorruptFileError
-from nascli.search.journal import Event, Journal, proposed
+from nascli.search.journal import Event, Journal, Proposed
 from nascli.search.plan import Observer, SearchPlan
 from nascli.search.snapshot import Snapshot, SnapshotFile, UpdateRecord
 from nascli.search.strategies.strategy import Stateful, Strategy
@@ -162,7 +162,7 @@ class Asker:
             seed=self._seed(self._asked),
             duplicate_of=self._first.get(form),
         )
-        return self._count(self._record(proposed(trial)))
+        return self._count(self._record(Proposed.of(trial)))
 
     def _count(self, trial: Trial) -> Trial:
         """Count a trial as asked; too many duplicates in a row end the search."""

@@ -5,9 +5,9 @@ it is trained for those of the next, and so on up to the full training; if not, 
 This is the stopping rule of asynchronous successive halving: there is no bracket to fill, so it goes with any strategy,
 batch and number of workers.
 
-Every training starts anew and has its own cosine to zero. That costs at most keep / (1 - keep) more than going on from
-the rung below, if each rung has 1 / keep times the epochs of the one below it. For that nothing has to be kept between
-two rungs, and the accuracies that are compared are those of finished trainings.
+Every training starts anew and has its own cosine to zero. With f the fraction that is promoted, that costs at most
+f / (1 - f) more than continuing from the rung below, if each rung has 1 / f times the epochs of the one below it. For
+that nothing has to be kept between two rungs, and the accuracies that are compared are those of finished trainings.
 
 References:
     Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning" (ASHA), section 3.
@@ -24,7 +24,11 @@ from nascli.search.trial import Trial
 
 
 class Halving:
-    """Decides who is trained on.
+    """Decides which trials are promoted to the next rung.
+
+    Invariants, on each rung: every trial below `_passed` is decided; `_decided` holds those at or above it that are;
+    `_accuracies` are the sorted accuracies of all decided trials that were trained there, so that a trial is compared
+    with those decided before it and with no other. In order, nothing is ever decided above `_passed`.
 
     Args:
         rungs: Epochs of the rungs below the full training, rising; without any, every child is trained in full at once.
@@ -35,34 +39,30 @@ class Halving:
 
     def __init__(self, rungs: Sequence[int], promote_fraction: float, *, in_order: bool) -> None:
         self._rungs, self._promote_fraction, self._in_order = tuple(rungs), promote_fraction, in_order
-        self._passed = [0] * len(self._rungs)  # trials below these are decided, on each rung
+        self._passed = [0] * len(self._rungs)
         self._decided: list[set[int]] = [set() for _ in self._rungs]
-        self._accuracies: list[list[float]] = [[] for _ in self._rungs]  # rising
+        self._accuracies: list[list[float]] = [[] for _ in self._rungs]
 
     def epochs(self, trial: Trial) -> int | None:
-        """What the trial is trained for next; None is the full training."""
+        """Epochs of the trial's next training; None is the full training."""
         done = len(trial.rungs)
         return self._rungs[done] if done < len(self._rungs) else None
 
     def decide(self, trials: Sequence[Trial]) -> list[tuple[int, bool]]:
-        """The trials that can be decided now and were not before: their ids, and whether they pass.
+        """The trials that can be decided now and were not before: their ids, and whether they pass."""
+        return [decision for rung in range(len(self._rungs)) for decision in self._decide_rung(rung, trials)]
 
-        Args:
-            trials: All there are, as they are.
-        """
-        return list(self._decisions(trials))
-
-    def _decisions(self, trials: Sequence[Trial]) -> Iterator[tuple[int, bool]]:
-        for rung in range(len(self._rungs)):
-            for trial in trials[self._passed[rung] :]:
-                settled = trial.finished or trial.duplicate_of is not None or len(trial.rungs) > rung
-                if not settled and self._in_order:
-                    break
-                if settled and trial.id not in self._decided[rung]:
-                    yield from self._decide(rung, trial)
-                if trial.id == self._passed[rung] and settled:
-                    self._passed[rung] += 1
-                    self._decided[rung].discard(trial.id)
+    def _decide_rung(self, rung: int, trials: Sequence[Trial]) -> Iterator[tuple[int, bool]]:
+        for trial in trials[self._passed[rung] :]:
+            # a duplicate, or a trial that ended below this rung, has nothing to decide here and lets the next one pass
+            settled = trial.finished or trial.duplicate_of is not None or len(trial.rungs) > rung
+            if not settled and self._in_order:
+                return
+            if settled and trial.id not in self._decided[rung]:
+                yield from self._decide(rung, trial)
+            if settled and trial.id == self._passed[rung]:
+                self._passed[rung] += 1
+                self._decided[rung].discard(trial.id)
 
     def _decide(self, rung: int, trial: Trial) -> Iterator[tuple[int, bool]]:
         self._decided[rung].add(trial.id)
@@ -71,5 +71,5 @@ class Halving:
         accuracies, accuracy = self._accuracies[rung], trial.rungs[rung].score.reward
         better = len(accuracies) - bisect.bisect_left(accuracies, accuracy)  # equal ones came before
         bisect.insort(accuracies, accuracy)
-        if not trial.finished and len(trial.rungs) == rung + 1:
+        if not trial.finished and len(trial.rungs) == rung + 1:  # otherwise a resumed search decided it before
             yield trial.id, better < math.ceil(self._promote_fraction * len(accuracies))

@@ -1,9 +1,9 @@
-"""The journal of a search: `trials.jsonl`, one event a line, only ever appended to.
+"""The journal of a search: `trials.jsonl`, one event per line, only ever appended to.
 
 Rules, first because the worst bugs break them:
 
 - One process writes at a time (the run folder's lock holds that); any number may read meanwhile.
-- An event counts once its whole line, newline included, is flushed to disk; nobody acts on it before.
+- An event counts once its whole line, newline included, is flushed to disk; nothing follows from it before.
 - So a kill at any moment leaves at most one unfinished last line. A reader drops that, and a writer cuts it off before
   it appends. Any other damage is not repaired but reported with file and line.
 - Lines are strict JSON: no NaN, no infinity, no unknown fields.
@@ -21,18 +21,18 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from nascli.config import Strict
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import cannot_write, sync_folder
+from nascli.files import sync_folder, writing
 from nascli.genotype.genotype import AnyGenotype
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
 
-_MAKE_ROOM = "Finished trials are safe: make room, then go on with --resume"
+_MAKE_ROOM = "Finished trials are safe: make room, then continue with --resume"
 
 
 class _Event(Strict):
     model_config = ConfigDict(allow_inf_nan=False)
 
     def line(self) -> bytes:
-        """The event as a line of JSON, without what is at its default; floats come back bit for bit."""
+        """The event as a line of JSON, without fields at their defaults; floats come back bit for bit."""
         values = self.model_dump(mode="json", by_alias=True)
         optional = {name for name, field in type(self).model_fields.items() if getattr(self, name) == field.default}
         kept = {name: value for name, value in values.items() if name == "event" or name not in optional}
@@ -49,6 +49,24 @@ class Proposed(_Event):
     hash: str
     seed: int
     duplicate_of: int | None
+
+    @classmethod
+    def of(cls, trial: Trial) -> Self:
+        """The event that begins a trial."""
+        return cls(
+            trial=trial.id,
+            tokens=trial.tokens,
+            genotype=trial.genotype,
+            hash=trial.hash,
+            seed=trial.seed,
+            duplicate_of=trial.duplicate_of,
+        )
+
+    @property
+    def begun(self) -> Trial:
+        """The trial that begins."""
+        values = {name: getattr(self, name) for name in ("tokens", "genotype", "hash", "seed", "duplicate_of")}
+        return Trial(id=self.trial, **values)
 
 
 class _Scored(_Event):
@@ -67,14 +85,14 @@ class _Scored(_Event):
 
 
 class Advanced(_Scored):
-    """The trial was trained on a rung of so many epochs; what comes next follows from the others on that rung."""
+    """The trial was trained on a rung of `epochs` epochs; the others on that rung decide whether it is promoted."""
 
     event: Literal["advanced"] = "advanced"
     epochs: int = Field(ge=1)
 
 
 class Finished(_Scored):
-    """The trial has a score, that of its last rung if it was stopped there; a repeat took 0 seconds."""
+    """The trial has a score, that of its last rung if it was stopped there; a duplicate took 0 seconds."""
 
     event: Literal["finished"] = "finished"
     stopped: bool = False
@@ -91,7 +109,7 @@ class Failed(_Event):
 
 
 class Reranked(_Event):
-    """The finished trial was trained again, to be ranked among the best."""
+    """The finished trial was trained again, to rank the best."""
 
     event: Literal["reranked"] = "reranked"
     trial: int = Field(ge=0)
@@ -106,23 +124,23 @@ _EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="
 
 
 class Journal:
-    """A journal opened to go on in.
+    """A journal that is open for appending.
 
     `trials` are the trials of all events so far, by id; `finishes` are the ids of the finished ones, in the order in
     which they finished, each with the number of trials that had been proposed by then; `size` is its length in bytes.
-    All belong to the journal: read them, change them by `append`.
+    They belong to the journal: read them, change them by `append`.
 
     Args:
-        path: The file; made if it is not there, cut back to its last whole line if a kill left an unfinished one.
+        path: The file; created if missing, cut back to its last whole line if a kill left an unfinished one.
 
     Raises:
-        CorruptFileError: A line is damaged, or says what cannot be (a result for a trial that was not proposed).
+        CorruptFileError: A line is damaged, or impossible (a result for a trial that was not proposed).
         NascliError: The file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with writing(path, _MAKE_ROOM):
             content = path.read_bytes() if path.exists() else b""
             self.trials, self.finishes, self.size = _read(content, path)
             self._hash = hashlib.sha256(content[: self.size])
@@ -130,8 +148,6 @@ class Journal:
             self._file.truncate(self.size)
             os.fsync(self._file.fileno())
             sync_folder(path.parent)
-        except OSError as error:
-            raise cannot_write(path, error, _MAKE_ROOM) from error
 
     def append(self, event: Event) -> Trial:
         """Write an event to disk, then apply it.
@@ -144,13 +160,11 @@ class Journal:
         """
         changed = _apply(self.trials, event)
         line = event.line()
-        try:
+        with writing(self.path, _MAKE_ROOM):
             self._write(line)
-        except OSError as error:
-            raise cannot_write(self.path, error, _MAKE_ROOM) from error
         self.size += len(line)
         self._hash.update(line)
-        _keep(changed, event, self.trials, self.finishes)
+        _store(changed, event, self.trials, self.finishes)
         return changed
 
     def digest(self, size: int | None = None) -> str:
@@ -198,18 +212,6 @@ def read_trials(path: Path) -> list[Trial]:
     return _read(content, path)[0]
 
 
-def proposed(trial: Trial) -> Proposed:
-    """The event that begins a trial."""
-    return Proposed(
-        trial=trial.id,
-        tokens=trial.tokens,
-        genotype=trial.genotype,
-        hash=trial.hash,
-        seed=trial.seed,
-        duplicate_of=trial.duplicate_of,
-    )
-
-
 def _read(content: bytes, path: Path) -> tuple[list[Trial], list[tuple[int, int]], int]:
     *lines, unfinished = content.split(b"\n")
     trials: list[Trial] = []
@@ -221,13 +223,13 @@ def _read(content: bytes, path: Path) -> tuple[list[Trial], list[tuple[int, int]
         except (ValueError, RecursionError) as error:
             raise CorruptFileError(
                 f"{path}, line {number}: {_reason(error)}",
-                "The search cannot go on from a damaged journal; its whole lines before this one are still readable",
+                "A search cannot resume from a damaged journal; its whole lines before this one are still readable",
             ) from error
-        _keep(changed, event, trials, finishes)
+        _store(changed, event, trials, finishes)
     return trials, finishes, len(content) - len(unfinished)
 
 
-def _keep(changed: Trial, event: Event, trials: list[Trial], finishes: list[tuple[int, int]]) -> None:
+def _store(changed: Trial, event: Event, trials: list[Trial], finishes: list[tuple[int, int]]) -> None:
     trials[changed.id : changed.id + 1] = [changed]
     if isinstance(event, Finished | Failed):
         finishes.append((changed.id, len(trials)))
@@ -239,32 +241,25 @@ def _apply(trials: list[Trial], event: Event) -> Trial:
         if event.trial != len(trials):
             raise ValueError(f"trial {event.trial} is proposed where {len(trials)} is due")
         if event.duplicate_of is not None and not 0 <= event.duplicate_of < event.trial:
-            raise ValueError(f"trial {event.trial} repeats trial {event.duplicate_of}, which is not an earlier one")
-        return Trial(
-            id=event.trial,
-            tokens=event.tokens,
-            genotype=event.genotype,
-            hash=event.hash,
-            seed=event.seed,
-            duplicate_of=event.duplicate_of,
-        )
+            raise ValueError(f"trial {event.trial} duplicates trial {event.duplicate_of}, which is not an earlier one")
+        return event.begun
     if event.trial >= len(trials):
         raise ValueError(f"a result for trial {event.trial}, which was not proposed")
     trial = trials[event.trial]
     match event:
         case Failed():
-            return trial.failed(Failure(event.kind, event.error), event.reward)
+            return trial.fail(Failure(event.kind, event.error), event.reward)
         case Advanced():
-            return trial.advanced(Rung(epochs=event.epochs, score=event.score))
+            return trial.advance(Rung(epochs=event.epochs, score=event.score))
         case Reranked():
             ranked = event.model_dump(exclude={"event", "trial"})
-            return trial.reranked(Rerank(**ranked))
+            return trial.add_rerank(Rerank(**ranked))
         case Finished():
-            return trial.completed(event.score, stopped=event.stopped)
+            return trial.complete(event.score, stopped=event.stopped)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        fault = error.errors()[0]
-        return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return f"not JSON ({error})" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)

@@ -20,18 +20,18 @@ from nascli.signals import StopRequest
 
 @dataclass(frozen=True)
 class RerankPlan:
-    """What is to be trained again.
+    """The trainings that rank the best.
 
     Args:
-        trials: Which trials, best first.
-        epochs: Of each training.
-        seeds: Trainings a trial.
+        trials: Ids of the trials, best first.
+        epochs: Epochs of each training.
+        num_seeds: Trainings per trial.
         seed: The run's seed.
     """
 
     trials: Sequence[int]
     epochs: int
-    seeds: int
+    num_seeds: int
     seed: int
 
 
@@ -42,12 +42,12 @@ def rerank(executor: Executor, journal: Journal, plan: RerankPlan, observer: Obs
     violates a constraint that is measured anew, counts as accuracy 0.
 
     Raises:
-        Interrupted: `stop` was requested; what is under way is dropped.
+        Interrupted: `stop` was requested; unfinished trainings are dropped.
         NascliError: A training failed for another reason, or the journal cannot be written.
     """
     waiting = deque(
-        _job(journal.trials[number], index, plan)
-        for index in range(plan.seeds)
+        _make_job(journal.trials[number], index, plan)
+        for index in range(plan.num_seeds)
         for number in plan.trials
         if index >= len(journal.trials[number].reranks)
     )
@@ -60,20 +60,21 @@ def rerank(executor: Executor, journal: Journal, plan: RerankPlan, observer: Obs
             executor.submit(waiting.popleft())
         done |= {outcome.job: outcome for outcome in executor.collect(POLL)}
         while orders and orders[0] in done:
-            _record(done.pop(orders.popleft()), journal, plan, observer)
+            event = _make_event(done.pop(orders.popleft()), journal, plan)
+            observer.on_trial(journal.append(event))
 
 
-def ranked(trials: Sequence[Trial]) -> list[Trial]:
+def sort_reranked(trials: Sequence[Trial]) -> list[Trial]:
     """The trials that were trained again, best mean accuracy first; of equals the earlier first."""
     means = {t.id: statistics.fmean(rerank.accuracy for rerank in t.reranks) for t in trials if t.reranks}
     return [trials[number] for number in sorted(means, key=lambda number: (-means[number], number))]
 
 
-def _job(trial: Trial, index: int, plan: RerankPlan) -> Job:
+def _make_job(trial: Trial, index: int, plan: RerankPlan) -> Job:
     return Job(trial.id, trial.genotype, derive_seed(plan.seed, "rerank", trial.id, index), plan.epochs)
 
 
-def _record(outcome: JobOutcome, journal: Journal, plan: RerankPlan, observer: Observer) -> None:
+def _make_event(outcome: JobOutcome, journal: Journal, plan: RerankPlan) -> Reranked:
     result, number = outcome.result, outcome.job.trial
     accuracy, seconds = 0.0, 0.0
     if not isinstance(result, Failure):
@@ -81,8 +82,7 @@ def _record(outcome: JobOutcome, journal: Journal, plan: RerankPlan, observer: O
     elif result.kind not in (FailureKind.DIVERGED, FailureKind.REJECTED):
         raise NascliError(
             f"trial {number} could not be trained again ({result.kind}): {result.error}",
-            "All trials are safe; --resume goes on with the ranking",
+            "All trials are safe; --resume continues with the ranking",
         )
     index = len(journal.trials[number].reranks)
-    event = Reranked(trial=number, index=index, epochs=plan.epochs, accuracy=accuracy, seconds=seconds)
-    observer.on_trial(journal.append(event))
+    return Reranked(trial=number, index=index, epochs=plan.epochs, accuracy=accuracy, seconds=seconds)

@@ -1,8 +1,8 @@
-"""What a strategy has become, kept beside the journal: a long search then goes on without learning everything again.
+"""Snapshots of a strategy, beside the journal: a long search then resumes without learning everything again.
 
 The journal alone says what a search is, and replaying it makes any strategy anew. For a controller that takes minutes
-after some thousand trials. So its state is written down now and then, with the length and the hash of the journal at
-that moment: it counts only for a journal that begins so, and else it is as if it were not there.
+after some thousand trials. So its state is saved now and then, with the length and the hash of the journal at that
+moment: it counts only for a journal that begins so, and else it is as if it were not there.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from nascli.files import cannot_write, write_bytes
+from nascli.files import write_bytes, writing
 from nascli.search.journal import Journal
 
 SNAPSHOT = "strategy.pt"
 _FORMAT = 1
-"""To be raised whenever a strategy would go on otherwise from the same state."""
+"""To be raised whenever a strategy would continue differently from the same state."""
 
 UpdateRecord = tuple[int, dict[str, float]]
 """Trials told in all, and the strategy's diagnostics then."""
@@ -46,8 +46,8 @@ class SnapshotFile:
     """The snapshot of one search.
 
     Args:
-        path: The file.
-        identity: What the strategy is made from; a snapshot of another does not count.
+        path: Overwritten by each snapshot.
+        identity: The settings that the strategy is made from; a snapshot with others does not count.
         every: Seconds between two snapshots.
     """
 
@@ -62,25 +62,17 @@ class SnapshotFile:
         return time.monotonic() - self._saved >= self._every
 
     def save(self, snapshot: Snapshot, journal: Journal) -> None:
-        """Write a snapshot of this moment, whole or not at all.
-
-        Raises:
-            NascliError: The file cannot be written.
-        """
+        """Write a snapshot of this moment, whole or not at all; NascliError where the file cannot be written."""
         bound = {"identity": self._identity, "size": journal.size, "digest": journal.digest()}
         buffer = io.BytesIO()
         torch.save({**bound, "snapshot": asdict(snapshot)}, buffer)
         content = buffer.getvalue()
-        try:
+        with writing(self._path, "Finished trials are safe in the journal: make room, then continue with --resume"):
             write_bytes(self._path, hashlib.sha256(content).digest() + content)
-        except OSError as error:
-            raise cannot_write(
-                self._path, error, "Finished trials are safe in the journal: make room, then go on with --resume"
-            ) from error
         self._saved = time.monotonic()
 
     def load(self, journal: Journal) -> Snapshot | None:
-        """The snapshot, if it is whole and was taken of this search; None is no loss but of time."""
+        """The snapshot, if it is whole and was taken of this search; None only costs time."""
         try:
             content = self._path.read_bytes()
             checksum, content = content[:32], content[32:]

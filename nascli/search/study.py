@@ -1,4 +1,4 @@
-"""A search in its run folder: run to its end, the best cells and the figures written."""
+"""A search in its run folder: run to its end, the best cells and the results written."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nascli.config import EVALUATORS, TABLE, SearchRecipe
 from nascli.errors import Interrupted, NascliError
-from nascli.files import cannot_write, write_json, write_text
+from nascli.files import write_json, write_text, writing
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
 from nascli.runs import RunFolder, read_run
@@ -22,32 +22,32 @@ from nascli.search.executors.executor import Executor
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import SearchLoop
 from nascli.search.plan import Observer, SearchPlan
-from nascli.search.rerank import RerankPlan, ranked, rerank
+from nascli.search.rerank import RerankPlan, rerank, sort_reranked
 from nascli.search.snapshot import SNAPSHOT, SnapshotFile
 from nascli.search.trial import Trial, TrialState
 from nascli.signals import StopRequest
 
 JOURNAL = "trials.jsonl"
 
-_MAKE_ROOM = "Finished trials are safe in the journal: make room, then go on with --resume"
+_MAKE_ROOM = "Finished trials are safe in the journal: make room, then continue with --resume"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of a search; rewards are those of the cells that were scored, each once.
+    """The results of a search; rewards are those of the cells that were scored, each once.
 
     Args:
         best: The best trial's number, reward, params, mult-adds and canonical hash.
-        trials: Proposals.
+        trials: Proposals in all.
         trained: Cells scored to their end.
         duplicates: Proposals answered by an earlier trial.
         rejected: Cells that violate a constraint.
         failed: Cells without a result.
-        reward_mean: Mean reward.
-        reward_std: Standard deviation of the rewards (0 for one).
+        reward_mean: Mean over the cells scored.
+        reward_std: Standard deviation over the cells scored (0 for one).
         child_seconds: Summed over the cells, ranking included.
-        seconds: Wall-clock time, over all the sittings of a search that was resumed.
-        reward_is: What the rewards are.
+        seconds: Wall-clock time, over all sessions of a search that was resumed.
+        reward_is: The kind of the rewards, in words.
     """
 
     best: Mapping[str, object] | None
@@ -82,41 +82,37 @@ def run_search(
         recipe: The resolved recipe.
         executor: Runs the evaluations; is closed.
         stop: Looked at between events.
-        observer: Told of all that happens.
+        observer: Called back on every event.
         ranking: Trains the best again, if the recipe asks for it; is closed.
 
     Returns:
         All trials.
 
     Raises:
-        Interrupted: `stop` was requested; the hint names the command that goes on.
+        Interrupted: `stop` was requested; the hint names the command that resumes.
         NascliError: Every trial failed, or too many of the last ones, or a file cannot be written.
     """
-    plan = _plan(recipe)
+    plan = _make_plan(recipe)
     strategy = build_strategy(recipe, plan.space)
-    keeper = _Keeper(run, recipe, observer)
+    writer = ResultWriter(run, recipe, observer)
     with Journal(run.file(JOURNAL)) as journal:
         try:
             with executor:
-                SearchLoop(strategy, executor, journal, plan, keeper, _snapshots(run, recipe)).run(stop)
-            _refuse_none(journal.trials)
+                SearchLoop(strategy, executor, journal, plan, writer, _open_snapshots(run, recipe)).run(stop)
+            _check_scored(journal.trials)
             if ranking is not None:
                 with ranking:
-                    rerank(ranking, journal, _rerank_plan(recipe, journal.trials), keeper, stop)
+                    rerank(ranking, journal, _make_rerank_plan(recipe, journal.trials), writer, stop)
         except Interrupted as interrupted:
             command = f"nascli search --resume {shlex.quote(str(run.path))}"
             raise Interrupted(interrupted.message, f"Resume with: {command}") from interrupted
         finally:
-            keeper.close(journal.trials)
+            writer.close(journal.trials)
     return journal.trials
 
 
 def tabulate_run(path: Path, table: Path) -> TabularBenchmark:
-    """Write the scored cells of a search as a table, with its recipe, machine, versions and hours.
-
-    Args:
-        path: The run folder.
-        table: The file to write.
+    """Write the scored cells of a run folder as a table file, with the recipe, machine, versions and hours.
 
     Raises:
         InputError: Nothing was scored.
@@ -134,15 +130,15 @@ def tabulate_run(path: Path, table: Path) -> TabularBenchmark:
     return write_table(table, read_trials(path / JOURNAL), recipe_toml=recipe, about=about)
 
 
-def run_name(recipe: SearchRecipe) -> str:
-    """Data set, or table, and strategy, fit for the name of a folder."""
+def search_name(recipe: SearchRecipe) -> str:
+    """The name of a search's run folder: data set, or table, and strategy."""
     kind = recipe.search.evaluator
     data = Path(kind).stem if kind.startswith(TABLE) else Path(recipe.data.dataset.removeprefix("folder:")).name
     return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', data)}-{recipe.search.strategy}"
 
 
 def reward_is(recipe: SearchRecipe) -> str:
-    """What the rewards of a search are, in words."""
+    """The kind of a search's rewards, in words."""
     kind = recipe.search.evaluator
     meaning = EVALUATORS[f"{TABLE}FILE" if kind.startswith(TABLE) else kind]
     return meaning if meaning.startswith("proxy accuracy") else f"{kind}, {meaning}"
@@ -151,22 +147,22 @@ def reward_is(recipe: SearchRecipe) -> str:
 def best_trials(trials: Sequence[Trial], count: int) -> list[Trial]:
     """The best cells, best first, no network twice.
 
-    Those that were trained again come first, by their mean accuracy there; then those with the highest rewards, whoever
-    was stopped on a rung behind all others; of equals the earlier one first.
+    Those that were trained again come first, by their mean accuracy there; then those with the highest rewards, but
+    trials stopped on a rung behind all others; of equals the earlier one first.
     """
-    first = ranked(trials)
-    taken = {trial.id for trial in first}
-    rest = [trial for trial in trials if trial.scored and trial.id not in taken]
+    first = sort_reranked(trials)
+    chosen = {trial.id for trial in first}
+    rest = [trial for trial in trials if trial.scored and trial.id not in chosen]
     return (first + sorted(rest, key=lambda trial: trial.sort_key))[:count]
 
 
-def summarise(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy accuracy") -> Summary:
-    """The figures of a search whose sittings took `seconds`."""
+def summarize(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy accuracy") -> Summary:
+    """The results of a search whose sessions took `seconds`."""
     counted = [trial for trial in trials if trial.scored]
     rewards = [trial.reward for trial in counted if trial.reward is not None]
     best = best_trials(trials, 1)
     return Summary(
-        best=_figures(best[0]) if best else None,
+        best=_describe(best[0]) if best else None,
         trials=len(trials),
         trained=len(counted),
         duplicates=sum(trial.duplicate_of is not None for trial in trials),
@@ -180,8 +176,8 @@ def summarise(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy a
     )
 
 
-class _Keeper:
-    """Keeps the files beside the journal up to date, and hands everything on to another observer."""
+class ResultWriter:
+    """An observer that keeps the files beside the journal up to date, and passes everything on to another observer."""
 
     def __init__(self, run: RunFolder, recipe: SearchRecipe, observer: Observer) -> None:
         self._run, self._recipe, self._observer = run, recipe, observer
@@ -193,16 +189,19 @@ class _Keeper:
         self._before = float(earlier.get("seconds", 0.0))
 
     def on_start(self, trials: Sequence[Trial]) -> None:
-        self._best = max((t.reward for t in trials if t.reward is not None and _rivals(t)), default=self._best)
+        """Find the best reward so far."""
+        self._best = max((t.reward for t in trials if t.reward is not None and _is_candidate(t)), default=self._best)
         self._observer.on_start(trials)
 
     def on_trial(self, trial: Trial) -> None:
-        if _rivals(trial) and trial.reward is not None and trial.reward > self._best:
+        """Write `best.json` if the trial is better than all before."""
+        if _is_candidate(trial) and trial.reward is not None and trial.reward > self._best:
             self._best = trial.reward
             _write(self._run.path / "best.json", self._with_provenance(trial).to_json())
         self._observer.on_trial(trial)
 
     def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
+        """Keep the diagnostics for `curves.json`, and warn once of a collapsed controller."""
         self._updates.append({"trials": told, **diagnostics})
         self._observer.on_update(told, diagnostics)
         collapsed = bool(diagnostics.get("collapsed"))
@@ -214,6 +213,7 @@ class _Keeper:
         self._collapsed = collapsed
 
     def on_message(self, text: str) -> None:
+        """Pass it on."""
         self._observer.on_message(text)
 
     def close(self, trials: Sequence[Trial]) -> None:
@@ -224,38 +224,33 @@ class _Keeper:
             _write(self._run.file(f"top/{place:02d}.json"), text)
             if place == 1:
                 _write(self._run.path / "best.json", text)
-        try:
+        with writing(self._run.path, _MAKE_ROOM):
             write_json(self._run.path / "curves.json", {"updates": self._updates})
             seconds = self._before + time.monotonic() - self._since
-            self._run.update(results=asdict(summarise(trials, seconds, reward_is(self._recipe))))
-        except OSError as error:
-            raise cannot_write(self._run.path, error, _MAKE_ROOM) from error
+            self._run.update(results=asdict(summarize(trials, seconds, reward_is(self._recipe))))
 
     def _with_provenance(self, trial: Trial) -> Genotype:
-        return trial.genotype.model_copy(
-            update={
-                "provenance": {
-                    "source": "nascli search",
-                    "search_run": str(self._run.path),
-                    "trial": trial.id,
-                    "reward": trial.reward,
-                    "reward_is": reward_is(self._recipe),
-                    "dataset": self._recipe.data.dataset,
-                    "strategy": self._recipe.search.strategy,
-                    "seed": self._recipe.seed,
-                }
-            }
-        )
+        provenance = {
+            "source": "nascli search",
+            "search_run": str(self._run.path),
+            "trial": trial.id,
+            "reward": trial.reward,
+            "reward_is": reward_is(self._recipe),
+            "dataset": self._recipe.data.dataset,
+            "strategy": self._recipe.search.strategy,
+            "seed": self._recipe.seed,
+        }
+        return trial.genotype.model_copy(update={"provenance": provenance})
 
 
-def _plan(recipe: SearchRecipe) -> SearchPlan:
+def _make_plan(recipe: SearchRecipe) -> SearchPlan:
     search = recipe.search
     return SearchPlan(
         space=resolve_space(recipe.space),
         trials=search.trials,
         seed=recipe.seed,
         failure_reward=search.failure_reward,
-        name=run_name(recipe),
+        name=search_name(recipe),
         asynchronous=search.asynchronous,
         patience=search.patience,
         rungs=recipe.halving.rungs,
@@ -263,23 +258,23 @@ def _plan(recipe: SearchRecipe) -> SearchPlan:
     )
 
 
-def _snapshots(run: RunFolder, recipe: SearchRecipe) -> SnapshotFile:
-    """Bound to what the strategy is made from; the journal it belongs to says what it was told."""
-    of_search = {"strategy", "warm_start_trials", "warm_start_strategy", "asynchronous"}
-    made_from = recipe.model_dump(
-        mode="json", include={"seed": True, "space": True, "ppo": True, "reinforce": True, "search": of_search}
-    )
+def _open_snapshots(run: RunFolder, recipe: SearchRecipe) -> SnapshotFile:
+    """Bound to the settings that the strategy is made from; the journal it belongs to says what it was told."""
+    search = recipe.search
+    sections = {"seed", "space", search.strategy, search.warm_start_strategy}
+    keys = {"strategy", "warm_start_trials", "warm_start_strategy", "asynchronous"}
+    made_from = recipe.model_dump(mode="json", include={**dict.fromkeys(sections, True), "search": keys})
     return SnapshotFile(run.file(SNAPSHOT), json.dumps(made_from, sort_keys=True))
 
 
-def _rerank_plan(recipe: SearchRecipe, trials: Sequence[Trial]) -> RerankPlan:
+def _make_rerank_plan(recipe: SearchRecipe, trials: Sequence[Trial]) -> RerankPlan:
     """The best by reward alone, so that it is the same plan whatever was trained again already."""
     best = sorted(trial.sort_key for trial in trials if trial.scored)[: recipe.rerank.top]
     epochs = recipe.rerank.epochs or recipe.train.epochs
     return RerankPlan([number for _, _, number in best], epochs, recipe.rerank.num_seeds, recipe.seed)
 
 
-def _rivals(trial: Trial) -> bool:
+def _is_candidate(trial: Trial) -> bool:
     """Whether the trial may be the best so far."""
     return trial.scored and not trial.stopped and not trial.reranks
 
@@ -293,18 +288,15 @@ def _child_seconds(trial: Trial) -> float:
     return trial.score.seconds + sum(rerank.seconds for rerank in trial.reranks)
 
 
-def _figures(trial: Trial) -> dict[str, object]:
-    assert trial.score is not None
-    return {
-        "trial": trial.id,
-        "reward": trial.reward,
-        "params": trial.score.params,
-        "mult_adds": trial.score.mult_adds,
-        "hash": trial.hash,
-    }
+def _describe(trial: Trial) -> dict[str, object]:
+    score = trial.score
+    assert score is not None
+    figures = {"trial": trial.id, "reward": trial.reward, "params": score.params, "mult_adds": score.mult_adds}
+    return {**figures, "hash": trial.hash}
 
 
-def _refuse_none(trials: Sequence[Trial]) -> None:
+def _check_scored(trials: Sequence[Trial]) -> None:
+    """Refuse to end a search without a single score (NascliError)."""
     if any(trial.scored for trial in trials):
         return
     failures = [trial.failure for trial in trials if trial.failure is not None]
@@ -321,7 +313,5 @@ def _refuse_none(trials: Sequence[Trial]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with writing(path, _MAKE_ROOM):
         write_text(path, text)
-    except OSError as error:
-        raise cannot_write(path, error, _MAKE_ROOM) from error

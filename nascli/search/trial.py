@@ -1,12 +1,12 @@
-"""A trial: one proposed genotype, how far it is, and what came of it.
+"""A trial: one proposed genotype, its state and its result.
 
-    running --completed(score)----> complete
-            --failed(crashed, ...)-> failed
-            --failed(rejected, ..)-> rejected
+    running --complete(score)----> complete
+            --fail(crashed, ...)-> failed
+            --fail(rejected, ..)-> rejected
 
 With rungs, a running trial advances: it has the accuracy of each rung that it was trained on. A complete one may be
-trained again to be ranked. Nothing else of a finished trial ever changes. A
-trial that repeats an earlier one by canonical hash is not evaluated: it waits for that one and takes its result.
+trained again to be ranked. Nothing else of a finished trial ever changes. A duplicate of an earlier trial, by canonical
+hash, is not evaluated: it waits for that one and takes its result.
 """
 
 import math
@@ -19,10 +19,10 @@ from nascli.genotype.genotype import Genotype
 
 
 class TrialState(StrEnum):
-    """How far a trial is."""
+    """The state of a trial."""
 
     RUNNING = "running"
-    """Proposed and in the journal: trained now, waiting for a worker, or for the trial it repeats."""
+    """Proposed and in the journal: in training, waiting for a worker, or for the trial that it duplicates."""
     COMPLETE = "complete"
     """It has a score."""
     FAILED = "failed"
@@ -48,14 +48,14 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """What came of an evaluation without a score: its kind, and the error that a person may read, in one line."""
+    """The end of an evaluation without a score: its kind, and an error for the user in one line."""
 
     kind: FailureKind
     error: str
 
 
 class SizeAndWork(Protocol):
-    """What a network costs, `nascli.models.cost.Cost`; trials know no torch."""
+    """The part of `nascli.models.cost.Cost` that a score keeps; trials know no torch."""
 
     @property
     def params(self) -> int:
@@ -70,15 +70,15 @@ class SizeAndWork(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What an evaluator says of one genotype.
+    """The result of evaluating one genotype.
 
     Args:
-        reward: What the strategy maximises; finite.
+        reward: Maximised by the strategy; finite.
         accuracy: Proxy accuracy on the held-out images, in [0, 1]; None for a score without training.
         params: Trainable parameters of the child network, without an auxiliary head.
-        mult_adds: Multiply-accumulates of one image.
-        seconds: What the evaluation took.
-        accuracies: That of each training, where there were several; `accuracy` is their mean.
+        mult_adds: Multiply-accumulates per image.
+        seconds: Duration of the evaluation.
+        accuracies: One per training, where there were several; `accuracy` is their mean.
 
     Raises:
         ValueError: A number is not finite.
@@ -96,13 +96,8 @@ class Score:
         """The score of an evaluation that began at `started` (monotonic time); the accuracy is the default reward."""
         reward = accuracy if reward is None else reward
         assert reward is not None, "a score without accuracy needs a reward"
-        return cls(
-            reward=reward,
-            accuracy=accuracy,
-            params=cost.params,
-            mult_adds=cost.mult_adds,
-            seconds=round(time.monotonic() - started, 3),
-        )
+        seconds = round(time.monotonic() - started, 3)
+        return cls(reward=reward, accuracy=accuracy, params=cost.params, mult_adds=cost.mult_adds, seconds=seconds)
 
     def __post_init__(self) -> None:
         numbers = {name: value for name, value in vars(self).items() if name != "accuracies" and value is not None}
@@ -113,7 +108,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """A short training on the way to the full one: its epochs and what came of it."""
+    """A short training on the way to the full one."""
 
     epochs: int
     score: Score
@@ -124,10 +119,10 @@ class Rerank:
     """A training after the search, to choose among the best.
 
     Args:
-        index: Which of the seeds, from 0.
-        epochs: Of the training.
+        index: The number of its seed, from 0.
+        epochs: Length of the training.
         accuracy: On the held-out images; 0 if it diverged.
-        seconds: What it took.
+        seconds: Duration of the training.
     """
 
     index: int
@@ -142,16 +137,15 @@ class Trial:
 
     Args:
         id: 0 for the first proposal, and so on without gaps.
-        tokens: The decision sequence.
-        genotype: What the tokens stand for.
+        tokens: The decision sequence, which decodes to the genotype.
         hash: The canonical hash of the genotype.
         seed: The seed of everything random in its evaluation.
-        duplicate_of: The earlier trial with the same canonical hash; None for a trial that is evaluated itself.
+        duplicate_of: The first trial with the same canonical hash; None for a trial that is evaluated itself.
         score: The result of a complete trial.
         failure: Why a failed or rejected trial has no score.
-        reward: What the strategy is told: the score's, or the failure reward; None while the trial runs.
+        reward: Told to the strategy: the score's, or the failure reward; None while the trial runs.
         rungs: Its short trainings, before the full one.
-        stopped: Whether the last of those gave its score, because it was not among the best.
+        stopped: Whether the last of those gave its score, because it was not promoted.
         reranks: Its trainings after the search.
     """
 
@@ -171,7 +165,7 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        """Whether it will change no more."""
+        """Whether it has its result."""
         return self.state is not TrialState.RUNNING
 
     @property
@@ -184,25 +178,25 @@ class Trial:
         """Sorts scored trials, the best first: stopped ones behind all others, then by reward, then the earlier one."""
         return self.stopped, -(self.reward or 0.0), self.id
 
-    def completed(self, score: Score, *, stopped: bool = False) -> "Trial":
+    def complete(self, score: Score, *, stopped: bool = False) -> "Trial":
         """This trial with its score; ValueError if it is finished already."""
-        self._must_run()
+        self._check_running()
         return replace(self, state=TrialState.COMPLETE, score=score, reward=score.reward, stopped=stopped)
 
-    def failed(self, failure: Failure, reward: float) -> "Trial":
+    def fail(self, failure: Failure, reward: float) -> "Trial":
         """This trial with its failure and the reward for it; ValueError if it is finished already."""
-        self._must_run()
+        self._check_running()
         state = TrialState.REJECTED if failure.kind is FailureKind.REJECTED else TrialState.FAILED
         return replace(self, state=state, failure=failure, reward=reward)
 
-    def advanced(self, rung: Rung) -> "Trial":
+    def advance(self, rung: Rung) -> "Trial":
         """This trial after one more rung; ValueError if it is finished, or the rung is not above its last."""
-        self._must_run()
+        self._check_running()
         if self.rungs and rung.epochs <= self.rungs[-1].epochs:
             raise ValueError(f"trial {self.id} was on the rung of {self.rungs[-1].epochs} epochs already")
         return replace(self, rungs=(*self.rungs, rung))
 
-    def reranked(self, rerank: Rerank) -> "Trial":
+    def add_rerank(self, rerank: Rerank) -> "Trial":
         """This trial with one more training after the search; ValueError if it has no score, or that one already."""
         if not self.scored:
             raise ValueError(f"trial {self.id} is {self.state} and cannot be ranked again")
@@ -210,6 +204,6 @@ class Trial:
             raise ValueError(f"trial {self.id}: training {rerank.index} to rank it where {len(self.reranks)} is due")
         return replace(self, reranks=(*self.reranks, rerank))
 
-    def _must_run(self) -> None:
+    def _check_running(self) -> None:
         if self.finished:
             raise ValueError(f"trial {self.id} is {self.state} already")

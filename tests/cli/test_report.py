@@ -15,7 +15,7 @@ from nascli.cli.app import main
 from nascli.config import SearchRecipe, TrainRecipe
 from nascli.genotype.cells.space import resolve_cell_space
 from nascli.runs import create_run
-from nascli.search.journal import Finished, Journal, proposed
+from nascli.search.journal import Finished, Journal, Proposed
 from tests.report.made_runs import begun, made_recipe
 
 Nascli = Callable[..., tuple[int, str, str]]
@@ -40,7 +40,7 @@ def search_run(recipe: SearchRecipe, trials: int, out: Path | None = None) -> Pa
     with create_run("search", "made", recipe, runs=Path("runs").resolve(), out=out) as run:
         with Journal(run.file("trials.jsonl")) as journal:
             for trial in begun(resolve_cell_space(recipe.space), trials):
-                journal.append(proposed(trial))
+                journal.append(Proposed.of(trial))
                 reward = 0.5 + trial.id / 100
                 journal.append(
                     Finished(trial=trial.id, reward=reward, accuracy=reward, params=10, mult_adds=20, seconds=0.0)

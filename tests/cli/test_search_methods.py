@@ -9,7 +9,7 @@ from nascli.genotype.genotype import read_genotype
 from nascli.runs import read_run
 from nascli.search.evaluators.tabular import TabularBenchmark
 from nascli.search.journal import read_trials
-from nascli.search.rerank import ranked
+from nascli.search.rerank import sort_reranked
 from nascli.search.trial import TrialState
 from tests.cli.test_search import exit_code
 
@@ -87,7 +87,7 @@ def test_limits_rungs_and_a_ranking_at_the_end(capsys: pytest.CaptureFixture[str
     assert all(trial.score is not None and trial.score.params < 900 for trial in scored)
     assert {len(trial.rungs) for trial in scored} == {1}
     assert True in {trial.stopped for trial in scored}
-    best, second = ranked(trials)
+    best, second = sort_reranked(trials)
     assert [rerank.epochs for rerank in best.reranks + second.reranks] == [3] * 4
     assert read_genotype(Path("run/best.json")).provenance["trial"] == best.id
     assert result["best"]["trial"] == best.id  # type: ignore[index]

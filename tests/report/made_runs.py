@@ -24,7 +24,7 @@ def made_recipe(**flags: object) -> SearchRecipe:
 
 def scored(trial: Trial, reward: float, *, accuracy: float | None = None, params: int = 1000) -> Trial:
     """The trial with a score."""
-    return trial.completed(
+    return trial.complete(
         Score(
             reward=reward,
             accuracy=reward if accuracy is None else accuracy,
@@ -59,8 +59,8 @@ def mixed_trials(recipe: SearchRecipe, count: int = 30, seed: int = 0) -> list[T
     ]
     running = begun(resolve_cell_space(recipe.space), count, seed)
     if count > 7:
-        trials[4] = running[4].failed(Failure(FailureKind.DIVERGED, "the loss became nan <script>alert(1)</script>"), 0)
-        trials[5] = running[5].failed(Failure(FailureKind.REJECTED, "2M params, limit params<1M"), 0)
+        trials[4] = running[4].fail(Failure(FailureKind.DIVERGED, "the loss became nan <script>alert(1)</script>"), 0)
+        trials[5] = running[5].fail(Failure(FailureKind.REJECTED, "2M params, limit params<1M"), 0)
         trials[7] = replace(trials[0], id=7, duplicate_of=0)
     return trials
 

@@ -292,7 +292,7 @@ def test_cells_that_were_trained_again_are_ranked_by_it(runs: MadeRuns) -> None:
     for trial, accuracies in ((0, (0.6, 0.8)), (2, (0.9, 0.9))):
         for index, accuracy in enumerate(accuracies):
             again = Rerank(index=index, epochs=30, accuracy=accuracy, seconds=1.0)
-            trials[trial] = trials[trial].reranked(again)
+            trials[trial] = trials[trial].add_rerank(again)
     data = read_search(runs.search("again", recipe, trials))
     assert [trial.id for trial in select_best(data)] == [2, 0]
     first, second = summarize_reranks(data)
@@ -323,9 +323,9 @@ def test_rungs_say_where_children_were_stopped(runs: MadeRuns) -> None:
     first = Rung(epochs=1, score=_score(0.5))
     second = Rung(epochs=3, score=_score(0.6))
     trials = [
-        early.advanced(first).completed(first.score, stopped=True),
-        later.advanced(first).advanced(second).completed(second.score, stopped=True),
-        scored(full.advanced(first).advanced(second), 0.8),
+        early.advance(first).complete(first.score, stopped=True),
+        later.advance(first).advance(second).complete(second.score, stopped=True),
+        scored(full.advance(first).advance(second), 0.8),
     ]
     assert rung_counts(read_search(runs.search("rungs", recipe, trials))) == {1: 1, 3: 1, 9: 1}
 

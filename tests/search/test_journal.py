@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.search.journal import Advanced, Failed, Finished, Journal, Reranked, proposed, read_trials
+from nascli.search.journal import Advanced, Failed, Finished, Journal, Proposed, Reranked, read_trials
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial, TrialState
 from tests.fakes import TINY
 
@@ -37,11 +37,11 @@ def trial(number: int, duplicate_of: int | None = None) -> Trial:
 
 def write_some(path: Path) -> list[Trial]:
     with Journal(path) as journal:
-        journal.append(proposed(trial(0)))
-        journal.append(proposed(trial(1)))
+        journal.append(Proposed.of(trial(0)))
+        journal.append(Proposed.of(trial(1)))
         journal.append(Finished(trial=1, **SCORE))
         journal.append(Failed(trial=0, kind=CRASHED, error='it said "no"\nand é', reward=-1.5))
-        journal.append(proposed(trial(2, duplicate_of=1)))
+        journal.append(Proposed.of(trial(2, duplicate_of=1)))
         return list(journal.trials)
 
 
@@ -60,7 +60,7 @@ def test_rungs_ranking_and_rejection_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "trials.jsonl"
     with Journal(path) as journal:
         for number in range(3):
-            journal.append(proposed(trial(number)))
+            journal.append(Proposed.of(trial(number)))
         journal.append(Advanced(trial=0, epochs=1, **SCORE))
         journal.append(Finished(trial=0, stopped=True, **SCORE))
         journal.append(Finished(trial=1, accuracies=(0.25, 0.75), **SCORE))
@@ -89,8 +89,8 @@ def test_rungs_ranking_and_rejection_are_read_back(tmp_path: Path) -> None:
 )
 def test_events_that_cannot_be_are_refused(tmp_path: Path, event: Advanced | Reranked) -> None:
     with Journal(tmp_path / "trials.jsonl") as journal:
-        journal.append(proposed(trial(0)))
-        journal.append(proposed(trial(1)))
+        journal.append(Proposed.of(trial(0)))
+        journal.append(Proposed.of(trial(1)))
         journal.append(Advanced(trial=0, epochs=3, **SCORE))
         journal.append(Finished(trial=1, **SCORE))
         before = journal.path.read_bytes()
@@ -139,7 +139,7 @@ def test_a_cut_at_any_byte_drops_only_the_unfinished_event(tmp_path: Path, monke
         with Journal(cut) as journal:
             assert journal.trials == trials
             assert cut.read_bytes() == b"".join(lines[:events])
-            journal.append(proposed(trial(len(trials))))  # later appends stay readable
+            journal.append(Proposed.of(trial(len(trials))))  # later appends stay readable
         assert len(read_trials(cut)) == len(trials) + 1
 
 
@@ -199,17 +199,17 @@ def test_a_full_disk_stops_loudly_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "trials.jsonl"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Journal(path) as journal:
-        journal.append(proposed(trial(0)))
+        journal.append(Proposed.of(trial(0)))
         safe = path.read_bytes()
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(safe) + 40, hard))
         try:
             with pytest.raises(NascliError, match=r"trials\.jsonl cannot be written: .*make room"):
-                journal.append(proposed(trial(1)))
+                journal.append(Proposed.of(trial(1)))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert path.read_bytes() == safe
         assert len(journal.trials) == 1
-        journal.append(proposed(trial(1)))  # there is room again
+        journal.append(Proposed.of(trial(1)))  # there is room again
     assert len(read_trials(path)) == 2
 
 
@@ -223,7 +223,7 @@ def test_every_event_is_on_disk_before_append_returns(tmp_path: Path, monkeypatc
 
     with Journal(tmp_path / "trials.jsonl") as journal:
         monkeypatch.setattr(os, "fsync", fsync)
-        journal.append(proposed(trial(0)))
+        journal.append(Proposed.of(trial(0)))
         journal.append(Finished(trial=0, **SCORE))
     assert len(flushed) == 2
 

@@ -11,7 +11,7 @@ from nascli.genotype.genotype import Genotype
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import SearchLoop
 from nascli.search.plan import SearchPlan
-from nascli.search.rerank import RerankPlan, ranked, rerank
+from nascli.search.rerank import RerankPlan, rerank, sort_reranked
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.study import best_trials
 from nascli.search.trial import Score, Trial
@@ -53,7 +53,7 @@ def journal(tmp_path: Path) -> Path:
 def ranking(
     path: Path, workers: int = 1, shuffle: int = 0, trainer: Trainer | None = None, stop: StopRequest | None = None
 ) -> list[Trial]:
-    plan = RerankPlan([5, 2, 7], epochs=20, seeds=3, seed=1)
+    plan = RerankPlan([5, 2, 7], epochs=20, num_seeds=3, seed=1)
     with Journal(path) as journal:
         executor = ShuffledExecutor(trainer or Trainer(), workers, shuffle)
         rerank(executor, journal, plan, Recorder(), stop or StopRequest())
@@ -74,7 +74,7 @@ def test_each_of_the_chosen_is_trained_with_every_seed(journal: Path) -> None:
 
 def test_the_best_by_mean_comes_first_and_before_all_that_were_not_trained_again(journal: Path) -> None:
     trials = ranking(journal)
-    first = ranked(trials)
+    first = sort_reranked(trials)
     means = [sum(r.accuracy for r in trial.reranks) / 3 for trial in first]
     assert means == sorted(means, reverse=True)
     assert best_trials(trials, 12)[:3] == first
@@ -98,7 +98,7 @@ def test_workers_and_kills_make_no_difference(journal: Path, tmp_path: Path, wor
 def test_a_training_that_diverges_counts_as_zero(journal: Path) -> None:
     trials = ranking(journal, trainer=Trainer(diverging="trial-5"))
     assert [r.accuracy for r in trials[5].reranks] == [0.0, 0.0, 0.0]
-    assert ranked(trials)[-1].id == 5
+    assert sort_reranked(trials)[-1].id == 5
 
 
 def test_any_other_failure_stops_with_what_was_done_kept(journal: Path) -> None:

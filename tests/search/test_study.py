@@ -12,7 +12,7 @@ from nascli.genotype.genotype import read_genotype
 from nascli.runs import create_run, read_run, resume_run
 from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.journal import read_trials
-from nascli.search.study import best_trials, run_name, run_search, summarise
+from nascli.search.study import best_trials, run_search, search_name, summarize
 from nascli.search.trial import Trial
 from nascli.signals import StopRequest
 from tests.fakes import FakeEvaluator, Recorder
@@ -164,9 +164,9 @@ def test_random_and_ppo_are_searched_by_name(tmp_path: Path) -> None:
     [("cifar10", "cifar10-ppo"), ("folder:/data/my flowers/", "my-flowers-ppo"), ("folder:..", "..-ppo")],
 )
 def test_the_run_is_named_after_data_and_strategy(dataset: str, name: str) -> None:
-    assert run_name(recipe(data__dataset=dataset)) == name
+    assert search_name(recipe(data__dataset=dataset)) == name
 
 
 def test_the_summary_of_nothing_has_no_best() -> None:
-    summary = summarise([], 1.0)
+    summary = summarize([], 1.0)
     assert (summary.best, summary.reward_mean, summary.trials) == (None, None, 0)

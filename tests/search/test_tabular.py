@@ -35,7 +35,7 @@ def trained(space: CellSpace = SPACE, seeds: int = 2, noise: float = 0.01, faili
         genotype = space.decode(tokens)
         trial = Trial(id=number, tokens=tokens, genotype=genotype, hash=genotype.canonical_hash(), seed=number)
         if number in failing:
-            trials.append(trial.failed(Failure(FailureKind.DIVERGED, "the loss became nan"), 0.0))
+            trials.append(trial.fail(Failure(FailureKind.DIVERGED, "the loss became nan"), 0.0))
             continue
         draw = random.Random(trial.hash)
         quality = 0.6 + 0.1 * sum(op == "sep_conv_3x3" for block in genotype.normal.blocks for op in block.ops)
@@ -45,7 +45,7 @@ def trained(space: CellSpace = SPACE, seeds: int = 2, noise: float = 0.01, faili
         score = Score(
             reward=mean, accuracy=mean, params=100 + number, mult_adds=2**33, seconds=1.5, accuracies=accuracies
         )
-        trials.append(trial.completed(score))
+        trials.append(trial.complete(score))
     return trials
 
 
@@ -83,7 +83,7 @@ def test_a_table_is_read_as_it_was_written(path: Path) -> None:
 
 def test_one_training_a_cell_is_enough(path: Path) -> None:
     trials = [
-        Trial(id=t.id, tokens=t.tokens, genotype=t.genotype, hash=t.hash, seed=0).completed(
+        Trial(id=t.id, tokens=t.tokens, genotype=t.genotype, hash=t.hash, seed=0).complete(
             Score(reward=0.5, accuracy=0.5 + t.id / 100, params=1, mult_adds=1, seconds=0.0)
         )
         for t in trained()
@@ -101,7 +101,7 @@ def test_repeats_and_rejected_cells_are_no_rows(path: Path) -> None:
     again = Trial(id=9, tokens=first.tokens, genotype=first.genotype, hash=first.hash, seed=9, duplicate_of=0)
     rejected = Trial(id=8, tokens=trials[8].tokens, genotype=trials[8].genotype, hash=trials[8].hash, seed=8)
     failure = Failure(FailureKind.REJECTED, "too many params")
-    table = written(path, [*trials[:8], rejected.failed(failure, 0.0), again.completed(score)])
+    table = written(path, [*trials[:8], rejected.fail(failure, 0.0), again.complete(score)])
     assert table.hashes == tuple(trial.hash for trial in trials[:8])
 
 
@@ -126,7 +126,7 @@ def test_1600_cells_take_little_space(path: Path) -> None:
         trial = Trial(id=number, tokens=tokens, genotype=genotype, hash=draw.randbytes(8).hex(), seed=0)
         pair = (draw.randrange(5000) / 5000, draw.randrange(5000) / 5000)
         trials.append(
-            trial.completed(
+            trial.complete(
                 Score(
                     reward=sum(pair) / 2,
                     accuracy=sum(pair) / 2,
@@ -194,7 +194,7 @@ def test_foreign_and_newer_files_are_refused(path: Path) -> None:
 def test_trials_that_make_no_table_are_refused(path: Path) -> None:
     trials = trained()
     running = Trial(id=0, tokens=trials[0].tokens, genotype=trials[0].genotype, hash=trials[0].hash, seed=0)
-    unscored = running.completed(Score(reward=1.0, accuracy=None, params=1, mult_adds=1, seconds=0.0))
+    unscored = running.complete(Score(reward=1.0, accuracy=None, params=1, mult_adds=1, seconds=0.0))
     other_recipe = SearchRecipe(space=CellSpaceConfig(name="enas"))
     with pytest.raises(InputError, match="trial 0 is not finished"):
         written(path, [running, *trials[1:]])
