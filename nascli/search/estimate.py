@@ -1,4 +1,4 @@
-"""What a search will cost, from a few real training steps of two of its own proposals."""
+"""The cost of a search, estimated from a few real training steps of two of its own proposals."""
 
 import statistics
 from dataclasses import dataclass
@@ -22,12 +22,11 @@ class SearchEstimate:
     """The plan of a search and its measured cost.
 
     Args:
-        children: What was measured, child by child.
-        trials: Proposals in all; repeats would make the search shorter.
+        trials: Proposals in all; duplicates would make the search shorter.
         workers: Children that train at the same time, each on one thread.
-        seconds_per_child: Mean over the children measured; with rungs, of what a child is trained on average.
-        ranking_seconds: Of the trainings after the search.
-        seconds: Of the whole search, ranking included, if the workers do not slow each other down.
+        seconds_per_child: Mean over the children measured; with rungs, over what a child is trained on average.
+        ranking_seconds: Duration of the trainings after the search.
+        seconds: Duration of the whole search, ranking included, if the workers do not slow each other down.
         memory: Bytes that one worker needs at most.
     """
 
@@ -44,7 +43,7 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
     """Time a few steps of the first two proposals, on one thread as in a worker; nothing is written.
 
     Raises:
-        InputError: The recipe's evaluator is no training.
+        InputError: The recipe's evaluator does not train.
     """
     if recipe.search.evaluator != "proxy":
         raise InputError(
@@ -82,7 +81,5 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
 
 def _share_trained(recipe: SearchRecipe) -> float:
     """Epochs that a child is trained on average over all rungs, in epochs of the full training."""
-    ladder = (*recipe.halving.rungs, recipe.train.epochs)
-    return (
-        sum(epochs * recipe.halving.promote_fraction**rung for rung, epochs in enumerate(ladder)) / recipe.train.epochs
-    )
+    epochs, fraction = (*recipe.halving.rungs, recipe.train.epochs), recipe.halving.promote_fraction
+    return sum(each * fraction**rung for rung, each in enumerate(epochs)) / recipe.train.epochs

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from nascli.config import BayesianConfig
 from nascli.genotype.cells.space import NASNET, CellSpace
 from nascli.genotype.genotype import Genotype
-from nascli.search.strategies.bayesian import BayesianSearch, fit
-from nascli.search.strategies.path_encoding import tabulated
+from nascli.search.strategies.bayesian import BayesianSearch, fit_posterior, select_observations, stack_features
 from tests.genotype.genotype_st import genotypes
 
 THREE_OPS = CellSpace(
@@ -47,7 +46,7 @@ def test_traits_do_not_depend_on_the_spelling(genotype: Genotype) -> None:
 def test_traits_tell_cells_apart() -> None:
     draw = random.Random(0)
     sequences = [tuple(draw.randrange(size) for size in NASNET.decision_sizes) for _ in range(20)]
-    counts = tabulated([NASNET.features(NASNET.decode(tokens)) for tokens in sequences])
+    counts = stack_features([NASNET.features(NASNET.decode(tokens)) for tokens in sequences])
     assert len({tuple(row) for row in counts}) == 20
     assert (counts.sum(1) > 20).all()
 
@@ -95,7 +94,7 @@ def test_the_posterior_follows_the_rewards_and_their_scale(seed: int, scale: flo
     told = np.random.default_rng(seed).normal(size=(12, 2))
     rewards = told[:, 0] + 3
     candidates = np.vstack([told, [[1e3, 1e3]]])
-    ours, theirs = fit(told, rewards, candidates), fit(told, scale * rewards, candidates)
+    ours, theirs = fit_posterior(told, rewards, candidates), fit_posterior(told, scale * rewards, candidates)
     assert np.corrcoef(ours.mean[:12], rewards)[0, 1] > 0.5
     assert ours.mean[12] == pytest.approx(rewards.mean())
     np.testing.assert_allclose(theirs.mean, scale * ours.mean, rtol=1e-6)
@@ -107,4 +106,6 @@ def test_the_posterior_follows_the_rewards_and_their_scale(seed: int, scale: flo
 def test_too_many_results_are_cut_to_the_best_and_the_latest() -> None:
     strategy = BayesianSearch(THREE_OPS, BayesianConfig(max_observations=10, n_startup_trials=5), 0)
     assert len(found(strategy, THREE_OPS, 40)) == 40
-    assert len(strategy._fitted()) == 10
+    results = [((number,), float(reward)) for number, reward in enumerate([9, 1, 8, 2, 7, 3, 6, 4, 5, 0])]
+    assert select_observations(results, 10) == sorted(results, key=lambda result: -result[1])
+    assert select_observations(results, 6) == [results[0], results[2], results[4], *results[7:]]

@@ -14,7 +14,7 @@ from nascli.search.evaluators.constraints import (
     Comparison,
     ConstrainedEvaluator,
     Constraint,
-    measure_latency,
+    measure_child_latency,
     parse_constraint,
     resolve_percentages,
 )
@@ -168,7 +168,7 @@ def test_the_measured_value_is_that_of_the_child() -> None:
 
 def test_latency_grows_with_the_child() -> None:
     larger = replace(PROXY, network=CellNetworkConfig(filters=32, cells_per_stage=6))
-    assert 0 < measure_latency(PROXY, CELL) < measure_latency(larger, CELL) < 10
+    assert 0 < measure_child_latency(PROXY, CELL) < measure_child_latency(larger, CELL) < 10
 
 
 def test_a_percentage_becomes_the_number_that_so_many_random_cells_lie_below() -> None:

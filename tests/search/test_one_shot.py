@@ -166,11 +166,11 @@ def test_the_statistics_are_the_mean_over_whole_batches_of_training_images(evalu
     child = evaluator.network(drawn(1)[0])
     assert isinstance(child, CellNetwork)
     assert not child.training
-    assert len(evaluator.refresh) == 32  # 40 are asked for, 16 are a batch
+    assert len(evaluator.calibration) == 32  # 40 are asked for, 16 are a batch
     convolution, norm = child.stem
     train = evaluator.task.data.train
     means = []
-    for part in torch.split(evaluator.refresh, 16):
+    for part in torch.split(evaluator.calibration, 16):
         ((images, _),) = train.take(part).evaluation_batches(16)
         means.append(convolution((images / 255 - 0.5) / 0.25).mean((0, 2, 3)))
     torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0), atol=1e-4, rtol=1e-4)

@@ -57,13 +57,13 @@ def test_the_first_strategy_proposes_until_enough_is_told() -> None:
     alone = Evolution(NASNET, EvolutionConfig(population=4), 5)
     strategy = WarmStarted(Evolution(NASNET, EvolutionConfig(population=4), 5), ppo(NASNET, PPO, 5), trials=30)
     for left in (30, 10):
-        assert strategy.diagnostics["warmup_left"] == left
+        assert strategy.diagnostics["warm_start_left"] == left
         asked = batch(strategy)
         assert asked == [alone.ask() for _ in asked]
         for tokens in asked:
             strategy.tell(tokens, reward_of(tokens))
             alone.tell(tokens, reward_of(tokens))
-    assert strategy.diagnostics == {"warmup_left": 0}
+    assert strategy.diagnostics == {"warm_start_left": 0}
     assert batch(strategy) != [alone.ask() for _ in range(20)]
 
 

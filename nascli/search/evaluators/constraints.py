@@ -34,13 +34,7 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_UNITS: dict[str, dict[str, int]] = {
-    "params": UNITS["params"],
-    "mult_adds": UNITS["mult_adds"],
-    "naswot": {"": 0},
-    "grad_norm": {"": 0},
-    "latency": UNITS["latency"],
-}
+_UNITS = {name: UNITS.get(name, {"": 0}) for name in (*ZERO_COST_SCORES, "latency")}
 """The units of each quantity, largest first, as powers of ten; the quantities in the order of their cost."""
 
 _FORM = re.compile(r"(?P<quantity>[^<>=]*?)\s*(?P<comparison><=|>=|<|>)\s*(?P<rest>[^<>=]*)")
@@ -48,11 +42,11 @@ _FORM = re.compile(r"(?P<quantity>[^<>=]*?)\s*(?P<comparison><=|>=|<|>)\s*(?P<re
 
 @dataclass(frozen=True)
 class Constraint:
-    """One bound on one quantity; `str` gives its text, which `parse_constraint` reads back.
+    """A bound on a quantity; `str` gives its text, which `parse_constraint` reads back.
 
     Args:
         quantity: `params`, `mult_adds`, `naswot`, `grad_norm` or `latency`.
-        comparison: How the quantity must compare with the bound.
+        comparison: Holds between the quantity and the bound.
         bound: A number in plain units, latency in seconds; or percent of random cells.
         percent: Whether `bound` is the place among random cells, in (0, 100), which `resolve_percentages` replaces by
             a number: `naswot>75%` is above three quarters of them, `params<25%` among the smallest quarter.
@@ -64,14 +58,14 @@ class Constraint:
     percent: bool = False
 
     def is_satisfied(self, value: float) -> bool:
-        """Whether a measured value is inside; one that is not a number never is."""
+        """Whether a measured value is inside the bound; NaN never is."""
         return _COMPARISONS[self.comparison](value, self.bound)
 
     def violation(self, value: float) -> str:
         """One line about a value that is outside: `params 7.3M violates params<6M`."""
         rounded = float(f"{value:.4g}")
-        said = format_exactly(value if self.is_satisfied(rounded) else rounded, _UNITS[self.quantity])
-        return f"{self.quantity} {said} violates {self}"
+        amount = format_exactly(value if self.is_satisfied(rounded) else rounded, _UNITS[self.quantity])
+        return f"{self.quantity} {amount} violates {self}"
 
     def __str__(self) -> str:
         units = {"%": 0} if self.percent else _UNITS[self.quantity]
@@ -114,7 +108,7 @@ class ConstrainedEvaluator:
     first that is violated ends the check.
 
     Args:
-        evaluator: Scores the cells that are left.
+        evaluator: Scores the cells that satisfy all.
         constraints: Without percentages.
         task: The proxy task whose child networks are measured.
 
@@ -139,7 +133,7 @@ class ConstrainedEvaluator:
         """
         for quantity in _UNITS:
             constraints = [constraint for constraint in self.constraints if constraint.quantity == quantity]
-            value = measure(quantity, self.task, genotype, seed) if constraints else 0.0
+            value = measure_quantity(quantity, self.task, genotype, seed) if constraints else 0.0
             for constraint in constraints:
                 if not constraint.is_satisfied(value):
                     raise RejectedError(constraint.violation(value))
@@ -151,12 +145,11 @@ def resolve_percentages(
 ) -> tuple[Constraint, ...]:
     """The constraints with every percentage replaced by the number that so many percent of random cells lie below.
 
-    The number depends a little on the machine (a latency much), so a run keeps it, not the percentage, to go on with.
+    The number depends a little on the machine (a latency much), so a run keeps it, not the percentage, for its
+    resumption.
 
     Args:
-        constraints: With and without percentages.
         task: The proxy task whose child networks are measured.
-        space: Where the random cells come from.
         seed: The run's seed; the cells and their weights follow from it.
         sample: How many cells are drawn. With 64, the true share of a 50% constraint is within 13 points of it 19 times
             out of 20.
@@ -180,17 +173,17 @@ def resolve_percentages(
     )
 
 
-def measure(quantity: str, task: ProxyTask, genotype: Genotype, seed: int) -> float:
-    """A quantity of the child network of a genotype, in plain units; of a quantity that a constraint can name."""
-    return (
-        measure_latency(task, genotype) if quantity == "latency" else ZERO_COST_SCORES[quantity](task, genotype, seed)
-    )
+def measure_quantity(quantity: str, task: ProxyTask, genotype: Genotype, seed: int) -> float:
+    """A quantity that a constraint can name, of the child network of a genotype, in plain units."""
+    if quantity == "latency":
+        return measure_child_latency(task, genotype)
+    return ZERO_COST_SCORES[quantity](task, genotype, seed)
 
 
-def measure_latency(task: ProxyTask, genotype: Genotype) -> float:
-    """Seconds that the child network takes for one image.
+def measure_child_latency(task: ProxyTask, genotype: Genotype) -> float:
+    """The seconds of one image through the child network.
 
-    In evaluation mode, float32, on the proxy's device, with one thread on a CPU: after 3 runs to warm up, the median
+    In evaluation mode, float32, on the task's device, with one thread on a CPU: after 3 runs to warm up, the median
     of 15. It is the one quantity that is not repeatable: it counts whatever else the machine does, other workers too,
     so a cell near the bound may pass one time and not the next.
     """
@@ -203,7 +196,7 @@ def _measure_all(quantity: str, task: ProxyTask, cells: list[Genotype], seed: in
     values = []
     for k, cell in enumerate(cells):
         try:
-            values.append(measure(quantity, task, cell, derive_seed(seed, "limits", k)))
+            values.append(measure_quantity(quantity, task, cell, derive_seed(seed, "limits", k)))
         except NascliError as error:
             raise InputError(
                 f"a percentage of {quantity}: random cell {k} cannot be scored: {error.message}",

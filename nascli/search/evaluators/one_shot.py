@@ -1,4 +1,4 @@
-"""Shared weights: one network is trained for all children, then a child is scored with the weights it inherits.
+"""One-shot evaluation: a supernet is trained for all children, then a child is scored with the weights it inherits.
 
 1. Training, once in a search: `nascli.search.evaluators.supernet_task`.
 2. Scoring: a child takes its weights over as they are; the batch-norm statistics of its own are measured on training
@@ -7,7 +7,7 @@
    nothing is drawn, so the score does not depend on the seed either.
 
 Such a score is a *proxy* in a stronger sense than that of a short training: it ranks children by weights that none of
-them was trained alone with, and is to be compared with other scores of the same shared weights only.
+them was trained alone with, and is to be compared with other scores of the same supernet only.
 
 References:
     Pham et al. 2018, "Efficient neural architecture search via parameter sharing" (ENAS). Guo et al. 2020, "Single path
@@ -60,22 +60,22 @@ class OneShotEvaluator:
 
     Args:
         task: Data and macro numbers of the children.
-        space: Whose children the weights are for.
-        weights: All shared weights one after the other, float32 on the CPU; only read.
+        space: The children's space.
+        weights: All weights of the supernet one after the other, float32 on the CPU; only read.
         layout: Name and shape of each, in this order.
-        refresh: Positions of the training images that batch-norm statistics are measured on, in whole batches.
-        batch_size: Images a batch of these.
+        calibration: Positions of the training images that measure batch-norm statistics, in whole batches.
+        batch_size: Images per batch of these.
     """
 
     task: ProxyTask
     space: SearchSpace
     weights: Tensor
     layout: tuple[tuple[str, torch.Size], ...]
-    refresh: Tensor
+    calibration: Tensor
     batch_size: int
 
     def network(self, genotype: Genotype) -> ImageClassifier:
-        """The stand-alone child with its inherited weights and refreshed statistics, in evaluation mode.
+        """The stand-alone child with its inherited weights and recalibrated statistics, in evaluation mode.
 
         Raises:
             InputError: The genotype is not of the space.
@@ -86,8 +86,8 @@ class OneShotEvaluator:
         spec = child_spec(self.task, genotype)
         child = find_supernet(spec).extract_child(spec, shared)
         child.to(self.task.device).to(memory_format=torch.channels_last)
-        images = self.task.resident.train.take(self.refresh)
-        _refresh_statistics(child, images, self.batch_size, self.task)
+        images = self.task.resident.train.take(self.calibration)
+        _recalibrate_batch_norm(child, images, self.batch_size, self.task)
         return child
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
@@ -114,7 +114,7 @@ def build_one_shot(
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> OneShotEvaluator:
-    """The evaluator of a recipe: trains the shared weights, or resumes that, or loads what is finished in `folder`.
+    """The evaluator of a recipe: trains a supernet, or resumes that, or loads what is finished in `folder`.
 
     Writes `supernet.safetensors`, and before that `checkpoint.pt` and `metrics.jsonl` as it goes. With one seed and one
     number of threads the weights are the same bit for bit on a CPU, stopped and resumed or not.
@@ -159,13 +159,13 @@ def build_one_shot(
         space=supernet.space,
         weights=torch.cat([weight.detach().reshape(-1) for weight in named.values()]),
         layout=tuple((name, weight.shape) for name, weight in named.items()),
-        refresh=order[: images // batch_size * batch_size],
+        calibration=order[: images // batch_size * batch_size],
         batch_size=batch_size,
     )
 
 
 @torch.no_grad()
-def _refresh_statistics(child: ImageClassifier, split: Split, batch_size: int, task: ProxyTask) -> None:
+def _recalibrate_batch_norm(child: ImageClassifier, split: Split, batch_size: int, task: ProxyTask) -> None:
     """Measure the batch-norm statistics of a child on a split: the mean over its batches, all counting the same."""
     normalizer = _normalizer(task)
     norms = [module for module in child.eval().modules() if isinstance(module, nn.BatchNorm2d)]

@@ -1,8 +1,8 @@
-"""Tables: every cell of a small space with what its trainings gave, in one HDF5 file, so that a search costs nothing.
+"""Tabular benchmarks: every cell of a small space with the results of its trainings, so that a search costs nothing.
 
 An exhaustive search is turned into a table by `write_table`. With it a strategy can be run a hundred times in seconds,
 and its regret is known, because the best cell is. The file stands alone: it holds the search space, the recipe of the
-trainings, and notes of whoever made it.
+trainings, and notes of its author.
 
 What becomes a row: each cell that was trained, once. Duplicates are skipped, and so are cells that a constraint
 rejected, as nobody trained them. A cell whose training failed is a row with NaN for accuracies and 0 for everything
@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from nascli.config import SearchRecipe, parse
 from nascli.errors import CorruptFileError, DivergedError, InputError
-from nascli.files import cannot_write, write_bytes
+from nascli.files import write_bytes, writing
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace, parse_space, resolve_space
 from nascli.search.trial import Score, Trial, TrialState
@@ -51,7 +51,7 @@ _MAKE = "nascli search --strategy exhaustive makes a search that a table can be 
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """How well two trainings of one cell from other weights agree on the order of the cells; means over pairs of seeds.
+    """The agreement of two trainings of one cell on the order of the cells; means over pairs of seeds.
 
     NaN where there is one seed, or fewer than two different accuracies.
     """
@@ -65,15 +65,14 @@ class TabularBenchmark:
     """Trained cells by canonical hash. N cells, S trainings each, in the order of the search.
 
     Args:
-        space: What the tokens count in.
         recipe_toml: The recipe of the search that trained the cells.
-        about: Notes of whoever made the table: hardware, date, purpose.
+        about: Notes of its author: hardware, date, purpose.
         hashes: Canonical hashes, no two equal.
-        tokens: One decision sequence of each cell, (N, T).
-        accuracies: Proxy accuracy of each training, (N, S); NaN for a cell that failed.
+        tokens: One decision sequence per cell, (N, T).
+        accuracies: Proxy accuracy per training, (N, S); NaN for a cell that failed.
         params: Trainable parameters of the child network, (N,).
-        mult_adds: Multiply-accumulates of one image, (N,).
-        seconds: What the trainings of a cell took together, (N,); for simulated clocks.
+        mult_adds: Multiply-accumulates per image, (N,).
+        seconds: Duration of all trainings of a cell, (N,); for simulated clocks.
     """
 
     space: SearchSpace
@@ -98,7 +97,7 @@ class TabularBenchmark:
             content = path.read_bytes()
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}", _MAKE) from error
-        return cls(**_load(content, path))
+        return cls(**_decode(content, path))
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -108,7 +107,7 @@ class TabularBenchmark:
 
     @property
     def trainings(self) -> int:
-        """Trainings of each cell, S."""
+        """Trainings per cell, S."""
         return int(self.accuracies.shape[1])
 
     @cached_property
@@ -122,7 +121,7 @@ class TabularBenchmark:
         return self.hashes[int(np.nanargmax(self.means))]
 
     def row(self, form: str) -> int:
-        """Where the cell with this canonical hash stands.
+        """The row of the cell with this canonical hash.
 
         Raises:
             InputError: It is not in the table.
@@ -145,7 +144,7 @@ class TabularBenchmark:
     def rank_correlation(self) -> RankCorrelation:
         """Spearman's rho and Kendall's tau-b between the trainings, over the cells that did not fail.
 
-        It bounds what a search by single trainings can find out: where seeds disagree, so do the best cells.
+        It bounds what a search by single trainings can know: where seeds disagree, so do the best cells.
         """
         known = self.accuracies[~np.isnan(self.means)]
         varied = len(known) > 1 and bool(np.all(np.ptp(known, axis=0) > 0))
@@ -180,11 +179,10 @@ class TabularEvaluator:
         self.table = table if isinstance(table, TabularBenchmark) else TabularBenchmark.read(table)
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
-        """The cell's score. `seconds` is what the answer took; what its training took is in the table.
+        """The cell's score. `seconds` is the duration of the answer; that of its training is in the table.
 
         Args:
-            genotype: A cell of the table.
-            seed: BatchRng the training that answers.
+            seed: Decides which training answers.
             epochs: Ignored; nothing is trained.
 
         Raises:
@@ -207,7 +205,7 @@ class TabularEvaluator:
 
 
 def draw_training(seed: int, trainings: int) -> int:
-    """Which of a cell's trainings answers a trial with this seed."""
+    """The training, of a cell's S, that answers a trial with this seed."""
     return derive_seed(seed, "table") % trainings
 
 
@@ -219,10 +217,10 @@ def write_table(
     Trainings that ranked the best again after the search are not part of it.
 
     Args:
-        path: The file; replaced if it is there.
+        path: Replaced if it exists.
         trials: All trials of the search.
         recipe_toml: Its resolved recipe, which names the space.
-        about: Notes for whoever reads the table.
+        about: Notes for its readers.
 
     Returns:
         The table as it is read from the file.
@@ -233,12 +231,10 @@ def write_table(
         NascliError: The file cannot be written.
     """
     recipe = parse(SearchRecipe, tomllib.loads(recipe_toml), "recipe")
-    content = _dump(_tabulate(trials, resolve_space(recipe.space), recipe_toml, dict(about or {})))
-    table = TabularBenchmark(**_load(content, path))
-    try:
+    content = _encode(_tabulate(trials, resolve_space(recipe.space), recipe_toml, dict(about or {})))
+    table = TabularBenchmark(**_decode(content, path))
+    with writing(path, "Choose another file"):
         write_bytes(path, content)
-    except OSError as error:
-        raise cannot_write(path, error, "Choose another file") from error
     return table
 
 
@@ -246,7 +242,7 @@ def _tabulate(
     trials: Sequence[Trial], space: SearchSpace, recipe_toml: str, about: Mapping[str, str | float]
 ) -> dict[str, Any]:
     """The columns and texts of a table, by name."""
-    accuracies = {trial.id: _accuracies(trial) for trial in trials}
+    accuracies = {trial.id: _accuracies_of(trial) for trial in trials}
     counts = {len(each) for each in accuracies.values() if each}
     if len(counts) != 1:
         reason = (
@@ -272,10 +268,10 @@ def _tabulate(
     }
 
 
-def _accuracies(trial: Trial) -> tuple[float, ...] | None:
-    """That of each training; empty for a cell that failed, None for a trial that is no row."""
+def _accuracies_of(trial: Trial) -> tuple[float, ...] | None:
+    """One accuracy per training; empty for a cell that failed, None for a trial that is no row."""
     if not trial.finished:
-        raise InputError(f"trial {trial.id} is not finished", "Go on with nascli search --resume, then make the table")
+        raise InputError(f"trial {trial.id} is not finished", "Finish it with nascli search --resume")
     if trial.duplicate_of is not None or trial.state is TrialState.REJECTED:
         return None
     if trial.score is None:
@@ -285,7 +281,7 @@ def _accuracies(trial: Trial) -> tuple[float, ...] | None:
     return trial.score.accuracies or (trial.score.accuracy,)
 
 
-def _dump(values: Mapping[str, Any]) -> bytes:
+def _encode(values: Mapping[str, Any]) -> bytes:
     columns = {name: values[name].astype(dtype) for name, dtype in _COLUMNS.items()}
     buffer = io.BytesIO()
     # "v110" files carry checksums of HDF5's own structures, so that damage there is an error and not another table
@@ -297,7 +293,7 @@ def _dump(values: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _load(content: bytes, path: Path) -> dict[str, Any]:
+def _decode(content: bytes, path: Path) -> dict[str, Any]:
     """The fields of a `Table`."""
     try:
         with h5py.File(io.BytesIO(content), "r") as file:

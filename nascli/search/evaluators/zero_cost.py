@@ -1,7 +1,7 @@
 """Scores of a genotype without training: its size, its work, and two looks at the untrained child network.
 
 They cost about as much as building the child network and one training step. In the NASNet space they agree only weakly
-with the order that training gives: they are for leaving the worst cells out, and for trying a search on.
+with the order that training gives: they are for rejecting the worst cells, and for trying a search on.
 
 Both looks take the child network as the recipe builds it, with the random weights that a training from the same seed
 would start from, and show it one batch: `BATCH` training images, fixed by the data and never varied, so that every
@@ -32,7 +32,7 @@ from nascli.search.evaluators.proxy import ProxyTask
 from nascli.search.trial import Score
 
 BATCH = 64
-"""Images that an untrained network is looked at with, where the data has so many."""
+"""Images that an untrained network is shown, where the data has so many."""
 
 ZeroCostFunction = Callable[[ProxyTask, Genotype, int], float]
 """From the proxy task, a genotype and the seed of its weights to a score; the higher, the better."""
@@ -49,7 +49,7 @@ def mult_adds(task: ProxyTask, genotype: Genotype, seed: int) -> float:
 
 
 def naswot(task: ProxyTask, genotype: Genotype, seed: int) -> float:
-    """How differently an untrained network sees different images: the log-determinant of a kernel of binary codes.
+    """The log-determinant of a kernel of binary codes: it is high where an untrained network tells images apart.
 
     K[i, j] is the number of rectified units that are either on for both images i and j or off for both; the score is
     the sum of log(max(e, 1)) over the eigenvalues e of K.
@@ -102,14 +102,14 @@ ZERO_COST_SCORES: dict[str, ZeroCostFunction] = {
     "naswot": naswot,
     "grad_norm": grad_norm,
 }
-"""Every cheap score by name, the cheapest first."""
+"""Every zero-cost score by name, the cheapest first; constraints name them too."""
 
 _MILLIONS = ("params", "mult_adds")
 
 
 @dataclass(frozen=True)
 class ZeroCostScore:
-    """An evaluator that does not train: the reward is a cheap score, `params` and `mult_adds` in millions.
+    """An evaluator that does not train: the reward is a zero-cost score, `params` and `mult_adds` in millions.
 
     Args:
         kind: A name in `ZERO_COST_SCORES`.
@@ -124,7 +124,7 @@ class ZeroCostScore:
 
     def __post_init__(self) -> None:
         if self.kind not in ZERO_COST_SCORES:
-            raise InputError(f"unknown cheap score {self.kind!r}", suggestion(self.kind, ZERO_COST_SCORES))
+            raise InputError(f"unknown score {self.kind!r}", suggestion(self.kind, ZERO_COST_SCORES))
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """Score the untrained child; its weights follow from `seed`, and `epochs` changes nothing.
@@ -148,7 +148,7 @@ def untrained_child(task: ProxyTask, genotype: Genotype, seed: int) -> ImageClas
 
 
 def fixed_batch(task: ProxyTask) -> Batch:
-    """`BATCH` training images by a draw that never changes, normalised, and their labels, on the proxy's device."""
+    """`BATCH` training images by a draw that never changes, normalized, and their labels, on the task's device."""
     split = task.data.train
     chosen = torch.randperm(len(split), generator=generator_for(0, "cheap-score"))[:BATCH]
     batch = next(split.take(chosen).evaluation_batches(BATCH), None)

@@ -1,7 +1,6 @@
-"""Executors: run evaluations, here or elsewhere. They know genotypes and seeds, no strategy and no journal.
+"""The protocol of executors, which run evaluations, and the one that needs no other process.
 
-What all executors share, and the one that needs no other process. `local_workers` runs jobs in worker processes on this
-machine, `ray_executor` on a Ray cluster.
+They know genotypes and seeds, no strategy and no journal.
 """
 
 import os
@@ -32,7 +31,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """What came of a job."""
+    """A job and its result."""
 
     job: Job
     result: Score | Failure
@@ -43,20 +42,20 @@ class Executor(Protocol):
 
     @property
     def free(self) -> int:
-        """How many more jobs it takes now."""
+        """Jobs that may be submitted now."""
         ...
 
     @property
     def busy(self) -> int:
-        """How many jobs it has that did not come back yet."""
+        """Jobs submitted and not collected."""
         ...
 
     def submit(self, job: Job) -> None:
-        """Take a job; only while there is something free."""
+        """Take a job; only while `free` is positive."""
         ...
 
     def collect(self, timeout: float) -> list[JobOutcome]:
-        """The outcomes that came in; waits for the first at most `timeout` seconds, so the list may be empty."""
+        """The outcomes so far; waits for the first at most `timeout` seconds, so the list may be empty."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -67,11 +66,7 @@ class Executor(Protocol):
 
 
 class InProcessExecutor:
-    """Runs one job at a time in this process, when it is collected.
-
-    Args:
-        evaluator: What runs a job.
-    """
+    """Runs one job at a time in this process, when it is collected."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
@@ -92,7 +87,7 @@ class InProcessExecutor:
         self._jobs.append(job)
 
     def collect(self, timeout: float) -> list[JobOutcome]:
-        """Run the job; the timeout is not looked at."""
+        """Run the job; the timeout is ignored."""
         return [evaluate_job(self._evaluator, self._jobs.popleft())] if self._jobs else []
 
     def __enter__(self) -> Self:
@@ -113,7 +108,7 @@ def evaluate_job(evaluator: Evaluator, job: Job) -> JobOutcome:
         return JobOutcome(job, Failure(_kind(error), " ".join(text.split())[:_LONGEST_ERROR]))
 
 
-def lost(times: int, cause: str) -> Failure:
+def lost_worker(times: int, cause: str) -> Failure:
     """The failure of a job whose worker was lost so often, for the last time from this cause."""
     often = "once" if times == 1 else f"{times} times"
     return Failure(FailureKind.WORKER_LOST, f"its worker process was lost {often} ({cause})")
@@ -130,8 +125,8 @@ def _kind(error: Exception) -> FailureKind:
 
 
 @contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """A process started meanwhile finds these variables in its environment; afterwards all is as before."""
+def set_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, for processes that are started in the block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -3,9 +3,9 @@
 Rules for worker processes:
 
 - A worker is started when a job needs it and keeps its evaluator: torch and the data are loaded once, tensors lie in
-  shared memory. It has one pipe, and one thread of computation, so that a result does not depend on who runs beside it.
-- A worker has a slot, a number below the number of workers, which decides the GPU that it sees. Who replaces a lost
-  worker gets its slot.
+  shared memory. It has one pipe, and one thread of computation, so that a result does not depend on its neighbors.
+- A worker has a slot, a number below the number of workers, which decides the GPU that it sees. The replacement
+  of a lost worker gets its slot.
 - A job is in exactly one place: with one worker, or back with the caller as an outcome. A worker that dies leaves its
   job to a new worker; a job that loses its worker more often than `retries` comes back as failed.
 - Workers ignore Ctrl-C: the parent decides. They end when the parent does, whatever ended it, and each with all the
@@ -27,7 +27,7 @@ from typing import Self
 
 from nascli.errors import NascliError
 from nascli.search.evaluators.evaluator import Evaluator
-from nascli.search.executors.executor import Job, JobOutcome, environment, evaluate_job, lost
+from nascli.search.executors.executor import Job, JobOutcome, evaluate_job, lost_worker, set_environment
 from nascli.search.trial import Failure, Score
 
 _PATIENCE = 5.0
@@ -47,9 +47,9 @@ class LocalExecutor:
 
     Args:
         evaluator: Sent to every worker once.
-        workers: How many processes at most; they start as jobs come.
-        retries: How often a job is run again, with the same seed, after its worker was lost.
-        gpus: How many of the GPUs that this process sees are shared out: the worker in slot i sees only number
+        workers: Processes at most; they start as jobs come.
+        retries: Times that a job is run again, with the same seed, after its worker was lost.
+        gpus: GPUs that are assigned to workers, of those that this process sees: the worker in slot i sees only number
             i % gpus, as its device 0. With 0 every worker sees all that this process does.
 
     Raises:
@@ -58,7 +58,7 @@ class LocalExecutor:
 
     def __init__(self, evaluator: Evaluator, *, workers: int, retries: int, gpus: int = 0) -> None:
         self._evaluator = evaluator
-        self._limit = workers
+        self._capacity = workers
         self._retries = retries
         self._gpus = _visible_gpus(gpus)
         self._workers: list[_Worker] = []
@@ -68,7 +68,7 @@ class LocalExecutor:
     @property
     def free(self) -> int:
         """Workers without a job, those not started yet included."""
-        return self._limit - self.busy
+        return self._capacity - self.busy
 
     @property
     def busy(self) -> int:
@@ -93,7 +93,7 @@ class LocalExecutor:
                 self._remove(worker)
 
     def collect(self, timeout: float) -> list[JobOutcome]:
-        """What the workers have done; a lost worker's job is run again by another, or comes back as failed."""
+        """The outcomes so far; a lost worker's job is run again by another, or comes back as failed."""
         busy = [worker for worker in self._workers if worker.job is not None]
         if not busy:
             return []
@@ -135,17 +135,17 @@ class LocalExecutor:
         if losses <= self._retries:
             self.submit(job)
             return None
-        return JobOutcome(job, lost(losses, _cause(code)))
+        return JobOutcome(job, lost_worker(losses, _cause(code)))
 
     def _start(self) -> _Worker:
         taken = {worker.slot for worker in self._workers}
-        slot = next(number for number in range(self._limit) if number not in taken)
+        slot = next(number for number in range(self._capacity) if number not in taken)
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_work, args=(theirs, self._evaluator), name="nascli-worker"
         )  # no daemon: an evaluator may start processes of its own to read images
         try:
-            with environment(self._variables(slot)), _no_interrupts():
+            with set_environment(self._worker_environment(slot)), _block_interrupts():
                 process.start()
         except RuntimeError as error:  # how torch says that shared memory is short
             raise NascliError(
@@ -158,8 +158,8 @@ class LocalExecutor:
         self._workers.append(worker)
         return worker
 
-    def _variables(self, slot: int) -> dict[str, str]:
-        """What the environment of a worker must hold before it loads torch."""
+    def _worker_environment(self, slot: int) -> dict[str, str]:
+        """The environment variables that a worker needs before it loads torch."""
         variables = {"OMP_NUM_THREADS": "1"}
         if self._gpus:
             variables["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
@@ -219,8 +219,8 @@ def _visible_gpus(count: int) -> list[str]:
 
 
 @contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """A process started meanwhile never sees Ctrl-C; one that comes meanwhile reaches this process afterwards."""
+def _block_interrupts() -> Iterator[None]:
+    """Processes started in the block ignore Ctrl-C; one pressed meanwhile reaches this process afterwards."""
     resource_tracker.ensure_running()  # it starts a process of its own and would undo the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -2,8 +2,8 @@
 
 Rules, beside those of local workers (one job at a time, one thread, a lost worker's job is run again):
 
-- A worker is a Ray actor with one CPU, and a GPU or a part of one. It gets a job only when it has been placed on a node
-  and holds its evaluator, so a cluster that has room for fewer workers runs the jobs with fewer.
+- A worker is a Ray actor with one CPU, and a GPU or a share of one. It gets a job only when it has been placed on a
+  node and holds its evaluator, so a cluster that has room for fewer workers runs the jobs with fewer.
 - The evaluator, with its data, goes into Ray's object store once; every worker takes a copy of its own.
 - Ray overwrites this process's handler of SIGTERM and prints to its standard output. Here it does neither.
 
@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from nascli.errors import InputError, NascliError
 from nascli.search.evaluators.evaluator import Evaluator
-from nascli.search.executors.executor import Job, JobOutcome, environment, evaluate_job, lost
+from nascli.search.executors.executor import Job, JobOutcome, evaluate_job, lost_worker, set_environment
 from nascli.search.trial import Failure, Score
 
 _PATIENCE = 10.0
@@ -40,9 +40,9 @@ class RayExecutor:
 
     Args:
         evaluator: Sent to every worker once.
-        workers: How many actors at most; they start as jobs come.
-        retries: How often a job is run again, with the same seed, after its worker was lost.
-        gpus_per_worker: The part of a GPU that a worker takes, so that 0.5 lets two share one.
+        workers: Actors at most; they start as jobs come.
+        retries: Times that a job is run again, with the same seed, after its worker was lost.
+        gpus_per_worker: Share of a GPU per worker; 0.5 lets two share one.
         address: `host:port` of the cluster to join.
 
     Raises:
@@ -60,7 +60,7 @@ class RayExecutor:
     ) -> None:
         self._ray = _load_ray()
         self._evaluator = evaluator
-        self._limit = workers
+        self._capacity = workers
         self._retries = retries
         self._share = gpus_per_worker
         self._address = address
@@ -73,8 +73,8 @@ class RayExecutor:
 
     @property
     def free(self) -> int:
-        """How many more jobs it takes."""
-        return self._limit - self.busy
+        """Jobs that may be submitted now."""
+        return self._capacity - self.busy
 
     @property
     def busy(self) -> int:
@@ -87,7 +87,7 @@ class RayExecutor:
         self._dispatch()
 
     def collect(self, timeout: float) -> list[JobOutcome]:
-        """What the workers have done; a lost worker's job is run again by another, or comes back as failed.
+        """The outcomes so far; a lost worker's job is run again by another, or comes back as failed.
 
         Raises:
             NascliError: A worker cannot be started at all.
@@ -123,7 +123,7 @@ class RayExecutor:
             self._connect()
             self._connected = True
         try:
-            self._refuse_lacking_nodes()
+            self._check_nodes()
             stored = self._ray.put(self._evaluator)
         except BaseException:
             self.close()
@@ -171,7 +171,7 @@ class RayExecutor:
         if losses <= self._retries:
             self._waiting.appendleft(job)
             return None
-        return JobOutcome(job, lost(losses, f"Ray says {type(error).__name__}"))
+        return JobOutcome(job, lost_worker(losses, f"Ray says {type(error).__name__}"))
 
     def _end(self, worker: object) -> None:
         with suppress(self._ray.exceptions.RayError):
@@ -180,12 +180,12 @@ class RayExecutor:
     def _connect(self) -> None:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         place = self._address or os.environ.get("RAY_ADDRESS") or ""
-        with _own_signal_handlers():
+        with _keep_signal_handlers():
             try:
-                _refuse_silence(place)
+                _check_reachable(place)
                 try:
-                    with environment({"RAY_USAGE_STATS_ENABLED": "0"}):
-                        self._ray.init(self._address, num_cpus=self._limit, include_dashboard=False, **quiet)
+                    with set_environment({"RAY_USAGE_STATS_ENABLED": "0"}):
+                        self._ray.init(self._address, num_cpus=self._capacity, include_dashboard=False, **quiet)
                 except ValueError:  # these settings are not for a cluster that runs already: there is one
                     self._ray.init(self._address, **quiet)
             except (ValueError, OSError, RuntimeError) as error:
@@ -194,8 +194,8 @@ class RayExecutor:
                     "Start one with ray start --head, and give its address as RAY_ADDRESS=host:port",
                 ) from error
 
-    def _refuse_lacking_nodes(self) -> None:
-        """Where no node can ever take a worker, all would wait without a word."""
+    def _check_nodes(self) -> None:
+        """Refuse a cluster without a node that can take a worker: the search would wait without a word."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if not any(node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= self._share for node in nodes):
             need = "a CPU and a GPU" if self._share else "a CPU"
@@ -206,7 +206,7 @@ class RayExecutor:
 
 
 class _RayWorker:
-    """What lives in a Ray actor.
+    """The worker in a Ray actor.
 
     Args:
         stored: The reference of the evaluator, in a list, so that Ray does not load it (and torch) too early.
@@ -219,25 +219,25 @@ class _RayWorker:
             sys.modules["torch"].set_num_threads(1)
 
     def ready(self) -> None:
-        """Answers when the evaluator is there."""
+        """Return once the evaluator is loaded."""
 
     def run(self, job: Job) -> Score | Failure:
-        """What comes of a job."""
+        """Run a job; an error is returned as a failure."""
         return evaluate_job(self._evaluator, job).result
 
 
 def _load_ray() -> ModuleType:
-    """The package, which type checks, and who does without it, need not have."""
+    """The package, which neither type checks nor other executors need."""
     try:
-        with environment({"RAY_DEDUP_LOGS_SKIP_REGEX": "."}):  # read on import: nothing of the cluster is printed
+        with set_environment({"RAY_DEDUP_LOGS_SKIP_REGEX": "."}):  # read on import: nothing of the cluster is printed
             return importlib.import_module("ray")
     except ImportError as error:
         raise InputError("ray is not installed", 'pip install "nascli[ray]"') from error
 
 
 @contextmanager
-def _own_signal_handlers() -> Iterator[None]:
-    """Whatever handled SIGTERM before handles it afterwards."""
+def _keep_signal_handlers() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM, which Ray overwrites."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -248,8 +248,8 @@ def _own_signal_handlers() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _refuse_silence(address: str) -> None:
-    """An OSError at once where nobody listens at host:port; Ray would try for minutes."""
+def _check_reachable(address: str) -> None:
+    """Raise OSError at once where nothing listens at host:port; Ray would try for minutes."""
     host, _, port = address.rpartition(":")
     if host and "/" not in host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()

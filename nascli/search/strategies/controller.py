@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nascli.search.strategies.fast_lstm import Recurrence, doubled
+from nascli.search.strategies.fast_lstm import Recurrence, gate_factors
 
 _TYPE = torch.float64
 _NEVER = -1e9
@@ -23,15 +23,15 @@ _NEVER = -1e9
 class Controller(nn.Module):
     """A one-layer LSTM with one softmax for each decision; each decision is embedded and fed to the next step.
 
-    Step t reads the embedding of decision t-1 (a learnt vector at t = 0) and gives the logits of decision t. The joint
+    Step t reads the embedding of decision t-1 (a learned vector at t = 0) and gives the logits of decision t. The joint
     probability of a sequence is the product over its T softmaxes; the normal cell comes first, the reduction cell goes
     on in the same sequence. Every position has its own softmax and its own embeddings.
 
     Args:
-        sizes: How many choices each decision has, `SearchSpace.decision_sizes`.
+        sizes: Choices per decision, `SearchSpace.decision_sizes`.
         hidden: H, units of the LSTM; also the width of an embedding.
         init_range: Every weight starts uniform in plus or minus this.
-        generator: BatchRng the first weights.
+        generator: Draws the first weights.
 
     References:
         Zoph et al. 2018, section 3 and appendix A.2 (H = 100, range 0.1).
@@ -41,7 +41,7 @@ class Controller(nn.Module):
     """
 
     _floor: Tensor  # (T, K), 0, or _NEVER where decision t has no choice k
-    _doubled: Tensor  # (4H,)
+    _gate_factors: Tensor  # (4H,)
 
     def __init__(self, sizes: Sequence[int], hidden: int, init_range: float, generator: torch.Generator) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Controller(nn.Module):
         self.biases = nn.Parameter(torch.empty(steps, widest, dtype=_TYPE))
         absent = torch.arange(widest) >= torch.tensor(self.sizes)[:, None]
         self.register_buffer("_floor", absent.to(_TYPE) * _NEVER, persistent=False)
-        self.register_buffer("_doubled", doubled(hidden, _TYPE), persistent=False)
+        self.register_buffer("_gate_factors", gate_factors(hidden, _TYPE), persistent=False)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -init_range, init_range, generator=generator)
 
@@ -64,7 +64,7 @@ class Controller(nn.Module):
         """Draw decision sequences.
 
         Args:
-            count: D.
+            count: D, sequences to draw.
             generator: Everything random is drawn from it.
 
         Returns:
@@ -90,7 +90,7 @@ class Controller(nn.Module):
             if step < len(self.sizes) - 1:
                 seen = self.embeddings[step].index_select(0, token)
         drawn = torch.stack(tokens)  # (T, D)
-        return drawn.t().contiguous(), _chosen(self._log_probs(torch.stack(states)), drawn)
+        return drawn.t().contiguous(), _pick(self._log_probs(torch.stack(states)), drawn)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy at every step of given sequences, all in one pass.
@@ -104,7 +104,7 @@ class Controller(nn.Module):
         """
         log_probs = self._log_probs(self._states(tokens.t()))  # (T, D, K)
         entropies = -(log_probs.exp() * log_probs).sum(dim=2)
-        return _chosen(log_probs, tokens.t()), entropies.t()
+        return _pick(log_probs, tokens.t()), entropies.t()
 
     def _states(self, tokens: Tensor) -> Tensor:
         """The LSTM's state at every step of given sequences, (T, D, H); `tokens` is (T, D).
@@ -122,17 +122,17 @@ class Controller(nn.Module):
         return states
 
     def _log_probs(self, states: Tensor) -> Tensor:
-        """Of every choice at every step, (T, D, K), from the states, (T, D, H)."""
+        """Log-probability of every choice at every step, (T, D, K), from the states, (T, D, H)."""
         logits = torch.baddbmm((self.biases + self._floor)[:, None], states, self.weights.transpose(1, 2))
         return logits.log_softmax(dim=2)
 
     def _lstm_weights(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weights of the input and of the state, (4H, H) each, and the bias, (4H,), all as `Recurrence` wants them."""
         from_seen, from_state, bias_seen, bias_state = self.lstm.all_weights[0]
-        factors = self._doubled[:, None]
-        return from_seen * factors, from_state * factors, (bias_seen + bias_state) * self._doubled
+        factors = self._gate_factors[:, None]
+        return from_seen * factors, from_state * factors, (bias_seen + bias_state) * self._gate_factors
 
 
-def _chosen(log_probs: Tensor, tokens: Tensor) -> Tensor:
-    """Those of the tokens, (D, T), from those of all choices, (T, D, K); `tokens` is (T, D)."""
+def _pick(log_probs: Tensor, tokens: Tensor) -> Tensor:
+    """The log-probabilities of the tokens, (D, T), out of those of all choices, (T, D, K); `tokens` is (T, D)."""
     return log_probs.gather(2, tokens[:, :, None]).squeeze(2).t()

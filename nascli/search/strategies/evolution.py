@@ -1,15 +1,15 @@
 """Regularized evolution: the oldest of a population dies, not the worst, so nothing lives on by one lucky training.
 
-1. The first P proposals are random. A later one is a mutant; a caller that asks on before anyone of the P was told gets
-   random ones until then, and as long as fewer than P were told the parent is drawn from those.
+1. The first P proposals are random. A later one is a mutant; a caller that asks for more before any of the P was told
+   gets random ones until then, and as long as fewer than P were told the parent is drawn from those.
 2. The parent is the best of S drawn from the living, with replacement; of equals the one drawn first.
-3. A mutant differs from its parent in one token: which state a block reads, or an op, or a combination, each kind with
-   equal probability where the space leaves it a choice; then one decision of that kind, then one of its other values.
+3. A mutant differs from its parent in one token: first a kind of decision is drawn (`SearchSpace.decision_kinds`: an
+   input, an op, a combination), of those that leave a choice; then one decision of that kind, then another value.
 4. The population holds what was told, in the order of telling, at most P of them: the first told is the first to die.
    A proposal that is never told is never born.
 
 Deviation from Real et al. 2019: combinations mutate too, which AmoebaNet's space has none of; no mutation leaves the
-tokens as they are (theirs does in 1 of 20), since a repeat would be answered from the journal and tell nothing new.
+tokens as they are (theirs does in 1 of 20), since a duplicate would be answered from the journal and tell nothing new.
 """
 
 import random
@@ -37,7 +37,7 @@ class Mutation:
                 places.setdefault(kind, []).append(place)
         self._kinds = list(places.values())
 
-    def of(self, parent: Tokens, draw: random.Random) -> Tokens:
+    def mutate(self, parent: Tokens, draw: random.Random) -> Tokens:
         """A mutant of a sequence; in a space with one sequence alone the same."""
         if not self._kinds:
             return parent
@@ -49,11 +49,6 @@ class Mutation:
 
 class Evolution:
     """Proposes mutants of the best of a few, drawn from the latest results.
-
-    Args:
-        space: What may be proposed.
-        config: P, S, and how many a synchronous caller asks at once: any number, since no generation has an end.
-        seed: The run's seed.
 
     References:
         Real et al. 2019, section 3 and algorithm 1.
@@ -82,7 +77,7 @@ class Evolution:
         if self._asked <= self._config.population or not self._living:
             return tuple(self._draw.randrange(size) for size in self._sizes)
         rivals = [self._draw.choice(self._living) for _ in range(self._config.sample)]
-        return self._mutation.of(max(rivals, key=lambda rival: rival[0])[1], self._draw)
+        return self._mutation.mutate(max(rivals, key=lambda rival: rival[0])[1], self._draw)
 
     def tell(self, tokens: Tokens, reward: float) -> None:
         """A birth, and where the population is full a death."""

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from nascli.genotype.space import SearchSpace
+from nascli.search.strategies.strategy import Tokens
 
 
 class ExhaustiveSearch:
@@ -13,11 +14,9 @@ class ExhaustiveSearch:
     It needs no seed and learns nothing. The sequences are walked one by one, and the hash of each form is kept: spaces
     of up to some million sequences are practical.
 
-    Args:
-        space: What is walked through.
-
     Example:
-        >>> space = SearchSpace(name="toy", ops=("identity", "conv_1x1"), blocks=1, inputs="distinct", cells="one")
+        >>> from nascli.genotype.cells.space import CellSpace
+        >>> space = CellSpace(name="toy", ops=("identity", "conv_1x1"), blocks=1, inputs="distinct", cells="one")
         >>> walk = ExhaustiveSearch(space)
         >>> sum(1 for _ in iter(walk.ask, None))
         4
@@ -29,15 +28,15 @@ class ExhaustiveSearch:
     def __init__(self, space: SearchSpace) -> None:
         self._forms = _forms(space)
 
-    def ask(self) -> tuple[int, ...] | None:
+    def ask(self) -> Tokens | None:
         """The next sequence that builds a network not proposed before; None after the last."""
         return next(self._forms, None)
 
-    def tell(self, tokens: tuple[int, ...], reward: float) -> None:
-        """Nothing is learnt."""
+    def tell(self, tokens: Tokens, reward: float) -> None:
+        """Ignored."""
 
 
-def _forms(space: SearchSpace) -> Iterator[tuple[int, ...]]:
+def _forms(space: SearchSpace) -> Iterator[Tokens]:
     seen: set[str] = set()
     for tokens in itertools.product(*(range(size) for size in space.decision_sizes)):
         form = space.decode(tokens).canonical_hash()

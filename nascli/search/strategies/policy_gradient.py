@@ -45,9 +45,6 @@ class PolicyGradient:
     """A controller that is moved towards what was rewarded; `ppo` and `reinforce` make one.
 
     Args:
-        space: The space of the proposals.
-        config: The numbers of controller and update.
-        seed: The run's seed.
         passes: Gradient steps on each batch.
         clip: Range of the probability ratio; None climbs the log-probability itself.
     """

@@ -5,15 +5,12 @@ import sys
 from collections.abc import Mapping
 
 from nascli.genotype.space import SearchSpace
+from nascli.search.strategies.strategy import Tokens
 from nascli.seeding import derive_seed
 
 
 class RandomSearch:
-    """BatchRng each decision uniformly from its choices and learns nothing.
-
-    Args:
-        space: What may be proposed.
-        seed: The run's seed.
+    """Draws each decision uniformly from its choices and learns nothing.
 
     Example:
         >>> from nascli.genotype.cells.space import ENAS
@@ -28,9 +25,9 @@ class RandomSearch:
         self._sizes = space.decision_sizes
         self._draw = random.Random(derive_seed(seed, "random"))
 
-    def ask(self) -> tuple[int, ...]:
+    def ask(self) -> Tokens:
         """A uniformly random decision sequence."""
         return tuple(self._draw.randrange(size) for size in self._sizes)
 
-    def tell(self, tokens: tuple[int, ...], reward: float) -> None:
-        """Nothing is learnt."""
+    def tell(self, tokens: Tokens, reward: float) -> None:
+        """Ignored."""

@@ -22,30 +22,30 @@ from nascli.search.strategies.strategy import Strategy, SupportsPretraining, Tok
 
 
 class WarmStarted:
-    """Proposes as `first` until enough is told, then as `then`, which has learnt from it.
+    """Proposes as `first` until enough is told, then as `then`, which has learned from it.
 
     Args:
-        first: Proposes the warm-up; `RandomSearch` or `Evolution`.
-        then: Learns from it and goes on.
+        first: Proposes the warm-up.
+        then: Learns from it and proposes all that follows.
         trials: Results of the warm-up. A synchronous caller asks whole batches of `then`, so the warm-up ends with the
             batch in which they are reached.
-        part: Part of the different sequences that is imitated, the best ones.
+        best_fraction: Share of the different sequences that is imitated, the best ones.
     """
 
-    def __init__(self, first: Strategy, then: SupportsPretraining, trials: int, part: float = 0.25) -> None:
+    def __init__(self, first: Strategy, then: SupportsPretraining, trials: int, best_fraction: float = 0.25) -> None:
         self.batch_size = then.batch_size
-        self._first, self._then, self._trials, self._part = first, then, trials, part
-        self._asked: defaultdict[Tokens, deque[Strategy]] = defaultdict(deque)  # who proposed what is not told yet
+        self._first, self._then, self._trials, self._best_fraction = first, then, trials, best_fraction
+        self._asked: defaultdict[Tokens, deque[Strategy]] = defaultdict(deque)  # the proposers of what is not told yet
         self._rewards: dict[Tokens, float] = {}
         self._told = 0
 
     @property
     def diagnostics(self) -> Mapping[str, float]:
-        """Those of the strategy that proposes, and how many results of the warm-up are still to come."""
-        return {**self._proposer.diagnostics, "warmup_left": float(self._trials - self._told)}
+        """Those of the strategy that proposes, and the results of the warm-up that are still to come."""
+        return {**self._proposer.diagnostics, "warm_start_left": float(self._trials - self._told)}
 
     def ask(self) -> Tokens | None:
-        """A proposal of the one whose turn it is."""
+        """A proposal of the strategy whose turn it is."""
         proposer = self._proposer
         tokens = proposer.ask()
         if tokens is not None:
@@ -53,7 +53,7 @@ class WarmStarted:
         return tokens
 
     def tell(self, tokens: Tokens, reward: float) -> None:
-        """Tell who proposed it; with the last result of the warm-up the controller imitates the best."""
+        """Tell the strategy that proposed it; with the last result of the warm-up the controller imitates the best."""
         proposer = self._asked[tokens].popleft()
         proposer.tell(tokens, reward)
         if proposer is self._first and self._told < self._trials:
@@ -67,6 +67,6 @@ class WarmStarted:
         return self._first if self._told < self._trials else self._then
 
     def _best(self) -> list[Tokens]:
-        """The best part of what was told, best first; of equals the one told first."""
+        """The best share of what was told, best first; of equals the one told first."""
         ranked = sorted(self._rewards, key=lambda tokens: -self._rewards[tokens])
-        return ranked[: round(len(ranked) * self._part)]
+        return ranked[: round(len(ranked) * self._best_fraction)]
