@@ -1,4 +1,4 @@
-"""COCO-format annotations: what is read, what is left out, and every fault by its name."""
+"""COCO-format annotations: what is read, what is skipped, and every issue by its kind."""
 
 import json
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def load_coco(folder: Path, **limits: int) -> DetectionData:
     return load_detection_data(DetectDataConfig(dataset=f"coco:{folder}", **limits))
 
 
-def test_everything_is_read_without_opening_a_picture(tmp_path: Path) -> None:
+def test_everything_is_read_without_opening_a_image(tmp_path: Path) -> None:
     split = read(tmp_path, valid())  # there is no picture at all
     first, second = split.images
     assert [category.name for category in split.categories] == ["red thing", "blue thing"]
@@ -123,7 +123,7 @@ def test_what_is_kept_is_counted_with_its_first_example(tmp_path: Path) -> None:
     assert split.images[0].labels.tolist() == [3, 2, 2, 1], "0 is the first class, and label 1"
 
 
-def test_an_error_counts_the_other_faults(tmp_path: Path) -> None:
+def test_an_error_counts_the_other_issues(tmp_path: Path) -> None:
     values = valid()
     for entry in values["annotations"]:
         entry["category_id"] = 0
@@ -176,7 +176,7 @@ def change(path: str, value: object) -> Callable[[Values], None]:
         (change("images/0/id", 2**70), ["image at position 0"]),
     ],
 )
-def test_faults_name_file_id_and_remedy(tmp_path: Path, mutate: Callable[[Values], None], phrases: list[str]) -> None:
+def test_issues_name_file_id_and_remedy(tmp_path: Path, mutate: Callable[[Values], None], phrases: list[str]) -> None:
     values = valid()
     mutate(values)
     with pytest.raises(InputError) as caught:
@@ -203,7 +203,7 @@ def test_ten_thousand_boxes_on_one_image(tmp_path: Path) -> None:
     assert read(tmp_path, values).boxes == 10_000
 
 
-def test_training_images_with_too_many_boxes_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_training_images_with_too_many_boxes_are_skipped_and_counted(tmp_path: Path) -> None:
     folder = write_coco(tmp_path)
     whole = load_coco(folder)
     most = max(len(image.boxes) for image in whole.train.images)
@@ -263,7 +263,7 @@ def test_missing_data_say_where_to_put_them(tmp_path: Path) -> None:
         load_detection_data(DetectDataConfig(dataset="coc"))
 
 
-def test_missing_pictures_other_classes_and_nothing_to_learn(tmp_path: Path) -> None:
+def test_missing_images_other_classes_and_nothing_to_learn(tmp_path: Path) -> None:
     folder = write_coco(tmp_path)
     (folder / "train2017" / "0003.png").unlink()
     with pytest.raises(InputError, match=r"image id 3 is not on disk: .*0003\.png"):
@@ -289,7 +289,7 @@ def test_no_box_to_learn_from(tmp_path: Path) -> None:
         load_coco(folder)
 
 
-def test_pictures_are_held_against_their_annotations_without_decoding(tmp_path: Path) -> None:
+def test_images_are_held_against_their_annotations_without_decoding(tmp_path: Path) -> None:
     """What a header tells is said before the first step; what it cannot tell is found where all is decoded."""
     folder = write_coco(tmp_path)
     pictures = folder / "train2017"
@@ -321,7 +321,7 @@ def test_pictures_are_held_against_their_annotations_without_decoding(tmp_path: 
         load_coco(folder)
 
 
-def test_a_picture_that_is_damaged_or_of_another_size(tmp_path: Path) -> None:
+def test_an_image_that_is_damaged_or_of_another_size(tmp_path: Path) -> None:
     images = load_coco(write_coco(tmp_path)).train.images
     content = images[0].path.read_bytes()
     images[0].path.write_bytes(content[: len(content) // 2])
@@ -347,7 +347,7 @@ def test_a_camera_s_rotation_is_followed_where_the_annotations_did(tmp_path: Pat
     assert open_image(tmp_path / "a.jpg").size == (40, 30), "on a person's own photo it always is"
 
 
-def test_pictures_of_every_mode_become_rgb(tmp_path: Path) -> None:
+def test_images_of_every_mode_become_rgb(tmp_path: Path) -> None:
     deep = tmp_path / "deep.png"
     Image.fromarray(np.full((4, 4), 32768, dtype=np.uint16)).save(deep)
     assert (image_to_tensor(open_image(deep)) == 127).all(), "16 bits are scaled, not cut off"

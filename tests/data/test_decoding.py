@@ -19,16 +19,16 @@ from nascli.errors import CorruptFileError
 ROUNDING = 2
 """Between two decoders; none was seen where both are libjpeg-turbo."""
 
-GREY = np.array([[0, 256, 257, 1000], [32768, 40000, 65534, 65535]])
+GRAY = np.array([[0, 256, 257, 1000], [32768, 40000, 65534, 65535]])
 IN_8_BITS = [[0, 0, 1, 3], [127, 155, 254, 255]]
 
 
 @pytest.mark.parametrize(
     ("suffix", "kind"), [("png", "u2"), ("tif", "u2"), ("tif", ">u2"), ("tif", "i4"), ("pgm", "u2")]
 )
-def test_grey_of_16_bits_is_scaled_to_8(tmp_path: Path, suffix: str, kind: str) -> None:
-    path = tmp_path / f"grey.{suffix}"
-    Image.fromarray(GREY.astype(kind)).save(path)
+def test_gray_of_16_bits_is_scaled_to_8(tmp_path: Path, suffix: str, kind: str) -> None:
+    path = tmp_path / f"gray.{suffix}"
+    Image.fromarray(GRAY.astype(kind)).save(path)
     image = decode_image(path)
     assert image.mode == "RGB"
     assert image_to_tensor(image).tolist() == [IN_8_BITS] * 3
@@ -37,27 +37,27 @@ def test_grey_of_16_bits_is_scaled_to_8(tmp_path: Path, suffix: str, kind: str) 
 def test_a_turned_image_of_16_bits_is_put_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn it by a quarter, clockwise
-    Image.fromarray(GREY.astype("u2")).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(GRAY.astype("u2")).save(tmp_path / "turned.png", exif=exif)
     assert image_to_tensor(decode_image(tmp_path / "turned.png"))[0].tolist() == np.rot90(IN_8_BITS, -1).tolist()
 
 
 def test_the_pixels_of_an_image_of_16_bits_are_scaled_too(tmp_path: Path) -> None:
-    Image.fromarray(np.full((9, 9), 100 * 257, dtype=np.uint16)).save(tmp_path / "grey.png")
-    assert torch.unique(decode_pixels(tmp_path / "grey.png")).tolist() == [100]
+    Image.fromarray(np.full((9, 9), 100 * 257, dtype=np.uint16)).save(tmp_path / "gray.png")
+    assert torch.unique(decode_pixels(tmp_path / "gray.png")).tolist() == [100]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "RGBA"])
-def test_grey_of_8_bits_stays_as_it_is(tmp_path: Path, mode: str) -> None:
-    grey = Image.fromarray(np.array([[0, 1, 254, 255], [3, 127, 128, 200]], dtype=np.uint8))
-    image = grey.convert(mode, dither=Image.Dither.NONE)
-    image.save(tmp_path / "grey.png")
-    assert torch.equal(image_to_tensor(decode_image(tmp_path / "grey.png")), image_to_tensor(image.convert("RGB")))
+def test_gray_of_8_bits_stays_as_it_is(tmp_path: Path, mode: str) -> None:
+    gray = Image.fromarray(np.array([[0, 1, 254, 255], [3, 127, 128, 200]], dtype=np.uint8))
+    image = gray.convert(mode, dither=Image.Dither.NONE)
+    image.save(tmp_path / "gray.png")
+    assert torch.equal(image_to_tensor(decode_image(tmp_path / "gray.png")), image_to_tensor(image.convert("RGB")))
     if mode != "1":
-        assert image_to_tensor(image.convert("RGB"))[0].tolist() == np.asarray(grey).tolist()
+        assert image_to_tensor(image.convert("RGB"))[0].tolist() == np.asarray(gray).tolist()
 
 
-def picture(height: int, width: int, seed: int = 0) -> Image.Image:
-    """Smooth colours with some noise, so that every block differs."""
+def make_image(height: int, width: int, seed: int = 0) -> Image.Image:
+    """Smooth colors with some noise, so that every block differs."""
     random = np.random.default_rng(seed)
     small = Image.fromarray(random.integers(0, 256, (height // 7 + 2, width // 7 + 2, 3), dtype=np.uint8))
     smooth = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
@@ -71,8 +71,8 @@ def encoded(image: Image.Image, **options: Any) -> bytearray:  # noqa: ANN401 - 
 
 
 def save_kinds(folder: Path) -> dict[str, Path]:
-    """A picture in every way that matters to a decoder."""
-    image = picture(45, 61)
+    """A image in every way that matters to a decoder."""
+    image = make_image(45, 61)
     turned = image.getexif()
     turned[0x0112] = 6
     kinds: dict[str, dict[str, Any]] = {
@@ -86,7 +86,7 @@ def save_kinds(folder: Path) -> dict[str, Path]:
     }
     for name, options in kinds.items():
         image.save(folder / name, **options)
-    for name, mode in (("grey.jpg", "L"), ("inks.jpg", "CMYK"), ("palette.png", "P"), ("bits.png", "1")):
+    for name, mode in (("gray.jpg", "L"), ("inks.jpg", "CMYK"), ("palette.png", "P"), ("bits.png", "1")):
         image.convert(mode).save(folder / name)
     return {path.name: path for path in sorted(folder.iterdir())}
 
@@ -109,7 +109,7 @@ def test_pixels_are_those_of_the_image(tmp_path: Path, native: bool, monkeypatch
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pixels_are_upright_whether_exif_or_xmp_says_how(tmp_path: Path, orientation: int) -> None:
-    image = picture(12, 20)
+    image = make_image(12, 20)
     exif = image.getexif()
     exif[0x0112] = orientation
     xmp = f'<x tiff:Orientation="{orientation}"/>'.encode()
@@ -124,7 +124,7 @@ def test_pixels_are_upright_whether_exif_or_xmp_says_how(tmp_path: Path, orienta
 def test_damaged_jpegs_are_refused_or_decoded_whole(
     tmp_path_factory: pytest.TempPathFactory, cut: int, place: int, byte: int
 ) -> None:
-    content = encoded(picture(20, 20))
+    content = encoded(make_image(20, 20))
     content[place % len(content)] = byte
     path = tmp_path_factory.getbasetemp() / "damaged.jpg"
     path.write_bytes(content[: len(content) - cut])
@@ -136,7 +136,7 @@ def test_damage_is_named_and_absurd_sizes_are_refused_before_decoding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.jpg"
-    content = encoded(picture(90, 90))
+    content = encoded(make_image(90, 90))
     for wrong in (content[: len(content) // 2], content[:30], b"", b"poison"):
         path.write_bytes(wrong)
         with pytest.raises(CorruptFileError, match=r"^image .*a\.jpg cannot be decoded: "):

@@ -1,4 +1,4 @@
-"""Pictures varied with their boxes: a box stays on what it is around, inside the picture, and never gets larger."""
+"""Images varied with their boxes: a box stays on what it is around, inside the image, and never gets larger."""
 
 import numpy as np
 import pytest
@@ -32,14 +32,14 @@ def boxes(draw: st.DrawFn, width: int, height: int) -> list[float]:
 
 @st.composite
 def annotated(draw: st.DrawFn, most: int = 5) -> tuple[Image.Image, Target]:
-    """A black picture whose boxes are filled with white."""
+    """A black image whose boxes are filled with white."""
     width, height = draw(SIDES), draw(SIDES)
     corners = draw(st.lists(boxes(width, height), min_size=1, max_size=most))
-    picture = Image.new("RGB", (width, height))
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height))
+    pen = ImageDraw.Draw(image)
     for x1, y1, x2, y2 in corners:
         pen.rectangle((x1, y1, x2 - 1, y2 - 1), fill=MARK)
-    return picture, {"boxes": torch.tensor(corners, dtype=torch.float32), "labels": torch.arange(1, len(corners) + 1)}
+    return image, {"boxes": torch.tensor(corners, dtype=torch.float32), "labels": torch.arange(1, len(corners) + 1)}
 
 
 @st.composite
@@ -54,13 +54,13 @@ def areas(target: Target) -> torch.Tensor:
 
 
 @given(annotated())
-def test_mirrored_twice_is_nothing_and_once_moves_the_pixels_with_the_boxes(given: tuple[Image.Image, Target]) -> None:
-    picture, target = given
-    once = flip_horizontal(picture, target)
+def test_flip_twice_is_nothing_and_once_moves_the_pixels_with_the_boxes(given: tuple[Image.Image, Target]) -> None:
+    image, target = given
+    once = flip_horizontal(image, target)
     again, back = flip_horizontal(*once)
-    assert again.tobytes() == picture.tobytes()
+    assert again.tobytes() == image.tobytes()
     assert torch.equal(back["boxes"], target["boxes"])
-    before, after = np.asarray(picture), np.asarray(once[0])
+    before, after = np.asarray(image), np.asarray(once[0])
     for (x1, y1, x2, y2), (u1, v1, u2, v2) in zip(
         target["boxes"].int().tolist(), once[1]["boxes"].int().tolist(), strict=True
     ):
@@ -69,10 +69,10 @@ def test_mirrored_twice_is_nothing_and_once_moves_the_pixels_with_the_boxes(give
 
 @given(annotated(), st.booleans(), placements())
 def test_boxes_stay_inside_in_order_and_are_never_more_than_they_were(
-    given: tuple[Image.Image, Target], mirrored: bool, placement: JitterPlacement
+    given: tuple[Image.Image, Target], flip: bool, placement: JitterPlacement
 ) -> None:
-    picture, target = given
-    square, varied = BoxTransform(mirrored, placement)(picture, target)
+    image, target = given
+    square, varied = BoxTransform(flip, placement)(image, target)
     side = placement.jitter.side
     assert square.size == (side, side)
     assert varied["boxes"].dtype == torch.float32
@@ -81,20 +81,20 @@ def test_boxes_stay_inside_in_order_and_are_never_more_than_they_were(
     assert bool((low >= 0).all())
     assert bool((high <= side).all())
     assert bool((high - low >= 1).all())
-    width, height = (max(1, round(old * placement.scale * side / max(picture.size))) for old in picture.size)
-    factor = width * height / (picture.width * picture.height)
+    width, height = (max(1, round(old * placement.scale * side / max(image.size))) for old in image.size)
+    factor = width * height / (image.width * image.height)
     whole = areas(target)[varied["labels"] - 1] * factor
     assert (areas(varied) <= whole * 1.001 + 1e-3).all(), "cutting takes away, it never adds"
 
 
 @given(annotated(most=1), st.booleans(), placements(low=0.5))
 def test_what_is_under_a_box_moves_with_it(
-    given: tuple[Image.Image, Target], mirrored: bool, placement: JitterPlacement
+    given: tuple[Image.Image, Target], flip: bool, placement: JitterPlacement
 ) -> None:
-    picture, target = given
-    square, varied = BoxTransform(mirrored, placement)(picture, target)
+    image, target = given
+    square, varied = BoxTransform(flip, placement)(image, target)
     white = np.asarray(square)[:, :, 0] / 255
-    blur = max(1.0, placement.scale * placement.jitter.side / max(picture.size)) + 0.5  # of an edge, bilinear
+    blur = max(1.0, placement.scale * placement.jitter.side / max(image.size)) + 0.5  # of an edge, bilinear
     middle = np.arange(placement.jitter.side) + 0.5
     for x1, y1, x2, y2 in varied["boxes"].tolist():
         inside = [(middle > low + (blur if low else 0)) & (middle < high - blur) for low, high in ((x1, x2), (y1, y2))]
@@ -106,18 +106,18 @@ def test_what_is_under_a_box_moves_with_it(
 
 
 @given(annotated())
-def test_at_scale_one_a_square_picture_is_as_it_was(given: tuple[Image.Image, Target]) -> None:
-    picture, target = given
-    side = max(picture.size)
-    square, same = place_in_square(picture, target, JitterPlacement(ScaleJitter(side, (1, 1), FILL), 1.0, 0.4, 0.4))
-    assert square.crop((0, 0, *picture.size)).tobytes() == picture.tobytes()
+def test_at_scale_one_a_square_image_is_as_it_was(given: tuple[Image.Image, Target]) -> None:
+    image, target = given
+    side = max(image.size)
+    square, same = place_in_square(image, target, JitterPlacement(ScaleJitter(side, (1, 1), FILL), 1.0, 0.4, 0.4))
+    assert square.crop((0, 0, *image.size)).tobytes() == image.tobytes()
     assert torch.equal(same["boxes"], target["boxes"])
     rest = np.asarray(square).copy()
-    rest[: picture.height, : picture.width] = FILL
+    rest[: image.height, : image.width] = FILL
     assert (rest == np.array(FILL)).all()
 
 
-def test_a_picture_may_lose_all_its_boxes() -> None:
+def test_an_image_may_lose_all_its_boxes() -> None:
     """Enlarged to twice the square, of which the right half and then a box of half a pixel is left."""
     jitter = ScaleJitter(32, (0.1, 2.0), FILL)
     left: Target = {"boxes": torch.tensor([[0.0, 0, 10, 32]]), "labels": torch.tensor([1])}

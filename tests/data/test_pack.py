@@ -25,7 +25,7 @@ FILES = ("train/cat/0.jpg", "train/cat/1.png", "train/dog/0.png", "train/dog/1.j
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Six noisy pictures of several sizes and formats."""
+    """Six noisy images of several sizes and formats."""
     noise = np.random.default_rng(0)
     for k, name in enumerate(FILES):
         path = tmp_path / "source" / name
@@ -187,7 +187,9 @@ def test_one_process_at_a_time_writes_a_pack(source: Path, path: Path) -> None:
 
 
 @pytest.mark.parametrize("allowed", [0, 1])
-def test_more_bad_images_than_allowed_stop_it_and_the_work_is_kept(source: Path, path: Path, allowed: int) -> None:
+def test_more_unreadable_images_than_allowed_stop_it_and_the_work_is_kept(
+    source: Path, path: Path, allowed: int
+) -> None:
     good = [(source / name).read_bytes() for name in FILES]
     (source / FILES[1]).write_bytes(good[1][:300])
     (source / FILES[5]).write_bytes(b"poison")
@@ -278,7 +280,7 @@ def spoil(path: Path, name: str, position: int) -> None:
     path.write_bytes(content)
 
 
-def test_a_damaged_image_is_named_and_can_be_left_out(source: Path, path: Path) -> None:
+def test_a_damaged_image_is_named_and_can_be_skipped(source: Path, path: Path) -> None:
     pack = packed(source, path)
     spoil(path, "train/images", int(pack.train.offsets[2]) + 100)
     name = f"image train/dog/0.png in {path}"

@@ -23,7 +23,7 @@ def write_image(path: Path, value: int, size: tuple[int, int] = (12, 12)) -> Non
 
 
 def write_folder(root: Path, *, size: tuple[int, int] = (12, 12), test: str = "val") -> str:
-    """Two classes, three images each to train on and one to test on; the grey of an image says which it is."""
+    """Two classes, three images each to train on and one to test on; the gray of an image says which it is."""
     for label, name in enumerate(("cat", "dog")):
         for k in range(3):
             write_image(root / "train" / name / f"{k}.png", 100 * label + k, size)
@@ -168,7 +168,7 @@ def test_a_folder_with_a_fault_is_refused_by_name(
     assert str(tmp_path) in str(caught.value)
 
 
-def test_broken_images_are_left_out_of_memory_as_far_as_is_allowed(
+def test_broken_images_are_skipped_of_memory_as_far_as_is_allowed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = write_folder(tmp_path)
@@ -191,7 +191,7 @@ def test_broken_images_are_left_out_of_memory_as_far_as_is_allowed(
 
 
 @pytest.mark.parametrize("side", [12, 30])
-def test_each_split_names_its_own_images_that_were_left_out(tmp_path: Path, side: int) -> None:
+def test_each_split_names_its_own_images_that_were_skipped(tmp_path: Path, side: int) -> None:
     """Those of 12 pixels lie in memory, those of 12 x 30 are streamed."""
     name = write_folder(tmp_path, size=(12, side))
     for path in ("train/cat/0.png", "val/dog/0.png"):

@@ -19,7 +19,7 @@ from nascli.errors import CorruptFileError, NascliError
 
 @pytest.fixture
 def files(tmp_path: Path) -> ImageFiles:
-    """Nine noisy pictures of several sizes, shades and formats."""
+    """Nine noisy images of several sizes, shades and formats."""
     noise = np.random.default_rng(0)
     paths = []
     for k in range(9):
@@ -201,7 +201,7 @@ def test_a_broken_file_that_is_allowed_is_named_once_and_the_next_one_stands_in(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_in_evaluation_a_broken_file_is_left_out_and_no_other_counted_for_it(
+def test_in_evaluation_a_broken_file_is_skipped_and_no_other_counted_for_it(
     files: ImageFiles, tmp_path: Path, workers: int
 ) -> None:
     whole = torch.cat([images for images, _ in files.evaluation_batches(4)])

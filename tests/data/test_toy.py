@@ -61,11 +61,11 @@ def test_boxes_lie_around_the_ink() -> None:
     config = SceneConfig(digits=(1, 1), side=(30, 30))
     for seed in range(5):
         pixels, [(_, (x, y, width, height))] = compose_scene(glyph, config, np.random.default_rng(seed))
-        grey = pixels.astype(float).mean(2)
-        inside = grey[y + 8 : y + height - 8, x + 6 : x + width - 6]
-        ring = np.ones_like(grey, dtype=bool)
+        gray = pixels.astype(float).mean(2)
+        inside = gray[y + 8 : y + height - 8, x + 6 : x + width - 6]
+        ring = np.ones_like(gray, dtype=bool)
         ring[max(y - 3, 0) : y + height + 3, max(x - 3, 0) : x + width + 3] = False
-        assert abs(inside.mean() - grey[ring].mean()) > 60, "ink stands out from the ground"
+        assert abs(inside.mean() - gray[ring].mean()) > 60, "ink stands out from the ground"
         assert 25 <= height <= 40
         assert 15 <= width <= 32
 
