@@ -33,7 +33,7 @@ test: $(READY)
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -n 2 -m 'not gpu'
 
-# Those that need no data set, some three hours; each of benchmarks/ says at its top what it measures and how it is called.
+# Those that need no data set, some three hours; each of benchmarks/ says at its top what it measures and how to call it.
 bench: $(READY)
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/journal.py
