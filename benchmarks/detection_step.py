@@ -48,7 +48,7 @@ def prepare(task: Task) -> Figures:
 
     from nascli.config import CellNetworkConfig
     from nascli.genotype.resolve import load_genotype
-    from nascli.models.scaling import Rung, Target, find_size, measure_size
+    from nascli.models.scaling import SizeCost, Target, find_size, measure_size
     from nascli.models.spec import resolve_network
 
     with torch.device("meta"):
@@ -57,14 +57,14 @@ def prepare(task: Task) -> Figures:
         mult_adds = count_mult_adds(peer, task["size"])
     genotype = load_genotype(task["cell"])
 
-    def measured(filters: int, cells_per_stage: int) -> Rung:
+    def measured(filters: int, cells_per_stage: int) -> SizeCost:
         numbers = {"filters": filters, "cells_per_stage": cells_per_stage, "image_size": task["size"]}
         return measure_size(resolve_network(genotype, CellNetworkConfig.model_validate({"preset": PRESET, **numbers})))
 
     target = Target("mult_adds", mult_adds)
-    found = find_size(measured, target, 44, task["cells_per_stage"])
-    write_detector_of({**task, "filters": found.chosen.filters})
-    return {"filters": found.chosen.filters, "distance": found.distance}
+    found = find_size(measured, target, measured(44, task["cells_per_stage"]))
+    write_detector_of({**task, "filters": found.chosen.width})
+    return {"filters": found.chosen.width, "distance": found.distance}
 
 
 def write_detector_of(task: Task) -> None:

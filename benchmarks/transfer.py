@@ -86,20 +86,20 @@ def follow(task: Task) -> Figures:
 def scaled(recipe: TrainRecipe, name: str) -> TrainRecipe:
     """The recipe with the F at which a cell's network costs what NASNet-A's does."""
     from nascli.data.registry import load_dataset
-    from nascli.models.scaling import Rung, Target, find_size, measure_size
+    from nascli.models.scaling import SizeCost, Target, find_size, measure_size
     from nascli.models.spec import resolve_network
 
     data = load_dataset(recipe.data)
 
-    def measure(cell: str, filters: int) -> Rung:
+    def measure(cell: str, filters: int) -> SizeCost:
         config = recipe.network.model_copy(update={"filters": filters})
         spec = resolve_network(find_genotype(cell), config, classes=data.classes, image_size=data.image_size)
         return measure_size(spec)
 
     beside = measure(BESIDE, recipe.network.model_dump()["filters"] or 0)
     target = Target("mult_adds", beside.mult_adds)
-    found = find_size(lambda filters, _: measure(name, filters), target, beside.filters, beside.cells_per_stage)
-    return recipe.model_copy(update={"network": recipe.network.model_copy(update={"filters": found.chosen.filters})})
+    found = find_size(lambda filters, _: measure(name, filters), target, beside)
+    return recipe.model_copy(update={"network": recipe.network.model_copy(update={"filters": found.chosen.width})})
 
 
 def detection(recipe: DetectRecipe, network: Any, scratch: Path, *, trained: bool) -> Figures:  # noqa: ANN401

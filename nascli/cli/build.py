@@ -9,7 +9,7 @@ import typer
 
 from nascli.cli.build_outputs import Timing, check_exports, export, import_foreign, write_folder
 from nascli.cli.build_source import Sizes, choose_size, open_folder
-from nascli.cli.build_view import show_ladder, show_layers, show_speed
+from nascli.cli.build_view import show_layers, show_sizes, show_speed
 from nascli.cli.console import Terminal
 from nascli.cli.options import JsonOption, runs_folder
 from nascli.config import Preset
@@ -21,7 +21,7 @@ from nascli.models.spec import LARGEST_CIFAR_IMAGE, NetworkSpec
 if TYPE_CHECKING:
     from nascli.models.deploy.engines import EngineTiming
     from nascli.models.interface import ImageClassifier
-    from nascli.models.scaling import Ladder, Quantity
+    from nascli.models.scaling import Quantity, SizeTable
 
 NAME = "build"
 
@@ -93,7 +93,7 @@ def run(
 
     Mult-adds are multiply-accumulates of one image at the stated size; params leave the auxiliary head out.
 
-    A target shows the ladder of sizes around it and builds the nearest.
+    A target shows the sizes around it and builds the nearest.
 
     Examples:
 
@@ -140,8 +140,8 @@ def run(
     written = write_folder(spec, trained, out, terminal) if out else None
     if not as_json:
         show_layers(terminal, spec, measure_layers(spec), cost)
-    if made.ladder:
-        show_ladder(terminal, made.ladder)
+    if made.sizes:
+        show_sizes(terminal, made.sizes)
     rows = _measure(made, timing, terminal) if measure else None
     if rows:
         show_speed(terminal, rows)
@@ -151,7 +151,7 @@ def run(
             **cost.to_dict(),
             "cell": spec.name,
             "network": written and str(written),
-            "ladder": made.ladder and made.ladder.to_dict(),
+            "size_table": made.sizes and made.sizes.to_dict(),
             "speed": rows and [row.to_dict() for row in rows],
             "exported": [asdict(each) for each in exported],
         }
@@ -166,7 +166,7 @@ class _Made:
     spec: NetworkSpec
     source: str
     trained: "ImageClassifier | None" = None
-    ladder: "Ladder | None" = None
+    sizes: "SizeTable | None" = None
 
 
 def _open(network: str, sizes: Sizes, import_weights: Path | None, out: Path | None) -> _Made:
@@ -181,11 +181,11 @@ def _open(network: str, sizes: Sizes, import_weights: Path | None, out: Path | N
 def _size(cell: str, sizes: Sizes, import_weights: Path | None, terminal: Terminal) -> _Made:
     """The network of a cell, with the weights of another tool where they are given."""
     source = find_cell(cell, runs_folder(), terminal.note)
-    spec, ladder = choose_size(source, sizes, aux_head=import_weights is None)
+    spec, table = choose_size(source, sizes, aux_head=import_weights is None)
     if import_weights is None:
-        return _Made(spec, source, ladder=ladder)
+        return _Made(spec, source, sizes=table)
     trained = import_foreign(spec, import_weights, terminal)
-    return _Made(trained.spec, source, trained, ladder)
+    return _Made(trained.spec, source, trained, table)
 
 
 def _measure(made: _Made, timing: Timing, terminal: Terminal) -> "list[EngineTiming]":
@@ -204,7 +204,7 @@ def _say_next(made: _Made, written: Path | None, imported: bool, terminal: Termi
         terminal.note(f'from Python: nascli.load_network("{folder}")')
         own = (folder / "run.json").is_file()
         terminal.next(f"nascli evaluate {shlex.quote(str(folder))}" + ("" if own else f" --dataset {data}"))
-    elif made.ladder and not written:
+    elif made.sizes and not written:
         terminal.note("--out DIR writes this size as network.json, for nascli train --cell DIR/network.json")
     else:
         terminal.next(f"nascli train --cell {shlex.quote(str(written or made.source))} --dataset {data}")

@@ -1,6 +1,5 @@
 """What build builds: a cell at a size that is chosen, or the network of a folder."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from nascli.runs import find_run
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier
-    from nascli.models.scaling import Ladder, Quantity, Rung, Target
+    from nascli.models.scaling import Quantity, SizeTable, Target
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Sizes:
         return {option: value for option, value in values.items() if value is not None}
 
 
-def choose_size(cell: str, sizes: Sizes, *, aux_head: bool) -> "tuple[NetworkSpec, Ladder | None]":
+def choose_size(cell: str, sizes: Sizes, *, aux_head: bool) -> "tuple[NetworkSpec, SizeTable | None]":
     """A cell's network at the size that is asked for, and the sizes around the target if there is one.
 
     Raises:
@@ -75,8 +74,10 @@ def choose_size(cell: str, sizes: Sizes, *, aux_head: bool) -> "tuple[NetworkSpe
     spec = sized(config)
     if target is None:
         return spec, None
-    ladder = _climb(lambda size: sized(config.model_copy(update=size)), spec, target, sizes.auto)
-    return sized(config.model_copy(update=ladder.chosen.size)), ladder
+    from nascli.models.scaling import scale_to_target
+
+    table = scale_to_target(spec, lambda size: sized(config.model_copy(update=size)), target, vary_depth=sizes.auto)
+    return sized(config.model_copy(update=table.chosen.values)), table
 
 
 def open_folder(folder: str) -> "tuple[Path, ImageClassifier]":
@@ -104,7 +105,7 @@ def _find_target(sizes: Sizes) -> "Target | None":
     targets = [parse_target(quantity, text) for quantity, text in sizes.targets.items() if text is not None]
     if len(targets) > 1:
         raise InputError(
-            f"two targets: {targets[0]} and {targets[1]}", "Give one; the ladder shows params and mult-adds alike"
+            f"two targets: {targets[0]} and {targets[1]}", "Give one; the table shows params and mult-adds alike"
         )
     if targets and sizes.filters is not None:
         raise InputError(
@@ -113,17 +114,3 @@ def _find_target(sizes: Sizes) -> "Target | None":
     if sizes.auto and not targets:
         raise InputError("--cells-per-stage auto needs a target", "For example --target-mult-adds 600M")
     return targets[0] if targets else None
-
-
-def _climb(
-    sized: Callable[[dict[str, int]], NetworkSpec], start: NetworkSpec, target: "Target", auto: bool
-) -> "Ladder":
-    """The sizes around a target; `sized` is the network with F and N replaced."""
-    from nascli.models.scaling import AUTO_CELLS, find_size, measure_size
-
-    def measure(filters: int, cells_per_stage: int) -> "Rung":
-        spec = sized({"filters": filters, "cells_per_stage": cells_per_stage})
-        return measure_size(spec, timed=target.quantity == "latency")
-
-    start_size = measure_size(start)
-    return find_size(measure, target, start_size.filters, start_size.cells_per_stage, AUTO_CELLS if auto else ())

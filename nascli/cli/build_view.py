@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nascli.models.cost import Cost, LayerCost
     from nascli.models.deploy.engines import EngineTiming
     from nascli.models.latency import Latency
-    from nascli.models.scaling import Ladder, Rung
+    from nascli.models.scaling import SizeCost, SizeTable
 
 
 def show_layers(terminal: Terminal, spec: NetworkSpec, layers: "Sequence[LayerCost]", cost: "Cost") -> None:
@@ -28,21 +28,23 @@ def show_layers(terminal: Terminal, spec: NetworkSpec, layers: "Sequence[LayerCo
     )
 
 
-def show_ladder(terminal: Terminal, ladder: "Ladder") -> None:
+def show_sizes(terminal: Terminal, sizes: "SizeTable") -> None:
     """A table of the sizes around a target with the chosen one marked; how far that is off, on stderr."""
-    timed = ladder.chosen.latency is not None
-    columns = ("N", "F", "params", "mult-adds", *(["latency"] if timed else []), "off target", "")
-    terminal.show(table(f"sizes around {ladder.target}", columns, [_row(rung, ladder) for rung in ladder.rungs]))
+    chosen, target = sizes.chosen, sizes.target
+    symbols = [chosen.knobs.symbols[key] for key in chosen.values]
+    timed = chosen.latency is not None
+    columns = (*reversed(symbols), "params", "mult-adds", *(["latency"] if timed else []), "off target", "")
+    terminal.show(table(f"sizes around {target}", columns, [_row(size, sizes) for size in sizes.sizes]))
     terminal.show("")
-    chosen = ladder.chosen
-    size = f"F = {chosen.filters}, N = {chosen.cells_per_stage}: {chosen.text(ladder.target.quantity)}"
-    terminal.note(f"{size}, {_off(ladder.distance)} off the target of {ladder.target}")
-    if not ladder.hit:
-        steps = [f"F = {each.filters} has {each.text(ladder.target.quantity)}" for each in ladder.neighbours]
-        others = {rung.cells_per_stage for rung in ladder.rungs} != {chosen.cells_per_stage}
+    terminal.note(f"{chosen.label}: {chosen.text(target.quantity)}, {_off(sizes.distance)} off the target of {target}")
+    if not sizes.hit:
+        width, *depth = symbols
+        steps = [f"{width} = {each.width} has {each.text(target.quantity)}" for each in sizes.neighbors]
+        others = {size.depth for size in sizes.sizes} != {chosen.depth}
+        more = f". --{str(chosen.knobs.depth).replace('_', '-')} auto tries other {depth[0]}" if depth else ""
         terminal.note(
-            f"{'no N has a size that' if others else f'no size with N = {chosen.cells_per_stage}'} is nearer; "
-            f"the steps of F are whole: {', '.join(steps)}{'' if others else '. --cells-per-stage auto tries other N'}"
+            f"{'no other size' if others or not depth else f'no size with {depth[0]} = {chosen.depth}'} is nearer; "
+            f"the steps of {width} are whole: {', '.join(steps)}{'' if others else more}"
         )
     if chosen.latency:
         terminal.note(_conditions(chosen.latency))
@@ -71,10 +73,10 @@ def show_speed(terminal: Terminal, rows: "Sequence[EngineTiming]") -> None:
     )
 
 
-def _row(rung: "Rung", ladder: "Ladder") -> tuple[str, ...]:
-    cells = [str(rung.cells_per_stage), str(rung.filters), f"{rung.params:,}", count(rung.mult_adds)]
-    cells += ["{} ({})".format(*_spread(rung.latency))] if rung.latency else []
-    return (*cells, _off(ladder.target.distance(rung)), "<- chosen" if rung == ladder.chosen else "")
+def _row(size: "SizeCost", sizes: "SizeTable") -> tuple[str, ...]:
+    cells = [*map(str, reversed(size.values.values())), f"{size.params:,}", count(size.mult_adds)]
+    cells += ["{} ({})".format(*_spread(size.latency))] if size.latency else []
+    return (*cells, _off(sizes.target.distance(size)), "<- chosen" if size == sizes.chosen else "")
 
 
 def _off(distance: float) -> str:

@@ -1,7 +1,8 @@
-"""Filters F, and normal cells a stage N, for a target: a network of so many params or mult-adds, or of such a latency.
+"""Sizes for a target: the width, and the depth, whose network has so many params or mult-adds, or such a latency.
 
-Whatever is measured grows with F, nearly with its square: so F is found by secants through the square roots of sizes
-that were measured exactly, and no second formula for a cost is needed.
+Whatever is measured grows with the width, nearly with its square: so the width is found by secants through the square
+roots of sizes that were measured exactly, and no second formula for a cost is needed. Which numbers of a network are
+its width and depth says its family (`SizeKnobs`): for cells F and N.
 """
 
 import math
@@ -17,7 +18,7 @@ from nascli.errors import InputError
 from nascli.models.cost import measure_cost
 from nascli.models.families import build, find_family
 from nascli.models.latency import Latency, measure_latency
-from nascli.models.spec import NetworkSpec
+from nascli.models.spec import NetworkSpec, SizeKnobs
 from nascli.units import (
     EXAMPLES,
     UNITS,
@@ -32,14 +33,11 @@ Quantity = Literal["params", "mult_adds", "latency"]
 TOLERANCE = 0.02
 """A size that is off by at most this part of the target is as good as another."""
 
-LARGEST_FILTERS = 1024
-"""The largest F that is tried; published networks end at 512."""
+_MOST_TIMED = 1_000_000_000
+"""Params of the largest network that is timed."""
 
-AUTO_CELLS = range(1, 21)
-"""The N that `--cells-per-stage auto` chooses from."""
-
-_LARGEST_TIMED = 1_000_000_000
 _SECANTS = 8
+"""Steps after which the width is found by halving the interval."""
 
 
 @dataclass(frozen=True)
@@ -49,28 +47,34 @@ class Target:
     quantity: Quantity
     amount: float
 
-    def distance(self, rung: "Rung") -> float:
+    def distance(self, size: "SizeCost") -> float:
         """How far a size is off, as a part of the target; negative where it is below."""
-        return rung.amount(self.quantity) / self.amount - 1
+        return size.amount(self.quantity) / self.amount - 1
 
     def __str__(self) -> str:
-        return said(self.quantity, format_exactly(self.amount, UNITS[self.quantity]))
+        return name_amount(self.quantity, format_exactly(self.amount, UNITS[self.quantity]))
 
 
 @dataclass(frozen=True)
-class Rung:
+class SizeCost:
     """One size and what it costs; `latency` only where it was measured."""
 
-    filters: int
-    cells_per_stage: int
+    knobs: SizeKnobs
+    width: int
+    depth: int
     params: int
     mult_adds: int
     latency: Latency | None = None
 
     @property
-    def size(self) -> dict[str, int]:
-        """F and N by the names that a spec gives them."""
-        return {"filters": self.filters, "cells_per_stage": self.cells_per_stage}
+    def values(self) -> dict[str, int]:
+        """The size as keys of the recipe section `[network]`."""
+        return self.knobs.values(self.width, self.depth)
+
+    @property
+    def label(self) -> str:
+        """`F = 44, N = 4`."""
+        return ", ".join(f"{self.knobs.symbols[key]} = {value}" for key, value in self.values.items())
 
     def amount(self, quantity: Quantity) -> float:
         """The cost that a target names."""
@@ -81,16 +85,21 @@ class Rung:
 
     def text(self, quantity: Quantity) -> str:
         """The same in four digits: `563.6M mult-adds`."""
-        return said(quantity, format_quantity(self.amount(quantity), UNITS[quantity]))
+        return name_amount(quantity, format_quantity(self.amount(quantity), UNITS[quantity]))
+
+    def to_dict(self) -> dict[str, object]:
+        """Size and costs by name."""
+        latency = self.latency and asdict(self.latency)
+        return {**self.values, "params": self.params, "mult_adds": self.mult_adds, "latency": latency}
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """The sizes around a target, by N and F, and which of them was chosen."""
+class SizeTable:
+    """The sizes around a target, by depth and width, and which of them was chosen."""
 
     target: Target
-    rungs: tuple[Rung, ...]
-    chosen: Rung
+    sizes: tuple[SizeCost, ...]
+    chosen: SizeCost
 
     @property
     def distance(self) -> float:
@@ -103,26 +112,26 @@ class Ladder:
         return abs(self.distance) <= TOLERANCE
 
     @property
-    def neighbours(self) -> tuple[Rung, ...]:
-        """The sizes with the chosen N between which the target lies: one on each side, where there is one."""
-        mine = [rung for rung in self.rungs if rung.cells_per_stage == self.chosen.cells_per_stage]
+    def neighbors(self) -> tuple[SizeCost, ...]:
+        """The sizes of the chosen depth between which the target lies: one on each side, where there is one."""
+        mine = [size for size in self.sizes if size.depth == self.chosen.depth]
         ordered = sorted(mine, key=self.target.distance)
         above = bisect_left(ordered, 0.0, key=self.target.distance)
         return tuple(ordered[max(above - 1, 0) : above + 1])
 
     def to_dict(self) -> dict[str, object]:
-        """Target, choice and all rungs, with the distance of each."""
+        """Target, choice and all sizes, with the distance of each."""
         return {
             "quantity": self.target.quantity,
             "target": self.target.amount,
-            **self.chosen.size,
+            **self.chosen.values,
             "distance": self.distance,
-            "rungs": [{**asdict(rung), "distance": self.target.distance(rung)} for rung in self.rungs],
+            "sizes": [{**size.to_dict(), "distance": self.target.distance(size)} for size in self.sizes],
         }
 
 
-Measure = Callable[[int, int], Rung]
-"""From F and N to that size and its cost."""
+Measure = Callable[[int, int], SizeCost]
+"""From width and depth to that size and its cost."""
 
 
 def parse_target(quantity: Quantity, text: str) -> Target:
@@ -139,8 +148,8 @@ def parse_target(quantity: Quantity, text: str) -> Target:
     return Target(quantity, amount)
 
 
-def measure_size(spec: NetworkSpec, *, timed: bool = False) -> Rung:
-    """What a network costs, from one trace; its latency too, if it is `timed`.
+def measure_size(spec: NetworkSpec, *, timed: bool = False) -> SizeCost:
+    """The cost of a network, from one trace; its latency too, if it is `timed`.
 
     Timed is one image on the CPU, in evaluation mode and float32, with the threads that torch takes by itself.
 
@@ -148,45 +157,63 @@ def measure_size(spec: NetworkSpec, *, timed: bool = False) -> Rung:
         InputError: It shall be timed, and has more than a billion params.
     """
     cost = measure_cost(spec)
-    if timed and cost.params > _LARGEST_TIMED:
+    if timed and cost.params > _MOST_TIMED:
         raise InputError(
             f"a network of {format_quantity(cost.params, UNITS['params'])} params ({spec.size_text}) is not timed",
             "Give a shorter latency, or a larger image",
         )
     latency = _time(spec) if timed else None
     knobs, values = find_family(spec.family).knobs, spec.config_values()
-    width, depth = (int(str(values[knob])) if knob else 1 for knob in (knobs.width, knobs.depth))
-    return Rung(width, depth, cost.params, cost.mult_adds, latency)
+    width, depth = (int(str(values[key])) if key else 1 for key in (knobs.width, knobs.depth))
+    return SizeCost(knobs, width, depth, cost.params, cost.mult_adds, latency)
 
 
-def find_size(
-    measure: Measure, target: Target, filters: int, cells_per_stage: int, choices: Collection[int] = ()
-) -> Ladder:
-    """The F, and N, whose cost is nearest to a target.
-
-    N is kept where there are no choices. Else it is the one nearest to `cells_per_stage` that has an F within
-    `TOLERANCE` of the target (of two as near, the one whose F comes closer); where no N has one, the size nearest to
-    the target of all. N with which the cell cannot be built are passed over.
+def scale_to_target(
+    spec: NetworkSpec, resize: Callable[[dict[str, int]], NetworkSpec], target: Target, *, vary_depth: bool = False
+) -> SizeTable:
+    """The sizes of a network around a target (see `find_size`).
 
     Args:
-        measure: What a size costs; asked once for each. Finding F for one N takes 4 to 8 measurements, seldom more.
+        spec: The network to start from, and whose depth is kept or stayed near.
+        resize: The network with other values of the family's size keys.
         target: What the network shall cost.
-        filters: F to start from; any will do.
-        cells_per_stage: N to keep, or to stay near.
-        choices: N to choose from.
+        vary_depth: Choose the depth, too, from the family's `depths`.
+    """
+    start = measure_size(spec)
+
+    def measure(width: int, depth: int) -> SizeCost:
+        return measure_size(resize(start.knobs.values(width, depth)), timed=target.quantity == "latency")
+
+    return find_size(measure, target, start, start.knobs.depths if vary_depth else ())
+
+
+def find_size(measure: Measure, target: Target, start: SizeCost, depths: Collection[int] = ()) -> SizeTable:
+    """The width, and depth, whose cost is nearest to a target.
+
+    The depth is kept where there are no `depths`. Else it is the one nearest to that of `start` that has a width
+    within `TOLERANCE` of the target (of two as near, the one whose width comes closer); where no depth has one, the
+    size nearest to the target of all. Depths with which the network cannot be built are passed over.
+
+    Args:
+        measure: What a size costs; asked once for each. Finding the width for one depth takes 4 to 8 measurements,
+            seldom more.
+        target: What the network shall cost.
+        start: Width to begin with, which may be any, and depth to keep, or to stay near.
+        depths: Depths to choose from.
 
     Raises:
         InputError: Every size is larger, or every one smaller, than the target by more than `TOLERANCE`.
     """
     measured = cache(measure)
-    found: list[Rung] = []
+    found: list[SizeCost] = []
     failures: list[InputError] = []
-    for group in _by_distance(choices or (cells_per_stage,), cells_per_stage):
-        for cells in group:
-            if not _may_reach(cells, found, target):
+    for group in _by_distance(depths or (start.depth,), start.depth):
+        for depth in group:
+            if not _may_reach(depth, found, target):
                 continue
             try:
-                around = _around(measured, target, _start(found, target, filters, cells), cells)
+                first = _first_width(found, target, start, depth)
+                around = _bracket(measured, target, first, depth, start.knobs.max_width)
             except InputError as error:
                 failures.append(error)
                 continue
@@ -196,11 +223,11 @@ def find_size(
     chosen = _nearest(found, target)
     if chosen is None:
         raise failures[0]
-    _check_reached(found, target, choices)
-    return _ladder(measured, target, chosen, found)
+    _check_reached(found, target, depths)
+    return _make_table(measured, target, chosen, found)
 
 
-def said(quantity: Quantity, amount: str) -> str:
+def name_amount(quantity: Quantity, amount: str) -> str:
     """An amount and what of: `600M mult-adds`, `a latency of 20ms`."""
     return f"a latency of {amount}" if quantity == "latency" else f"{amount} {quantity.replace('_', '-')}"
 
@@ -211,74 +238,77 @@ def _time(spec: NetworkSpec) -> Latency:
     return measure_latency(network, spec.image_size)
 
 
-def _by_distance(choices: Collection[int], cells_per_stage: int) -> list[list[int]]:
-    """The choices in groups of equal distance from N, the nearest first."""
-    distances = sorted({abs(cells - cells_per_stage) for cells in choices})
-    return [[cells for cells in choices if abs(cells - cells_per_stage) == distance] for distance in distances]
+def _by_distance(depths: Collection[int], start: int) -> list[list[int]]:
+    """The depths in groups of equal distance from `start`, the nearest first."""
+    distances = sorted({abs(depth - start) for depth in depths})
+    return [[depth for depth in depths if abs(depth - start) == distance] for distance in distances]
 
 
-def _may_reach(cells: int, found: list[Rung], target: Target) -> bool:
-    """Whether N may come nearer than those found: not if F = 1 is too large with a smaller N, and so on."""
+def _may_reach(depth: int, found: list[SizeCost], target: Target) -> bool:
+    """Whether a depth may come nearer than those found: not if width 1 is too large with a smaller one, and so on."""
     return not any(
-        (rung.filters == 1 and cells > rung.cells_per_stage and target.distance(rung) >= 0)
-        or (rung.filters == LARGEST_FILTERS and cells < rung.cells_per_stage and target.distance(rung) < 0)
-        for rung in found
+        (size.width == 1 and depth > size.depth and target.distance(size) >= 0)
+        or (size.width == size.knobs.max_width and depth < size.depth and target.distance(size) < 0)
+        for size in found
     )
 
 
-def _start(found: list[Rung], target: Target, filters: int, cells: int) -> int:
-    """The F to look at first: the best for the nearest N so far."""
+def _first_width(found: list[SizeCost], target: Target, start: SizeCost, depth: int) -> int:
+    """The width to look at first: the best for the nearest depth so far."""
     if not found:
-        return min(filters, LARGEST_FILTERS)
-    best = min(found, key=lambda rung: (abs(rung.cells_per_stage - cells), abs(target.distance(rung))))
-    return best.filters
+        return min(start.width, start.knobs.max_width)
+    return min(found, key=lambda size: (abs(size.depth - depth), abs(target.distance(size)))).width
 
 
-def _around(measure: Measure, target: Target, start: int, cells: int) -> list[Rung]:
-    """The two sizes with this N between which the target lies; one, where all are larger or all smaller."""
-    below, above, guess = 0, LARGEST_FILTERS + 1, start
-    aim = math.sqrt(target.amount)
-    earlier = (0, 0.0)  # F, and the square root of what it costs
+def _bracket(measure: Measure, target: Target, first: int, depth: int, most: int) -> list[SizeCost]:
+    """The two sizes of this depth between which the target lies; one, where all are larger or all smaller."""
+    below, above, guess = 0, most + 1, first  # widths that cost less, and at least as much
+    root = math.sqrt(target.amount)
+    last = (0, 0.0)  # a width, and the square root of its cost
     step = 0
     while above - below > 1:
-        rung, step = measure(guess, cells), step + 1
-        latest = (guess, math.sqrt(rung.amount(target.quantity)))
-        below, above = (guess, above) if target.distance(rung) < 0 else (below, guess)
-        rise = (latest[1] - earlier[1]) / (latest[0] - earlier[0])
-        wanted = latest[0] + (aim - latest[1]) / rise if rise > 0 and step < _SECANTS else (below + above) / 2
-        highest = above - 1 if above <= LARGEST_FILTERS else min(LARGEST_FILTERS, 4 * below)
-        guess, earlier = min(max(round(wanted), below + 1), highest), latest
-    return [measure(size, cells) for size in (below, above) if 1 <= size <= LARGEST_FILTERS]
+        size, step = measure(guess, depth), step + 1
+        now = (guess, math.sqrt(size.amount(target.quantity)))
+        below, above = (guess, above) if target.distance(size) < 0 else (below, guess)
+        slope = (now[1] - last[1]) / (now[0] - last[0])
+        # where a secant leads nowhere, and after many of them (a latency jumps about), the interval is halved
+        secant = slope > 0 and step < _SECANTS
+        wanted = now[0] + (root - now[1]) / slope if secant else (below + above) / 2
+        highest = above - 1 if above <= most else min(most, 4 * below)
+        guess, last = min(max(round(wanted), below + 1), highest), now
+    return [measure(width, depth) for width in (below, above) if 1 <= width <= most]
 
 
-def _nearest(rungs: list[Rung], target: Target, within: float = math.inf) -> Rung | None:
-    near = [rung for rung in rungs if abs(target.distance(rung)) <= within]
-    return min(near, key=lambda rung: abs(target.distance(rung)), default=None)
+def _nearest(sizes: list[SizeCost], target: Target, within: float = math.inf) -> SizeCost | None:
+    near = [size for size in sizes if abs(target.distance(size)) <= within]
+    return min(near, key=lambda size: abs(target.distance(size)), default=None)
 
 
-def _check_reached(found: list[Rung], target: Target, choices: Collection[int]) -> None:
-    distances = [target.distance(rung) for rung in found]
+def _check_reached(found: list[SizeCost], target: Target, depths: Collection[int]) -> None:
+    distances = [target.distance(size) for size in found]
     if min(distances) <= TOLERANCE and max(distances) >= -TOLERANCE:
         return
     less = min(distances) > TOLERANCE
     end = (min if less else max)(found, key=target.distance)
-    hint = "Ask for more" if less else "Ask for less"
+    hint, key = "Ask for more" if less else "Ask for less", end.knobs.depth
+    if key and not (depths or (less and end.depth == 1)):
+        hint = f"{hint}, or let {end.knobs.symbols[key]} vary: --{key.replace('_', '-')} auto"
     raise InputError(
         f"the target of {target} is out of reach: the {'least' if less else 'most'} is {end.text(target.quantity)}, "
-        f"with F = {end.filters} and N = {end.cells_per_stage}",
-        hint if choices or (less and end.cells_per_stage == 1) else f"{hint}, or let N vary: --cells-per-stage auto",
+        f"with {end.label}",
+        hint,
     )
 
 
-def _ladder(measure: Measure, target: Target, chosen: Rung, found: list[Rung]) -> Ladder:
-    """The sizes around the chosen one with its N, and with each other N that was tried the nearest.
+def _make_table(measure: Measure, target: Target, chosen: SizeCost, found: list[SizeCost]) -> SizeTable:
+    """The sizes around the chosen one with its depth, and with each other depth that was tried the nearest.
 
     A latency may come out nearer at one of those around than at the chosen one: then that one is chosen.
     """
-    mine = range(max(1, chosen.filters - 2), min(LARGEST_FILTERS, chosen.filters + 2) + 1)
-    rungs = [measure(size, chosen.cells_per_stage) for size in mine]
-    chosen = _nearest(rungs, target) or chosen
-    for cells in {rung.cells_per_stage for rung in found} - {chosen.cells_per_stage}:
-        near = _nearest([rung for rung in found if rung.cells_per_stage == cells], target)
-        rungs += [near] if near else []
-    return Ladder(target, tuple(sorted(rungs, key=lambda rung: (rung.cells_per_stage, rung.filters))), chosen)
+    mine = range(max(1, chosen.width - 2), min(chosen.knobs.max_width, chosen.width + 2) + 1)
+    sizes = [measure(width, chosen.depth) for width in mine]
+    chosen = _nearest(sizes, target) or chosen
+    for depth in {size.depth for size in found} - {chosen.depth}:
+        near = _nearest([size for size in found if size.depth == depth], target)
+        sizes += [near] if near else []
+    return SizeTable(target, tuple(sorted(sizes, key=lambda size: (size.depth, size.width))), chosen)

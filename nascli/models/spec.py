@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypedDict, Unpack
 
@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from nascli.config import NETWORK_SECTIONS, NetworkConfig, Preprocessing, Strict, explain
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import read_json, write_json
+from nascli.genotype.genotype import CELLS
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier, Supernet
@@ -76,6 +77,10 @@ class NetworkSpec(Strict, ABC):
     def config_values(self) -> dict[str, object]:
         """The numbers as keys of the recipe section `[network]`, from which the same spec is resolved again."""
 
+    def file_values(self) -> dict[str, object]:
+        """The content of `network.json`."""
+        return {"family": self.family, **self.model_dump(mode="json", by_alias=True, exclude_none=True)}
+
     def without_aux_head(self) -> "NetworkSpec":
         """The same network without auxiliary head."""
         return self
@@ -99,14 +104,14 @@ class SizeKnobs:
     Args:
         width: Key whose value every cost grows with, an integer from 1.
         depth: Key of the number of layers or cells; None where it is fixed.
-        symbols: What tables call the two.
+        symbols: What tables call each key.
         max_width: Largest width that is tried.
         depths: The depths that are chosen from where a target may decide depth, too.
     """
 
     width: str
     depth: str | None = None
-    symbols: tuple[str, str] = ("width", "depth")
+    symbols: Mapping[str, str] = field(default_factory=dict)
     max_width: int = 1024
     depths: range = range(0)
 
@@ -186,9 +191,8 @@ def resolve_network(
 
 
 def write_network(path: Path, spec: NetworkSpec) -> None:
-    """Write `network.json`; the family stands in it unless it is the cells."""
-    family = {} if spec.family == "cells" else {"family": spec.family}
-    write_json(path, family | spec.model_dump(mode="json", by_alias=True, exclude_none=True))
+    """Write `network.json`; a file without the key `family` is of the cells."""
+    write_json(path, spec.file_values())
 
 
 def read_network(path: Path) -> NetworkSpec:
@@ -208,7 +212,7 @@ def read_network(path: Path) -> NetworkSpec:
         raise InputError(
             f"{path}: schema {version} is newer than this nascli reads ({SCHEMA_VERSION})", "Upgrade nascli"
         )
-    spec = find_family(str(values.pop("family", "cells"))).spec
+    spec = find_family(str(values.pop("family", CELLS))).spec
     try:
         return spec.model_validate(values)
     except ValidationError as error:

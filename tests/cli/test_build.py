@@ -109,17 +109,17 @@ SMALL = ("--cell", "darts-v2", "--image-size", "16")
 def test_a_target_gives_the_published_size_and_writes_it(capsys: pytest.CaptureFixture[str]) -> None:
     build("--cell", "nasnet-a", "--preset", "cifar10", "--target-params", "3.3M", "--out", "net", "--json")
     values = json.loads(capsys.readouterr().out)
-    ladder = values["ladder"]
-    assert (ladder["filters"], ladder["cells_per_stage"], values["params"]) == (32, 6, 3_346_538)
-    assert (ladder["quantity"], ladder["target"]) == ("params", 3.3e6)
-    assert abs(ladder["distance"]) < 0.02
-    assert [rung["filters"] for rung in ladder["rungs"]] == [30, 31, 32, 33, 34]
-    assert ladder["rungs"][2]["params"] == values["params"]
+    table = values["size_table"]
+    assert (table["filters"], table["cells_per_stage"], values["params"]) == (32, 6, 3_346_538)
+    assert (table["quantity"], table["target"]) == ("params", 3.3e6)
+    assert abs(table["distance"]) < 0.02
+    assert [size["filters"] for size in table["sizes"]] == [30, 31, 32, 33, 34]
+    assert table["sizes"][2]["params"] == values["params"]
     spec = read_cells(Path("net/network.json"))
     assert (spec.filters, spec.cells_per_stage, spec.stem_filters) == (32, 6, 96)
 
 
-def test_the_ladder_marks_the_chosen_size(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_marks_the_chosen_size(capsys: pytest.CaptureFixture[str]) -> None:
     build(*SMALL, "--target-mult-adds", "3M", "--cells-per-stage", "1")
     printed = capsys.readouterr()
     assert "sizes around 3M mult-adds" in printed.out
@@ -141,11 +141,11 @@ def test_a_target_between_two_steps_says_which_there_are(capsys: pytest.CaptureF
 def test_n_varies_with_auto(capsys: pytest.CaptureFixture[str]) -> None:
     build(*SMALL, "--target-params", "223k", "--cells-per-stage", "auto", "--json")
     values = json.loads(capsys.readouterr().out)
-    ladder = values["ladder"]
-    assert abs(ladder["distance"]) <= 0.02
-    assert ladder["cells_per_stage"] != 6
-    assert {abs(rung["distance"]) > 0.02 for rung in ladder["rungs"] if rung["cells_per_stage"] == 6} == {True}
-    assert values["params"] == pytest.approx(223_000 * (1 + ladder["distance"]))
+    table = values["size_table"]
+    assert abs(table["distance"]) <= 0.02
+    assert table["cells_per_stage"] != 6
+    assert {abs(size["distance"]) > 0.02 for size in table["sizes"] if size["cells_per_stage"] == 6} == {True}
+    assert values["params"] == pytest.approx(223_000 * (1 + table["distance"]))
 
 
 def test_a_target_of_latency_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,20 +9,26 @@ from hypothesis import strategies as st
 from nascli.config import CellNetworkConfig
 from nascli.errors import InputError
 from nascli.genotype.resolve import zoo_genotype
+from nascli.models.cells.family import CellFamily
 from nascli.models.families import build_network
 from nascli.models.latency import Latency, measure_latency
 from nascli.models.scaling import (
-    AUTO_CELLS,
-    LARGEST_FILTERS,
     TOLERANCE,
     Quantity,
-    Rung,
+    SizeCost,
     Target,
     find_size,
     measure_size,
     parse_target,
 )
 from tests.cells import resolve_cells
+
+KNOBS = CellFamily.knobs
+
+
+def at(width: int, depth: int) -> SizeCost:
+    """A size to start from."""
+    return SizeCost(KNOBS, width, depth, 0, 0)
 
 
 class Formula:
@@ -32,11 +38,11 @@ class Formula:
         self.formula = formula
         self.asked: list[tuple[int, int]] = []
 
-    def __call__(self, filters: int, cells: int) -> Rung:
+    def __call__(self, filters: int, cells: int) -> SizeCost:
         self.asked.append((filters, cells))
         amount = self.formula(filters, cells)
         latency = Latency(amount / 1e6, 0.0, 1.0, batch=1, repeats=15, threads=1)
-        return Rung(filters, cells, round(amount), round(10 * amount), latency)
+        return SizeCost(KNOBS, filters, cells, round(amount), round(10 * amount), latency)
 
 
 def like_a_network(filters: int, cells: int) -> float:
@@ -55,33 +61,33 @@ def test_no_other_size_is_nearer(amount: float, start: int, formula: Callable[[i
     target = Target("params", round(amount))
     if formula(1, cells) > target.amount * (1 + TOLERANCE):
         with pytest.raises(InputError, match="out of reach: the least"):
-            find_size(measure, target, start, cells)
+            find_size(measure, target, at(start, cells))
         return
-    if formula(LARGEST_FILTERS, cells) < target.amount * (1 - TOLERANCE):
+    if formula(KNOBS.max_width, cells) < target.amount * (1 - TOLERANCE):
         with pytest.raises(InputError, match="out of reach: the most"):
-            find_size(measure, target, start, cells)
+            find_size(measure, target, at(start, cells))
         return
-    ladder = find_size(measure, target, start, cells)
-    amounts = [formula(size, cells) for size in range(1, LARGEST_FILTERS + 1)]
-    assert abs(ladder.distance) == min(abs(each / target.amount - 1) for each in amounts)
-    assert ladder.chosen in ladder.rungs
+    table = find_size(measure, target, at(start, cells))
+    amounts = [formula(size, cells) for size in range(1, KNOBS.max_width + 1)]
+    assert abs(table.distance) == min(abs(each / target.amount - 1) for each in amounts)
+    assert table.chosen in table.sizes
     assert len(measure.asked) == len(set(measure.asked)) <= 25
 
 
 def test_a_cost_that_is_nearly_a_square_takes_few_measurements() -> None:
     for amount in (5e4, 1e6, 3.3e6, 8e7, 1e9):
         measure = Formula(like_a_network)
-        find_size(measure, Target("params", amount), 32, 6)
+        find_size(measure, Target("params", amount), at(32, 6))
         assert len(measure.asked) <= 9
 
 
 @pytest.mark.parametrize("quantity", ["params", "mult_adds", "latency"])
 def test_each_quantity_is_met(quantity: Quantity) -> None:
     wanted = Formula(like_a_network)(70, 4)
-    ladder = find_size(Formula(like_a_network), Target(quantity, wanted.amount(quantity)), 44, 4)
-    assert ladder.chosen == wanted
-    assert [rung.filters for rung in ladder.rungs] == [68, 69, 70, 71, 72]
-    assert ladder.hit
+    table = find_size(Formula(like_a_network), Target(quantity, wanted.amount(quantity)), at(44, 4))
+    assert table.chosen == wanted
+    assert [size.width for size in table.sizes] == [68, 69, 70, 71, 72]
+    assert table.hit
 
 
 def test_a_latency_that_jumps_about_still_ends() -> None:
@@ -89,45 +95,47 @@ def test_a_latency_that_jumps_about_still_ends() -> None:
         return like_a_network(filters, cells) * (1 + 0.2 * ((filters * 7919) % 13 - 6) / 6)
 
     measure = Formula(noisy)
-    ladder = find_size(measure, Target("latency", 2.0), 44, 4)
+    table = find_size(measure, Target("latency", 2.0), at(44, 4))
     assert len(measure.asked) <= 25
-    assert abs(ladder.distance) == min(abs(ladder.target.distance(rung)) for rung in ladder.rungs)
+    assert abs(table.distance) == min(abs(table.target.distance(size)) for size in table.sizes)
 
 
 @given(st.floats(3e4, 1e8))
 def test_n_is_the_nearest_that_has_a_size_within_two_percent(amount: float) -> None:
     target = Target("params", amount)
-    ladder = find_size(Formula(like_a_network), target, 32, 6, AUTO_CELLS)
-    near = {cells: min(abs(like_a_network(size, cells) / amount - 1) for size in range(1, 400)) for cells in AUTO_CELLS}
-    fitting = [cells for cells in AUTO_CELLS if near[cells] <= TOLERANCE]
+    table = find_size(Formula(like_a_network), target, at(32, 6), KNOBS.depths)
+    near = {
+        cells: min(abs(like_a_network(size, cells) / amount - 1) for size in range(1, 400)) for cells in KNOBS.depths
+    }
+    fitting = [cells for cells in KNOBS.depths if near[cells] <= TOLERANCE]
     if fitting:
-        assert abs(ladder.chosen.cells_per_stage - 6) == min(abs(cells - 6) for cells in fitting)
-        assert ladder.hit
+        assert abs(table.chosen.depth - 6) == min(abs(cells - 6) for cells in fitting)
+        assert table.hit
     else:
-        assert abs(ladder.distance) == pytest.approx(min(near.values()), abs=1e-4)
-        assert not ladder.hit
+        assert abs(table.distance) == pytest.approx(min(near.values()), abs=1e-4)
+        assert not table.hit
 
 
 def test_without_choices_n_is_kept_and_a_coarse_f_says_its_steps() -> None:
-    ladder = find_size(Formula(like_a_network), Target("params", 19_000), 32, 6)
-    assert {rung.cells_per_stage for rung in ladder.rungs} == {6}
-    assert not ladder.hit
-    assert ladder.chosen.filters == 2
-    assert [rung.filters for rung in ladder.neighbours] == [2, 3]
+    table = find_size(Formula(like_a_network), Target("params", 19_000), at(32, 6))
+    assert {size.depth for size in table.sizes} == {6}
+    assert not table.hit
+    assert table.chosen.width == 2
+    assert [size.width for size in table.neighbors] == [2, 3]
 
 
 @pytest.mark.parametrize(
     ("amount", "choices", "message"),
     [
-        (100, (), r"100 params is out of reach: the least is 6\.14k params, with F = 1 and N = 6.*auto"),
-        (100, AUTO_CELLS, r"the least is 3\.44k params, with F = 1 and N = 1\. Ask for more$"),
-        (5e10, (), r"50G params is out of reach: the most is 3\.399G params, with F = 1024 and N = 6.*auto"),
-        (5e10, AUTO_CELLS, r"the most is 11\.33G params, with F = 1024 and N = 20\. Ask for less$"),
+        (100, (), r"100 params is out of reach: the least is 6\.14k params, with F = 1, N = 6.*auto"),
+        (100, KNOBS.depths, r"the least is 3\.44k params, with F = 1, N = 1\. Ask for more$"),
+        (5e10, (), r"50G params is out of reach: the most is 3\.399G params, with F = 1024, N = 6.*auto"),
+        (5e10, KNOBS.depths, r"the most is 11\.33G params, with F = 1024, N = 20\. Ask for less$"),
     ],
 )
 def test_out_of_reach_names_the_end(amount: float, choices: range | tuple[()], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        find_size(Formula(like_a_network), Target("params", amount), 32, 6, choices)
+        find_size(Formula(like_a_network), Target("params", amount), at(32, 6), choices)
 
 
 def test_n_that_cannot_be_built_is_passed_over() -> None:
@@ -136,9 +144,9 @@ def test_n_that_cannot_be_built_is_passed_over() -> None:
             raise InputError("idle")
         return like_a_network(filters, cells)
 
-    assert find_size(Formula(odd_only), Target("params", 4e6), 32, 6, AUTO_CELLS).chosen.cells_per_stage in (5, 7)
+    assert find_size(Formula(odd_only), Target("params", 4e6), at(32, 6), KNOBS.depths).chosen.depth in (5, 7)
     with pytest.raises(InputError, match="idle"):
-        find_size(Formula(odd_only), Target("params", 4e6), 32, 6)
+        find_size(Formula(odd_only), Target("params", 4e6), at(32, 6))
 
 
 @pytest.mark.parametrize(
@@ -159,13 +167,13 @@ def test_a_target_is_a_number_with_a_unit(quantity: Quantity, text: str, amount:
 def test_the_mobile_network_is_found_by_its_mult_adds_from_another_size() -> None:
     genotype = zoo_genotype("nasnet-a")
 
-    def measure(filters: int, cells: int) -> Rung:
+    def measure(filters: int, cells: int) -> SizeCost:
         config = CellNetworkConfig(preset="imagenet-mobile", filters=filters, cells_per_stage=cells)
         return measure_size(resolve_cells(genotype, config))
 
-    ladder = find_size(measure, Target("mult_adds", 564e6), 20, 4)
-    assert (ladder.chosen.params, ladder.chosen.mult_adds) == (5_289_978, 563_638_816)
-    assert (ladder.chosen.filters, ladder.hit) == (44, True)
+    table = find_size(measure, Target("mult_adds", 564e6), at(20, 4))
+    assert (table.chosen.params, table.chosen.mult_adds) == (5_289_978, 563_638_816)
+    assert (table.chosen.width, table.hit) == (44, True)
 
 
 def test_latency_is_a_median_between_quartiles() -> None:

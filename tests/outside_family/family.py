@@ -219,7 +219,7 @@ class ChainNetworks(NetworkFamily):
     """The entry of the table of networks."""
 
     spec = ChainNetworkSpec
-    knobs = SizeKnobs("filters", symbols=("F", ""))
+    knobs = SizeKnobs("filters", symbols={"filters": "F"})
 
     def resolve(
         self, architecture: ChainGenotype, config: NetworkConfig, aux_head: bool, data: DataFields

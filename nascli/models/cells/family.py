@@ -15,7 +15,7 @@ class CellFamily(NetworkFamily):
     """Networks of normal and reduction cells."""
 
     spec = CellNetworkSpec
-    knobs = SizeKnobs("filters", "cells_per_stage", ("F", "N"), depths=range(1, 21))
+    knobs = SizeKnobs("filters", "cells_per_stage", {"filters": "F", "cells_per_stage": "N"}, depths=range(1, 21))
     default_preset = "cifar10"
     presets: ClassVar = {
         name: preset.model_dump(include=set(CellNetworkConfig.model_fields), exclude_none=True)

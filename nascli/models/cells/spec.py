@@ -58,6 +58,12 @@ class CellNetworkSpec(NetworkSpec):
             del values["stem_filters"]
         return values
 
+    def file_values(self) -> dict[str, object]:
+        """The content of `network.json`, which says no family."""
+        values = super().file_values()
+        del values["family"]
+        return values
+
     def without_aux_head(self) -> "CellNetworkSpec":
         """The same network without auxiliary head."""
         return self.model_copy(update={"aux_head": False})

@@ -73,7 +73,7 @@ class ResNetFamily(NetworkFamily):
     """Residual networks of a fixed shape, to compare with."""
 
     spec = ResNetSpec
-    knobs = SizeKnobs("filters", symbols=("F", ""))
+    knobs = SizeKnobs("filters", symbols={"filters": "F"})
 
     def find(self, name: str) -> ResNetDepth | None:
         """A depth by its name."""
