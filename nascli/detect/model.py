@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors.torch import save
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 
-from nascli.config import DetectorConfig, explain
+from nascli.config import DetectorConfig, Strict, parse
 from nascli.data.detection.dataset import Category
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
 from nascli.errors import CorruptFileError, InputError
@@ -103,6 +102,13 @@ def _check_sizes(config: DetectorConfig) -> None:
         )
 
 
+class CategoryEntry(Strict):
+    """An entry of `categories` in `detector.json`."""
+
+    id: int
+    name: str
+
+
 def write_detector(folder: Path, spec: DetectorSpec) -> None:
     """Write `network.json` and `detector.json`."""
     write_network(folder / NETWORK_FILE, spec.network)
@@ -129,12 +135,11 @@ def read_detector(folder: Path) -> DetectorSpec:
     if isinstance(version, int) and version > _SCHEMA_VERSION:
         raise InputError(f"{path}: schema {version} is newer than this nascli reads", "Upgrade nascli")
     try:
-        config = DetectorConfig.model_validate(values["detector"])
-        categories = tuple(Category(int(entry["id"]), str(entry["name"])) for entry in values["categories"])
-    except ValidationError as error:
-        raise explain(error, str(path), DetectorConfig) from error
+        given, entries = values["detector"], [CategoryEntry.model_validate(entry) for entry in values["categories"]]
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptFileError(f"{path}: JSON, but not a detector ({error!r})") from error
+    config = parse(DetectorConfig, given, str(path))
+    categories = tuple(Category(entry.id, entry.name) for entry in entries)
     return DetectorSpec(read_network(folder / NETWORK_FILE), config, categories)
 
 

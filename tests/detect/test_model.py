@@ -182,6 +182,9 @@ def truncate(name: str) -> Callable[[Path], None]:
         (edit("detector.json", "schema", 2), InputError, "Upgrade nascli"),
         (edit("detector.json", "detector", {"min_sise": 3}), InputError, "Did you mean min_size?"),
         (edit("detector.json", "categories", [{"id": 1}]), CorruptFileError, "not a detector"),
+        (edit("detector.json", "categories", [{"id": True, "name": "a"}]), CorruptFileError, "not a detector"),
+        (edit("detector.json", "detector", {"min_size": True}), InputError, "min_size = True"),
+        (edit("network.json", "classes", True), InputError, "classes = True"),
         (edit("detector.json", "categories", [{"id": 1, "name": "a"}]), InputError, "roi_heads"),
     ],
 )

@@ -124,6 +124,18 @@ def test_numbers_that_are_not_finite_are_refused(reward: float) -> None:
         Score(**(SCORE | {"reward": reward}))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("trial", True), ("seed", 1.0), ("tokens", ["0", 1]), ("duplicate_of", False)]
+)
+def test_no_value_of_a_line_is_converted(tmp_path: Path, field: str, value: object) -> None:
+    path = tmp_path / "trials.jsonl"
+    write_some(path)
+    first, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([json.dumps(json.loads(first) | {field: value}) + "\n", *others]))
+    with pytest.raises(CorruptFileError, match=f"line 1: proposed.{field}"):
+        read_trials(path)
+
+
 def test_a_cut_at_any_byte_drops_only_the_unfinished_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # slow, and of no matter for a cut file
     whole = tmp_path / "whole.jsonl"
