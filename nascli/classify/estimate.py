@@ -1,4 +1,4 @@
-"""What a training will cost, from a few of its real steps."""
+"""Cost of a classifier's training, from a few of its real steps."""
 
 import time
 from dataclasses import dataclass
@@ -25,9 +25,7 @@ class CostEstimate:
         params: Trainable parameters without the auxiliary head.
         mult_adds: Multiply-accumulates of one image.
         image_size: Height and width in pixels that `mult_adds` are for.
-        train_images: Training images.
         val_images: Images that every epoch ends with measuring.
-        epochs: To be made.
         steps: Optimizer steps in all.
         seconds_per_step: Median over the measured steps, data included.
         seconds: Of the whole training, evaluations included.

@@ -39,7 +39,7 @@ _NOT_IDENTITY = {
 _ALLOW_UNREADABLE = (
     f"{ALLOW_UNREADABLE} (for a run that was begun: in its recipe.toml, before --resume; the file has to stay)"
 )
-"""How a person allows for more images that cannot be decoded."""
+"""How a user allows for more images that cannot be decoded."""
 
 _UNNAMED = (
     "Give --dataset one with as many class folders, whose sorted names stand in the order of the network's outputs "
@@ -49,14 +49,12 @@ _UNNAMED = (
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What is trained, on what, how, and where.
+    """A training of `nascli train`: recipe, network, data, device and processes.
 
     Args:
         recipe: Every number of the training.
         spec: The network.
         data: Its classes are the network's.
-        device: Where to compute.
-        dist: The processes that do.
     """
 
     recipe: TrainRecipe
@@ -128,13 +126,11 @@ def resume_train_job(
     dist: DistContext = SINGLE_PROCESS,
     dataset: str | None = None,
 ) -> TrainJob:
-    """The job of a run folder, to go on with.
+    """The job of a run folder, to be resumed.
 
     Args:
         folder: Holds `run.json`, `recipe.toml` and `network.json`.
-        data_dir: Where the data lie now; None is where they lay.
-        device: Where to compute.
-        dist: The processes that do.
+        data_dir: Where the data are now; None is where they were.
         dataset: What the same data are called now; None is what they were called.
 
     Raises:
@@ -151,7 +147,7 @@ def resume_train_job(
 
 
 def describe_data(data: ImageData) -> dict[str, Any]:
-    """What `run.json` keeps of the data, so that a run which is resumed knows them again.
+    """The data as `run.json` names them, so that a resumed run is known to have the same.
 
     Returns:
         `name`; `train_images` and `val_images`; `sha256` over the labels of both, in order, the class names, and mean

@@ -13,7 +13,7 @@ from nascli.config import DataConfig, OptimConfig, TrainConfig
 from nascli.data.dataset import Batch, ImageData, Split
 from nascli.data.transforms import BatchRng, Normalizer, vary_batch
 from nascli.engine.checkpoint import CheckpointStore
-from nascli.engine.compile import compile_cells
+from nascli.engine.compile import compile_blocks
 from nascli.engine.device import generator_for
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.fit import fit
@@ -152,14 +152,14 @@ class ClassifyTask(Task[Batch]):
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """While it lasts, cells are checkpointed and compiled where the recipe says so; afterwards neither.
+        """Checkpoint activations and compile blocks where the recipe says so, while the context lasts.
 
         Raises:
             InputError: They cannot be compiled here.
         """
         self.network.set_grad_checkpointing(self._config.grad_checkpointing)
         try:
-            with compile_cells(self.network, self._run.device) if self._config.compile else nullcontext():
+            with compile_blocks(self.network, self._run.device) if self._config.compile else nullcontext():
                 yield
         finally:
             self.network.set_grad_checkpointing(False)

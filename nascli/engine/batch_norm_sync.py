@@ -7,7 +7,7 @@ from nascli.engine.dist import DistContext
 
 
 class BatchNormSync:
-    """Makes the running statistics those of one process that computes all micro-batches one after the other.
+    """Running statistics as those of one process that computes all micro-batches one after the other.
 
     A batch norm with momentum m counts the statistics s of a micro-batch as r <- (1 - m) r + m s. Process k of n, whose
     a micro-batches start from r, so ends at q_k. All of them in the order of the processes would have given
@@ -22,33 +22,29 @@ class BatchNormSync:
     """
 
     def __init__(self, network: nn.Module, dist: DistContext) -> None:
-        norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d) and _is_trained(each)]
-        self._norms = norms if dist.size > 1 else []
+        norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d) and each.track_running_stats]
+        self._norms = [norm for norm in norms if norm.weight.requires_grad] if dist.size > 1 else []
         self.dist = dist
         self._before: list[Tensor] = []
         self._counts_before: list[Tensor] = []
 
     @torch.no_grad()
     def snapshot(self) -> None:
-        """Remember them as they are before a step."""
+        """Remember the statistics before a step."""
         if self._norms:
             self._before = list(torch._foreach_mul(self._tensors(), 1))  # copies, in a call or two
             self._counts_before = list(torch._foreach_mul(self._counts(), 1))
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Make them again what they were at `snapshot`; the micro-batches of a step that failed do not count."""
+        """Go back to the snapshot, so that the micro-batches of a step that failed do not count."""
         if self._norms:
             torch._foreach_copy_(self._tensors(), self._before)
             torch._foreach_copy_(self._counts(), self._counts_before)
 
     @torch.no_grad()
     def terms(self, count: int) -> list[Tensor]:
-        """The statistics themselves, turned into this process's term of the sum above; to be summed in place.
-
-        Args:
-            count: a, the micro-batches of a step on each process.
-        """
+        """The statistics, turned in place into this process's term of the sum above; `count` is a."""
         if not self._norms:
             return []
         tensors, after = self._tensors(), self.dist.size - 1 - self.dist.rank
@@ -58,7 +54,7 @@ class BatchNormSync:
 
     @torch.no_grad()
     def complete(self, count: int) -> None:
-        """Add what the terms, summed by now, stand upon."""
+        """Add the first term, (1 - m)^(a n) r, to the sums of the others."""
         if self._norms:
             kept = self._kept(count * self.dist.size)
             torch._foreach_add_(self._tensors(), torch._foreach_mul(self._before, kept))
@@ -74,9 +70,5 @@ class BatchNormSync:
         return [norm.num_batches_tracked for norm in self._norms if norm.num_batches_tracked is not None]
 
     def _kept(self, count: int) -> list[float]:
-        """What is left of each statistic after so many micro-batches: (1 - m)^count."""
+        """(1 - m)^count of each statistic."""
         return [(1 - (norm.momentum or 0.0)) ** count for norm in self._norms for _ in range(2)]
-
-
-def _is_trained(norm: nn.BatchNorm2d) -> bool:
-    return norm.track_running_stats and norm.weight.requires_grad

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.files import cannot_write, keep_copy, sync_folder, write_bytes, write_text
+from nascli.files import keep_copy, sync_folder, write_bytes, write_text, writing
 
 NEWEST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -47,7 +47,7 @@ class CheckpointStore:
 
     @property
     def age(self) -> float:
-        """Seconds since the last save (or since this store was made)."""
+        """Seconds since the last save, or since this store was made."""
         return time.monotonic() - self._saved
 
     def save(self, state: Mapping[str, Any]) -> None:
@@ -62,26 +62,16 @@ class CheckpointStore:
         buffer = io.BytesIO()
         torch.save({"format": _FORMAT, "identity": self._identity, "state": dict(state)}, buffer)
         newest = self.folder / NEWEST
-        try:
+        with writing(newest, "Free some space, then use --resume"):
             if newest.exists() and self._newest_is_whole:
                 keep_copy(newest, self.folder / PREVIOUS)
             write_bytes(newest, buffer.getvalue())
-        except OSError as error:
-            raise cannot_write(newest, error, "Free some space, then use --resume") from error
         self._saved, self._saved_step, self._newest_is_whole = time.monotonic(), state["step"], True
 
     def save_if_due(
         self, payload: Callable[[], dict[str, Any]], step: int, *, minutes: float, steps: int, now: bool
     ) -> None:
-        """Save what `payload` gives, if it is time.
-
-        Args:
-            payload: The state as `save` takes it.
-            step: That it is at.
-            minutes: Save if the last checkpoint is older.
-            steps: Save once at each multiple of so many steps; 0 does not.
-            now: Save in any case.
-        """
+        """Save if the last checkpoint is older than `minutes`, at multiples of `steps` (0 is none), or `now`."""
         due = steps > 0 and step % steps == 0 and step != self._saved_step
         if now or due or self.age > minutes * 60:
             self.save(payload())
@@ -115,7 +105,7 @@ class CheckpointStore:
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add a record as a line to `metrics.jsonl`, on disk when this returns."""
         path = self.folder / METRICS
-        try:
+        with writing(path, "Free some space"):
             new = not path.exists()
             with path.open("a", encoding="utf-8") as file:
                 file.write(_line(record))
@@ -123,8 +113,6 @@ class CheckpointStore:
                 os.fsync(file.fileno())
             if new:
                 sync_folder(self.folder)
-        except OSError as error:
-            raise cannot_write(path, error, "Free some space") from error
 
     def restore_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Make `metrics.jsonl` hold these epochs and no others: what a checkpoint does not know is done again."""

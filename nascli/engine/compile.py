@@ -1,4 +1,4 @@
-"""Cells turned into fast code by `torch.compile` while a network trains."""
+"""Compilation of a network's blocks by `torch.compile` while it trains."""
 
 import functools
 from collections.abc import Iterator
@@ -9,25 +9,25 @@ import torch
 from nascli.errors import InputError
 from nascli.models.interface import ImageClassifier
 
-_DIFFERENT_CELLS = 4096
-"""How many a process may compile. torch's own limit is for one function that meets too many shapes; here each different
-cell is a shape of its own."""
+_DIFFERENT_BLOCKS = 4096
+"""The most that a process may compile. torch's own limit is for one function that meets too many shapes; here each
+different block is a shape of its own."""
 
 
 @contextmanager
-def compile_cells(network: ImageClassifier, device: torch.device) -> Iterator[None]:
-    """While the context lasts, the cells' forward and backward passes are compiled.
+def compile_blocks(network: ImageClassifier, device: torch.device) -> Iterator[None]:
+    """Compile the blocks' forward and backward passes while the context lasts.
 
-    A cell is compiled when it is first called, and a cell that is equal but for its weights takes over its code: so the
-    time grows with the different cells, not with the depth. The rest of the network stays as it is, and so do the names
-    of the weights. Afterwards the cells are plain again.
+    A block is compiled when it is first called, and one that is equal but for its weights uses the same code: so the
+    time grows with the different blocks, not with the depth. The rest of the network stays as it is, and so do the
+    names of the weights. Afterwards the blocks are plain again.
 
     Raises:
         InputError: There is no compiler here.
     """
     _check_compiler(device.type)
     blocks = [unit.module for unit in network.units() if unit.is_block]
-    limits = {"recompile_limit": _DIFFERENT_CELLS, "accumulated_recompile_limit": _DIFFERENT_CELLS}
+    limits = {"recompile_limit": _DIFFERENT_BLOCKS, "accumulated_recompile_limit": _DIFFERENT_BLOCKS}
     network.set_static_graph(True)  # else each was compiled once more, for the step at which nothing drops yet
     for block in blocks:
         block.compile(fullgraph=True, dynamic=False)

@@ -1,4 +1,4 @@
-"""Devices, CPU threads, torch's generators, and the memory that a process keeps."""
+"""Devices, CPU threads, seeding of torch, and the memory that a process keeps."""
 
 import ctypes
 import functools
@@ -40,7 +40,7 @@ def cpu_threads(count: int) -> Iterator[None]:
     """Compute with so many CPU threads while the context lasts; 0 leaves their number as it is.
 
     Two threads that share a core with anything else wait for each other in a spin: small networks then fall from
-    hundreds of images a second to a handful. One thread never waits.
+    hundreds of images per second to a handful. One thread never waits.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
@@ -64,7 +64,7 @@ def seed_generators(seed: int, device: torch.device) -> None:
 
 
 def fork_rng(device: torch.device) -> AbstractContextManager[None]:
-    """While it lasts, torch's generators of the CPU and of the device may be seeded; then they are as they were."""
+    """A context after which torch's generators of the CPU and of the device are as they were before."""
     context: AbstractContextManager[None] = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     return context
 
@@ -78,7 +78,7 @@ def disable_malloc_trim() -> bool:
     time: a sixth of a step on a CPU. The process's memory stays at its highest point until it ends.
 
     Returns:
-        Whether it does; with another C library than glibc nothing is changed.
+        Whether it does; another C library than glibc is left as it is.
     """
     if sys.platform != "linux":
         return False

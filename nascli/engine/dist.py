@@ -35,10 +35,10 @@ class DistContext:
     the same order. A process that is alone exchanges nothing: the methods then do what their arguments do.
 
     Args:
-        rank: Its number, from 0.
-        size: How many processes there are.
-        local_rank: Its number among those of this machine.
-        local_size: How many of them are on this machine.
+        rank: From 0.
+        size: Number of processes.
+        local_rank: Rank among those of this machine.
+        local_size: Processes on this machine.
     """
 
     rank: int = 0
@@ -59,7 +59,7 @@ class DistContext:
         return self.rank == 0
 
     def share(self, images: int) -> slice:
-        """Which images of a batch are this process's: as many as every other's, in the order of the processes."""
+        """This process's images of a batch: as many as every other's, in the order of the ranks."""
         each = images // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
@@ -67,17 +67,12 @@ class DistContext:
         """The images of a split that this process measures: the one at its number, and every `size`-th after it."""
         return split if self.size == 1 else split.take(torch.arange(self.rank, len(split), self.size))
 
-    def check_shares(self, parts: int, most: int) -> None:
-        """InputError where so many processes cannot each compute as many of the parts that a run's batches have.
-
-        Args:
-            parts: That a batch is computed in, by all processes together.
-            most: Processes that could at best.
-        """
-        fitting = [size for size in range(1, most + 1) if parts % size == 0]
+    def check_shares(self, micro_batches: int, most: int) -> None:
+        """InputError where the processes cannot share a run's micro-batches alike; `most` processes could at best."""
+        fitting = [size for size in range(1, most + 1) if micro_batches % size == 0]
         if self.size not in fitting:
             raise InputError(
-                f"a batch of this run has {parts} micro-batches, which {self.size} processes cannot share alike",
+                f"a batch of this run has {micro_batches} micro-batches, which {self.size} processes cannot share",
                 f"The number of processes has to be {' or '.join(map(str, fitting))}",
             )
 
@@ -101,7 +96,7 @@ class DistContext:
         torch._foreach_copy_(list(tensors), [part.view_as(tensor) for part, tensor in zip(sums, tensors, strict=True)])
 
     def lockstep(self, items: Iterable[T]) -> Iterator[T | None]:
-        """The items of each process, one of each at a time; None where it has no more, and another has.
+        """Iterate in step with all ranks; None once this one is exhausted, but another is not.
 
         Raises:
             NascliError: On all processes, where one could not read its next item.
@@ -125,11 +120,7 @@ class DistContext:
             yield item
 
     def raise_together(self, make: Callable[[], T]) -> T:
-        """What `make` gives on this process.
-
-        Raises:
-            NascliError: On all processes, where `make` raised it on one; of several the first process's.
-        """
+        """Call `make` on every rank; a `NascliError` that one raises is raised on all, of several the lowest rank's."""
         if self.size == 1:
             return make()
         try:
@@ -142,11 +133,7 @@ class DistContext:
         return made
 
     def broadcast_from_main(self, make: Callable[[], T]) -> T:
-        """What `make` gives on the first process, which alone calls it.
-
-        Raises:
-            NascliError: On all processes, where `make` raised it.
-        """
+        """Call `make` on rank 0 alone and hand its result to all; a `NascliError` of it is raised on all."""
         made: list[Any] = self.raise_together(lambda: [make()] if self.is_main else [None])
         if self.size > 1:
             with _peer_errors():
@@ -155,7 +142,7 @@ class DistContext:
         return result
 
     def all_gather(self, item: T) -> list[T]:
-        """What each process gives, in the order of the processes; on all of them."""
+        """The items of all ranks, in their order, on each."""
         if self.size == 1:
             return [item]
         given: list[Any] = [None] * self.size
@@ -165,7 +152,7 @@ class DistContext:
 
     @contextmanager
     def any_rank_raises(self, kind: type[Exception]) -> Iterator[None]:
-        """What an error of this kind ends on one process ends with such an error on all."""
+        """Raise an error of this kind on all ranks where the block raises one on any."""
         fault: str | None = None
         try:
             yield
@@ -185,7 +172,7 @@ class DistContext:
         return [bool(count) for count in raised.tolist()]
 
     def _first_of(self, fault: NascliError | None) -> NascliError:
-        """The first process's fault; each has to come here once one of them has any."""
+        """The fault of the lowest rank that has one; each rank has to come here once any has."""
         told = None if fault is None else (type(fault), fault.message, fault.hint)
         faults: list[tuple[type[NascliError], str, str] | None] = [None] * self.size
         with _peer_errors():
@@ -207,9 +194,9 @@ def device_name(device: torch.device, dist: DistContext = SINGLE_PROCESS) -> str
 
 @contextmanager
 def process_group(dist: DistContext) -> Iterator[None]:
-    """While it lasts, the processes reach each other; at its end the first leaves before the others.
+    """Connect the processes while the context lasts; at its end rank 0 leaves before the others.
 
-    torchrun ends all processes as soon as one has left with an error: by then the first must have written everything.
+    torchrun ends all processes as soon as one has left with an error: by then rank 0 must have written everything.
 
     Raises:
         NascliError: They do not find each other.

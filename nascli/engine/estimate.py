@@ -1,4 +1,4 @@
-"""What a training costs, from a few of its real steps: their time, and the memory of one."""
+"""Cost of a training from a few of its real steps: their time, and the memory of one."""
 
 import contextlib
 import itertools

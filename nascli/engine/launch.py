@@ -18,8 +18,7 @@ def local_device(name: str, dist: DistContext) -> torch.device:
     """The device of this process: of several that compute on GPUs each has the one with its local number.
 
     Args:
-        name: `auto`, `cpu` or `cuda`; for a process that is alone `cuda:N`, too.
-        dist: Which process this is.
+        name: `auto`, `cpu` or `cuda`; for a single process `cuda:N`, too.
 
     Raises:
         InputError: It is not there, or the name is that of one GPU.
@@ -69,11 +68,7 @@ def check_gpus(gpus: int, device: str) -> None:
 def launch(processes: int, arguments: Sequence[str]) -> int:
     """Run `nascli ARGUMENTS` in so many processes on this machine, by torch's launcher.
 
-    SIGINT and SIGTERM are handed on to each process once, which then has 30 seconds to save. They share the cores.
-
-    Args:
-        processes: How many.
-        arguments: Of `nascli`.
+    SIGINT and SIGTERM are passed on to each process once, which then has 30 seconds to save. They share the cores.
 
     Returns:
         The exit code: that of the first process to fail, 130 where a signal asked to stop, else 0.

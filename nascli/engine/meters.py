@@ -27,7 +27,7 @@ class EpochRecord:
         step: Optimizer steps made since the start.
         train_loss: Mean per image of what was minimized in this epoch.
         lr: Learning rate of the epoch's last step.
-        metrics: What the task measured at its end.
+        metrics: The task's, by name.
         seconds: Steps and evaluation.
         images_per_second: While training.
     """
@@ -65,7 +65,7 @@ class MicroLoss:
 
 @dataclass(frozen=True)
 class StepLoss:
-    """What a step leaves to be looked at later, when the device is waited for anyway.
+    """Results of a step, still on the device: they are read later, when it is waited for anyway.
 
     Args:
         loss: Mean over the whole batch, the same on all processes; a scalar on the device.

@@ -17,9 +17,7 @@ class RmsProp(torch.optim.Optimizer):
 
     Args:
         parameters: Parameters, or groups of them with a `weight_decay` of their own.
-        lr: Learning rate.
-        decay: d.
-        momentum: u.
+        decay, momentum: d, u.
         epsilon: e, inside the root; the paper's 1 makes this nearly SGD where gradients are small.
 
     References: Zoph et al. 2018, appendix A.7; TensorFlow's documentation of `RMSPropOptimizer`.
@@ -27,14 +25,7 @@ class RmsProp(torch.optim.Optimizer):
     by the learning rate of the moment.
     """
 
-    def __init__(
-        self,
-        parameters: ParamsT,
-        lr: float,
-        decay: float = 0.9,
-        momentum: float = 0.9,
-        epsilon: float = 1.0,
-    ) -> None:
+    def __init__(self, parameters: ParamsT, lr: float, decay: float, momentum: float, epsilon: float) -> None:
         numbers = {"lr": lr, "decay": decay, "momentum": momentum, "epsilon": epsilon, "weight_decay": 0.0}
         super().__init__(parameters, numbers)
 

@@ -1,4 +1,4 @@
-"""What a network computes in while it is trained: float32, or less where autocast knows that it suffices."""
+"""Arithmetic of a training: float32, or less where autocast knows that it suffices."""
 
 import torch
 
@@ -6,7 +6,7 @@ from nascli.config import OptimConfig, TrainingPrecision
 from nascli.errors import InputError
 
 _TYPES: dict[TrainingPrecision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-"""What autocast computes in; float32 needs none."""
+"""Precisions of autocast; float32 needs none."""
 
 
 def check_precision(config: OptimConfig, device: torch.device) -> None:
@@ -16,11 +16,11 @@ def check_precision(config: OptimConfig, device: torch.device) -> None:
 
 
 def autocast(precision: TrainingPrecision, device: torch.device) -> torch.autocast:
-    """The context in which a forward computes in a precision."""
+    """A context in which a forward pass computes in a precision."""
     kind = _TYPES.get(precision)
     return torch.autocast(device.type, dtype=kind, enabled=kind is not None)
 
 
 def grad_scaler(precision: TrainingPrecision, device: torch.device) -> torch.amp.GradScaler:
-    """What scales the loss where gradients in float16 would vanish; in another precision it does nothing."""
+    """A scaler of the loss where gradients in float16 would vanish; in another precision it does nothing."""
     return torch.amp.GradScaler(device.type, enabled=precision == "float16")

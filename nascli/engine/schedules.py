@@ -32,9 +32,7 @@ def staircase(start: float, factor: float, every: float) -> Schedule:
     """start factor^floor(step / every).
 
     Args:
-        start: The first value.
-        factor: Of one stair to the next.
-        every: Steps on one stair; need not be whole.
+        every: Steps per stair; need not be whole.
 
     References: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 8.
     """
@@ -46,7 +44,6 @@ def warm_up(steps: int, peak: float, then: Schedule) -> Schedule:
 
     Args:
         steps: Length of the rise; 0 starts at the peak.
-        peak: The highest value.
         then: Counts its steps from the end of the rise.
     """
     return join_schedules(linear(peak / (steps + 1), peak, steps), then, steps)

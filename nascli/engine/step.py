@@ -88,10 +88,9 @@ def sum_over_processes(optimizer: torch.optim.Optimizer, norms: BatchNormSync, t
     """Replace gradients, loss and running statistics by those of all processes, in one exchange.
 
     Args:
-        optimizer: Its parameters' gradients are summed.
         norms: With a snapshot from before the step.
         total: This process's part of the loss, a scalar.
-        count: Micro-batches of the step on each process.
+        count: Micro-batches per process.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -1,4 +1,4 @@
-"""What is trained (`Task`), in which batches (`TrainPlan`), and under which circumstances (`Run`).
+"""The thing that is trained (`Task`), its batches (`TrainPlan`), and the circumstances (`Run`).
 
 To train something else, subclass `Task` and give it to `nascli.engine.fit.fit`: accumulation of micro-batches, retries
 when memory runs out, several processes, moving average, checkpoints, stopping and resuming then hold for it.
@@ -26,7 +26,7 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class Run:
-    """Where a training computes, with whom, and whom it informs.
+    """The device of a training, the processes that share it, and its callbacks.
 
     Args:
         device: The device of this process.

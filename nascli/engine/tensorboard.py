@@ -1,7 +1,6 @@
-"""A training's figures as event files, which TensorBoard shows."""
+"""Event files of a training for TensorBoard."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from nascli.engine.meters import EpochRecord
@@ -30,13 +29,11 @@ class TensorBoardWriter:
     """Writes the figures of one training, by its optimizer steps; a context manager.
 
     Every few steps `train/loss` (the mean in the epoch so far) and `train/lr`; after each epoch its
-    metrics (`test/top1`, ...), `train/epoch_loss` and `train/images_per_second`. A training that resumes from a
+    metrics (`val/top1`, ...), `train/epoch_loss` and `train/images_per_second`. A training that resumes from a
     checkpoint hides what was written of later steps before.
 
     Args:
         folder: Holds the event files, of earlier parts of the training too.
-        learning_rate: Of each step, counted from 0.
-        steps_per_epoch: Of the training.
     """
 
     def __init__(self, folder: Path, learning_rate: Schedule, steps_per_epoch: int) -> None:
@@ -48,9 +45,7 @@ class TensorBoardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self._writer is not None:
             self._writer.close()
 
@@ -62,12 +57,8 @@ class TensorBoardWriter:
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Write the figures of an epoch that ends."""
-        measured = {f"test/{name}": value for name, value in record.metrics.items() if value is not None}
-        figures = {
-            **measured,
-            "train/epoch_loss": record.train_loss,
-            "train/images_per_second": record.images_per_second,
-        }
+        figures = {f"val/{name}": value for name, value in record.metrics.items() if value is not None}
+        figures |= {"train/epoch_loss": record.train_loss, "train/images_per_second": record.images_per_second}
         writer = self._open(record.step + 1)
         _add(writer, record.step, figures)
         writer.flush()

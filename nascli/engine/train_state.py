@@ -1,4 +1,4 @@
-"""Everything that a training changes, as one value that can be saved and restored."""
+"""The state of a training, as one value that can be saved and restored."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +17,10 @@ from nascli.engine.task import Run
 
 @dataclass
 class TrainState:
-    """What a training changes; the same on all processes.
+    """Everything that a training changes; identical on all ranks, saved in checkpoints.
 
     Args:
-        modules: What is trained.
-        optimizer: With its momenta.
+        modules: The modules of the task.
         ema: The moving average of the weights, if there is one.
         scaler: Scales the loss where gradients in float16 would vanish; else it does nothing.
         norms: Keeps the running statistics of batch norms the same on all processes.

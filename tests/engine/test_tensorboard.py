@@ -35,9 +35,9 @@ def expected(key: str) -> list[tuple[int, Any]]:
 
 def check_curves() -> None:
     found = curves()
-    assert found["test/top1"] == expected("top1")
-    assert found["test/top5"] == expected("top5")
-    assert found["test/loss"] == expected("loss")
+    assert found["val/top1"] == expected("top1")
+    assert found["val/top5"] == expected("top5")
+    assert found["val/loss"] == expected("loss")
     assert found["train/epoch_loss"] == expected("train_loss")
     assert found["train/images_per_second"] == expected("images_per_second")
     assert found["train/loss"] == expected("train_loss")
