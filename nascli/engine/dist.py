@@ -67,12 +67,12 @@ class DistContext:
         """The images of a split that this process measures: the one at its number, and every `size`-th after it."""
         return split if self.size == 1 else split.take(torch.arange(self.rank, len(split), self.size))
 
-    def check_shares(self, micro_batches: int, most: int) -> None:
+    def check_shares(self, count: int, most: int) -> None:
         """InputError where the processes cannot share a run's micro-batches alike; `most` processes could at best."""
-        fitting = [size for size in range(1, most + 1) if micro_batches % size == 0]
+        fitting = [size for size in range(1, most + 1) if count % size == 0]
         if self.size not in fitting:
             raise InputError(
-                f"a batch of this run has {micro_batches} micro-batches, which {self.size} processes cannot share",
+                f"a batch of this run has {count} micro-batches, which {self.size} processes cannot share alike",
                 f"The number of processes has to be {' or '.join(map(str, fitting))}",
             )
 

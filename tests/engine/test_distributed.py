@@ -93,7 +93,7 @@ def check_parts_that_cannot_be_shared_are_refused(first: Found, second: Found) -
     kind, message = first["resumed"]
     assert first["resumed"] == second["resumed"]
     assert kind == "InputError"
-    assert "3 micro-batches, which 2 processes cannot share. The number of processes has to be 1 or 3" in message
+    assert "3 micro-batches, which 2 processes cannot share alike. The number of processes has to be 1 or 3" in message
 
 
 def check_steps_and_trainings(first: Found, second: Found, images: Path) -> None:
