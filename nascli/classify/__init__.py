@@ -1,1 +1,1 @@
-"""Training: schedules, optimizers, the loop, checkpoints, metrics, and what they run on."""
+"""Classification: its task, measures of accuracy, predictions."""

@@ -14,7 +14,7 @@ from nascli.data.dataset import ImageData
 from nascli.data.registry import ALLOW_UNREADABLE, load_dataset
 from nascli.data.streaming import worker_count
 from nascli.engine.checkpoint import CheckpointStore
-from nascli.engine.device import cpu_threads
+from nascli.engine.device import cpu_threads, seeded
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
 from nascli.engine.precision import check_precision
 from nascli.engine.task import Run, TrainPlan
@@ -25,7 +25,6 @@ from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from nascli.models.spec import Architecture, NetworkSpec, read_network, resolve_network, write_network
 from nascli.runs import read_run
-from nascli.seeding import derive_seed
 
 MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images")
 """Of a recipe's `data`: where the images lie and how they are read; which they are is compared."""
@@ -85,8 +84,7 @@ class TrainJob:
 
     def new_network(self) -> ImageClassifier:
         """The network with the weights that follow from the seed; the caller's random state is left as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derive_seed(self.recipe.seed, "init"))
+        with seeded(self.recipe.seed, "init"):
             return build(self.spec)
 
 

@@ -33,7 +33,7 @@ from nascli.detect.sampler import BatchSampler
 from nascli.detect.task import DetectTask
 from nascli.detect.visualize import draw_detections
 from nascli.engine.checkpoint import NEWEST, CheckpointStore
-from nascli.engine.device import cpu_threads
+from nascli.engine.device import cpu_threads, seeded
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
 from nascli.engine.fit import fit
 from nascli.engine.precision import check_precision
@@ -44,7 +44,6 @@ from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import load_network
 from nascli.models.spec import Architecture, resolve_network
-from nascli.seeding import derive_seed
 
 _NOT_IDENTITY = {
     "data": {"data_dir"},
@@ -126,8 +125,7 @@ def random_backbone(architecture: Architecture, config: NetworkConfig, seed: int
     """
     if config.batch_norm_momentum is None:
         config = config.model_copy(update={"batch_norm_momentum": 0.1})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "init"))
+    with seeded(seed, "init"):
         return build(resolve_network(architecture, config))
 
 
@@ -164,8 +162,7 @@ def prepare_detect_job(
     sampler = BatchSampler.of(recipe, data.train, network.spec.mean, dist)
     sampler.plan.check_micro_batches()
     spec = DetectorSpec(network.spec, recipe.detector, data.categories)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(recipe.seed, "heads"))
+    with seeded(recipe.seed, "heads"):
         detector = build_detector(network, recipe.detector, len(data.categories))
     return DetectJob(recipe, spec, detector, data, sampler, backbone, device, dist)
 

@@ -69,6 +69,14 @@ def fork_rng(device: torch.device) -> AbstractContextManager[None]:
     return context
 
 
+@contextmanager
+def seeded(seed: int, *path: int | str) -> Iterator[None]:
+    """Draw from torch's CPU generator as `derive_seed(seed, *path)` says, and leave it as it was: initial weights."""
+    with fork_rng(torch.device("cpu")):
+        torch.default_generator.manual_seed(derive_seed(seed, *path))
+        yield
+
+
 @functools.cache
 def disable_malloc_trim() -> bool:
     """Let this process keep the memory that it frees for the next tensors, instead of giving it back to the system.

@@ -15,6 +15,7 @@ from nascli.classify.task import fit_classifier
 from nascli.config import DataConfig, NetworkConfig, SearchRecipe, TrainConfig
 from nascli.data.dataset import ImageData, split_holdout
 from nascli.data.registry import load_dataset
+from nascli.engine.device import seeded
 from nascli.engine.task import Run
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
@@ -68,8 +69,7 @@ class ProxyTask:
 
     def child(self, genotype: Genotype, seed: int) -> ImageClassifier:
         """The child network that a training from `seed` starts from, on the CPU; the random state is left as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derive_seed(seed, "init"))  # weights are drawn on the CPU
+        with seeded(seed, "init"):
             return build(self.spec(genotype))
 
     def cost(self, genotype: Genotype) -> Cost:

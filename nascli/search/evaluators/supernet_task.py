@@ -28,7 +28,7 @@ from nascli.classify.task import AugmentedBatches, plan_batches
 from nascli.config import SearchRecipe
 from nascli.data.dataset import Batch
 from nascli.engine.checkpoint import CheckpointStore
-from nascli.engine.device import fork_rng, generator_for
+from nascli.engine.device import generator_for, seeded
 from nascli.engine.fit import fit
 from nascli.engine.precision import autocast
 from nascli.engine.task import Run, Task
@@ -40,7 +40,6 @@ from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
 from nascli.search.evaluators.proxy import ProxyTask
-from nascli.seeding import derive_seed
 
 SUPERNET_FILE = "supernet.safetensors"
 
@@ -75,8 +74,7 @@ class SupernetTask(Task[Batch]):
 
     def _initial_weights(self) -> nn.ParameterDict:
         genotype = self.space.decode([0] * len(self.space.decision_sizes))
-        with fork_rng(torch.device("cpu")):
-            torch.default_generator.manual_seed(derive_seed(self._seed, "shared", "init"))
+        with seeded(self._seed, "shared", "init"):
             spec = child_spec(self._setting, genotype)
             return find_supernet(spec).shared_parameters(spec, self.space)
 
