@@ -95,5 +95,5 @@ def _time_evaluation(job: TrainJob) -> float:
     normalizer = Normalizer(job.data.mean, job.data.std)
     for _ in range(2):
         since = time.monotonic()
-        evaluate(network, sample, normalizer=normalizer, device=job.device)
+        evaluate(network, sample, normalizer, Run(job.device))
     return (time.monotonic() - since) * len(test) / len(sample)

@@ -22,11 +22,12 @@ from nascli.data.imagenet import IMAGENET_CLASSES, imagenet_wnids
 from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer
 from nascli.engine.dist import device_name
+from nascli.engine.task import Run
 from nascli.errors import InputError
 from nascli.files import sha256_file
 from nascli.models.cost import measure_cost
+from nascli.models.deploy.engines import ENGINES, Engine
 from nascli.models.families import NETWORK_FILE
-from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.spec import NetworkSpec, read_network
 from nascli.runs import read_run, versions
@@ -100,6 +101,7 @@ def evaluate_runs(
     crops: int = 1,
     flip: bool = False,
     note: Callable[[str], None] | None = None,
+    engine: str = "trained",
 ) -> Iterator[EvaluationReport]:
     """Evaluate each network when its report is asked for: top-1, top-5, loss, per class, calibration.
 
@@ -114,6 +116,7 @@ def evaluate_runs(
         crops: Crops per image whose probabilities are averaged (see `nascli.classify.tta`).
         flip: Average over mirror images too.
         note: Called with a message when memory runs out.
+        engine: One of `ENGINES`.
 
     Raises:
         InputError: The data set has other classes, or no such crops can be cut.
@@ -123,14 +126,17 @@ def evaluate_runs(
     waiting = Counter(run.data_key for run in runs)
     loaded: dict[Hashable, ImageData] = {}
     for run in runs:
-        network, key = load_network(run.folder, device), run.data_key
+        network, key = load_network(run.folder), run.data_key
         if key not in loaded:
             loaded[key] = load_dataset(
                 run.data, run.spec.image_size, preprocessing=run.spec.preprocessing, allow_option=_ALLOW_UNREADABLE
             )
         waiting[key] -= 1
         data = loaded[key] if waiting[key] else loaded.pop(key)
-        yield _evaluate_run(run, network, data, batch_size=batch_size, crops=crops, flip=flip, note=note)
+        answer = ENGINES[engine](network, device, torch.float32)
+        report = _evaluate_run(run, answer, data, Run(device, log=note), batch_size=batch_size, crops=crops, flip=flip)
+        report.results["engine"] = engine
+        yield report
 
 
 def describe_preprocessing(spec: NetworkSpec, used: Preprocessing) -> dict[str, Any]:
@@ -145,37 +151,21 @@ def check_weights(folder: Path) -> None:
 
 
 def _evaluate_run(
-    run: TrainedRun,
-    network: ImageClassifier,
-    data: ImageData,
-    *,
-    batch_size: int,
-    crops: int,
-    flip: bool,
-    note: Callable[[str], None] | None,
+    trained: TrainedRun, engine: Engine, data: ImageData, run: Run, *, batch_size: int, crops: int, flip: bool
 ) -> EvaluationReport:
-    spec, device = network.spec, next(network.parameters()).device
+    spec, device = trained.spec, run.device
     data = _match_labels(spec, data)
-    check_classes(spec, data, run.folder)
-    split, tta = plan_tta(data.val, crops=crops, flip=flip, padding=run.data.crop_padding)
+    check_classes(spec, data, trained.folder)
+    split, tta = plan_tta(data.val, crops=crops, flip=flip, padding=trained.data.crop_padding)
     split, counts = split.to(device), _Counts(Confusion.empty(spec.classes, device), Reliability.empty(device))
-    since = time.monotonic()
-    evaluation = evaluate(
-        network,
-        split,
-        normalizer=Normalizer(spec.mean, spec.std),
-        device=device,
-        batch_size=batch_size,
-        tta=tta,
-        on_predictions=counts.add,
-        note=note,
-    )
+    since, normalizer = time.monotonic(), Normalizer(spec.mean, spec.std)
+    evaluation = evaluate(engine, split, normalizer, run, batch_size=batch_size, tta=tta, on_predictions=counts.add)
     seconds = time.monotonic() - since
     names = spec.class_names or data.class_names
     confusion = Confusion(counts.confusion.counts.cpu())
     cost = measure_cost(spec)
     results = {
-        "run": str(run.folder),
+        "run": str(trained.folder),
         "dataset": data.name,
         "split": data.val_name,
         "cell": spec.name,
@@ -191,7 +181,7 @@ def _evaluate_run(
         "images_per_second": round(evaluation.images / max(seconds, 1e-9), 1),
         "batch_size": batch_size,
         "device": device_name(device),
-        "weights_sha256": sha256_file(run.folder / WEIGHTS_FILE),
+        "weights_sha256": sha256_file(trained.folder / WEIGHTS_FILE),
         "versions": versions(),
         "reliability": [asdict(each) for each in counts.reliability.bins()],
         "per_class": [asdict(each) for each in confusion.by_class(names)],

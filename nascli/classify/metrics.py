@@ -1,6 +1,6 @@
 """Accuracy and loss of a network on a split.
 
-Top-1 is the part of the images whose highest logit is the label's; top-5 counts a label among the five highest. Both
+Top-1 is the fraction of images whose highest logit is the label's; top-5 counts a label among the five highest. Both
 are counted in whole images, so they do not depend on the batch size.
 """
 
@@ -16,20 +16,20 @@ from torch import Tensor, nn
 from nascli.classify.tta import TtaTransform, average_logits
 from nascli.data.dataset import Split, no_image_left
 from nascli.data.transforms import Normalizer
-from nascli.engine.dist import SINGLE_PROCESS, DistContext
+from nascli.engine.inference import ChunkedInference
 from nascli.engine.meters import diverged
-from nascli.errors import DeviceMemoryError
+from nascli.engine.task import Run
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A network measured on a split.
+    """Results of a network on a split.
 
     Args:
-        top1: Part of the images classified right, 0 to 1.
-        top5: Part of the images whose class is among the five likeliest (among all, where there are fewer).
+        top1: Fraction of the images that are classified correctly, 0 to 1.
+        top5: Fraction of the images whose class is among the five most probable (or all, where there are fewer).
         loss: Mean cross-entropy in nats.
-        images: How many images were seen.
+        images: Images that were evaluated.
     """
 
     top1: float
@@ -38,95 +38,58 @@ class Evaluation:
     images: int
 
 
-@dataclass
-class OomChunks:
-    """Logits of a batch, computed in smaller chunks once memory has run out.
-
-    Args:
-        score: From images (n, 3, H, W) to logits (n, classes), of each image by itself.
-        chunk_size: Images per call; halved whenever memory runs out.
-        log: Called with a message each time the chunk size is halved.
-    """
-
-    score: Callable[[Tensor], Tensor]
-    chunk_size: int
-    log: Callable[[str], None] | None = None
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) to logits (N, classes); DeviceMemoryError where the device cannot hold one image."""
-        while True:
-            try:
-                return torch.cat([self.score(chunk) for chunk in torch.split(images, self.chunk_size)])
-            except torch.OutOfMemoryError as error:
-                fewer = min(self.chunk_size, len(images)) // 2
-                if not fewer:
-                    height, width = images.shape[2:]
-                    raise DeviceMemoryError(
-                        f"the device has not enough memory to evaluate one image of {height} x {width} pixels",
-                        "--device cpu has more, though it is slower",
-                    ) from error
-            # here, where the exception no longer holds on to the attempt's tensors
-            torch.cuda.empty_cache()
-            self.chunk_size = fewer
-            if self.log is not None:
-                self.log(f"out of memory: from here on {fewer} images are evaluated at once")
-
-
-def score_images_with(
+def make_scorer(
     network: Callable[[Tensor], Tensor],
     normalizer: Normalizer,
     tta: TtaTransform | None,
     batch_size: int,
     log: Callable[[str], None] | None,
-) -> OomChunks:
+) -> Callable[[Tensor], Tensor]:
     """The function from images, uint8 (N, 3, H, W), to a network's logits, averaged over test-time augmentation."""
 
     def score(images: Tensor) -> Tensor:
         inputs = tta.apply(images) if tta else [images]
         return average_logits([network(normalizer(each)).float() for each in inputs])
 
-    return OomChunks(score, batch_size, log)
+    chunked = ChunkedInference(score, batch_size, log)
+    return lambda images: torch.cat(list(chunked(images)))
 
 
 @torch.no_grad()
 def evaluate(
     network: Callable[[Tensor], Tensor],
     split: Split,
-    *,
     normalizer: Normalizer,
-    device: torch.device,
+    run: Run,
+    *,
     batch_size: int = 256,
     tta: TtaTransform | None = None,
     on_batch: Callable[[int], None] | None = None,
     on_predictions: Callable[[Tensor, Tensor, Tensor], None] | None = None,
-    note: Callable[[str], None] | None = None,
-    dist: DistContext = SINGLE_PROCESS,
 ) -> Evaluation:
     """Top-1, top-5 and loss on every image of a split, in float32, without augmentation but `tta`.
 
     Args:
-        network: From normalized images (N, 3, H, W) to logits (N, classes). A module is on `device`; it is evaluated in
-            evaluation mode and keeps its mode.
-        split: On any device.
+        network: From normalized images (N, 3, H, W) to logits (N, classes). A module is evaluated in evaluation mode
+            and keeps its mode.
+        split: This process's share; the result is that of all.
         normalizer: That of the network's training.
-        device: Device of the network.
+        run: Device of the network, processes, and `log` for the message when memory runs out.
         batch_size: Images per batch, halved while memory runs out; changes speed and memory, not the result.
         tta: With it the mean probabilities of an image's crops are evaluated.
         on_batch: Called after each batch with the number of images so far; on all processes equally often.
         on_predictions: Called after each batch with labels, predicted classes and their probabilities, (N,) each.
-        note: Called with a message when memory runs out.
-        dist: The processes that evaluate; the split is this one's share, the result that of all.
 
     Raises:
         DivergedError: The loss is not finite.
         CorruptFileError: None of the images can be decoded.
         DeviceMemoryError: The device has not enough memory for one image.
     """
-    score = score_images_with(network, normalizer, tta, batch_size, note)
-    top1, top5, loss = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(3))
+    score = make_scorer(network, normalizer, tta, batch_size, run.log)
+    top1, top5, loss = (torch.zeros((), dtype=torch.float64, device=run.device) for _ in range(3))
     seen = 0
     with _evaluation_mode(network):
-        for scored in dist.lockstep(_score_batches(split, batch_size, device, score)):
+        for scored in run.dist.lockstep(_score_batches(split, batch_size, run.device, score)):
             if scored is not None:  # else another process has more
                 logits, labels = scored  # (N, classes), (N,)
                 best = logits.topk(min(5, logits.shape[1]), dim=1).indices
@@ -141,7 +104,7 @@ def evaluate(
             if on_batch:
                 on_batch(seen)
     sums = torch.stack((top1, top5, loss, torch.full_like(loss, seen), torch.full_like(loss, len(split))))
-    dist.sum_([sums])
+    run.dist.sum_([sums])
     correct, among_five, total, images_seen, images = sums.tolist()
     if not images_seen:
         raise no_image_left(int(images))

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from nascli.classify.evaluate import check_weights, describe_preprocessing
-from nascli.classify.metrics import score_images_with
+from nascli.classify.metrics import make_scorer
 from nascli.classify.tta import plan_tta
 from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_categories
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.transforms import Normalizer
 from nascli.engine.dist import device_name
+from nascli.models.deploy.engines import ENGINES
 from nascli.models.serialization import load_network
 from nascli.models.spec import NetworkSpec
 
@@ -60,6 +61,7 @@ def predict_classes(
     crops: int = 1,
     flip: bool = False,
     note: Callable[[str], None] | None = None,
+    engine: str = "trained",
 ) -> tuple[list[ImagePredictions], dict[str, Any]]:
     """Classify images. They are resized, cropped and normalized as `network.json` says; no data set is needed.
 
@@ -71,6 +73,7 @@ def predict_classes(
         crops: Crops per image whose probabilities are averaged (see `nascli.classify.tta`).
         flip: Average over mirror images too.
         note: Called with a message when memory runs out.
+        engine: One of `ENGINES`.
 
     Returns:
         The predictions of each image, in order; network, preprocessing, augmentation and device as JSON values.
@@ -81,14 +84,14 @@ def predict_classes(
         NascliError: The device has not enough memory for one image.
     """
     check_weights(folder)
-    network = load_network(folder, device)
-    spec = network.spec
+    network = load_network(folder)
+    answer, spec = ENGINES[engine](network, device, torch.float32), network.spec
     workers = worker_count(None) if len(paths) > batch_size else 0
     positions = torch.arange(len(paths))
     files = ImageFiles(tuple(paths), positions, spec.image_size, workers, preprocessing=spec.preprocessing)
     split, tta = plan_tta(files, crops=crops, flip=flip)
     classes = _name_classes(spec)
-    score = score_images_with(network, Normalizer(spec.mean, spec.std), tta, batch_size, note)
+    score = make_scorer(answer, Normalizer(spec.mean, spec.std), tta, batch_size, note)
     top: dict[int, tuple[Prediction, ...]] = {}
     for images, numbers in split.to(device).evaluation_batches(batch_size):
         with torch.no_grad():

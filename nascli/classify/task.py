@@ -138,17 +138,7 @@ class ClassifyTask(Task[Batch]):
     def evaluate(self, model: nn.Module, epoch: int, pause: Callable[[], None]) -> Metrics:
         """Top-1, top-5 and loss on the validation split."""
         run = self._run
-        return vars(
-            evaluate(
-                model,
-                self._val,
-                normalizer=self._batches.normalizer,
-                device=run.device,
-                on_batch=lambda seen: pause(),
-                note=run.log,
-                dist=run.dist,
-            )
-        )
+        return vars(evaluate(model, self._val, self._batches.normalizer, run, on_batch=lambda seen: pause()))
 
     @contextmanager
     def training(self) -> Iterator[None]:

@@ -53,7 +53,7 @@ def estimate_detect_job(job: DetectJob) -> DetectCost:
         batch_size = job.task(Run(job.device)).micro_batch_size
         sample = replace(scored, images=scored.images[:batch_size])
         since = time.monotonic()
-        detect_boxes(job.detector, sample, job.device, batch_size)
+        detect_boxes(job.detector, sample, Run(job.device), batch_size)
         evaluation = (time.monotonic() - since) * len(scored.images) / len(sample.images)
     evaluations = 1 + (config.epochs - 1) // config.eval_interval if config.eval_interval else 1
     return DetectCost(

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, read_annotated_image, to_sides
 from nascli.detect.coco_eval import Detection
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
+from nascli.engine.inference import ChunkedInference
+from nascli.engine.task import Run
 
 Entry = TypeVar("Entry")
 Content = TypeVar("Content")
@@ -25,31 +27,31 @@ _BATCHES_AHEAD = 3
 def detect_boxes(
     detector: nn.Module,
     split: DetectionSplit,
-    device: torch.device,
+    run: Run,
     batch_size: int,
     on_batch: Callable[[], None] = lambda: None,
-    dist: DistContext = SINGLE_PROCESS,
 ) -> list[Detection]:
     """All detections on the images of a split, in the order of the split.
 
     Args:
-        detector: On `device`; left in evaluation mode.
+        detector: On the device of `run`; left in evaluation mode.
         split: Its own boxes are not used.
-        device: The device of the detector.
-        batch_size: Images computed at once.
+        run: Its processes share the batches in turn, and each returns the detections of all; `log` for the message when
+            memory runs out.
+        batch_size: Images computed at once, halved while memory runs out.
         on_batch: Called after each batch, on all processes equally often; may raise to stop.
-        dist: The processes that share the batches in turn; each returns the detections of all.
 
     Raises:
         CorruptFileError: An image cannot be decoded; raised on all processes.
         InputError: An image was removed or replaced meanwhile; raised on all processes.
     """
     detector.eval()
-    detections: list[Detection] = []
+    dist, detections = run.dist, list[Detection]()
+    detect = ChunkedInference[list[Tensor], list[dict[str, Tensor]]](detector, batch_size, run.log)
     for batch in dist.lockstep(read_batches(split.images, batch_size, dist)):
         if batch is not None:  # else another process has more
             entries, images = batch
-            outputs = detector([to_float(image, device) for image in images])
+            outputs = itertools.chain.from_iterable(detect([to_float(image, run.device) for image in images]))
             for entry, output in zip(entries, outputs, strict=True):
                 detections += [
                     Detection(image_id=entry.id, category_id=split.categories[label - 1].id, bbox=bbox, score=score)

@@ -108,7 +108,7 @@ class DetectTask(Task[DetectBatch]):
     def measure(self, model: nn.Module, pause: Callable[[], None]) -> tuple[DetectionScore, list[Detection]]:
         """Score a detector's boxes on the measured split; each process detects on its share of the images."""
         dist = self._run.dist
-        detections = detect_boxes(model, self._scored, self._run.device, self.micro_batch_size, pause, dist)
+        detections = detect_boxes(model, self._scored, self._run, self.micro_batch_size, pause)
         self.result = dist.broadcast_from_main(lambda: score_detections(self._scored, detections)), detections
         return self.result
 

@@ -16,6 +16,7 @@ from nascli.data.dataset import UnreadableImages
 from nascli.data.in_memory import ImageArray
 from nascli.data.streaming import ImageFiles
 from nascli.data.transforms import Normalizer
+from nascli.engine.task import Run
 from nascli.errors import CorruptFileError, DivergedError, NascliError
 from tests.classify.tiny import CPU
 
@@ -62,8 +63,8 @@ def test_everything_is_counted_once(batch_size: int) -> None:
     found = evaluate(
         ByPixel(PROBABILITIES.log() + 3),
         split,
-        normalizer=BYTES,
-        device=CPU,
+        BYTES,
+        Run(CPU),
         batch_size=batch_size,
         on_predictions=count,
         on_batch=seen.append,
@@ -83,8 +84,8 @@ def test_views_are_averaged_as_probabilities() -> None:
     found = evaluate(
         ByPixel(PROBABILITIES.log() - 1),
         split,
-        normalizer=BYTES,
-        device=CPU,
+        BYTES,
+        Run(CPU),
         tta=tta,
         on_predictions=lambda labels, answers, sure: confidences.extend(sure.tolist()),
     )
@@ -117,9 +118,9 @@ class Short(nn.Module):
 
 def test_memory_that_runs_out_makes_the_batches_smaller_once_and_is_said() -> None:
     split = numbered(list(range(6)), [0] * 6, LABELS)
-    whole = evaluate(ByPixel(PROBABILITIES.log()), split, normalizer=BYTES, device=CPU, batch_size=4)
+    whole = evaluate(ByPixel(PROBABILITIES.log()), split, BYTES, Run(CPU), batch_size=4)
     short, notes, seen = Short(1), list[str](), list[int]()
-    found = evaluate(short, split, normalizer=BYTES, device=CPU, batch_size=4, note=notes.append, on_batch=seen.append)
+    found = evaluate(short, split, BYTES, Run(CPU, log=notes.append), batch_size=4, on_batch=seen.append)
     assert found == whole
     assert short.asked == [4, 2, 1, 1, 1, 1, 1, 1]
     assert seen == [4, 6]
@@ -132,13 +133,13 @@ def test_memory_that_runs_out_makes_the_batches_smaller_once_and_is_said() -> No
 def test_memory_that_does_not_hold_one_image_is_explained() -> None:
     split = numbered(list(range(6)), [0] * 6, LABELS)
     with pytest.raises(NascliError, match="not enough memory to evaluate one image of 2 x 2 pixels"):
-        evaluate(Short(0), split, normalizer=BYTES, device=CPU)
+        evaluate(Short(0), split, BYTES, Run(CPU))
 
 
 def test_a_loss_that_is_no_number_is_an_error() -> None:
     split = numbered(list(range(6)), [0] * 6, LABELS)
     with pytest.raises(DivergedError, match="the loss on the 6 evaluation images is nan"):
-        evaluate(ByPixel(PROBABILITIES.log() * float("nan")), split, normalizer=BYTES, device=CPU)
+        evaluate(ByPixel(PROBABILITIES.log() * float("nan")), split, BYTES, Run(CPU))
 
 
 def test_a_split_of_which_nothing_can_be_decoded_is_an_error(tmp_path: Path) -> None:
@@ -147,4 +148,4 @@ def test_a_split_of_which_nothing_can_be_decoded_is_an_error(tmp_path: Path) -> 
         path.write_bytes(b"poison")
     split = ImageFiles(paths, torch.zeros(2, dtype=torch.int64), 2, workers=0, unreadable=UnreadableImages(5))
     with pytest.raises(CorruptFileError, match="none of the 2 images of a split can be decoded"):
-        evaluate(ByPixel(PROBABILITIES.log()), split, normalizer=BYTES, device=CPU)
+        evaluate(ByPixel(PROBABILITIES.log()), split, BYTES, Run(CPU))

@@ -19,7 +19,7 @@ from nascli.data.transforms import Normalizer
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.meters import EpochRecord
 from nascli.engine.optim import WeightAverage, make_optimizer
-from nascli.engine.task import TrainPlan
+from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DivergedError, InputError, Interrupted
 from nascli.models.cells.network import CellNetwork
 from nascli.signals import StopRequest
@@ -55,7 +55,7 @@ def test_the_network_is_left_with_the_weights_that_were_measured() -> None:
     network = make_network()
     result = run_fit(network)
     data = make_data()
-    again = evaluate(network, data.val, normalizer=Normalizer(data.mean, data.std), device=CPU, batch_size=7)
+    again = evaluate(network, data.val, Normalizer(data.mean, data.std), Run(CPU), batch_size=7)
     assert again.top1 == result.evaluation.top1
     assert again.loss == pytest.approx(result.evaluation.loss, rel=1e-5)
 
@@ -302,7 +302,7 @@ def test_evaluation_counts_and_does_not_depend_on_the_batch_size() -> None:
     split = ImageArray(torch.zeros((6, 3, 2, 2), dtype=torch.uint8), labels)
     network = Fixed().train()
     for batch_size in (1, 4, 6):
-        found = evaluate(network, split, normalizer=Normalizer((0, 0, 0), (1, 1, 1)), device=CPU, batch_size=batch_size)
+        found = evaluate(network, split, Normalizer((0, 0, 0), (1, 1, 1)), Run(CPU), batch_size=batch_size)
         assert found.top1 == pytest.approx(2 / 6)
         assert found.top5 == pytest.approx(4 / 6)
         probabilities = torch.arange(8.0).flip(0).log_softmax(0)

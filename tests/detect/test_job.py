@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from nascli.config import DetectRecipe
 from nascli.data.detection.registry import load_detection_data
 from nascli.detect.inference import detect_boxes
 from nascli.detect.job import DetectJob, prepare_detect_job, resume_detect_job, run_detect_job
 from nascli.engine.task import Run
-from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
+from nascli.errors import CorruptFileError, DeviceMemoryError, DivergedError, InputError, Interrupted
 from nascli.signals import StopRequest
 from tests.detect.coco_folder import damage_pixels, write_coco
 from tests.detect.parts import small_network, small_recipe
@@ -213,9 +215,59 @@ def test_damage_that_only_decoding_tells_costs_no_step(tmp_path: Path, recipe: D
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+def limit_memory(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
+    """As if the device could hold so many images."""
+    forward = GeneralizedRCNN.forward
+
+    def guarded(detector: nn.Module, given: list[Tensor], targets: Any = None) -> Any:  # noqa: ANN401
+        if len(given) > images:
+            raise torch.OutOfMemoryError("no room")
+        return forward(detector, given, targets)
+
+    monkeypatch.setattr(GeneralizedRCNN, "forward", guarded)
+
+
+def test_memory_that_runs_out_halves_the_batch_and_leaves_a_run_that_resumes(
+    tmp_path: Path, recipe: DetectRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends as one that had two micro-batches from the beginning."""
+    halved = recipe.model_copy(update={"train": recipe.train.model_copy(update={"grad_accum_steps": 2})})
+    expected = train(halved, tmp_path / "halved")
+    limit_memory(monkeypatch, 2)
+    folder, notes = tmp_path / "run", list[str]()
+    write_recipe(folder, recipe)
+    with pytest.raises(Interrupted):
+        run_detect_job(new_job(recipe), folder, Run(CPU, stop=StopAfter(2), log=notes.append))
+    (note,) = (each for each in notes if "memory" in each)
+    assert note.startswith("out of memory: from step 1 on a batch of 4 images is computed in 2 micro-batches")
+    report = run_detect_job(resume_detect_job(folder, None, CPU), folder, Run(CPU))
+    assert {**report, "seconds": 0} == {**expected, "seconds": 0}
+    for name in ("weights.safetensors", "results.json"):
+        assert (folder / name).read_bytes() == (tmp_path / "halved" / name).read_bytes(), name
+
+
+def test_memory_that_does_not_hold_one_image_is_explained(
+    tmp_path: Path, recipe: DetectRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_memory(monkeypatch, 0)
+    write_recipe(tmp_path / "run", recipe)
+    with pytest.raises(DeviceMemoryError, match=r"one image of up to 64 pixels.*grad_checkpointing"):
+        run_detect_job(new_job(recipe), tmp_path / "run", Run(CPU, log=lambda text: None))
+
+
+def test_memory_that_runs_out_while_scoring_makes_the_batches_smaller(
+    recipe: DetectRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, notes = new_job(recipe), list[str]()
+    expected = detect_boxes(job.detector, job.data.val, Run(CPU), 1)
+    limit_memory(monkeypatch, 1)
+    assert detect_boxes(job.detector, job.data.val, Run(CPU, log=notes.append), 4) == expected
+    assert notes == [f"out of memory: from here on {count} images are evaluated at once" for count in (2, 1)]
+
+
 def test_detections_do_not_depend_on_the_batch(recipe: DetectRecipe) -> None:
     job = new_job(recipe)
-    one, four = (detect_boxes(job.detector, job.data.val, CPU, size) for size in (1, 4))
+    one, four = (detect_boxes(job.detector, job.data.val, Run(CPU), size) for size in (1, 4))
     assert [each["image_id"] for each in one] == [each["image_id"] for each in four]
     for a, b in zip(one, four, strict=True):
         assert a["score"] == pytest.approx(b["score"], abs=1e-4)

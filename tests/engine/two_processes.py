@@ -16,6 +16,7 @@ from nascli.data.streaming import ImageFiles
 from nascli.data.transforms import Normalizer
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.dist import DistContext, process_group
+from nascli.engine.task import Run
 from nascli.errors import CorruptFileError, InputError
 from nascli.models.cells.network import CellNetwork
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, FixedTraining, make_data, make_network, run_fit
@@ -111,7 +112,7 @@ def measured(dist: DistContext, folder: Path, room: int = 100) -> Found:
     network.forward = forward
     normalizer = Normalizer((0.5, 0.5, 0.5), (0.1, 0.2, 0.3))
     share = dist.shard(split)
-    return vars(evaluate(network, share, normalizer=normalizer, device=CPU, batch_size=2, dist=dist))
+    return vars(evaluate(network, share, normalizer, Run(CPU, dist), batch_size=2))
 
 
 def sums(dist: DistContext) -> list[Tensor]:

@@ -99,8 +99,7 @@ class OneShotEvaluator:
         """
         started = time.monotonic()
         child = self.network(genotype)
-        held_out, device = self.task.resident.val, self.task.device
-        accuracy = evaluate(child, held_out, normalizer=_normalizer(self.task), device=device).top1
+        accuracy = evaluate(child, self.task.resident.val, _normalizer(self.task), Run(self.task.device)).top1
         cost = measure_cost(child)
         return Score.of(accuracy, cost, started)
 
