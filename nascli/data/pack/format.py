@@ -196,7 +196,7 @@ def write_pack(path: Path, settings: Settings, class_names: Sequence[str], split
             images = file.create_dataset(f"{split}/images", shape=(sum(splits[split].lengths),), dtype="u1")
             for start, block in _join_blocks(splits[split].images):
                 images[start : start + len(block)] = np.frombuffer(block, dtype=np.uint8)
-        _FORMAT.fill(file, columns, settings)
+        _FORMAT.fill(file, columns, {name: settings[name] for name in _SETTINGS})
 
 
 def _open_split(file: Any, split: str, columns: Mapping[str, Array], content: _FileBytes) -> PackedSplit:  # noqa: ANN401

@@ -9,7 +9,6 @@ rejected, as nobody trained them. A cell whose training failed is a row with NaN
 else: that it fails is what the table knows of it. Accuracies are kept as the search had them, bit for bit.
 """
 
-import hashlib
 import io
 import json
 import time
@@ -20,21 +19,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import h5py
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from nascli.config import SearchRecipe, parse
-from nascli.errors import CorruptFileError, DivergedError, InputError
+from nascli.data.checked_h5 import CheckedFormat, check_content
+from nascli.errors import DivergedError, InputError
 from nascli.files import write_bytes, writing
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace, parse_space, resolve_space
 from nascli.search.trial import Score, Trial, TrialState
 from nascli.seeding import derive_seed
-
-FORMAT = "nascli-table"
-VERSION = 1
 
 _HASH_BYTES = 8
 _COLUMNS = {  # N cells, T decisions, S seeds
@@ -46,7 +41,13 @@ _COLUMNS = {  # N cells, T decisions, S seeds
     "seconds": np.dtype("<f4"),  # (N,)
 }
 _TEXTS = ("space", "recipe", "about")
-_MAKE = "nascli search --strategy exhaustive makes a search that a table can be written from"
+_FORMAT = CheckedFormat(
+    name="nascli-table",
+    noun="table",
+    version=1,
+    make_hint="nascli search --strategy exhaustive makes a search that a table can be written from",
+    damage_hint="Get or make it again: tables are never repaired",
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class TabularBenchmark:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}", _MAKE) from error
+            raise InputError(f"{path}: {error.strerror or error}", _FORMAT.make_hint) from error
         return cls(**_decode(content, path))
 
     def __len__(self) -> int:
@@ -248,7 +249,7 @@ def _tabulate(
         reason = (
             f"cells were trained {' and '.join(map(str, sorted(counts)))} times" if counts else "no cell was scored"
         )
-        raise InputError(f"no table can be made of these trials: {reason}", _MAKE)
+        raise InputError(f"no table can be made of these trials: {reason}", _FORMAT.make_hint)
     kept = [trial for trial in trials if accuracies[trial.id] is not None]
     sizes = np.array(space.decision_sizes)
     if any(len(trial.tokens) != len(sizes) or np.any(np.array(trial.tokens) >= sizes) for trial in kept):
@@ -277,54 +278,25 @@ def _accuracies_of(trial: Trial) -> tuple[float, ...] | None:
     if trial.score is None:
         return ()
     if trial.score.accuracy is None:
-        raise InputError(f"trial {trial.id} was scored without training, so it has no accuracy", _MAKE)
+        raise InputError(f"trial {trial.id} was scored without training, so it has no accuracy", _FORMAT.make_hint)
     return trial.score.accuracies or (trial.score.accuracy,)
 
 
 def _encode(values: Mapping[str, Any]) -> bytes:
-    columns = {name: values[name].astype(dtype) for name, dtype in _COLUMNS.items()}
     buffer = io.BytesIO()
-    # "v110" files carry checksums of HDF5's own structures, so that damage there is an error and not another table
-    with h5py.File(buffer, "w", libver=("v110", "v110")) as file:
-        file.attrs.update({"format": FORMAT, "version": VERSION, **{name: values[name] for name in _TEXTS}})
-        file.attrs["sha256"] = _checksum(columns, values)
-        for name, column in columns.items():
-            file.create_dataset(name, data=column, compression="gzip", shuffle=True)
+    with _FORMAT.create(buffer) as file:
+        columns = {name: values[name].astype(dtype) for name, dtype in _COLUMNS.items()}
+        texts = {name: values[name] for name in _TEXTS}
+        _FORMAT.fill(file, columns, texts, compression="gzip", shuffle=True)
     return buffer.getvalue()
 
 
 def _decode(content: bytes, path: Path) -> dict[str, Any]:
-    """The fields of a `Table`."""
-    try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise InputError(f"{path} is not a table of nascli", _MAKE)
-            if file.attrs["version"] > VERSION:
-                raise InputError(
-                    f"{path} has table format {file.attrs['version']}; this nascli reads up to {VERSION}",
-                    "Install a newer nascli",
-                )
-            columns = {name: file[name][()] for name in _COLUMNS}
-            texts = {name: file.attrs[name] for name in _TEXTS}
-            if file.attrs["sha256"] != _checksum(columns, texts):
-                raise ValueError("its checksum does not fit its content")
+    """The fields of a `TabularBenchmark`."""
+    with _FORMAT.open(io.BytesIO(content), path) as file:
+        columns = {name: file[name][()] for name in _COLUMNS}
+        texts = {name: file.attrs[name] for name in _TEXTS}
+        check_content(file, columns, texts, "content")
         hashes = tuple(row.tobytes().hex() for row in columns.pop("hashes"))
-        space = parse_space(texts["space"])
-        about = json.loads(texts["about"])
-    except (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, ValidationError) as error:
-        raise CorruptFileError(
-            f"{path} is damaged or no table: {' '.join(str(error).split()) or type(error).__name__}",
-            "Get or make it again: tables are never repaired",
-        ) from error
+        space, about = parse_space(texts["space"]), json.loads(texts["about"])
     return {"space": space, "recipe_toml": texts["recipe"], "about": about, "hashes": hashes, **columns}
-
-
-def _checksum(columns: Mapping[str, npt.NDArray[Any]], texts: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(_COLUMNS):
-        column = columns[name]
-        digest.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
-        digest.update(column.tobytes())
-    for name in _TEXTS:
-        digest.update(f"{name} {len(texts[name])}\n{texts[name]}".encode())
-    return digest.hexdigest()
