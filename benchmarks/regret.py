@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from rich.console import Console
 from rich.table import Table as Grid
-from simulate import RegretAt, SimulatedRuns, compare, regret_at, simulate, trials_to_reach
+from simulate import RegretAt, SimulatedRuns, compare, rank_correlation, regret_at, simulate, trials_to_reach
 
 from nascli.engine.device import cpu_threads
 from nascli.files import sha256_file, write_json
@@ -132,7 +132,7 @@ def describe(path: Path, table: TabularBenchmark) -> dict[str, object]:
             "median": round(float(np.median(known)), 6),
             "best": round(float(known.max()), 6),
         },
-        "rank_correlation": {name: finite(value) for name, value in asdict(table.rank_correlation()).items()},
+        "rank_correlation": {name: finite(value) for name, value in asdict(rank_correlation(table)).items()},
         "about": dict(table.about),
     }
 

@@ -22,6 +22,17 @@ Floats = npt.NDArray[np.float64]
 _RESAMPLES = 2000
 
 
+@dataclass(frozen=True)
+class RankCorrelation:
+    """The agreement of two trainings of one cell on the order of the cells; means over pairs of seeds.
+
+    NaN where there is one seed, or fewer than two different accuracies.
+    """
+
+    spearman: float
+    kendall: float
+
+
 @dataclass(frozen=True, eq=False)
 class SimulatedRuns:
     """R searches with different seeds, T trials each.
@@ -221,6 +232,24 @@ def trials_to_reach(runs: SimulatedRuns, regret: float) -> Floats:
     """
     reached = runs.regret <= regret
     return np.where(reached.any(axis=1), reached.argmax(axis=1) + 1.0, np.inf)
+
+
+def rank_correlation(table: TabularBenchmark) -> RankCorrelation:
+    """Spearman's rho and Kendall's tau-b between the trainings of a table, over the cells that did not fail.
+
+    It bounds what a search by single trainings can know: where seeds disagree, so do the best cells.
+    """
+    known = table.accuracies[~np.isnan(table.means)]
+    varied = len(known) > 1 and bool(np.all(np.ptp(known, axis=0) > 0))
+    pairs = [(known[:, i], known[:, j]) for i in range(table.trainings) for j in range(i)] if varied else []
+    if not pairs:
+        return RankCorrelation(float("nan"), float("nan"))
+    from scipy import stats  # slow to import
+
+    return RankCorrelation(
+        spearman=float(np.mean([stats.spearmanr(*pair).statistic for pair in pairs])),
+        kendall=float(np.mean([stats.kendalltau(*pair).statistic for pair in pairs])),
+    )
 
 
 def compare(first: SimulatedRuns, second: SimulatedRuns, trials: int) -> StrategyComparison:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from simulate import SimulatedRuns, compare, regret_at, simulate, trials_to_reach
+from simulate import SimulatedRuns, compare, rank_correlation, regret_at, simulate, trials_to_reach
 
 from nascli.config import CellSpaceConfig, SpaceConfig, to_toml
 from nascli.errors import InputError
@@ -17,7 +17,7 @@ from nascli.search.strategies.random import RandomSearch
 from nascli.search.strategies.strategy import Strategy
 from nascli.seeding import derive_seed
 from tests.fakes import ChainStrategy
-from tests.search.test_tabular import RECIPE, trained
+from tests.search.trained_trials import RECIPE, trained
 
 CONFIG = CellSpaceConfig(
     name="toy-2", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2, inputs="distinct", cells="one"
@@ -202,3 +202,13 @@ def test_a_better_strategy_is_told_from_an_equal_one() -> None:
     assert compare(first, first, 1).better == pytest.approx(0.5)
     level = runs_of([[0.1]] * 5)
     assert compare(level, level, 1).p_value == 1
+
+
+def test_rank_correlation_tells_agreement_from_noise(tmp_path: Path) -> None:
+    calm = rank_correlation(make_table(tmp_path, RECIPE.space, noise=0.0))
+    assert calm.spearman == pytest.approx(1)
+    assert calm.kendall == pytest.approx(1)
+    noisy = rank_correlation(make_table(tmp_path, RECIPE.space, noise=1.0, seeds=3, failing=[2]))
+    assert -1 < noisy.kendall < 0.9
+    assert -1 < noisy.spearman < 0.95
+    assert np.isnan(rank_correlation(make_table(tmp_path, RECIPE.space, seeds=1)).spearman)

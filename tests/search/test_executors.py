@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,44 +13,20 @@ import pytest
 from nascli.config import SearchRecipe, load_recipe
 from nascli.errors import DivergedError, NascliError, RejectedError
 from nascli.genotype.genotype import Genotype
-from nascli.search.executors.executor import Executor, InProcessExecutor, Job, JobOutcome
+from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.executors.local import LocalExecutor
 from nascli.search.trial import Failure, FailureKind, Score
-from tests.fakes import TINY, FakeEvaluator, KillingEvaluator, SlowEvaluator
-
-ROOT = Path(__file__).parents[2]
-
-
-def job(number: int, epochs: int | None = None) -> Job:
-    genotype = TINY.decode(tuple(number % size for size in TINY.decision_sizes))
-    return Job(number, genotype, seed=1000 + number, epochs=epochs)
-
-
-def drain(executor: Executor, jobs: list[Job]) -> list[JobOutcome]:
-    """Run all jobs; outcomes by trial."""
-    waiting, outcomes = list(jobs), []
-    deadline = time.monotonic() + 300
-    while waiting or executor.busy:
-        assert time.monotonic() < deadline, "jobs were lost"
-        while waiting and executor.free:
-            executor.submit(waiting.pop(0))
-        outcomes += executor.collect(0.5)
-    return sorted(outcomes, key=lambda outcome: (outcome.job.trial, outcome.job.epochs or 0))
-
-
-def alive(pid: int) -> bool:
-    """Whether the process runs; one that ended and was not waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
+from tests.fakes import FakeEvaluator, KillingEvaluator, SlowEvaluator
+from tests.search.executor_helpers import (
+    ROOT,
+    EpochsEvaluator,
+    RaisingEvaluator,
+    alive,
+    drain,
+    job,
+    scores,
+    wait_until,
+)
 
 
 @dataclass(frozen=True)
@@ -87,24 +62,6 @@ class SecondKilledEvaluator:
         else:
             wait_until(lambda: count.exists() and count.read_text() == "2")
         return GpuEvaluator().evaluate(genotype, seed)
-
-
-@dataclass(frozen=True)
-class EpochsEvaluator:
-    """Says how many epochs it was asked for."""
-
-    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
-        return Score(reward=-1 if epochs is None else epochs, accuracy=None, params=0, mult_adds=0, seconds=0.0)
-
-
-@dataclass(frozen=True)
-class RaisingEvaluator:
-    """Raises the error of the seed 1000, 1001, ..."""
-
-    errors: tuple[Exception, ...]
-
-    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
-        raise self.errors[seed - 1000]
 
 
 def every_error() -> RaisingEvaluator:
@@ -153,13 +110,6 @@ def test_a_worker_computes_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> N
     assert isinstance(outcome.result, Score)
     assert (outcome.result.params, outcome.result.mult_adds) == (1, 1)
     assert os.environ["OMP_NUM_THREADS"] == "2"
-
-
-def scores(outcomes: list[JobOutcome]) -> list[Score]:
-    """The results, which must all be scores."""
-    found = [outcome.result for outcome in outcomes if isinstance(outcome.result, Score)]
-    assert len(found) == len(outcomes)
-    return found
 
 
 @pytest.mark.parametrize(("own", "names"), [(None, {0, 1}), ("7, 5,3", {7, 5})])
@@ -307,7 +257,7 @@ import sys
 from pathlib import Path
 from nascli.search.executors.local import LocalExecutor
 from tests.fakes import SlowEvaluator
-from tests.search.test_executors import job
+from tests.search.executor_helpers import job
 
 if __name__ == "__main__":
     with LocalExecutor(SlowEvaluator(600, Path(sys.argv[1])), workers=2, retries=0) as workers:

@@ -21,7 +21,7 @@ from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.executors.ray import RayExecutor
 from nascli.search.trial import Failure, FailureKind, Score
 from tests.fakes import FakeEvaluator, KillingEvaluator
-from tests.search.test_executors import (
+from tests.search.executor_helpers import (
     ROOT,
     EpochsEvaluator,
     RaisingEvaluator,
@@ -224,7 +224,7 @@ import sys
 from pathlib import Path
 from nascli.search.executors.ray import RayExecutor
 from tests.fakes import SlowEvaluator
-from tests.search.test_executors import drain, job
+from tests.search.executor_helpers import drain, job
 from tests.search.test_ray_executor import started_by
 
 if __name__ == "__main__":

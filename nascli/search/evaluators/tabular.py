@@ -50,17 +50,6 @@ _FORMAT = CheckedFormat(
 )
 
 
-@dataclass(frozen=True)
-class RankCorrelation:
-    """The agreement of two trainings of one cell on the order of the cells; means over pairs of seeds.
-
-    NaN where there is one seed, or fewer than two different accuracies.
-    """
-
-    spearman: float
-    kendall: float
-
-
 @dataclass(frozen=True, eq=False)
 class TabularBenchmark:
     """Trained cells by canonical hash. N cells, S trainings each, in the order of the search.
@@ -141,23 +130,6 @@ class TabularBenchmark:
     def genotype(self, form: str) -> Genotype:
         """The cell with this canonical hash, as the table's search proposed it; InputError if it is not there."""
         return self.space.decode(self.tokens[self.row(form)].tolist(), name=f"{self.space.name}-{form}")
-
-    def rank_correlation(self) -> RankCorrelation:
-        """Spearman's rho and Kendall's tau-b between the trainings, over the cells that did not fail.
-
-        It bounds what a search by single trainings can know: where seeds disagree, so do the best cells.
-        """
-        known = self.accuracies[~np.isnan(self.means)]
-        varied = len(known) > 1 and bool(np.all(np.ptp(known, axis=0) > 0))
-        pairs = [(known[:, i], known[:, j]) for i in range(self.trainings) for j in range(i)] if varied else []
-        if not pairs:
-            return RankCorrelation(float("nan"), float("nan"))
-        from scipy import stats  # slow to import, and no search needs it
-
-        return RankCorrelation(
-            spearman=float(np.mean([stats.spearmanr(*pair).statistic for pair in pairs])),
-            kendall=float(np.mean([stats.kendalltau(*pair).statistic for pair in pairs])),
-        )
 
     @cached_property
     def _rows(self) -> dict[str, int]:
