@@ -68,7 +68,7 @@ class PpoConfig(Section):
 
     hidden: int = Field(100, ge=1, description="LSTM units")
     init_range: float = Field(0.1, gt=0, description="weights start uniform in plus or minus this")
-    batch_size: int = Field(20, ge=1, description="architectures an update")
+    batch_size: int = Field(20, ge=1, description="architectures per update")
     lr: float = Field(3.5e-4, gt=0)
     update_epochs: int = Field(4, ge=1, description="passes over a batch in one update; not in the paper")
     clip: float = Field(0.2, gt=0, lt=1, description="range of the probability ratio; not in the paper")
@@ -82,7 +82,7 @@ class ReinforceConfig(Section):
 
     hidden: int = Field(100, ge=1, description="LSTM units")
     init_range: float = Field(0.1, gt=0, description="weights start uniform in plus or minus this")
-    batch_size: int = Field(8, ge=1, description="architectures an update")
+    batch_size: int = Field(8, ge=1, description="architectures per update")
     lr: float = Field(6e-4, gt=0)
     entropy_weight: float = Field(1e-5, ge=0)
     baseline_decay: float = Field(0.95, ge=0, lt=1, description="moving average of rewards")
@@ -119,7 +119,7 @@ class RerankConfig(Section):
     """The best cells of a search, trained again for longer and with several seeds, to choose among them."""
 
     top: int = Field(0, ge=0, description="cells that are trained again; 0 is off")
-    epochs: int = Field(0, ge=0, description="of that training; 0 is train.epochs")
+    epochs: int = Field(0, ge=0, description="epochs of that training; 0 is train.epochs")
     num_seeds: int = Field(1, ge=1, description="trainings per cell, each from other weights")
 
 
@@ -136,7 +136,7 @@ class SupernetConfig(OptimConfig):
 
 
 class SearchConfig(Section):
-    """How many cells are tried, by whom, and on what they are scored."""
+    """The number of trials, the strategy, the evaluator and the workers."""
 
     strategy: Annotated[str, one_of(STRATEGIES)] = Field("ppo", description=list_meanings(STRATEGIES))
     trials: int = Field(20, ge=1, description="cells proposed in all, duplicates and rejected ones included")
@@ -150,16 +150,16 @@ class SearchConfig(Section):
         (), description='what a cell must satisfy before it is trained: "params<6M", "latency<20ms", "naswot>50%"'
     )
     executor: Literal["local", "ray"] = Field("local", description="worker processes here, or a Ray cluster's")
-    workers: int = Field(0, ge=0, description="worker processes, one thread each; 0 is one for each core or GPU slot")
+    workers: int = Field(0, ge=0, description="worker processes, one thread each; 0 is one per core or GPU slot")
     workers_per_gpu: int = Field(1, ge=1, description="worker processes that share a GPU")
     asynchronous: bool = Field(
-        False, description="never wait for a batch: faster, but the result depends on who finishes first"
+        False, description="never wait for a batch: faster, but the result depends on which finishes first"
     )
-    holdout: float = Field(0.1, gt=0, lt=1, description="part of the training split kept for the reward")
+    holdout: float = Field(0.1, gt=0, lt=1, description="share of the training split held out for the reward")
     failure_reward: float = Field(
         0.0, allow_inf_nan=False, description="told to the strategy for a child that failed or violates a constraint"
     )
-    retries: int = Field(2, ge=0, description="times a child is run again after its worker was lost")
+    retries: int = Field(2, ge=0, description="times that a child is run again after its worker was lost")
     patience: int = Field(
         200, ge=0, description="proposals in a row that bring nothing new to train, after which a search ends; 0 is off"
     )
