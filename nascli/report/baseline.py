@@ -108,15 +108,12 @@ def chance_to_reach(data: SearchData, reward: float, budget: int) -> float:
 
 
 def choose_baseline(data: SearchData, given: Path | None) -> SearchData | None:
-    """The random search that a search is compared with.
+    """The random search that a search is compared with; None where there is none.
 
     Args:
         data: The search.
-        given: The baseline that the user names; without one, a random search is its own, and any other has the newest
+        given: The baseline that the user names; by default a random search is its own, and any other has the newest
             comparable random search beside its folder.
-
-    Returns:
-        None where there is none.
 
     Raises:
         InputError: The baseline given is no random search, has no result, or was scored on something else.
@@ -145,10 +142,7 @@ def find_difference(first: SearchRecipe, second: SearchRecipe) -> str | None:
 
     Strategy, seed, and the number of trials and workers may differ; data, space, network, training and scoring may not.
     """
-    for key in _relevant_keys(first):
-        if value_at(first, key) != value_at(second, key):
-            return key
-    return None
+    return next((key for key in _keys_to_compare(first) if value_at(first, key) != value_at(second, key)), None)
 
 
 def baseline_command(data: SearchData) -> str:
@@ -187,14 +181,14 @@ def compare_with_random(data: SearchData, random: SearchData | None) -> str:
 
 
 def value_at(recipe: Section, key: str) -> object:
-    """The value of a dotted key."""
+    """The value of a dotted key; None where the recipe's family has no such key."""
     value: object = recipe
     for part in key.split("."):
-        value = getattr(value, part)
+        value = getattr(value, part, None)
     return value
 
 
-def _relevant_keys(recipe: SearchRecipe) -> Iterator[str]:
+def _keys_to_compare(recipe: SearchRecipe) -> Iterator[str]:
     for section in _SECTIONS:
         if section == "supernet" and recipe.search.evaluator != "one_shot":
             continue
@@ -211,12 +205,10 @@ def _newest_beside(data: SearchData) -> SearchData | None:
         if folder.is_symlink() or folder == data.path.resolve() or not (folder / "run.json").is_file():
             continue
         try:
-            if not _is_random(folder):
-                continue
-            other = read_search(folder)
+            other = read_search(folder) if _is_random(folder) else None
         except NascliError:
             continue
-        if other.complete and find_difference(data.recipe, other.recipe) is None:
+        if other and other.complete and find_difference(data.recipe, other.recipe) is None:
             found.append((str(other.record.get("started", "")), folder.name, other))
     return max(found, key=lambda each: each[:2])[2] if found else None
 

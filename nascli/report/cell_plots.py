@@ -21,7 +21,6 @@ Shares = NDArray[np.float64]
 _WINDOWS = 10
 _LIGHT_ABOVE = 0.62  # of the color scale, where words on it turn from white to black
 _LABEL_WIDTH, _LABEL_HEIGHT = 0.075, 0.06  # of the axes
-_PNG_SCALE = 1.0
 
 
 def plot_choices(data: SearchData) -> list[RenderedFigure]:
@@ -107,7 +106,7 @@ def _draw_cells(data: SearchData, place: int, trial: Trial) -> RenderedFigure:
         caption=f"{facts[:1].upper()}{facts[1:]}. Canonical hash {trial.hash}.",
         alt=alt,
         svg=inline_svg(genotype_svg(trial.genotype), name, alt),
-        png=genotype_png(trial.genotype, _PNG_SCALE),
+        png=genotype_png(trial.genotype, scale=1.0),
     )
 
 
@@ -144,20 +143,11 @@ def _write_shares(axes: Axes, table: Shares) -> None:
     for row, column in np.ndindex(*table.shape):
         value = table[row, column]
         dark = value > _LIGHT_ABOVE * table.max()
-        axes.text(
-            column + 0.5,
-            row + 0.52,
-            f"{100 * value:.0f}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if dark else "#111111",
-            in_layout=False,
-        )
+        figures.write_number(axes, (column + 0.5, row + 0.52), f"{100 * value:.0f}", dark=dark, fontsize=8, va="center")
 
 
 def _plot_cost(data: SearchData, name: str, title: str, label: str, cost: Callable[[Score], int]) -> RenderedFigure:
-    figure, axes = figures.new_axes(label, "reward (proxy accuracy)" if data.is_accuracy else "reward")
+    figure, axes = figures.new_axes(label, data.reward_label)
     points = [(cost(trial.score), trial.score.reward) for trial in data.scored if trial.score is not None]
     dense = len(points) > figures.DENSE
     costs, rewards = zip(*points, strict=True)

@@ -40,13 +40,7 @@ _LIGHT_ABOVE = 0.45  # share of a row from which counts stand on so dark a color
 
 
 def plot_confusion(counts: Counts, class_names: Sequence[str], title: str) -> RenderedFigure:
-    """The confusion matrix of a classifier.
-
-    Args:
-        counts: Images (K, K), rows true and columns predicted classes, K up to `MAX_CLASSES`.
-        class_names: K names.
-        title: The network and the data.
-    """
+    """The confusion matrix of a classifier: images (K, K), rows true and columns predicted, K up to `MAX_CLASSES`."""
     accuracy = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} images correct"
     caption = "Rows are true classes, columns predicted ones; the color is the share of a row."
     return _plot_matrix(counts, counts.sum(axis=1), class_names, (title, accuracy), ("predicted", "images"), caption)
@@ -100,7 +94,7 @@ def _plot_matrix(
         class_names: K names; long ones are truncated.
         heading: Two lines above the matrix.
         words: Label of the columns, and the unit of the counts.
-        caption: Text for below the figure.
+        caption: Text below the figure.
     """
     classes = len(counts)
     square = min(_MAX_SQUARE, max(_MIN_SQUARE, _MATRIX_SIDE / classes))
@@ -114,14 +108,12 @@ def _plot_matrix(
         figure, axes, scale = _new_sheet(classes * square, longest, longest < square, lines)
         _draw_squares(axes, scale, counts, totals, words[1])
         _write_counts(axes, counts, totals, square)
-        _write_names(axes, names, font_size, words[0], upright=longest < square)
-        return figures.render(
-            figure,
-            "confusion",
-            heading[0],
-            caption,
-            f"Confusion matrix of {classes} classes, {heading[1]}.",
-        )
+        axes.set_yticks(np.arange(classes), names, fontsize=font_size)
+        axes.set_xticks(np.arange(classes), names, fontsize=font_size, rotation=0 if longest < square else 90)
+        axes.set_xlabel(words[0])
+        axes.set_ylabel("true class")
+        alt = f"Confusion matrix of {classes} classes, {heading[1]}."
+        return figures.render(figure, "confusion", heading[0], caption, alt)
 
 
 def _new_sheet(side: float, names: float, upright: bool, heading: Sequence[str]) -> tuple[Figure, Axes, Axes]:
@@ -165,24 +157,8 @@ def _write_counts(axes: Axes, counts: Counts, totals: Counts, square: float) -> 
         return
     for row, column in np.argwhere(counts):
         dark = counts[row, column] / max(totals[row], 1) > _LIGHT_ABOVE
-        axes.text(
-            column,
-            row,
-            f"{counts[row, column]}",
-            ha="center",
-            va="center_baseline",
-            fontsize=font_size,
-            color="white" if dark else "#111111",
-            in_layout=False,
-        )
-
-
-def _write_names(axes: Axes, names: Sequence[str], font_size: float, columns: str, *, upright: bool) -> None:
-    places = np.arange(len(names))
-    axes.set_yticks(places, names, fontsize=font_size)
-    axes.set_xticks(places, names, fontsize=font_size, rotation=0 if upright else 90)
-    axes.set_xlabel(columns)
-    axes.set_ylabel("true class")
+        number, place = f"{counts[row, column]}", (column, row)
+        figures.write_number(axes, place, number, dark=dark, fontsize=font_size, va="center_baseline")
 
 
 def _truncate(name: str) -> str:

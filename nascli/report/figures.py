@@ -22,6 +22,8 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7A7A7A"
 """The palette of Okabe and Ito, told apart with any color vision; and a grey."""
 
+INK = "#111111"
+
 DENSE = 1500
 """Number of points from which a scatter is stored as an image inside the SVG."""
 
@@ -51,15 +53,10 @@ _STYLE: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class RenderedFigure:
-    """A figure in both formats, with its words.
+    """A figure as an `<svg>` element for an HTML page and as a PNG, with its words; `alt` describes it for the blind.
 
     Args:
         name: File name of the PNG without suffix; one word with hyphens.
-        title: Text above it.
-        caption: Text below it: how to read it.
-        alt: Description for readers who do not see it.
-        svg: An `<svg>` element for an HTML page.
-        png: The same as a file.
     """
 
     name: str
@@ -93,6 +90,11 @@ def use_percent_ticks(axes: Axes) -> None:
 def use_integer_ticks(axes: Axes) -> None:
     """Put the ticks of the x axis at whole numbers."""
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+
+
+def write_number(axes: Axes, place: tuple[float, float], text: str, *, dark: bool, fontsize: float, va: str) -> None:
+    """Write a number in a square of a matrix, white on a dark one."""
+    axes.text(*place, text, ha="center", va=va, fontsize=fontsize, color="white" if dark else INK, in_layout=False)
 
 
 def render(figure: Figure, name: str, title: str, caption: str, alt: str) -> RenderedFigure:

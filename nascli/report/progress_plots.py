@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,25 +27,12 @@ Floats = NDArray[np.float64]
 _COUNTERS = frozenset({"trials", "updates"})
 
 
-@dataclass(frozen=True)
-class _Budget:
-    """One measure of what a search has spent: the x axis of a figure.
+class _Axis(NamedTuple):
+    """The x axis of a figure of progress: the budget spent after each finished trial (N,), and per random trial."""
 
-    Args:
-        name: The figure's.
-        title: The figure's.
-        label: The axis's.
-        spent: Spent after each finished trial. (N,)
-        random_trial: Spent per random trial.
-        caption: The figure's.
-    """
-
-    name: str
-    title: str
     label: str
     spent: Floats
-    random_trial: float
-    caption: str
+    per_random_trial: float
 
 
 def plot_progress(data: SearchData, baseline: SearchData | None) -> list[RenderedFigure]:
@@ -53,14 +40,6 @@ def plot_progress(data: SearchData, baseline: SearchData | None) -> list[Rendere
     if not data.complete:
         return []
     random = random_curve(baseline) if baseline else None
-    budgets = [_trials_budget(data, random)]
-    seconds = np.cumsum([trial_seconds(trial) for trial in data.finished])
-    if seconds[-1] > 0 and (random is None or random.seconds > 0):
-        budgets.append(_seconds_budget(seconds, random))
-    return [_plot_best_so_far(data, random, budget) for budget in budgets]
-
-
-def _trials_budget(data: SearchData, random: BestOfN | None) -> _Budget:
     caption = "Highest reward so far. Duplicates, rejected and failed trials count as spent."
     if random is not None:
         caption += (
@@ -68,43 +47,38 @@ def _trials_budget(data: SearchData, random: BestOfN | None) -> _Budget:
             f"finished trials, each equally likely: the mean, and the middle {HIGH - LOW:.0%} of the orderings. Where "
             "n nears that number few orderings differ, and the band closes without anything being more certain."
         )
-    spent = np.arange(1, len(data.finished) + 1, dtype=np.float64)
-    return _Budget("best-so-far", "Best so far by trials", "trials", spent, 1.0, caption)
-
-
-def _seconds_budget(seconds: Floats, random: BestOfN | None) -> _Budget:
-    unit, name = _time_unit(float(seconds[-1]))
-    caption = (
-        "The same against the summed time of all evaluations, whichever worker they ran on. The time of failed "
-        "children is not known and not counted"
-    )
-    caption += "; a random trial counts as the mean time of its search's trials." if random else "."
-    label = f"{name} spent on children"
-    title = "Best so far by time spent on children"
-    return _Budget("best-so-far-seconds", title, label, seconds / unit, random.seconds / unit if random else 1, caption)
+    trials = _Axis("trials", np.arange(1, len(data.finished) + 1, dtype=np.float64), 1.0)
+    drawn = [_plot_best_so_far(data, random, trials, "best-so-far", "Best so far by trials", caption)]
+    seconds = np.cumsum([trial_seconds(trial) for trial in data.finished])
+    if seconds[-1] > 0 and (random is None or random.seconds > 0):
+        unit, name = _time_unit(float(seconds[-1]))
+        time = _Axis(f"{name} spent on children", seconds / unit, random.seconds / unit if random else 1.0)
+        caption = (
+            "The same against the summed time of all evaluations, whichever worker they ran on. The time of failed "
+            "children is not known and not counted"
+        ) + ("; a random trial counts as the mean time of its search's trials." if random else ".")
+        title = "Best so far by time spent on children"
+        drawn.append(_plot_best_so_far(data, random, time, "best-so-far-seconds", title, caption))
+    return drawn
 
 
 def plot_rewards(data: SearchData) -> RenderedFigure | None:
     """Every trial's reward in order, with the running mean."""
     if not data.finished:
         return None
-    figure, axes = figures.new_axes("trial", _measure_label(data), width=10.5, height=4.2)
+    figure, axes = figures.new_axes("trial", data.reward_label, width=10.5, height=4.2)
     dense = len(data.finished) > figures.DENSE
-    size = 6 if dense else 18
-    own = [trial for trial in data.complete if trial.duplicate_of is None]
-    duplicates = [trial for trial in data.complete if trial.duplicate_of is not None]
-    if own:
-        axes.scatter(*_coordinates(own), s=size, color=figures.BLUE, linewidths=0, rasterized=dense, label="evaluated")
-    if duplicates:
-        axes.scatter(
-            *_coordinates(duplicates),
-            s=size,
-            facecolors="none",
-            edgecolors=figures.SKY,
-            linewidths=0.9,
-            rasterized=dense,
-            label="duplicate",
-        )
+    looks: tuple[tuple[str, bool, dict[str, Any]], ...] = (
+        ("evaluated", False, {"color": figures.BLUE, "linewidths": 0}),
+        ("duplicate", True, {"facecolors": "none", "edgecolors": figures.SKY, "linewidths": 0.9}),
+    )
+    for label, duplicate, look in looks:
+        points = [
+            (trial.id, reward_of(trial)) for trial in data.complete if (trial.duplicate_of is not None) == duplicate
+        ]
+        if points:
+            ids, rewards = zip(*points, strict=True)
+            axes.scatter(ids, rewards, s=6 if dense else 18, rasterized=dense, label=label, **look)
     _mark_without_result(data, axes, dense=dense)
     window = max(5, len(data.complete) // 20)
     if len(data.complete) > window:
@@ -155,17 +129,19 @@ def plot_learning(data: SearchData) -> RenderedFigure | None:
     )
 
 
-def _plot_best_so_far(data: SearchData, random: BestOfN | None, budget: _Budget) -> RenderedFigure:
-    figure, axes = figures.new_axes(budget.label, f"best {data.reward_name} so far")
+def _plot_best_so_far(
+    data: SearchData, random: BestOfN | None, x_axis: _Axis, name: str, title: str, caption: str
+) -> RenderedFigure:
+    figure, axes = figures.new_axes(x_axis.label, f"best {data.reward_name} so far")
     best = best_so_far([trial.score.reward if trial.score else None for trial in data.finished])
     steps = [0, *(k for k in range(1, len(best)) if best[k] != best[k - 1]), len(best) - 1]
     if random is not None:
-        x = random.budgets * budget.random_trial
+        x = random.budgets * x_axis.per_random_trial
         axes.fill_between(x, random.low, random.high, color=figures.ORANGE, alpha=0.22, linewidth=0)
         axes.plot(x, random.mean, color=figures.VERMILLION, linestyle="--", label="random search, expected")
     strategy = data.recipe.search.strategy
     axes.plot(
-        budget.spent[steps],
+        x_axis.spent[steps],
         [best[k] for k in steps],
         drawstyle="steps-post",
         color=figures.BLUE,
@@ -182,7 +158,7 @@ def _plot_best_so_far(data: SearchData, random: BestOfN | None, budget: _Budget)
             f"; random search is expected to reach {data.format_reward(mean)} ({data.format_reward(low)} to "
             f"{data.format_reward(high)}) with {trials} trials"
         )
-    return figures.render(figure, budget.name, budget.title, budget.caption, alt + ".")
+    return figures.render(figure, name, title, caption, alt + ".")
 
 
 def _mark_without_result(data: SearchData, axes: Axes, *, dense: bool) -> None:
@@ -205,10 +181,6 @@ def _mark_without_result(data: SearchData, axes: Axes, *, dense: bool) -> None:
             )
 
 
-def _coordinates(trials: Sequence[Trial]) -> tuple[list[int], list[float]]:
-    return [trial.id for trial in trials], [reward_of(trial) for trial in trials]
-
-
 def _running_mean(trials: Sequence[Trial], window: int) -> tuple[Floats, Floats]:
     """The mean of each `window` trials in a row, at the last of them."""
     sums = np.cumsum([0.0, *(reward_of(trial) for trial in trials)])
@@ -226,7 +198,3 @@ def _thin(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 def _time_unit(seconds: float) -> tuple[float, str]:
     return (3600.0, "hours") if seconds >= 7200 else (60.0, "minutes") if seconds >= 120 else (1.0, "seconds")
-
-
-def _measure_label(data: SearchData) -> str:
-    return "reward (proxy accuracy)" if data.is_accuracy else "reward"

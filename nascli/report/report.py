@@ -22,7 +22,7 @@ from nascli.report.baseline import baseline_command, choose_baseline, compare_wi
 from nascli.report.cell_plots import draw_best_cells, plot_choices, plot_costs, plot_seconds
 from nascli.report.figures import RenderedFigure, report_style
 from nascli.report.progress_plots import plot_learning, plot_progress, plot_rewards
-from nascli.report.search_data import SearchData, Update, read_search, reward_of, select_best, summarize_reranks
+from nascli.report.search_data import SearchData, read_search, reward_of, select_best, summarize_reranks
 from nascli.search.strategies.strategy import COLLAPSED
 from nascli.search.study import best_trials
 from nascli.search.trial import Trial, TrialState
@@ -43,9 +43,6 @@ class SearchReport:
     """The files of a report, and its conclusions.
 
     Args:
-        page: The HTML file.
-        dataset: The data set of the search.
-        figures: The PNG files.
         baseline: The run folder of the random search it was compared with; None where there is none.
         verdict: The search beside random search, in a few sentences.
         warnings: Reasons to doubt the search.
@@ -122,7 +119,8 @@ def collapse_warning(data: SearchData) -> str | None:
     bound = COLLAPSED * data.uniform_entropy
     if not known or known[-1]["entropy"] >= bound:
         return None
-    since = _find_collapse(known, bound)
+    above = [place for place, update in enumerate(known) if update["entropy"] >= bound]
+    since = known[above[-1] + 1 if above else 0]["trials"]  # since then it stayed below
     later = [trial for trial in data.finished if trial.id >= since]
     duplicates = sum(trial.duplicate_of is not None for trial in later)
     since_then = f"; {duplicates} of the {len(later)} trials since then are duplicates" if later else ""
@@ -183,7 +181,11 @@ def _render_page(
         figures=figures,
         verdict=verdict,
         warnings=warnings,
-        facts=list(_list_facts(data)),
+        best_trial=next(iter(best_trials(data.trials, 1)), None),
+        child_seconds=sum(trial.score.seconds for trial in data.scored if trial.score),
+        duplicates=sum(trial.duplicate_of is not None for trial in data.trials),
+        count=lambda state: data.count(TrialState(state)),
+        format_duration=format_duration,
         baseline_command=baseline_command(data),
         mean=data.format_reward(statistics.fmean(rewards)) if rewards else "",
         deviation=data.format_reward(statistics.stdev(rewards) if len(rewards) > 1 else 0.0) if rewards else "",
@@ -198,31 +200,6 @@ def _render_page(
     )
 
 
-def _list_facts(data: SearchData) -> Iterator[tuple[str, str, str]]:
-    """Name, value and remark of each number at the head of the page."""
-    recipe, record = data.recipe, data.record
-    best = best_trials(data.trials, 1)
-    reward = data.format_reward(reward_of(best[0])) if best else "none yet"
-    yield f"Best {data.reward_name}", reward, f"trial {best[0].id}" if best else ""
-    yield "Data set", recipe.data.dataset, f"{recipe.search.holdout:.0%} of its training split held out"
-    warm_start = f"after {recipe.search.warm_start_trials} proposals of {recipe.search.warm_start_strategy}"
-    yield "Strategy", recipe.search.strategy, warm_start if recipe.search.warm_start_trials else ""
-    yield "Search space", recipe.space.name, data.space.summary()
-    yield "Evaluator", recipe.search.evaluator, f"{recipe.train.epochs} epochs" if data.is_accuracy else ""
-    yield "Seed", str(recipe.seed), ""
-    yield "Trials", f"{len(data.trials):,}", f"of {recipe.search.trials:,}"
-    yield "Trained" if data.is_accuracy else "Scored", f"{len(data.scored):,}", ""
-    yield "Duplicates", f"{data.duplicates:,}", "have the result of an earlier trial"
-    yield "Rejected", f"{data.count(TrialState.REJECTED):,}", "violate a constraint"
-    yield "Failed", f"{data.count(TrialState.FAILED):,}", ""
-    seconds = (record.get("results") or {}).get("seconds")
-    yield "Wall time", format_duration(seconds) if isinstance(seconds, int | float) else "not known yet", ""
-    child_seconds = sum(trial.score.seconds for trial in data.scored if trial.score)
-    yield "Child-seconds", f"{child_seconds:,.0f}", "summed over children"
-    finished = str(record.get("finished") or "").replace("T", " ").replace("+00:00", " UTC")
-    yield "Status", str(record.get("status", "unknown")), finished
-
-
 def _count_failures(data: SearchData, state: TrialState) -> _Failures:
     trials = [trial.failure for trial in data.trials if trial.state is state and trial.duplicate_of is None]
     counts = Counter((str(failure.kind), failure.error) for failure in trials if failure is not None)
@@ -230,16 +207,6 @@ def _count_failures(data: SearchData, state: TrialState) -> _Failures:
         (kind, shorten(error, _MAX_ERROR_LENGTH), times) for (kind, error), times in counts.most_common(_MAX_ERRORS)
     ]
     return _Failures(rows, counts.total() - sum(times for *_, times in rows), len(counts) - len(rows))
-
-
-def _find_collapse(updates: Sequence[Update], bound: float) -> float:
-    """The trials told when the entropy last went under a bound, to stay there."""
-    since = updates[-1]["trials"]
-    for update in reversed(updates):
-        if update["entropy"] >= bound:
-            break
-        since = update["trials"]
-    return since
 
 
 def _find_cell_files(run: Path) -> dict[int, Path]:

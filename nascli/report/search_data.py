@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nascli.config import SearchRecipe, parse
 from nascli.errors import CorruptFileError
@@ -71,6 +71,11 @@ class SearchData:
         return "proxy accuracy" if self.is_accuracy else "reward"
 
     @property
+    def reward_label(self) -> str:
+        """The reward's name on an axis."""
+        return "reward (proxy accuracy)" if self.is_accuracy else "reward"
+
+    @property
     def uniform_entropy(self) -> float:
         """The entropy in nats of a genotype whose every decision is drawn uniformly."""
         return sum(math.log(size) for size in self.space.decision_sizes)
@@ -83,23 +88,9 @@ class SearchData:
         """Trials in a state, without duplicates."""
         return sum(trial.state is state and trial.duplicate_of is None for trial in self.trials)
 
-    @property
-    def duplicates(self) -> int:
-        """Proposals answered by an earlier trial."""
-        return sum(trial.duplicate_of is not None for trial in self.trials)
 
-
-@dataclass(frozen=True)
-class RerankSummary:
-    """The trainings of a trial after the search, at their largest number of epochs.
-
-    Args:
-        trial: The trial.
-        epochs: Epochs per training.
-        mean: Mean accuracy.
-        deviation: Sample standard deviation over seeds; None for one seed.
-        seeds: Number of trainings.
-    """
+class RerankSummary(NamedTuple):
+    """The trainings of a trial after the search, at their largest number of epochs; no deviation for one seed."""
 
     trial: Trial
     epochs: int
@@ -109,12 +100,7 @@ class RerankSummary:
 
 
 def read_search(path: Path) -> SearchData:
-    """Read a search run, which may still be running.
-
-    Raises:
-        InputError: It is no search run, or its recipe cannot be understood.
-        CorruptFileError: One of its files is damaged.
-    """
+    """Read a search run, which may still be running; InputError or CorruptFileError where it is none or damaged."""
     record = read_run(path, "search")
     recipe = parse(SearchRecipe, record.get("recipe"), str(path / "run.json"))
     return SearchData(path, record, recipe, tuple(read_trials(path / JOURNAL)), _read_updates(path / "curves.json"))

@@ -126,7 +126,8 @@ class CellSpace(Strict):
 
     def summary(self) -> str:
         """The size of the space in words."""
-        return f"{self.blocks} blocks, {len(self.ops)} ops"
+        shared = ", one cell as normal and reduction cell" if self.cells == "one" else ""
+        return f"{self.blocks} blocks, {len(self.ops)} ops{shared}"
 
     def cell(self, blocks: tuple[Block, ...]) -> CellSpec:
         """A cell of these blocks, its output by this space's rule."""
