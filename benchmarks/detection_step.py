@@ -70,13 +70,14 @@ def prepare(task: Task) -> Figures:
 def write_detector_of(task: Task) -> None:
     """nascli's detector with random weights as a run folder has it."""
     from nascli.data.detection.dataset import Category
-    from nascli.detect.model import DetectorSpec, save_detector_weights, write_detector
+    from nascli.detect.model import DetectorSpec, write_detector
+    from nascli.models.serialization import WEIGHTS_FILE, save_weights
 
     detector, network = nascli_detector(task)
     settle(detector, task)
     categories = tuple(Category(k, str(k)) for k in range(1, task["classes"] + 1))
     write_detector(Path(task["folder"]), DetectorSpec(network.spec, nascli_config(task), categories))
-    save_detector_weights(Path(task["folder"]), detector)
+    save_weights(Path(task["folder"]) / WEIGHTS_FILE, detector)
 
 
 def nascli_measure(task: Task) -> Figures:

@@ -22,7 +22,7 @@ FINEST_STRIDE = 2
 
 
 class DetectionBackbone(nn.Module):
-    """What both backbones share: a classifier without its classifying layers, and batch norms that may be frozen.
+    """The base of both backbones: a classifier without its classifying layers, and batch norms that may be frozen.
 
     Args:
         network: Becomes part of the backbone; see `prepare_backbone`.
@@ -48,11 +48,6 @@ class PyramidBackbone(DetectionBackbone):
 
     Used are the ends of all stages with a stride of at least 2: strides 2 and 4 with the CIFAR stem, 8, 16 and 32 with
     the ImageNet stem. A last level, every other pixel of the coarsest map, serves proposals alone.
-
-    Args:
-        network: Any classifier; it becomes part of the backbone.
-        channels: P.
-        freeze_batch_norm: See `DetectionBackbone`.
 
     Raises:
         InputError: A stage is idle in this network, so it has no feature map.

@@ -9,7 +9,7 @@ reference code takes a match with annotation id 0 for no match, and among equal 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -23,9 +23,6 @@ from nascli.data.detection.coco_entries import CocoId, CocoRecord
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
 from nascli.errors import CorruptFileError, InputError
 from nascli.units import shorten
-
-Box = tuple[int, int, list[float], float, bool]
-"""Image, class, bbox, area, crowd."""
 
 SUMMARY = (
     "ap",
@@ -100,11 +97,7 @@ class ImageScore:
 
 
 def score_detections(split: DetectionSplit, detections: Sequence[Detection]) -> DetectionScore:
-    """The average precision of detections on a split.
-
-    Args:
-        split: The ground truth; its crowd boxes count as such.
-        detections: In any order, any number per image.
+    """The average precision of detections, in any order and any number per image, on a split.
 
     Raises:
         InputError: A detection is on an image or of a category that the split does not have.
@@ -206,20 +199,29 @@ def _parse_detection(entry: object, where: str) -> Detection:
 def _make_evaluation(split: DetectionSplit, detections: Sequence[Detection]) -> Any:  # noqa: ANN401 - no types there
     """The library's evaluation of detections against the ground truth, not yet computed."""
     images = _image_numbers(split)
-    labels = {category.id: label for label, category in enumerate(split.categories, 1)}
-    _check_ids(split, detections, images, labels)
+    labels = split.labels_by_id
+    for position, each in enumerate(detections):
+        for key, known in (("image_id", images), ("category_id", labels)):
+            if each[key] not in known:  # type: ignore[literal-required]
+                raise InputError(f"detection {position}: {key} {each[key]} is not in {split.source}")  # type: ignore[literal-required]
     truth = (
-        (images[image.id], label, box, area, crowd)
+        {"image_id": images[image.id], "category_id": label, "bbox": bbox, "area": area, "iscrowd": int(crowd)}
         for image in split.images
-        for label, box, area, crowd in zip(
+        for label, bbox, area, crowd in zip(
             image.labels.tolist(), image.boxes.tolist(), image.areas.tolist(), image.crowd.tolist(), strict=True
         )
     )
     detected = (
-        (images[each["image_id"]], labels[each["category_id"]], each["bbox"], each["bbox"][2] * each["bbox"][3], False)
+        {
+            **each,
+            "image_id": images[each["image_id"]],
+            "category_id": labels[each["category_id"]],
+            "area": each["bbox"][2] * each["bbox"][3],
+            "iscrowd": 0,
+        }
         for each in detections
     )
-    indexes = _make_index(split, truth), _make_index(split, detected, [each["score"] for each in detections])
+    indexes = _make_index(split, truth), _make_index(split, detected)
     return COCOeval_faster(*indexes, "bbox", print_function=lambda *_: None)
 
 
@@ -227,31 +229,15 @@ def _image_numbers(split: DetectionSplit) -> dict[int, int]:
     return {image_id: number for number, image_id in enumerate(sorted(image.id for image in split.images), 1)}
 
 
-def _make_index(split: DetectionSplit, boxes: Iterator[Box], scores: Sequence[float] = ()) -> Any:  # noqa: ANN401
-    annotations: list[dict[str, Any]] = [
-        {"id": n, "image_id": image, "category_id": label, "bbox": bbox, "area": area, "iscrowd": int(crowd)}
-        for n, (image, label, bbox, area, crowd) in enumerate(boxes, 1)
-    ]
-    for annotation, score in zip(annotations, scores, strict=False):
-        annotation["score"] = score
+def _make_index(split: DetectionSplit, annotations: Iterable[dict[str, Any]]) -> Any:  # noqa: ANN401 - no types there
     index = COCO()
     index.dataset = {
         "images": [{"id": number} for number in range(1, len(split.images) + 1)],
         "categories": [{"id": k, "name": category.name} for k, category in enumerate(split.categories, 1)],
-        "annotations": annotations,
+        "annotations": [{"id": number, **each} for number, each in enumerate(annotations, 1)],
     }
     index.createIndex()
     return index
-
-
-def _check_ids(
-    split: DetectionSplit, detections: Sequence[Detection], images: dict[int, int], labels: dict[int, int]
-) -> None:
-    for position, detection in enumerate(detections):
-        if detection["image_id"] not in images:
-            raise InputError(f"detection {position}: image_id {detection['image_id']} is not in {split.source}")
-        if detection["category_id"] not in labels:
-            raise InputError(f"detection {position}: category_id {detection['category_id']} is not in {split.source}")
 
 
 def _mean(precision: NDArray[np.float64]) -> float | None:

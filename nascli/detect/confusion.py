@@ -85,18 +85,17 @@ class BoxConfusion:
 
 def count_confusions(split: DetectionSplit, detections: Sequence[Detection], score_thresh: float) -> BoxConfusion:
     """The confusion of the detections on a split, without those of a lower score than `score_thresh`."""
-    labels = {category.id: k for k, category in enumerate(split.categories)}
-    background = len(labels)
+    background = len(split.categories)
     counts = np.zeros((background + 1, background + 1), dtype=np.int64)
-    by_image = group_by_image(detections, score_thresh)
+    by_image, labels_by_id = group_by_image(detections, score_thresh), split.labels_by_id
     for image in split.images:
         detected = by_image.get(image.id, [])
-        classes = np.array([labels[each["category_id"]] for each in detected], dtype=np.int64)
-        pairs = pair_boxes(image, np.array([each["bbox"] for each in detected]).reshape(-1, 4), classes + 1)
-        partners = np.append(classes, background)[pairs.detected]  # position -1 is background
+        labels = np.array([labels_by_id[each["category_id"]] for each in detected], dtype=np.int64)
+        pairs = pair_boxes(image, np.array([each["bbox"] for each in detected]).reshape(-1, 4), labels)
+        partners = np.append(labels - 1, background)[pairs.detected]  # position -1 is background
         np.add.at(counts, (image.labels[~image.crowd] - 1, partners), 1)
-        np.add.at(counts[background], classes[(pairs.true < 0) & ~pairs.in_crowd], 1)
-    return BoxConfusion(tuple(category.name for category in split.categories), counts, score_thresh)
+        np.add.at(counts[background], (labels - 1)[(pairs.true < 0) & ~pairs.in_crowd], 1)
+    return BoxConfusion(tuple(split.class_names), counts, score_thresh)
 
 
 def group_by_image(detections: Sequence[Detection], score_thresh: float) -> dict[int, list[Detection]]:

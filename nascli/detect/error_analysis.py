@@ -12,11 +12,9 @@ from nascli.detect.confusion import CONFUSION_FILE, Indices, count_confusions, g
 from nascli.detect.visualize import (
     MIN_DRAWN_SCORE,
     LabeledBox,
-    class_names,
     detection_boxes,
     draw_boxes,
     ground_truth_boxes,
-    labels_by_id,
     tile_panels,
 )
 from nascli.files import write_json
@@ -55,7 +53,7 @@ def draw_worst_images(
     A label says what is wrong with its box: a true one was missed or found as another class, a detected one is another
     class or false.
     """
-    names, labels_of = class_names(split), labels_by_id(split)
+    names, labels_of = split.class_names, split.labels_by_id
     by_image = group_by_image(detections, MIN_DRAWN_SCORE)
     files: list[Path] = []
     folder.mkdir(parents=True, exist_ok=True)

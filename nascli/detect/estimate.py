@@ -18,17 +18,9 @@ _STEPS = 4
 
 @dataclass(frozen=True)
 class DetectCost:
-    """The plan of a detection run and its measured cost.
+    """The plan of a detection run and its measured cost; parameters are trainable ones, boxes are without crowds.
 
     Args:
-        params: Trainable parameters.
-        train_images: Images to train on.
-        train_boxes: Boxes on them, without crowds.
-        scored_images: Images whose average precision is measured.
-        scored_boxes: Boxes on them, without crowds.
-        classes: Classes of the data.
-        epochs: Passes over the training images.
-        steps: Optimizer steps in all.
         seconds_per_step: Median over the measured steps, with reading.
         seconds: The whole run, with its evaluations.
     """

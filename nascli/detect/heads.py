@@ -27,7 +27,7 @@ _NASNET_ANCHOR_SIZES = 4
 
 @dataclass(frozen=True)
 class HeadModules:
-    """What a head brings to Faster R-CNN.
+    """The modules and numbers of a head, for Faster R-CNN.
 
     Args:
         backbone: Images to feature maps by name.

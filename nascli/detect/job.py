@@ -26,7 +26,6 @@ from nascli.detect.model import (
     build_detector,
     is_detector,
     read_detector,
-    save_detector_weights,
     write_detector,
 )
 from nascli.detect.sampler import BatchSampler
@@ -42,7 +41,7 @@ from nascli.errors import DeviceMemoryError, InputError, Interrupted
 from nascli.files import write_json, write_text
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
-from nascli.models.serialization import load_network
+from nascli.models.serialization import WEIGHTS_FILE, load_network, save_weights
 from nascli.models.spec import Architecture, resolve_network
 
 _NOT_IDENTITY = {
@@ -58,14 +57,8 @@ class DetectJob:
     """A detector to train, with its data and the processes that train it.
 
     Args:
-        recipe: All numbers of the run.
-        spec: What was built.
         detector: With the weights to start from (in a resumed run the checkpoint's replace them).
-        data: Both splits.
-        sampler: Batches and augmentation.
         backbone: The origin of the backbone's weights, in words.
-        device: The device of this process.
-        dist: The processes that train.
     """
 
     recipe: DetectRecipe
@@ -142,13 +135,9 @@ def prepare_detect_job(
     """A new job; the weights of the heads follow from the recipe's seed.
 
     Args:
-        recipe: All numbers of the run.
-        data: Both splits.
         network: The backbone; it becomes part of the detector.
         trained: Whether its weights are trained ones.
         backbone: Their origin, in words.
-        device: The device of this process.
-        dist: The processes that train.
 
     Raises:
         InputError: Numbers that contradict each other, or a precision that the device cannot train in.
@@ -172,11 +161,10 @@ def resume_detect_job(
 ) -> DetectJob:
     """The job of a run folder; its weights come from the checkpoint.
 
+    Of several processes the first reads the annotations for all.
+
     Args:
-        folder: The run.
         data_dir: Folder of the data, where they have moved; None is the recipe's.
-        device: The device of this process.
-        dist: The processes that train; the first reads the annotations for all.
 
     Raises:
         InputError: The run was stopped before its first checkpoint, the annotations have other classes now, or the
@@ -209,9 +197,8 @@ def run_detect_job(job: DetectJob, folder: Path | None, run: Run) -> dict[str, A
     """Train to the end, from the last checkpoint in `folder` if there is one; measure; write all files.
 
     Args:
-        job: Its detector is trained in place.
+        job: Its detector is trained in place, on the device and by the processes of `run`.
         folder: A run folder that this process alone writes; None where another of several writes it.
-        run: With the job's device and processes.
 
     Returns:
         The content of `detection.json`; without a folder it has no worst images.
@@ -262,7 +249,7 @@ def _leave_if_stopped(run: Run, folder: Path | None) -> None:
 
 def _write_results(job: DetectJob, detections: Sequence[Detection], folder: Path) -> list[dict[str, Any]]:
     """Write weights, detections and drawings; the worst images as `detection.json` names them."""
-    save_detector_weights(folder, job.detector)
+    save_weights(folder / WEIGHTS_FILE, job.detector)
     write_text(folder / "results.json", json.dumps(detections) + "\n")
     draw_detections(job.scored, detections, folder / "detections")
     return write_error_analysis(job.scored, detections, folder)

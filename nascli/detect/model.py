@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -20,7 +19,7 @@ from nascli.config import DetectorConfig, Strict, parse
 from nascli.data.detection.dataset import Category
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import read_json, write_bytes, write_json
+from nascli.files import read_json, write_json
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_weights
@@ -141,12 +140,6 @@ def read_detector(folder: Path) -> DetectorSpec:
     config = parse(DetectorConfig, given, str(path))
     categories = tuple(Category(entry.id, entry.name) for entry in entries)
     return DetectorSpec(read_network(folder / NETWORK_FILE), config, categories)
-
-
-def save_detector_weights(folder: Path, detector: nn.Module) -> None:
-    """Write all weights and batch-norm statistics, backbone and heads, atomically."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
-    write_bytes(folder / WEIGHTS_FILE, save(state, {"format": "pt"}))
 
 
 def load_detector(folder: Path, device: torch.device) -> tuple[nn.Module, DetectorSpec]:

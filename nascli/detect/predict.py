@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,6 @@ def predict_boxes(
     *,
     device: torch.device,
     threshold: float,
-    on_image: Callable[[ImageDetections], None] | None = None,
 ) -> list[ImageDetections]:
     """Detect boxes on images, draw them, and write `predictions.json`.
 
@@ -108,9 +107,7 @@ def predict_boxes(
         trained: Detector and spec from `load_detector`.
         paths: Files from `collect_images`.
         out: Folder for the drawn images and the JSON; created where it does not exist.
-        device: The device of the detector.
         threshold: Lowest score of a box that is kept, 0 to 1.
-        on_image: Called after each image.
 
     Raises:
         NascliError: `out` cannot be written.
@@ -128,8 +125,6 @@ def predict_boxes(
             draw_boxes(image, [LabeledBox.of(*box) for box in boxes], spec.class_names).save(drawn, quality=92)
             objects = tuple(_to_object(spec, box) for box in boxes)
             predictions.append(ImageDetections(path, drawn, image.width, image.height, objects))
-            if on_image is not None:
-                on_image(predictions[-1])
         write_json(
             out / PREDICTIONS_FILE,
             {"threshold": threshold, "images": [prediction.to_dict() for prediction in predictions]},

@@ -19,9 +19,6 @@ class BatchSampler:
     """Draws the batches of a training: positions of images, and how each is augmented.
 
     Args:
-        plan: Batches and steps.
-        config: The recipe's `[train]`.
-        seed: The run's.
         is_tall: Per image, whether it is higher than wide; needed for `aspect_grouping` only.
         jitter: The square that scale jitter puts images into; None is off.
     """

@@ -75,7 +75,7 @@ def draw_ground_truth(split: DetectionSplit, folder: Path, count: int) -> list[P
     folder.mkdir(parents=True, exist_ok=True)
     for image in split.images[:count]:
         files.append(folder / f"{split.name}-{image.id:06d}.png")
-        draw_boxes(open_annotated_image(image), ground_truth_boxes(image), class_names(split)).save(files[-1])
+        draw_boxes(open_annotated_image(image), ground_truth_boxes(image), split.class_names).save(files[-1])
     return files
 
 
@@ -94,7 +94,7 @@ def draw_augmented(split: DetectionSplit, transforms: Sequence[BoxTransform], fo
         corners, labels = target["boxes"].tolist(), target["labels"].tolist()
         boxes = [LabeledBox((x1, y1, x2, y2), label) for (x1, y1, x2, y2), label in zip(corners, labels, strict=True)]
         files.append(folder / f"{split.name}-{image.id:06d}-augmented.png")
-        draw_boxes(drawing, boxes, class_names(split)).save(files[-1])
+        draw_boxes(drawing, boxes, split.class_names).save(files[-1])
     return files
 
 
@@ -102,21 +102,11 @@ def draw_detections(
     split: DetectionSplit, detections: Sequence[Detection], folder: Path, count: int = _DETECTION_IMAGES
 ) -> None:
     """Draw the first images with what was detected on them as `<image id>.png`."""
-    by_image, labels = group_by_image(detections, MIN_DRAWN_SCORE), labels_by_id(split)
+    by_image, labels = group_by_image(detections, MIN_DRAWN_SCORE), split.labels_by_id
     folder.mkdir(parents=True, exist_ok=True)
     for image in split.images[:count]:
         boxes = detection_boxes(by_image.get(image.id, []), labels)
-        draw_boxes(open_annotated_image(image), boxes, class_names(split)).save(folder / f"{image.id:06d}.png")
-
-
-def class_names(split: DetectionSplit) -> list[str]:
-    """The names of labels 1 to K."""
-    return [category.name for category in split.categories]
-
-
-def labels_by_id(split: DetectionSplit) -> dict[int, int]:
-    """The label, 1 to K, of each category id."""
-    return {category.id: label for label, category in enumerate(split.categories, 1)}
+        draw_boxes(open_annotated_image(image), boxes, split.class_names).save(folder / f"{image.id:06d}.png")
 
 
 def ground_truth_boxes(image: AnnotatedImage, remarks: Iterable[str] = ()) -> list[LabeledBox]:
@@ -131,7 +121,7 @@ def ground_truth_boxes(image: AnnotatedImage, remarks: Iterable[str] = ()) -> li
 def detection_boxes(
     detections: Sequence[Detection], labels: Mapping[int, int], remarks: Iterable[str] = ()
 ) -> list[LabeledBox]:
-    """Detections with the remarks in turn; `labels` is from `labels_by_id`."""
+    """Detections with the remarks in turn; `labels` are those of category ids."""
     words = iter(remarks)
     return [
         LabeledBox.of(each["bbox"], labels[each["category_id"]], each["score"], next(words, "")) for each in detections
@@ -145,11 +135,10 @@ def draw_boxes(image: Image.Image, boxes: Sequence[LabeledBox], class_names: Seq
     keeps the better place, and its lines are on top.
 
     Args:
-        image: Stays as it is.
-        boxes: In any order.
+        boxes: The order does not matter.
         class_names: The names of labels 1 to K.
     """
-    factor = enlargement_factor(image.size)
+    factor = compute_enlargement(image.size)
     size = (image.width * factor, image.height * factor)
     drawing = image.resize(size, Image.Resampling.BICUBIC) if factor > 1 else image.copy()
     pen = ImageDraw.Draw(drawing)
@@ -183,12 +172,12 @@ def tile_panels(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     pen = ImageDraw.Draw(sheet)
     for place, (text, image) in enumerate(panels):
         x, y = place * right, place * down
-        pen.text((x + gap, y + strip / 2), _shorten(pen, text, font, width - 2 * gap), "black", font, anchor="lm")
+        pen.text((x + gap, y + strip / 2), _fit_text(pen, text, font, width - 2 * gap), "black", font, anchor="lm")
         sheet.paste(image, (x, y + strip))
     return sheet
 
 
-def enlargement_factor(size: tuple[int, int]) -> int:
+def compute_enlargement(size: tuple[int, int]) -> int:
     """The whole factor by which an image is enlarged before drawing, at least 1."""
     return max(1, min(-(-MIN_SIDE // min(size)), MAX_ENLARGED // max(size)))
 
@@ -211,7 +200,7 @@ def _load_font(side: int) -> Font:
     return ImageFont.load_default(max(11, round(side / 32)))
 
 
-def _shorten(pen: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
+def _fit_text(pen: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
     """The text, cut where it is wider than that many pixels."""
     while len(text) > 1 and pen.textlength(text, font=font) > width:
         text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
@@ -232,7 +221,7 @@ def _draw_label(
     # the letters' own height differs from word to word; one height for all labels looks calmer
     _, high, _, low = pen.textbbox((0, 0), "Ag0|", font=font)
     pad = max(2, round((low - high) / 5))
-    text = _shorten(pen, text, font, size[0] - 2 * pad)
+    text = _fit_text(pen, text, font, size[0] - 2 * pad)
     left, _, right, _ = pen.textbbox((0, 0), text, font=font)
     place = _choose_place(corners, (right - left + 2 * pad, low - high + 2 * pad), size, occupied)
     pen.rectangle(place, fill=ground)

@@ -19,8 +19,8 @@ from nascli.models.spec import read_network
 WEIGHTS_FILE = "weights.safetensors"
 
 
-def save_weights(path: Path, network: ImageClassifier) -> None:
-    """Write all weights and batch-norm statistics, the auxiliary head's too, whole or not at all."""
+def save_weights(path: Path, network: nn.Module) -> None:
+    """Write all weights and batch-norm statistics of a network (or a module around one), whole or not at all."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_bytes(path, save(state, {"format": "pt"}))  # one key only: the order of several changes from run to run
 

@@ -19,10 +19,10 @@ from nascli.detect.model import (
     build_detector,
     is_detector,
     load_detector,
-    save_detector_weights,
     write_detector,
 )
 from nascli.errors import CorruptFileError, InputError
+from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from tests.detect.parts import small_network
 
 CPU = torch.device("cpu")
@@ -134,7 +134,7 @@ def folder(tmp_path: Path) -> Path:
     spec = DetectorSpec(network.spec, CONFIG, CATEGORIES)
     write_detector(tmp_path, spec)
     torch.manual_seed(1)
-    save_detector_weights(tmp_path, build_detector(network, CONFIG, 2))
+    save_weights(tmp_path / WEIGHTS_FILE, build_detector(network, CONFIG, 2))
     return tmp_path
 
 

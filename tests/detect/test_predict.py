@@ -13,7 +13,7 @@ from nascli.config import DetectorConfig
 from nascli.data.detection.dataset import Category
 from nascli.detect.model import DetectorSpec, build_detector
 from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes
-from nascli.detect.visualize import enlargement_factor
+from nascli.detect.visualize import compute_enlargement
 from nascli.errors import CorruptFileError, InputError, NascliError
 from tests.detect.parts import small_network
 
@@ -53,7 +53,7 @@ def test_images_of_any_mode_size_and_name(tmp_path: Path, built: Built) -> None:
     assert values == {"threshold": 0.0, "images": [prediction.to_dict() for prediction in predictions]}
     for prediction in predictions:
         with Image.open(prediction.drawn) as drawn:
-            factor = enlargement_factor((prediction.width, prediction.height))
+            factor = compute_enlargement((prediction.width, prediction.height))
             assert drawn.size == (prediction.width * factor, prediction.height * factor)
         assert len(prediction.objects) <= 5
         for each in prediction.objects:

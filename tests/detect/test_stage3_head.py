@@ -24,7 +24,6 @@ from nascli.detect.model import (
     DetectorSpec,
     build_detector,
     load_detector,
-    save_detector_weights,
     write_detector,
 )
 from nascli.detect.stage3_head import STAGE, SingleScaleBackbone, SingleScaleRoIPool
@@ -36,6 +35,7 @@ from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.network import CellNetwork
 from nascli.models.interface import ImageClassifier
+from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from tests.cells import build_cells
 from tests.detect.coco_folder import write_coco
 from tests.detect.parts import small_network
@@ -232,7 +232,7 @@ def test_a_detector_comes_back_from_its_folder(tmp_path: Path) -> None:
     spec = DetectorSpec(network.spec, CONFIG, (Category(3, "red thing"), Category(7, "blue thing")))
     write_detector(tmp_path, spec)
     detector = make(network).eval()
-    save_detector_weights(tmp_path, detector)
+    save_weights(tmp_path / WEIGHTS_FILE, detector)
     loaded, read = load_detector(tmp_path, CPU)
     assert read == spec
     with torch.no_grad():

@@ -10,8 +10,8 @@ from PIL import Image
 from nascli.detect.visualize import (
     LabeledBox,
     class_color,
+    compute_enlargement,
     draw_boxes,
-    enlargement_factor,
     text_color,
     tile_panels,
 )
@@ -55,7 +55,7 @@ def test_any_size_is_drawn_whole(size: tuple[int, int]) -> None:
         LabeledBox((width * 0.4, height * 0.4, width * 0.4, height * 0.4), 4),
     ]
     drawn = draw_boxes(Image.new("RGB", size, "gray"), boxes, NAMES)
-    factor = enlargement_factor(size)
+    factor = compute_enlargement(size)
     assert drawn.size == (width * factor, height * factor)
     for box in boxes[:3]:
         assert pixels_of(drawn, class_color(box.label)).any()

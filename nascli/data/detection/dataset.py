@@ -69,6 +69,16 @@ class DetectionSplit:
         """Issues for which boxes or images were skipped."""
         return tuple(each for each in self.issues if each.outcome is IssueOutcome.SKIPPED)
 
+    @property
+    def class_names(self) -> list[str]:
+        """The names of labels 1 to K."""
+        return [category.name for category in self.categories]
+
+    @property
+    def labels_by_id(self) -> dict[int, int]:
+        """The label, 1 to K, of each category id."""
+        return {category.id: label for label, category in enumerate(self.categories, 1)}
+
     def first(self, count: int) -> "DetectionSplit":
         """The split with its first `count` images; with all of them for 0."""
         return replace(self, images=self.images[:count]) if count else self
