@@ -81,7 +81,7 @@ def write_detector_of(task: Task) -> None:
 
 
 def nascli_measure(task: Task) -> Figures:
-    """nascli's detector: to find boxes, as `nascli detect --predict` loads it."""
+    """nascli's detector: to find boxes, as `nascli detect predict` loads it."""
     import torch
 
     from nascli.detect.model import load_detector

@@ -11,10 +11,10 @@ import platform
 import shutil
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,13 +23,18 @@ from nascli.errors import InputError, NascliError
 from nascli.files import PARTIAL, cannot_write, format_json, read_json, sha256_file, write_text
 
 _PACKAGES = ("nascli", "torch", "torchvision", "numpy")
+_WORTH_OPENING = {
+    "search": ("best.json", "trials.jsonl"),
+    "train": ("weights.safetensors", "metrics.jsonl", "evaluation.json"),
+    "detect": ("weights.safetensors", "detection.json", "detections", "predictions"),
+}
 
 
 class RunFolder:
     """A locked run folder.
 
-    Make one with `create_run` or `resume_run`; use it as a context manager. On leaving, `run.json` gets its final
-    status: `complete`, `failed` with the error, or `interrupted`; the lock is released.
+    Made by `create_run` or `resume_run`, and used as a context manager. On leaving, `run.json` gets its final status:
+    `complete`, `failed` with the error, or `interrupted`; the lock is released.
     """
 
     def __init__(self, path: Path, lock: IO[str], record: dict[str, Any]) -> None:
@@ -49,12 +54,12 @@ class RunFolder:
         self._write("run.json", format_json(self._record))
 
     def move_data(self, recipe: Section, data: Mapping[str, object], keys: Iterable[str]) -> None:
-        """Keep where the same data lie now.
+        """Record that the same data have another place now.
 
         Args:
-            recipe: What the run is gone on with: `recipe.toml` becomes it.
-            data: By what the data are known.
-            keys: Of the recipe's section `data`, that may have changed; all else in `run.json` stays as it was begun.
+            recipe: The recipe that the run resumes with; `recipe.toml` becomes it.
+            data: The identity of the data.
+            keys: Keys of the recipe's section `data` that may differ; everything else in `run.json` stays as it was.
         """
         now = recipe.model_dump(mode="json", exclude_none=True)["data"]
         begun = self._record["recipe"]
@@ -96,25 +101,22 @@ def create_run(
     """A new run folder, locked, with `run.json` and `recipe.toml` in it.
 
     Args:
-        command: The command that writes it.
-        name: What the run is about, for the folder's name: data set, strategy.
-        recipe: The resolved recipe.
-        runs: The folder of all runs.
+        name: Ends the folder's name; for instance data set and strategy.
         out: The folder to use instead of `<runs>/<command>/<time>-<name>`.
         overwrite: Empty the folder first if it holds an earlier run.
         inputs: Files whose SHA-256 goes into `run.json`.
-        asked: What the person asked for beyond the recipe.
-        data: By what the data will be known again.
+        asked: Options of the user beyond the recipe.
+        data: The identity of the data, by which a resumed run recognizes them.
 
     Raises:
         InputError: The folder is not empty, or another process writes it.
         NascliError: The folder cannot be written.
     """
-    path = out or _fresh(runs / command, name)
+    path = out or _choose_folder(runs / command, name)
     with ExitStack() as on_failure:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = on_failure.enter_context(_locked(path))
+            lock = on_failure.enter_context(_lock(path))
             _make_room(path, overwrite)
             record = {
                 "command": command,
@@ -138,7 +140,7 @@ def create_run(
 
 
 def resume_run(path: Path, command: str) -> RunFolder:
-    """The run folder of an earlier run of the same command, locked, to go on in.
+    """The run folder of an earlier run of the same command, locked.
 
     Raises:
         InputError: There is no run of that command, or another process writes it.
@@ -148,7 +150,7 @@ def resume_run(path: Path, command: str) -> RunFolder:
     record = read_run(path, command)
     with ExitStack() as on_failure:
         try:
-            lock = on_failure.enter_context(_locked(path))
+            lock = on_failure.enter_context(_lock(path))
             for partial in path.glob(f".*{PARTIAL}"):  # a kill in the middle of a write leaves one
                 partial.unlink()
             run = RunFolder(path, lock, record)
@@ -160,7 +162,7 @@ def resume_run(path: Path, command: str) -> RunFolder:
 
 
 def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
-    """What `run.json` of a run folder says; InputError if it is no run folder, or of another command."""
+    """The content of `run.json`; InputError if the folder is no run folder, or of another command."""
     if not (path / "run.json").is_file():
         raise InputError(f"{path}: not a run folder (there is no run.json in it)")
     record = read_json(path / "run.json")
@@ -170,7 +172,7 @@ def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
 
 
 def find_run(spec: str, command: str, runs: Path) -> Path:
-    """The run folder a person means: a path, or `latest`.
+    """The run folder that a path, or `latest`, stands for.
 
     Raises:
         InputError: There is none; the message says which command makes one.
@@ -182,17 +184,19 @@ def find_run(spec: str, command: str, runs: Path) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
+    """The versions of Python and the packages that a result depends on."""
+    from importlib import metadata  # here, since it searches every installed package
+
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
 
 
-def _fresh(folder: Path, name: str) -> Path:
+def _choose_folder(folder: Path, name: str) -> Path:
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
     names = (stem if n == 1 else f"{stem}-{n}" for n in range(1, 1000))
     return next(folder / n for n in names if not (folder / n).exists())
 
 
-def _locked(path: Path) -> IO[str]:
+def _lock(path: Path) -> IO[str]:
     lock = (path / ".lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -202,21 +206,20 @@ def _locked(path: Path) -> IO[str]:
             f"{path} is in use by another process", "Wait for it, stop it, or choose another --out"
         ) from error
     held = weakref.ref(lock)
-    os.register_at_fork(after_in_child=lambda: _close(held))  # else what it forks to decode images holds the lock, too
+
+    def close_in_child() -> None:  # or processes forked to decode images would hold the lock, too
+        if (file := held()) is not None:
+            file.close()
+
+    os.register_at_fork(after_in_child=close_in_child)
     return lock
-
-
-def _close(file: "Callable[[], IO[str] | None]") -> None:
-    there = file()
-    if there is not None:
-        there.close()
 
 
 def _make_room(path: Path, overwrite: bool) -> None:
     inside = [entry for entry in path.iterdir() if entry.name != ".lock"]
     if inside and not overwrite:
         raise InputError(
-            f"{path} is not empty", "Go on with --resume, replace it with --overwrite, or choose another --out"
+            f"{path} is not empty", "Resume it with --resume, replace it with --overwrite, or choose another --out"
         )
     if inside and not (path / "run.json").is_file():
         raise InputError(f"{path} is not a run folder, so --overwrite does not empty it", "Choose another --out")
@@ -239,3 +242,87 @@ def _status(error: BaseException | None) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One line of the list of runs.
+
+    Args:
+        status: `running`, `complete`, `failed` or `interrupted`, as `run.json` says; `damaged` where it cannot be read.
+        started: ISO 8601.
+        seconds: Wall-clock time between the start (the last one, if it was resumed) and the end; None while it runs.
+        reached: The results in words; empty where there are none yet.
+        files: The files to open next.
+    """
+
+    command: str
+    path: Path
+    status: str
+    started: str
+    seconds: float | None
+    reached: str
+    files: tuple[Path, ...]
+
+
+def list_runs(folder: Path) -> list[RunSummary]:
+    """Every run under a folder, oldest first.
+
+    Args:
+        folder: A folder of runs, at any depth up to four; or one run.
+
+    Raises:
+        InputError: There is no such folder, or no run in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder", "Runs are made by nascli search, train and detect")
+    found = sorted((_summarize(path) for path in _run_folders(folder, 4)), key=lambda run: run.started)
+    if not found:
+        raise InputError(f"{folder} holds no run", "Runs are made by nascli search, train and detect")
+    return found
+
+
+def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
+    if (folder / "run.json").is_file():
+        yield folder
+    elif depth:
+        for inside in sorted(folder.iterdir()):
+            if inside.is_dir() and not inside.is_symlink():
+                yield from _run_folders(inside, depth - 1)
+
+
+def _summarize(path: Path) -> RunSummary:
+    try:
+        record = read_json(path / "run.json")
+    except NascliError as error:
+        return RunSummary("?", path, "damaged", "", None, str(error), ())
+    command = str(record.get("command"))
+    files = (path / name for name in _WORTH_OPENING.get(command, ()))
+    return RunSummary(
+        command,
+        path,
+        str(record.get("status")),
+        str(record.get("started", "")),
+        _duration(record),
+        _describe_results(command, record.get("results") or {}),
+        tuple(file for file in files if file.exists()),
+    )
+
+
+def _duration(record: dict[str, Any]) -> float | None:
+    try:
+        return (datetime.fromisoformat(record["finished"]) - datetime.fromisoformat(record["started"])).total_seconds()
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _describe_results(command: str, results: dict[str, Any]) -> str:
+    """The results in words, each called proxy or final (the two are never comparable)."""
+    if command == "search" and results.get("best"):
+        reward = results["best"]["reward"]
+        return f"best proxy accuracy {reward:.2%} of {results['trained']} trained cells"
+    if command == "train" and "top1" in results:
+        return f"final top-1 {results['top1']:.2%} on {results['dataset']}, {results['params']:,} params"
+    if command == "detect" and results.get("ap50") is not None:
+        return f"AP {results['ap']:.3f}, AP at IoU 0.5 {results['ap50']:.3f} on {results['dataset']}"
+    return ""

@@ -29,7 +29,7 @@ nascli evaluate "$demo/train"
 say "6/6 detect"
 nascli detect --dataset digit-scenes --data-dir "$demo/data" --backbone "$demo/train" --out "$demo/detect" --overwrite
 picture=$(find "$demo/data/digit-scenes/val" -name "*.png" | sort | head -n 1)
-nascli detect --predict "$picture" --run "$demo/detect" --out "$demo/detect/predictions" --overwrite
+nascli detect predict "$picture" --run "$demo/detect" --out "$demo/detect/predictions" --overwrite
 
 say "What was reached, and where it lies"
 nascli runs "$demo"

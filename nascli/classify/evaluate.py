@@ -32,7 +32,7 @@ from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.spec import NetworkSpec, read_network
 from nascli.runs import read_run, versions
 
-_ALLOW_UNREADABLE = "--max-bad N"
+_ALLOW_UNREADABLE = "--max-unreadable N"
 """The option that allows for more images that cannot be decoded."""
 
 

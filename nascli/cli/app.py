@@ -14,25 +14,21 @@ import typer
 from typer.core import TyperGroup
 
 from nascli import __version__
+from nascli.cli.options import SETTINGS
+from nascli.errors import NascliError
 
 SUMMARIES = {
     "search": "Search for good cells: propose, train small and short, learn from the accuracy, propose better ones.",
     "decode": "Show a cell pair, write it as genotype JSON, draw it.",
     "build": "Build a network from a cell and show what it costs, cell by cell.",
     "train": "Train a network of a cell to the end and measure it.",
-    "evaluate": "Measure trained networks on test images; or, with --predict, name what is on your own pictures.",
-    "detect": "Train a Faster R-CNN on a network and score it; or, with --predict, find boxes on your own pictures.",
-    "pack": "Pack an image folder into one file that is quicker to train on: resized, encoded, with checksums.",
-    "report": "Write a search run as one page: best cells, random baseline, what was learnt and chosen, cost, recipe.",
-    "runs": "List runs: what each reached, how long it took, and where its files lie.",
+    "evaluate": "Measure trained networks on test images; or, with --predict, classify your own images.",
+    "detect": "Train a Faster R-CNN on a network and score it, find boxes on your own images, check data.",
+    "pack": "Pack an image folder into one file that is faster to train on: resized, encoded, with checksums.",
+    "report": "Write a search run as one page: best cells, random baseline, what was learned and chosen, cost, recipe.",
+    "runs": "List runs: what each reached, how long it took, and where its files are.",
 }
 """Every command: the module of its name in `nascli.cli`, and the first sentence of its help."""
-
-_SETTINGS: dict[str, Any] = {
-    "pretty_exceptions_enable": False,
-    "rich_markup_mode": "rich",
-    "context_settings": {"help_option_names": ["-h", "--help"]},
-}
 
 
 class _Commands(TyperGroup):
@@ -40,11 +36,7 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - types of typer's own copy of click
         name, _, rest = super().resolve_command(ctx, args)
-        if name is None:
-            return name, None, rest
-        alone = typer.Typer(add_completion=False, **_SETTINGS)
-        alone.command(name)(import_module(f"nascli.cli.{name}").run)
-        return name, typer.main.get_command(alone), rest
+        return name, name and import_module(f"nascli.cli.{name}").run, rest
 
 
 app = typer.Typer(
@@ -52,17 +44,17 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     epilog="Every command: results on stdout, progress on stderr, exit 0 ok, 1 failed, 2 wrong input, 130 interrupted "
-    "with the state saved. [bold]--debug[/] anywhere shows the traceback of an error.",
-    **_SETTINGS,
+    "with the state saved. --debug anywhere shows the traceback of an error.",
+    **SETTINGS,
 )
 
 
-def _listed() -> None:
-    """Stands for a command in lists; `_Commands` puts the real one in its place."""
+def _stand_in() -> None:
+    """Stand for a command in lists; `_Commands` calls the real one."""
 
 
 for _name, _summary in SUMMARIES.items():
-    app.command(_name, help=_summary)(_listed)
+    app.command(_name, short_help=_summary)(_stand_in)
 
 
 def _print_version(asked: bool) -> None:
@@ -82,8 +74,6 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; errors that nascli explains become one line and an exit code."""
-    from nascli.errors import NascliError
-
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
@@ -91,9 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except NascliError as error:
         if debug:
             print_exception(error)
-            sys.exit(error.exit_code)
-        from rich.console import Console
-
-        label = "interrupted:" if error.exit_code == 130 else "error:"
-        Console(stderr=True, highlight=False).print(f"{label} {error}", markup=False, soft_wrap=True)
+        else:
+            typer.echo(f"{'interrupted' if error.exit_code == 130 else 'error'}: {error}", err=True)
         sys.exit(error.exit_code)

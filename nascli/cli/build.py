@@ -1,151 +1,125 @@
 """`nascli build`: a genotype as a network of any size, with what it costs; its speed, and files for other programs."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-import typer
-
-from nascli.cli.build_outputs import Timing, check_exports, export, import_foreign, write_folder
-from nascli.cli.build_source import Sizes, choose_size, open_folder
 from nascli.cli.build_view import show_layers, show_sizes, show_speed
 from nascli.cli.console import Terminal
-from nascli.cli.options import JsonOption, runs_folder
-from nascli.config import Preset
+from nascli.cli.options import (
+    CELL,
+    DEVICE,
+    JSON,
+    Call,
+    Setting,
+    command,
+    field_settings,
+    runs_folder,
+)
+from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, parse
 from nascli.errors import InputError
+from nascli.files import writing
 from nascli.genotype.resolve import find_cell
-from nascli.models.families import build
-from nascli.models.spec import LARGEST_CIFAR_IMAGE, NetworkSpec
+from nascli.runs import find_run
 
 if TYPE_CHECKING:
     from nascli.models.deploy.engines import EngineTiming
+    from nascli.models.deploy.export import Exported
     from nascli.models.interface import ImageClassifier
-    from nascli.models.scaling import Quantity, SizeTable
+    from nascli.models.scaling import Quantity, SizeTable, Target
+    from nascli.models.spec import NetworkSpec
 
-NAME = "build"
+NETWORK = Setting[str | None](
+    "--network", "Instead of --cell: a train run, or a folder of --import-weights.", metavar="DIR|latest"
+)
+CELLS_PER_STAGE = Setting[str | None](
+    "--cells-per-stage", "N, normal cells in each of the three stages; auto: as a target needs.", metavar="N|auto"
+)
+CLASSES = Setting[int | None]("--classes", "Outputs of the classifier.", min=1, metavar="N")
+TARGETS: "dict[Quantity, Setting[str | None]]" = {
+    "params": Setting[str | None]("--target-params", "Choose F for a number of params, like 3.3M.", metavar="AMOUNT"),
+    "mult_adds": Setting[str | None]("--target-mult-adds", "Choose F for mult-adds, like 600M.", metavar="AMOUNT"),
+    "latency": Setting[str | None](
+        "--target-latency", "Choose F for the latency of one image on this CPU, like 20ms.", metavar="TIME"
+    ),
+}
+IMPORT_WEIGHTS = Setting[Path | None](
+    "--import-weights", "Published weights of timm, pretrained-models or Keras, for --out or --export.", metavar="FILE"
+)
+FOLDER = Setting[Path | None]("--out", "Write network.json into this folder.", metavar="DIR")
+EXPORT = Setting[list[Path]](
+    "--export", "Write the trained network as .onnx, or as .pt2 of torch; repeat for more.", [], metavar="FILE"
+)
+REPLACE = Setting[bool]("--overwrite", "Replace a network.json in --out, and files of --export.", False)
+BENCHMARK = Setting[bool]("--benchmark", "Time the network here, in each of its engines.", False)
+BATCH = Setting[list[int]](
+    "--batch", "Images per batch for --benchmark; repeat for more; 1 and 8 by default.", [], min=1, metavar="N"
+)
+THREADS = Setting[int | None](
+    "--threads", "CPU threads for --benchmark; torch's own number by default.", min=1, metavar="N"
+)
+PRECISION = Setting[Literal["float32", "bfloat16"]]("--precision", "Number format for --benchmark.", "float32")
+COMPILE = Setting[bool]("--compile", "Let --benchmark time the compiled network too; compiling takes minutes.", False)
+SIZES = field_settings(
+    CellNetworkConfig,
+    {"--preset": "preset", "--filters": "filters", "--image-size": "image_size"},
+    "Size of the network of --cell; without --preset the sizes are those of cifar10",
+)
 
 
-def run(
-    cell: Annotated[
-        str | None, typer.Option("--cell", metavar="CELL", help="A genotype file, a search run, or a zoo name.")
-    ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(metavar="DIR|latest", help="Instead of --cell: a train run, or a folder of --import-weights."),
-    ] = None,
-    preset: Annotated[
-        Preset | None, typer.Option(help="Published sizes to start from.", show_default="cifar10")
-    ] = None,
-    cells_per_stage: Annotated[
-        str | None,
-        typer.Option(metavar="N|auto", help="N: normal cells in each of the three stages; auto: as a target needs."),
-    ] = None,
-    filters: Annotated[int | None, typer.Option(help="F: filters of an op in the first stage.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Outputs of the classifier.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Height and width of the input in pixels.")] = None,
-    target_params: Annotated[
-        str | None, typer.Option(metavar="AMOUNT", help="Choose F for so many params, like 3.3M.")
-    ] = None,
-    target_mult_adds: Annotated[
-        str | None, typer.Option(metavar="AMOUNT", help="Choose F for so many mult-adds, like 600M.")
-    ] = None,
-    target_latency: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Choose F for one image in so long on this CPU, like 20ms.")
-    ] = None,
-    import_weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Published weights of timm, pretrained-models or Keras, for --out, --export."
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write network.json into this folder.")] = None,
-    exports: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--export", metavar="FILE", help="Write the trained network as .onnx, or .pt2 of torch; repeat for more."
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a network.json in --out, and files of --export.")
-    ] = False,
-    measure: Annotated[bool, typer.Option("--measure", help="Time the network as trained and folded, here.")] = False,
-    batch: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help="Images at once for --measure; repeat for more.", show_default="1 and 8"),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads for --measure.", show_default="as torch takes")
-    ] = None,
-    precision: Annotated[
-        Literal["float32", "bfloat16"] | None,
-        typer.Option(help="Number format for --measure.", show_default="float32"),
-    ] = None,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Let --measure time the compiled network too; compiling takes minutes.")
-    ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or cuda:N for --measure.", show_default="auto")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
+@command(
+    "build",
+    CELL,
+    NETWORK,
+    *SIZES,
+    CELLS_PER_STAGE,
+    CLASSES,
+    *TARGETS.values(),
+    IMPORT_WEIGHTS,
+    FOLDER,
+    EXPORT,
+    REPLACE,
+    BENCHMARK,
+    BATCH,
+    THREADS,
+    PRECISION,
+    COMPILE,
+    DEVICE,
+    JSON,
+    examples=[
+        "nascli build --cell nasnet-a --preset imagenet-mobile",
+        "nascli build --cell nasnet-a --preset imagenet-mobile --target-mult-adds 600M",
+        "nascli build --cell best.json --target-params 3.3M --cells-per-stage auto --out net",
+        "nascli build --cell runs/search/latest --filters 16 --cells-per-stage 2 --out net",
+        "nascli build --cell nasnet-a --preset imagenet-large --import-weights nasnetalarge.pth --out nasnet-large",
+        "nascli build --cell nasnet-a --preset imagenet-mobile --benchmark --batch 1 --threads 2",
+        "nascli build --network latest --export model.onnx --export model.pt2",
+    ],
+)
+def run(call: Call) -> None:
     """Build a network from a cell and show what it costs, cell by cell.
 
-    Mult-adds are multiply-accumulates of one image at the stated size; params leave the auxiliary head out.
-
-    A target shows the sizes around it and builds the nearest.
-
-    Examples:
-
-      nascli build --cell nasnet-a --preset imagenet-mobile
-
-      nascli build --cell nasnet-a --preset imagenet-mobile --target-mult-adds 600M
-
-      nascli build --cell best.json --target-params 3.3M --cells-per-stage auto --out net
-
-      nascli build --cell runs/search/latest --filters 16 --cells-per-stage 2 --out net
-
-      nascli build --cell nasnet-a --preset imagenet-large --import-weights nasnetalarge.pth --out nasnet-large
-
-      nascli build --cell nasnet-a --preset imagenet-mobile --measure --batch 1 --threads 2
-
-      nascli build --network latest --export model.onnx --export model.pt2
+    Mult-adds are multiply-accumulates of one image at the stated size; params do not count the auxiliary head. With a
+    target, the sizes around it are listed and the nearest is built.
     """
     from nascli.models.cost import measure_cost, measure_layers
 
-    terminal = Terminal(as_json=as_json)
-    targets: dict[Quantity, str | None] = {
-        "params": target_params,
-        "mult_adds": target_mult_adds,
-        "latency": target_latency,
-    }
-    sizes = Sizes(preset, cells_per_stage, filters, classes, image_size, targets)
-    timing = Timing(batch, threads, precision, device, compiled)
-    files = exports or []
-    if timing.given() and not measure:
-        raise InputError(f"{timing.given()[0]} is for --measure", "Give --measure too, or leave it out")
-    check_exports(files, overwrite, has_weights=bool(network or import_weights))
-    if import_weights and not (out or files or measure):
-        raise InputError("--import-weights needs --out or --export", "A folder of --out gets the weights as they are")
-    if out and (out / "network.json").exists() and not overwrite:
-        raise InputError(f"{out / 'network.json'} exists", "Replace it with --overwrite, or choose another --out")
-    if network and not cell:
-        made = _open(network, sizes, import_weights, out)
-    elif cell and not network:
-        made = _size(cell, sizes, import_weights, terminal)
-    else:
-        raise InputError("build needs --cell or --network, one of the two", "For example --cell nasnet-a")
+    terminal = call.terminal()
+    _check(call)
+    made = _open_network(call) if call[NETWORK] else _size_cell(call, terminal)
     spec, trained = made.spec, made.trained
     cost = measure_cost(spec)
-    written = write_folder(spec, trained, out, terminal) if out else None
-    if not as_json:
+    written = _write(call, made, terminal)
+    if not terminal.as_json:
         show_layers(terminal, spec, measure_layers(spec), cost)
     if made.sizes:
         show_sizes(terminal, made.sizes)
-    rows = _measure(made, timing, terminal) if measure else None
+    rows = _benchmark(call, made, terminal) if call[BENCHMARK] else None
     if rows:
         show_speed(terminal, rows)
-    exported = [export(trained, path, terminal) for path in files if trained]
+    exported = [_export(trained, path, terminal) for path in call[EXPORT] if trained]
     terminal.result(
         {
             **cost.to_dict(),
@@ -156,50 +130,183 @@ def run(
             "exported": [asdict(each) for each in exported],
         }
     )
-    _say_next(made, written, import_weights is not None, terminal)
+    _show_next(call, made, written, terminal)
 
 
 @dataclass(frozen=True)
 class _Made:
-    """A network to show: `source` is how the next command names it, `trained` is there where weights were given."""
+    """A network to show.
 
-    spec: NetworkSpec
+    Args:
+        source: Names the network in the next command.
+        trained: The network, where weights were given.
+        sizes: The sizes around the target, where there is one.
+    """
+
+    spec: "NetworkSpec"
     source: str
     trained: "ImageClassifier | None" = None
     sizes: "SizeTable | None" = None
 
 
-def _open(network: str, sizes: Sizes, import_weights: Path | None, out: Path | None) -> _Made:
-    """The network of a folder; it is what it is, so everything that would change it is refused."""
-    others = [*sizes.given(), *(["--import-weights"] if import_weights else []), *(["--out"] if out else [])]
-    if others:
-        raise InputError(f"--network and {others[0]}: the network of a folder stays as it is", "Leave one of them out")
-    folder, trained = open_folder(network)
-    return _Made(trained.spec, str(folder), trained)
+def _check(call: Call) -> None:
+    """Refuse options that contradict each other, and files that are there already."""
+    if bool(call[CELL]) == bool(call[NETWORK]):
+        raise InputError("build needs --cell or --network, one of the two", "For example --cell nasnet-a")
+    if not call[BENCHMARK]:
+        timing = (BATCH, THREADS, PRECISION, COMPILE, DEVICE)
+        call.refuse("without --benchmark there is no use for", timing, "Give --benchmark too, or leave them out")
+    if call[NETWORK]:
+        surplus = (*SIZES, CELLS_PER_STAGE, CLASSES, *TARGETS.values(), IMPORT_WEIGHTS, FOLDER)
+        call.refuse("the network of --network stays as it is; it excludes", surplus)
+    for path in call[EXPORT]:
+        from nascli.models.deploy.export import EXPORTS
+
+        if path.suffix not in EXPORTS:
+            raise InputError(f"--export {path}: unknown kind {path.suffix!r}", f"Known: {', '.join(EXPORTS)}")
+        if path.exists() and not call[REPLACE]:
+            raise InputError(f"{path} exists", "Replace it with --overwrite, or choose another --export")
+        if not (call[NETWORK] or call[IMPORT_WEIGHTS]):
+            raise InputError(
+                f"--export {path}: the network of --cell has random weights",
+                "Give a trained one with --network latest (or its folder), or published ones with --import-weights",
+            )
+    out = call[FOLDER]
+    if call[IMPORT_WEIGHTS] and not (out or call[EXPORT] or call[BENCHMARK]):
+        raise InputError("--import-weights needs --out or --export", "A folder of --out gets the weights as they are")
+    if out and (out / "network.json").exists() and not call[REPLACE]:
+        raise InputError(f"{out / 'network.json'} exists", "Replace it with --overwrite, or choose another --out")
 
 
-def _size(cell: str, sizes: Sizes, import_weights: Path | None, terminal: Terminal) -> _Made:
-    """The network of a cell, with the weights of another tool where they are given."""
-    source = find_cell(cell, runs_folder(), terminal.note)
-    spec, table = choose_size(source, sizes, aux_head=import_weights is None)
-    if import_weights is None:
-        return _Made(spec, source, sizes=table)
-    trained = import_foreign(spec, import_weights, terminal)
-    return _Made(trained.spec, source, trained, table)
+def _open_network(call: Call) -> _Made:
+    """The network of a train run or of a folder of build, with its weights."""
+    from nascli.models.serialization import WEIGHTS_FILE, load_network
+
+    path = find_run(str(call[NETWORK]), "train", runs_folder())
+    if not (path / WEIGHTS_FILE).is_file():
+        raise InputError(
+            f"{path}: there is no {WEIGHTS_FILE} in it",
+            "Give a folder that nascli train has finished, or that nascli build --import-weights wrote",
+        )
+    trained = load_network(path)
+    return _Made(trained.spec, str(path), trained)
 
 
-def _measure(made: _Made, timing: Timing, terminal: Terminal) -> "list[EngineTiming]":
+def _size_cell(call: Call, terminal: Terminal) -> _Made:
+    """The network of a cell at the size that is asked for, with the weights of another tool where they are given."""
+    from nascli.models.families import find_family, open_architecture
+    from nascli.models.scaling import scale_to_target
+    from nascli.models.spec import resolve_network
+
+    target, cells, weights = _find_target(call), call[CELLS_PER_STAGE], call[IMPORT_WEIGHTS]
+    source = find_cell(str(call[CELL]), runs_folder(), terminal.note)
+    opened = open_architecture(source)
+    numbers = {key.removeprefix("network."): value for key, value in opened.numbers.items()}
+    family = str(numbers.pop("family"))
+    if not numbers and find_family(family).default_preset:  # a network.json has all numbers itself
+        numbers["preset"] = find_family(family).default_preset
+    numbers |= call.keys(CellNetworkConfig)
+    if cells is not None and cells != "auto":
+        numbers["cells_per_stage"] = int(cells) if cells.isdecimal() else cells
+    config = parse(NETWORK_SECTIONS[family], numbers, "options")
+
+    def resolve(size: Mapping[str, int]) -> "NetworkSpec":
+        sized = config.model_copy(update=size)
+        return resolve_network(opened.architecture, sized, classes=call[CLASSES], aux_head=weights is None)
+
+    spec, sizes = resolve({}), None
+    if target is not None:
+        sizes = scale_to_target(spec, resolve, target, vary_depth=cells == "auto")
+        spec = resolve(sizes.chosen.values)
+    if weights is None:
+        return _Made(spec, source, sizes=sizes)
+    trained = _import_weights(spec, weights, terminal)
+    return _Made(trained.spec, source, trained, sizes)
+
+
+def _find_target(call: Call) -> "Target | None":
+    """The one target that is given, if one is."""
+    from nascli.models.scaling import parse_target
+
+    given = {quantity: call[setting] for quantity, setting in TARGETS.items()}
+    targets = [parse_target(quantity, text) for quantity, text in given.items() if text is not None]
+    if len(targets) > 1:
+        raise InputError(
+            f"two targets: {targets[0]} and {targets[1]}",
+            "Give one; the table shows params and mult-adds alike",
+        )
+    if targets:
+        flags = [each for each in SIZES if each.name == "filters"]
+        call.refuse(f"a target of {targets[0]} decides F; it excludes", flags)
+    elif call[CELLS_PER_STAGE] == "auto":
+        raise InputError("--cells-per-stage auto needs a target", "For example --target-mult-adds 600M")
+    return targets[0] if targets else None
+
+
+def _import_weights(spec: "NetworkSpec", foreign: Path, terminal: Terminal) -> "ImageClassifier":
+    """A network with the weights of another tool's file; its spec says how that tool prepares images."""
+    from nascli.models.cells.pretrained import import_weights
+    from nascli.models.families import build
+
+    network = build(spec).eval()
+    imported = import_weights(foreign, network)
+    network.spec = spec.model_copy(update={"preprocessing": imported.preprocessing})
+    terminal.note(f"{foreign}: a file of {imported.name}; images will be prepared as {imported.tool} does it")
+    return network
+
+
+def _write(call: Call, made: _Made, terminal: Terminal) -> Path | None:
+    """Write network.json into --out, and beside it the weights of a network that has some."""
+    folder = call[FOLDER]
+    if folder is None:
+        return None
+    from nascli.models.spec import write_network
+
+    path = folder / "network.json"
+    with writing(path, "Choose another --out"):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_network(path, made.spec)
+        if made.trained is not None:
+            from nascli.models.serialization import WEIGHTS_FILE, save_weights
+
+            save_weights(folder / WEIGHTS_FILE, made.trained)
+            terminal.note(f"wrote {folder / WEIGHTS_FILE}")
+    return path
+
+
+def _benchmark(call: Call, made: _Made, terminal: Terminal) -> "list[EngineTiming]":
+    """The speed of the network in each engine."""
+    from nascli.engine.device import cpu_threads, resolve_device
+    from nascli.models.deploy.engines import DEFAULT_ENGINES, time_engines
+    from nascli.models.families import build
 
     if made.trained is None:
         terminal.note("the weights are random: speed does not depend on them")
     network = made.trained or build(made.spec.without_aux_head())
-    with terminal.notes.status("measuring"):
-        return timing.measure(network)
+    batches = list(dict.fromkeys(call[BATCH])) or [1, 8]
+    device = resolve_device(call[DEVICE])
+    with terminal.notes.status("measuring"), cpu_threads(call[THREADS] or 0):
+        engines = (*DEFAULT_ENGINES, *(["compiled"] if call[COMPILE] else []))
+        return list(time_engines(network, batches, precision=call[PRECISION], device=device, engines=engines))
 
 
-def _say_next(made: _Made, written: Path | None, imported: bool, terminal: Terminal) -> None:
+def _export(network: "ImageClassifier", path: Path, terminal: Terminal) -> "Exported":
+    """Write a network into a file of another format, and say how it compares."""
+    from nascli.models.deploy.export import EXPORTS
+
+    with terminal.notes.status(f"exporting {path}"):
+        made = EXPORTS[path.suffix](network, path)
+    side = network.spec.image_size
+    terminal.note(
+        f"wrote {path}: images (N, 3, {side}, {side}) to logits (N, {network.spec.classes}), within "
+        f"{made.difference:.1e} of the network's"
+    )
+    return made
+
+
+def _show_next(call: Call, made: _Made, written: Path | None, terminal: Terminal) -> None:
     data = _fitting_data(made.spec)
-    if made.trained and (written or not imported):
+    if made.trained and (written or not call[IMPORT_WEIGHTS]):
         folder = written.parent if written else Path(made.source)
         terminal.note(f'from Python: nascli.load_network("{folder}")')
         own = (folder / "run.json").is_file()
@@ -210,8 +317,10 @@ def _say_next(made: _Made, written: Path | None, imported: bool, terminal: Termi
         terminal.next(f"nascli train --cell {shlex.quote(str(written or made.source))} --dataset {data}")
 
 
-def _fitting_data(spec: NetworkSpec) -> str:
+def _fitting_data(spec: "NetworkSpec") -> str:
     """The data set whose images are of the network's size."""
+    from nascli.models.spec import LARGEST_CIFAR_IMAGE
+
     if spec.image_size > LARGEST_CIFAR_IMAGE:
         return "imagenet"
     return "digits" if spec.image_size <= 16 else "cifar10"

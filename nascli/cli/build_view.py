@@ -1,10 +1,9 @@
-"""What build shows: the cost of a network cell by cell, the sizes around a target, the speed of its engines."""
+"""The tables of `nascli build`: cost cell by cell, the sizes around a target, the speed of each engine."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nascli.cli.console import Terminal, count, table
-from nascli.models.spec import NetworkSpec
+from nascli.cli.console import Terminal, make_table
 from nascli.units import UNITS, format_quantity
 
 if TYPE_CHECKING:
@@ -12,18 +11,19 @@ if TYPE_CHECKING:
     from nascli.models.deploy.engines import EngineTiming
     from nascli.models.latency import Latency
     from nascli.models.scaling import SizeCost, SizeTable
+    from nascli.models.spec import NetworkSpec
 
 
-def show_layers(terminal: Terminal, spec: NetworkSpec, layers: "Sequence[LayerCost]", cost: "Cost") -> None:
+def show_layers(terminal: Terminal, spec: "NetworkSpec", layers: "Sequence[LayerCost]", cost: "Cost") -> None:
     """A table with a row for each cell, and the sums under it."""
     title = f"{spec.name}: {spec.size_text}, {spec.classes} classes"
     rows = [
-        (row.name, str(row.filters), "×".join(map(str, row.shape)), f"{row.params:,}", count(row.mult_adds))
+        (row.name, str(row.filters), "×".join(map(str, row.shape)), f"{row.params:,}", format_quantity(row.mult_adds))
         for row in layers
     ]
-    terminal.show(table(title, ("layer", "F", "output C×H×W", "params", "mult-adds"), rows))
+    terminal.show(make_table(title, ("layer", "F", "output C×H×W", "params", "mult-adds"), rows))
     terminal.show(
-        f"\n[bold]{cost.params:,}[/] params, [bold]{count(cost.mult_adds)}[/] mult-adds at {cost.image_size}×"
+        f"\n[bold]{cost.params:,}[/] params, [bold]{format_quantity(cost.mult_adds)}[/] mult-adds at {cost.image_size}×"
         f"{cost.image_size} px; auxiliary head {cost.params_auxiliary:,} params more, in training only"
     )
 
@@ -34,7 +34,7 @@ def show_sizes(terminal: Terminal, sizes: "SizeTable") -> None:
     symbols = [chosen.knobs.symbols[key] for key in chosen.values]
     timed = chosen.latency is not None
     columns = (*reversed(symbols), "params", "mult-adds", *(["latency"] if timed else []), "off target", "")
-    terminal.show(table(f"sizes around {target}", columns, [_row(size, sizes) for size in sizes.sizes]))
+    terminal.show(make_table(f"sizes around {target}", columns, [_row(size, sizes) for size in sizes.sizes]))
     terminal.show("")
     terminal.note(f"{chosen.label}: {chosen.text(target.quantity)}, {_off(sizes.distance)} off the target of {target}")
     if not sizes.hit:
@@ -65,7 +65,7 @@ def show_speed(terminal: Terminal, rows: "Sequence[EngineTiming]") -> None:
     ]
     first = rows[0]
     terminal.show("")
-    terminal.show(table(f"speed: {first.precision}, {first.layout}, {_threads(first.latency)}", columns, cells))
+    terminal.show(make_table(f"speed: {first.precision}, {first.layout}, {_threads(first.latency)}", columns, cells))
     terminal.show("")
     terminal.note(
         f"speed: the median of {first.latency.repeats} runs on this machine, and the quartiles; difference: of a "
@@ -74,7 +74,7 @@ def show_speed(terminal: Terminal, rows: "Sequence[EngineTiming]") -> None:
 
 
 def _row(size: "SizeCost", sizes: "SizeTable") -> tuple[str, ...]:
-    cells = [*map(str, reversed(size.values.values())), f"{size.params:,}", count(size.mult_adds)]
+    cells = [*map(str, reversed(size.values.values())), f"{size.params:,}", format_quantity(size.mult_adds)]
     cells += ["{} ({})".format(*_spread(size.latency))] if size.latency else []
     return (*cells, _off(sizes.target.distance(size)), "<- chosen" if size == sizes.chosen else "")
 

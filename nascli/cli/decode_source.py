@@ -1,4 +1,4 @@
-"""What `nascli decode` reads: a search run, a genotype file, a published name, tokens, another tool's notation."""
+"""The sources of `nascli decode`: a search run, a genotype file, a zoo name, tokens, another tool's notation."""
 
 import os
 import re
@@ -8,28 +8,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nascli.cli.console import Terminal
-from nascli.cli.options import runs_folder
+from nascli.cli.options import Call, Setting, runs_folder
 from nascli.errors import InputError
 from nascli.genotype.cells.formats import NOTATIONS, find_notation, looks_like_arc, read_notation, recognise
 from nascli.genotype.genotype import Genotype, parse_genotype
 from nascli.genotype.resolve import find_cell, load_genotype
 from nascli.genotype.space import find_space
 from nascli.runs import find_run, read_run
+from nascli.units import shorten
 
 STDIN = "-"
 _LONGEST_REPEATED = 2000  # letters of a text that the offered command repeats
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a person wrote: the source, and the options that say how to read it."""
-
-    source: str | None = None
-    trial: int | None = None
-    tokens: str | None = None
-    space: str | None = None
-    notation: str | None = None
-    pick: str | None = None
+SOURCE = Setting[str | None](
+    "source",
+    "A search run's folder, latest, a genotype file, a zoo name; or a file or text in another tool's notation "
+    "(- reads it from standard input).",
+    metavar="SOURCE",
+)
+TRIAL = Setting[int | None]("--trial", "This trial of the run, not its best one.", metavar="N")
+FROM = Setting[str | None](
+    "--from",
+    "Notation of SOURCE: darts, enas, slim, nni or naonet. Recognized without it: darts, slim, nni.",
+    metavar="NOTATION",
+)
+SELECT = Setting[str | None]("--select", "Select one of several genotypes in a darts text.", metavar="NAME")
+TOKENS = Setting[str | None]("--tokens", "A decision sequence, instead of SOURCE.", metavar="LIST")
+SPACE = Setting[str | None](
+    "--space",
+    "Space of --tokens: nasnet (the default), enas or darts. With --from nni: darts, enas, pnas, amoebanet or nasnet.",
+    metavar="NAME",
+)
 
 
 @dataclass(frozen=True)
@@ -41,36 +51,36 @@ class Found:
     next_command: str
 
 
-def find_genotype(asked: Asked, terminal: Terminal) -> Found:
+def find_genotype(call: Call, terminal: Terminal) -> Found:
     """The genotype that is meant; InputError where that is nothing, two things at once, or not readable."""
-    source, tokens = asked.source, asked.tokens
+    source, tokens = call[SOURCE], call[TOKENS]
     if (source is None) == (tokens is None):
         raise InputError(
-            "nothing to decode" if source is None else f"both {_short(source)} and --tokens are given",
+            "nothing to decode" if source is None else f"both {shorten(source, 40)} and --tokens are given",
             "Give one: a search run, latest, a genotype file, a zoo name (nascli decode --list), another tool's "
             "notation, or --tokens",
         )
-    text, notation = _in_notation(asked)
-    if asked.space is not None and tokens is None and not (notation and NOTATIONS[notation].asks == "space"):
+    text, notation = _in_notation(call)
+    if call[SPACE] is not None and tokens is None and not (notation and NOTATIONS[notation].asks == "space"):
         raise InputError("--space says what --tokens count in, but there are no --tokens", "Leave it out")
-    if asked.pick is not None and not (notation and NOTATIONS[notation].asks == "name"):
-        raise InputError("--pick chooses one genotype of a DARTS text, but there is none", "Leave it out")
-    if asked.trial is not None and not _is_run(source):
-        raise InputError(f"--trial {asked.trial} belongs to a search run", "Give its folder, or latest, as SOURCE")
+    if call[SELECT] is not None and not (notation and NOTATIONS[notation].asks == "name"):
+        raise InputError("--select chooses one genotype of a DARTS text, but there is none", "Leave it out")
+    if call[TRIAL] is not None and not _is_run(source):
+        raise InputError(f"--trial {call[TRIAL]} belongs to a search run", "Give its folder, or latest, as SOURCE")
     if tokens is not None:
-        return _from_tokens(tokens, asked.space or "nasnet")
+        return _from_tokens(tokens, call[SPACE] or "nasnet")
     assert source is not None
     if notation is not None and text is not None:
-        return _from_notation(text, notation, asked)
+        return _from_notation(text, notation, call)
     if text is not None:
         genotype = parse_genotype(text, "standard input")
         return Found(genotype, None, f"nascli decode {STDIN} --out decoded.json")
     if _is_run(source):
-        return _from_run(find_run(source, "search", runs_folder()), asked.trial, terminal)
+        return _from_run(find_run(source, "search", runs_folder()), call[TRIAL], terminal)
     if looks_like_arc(source):
         raise InputError(
-            f"{_short(source)} looks like numbers, not like a source",
-            "Give them as --tokens LIST, or say whose arc they are with --notation enas or naonet",
+            f"{shorten(source, 40)} looks like numbers, not like a source",
+            "Give them as --tokens LIST, or say whose arc they are with --from enas or naonet",
         )
     cell = find_cell(source, runs_folder(), terminal.note)
     return Found(load_genotype(cell), None, f"nascli build --cell {shlex.quote(cell)}")
@@ -80,16 +90,16 @@ def _is_run(source: str | None) -> bool:
     return source is not None and (source == "latest" or os.path.isdir(source))
 
 
-def _in_notation(asked: Asked) -> tuple[str | None, str | None]:
+def _in_notation(call: Call) -> tuple[str | None, str | None]:
     """The text of the source and the notation it is in; no text where the source stands for something else."""
-    source, notation = asked.source, asked.notation
+    source, notation = call[SOURCE], call[FROM]
     if notation is not None:
         find_notation(notation)
         if source is None:
-            raise InputError(f"--notation {notation} says how to read SOURCE, but there is none", "Give one")
+            raise InputError(f"--from {notation} says how to read SOURCE, but there is none", "Give one")
     if source is None or _is_run(source):
         if notation is not None:
-            raise InputError(f"{source} is a run folder, not a text for --notation", "Give a file or the text itself")
+            raise InputError(f"{source} is a run folder, not a text for --from", "Give a file or the text itself")
         return None, None
     is_file = os.path.isfile(source)  # Path.is_file fails on a text that is too long for a name
     text = _read(source) if is_file or source == STDIN else source
@@ -101,7 +111,7 @@ def _in_notation(asked: Asked) -> tuple[str | None, str | None]:
     if is_file and not source.endswith(".json") and not text.lstrip().startswith("{"):
         raise InputError(
             f"{source}: neither genotype JSON nor a notation that shows itself",
-            f"Say which one with --notation: {', '.join(NOTATIONS)}",
+            f"Say which one with --from: {', '.join(NOTATIONS)}",
         )
     return (text if source == STDIN else None), None
 
@@ -115,8 +125,8 @@ def _read(source: str) -> str:
         raise InputError(f"{source}: {error.strerror or error}") from error
 
 
-def _from_notation(text: str, notation: str, asked: Asked) -> Found:
-    source = asked.source or ""
+def _from_notation(text: str, notation: str, call: Call) -> Found:
+    source = call[SOURCE] or ""
     is_text = source == text
     label = "the text" if is_text else "standard input" if source == STDIN else source
     from_file = not is_text and source != STDIN
@@ -124,7 +134,7 @@ def _from_notation(text: str, notation: str, asked: Asked) -> Found:
         genotype = read_notation(
             text,
             notation,
-            which=asked.pick or asked.space,
+            which=call[SELECT] or call[SPACE],
             name=Path(source).stem if from_file else "decoded",
             provenance={"file": source} if from_file else None,
         )
@@ -132,7 +142,7 @@ def _from_notation(text: str, notation: str, asked: Asked) -> Found:
         raise InputError(f"{label}: {error.message}", error.hint) from error
     one_line = "\n" not in text.strip() and len(text) <= _LONGEST_REPEATED
     repeated = text.strip() if one_line and not from_file else source
-    options = {"--notation": notation, "--pick": asked.pick, "--space": asked.space}
+    options = {"--from": notation, "--select": call[SELECT], "--space": call[SPACE]}
     words = [repeated, *(word for name, value in options.items() if value for word in (name, value))]
     file = re.sub(r"[^A-Za-z0-9.]+", "-", genotype.name).strip("-.") or "decoded"
     return Found(genotype, None, shlex.join(["nascli", "decode", *words, "--out", f"{file}.json"]))
@@ -178,7 +188,3 @@ def _from_run(folder: Path, trial: int | None, terminal: Terminal) -> Found:
         folder,
         f"nascli decode {quoted} --trial {trial} --out trial-{trial}.json",
     )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:20]}..."

@@ -20,9 +20,7 @@ from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.genotype.space import SearchSpace, list_spaces, resolve_space
 from nascli.runs import read_run
 
-LONGEST_NAME = 200
-
-_LONGEST_LINE = 3 * LONGEST_NAME
+_LONGEST_LINE = 600
 
 
 @dataclass(frozen=True)

@@ -1,156 +1,139 @@
-"""`nascli evaluate`: how good trained networks are on a data set, and what they see in a person's own images."""
+"""`nascli evaluate`: how good trained networks are on a data set, and which classes they see in a user's own images."""
 
 import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.markup import escape
-
-from nascli.cli.console import Terminal
-from nascli.cli.evaluate_view import show_evaluation, show_predictions, show_runs
-from nascli.cli.options import DataDirOption, DeviceOption, JsonOption, runs_folder
-from nascli.errors import InputError, NascliError
-from nascli.files import write_bytes, write_json, write_text
+from nascli.cli.console import Terminal, make_table
+from nascli.cli.options import DEVICE, JSON, Call, Setting, command, runs_folder
+from nascli.errors import InputError
+from nascli.files import write_bytes, write_json, write_text, writing
 from nascli.runs import find_run
+from nascli.units import format_quantity
 
 if TYPE_CHECKING:
-    from nascli.classify.evaluate import EvaluationReport
+    from rich.table import Table
 
-NAME = "evaluate"
+    from nascli.classify.evaluate import EvaluationReport
+    from nascli.classify.predict import ImagePredictions
 
 LARGEST_INLINE = 20
 """Classes up to which the confusion matrix stands in `evaluation.json`; with more it is a file beside it."""
 
+ALL_CLASSES = 20
+"""Classes up to which each has a row; of more, the weakest have one."""
 
-def run(
-    run: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN", help="Folders of nascli train or of build --import-weights, or latest."),
+WEAKEST = 10
+
+RUNS = Setting[list[str]]("runs", "Folders of train or of build --import-weights, or latest.", ..., metavar="RUN...")
+DATASET = Setting[str | None](
+    "--dataset", "Another data set with the same classes; by default the run's own.", metavar="NAME"
+)
+DATA_DIR = Setting[str | None]("--data-dir", "Folder of the data sets; by default the run's own.", metavar="DIR")
+FLIP = Setting[bool]("--flip", "Average the probabilities of each image and its mirror image.", False)
+CROPS = Setting[int](
+    "--crops", "Average over 5 crops of each image (corners and center), or 10 (mirrored too).", 1, metavar="N"
+)
+PREDICT = Setting[list[Path]](
+    "--predict", "Classify this image, or those of a folder; repeat for more.", [], metavar="PATH"
+)
+MAX_UNREADABLE = Setting[int | None](
+    "--max-unreadable",
+    "Skip up to N images that cannot be decoded; by default as the run's recipe says.",
+    min=0,
+    metavar="N",
+)
+BATCH_SIZE = Setting[int]("--batch-size", "Images per batch; changes speed and memory only.", 256, min=1, metavar="N")
+FOLDER = Setting[Path | None]("--out", "Folder for evaluation.json; by default the run folder.", metavar="DIR")
+
+
+@command(
+    "evaluate",
+    RUNS,
+    DATASET,
+    DATA_DIR,
+    FLIP,
+    CROPS,
+    PREDICT,
+    MAX_UNREADABLE,
+    BATCH_SIZE,
+    DEVICE,
+    FOLDER,
+    JSON,
+    examples=[
+        "nascli evaluate latest",
+        "nascli evaluate runs/train/* --dataset folder:photos --flip",
+        "nascli evaluate nasnet-large --dataset imagenet --crops 10",
+        "nascli evaluate latest --predict holiday.jpg --predict photos --json",
     ],
-    dataset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Another data set with the same classes; by default the run's own."),
-    ] = None,
-    data_dir: DataDirOption = None,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Average the probabilities of each image and its mirror image.")
-    ] = False,
-    crops: Annotated[
-        int,
-        typer.Option(
-            metavar="N", help="Average over 5 parts of each image (corners and centre), or 10 (mirrored too)."
-        ),
-    ] = 1,
-    predict: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="PATH", help="Name what is on this picture, or those of a folder; repeat for more."),
-    ] = None,
-    max_bad: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Images that cannot be decoded and may be left out; by default what the run's recipe says.",
-        ),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once; changes speed and memory only.")] = 256,
-    device: DeviceOption = "auto",
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where evaluation.json goes; by default the run folder.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure trained networks on test images; or, with --predict, name what is on your own pictures.
+)
+def run(call: Call) -> None:
+    """Measure trained networks on test images; or, with --predict, classify your own images.
 
-    Top-1, top-5, loss, each class, who is taken for whom, calibration. Several runs stand in one table.
-
-    Examples:
-
-      nascli evaluate latest
-
-      nascli evaluate runs/train/* --dataset folder:photos --flip
-
-      nascli evaluate nasnet-large --dataset imagenet --crops 10
-
-      nascli evaluate latest --predict holiday.jpg --predict photos --json
+    Top-1, top-5, loss, each class, the confusions, calibration. Several runs stand in one table.
     """
     from nascli.engine.device import resolve_device
 
-    terminal = Terminal(as_json=as_json)
-    if predict:
-        _refuse_for_predict(run, {"--dataset": dataset, "--data-dir": data_dir, "--max-bad": max_bad, "--out": out})
-    if out and len(run) > 1:
-        raise InputError(f"--out is for one RUN, here are {len(run)}", "Without it each keeps its own evaluation.json")
-    found = [find_run(each, "train", runs_folder()) for each in run]
+    terminal, runs, out = call.terminal(), call[RUNS], call[FOLDER]
+    if call[PREDICT]:
+        if len(runs) > 1:
+            raise InputError(
+                f"--predict is for one RUN, here are {len(runs)}: {', '.join(runs)}",
+                "Write --predict before each image",
+            )
+        surplus = (DATASET, DATA_DIR, MAX_UNREADABLE, FOLDER)
+        call.refuse("--predict excludes", surplus, "It needs no data set, and writes no file")
+    if out and len(runs) > 1:
+        raise InputError(f"--out is for one RUN, here are {len(runs)}", "Without it each keeps its own evaluation.json")
+    found = [find_run(each, "train", runs_folder()) for each in runs]
     folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
     how = {
-        "batch_size": batch_size,
-        "device": resolve_device(device),
-        "crops": crops,
-        "flip": flip,
+        "batch_size": call[BATCH_SIZE],
+        "device": resolve_device(call[DEVICE]),
+        "crops": call[CROPS],
+        "flip": call[FLIP],
         "note": terminal.note,
     }
-    if predict:
-        _predict(terminal, folders[0], predict, how)
+    if call[PREDICT]:
+        _predict(terminal, folders[0], call[PREDICT], how)
         return
-    asked = {"dataset": dataset, "data_dir": data_dir, "max_unreadable_images": max_bad}
+    asked = {"dataset": call[DATASET], "data_dir": call[DATA_DIR], "max_unreadable_images": call[MAX_UNREADABLE]}
     results = _measure(terminal, folders, asked, out, how)
     best = max(results, key=lambda each: each["top1"])
-    if len(run) == 1:
-        show_evaluation(terminal, best, out or folders[0])
+    if len(runs) == 1:
+        _show_evaluation(terminal, best, out or folders[0])
         terminal.result(best)
     else:
-        show_runs(terminal, results)
+        _show_runs(terminal, results)
         terminal.result({"runs": results})
     terminal.next(f"nascli detect --backbone {shlex.quote(best['run'])}")
-
-
-def _refuse_for_predict(runs: list[str], options: dict[str, object]) -> None:
-    """InputError where something is given that --predict would ignore."""
-    if len(runs) > 1:
-        raise InputError(
-            f"--predict is for one RUN, here are {len(runs)}: {', '.join(runs)}", "Write --predict before each picture"
-        )
-    surplus = [name for name, value in options.items() if value is not None]
-    if surplus:
-        raise InputError(f"--predict excludes {', '.join(surplus)}", "It needs no data set, and writes no file")
 
 
 def _measure(
     terminal: Terminal, folders: list[Path], asked: dict[str, Any], out: Path | None, how: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """The results of each folder, written. All are looked at before the first is measured."""
+    """The results of each folder, written. All are checked before the first is measured."""
+    from rich.markup import escape
+
     from nascli.classify.evaluate import evaluate_runs, open_trained_run
 
-    assessments = evaluate_runs([open_trained_run(folder, **asked) for folder in folders], **how)
+    reports = evaluate_runs([open_trained_run(folder, **asked) for folder in folders], **how)
     results = []
     for folder in folders:
         with terminal.notes.status(f"measuring {escape(str(folder))}"):
-            assessment = next(assessments)
-        results.append(_write(assessment, out or folder))
+            report = next(reports)
+        results.append(_write(report, out or folder))
     return results
 
 
-def _predict(terminal: Terminal, folder: Path, paths: list[Path], how: dict[str, Any]) -> None:
-    from nascli.classify.predict import predict_classes
-    from nascli.data.folder import find_images
-
-    found = find_images(paths)
-    with terminal.notes.status("looking at pictures"):
-        predictions, done = predict_classes(folder, found, **how)
-    show_predictions(terminal, predictions, done)
-    terminal.result({**done, "images": [prediction.to_dict() for prediction in predictions]})
-    terminal.next(f"nascli evaluate {shlex.quote(str(folder))}")
-
-
-def _write(assessment: "EvaluationReport", folder: Path) -> dict[str, Any]:
-    """Write `evaluation.json` and what stands beside it; the results with the names of these files."""
+def _write(report: "EvaluationReport", folder: Path) -> dict[str, Any]:
+    """Write `evaluation.json` and the confusion beside it; the results with the names of these files."""
     from nascli.report.confusion_plot import MAX_CLASSES, plot_confusion
 
-    confusion, names = assessment.confusion, assessment.class_names
-    results = assessment.results | {"confusion_file": None, "confusion_picture": None, "confusion_matrix": None}
-    try:
+    confusion, names = report.confusion, report.class_names
+    results = report.results | {"confusion_file": None, "confusion_picture": None, "confusion_matrix": None}
+    with writing(folder / "evaluation.json", "Choose another --out"):
         folder.mkdir(parents=True, exist_ok=True)
         if confusion.classes <= MAX_CLASSES:
             title = f"{results['cell']} on the test images of {results['dataset']}"
@@ -162,7 +145,141 @@ def _write(assessment: "EvaluationReport", folder: Path) -> dict[str, Any]:
             write_text(folder / "confusion.csv", confusion.to_csv(names))
             results["confusion_file"] = "confusion.csv"
         write_json(folder / "evaluation.json", results)
-    except OSError as error:
-        path = folder / "evaluation.json"
-        raise NascliError(f"{path} cannot be written: {error.strerror or error}", "Choose another --out") from error
     return results
+
+
+def _predict(terminal: Terminal, folder: Path, paths: Sequence[Path], how: dict[str, Any]) -> None:
+    from nascli.classify.predict import predict_classes
+    from nascli.data.folder import find_images
+
+    found = find_images(paths)
+    with terminal.notes.status("classifying images"):
+        predictions, done = predict_classes(folder, found, **how)
+    _show_predictions(terminal, predictions, done)
+    terminal.result({**done, "images": [prediction.to_dict() for prediction in predictions]})
+    terminal.next(f"nascli evaluate {shlex.quote(str(folder))}")
+
+
+def _show_evaluation(terminal: Terminal, results: Mapping[str, Any], folder: Path) -> None:
+    """One network: the figures, the classes, the files."""
+    from rich.markup import escape
+
+    skipped = len(results["skipped"])
+    classes, seen = results["classes"], results["classes_in_images"]
+    rows = [
+        ("top-1", f"{results['top1']:.2%}"),
+        ("top-5", f"{results['top5']:.2%}"),
+        ("loss", f"{results['loss']:.4f}"),
+        ("calibration error", f"{results['calibration_error']:.2%}"),
+        (
+            "images",
+            f"{results['images']:,}" + (f", {skipped:,} more skipped that cannot be decoded" if skipped else ""),
+        ),
+        ("images/s", f"{results['images_per_second']:,.0f}"),
+        ("classes", f"{classes:,}" if seen == classes else f"{seen:,} of {classes:,} in the images"),
+        ("averaged over", _describe_views(results["tta"])),
+        *_describe_input(results["preprocessing"]),
+    ]
+    terminal.show(make_table(escape(f"{results['cell']} on the test images of {results['dataset']}"), ("", ""), rows))
+    terminal.show("")
+    terminal.show(_class_table(results["per_class"]))
+    written = ["evaluation.json", results["confusion_file"], results["confusion_picture"]]
+    terminal.show("\nwritten: " + ", ".join(escape(str(folder / name)) for name in written if name))
+
+
+def _show_runs(terminal: Terminal, measured: Sequence[Mapping[str, Any]]) -> None:
+    """Several networks: one row each."""
+    from rich.markup import escape
+
+    data = {results["dataset"] for results in measured}
+    views = {_describe_views(results["tta"]) for results in measured}
+    columns = ("run", "cell", *(["data set"] if len(data) > 1 else []), "params", "top-1", "top-5", "loss", "ECE")
+    names = [Path(results["run"]).resolve().name for results in measured]
+    rows = [
+        (
+            escape(name if names.count(name) == 1 else results["run"]),
+            escape(results["cell"]),
+            *([escape(results["dataset"])] if len(data) > 1 else []),
+            format_quantity(results["params"]),
+            f"{results['top1']:.2%}",
+            f"{results['top5']:.2%}",
+            f"{results['loss']:.4f}",
+            f"{results['calibration_error']:.2%}",
+            f"{results['images_per_second']:,.0f}",
+        )
+        for name, results in zip(names, measured, strict=True)
+    ]
+    title = f"{len(measured)} networks on test images" + (f" of {data.pop()}" if len(data) == 1 else "")
+    terminal.show(make_table(escape(title), (*columns, "images/s"), rows))
+    terminal.show(
+        f"\nECE: expected calibration error. Averaged over: {'; '.join(sorted(views))}\n"
+        "written: evaluation.json in each run's folder"
+    )
+
+
+def _show_predictions(terminal: Terminal, predictions: "Sequence[ImagePredictions]", done: Mapping[str, Any]) -> None:
+    """One row per image: its classes, the likeliest first."""
+    from rich.markup import escape
+
+    def describe(label: int, name: str | None, probability: float) -> str:
+        return f"{escape(str(label) if name is None else name)} {probability:.1%}"
+
+    rows = [
+        (escape(str(each.path)), *(describe(one.label, one.name, one.probability) for one in each.top))
+        for each in predictions
+    ]
+    places = ("likeliest", "second", "third", "fourth", "fifth")[: len(predictions[0].top)]
+    terminal.show(make_table(escape(f"classes by {done['cell']}"), ("image", *places), rows))
+    (size, *_) = (text for _, text in _describe_input(done["preprocessing"]))
+    terminal.show(f"\ninput: {size}; averaged over {_describe_views(done['tta'])}")
+
+
+def _class_table(classes: Sequence[Mapping[str, Any]]) -> "Table":
+    """Each class, or those with the lowest top-1."""
+    from rich.markup import escape
+
+    title, shown = "by class", list(classes)
+    if len(classes) > ALL_CLASSES:
+        seen = [each for each in classes if each["images"]]
+        shown = sorted(seen, key=lambda each: (each["top1"], each["label"]))[:WEAKEST]
+        title = f"the {len(shown)} classes with the lowest top-1"
+    labels = _label_classes([each["name"] for each in classes])
+    rows = [
+        (
+            escape(labels[each["name"]]),
+            f"{each['images']:,}",
+            "-" if each["top1"] is None else f"{each['top1']:.2%}",
+            f"{escape(labels[each['confused_with']])} ({each['confused']:,})"
+            if each["confused_with"] is not None
+            else "-",
+        )
+        for each in shown
+    ]
+    return make_table(title, ("class", "images", "top-1", "most often taken for"), rows)
+
+
+def _label_classes(names: Sequence[str]) -> dict[str, str]:
+    """A readable label of each class: its name; of ImageNet's WordNet ids, the category besides."""
+    from nascli.data.imagenet import are_imagenet_wnids, imagenet_categories
+
+    if not are_imagenet_wnids(names):
+        return {name: name for name in names}
+    return {wnid: f"{wnid} {name}" for wnid, name in zip(names, imagenet_categories(), strict=True)}
+
+
+def _describe_views(views: Mapping[str, Any]) -> str:
+    """The views of an image that were averaged, in words."""
+    if views["crops"] == 1:
+        return "the image and its mirror image" if views["flip"] else "the image alone"
+    zeros = f", {views['padding']} of them zeros on each side" if views["padding"] else ""
+    mirrored = ", mirrored too" if views["flip"] else ""
+    return f"{views['count']} views: four corners and center of {views['cut_from']} px{zeros}{mirrored}"
+
+
+def _describe_input(used: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The preprocessing of an image in words, as rows."""
+    stretched = used["resize"] == "both_sides"
+    part = "whole" if stretched and used["crop"] == 1 else f"central crop {used['crop']:g}"
+    yield "input", f"{used['image_size']} px, {part}, {used['interpolation']}" + (", stretched" if stretched else "")
+    for name in ("mean", "std"):
+        yield name, " ".join(f"{value:.4g}" for value in used[name])

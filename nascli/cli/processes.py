@@ -1,27 +1,23 @@
 """A command that several processes run together: started by torchrun, or by the command itself for `--gpus`."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from nascli.cli.console import Terminal
+from nascli.cli.options import DEVICE, DRY_RUN, GPUS, Call
 from nascli.errors import InputError, NascliError
 
 if TYPE_CHECKING:
     from nascli.engine.dist import DistContext
 
-GpusOption = Annotated[
-    int | None,
-    typer.Option("--gpus", min=1, help="Train on so many GPUs of this machine, each with a part of every batch."),
-]
-
 
 @contextmanager
-def together() -> Iterator["DistContext"]:
-    """This process among those that torchrun started, if it did; of what they all fail with, the first speaks."""
+def join_processes() -> Iterator["DistContext"]:
+    """This process among those that torchrun started, if it did; an error of all is reported by the main one alone."""
     from nascli.engine.dist import DistContext, process_group
 
     dist = DistContext.here()
@@ -34,44 +30,41 @@ def together() -> Iterator["DistContext"]:
         raise typer.Exit(error.exit_code) from error
 
 
-def use_gpus(gpus: int | None, device: str, words: list[str]) -> None:
-    """Start a process for each GPU and leave with their exit code; of one or none this process is left to take care.
-
-    Args:
-        gpus: How many the person asked for.
-        device: As the person named it.
-        words: What stands after `nascli` in the command line of each process.
+def start_processes(call: Call) -> None:
+    """With `--gpus` above 1, run the command in a process per GPU, and leave with their exit code.
 
     Raises:
-        InputError: They are not there.
+        InputError: There are fewer GPUs, or --dry-run is given too.
     """
+    gpus = call[GPUS]
     if gpus is None:
         return
+    if call[DRY_RUN]:
+        raise InputError("--dry-run measures one process", "Leave --gpus out")
     from nascli.engine.launch import check_gpus, launch
 
-    check_gpus(gpus, device)
+    check_gpus(gpus, call[DEVICE])
     if gpus > 1:
-        raise typer.Exit(launch(gpus, [*words, *(["--debug"] if "--debug" in sys.argv else [])]))
-
-
-def words_of(command: str, options: Mapping[str, object]) -> list[str]:
-    """The words after `nascli` with these options; None and False are left out, a list stands for several."""
-    words = [command]
-    for name, value in options.items():
-        for each in value if isinstance(value, list) else [value]:
-            if each is not None and each is not False:
-                words += [name] if each is True else [name, str(each)]
-    return words
+        raise typer.Exit(launch(gpus, [*call.words(GPUS), *(["--debug"] if "--debug" in sys.argv else [])]))
 
 
 def note_shares(terminal: Terminal, dist: "DistContext", batch_size: int) -> None:
     """Say how several processes share a batch."""
     if dist.size > 1:
-        each = batch_size // dist.size
-        terminal.note(f"{dist.size} processes, each with {each} of {batch_size} images a step")
+        terminal.note(f"{dist.size} processes, each with {batch_size // dist.size} of {batch_size} images per step")
 
 
-def refuse_several(dist: "DistContext", option: str) -> None:
-    """InputError where several processes are given an option that is for one."""
+def require_one_process(command_name: str) -> None:
+    """Refuse a command that torchrun started several times; the main process alone says so."""
+    from nascli.engine.dist import DistContext
+
+    dist = DistContext.here()
+    if dist.size > 1 and not dist.is_main:
+        raise typer.Exit(InputError.exit_code)
+    refuse_several(dist, command_name)
+
+
+def refuse_several(dist: "DistContext", name: str) -> None:
+    """InputError where several processes are given what is for one."""
     if dist.size > 1:
-        raise InputError(f"{option} is for one process, there are {dist.size}", "Start it without torchrun")
+        raise InputError(f"{name} is for one process, there are {dist.size}", "Start it without torchrun")

@@ -1,70 +1,37 @@
-"""How a training is watched: a bar on a terminal, else a line an epoch; both on stderr."""
+"""Progress of a training or of a pass over images: a bar on a terminal, else lines; both on stderr."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, ParamSpec, Self
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 
-from nascli.cli.console import Terminal, duration
+from nascli.cli.console import Terminal
+from nascli.units import format_duration
 
 if TYPE_CHECKING:
     from nascli.engine.meters import EpochRecord
 
-
-class Watcher(Protocol):
-    """Told of a training, while it is entered as a context."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def on_step(self, step: int, loss: float) -> None:
-        """Steps made, from 1, and the mean loss in the epoch so far."""
-
-    def on_epoch(self, record: "EpochRecord") -> None:
-        """An epoch that ended."""
+P = ParamSpec("P")
 
 
-class Watchers:
-    """Several that watch one training, as one; entered and left together."""
+def call_all(*functions: Callable[P, None]) -> Callable[P, None]:
+    """A function that calls each of these with its arguments."""
 
-    def __init__(self, *watchers: Watcher) -> None:
-        self._watchers = watchers
-        self._entered = ExitStack()
+    def call(*arguments: P.args, **named: P.kwargs) -> None:
+        for each in functions:
+            each(*arguments, **named)
 
-    def __enter__(self) -> Self:
-        for each in self._watchers:
-            self._entered.enter_context(each)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._entered.__exit__(kind, error, trace)
-
-    def on_step(self, step: int, loss: float) -> None:
-        """Tell each of a step."""
-        for each in self._watchers:
-            each.on_step(step, loss)
-
-    def on_epoch(self, record: "EpochRecord") -> None:
-        """Tell each of an epoch."""
-        for each in self._watchers:
-            each.on_epoch(record)
+    return call
 
 
 class TrainProgress:
     """Shows the steps and epochs of one training; a context manager.
 
     Args:
-        terminal: Where it prints.
-        epochs: Of the training.
-        steps: Of the training.
-        batch_size: Images a step.
+        steps: Optimizer steps in all.
+        batch_size: Images per step, of all processes together.
     """
 
     def __init__(self, terminal: Terminal, *, epochs: int, steps: int, batch_size: int) -> None:
@@ -72,14 +39,11 @@ class TrainProgress:
         self._epochs = epochs
         self._steps_per_epoch = max(1, steps // epochs)
         self._batch_size = batch_size
-        self._bar = Progress(
+        self._bar = _make_bar(
+            terminal,
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %  loss {task.fields[loss]:.3f}  {task.fields[rate]:.0f} images/s"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=terminal.notes,
-            disable=not terminal.notes.is_terminal,
-            transient=True,
         )
         self._task = self._bar.add_task("training", total=steps, epoch=1, epochs=epochs, loss=0.0, rate=0.0)
 
@@ -95,13 +59,8 @@ class TrainProgress:
     def on_step(self, step: int, loss: float) -> None:
         """Move the bar to `step`, which is counted from 1."""
         speed = self._bar.tasks[self._task].speed or 0.0
-        self._bar.update(
-            self._task,
-            completed=step,
-            epoch=(step - 1) // self._steps_per_epoch + 1,
-            loss=loss,
-            rate=speed * self._batch_size,
-        )
+        epoch = (step - 1) // self._steps_per_epoch + 1
+        self._bar.update(self._task, completed=step, epoch=epoch, loss=loss, rate=speed * self._batch_size)
 
     def on_epoch(self, record: "EpochRecord") -> None:
         """A line that stays."""
@@ -109,48 +68,59 @@ class TrainProgress:
         self._terminal.note(
             f"epoch {record.epoch:>{width}}/{self._epochs}  train loss {record.train_loss:.4f}  "
             f"test loss {record.metrics['loss']:.4f}  top-1 {record.metrics['top1']:.2%}  lr {record.lr:.4f}  "
-            f"{record.images_per_second:.0f} images/s  {duration(record.seconds)}"
+            f"{record.images_per_second:.0f} images/s  {format_duration(record.seconds)}"
         )
 
 
 @contextmanager
-def steps_shown(terminal: Terminal, what: str) -> Iterator[Callable[[int, int, float], None]]:
-    """A bar over the steps of a training without epochs to speak of; without a terminal a line every tenth of it.
+def show_steps(terminal: Terminal, label: str) -> Iterator[Callable[[int, int, float], None]]:
+    """A bar over the steps of a training without epochs; without a terminal a line per tenth of it.
 
     Yields:
-        What is to be told after each step: steps made, steps in all, mean loss.
+        The function to call after each step: steps made, steps in all, mean loss.
     """
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.percentage:>3.0f} %  loss {task.fields[loss]:.3f}"))
-    shown = terminal.notes.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=terminal.notes, disable=not shown, transient=True) as bar:
-        task = bar.add_task(what, total=None, loss=0.0, visible=False)
+    loss_column = TextColumn("{task.percentage:>3.0f} %  loss {task.fields[loss]:.3f}")
+    with _make_bar(terminal, TextColumn(label), BarColumn(), loss_column) as bar:
+        task = bar.add_task(label, total=None, loss=0.0, visible=False)
 
         def on_step(step: int, steps: int, loss: float) -> None:
-            bar.update(task, completed=step, total=steps, loss=loss, visible=True)
-            if not shown and step % max(1, steps // 10) == 0:
-                terminal.note(f"{what}: step {step}/{steps}, loss {loss:.3f}")
+            bar.update(task, total=steps, completed=step, loss=loss, visible=True)
+            if _is_due(terminal, step, steps):
+                terminal.note(f"{label}: step {step}/{steps}, loss {loss:.3f}")
 
         yield on_step
 
 
 @contextmanager
-def images_shown(terminal: Terminal, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar over images that are gone through once; without a terminal a line every tenth of them.
+def show_images(terminal: Terminal, label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar over images that are read once; without a terminal a line per tenth of them.
 
     Yields:
-        What is to be told after each image: how many are done, how many there are.
+        The function to call after each image: images done, images in all.
     """
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f} images"))
+    counts = TextColumn("{task.completed:,.0f} of {task.total:,.0f} images")
     rate = TextColumn("{task.fields[rate]:.0f} images/s")
-    shown = terminal.notes.is_terminal
-    with Progress(
-        *columns, rate, TimeRemainingColumn(), console=terminal.notes, disable=not shown, transient=True
-    ) as bar:
-        task = bar.add_task(what, total=1, rate=0.0, visible=False)
+    with _make_bar(terminal, TextColumn(label), BarColumn(), counts, rate) as bar:
+        task: TaskID = bar.add_task(label, total=1, rate=0.0, visible=False)
 
         def on_image(done: int, images: int) -> None:
-            bar.update(task, completed=done, total=images, rate=bar.tasks[task].speed or 0.0, visible=True)
-            if not shown and done % max(1, images // 10) == 0:
-                terminal.note(f"{what}: {done:,} of {images:,} images")
+            bar.update(task, total=images, completed=done, rate=bar.tasks[task].speed or 0.0, visible=True)
+            if _is_due(terminal, done, images):
+                terminal.note(f"{label}: {done:,} of {images:,} images")
 
         yield on_image
+
+
+def _make_bar(terminal: Terminal, *columns: ProgressColumn) -> Progress:
+    return Progress(
+        *columns,
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=terminal.notes,
+        disable=not terminal.notes.is_terminal,
+        transient=True,
+    )
+
+
+def _is_due(terminal: Terminal, done: int, total: int) -> bool:
+    """Whether a line stands for the bar now: at each tenth, where there is no terminal."""
+    return not terminal.notes.is_terminal and done % max(1, total // 10) == 0

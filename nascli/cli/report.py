@@ -2,56 +2,48 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from nascli.cli.console import Terminal
-from nascli.cli.options import JsonOption, runs_folder
+from nascli.cli.options import JSON, Call, Setting, command, runs_folder
 from nascli.runs import find_run
 
-NAME = "report"
+SEARCH = Setting[str]("search", "A search run's folder, or latest (the default).", "latest", metavar="RUN")
+BASELINE = Setting[str | None](
+    "--baseline", "Random search to compare with; by default the newest suitable one beside RUN.", metavar="RUN"
+)
+FOLDER = Setting[Path | None]("--out", "Write into this folder, not into the run's.", metavar="DIR")
+TABLE = Setting[Path | None](
+    "--table", "Write the scored cells as a table too, for search --evaluator table:FILE.", metavar="FILE.h5"
+)
 
 
-def run(
-    search: Annotated[str, typer.Argument(metavar="RUN", help="A search run's folder, or latest.")] = "latest",
-    baseline: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", help="Random search to compare with; by default the newest that fits, beside RUN."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write into this folder, instead of the run's own.")
-    ] = None,
-    table: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.h5", help="Write the scored cells as a table too, for search --evaluator table:FILE."
-        ),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write a search run as one page: best cells, random baseline, what was learnt and chosen, cost, recipe.
+@command(
+    "report",
+    SEARCH,
+    BASELINE,
+    FOLDER,
+    TABLE,
+    JSON,
+    examples=[
+        "nascli report",
+        "nascli report runs/search/latest --out page",
+        "nascli report runs/search/mine --baseline runs/search/random",
+        "nascli report runs/search/all --table cells.h5",
+    ],
+)
+def run(call: Call) -> None:
+    """Write a search run as one page: best cells, random baseline, what was learned and chosen, cost, recipe.
 
-    The page is report.html, needs no network, and has its figures inside; as PNG they are in report/ beside it.
+    The page is report.html, needs no network, and contains its figures; they are also in report/ beside it, as PNG.
     A search that is still running can be reported too.
-
-    Examples:
-
-      nascli report
-
-      nascli report runs/search/latest --out page
-
-      nascli report runs/search/mine --baseline runs/search/random
-
-      nascli report runs/search/all --table cells.h5
     """
     from nascli.report.report import write_search_report
     from nascli.search.study import tabulate_run
 
-    terminal = Terminal(as_json=as_json)
-    path = find_run(search, "search", runs_folder())
+    terminal = call.terminal()
+    path = find_run(call[SEARCH], "search", runs_folder())
+    baseline, table = call[BASELINE], call[TABLE]
     other = None if baseline is None else find_run(baseline, "search", runs_folder())
-    made = write_search_report(path, baseline=other, out=out)
+    made = write_search_report(path, baseline=other, out=call[FOLDER])
     for warning in made.warnings:
         terminal.note(f"warning: {warning}")
     terminal.note(made.verdict)

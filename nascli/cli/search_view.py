@@ -13,9 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nascli.cli.console import Terminal, count, duration, table
+from nascli.cli.console import Terminal, make_table
 from nascli.config import SearchRecipe
 from nascli.search.trial import Trial, TrialState
+from nascli.units import format_duration, format_quantity
 
 _BEST_SHOWN = 8
 _RUNNING_SHOWN = 8
@@ -66,11 +67,6 @@ def reward_text(trial: Trial) -> str:
     return percent(trial.reward)
 
 
-def brief(seconds: float) -> str:
-    """A duration, with tenths where they count."""
-    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
-
-
 def row(trial: Trial) -> tuple[str, ...]:
     """A complete trial as a row of a table with the columns `COLUMNS`."""
     assert trial.score is not None
@@ -78,9 +74,9 @@ def row(trial: Trial) -> tuple[str, ...]:
     return (
         str(trial.id),
         reward_text(trial),
-        count(score.params),
-        count(score.mult_adds),
-        brief(score.seconds),
+        format_quantity(score.params),
+        format_quantity(score.mult_adds),
+        format_duration(score.seconds),
         trial.hash[:8],
     )
 
@@ -97,7 +93,7 @@ def result_table(best: Sequence[Trial], total: int, recipe: SearchRecipe) -> Tab
         number, reward, *figures = row(trial)
         longer = [_ranking(trial)] if again else []
         rows.append((number, reward, *longer, *figures, f"top/{place:02d}.json"))
-    return table(f"best cells of {total} trials on {recipe.data.dataset}", columns, rows)
+    return make_table(f"best cells of {total} trials on {recipe.data.dataset}", columns, rows)
 
 
 def _ranking(trial: Trial) -> str:
@@ -210,7 +206,7 @@ class Board:
     def progress(self) -> str:
         """Where the search stands, in a few words."""
         best = f", best {reward_text(self.best[0])}" if self.best else ""
-        left = f", about {duration(self.left)} left" if self.left else ""
+        left = f", about {format_duration(self.left)} left" if self.left else ""
         return f"{self.finished}/{self.total}{best}{left}"
 
     @property
@@ -264,12 +260,14 @@ class LiveView:
     def render(self) -> RenderableType:
         """What the terminal shows now."""
         board = self._board
-        left = "" if board.left is None or board.finished == board.total else f"about {duration(board.left)} left"
+        left = (
+            "" if board.left is None or board.finished == board.total else f"about {format_duration(board.left)} left"
+        )
         bar = Table.grid(padding=(0, 2))
         bar.add_row(
             ProgressBar(total=board.total, completed=board.finished, width=40),
             Text(f"{board.finished}/{board.total}", "bold"),
-            Text(f"{duration(board.elapsed)} so far", "dim"),
+            Text(f"{format_duration(board.elapsed)} so far", "dim"),
             Text(left, "dim"),
         )
         parts: list[RenderableType] = [Text(self._title, "bold"), bar, Text.from_markup(board.counts), ""]
@@ -299,7 +297,7 @@ def _running_line(board: Board) -> Text:
     waiting = list(board.started)
     for number in waiting[:_RUNNING_SHOWN]:
         line.append(f"trial {number}")
-        line.append(f" {duration(now - board.started[number])}   ", "dim")
+        line.append(f" {format_duration(now - board.started[number])}   ", "dim")
     if len(waiting) > _RUNNING_SHOWN:
         line.append(f"and {len(waiting) - _RUNNING_SHOWN} more", "dim")
     return line

@@ -1,4 +1,4 @@
-"""The sections that say which images are used, and how a training image is varied."""
+"""The sections about images: which are used, and how training images are augmented."""
 
 from typing import Literal
 
@@ -25,30 +25,30 @@ DETECTION_DATASETS = {
 
 
 class DataConfig(Section):
-    """Which images, and how a training image is varied."""
+    """Images of a classifier and their augmentation."""
 
-    dataset: str = Field("digits", description=f"one of {', '.join(DATASETS)}")
-    data_dir: str = Field("data", description="folder under which downloaded data sets lie")
+    dataset: str = Field("digits", description=f"data set: {', '.join(DATASETS)}")
+    data_dir: str = Field("data", description="folder of the data sets, into which they are downloaded")
     max_train_images: int = Field(
-        0, ge=0, description="training images to use: as many per class, the same in every run; 0 is all"
+        0, ge=0, description="number of training images to use, the same number per class in every run; 0 is all"
     )
-    crop_padding: int = Field(0, ge=0, description="zero pixels added on each side before a random crop")
+    crop_padding: int = Field(0, ge=0, description="zero pixels added on each side before a random crop; 0 is no crop")
     flip: bool = Field(False, description="mirror left and right with probability one half")
-    cutout: int = Field(0, ge=0, description="side in pixels of the square set to the mean; 0 is off")
+    cutout: int = Field(0, ge=0, description="side in pixels of a random square that is set to the mean; 0 is off")
     rand_augment: int = Field(0, ge=0, description="RandAugment operations per image; 0 is off")
-    rand_augment_magnitude: int = Field(9, ge=0, le=30, description="magnitude of RandAugment's operations, 0 to 30")
+    rand_augment_magnitude: int = Field(9, ge=0, le=30, description="magnitude of the RandAugment operations, 0 to 30")
     color_jitter: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="strength of random brightness, contrast, saturation and hue; 1 is Inception's, 0 off",
+        description="strength of random brightness, contrast, saturation and hue; 1 is Inception's, 0 is off",
     )
     mixup: float = Field(0.0, ge=0, description="alpha of the Beta distribution that mixes two images; 0 is off")
     cutmix: float = Field(
         0.0, ge=0, description="alpha of the Beta distribution of the area pasted from another image; 0 is off"
     )
     workers: int | None = Field(
-        None, ge=0, description="processes that decode streamed images, 0 for none; default: one per core"
+        None, ge=0, description="processes that decode images read from disk, 0 for none; by default one per core"
     )
     max_unreadable_images: int = Field(
         0, ge=0, description="images that cannot be decoded and are skipped; one more ends the run"
@@ -56,11 +56,11 @@ class DataConfig(Section):
 
 
 class DetectDataConfig(Section):
-    """Which annotated images."""
+    """Images of a detector."""
 
-    dataset: str = Field("digit-scenes", description=f"one of {', '.join(DETECTION_DATASETS)}")
-    data_dir: str = Field("data", description="folder that holds the data set")
-    max_train_images: int = Field(0, ge=0, description="training images to use, the first of the file; 0 is all")
-    max_val_images: int = Field(0, ge=0, description="validation images to use, the first of the file; 0 is all")
-    evaluate_on: Literal["val", "train"] = Field("val", description="the split whose average precision is reported")
+    dataset: str = Field("digit-scenes", description=f"data set: {', '.join(DETECTION_DATASETS)}")
+    data_dir: str = Field("data", description="folder of the data set")
+    max_train_images: int = Field(0, ge=0, description="use only the first N training images; 0 is all")
+    max_val_images: int = Field(0, ge=0, description="use only the first N validation images; 0 is all")
+    evaluate_on: Literal["val", "train"] = Field("val", description="split whose average precision is reported")
     max_boxes: int = Field(1000, ge=0, description="training images with more boxes are skipped, and counted; 0 is off")

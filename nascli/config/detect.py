@@ -26,7 +26,9 @@ DETECTION_HEADS = {
 class DetectorConfig(Section):
     """The Faster R-CNN: its head, and the sizes and numbers of images, anchors, proposals and boxes."""
 
-    head: Annotated[str, one_of(DETECTION_HEADS)] = Field("fpn", description=list_meanings(DETECTION_HEADS))
+    head: Annotated[str, one_of(DETECTION_HEADS)] = Field(
+        "fpn", description=f"head of the detector. {list_meanings(DETECTION_HEADS)}"
+    )
     pyramid_channels: int = Field(
         64,
         ge=8,
@@ -79,17 +81,19 @@ class DetectTrainConfig(OptimConfig):
     clip_grad_norm: ClipGradNorm = 10.0
     flip: bool = Field(False, description="mirror left and right with probability one half")
     multi_scale: tuple[Annotated[int, Field(ge=32)], ...] = Field(
-        (), description="shorter sides in pixels, one drawn for each image, in place of detector.min_size; () is off"
+        (), description="shorter sides in pixels, one drawn per image, instead of detector.min_size; empty is off"
     )
     scale_jitter: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (), description="bounds of the scale at which each image is put into a square; 1 just fits; () is off"
+        (),
+        description="lower and upper bound of the scale at which an image is put into a square; 1 just fits; empty is "
+        "off",
     )
     jitter_size: int = Field(
         0, ge=0, description="side in pixels of the square of scale_jitter; 0 is detector.max_size"
     )
-    aspect_grouping: bool = Field(False, description="batches of wide images or of high ones: less padding")
+    aspect_grouping: bool = Field(False, description="put wide and high images into separate batches: less padding")
     eval_interval: int = Field(
-        0, ge=0, description="epochs between two scorings while training; 0 scores the end alone"
+        0, ge=0, description="epochs between two evaluations while training; 0 evaluates at the end alone"
     )
 
     @model_validator(mode="after")
@@ -107,7 +111,7 @@ class DetectTrainConfig(OptimConfig):
 class DetectRecipe(Section):
     """Everything `nascli detect` needs to repeat a run."""
 
-    seed: int = 0
+    seed: int = Field(0, description="seed of everything random")
     data: DetectDataConfig = Field(default_factory=DetectDataConfig)
     detector: DetectorConfig = Field(default_factory=DetectorConfig)
     train: DetectTrainConfig = Field(default_factory=DetectTrainConfig)

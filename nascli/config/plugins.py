@@ -1,7 +1,6 @@
 """Families of architectures that other packages add, found by their entry points."""
 
 import functools
-from importlib.metadata import entry_points
 
 from nascli.errors import NascliError
 
@@ -18,6 +17,8 @@ def load_plugins() -> None:
     Raises:
         NascliError: A module cannot be imported.
     """
+    from importlib.metadata import entry_points  # here, since it searches every installed package
+
     for point in entry_points(group=GROUP):
         try:
             point.load()

@@ -44,18 +44,20 @@ class SpaceConfig(FamilySection):
 class CellSpaceConfig(SpaceConfig):
     """A search space of cells: a name, or a user's own with its ops and blocks."""
 
-    name: str = Field("nasnet", description="nasnet, enas, darts, or a name for the space given here")
-    ops: tuple[str, ...] | None = Field(None, description="op names; given only for a space of your own")
-    blocks: int | None = Field(None, ge=1, le=12, description="B, blocks a cell")
-    combines: tuple[Literal["add", "concat"], ...] | None = None
+    name: str = Field("nasnet", description="search space: nasnet, enas, darts, or a name for your own with its ops")
+    ops: tuple[str, ...] | None = Field(None, description="names of the ops of your own space")
+    blocks: int | None = Field(None, ge=1, le=12, description="B, blocks per cell")
+    combines: tuple[Literal["add", "concat"], ...] | None = Field(
+        None, description="ways in which a block may combine its two inputs"
+    )
     concat: Literal["unused", "all"] | None = Field(
-        None, description="which block outputs a cell joins: those no block used, or all"
+        None, description="block outputs that a cell concatenates: those that no block reads, or all"
     )
     inputs: Literal["any", "distinct"] | None = Field(
-        None, description="whether a block may read one state twice, or reads two distinct ones"
+        None, description="any: a block may read one state twice; distinct: it reads two different ones"
     )
     cells: Literal["two", "one"] | None = Field(
-        None, description="a normal and a reduction cell of their own, or one cell that serves as both"
+        None, description="two: a normal and a reduction cell; one: the same cell serves as both"
     )
 
 
@@ -67,58 +69,60 @@ class PpoConfig(Section):
     """The controller and its update; the paper's values where it gives them."""
 
     hidden: int = Field(100, ge=1, description="LSTM units")
-    init_range: float = Field(0.1, gt=0, description="weights start uniform in plus or minus this")
+    init_range: float = Field(0.1, gt=0, description="initial weights are uniform between minus and plus this number")
     batch_size: int = Field(20, ge=1, description="architectures per update")
-    lr: float = Field(3.5e-4, gt=0)
-    update_epochs: int = Field(4, ge=1, description="passes over a batch in one update; not in the paper")
-    clip: float = Field(0.2, gt=0, lt=1, description="range of the probability ratio; not in the paper")
-    entropy_weight: float = Field(1e-5, ge=0)
-    baseline_decay: float = Field(0.95, ge=0, lt=1, description="moving average of rewards")
-    max_grad_norm: float = Field(0.5, gt=0, description="not in the paper")
+    lr: float = Field(3.5e-4, gt=0, description="learning rate of Adam")
+    update_epochs: int = Field(4, ge=1, description="passes over a batch per update; not in the paper")
+    clip: float = Field(0.2, gt=0, lt=1, description="largest change of the probability ratio; not in the paper")
+    entropy_weight: float = Field(1e-5, ge=0, description="weight of the entropy bonus")
+    baseline_decay: float = Field(0.95, ge=0, lt=1, description="decay of the moving average of rewards, the baseline")
+    max_grad_norm: float = Field(0.5, gt=0, description="largest norm of the gradient; not in the paper")
 
 
 class ReinforceConfig(Section):
     """The controller of `ppo` with the plain policy gradient; numbers of Zoph and Le 2017 where it gives them."""
 
     hidden: int = Field(100, ge=1, description="LSTM units")
-    init_range: float = Field(0.1, gt=0, description="weights start uniform in plus or minus this")
+    init_range: float = Field(0.1, gt=0, description="initial weights are uniform between minus and plus this number")
     batch_size: int = Field(8, ge=1, description="architectures per update")
-    lr: float = Field(6e-4, gt=0)
-    entropy_weight: float = Field(1e-5, ge=0)
-    baseline_decay: float = Field(0.95, ge=0, lt=1, description="moving average of rewards")
-    max_grad_norm: float = Field(0.5, gt=0, description="not in the paper")
+    lr: float = Field(6e-4, gt=0, description="learning rate of Adam")
+    entropy_weight: float = Field(1e-5, ge=0, description="weight of the entropy bonus")
+    baseline_decay: float = Field(0.95, ge=0, lt=1, description="decay of the moving average of rewards, the baseline")
+    max_grad_norm: float = Field(0.5, gt=0, description="largest norm of the gradient; not in the paper")
 
 
 class EvolutionConfig(Section):
     """Regularized evolution: the oldest of a population dies, a mutant of the best of a sample is born."""
 
-    population: int = Field(20, ge=2, description="cells alive; the first so many are random")
+    population: int = Field(20, ge=2, description="cells alive; the initial ones are random")
     sample: int = Field(5, ge=1, description="cells drawn from the population, whose best is the parent")
-    batch_size: int = Field(4, ge=1, description="mutants proposed before the rewards of earlier ones are told")
+    batch_size: int = Field(4, ge=1, description="mutants proposed before rewards of earlier ones are known")
 
 
 class BayesianConfig(Section):
     """Bayesian optimization: a Gaussian process, fitted to all results, chooses the next cells."""
 
-    n_startup_trials: int = Field(12, ge=1, description="random cells before the model chooses")
-    batch_size: int = Field(4, ge=1, description="cells proposed before the rewards of earlier ones are told")
-    candidates: int = Field(100, ge=2, description="cells that the model looks at for each batch")
-    max_observations: int = Field(400, ge=10, description="max. results the model is fitted to; fitting is cubic in it")
+    n_startup_trials: int = Field(12, ge=1, description="random cells before the model chooses cells")
+    batch_size: int = Field(4, ge=1, description="cells proposed before rewards of earlier ones are known")
+    candidates: int = Field(100, ge=2, description="random and mutated cells that the model scores per batch")
+    max_observations: int = Field(
+        400, ge=10, description="largest number of results the model is fitted to; the time is cubic in it"
+    )
 
 
 class HalvingConfig(Section):
     """Successive halving: a child is trained for few epochs first, and for more only if it is among the best."""
 
-    rungs: tuple[int, ...] = Field((), description="epochs of the rungs below train.epochs, rising; none is off")
+    rungs: tuple[int, ...] = Field((), description="epochs of the rungs below train.epochs, rising; empty is off")
     promote_fraction: float = Field(
-        1 / 3, gt=0, lt=1, description="share of the children of a rung that is promoted to the next"
+        1 / 3, gt=0, lt=1, description="share of the children of a rung that are promoted to the next"
     )
 
 
 class RerankConfig(Section):
     """The best cells of a search, trained again for longer and with several seeds, to choose among them."""
 
-    top: int = Field(0, ge=0, description="cells that are trained again; 0 is off")
+    top: int = Field(0, ge=0, description="number of cells that are trained again; 0 is off")
     epochs: int = Field(0, ge=0, description="epochs of that training; 0 is train.epochs")
     num_seeds: int = Field(1, ge=1, description="trainings per cell, each from other weights")
 
@@ -128,7 +132,7 @@ class SupernetConfig(OptimConfig):
 
     section: ClassVar[str] = "supernet"
 
-    batch_size: int = Field(64, ge=2, description="images per optimizer step; batch normalisation needs two")
+    batch_size: int = Field(64, ge=2, description="images per optimizer step; batch normalization needs two")
     weight_decay: WeightDecay = 1e-4
     bn_calibration_images: int = Field(
         1024, ge=2, description="training images that measure a child's batch-norm statistics before it is scored"
@@ -136,40 +140,46 @@ class SupernetConfig(OptimConfig):
 
 
 class SearchConfig(Section):
-    """The number of trials, the strategy, the evaluator and the workers."""
+    """The search itself: how many cells, which strategy, which evaluator, how many workers."""
 
-    strategy: Annotated[str, one_of(STRATEGIES)] = Field("ppo", description=list_meanings(STRATEGIES))
-    trials: int = Field(20, ge=1, description="cells proposed in all, duplicates and rejected ones included")
+    strategy: Annotated[str, one_of(STRATEGIES)] = Field(
+        "ppo", description=f"strategy that proposes the cells. {list_meanings(STRATEGIES)}"
+    )
+    trials: int = Field(20, ge=1, description="number of cells to propose, duplicates and rejected ones included")
     warm_start_trials: int = Field(
         0, ge=0, description="proposals of another strategy that ppo or reinforce first learns from"
     )
-    warm_start_strategy: Literal["random", "evolution"] = "random"
-    evaluator: str = Field("proxy", description=list_meanings(EVALUATORS))
+    warm_start_strategy: Literal["random", "evolution"] = Field("random", description="that other strategy")
+    evaluator: str = Field(
+        "proxy", description=f"evaluator, which makes the reward of a cell. {list_meanings(EVALUATORS)}"
+    )
     num_seeds: int = Field(1, ge=1, description="trainings per cell, each from other weights; the reward is their mean")
     constraints: tuple[str, ...] = Field(
         (), description='what a cell must satisfy before it is trained: "params<6M", "latency<20ms", "naswot>50%"'
     )
-    executor: Literal["local", "ray"] = Field("local", description="worker processes here, or a Ray cluster's")
-    workers: int = Field(0, ge=0, description="worker processes, one thread each; 0 is one per core or GPU slot")
-    workers_per_gpu: int = Field(1, ge=1, description="worker processes that share a GPU")
-    asynchronous: bool = Field(
-        False, description="never wait for a batch: faster, but the result depends on which finishes first"
+    executor: Literal["local", "ray"] = Field(
+        "local", description="worker processes of this machine (local) or of a Ray cluster (ray)"
     )
-    holdout: float = Field(0.1, gt=0, lt=1, description="share of the training split held out for the reward")
+    workers: int = Field(0, ge=0, description="worker processes, with one thread each; 0 is one per core or GPU slot")
+    workers_per_gpu: int = Field(1, ge=1, description="worker processes per GPU")
+    asynchronous: bool = Field(False, description="do not wait for whole batches: faster, but not repeatable")
+    holdout: float = Field(
+        0.1, gt=0, lt=1, description="share of the training images that is held out to measure the reward"
+    )
     failure_reward: float = Field(
-        0.0, allow_inf_nan=False, description="told to the strategy for a child that failed or violates a constraint"
+        0.0, allow_inf_nan=False, description="reward of a child that failed or violates a constraint"
     )
-    retries: int = Field(2, ge=0, description="times that a child is run again after its worker was lost")
+    retries: int = Field(2, ge=0, description="times a child is evaluated again after its worker was lost")
     patience: int = Field(
-        200, ge=0, description="proposals in a row that bring nothing new to train, after which a search ends; 0 is off"
+        200, ge=0, description="the search ends after this many duplicates or rejected proposals in a row; 0 is off"
     )
-    top: int = Field(5, ge=1, description="genotypes written to top/")
+    top: int = Field(5, ge=1, description="number of genotypes written to top/")
 
 
 class SearchRecipe(Section):
     """Everything `nascli search` needs to repeat a run."""
 
-    seed: int = 0
+    seed: int = Field(0, description="seed of everything random")
     data: DataConfig = Field(default_factory=DataConfig)
     space: Annotated[SpaceConfig, ByFamily(SPACE_SECTIONS)] = Field(default_factory=CellSpaceConfig)
     network: Annotated[NetworkConfig, ByFamily(NETWORK_SECTIONS)] = Field(default_factory=CellNetworkConfig)

@@ -141,8 +141,8 @@ def _refuse_notation(text: str, source: str, label: str) -> None:
     first, repeated = "", source.strip()
     if source == text and ("\n" in repeated or len(repeated) > _LONGEST_REPEATED):
         first, repeated = "save it as cell.txt, then ", "cell.txt"
-    words = ["nascli", "decode", repeated, *(["--notation", "enas"] if notation is None else []), "--out", "cell.json"]
-    either = " (or --notation naonet)" if notation is None else ""
+    words = ["nascli", "decode", repeated, *(["--from", "enas"] if notation is None else []), "--out", "cell.json"]
+    either = " (or --from naonet)" if notation is None else ""
     raise InputError(f"{label} is {said}, not a genotype", f"Decode it first: {first}{shlex.join(words)}{either}")
 
 

@@ -65,7 +65,11 @@ def test_table_by_cell_and_network_file(tmp_path: Path, capsys: pytest.CaptureFi
         (["--cell", "nasnet-a", "--target-latency", "20"], 2, "--target-latency 20: the number has no unit"),
         (["--cell", "nasnet-a", "--target-mult-adds", "many"], 2, "not a number with a unit"),
         (["--cell", "nasnet-a", "--target-params", "0"], 2, "--target-params 0: a target is larger than 0"),
-        (["--cell", "nasnet-a", "--target-params", "3M", "--filters", "8"], 2, "both decide F. Leave one of them out"),
+        (
+            ["--cell", "nasnet-a", "--target-params", "3M", "--filters", "8"],
+            2,
+            "a target of 3M params decides F; it excludes --filters",
+        ),
         (["--cell", "nasnet-a", "--target-params", "3M", "--target-mult-adds", "9M"], 2, "two targets: 3M params and"),
         (["--cell", "enas", "--target-params", "1k", "--cells-per-stage", "1"], 2, "the least is"),
         (["--cell", "nasnet-a", "--out", "cut.json"], 1, "cut.json/network.json cannot be written"),
@@ -73,12 +77,16 @@ def test_table_by_cell_and_network_file(tmp_path: Path, capsys: pytest.CaptureFi
         (["--cell", "enas", "--network", "net"], 2, "build needs --cell or --network, one of the two"),
         (["--network", "latest"], 2, "no such folder. nascli train makes one"),
         (["--network", "."], 2, "there is no weights.safetensors in it. Give a folder that nascli train has finished"),
-        (["--network", "net", "--filters", "8"], 2, "--network and --filters: the network of a folder stays as it is"),
-        (["--network", "net", "--target-params", "3M"], 2, "--network and --target-params:"),
-        (["--network", "net", "--out", "other"], 2, "--network and --out:"),
-        (["--cell", "enas", "--threads", "2"], 2, "--threads is for --measure. Give --measure too"),
+        (["--network", "net", "--filters", "8"], 2, "the network of --network stays as it is; it excludes --filters"),
+        (["--network", "net", "--target-params", "3M"], 2, "--network stays as it is; it excludes --target-params"),
+        (["--network", "net", "--out", "other"], 2, "--network stays as it is; it excludes --out"),
+        (
+            ["--cell", "enas", "--threads", "2"],
+            2,
+            "without --benchmark there is no use for --threads. Give --benchmark too",
+        ),
         (["--cell", "enas", "--export", "m.onnx"], 2, "--cell has random weights. Give a trained one with --network"),
-        (["--network", "net", "--export", "m.pth"], 2, "unknown kind '.pth'. End the name in .onnx or .pt2"),
+        (["--network", "net", "--export", "m.pth"], 2, "unknown kind '.pth'. Known: .onnx, .pt2"),
         (["--network", "net", "--export", "there.onnx"], 2, "there.onnx exists. Replace it with --overwrite"),
     ],
 )
@@ -166,7 +174,7 @@ def test_a_target_of_latency_is_measured(monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_speed_is_measured_of_every_engine(capsys: pytest.CaptureFixture[str]) -> None:
     numbers = (*SMALL, "--filters", "4", "--cells-per-stage", "1")
-    build(*numbers, "--measure", "--batch", "1", "--batch", "2", "--threads", "1", "--device", "cpu")
+    build(*numbers, "--benchmark", "--batch", "1", "--batch", "2", "--threads", "1", "--device", "cpu")
     printed = capsys.readouterr()
     assert "float32, channels last, 1 thread" in printed.out
     assert [line.split()[:2] for line in printed.out.splitlines() if line.startswith(("trained", "folded"))] == [
@@ -182,7 +190,7 @@ def test_a_trained_network_is_measured_and_exported(capsys: pytest.CaptureFixtur
     network = make_network()
     write_network(Path("network.json"), network.spec)
     save_weights(Path("weights.safetensors"), network)
-    build("--network", ".", "--measure", "--batch", "2", "--export", "out/model.pt2", "--device", "cpu", "--json")
+    build("--network", ".", "--benchmark", "--batch", "2", "--export", "out/model.pt2", "--device", "cpu", "--json")
     printed = capsys.readouterr()
     values = json.loads(printed.out)
     assert values["cell"] == "tiny"

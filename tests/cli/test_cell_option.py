@@ -23,7 +23,7 @@ def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
 
 def offered(message: str) -> str:
     """The command behind "Decode it first: "."""
-    return message.strip().partition("Decode it first: ")[2].removesuffix(" (or --notation naonet)")
+    return message.strip().partition("Decode it first: ")[2].removesuffix(" (or --from naonet)")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -51,7 +51,7 @@ def test_a_file_in_another_notation_is_told_from_a_damaged_one(nascli: Nascli, n
 def test_an_arc_and_a_text_of_many_lines_are_offered_a_way(nascli: Nascli) -> None:
     arc = " ".join(TEXTS["enas"].split())
     ran = nascli(f"build --cell '{arc}'")
-    assert ran.err.strip().endswith(f"nascli decode '{arc}' --notation enas --out cell.json (or --notation naonet)")
+    assert ran.err.strip().endswith(f"nascli decode '{arc}' --from enas --out cell.json (or --from naonet)")
     ran = nascli(f"build --cell {shlex.quote(TEXTS['slim'])}")
     assert "is TF-slim notation" in ran.err
     assert offered(ran.err) == "save it as cell.txt, then nascli decode cell.txt --out cell.json"

@@ -38,7 +38,7 @@ def test_a_darts_genotype_is_seen_wherever_it_stands(
 def test_an_arc_is_read_with_its_notation(nascli: Nascli) -> None:
     Path("final.sh").write_text(f'fixed_arc="{ENAS_ARC}"\npython main.py --epochs=630\n', encoding="utf-8")
     for source in (ENAS_ARC, "final.sh"):
-        ran = nascli(source, "--notation", "enas", "--json")
+        ran = nascli(source, "--from", "enas", "--json")
         assert ran.json["canonical_hash"] == zoo_genotype("enas").canonical_hash()
     assert ran.json["genotype"]["name"] == "final"
 
@@ -56,10 +56,10 @@ def test_stdout_is_the_notation_alone_and_reads_back(
     nascli: Nascli, cell: str, notation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    ran = nascli(cell, "--as", notation)
+    ran = nascli(cell, "--to", notation)
     Path("said").write_text(ran.out, encoding="utf-8")
-    again = nascli("said", "--notation", notation, "--json")
+    again = nascli("said", "--from", notation, "--json")
     assert again.json["canonical_hash"] == zoo_genotype(cell).canonical_hash()
-    as_json = nascli(cell, "--as", notation, "--json").json
+    as_json = nascli(cell, "--to", notation, "--json").json
     assert as_json["notation_text"].strip() == ran.out.strip()
     assert as_json["genotype"]["name"] == cell

@@ -74,20 +74,20 @@ def test_train_on_the_newest_backbone_then_predict(place: Path, capsys: pytest.C
     assert (report["dataset"], report["split"], report["images"], report["steps"]) == ("coco", "val", 4, 10)
     assert (run / "confusion.png").is_file()
     assert len(list((run / "worst").iterdir())) == 4
-    assert detect("--coco", "--evaluate", run / "results.json", "--json") == 0
+    assert detect("score", run / "results.json", "--coco", "--json") == 0
     again = json.loads(capsys.readouterr().out)
     assert again["per_class"] == report["per_class"], "the results file holds what was scored"
-    for phrase in ("8 images with 12 boxes", "weights of", "epoch 5/5", "nascli detect --predict"):
+    for phrase in ("8 images with 12 boxes", "weights of", "epoch 5/5", "nascli detect predict"):
         assert phrase in printed.err
 
     picture = place / "data" / "coco" / "val2017" / "0001.png"
-    assert detect("--predict", picture, "--predict", picture.parent, "--threshold", 0.0, "--json") == 0
+    assert detect("predict", picture, picture.parent, "--threshold", 0.0, "--json") == 0
     values = json.loads(capsys.readouterr().out)
     assert len(values["images"]) == 5
     assert Path(values["out"]) == run.resolve() / "predictions"
     assert (run / "predictions" / "predictions.json").is_file()
     assert (run / "predictions" / "0001-2.png").is_file()
-    assert detect("--predict", picture, "--run", run, "--out", "mine", "--threshold", 0.9) == 0
+    assert detect("predict", picture, "--run", run, "--out", "mine", "--threshold", 0.9) == 0
     assert "0001.png" in capsys.readouterr().out
     assert (place / "mine" / "0001.png").is_file()
 
@@ -100,7 +100,7 @@ def test_random_weights_and_training_images_as_the_measure(place: Path, capsys: 
     assert "random weights" in printed.err
     assert "train (the images it was trained on)" in printed.out
     assert "blue thing" in printed.out
-    assert "nascli detect --run own --predict" in printed.err
+    assert "/0001.png --run own" in printed.err
     network = json.loads((place / "own" / "network.json").read_text())
     assert (network["filters"], network["batch_norm_momentum"]) == (4, 0.1)
     assert 'evaluate_on = "train"' in (place / "own" / "recipe.toml").read_text()
@@ -194,18 +194,18 @@ def test_killed_at_any_moment_and_resumed_it_ends_the_same(
         (["--coco", "--set", "train.lr_milestones=[0.9, 0.5]"], 2, ["train: lr_milestones [0.9, 0.5] must rise"]),
         (["--coco", "--set", "train.precision=float16", "--device", "cpu"], 2, ["float16 needs a CUDA device"]),
         (["--coco", "--device", "tpu9"], 2, ["tpu9"]),
-        (["--threshold", "0.5"], 2, ["excludes --threshold", "They go with --predict"]),
-        (["--run", "latest", "--coco"], 2, ["excludes --run"]),
-        (["--predict", "a.png", "--coco", "--epochs", "2"], 2, ["--predict excludes --dataset, --epochs"]),
-        (["--predict", "a.png"], 2, ["runs/detect/latest: no such folder", "nascli detect"]),
-        (["--predict", "a.png", "--threshold", "1.5"], 2, ["--threshold", "equal to 1"]),
+        (["--threshold", "0.5"], 2, ["No such option: --threshold"]),
+        (["--run", "latest", "--coco"], 2, ["No such option: --run"]),
+        (["predict", "a.png", "--coco", "--epochs", "2"], 2, ["No such option: --coco"]),
+        (["predict", "a.png"], 2, ["runs/detect/latest: no such folder", "nascli detect"]),
+        (["predict", "a.png", "--threshold", "1.5"], 2, ["--threshold", "0.0<=x<=1.0"]),
         (
-            ["--predict", "a.png", "--run", "runs/train/latest"],
+            ["predict", "a.png", "--run", "runs/train/latest"],
             2,
             ["there is no detector in it", "nascli detect makes one"],
         ),
         (["--resume", "latest"], 2, ["runs/detect/latest: no such folder"]),
-        (["--resume", "latest", "--coco", "--lr", "0.1"], 2, ["--resume excludes --dataset, --lr"]),
+        (["--resume", "latest", "--coco", "--lr", "0.1"], 2, ["it excludes --coco, --lr"]),
         (["--resume", "data"], 2, ["not a run folder"]),
     ],
 )
@@ -244,4 +244,9 @@ def test_damaged_annotations_and_weights(place: Path, capsys: pytest.CaptureFixt
 
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert detect("--help") == 0
-    assert "nascli detect --predict" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("train", "predict", "check", "show", "score"))
+    assert detect("predict", "--help") == 0
+    shown = capsys.readouterr().out
+    assert "nascli detect predict" in shown
+    assert "--epochs" not in shown, "a page has the options of its command alone"

@@ -1,4 +1,4 @@
-"""What `nascli detect` does with data alone: --check, --show-data, --evaluate; and every fault before a first step."""
+"""What `nascli detect` does with data alone: check, show, score; and every fault before a first step."""
 
 import json
 import re
@@ -92,7 +92,7 @@ def test_what_must_be_repaired_is_said_by_the_check_and_before_the_first_step(
     ran = nascli(f"detect {START}")
     assert (ran.code, ran.out) == (code, "")
     assert phrase in ran.err
-    checked = nascli("detect --coco --check")
+    checked = nascli("detect check --coco")
     assert checked.code != 0
     shown = checked.out + checked.err
     assert phrase.partition(". Ids")[0] in shown
@@ -106,7 +106,7 @@ def test_boxes_that_mean_nothing_are_skipped_and_counted(nascli: Nascli, box: li
     assert ran.code == 0
     assert ran.json["train_boxes"] == 11
     assert f"instances_train2017.json: 1 skipped: {kind} (first: annotation id 1 (image id 1)" in ran.err
-    checked = nascli("detect --coco --check --json")
+    checked = nascli("detect check --coco --json")
     assert checked.code == 0
     (finding,) = [each for each in checked.json["splits"][0]["issues"] if each["outcome"] == "skipped"]
     assert (finding["kind"], finding["count"]) == (kind, 1)
@@ -119,7 +119,7 @@ def test_ten_thousand_boxes_on_one_image(nascli: Nascli) -> None:
     assert ran.code == 0
     assert ran.json["train_images"] == 7
     assert re.search(r"1 skipped: image with too many boxes \(first: image id 2 .* 10,00\d boxes", ran.err)
-    assert nascli("detect --coco --check --set data.max_boxes=0 --json").json["splits"][0]["images"] == 8
+    assert nascli("detect check --coco --set data.max_boxes=0 --json").json["splits"][0]["images"] == 8
 
 
 def test_the_check_says_everything_by_kind_with_its_first_example(nascli: Nascli) -> None:
@@ -131,7 +131,7 @@ def test_the_check_says_everything_by_kind_with_its_first_example(nascli: Nascli
 
     edited(change)()
     (PICTURES / "0008.png").unlink()
-    ran = nascli("detect --coco --check")
+    ran = nascli("detect check --coco")
     assert ran.code == 2
     assert "coco: 3 faults keep it from being used. Repair those that are marked refused" in ran.err
     lines = [" ".join(line.split()) for line in ran.out.splitlines()]
@@ -144,45 +144,45 @@ def test_the_check_says_everything_by_kind_with_its_first_example(nascli: Nascli
     ):
         assert phrase in lines
     assert any(line.startswith("first: annotation id 4: category_id 55 is not among") for line in lines)
-    values = nascli("detect --coco --check --json").json
+    values = nascli("detect check --coco --json").json
     assert (values["usable"], [split["split"] for split in values["splits"]]) == (False, ["train", "val"])
     assert values["splits"][0]["issues"][0]["remedy"]
 
 
 def test_data_without_a_fault_pass_the_check(nascli: Nascli) -> None:
-    ran = nascli("detect --coco --check")
+    ran = nascli("detect check --coco")
     assert ran.code == 0
     assert ran.out.count("nothing to remark") == 2
-    assert ran.next == ["nascli detect --dataset coco --data-dir data --show-data"]
+    assert ran.next == ["nascli detect show --dataset coco --data-dir data"]
     beside = PICTURES / "boxes.json"
     beside.write_bytes(TRAIN.read_bytes())
-    one = nascli(f"detect --dataset coco:{beside} --check --json")
+    one = nascli(f"detect check --dataset coco:{beside} --json")
     assert [each["file"] for each in one.json["splits"]] == [str(beside)], "one file is one split"
 
 
 def test_only_decoding_tells_of_damage_in_the_middle(nascli: Nascli) -> None:
     damage_pixels(PICTURES / "0004.png")
-    ran = nascli("detect --coco --check")
+    ran = nascli("detect check --coco")
     assert ran.code == 2
     assert "0004.png cannot be read" in ran.out
 
 
 def test_the_data_are_drawn(nascli: Nascli) -> None:
-    ran = nascli("detect --coco --show-data --max-train-images 3 --json")
+    ran = nascli("detect show --coco --max-train-images 3 --json")
     assert ran.code == 0
     out = Path(ran.json["out"])
     assert out == Path(ran.json["images"][0]["drawn"]).parent
     assert sorted(path.name for path in out.iterdir()) == sorted(
         [*(f"train-{n:06d}.png" for n in (1, 2, 3)), *(f"val-{n:06d}.png" for n in (1, 2, 3, 4))]
     )
-    assert "drawn in" in nascli("detect --coco --show-data --out mine").out
+    assert "drawn in" in nascli("detect show --coco --out mine").out
     assert len(list(Path("mine").iterdir())) == 12
-    assert "mine is not empty" in nascli("detect --coco --show-data --out mine").err
+    assert "mine is not empty" in nascli("detect show --coco --out mine").err
 
 
 def test_the_data_are_drawn_as_training_augments_them(nascli: Nascli) -> None:
     jitter = "--set train.scale_jitter=[0.5,2.0] --set train.jitter_size=96"
-    ran = nascli(f"detect --coco --recipe digit-scenes {jitter} --show-data --augmented --max-train-images 5 --json")
+    ran = nascli(f"detect show --coco --recipe digit-scenes {jitter} --augmented --max-train-images 5 --json")
     assert ran.code == 0, ran.err
     drawn = [Path(each["drawn"]) for each in ran.json["images"]]
     assert [path.name for path in drawn] == [f"train-{n:06d}-augmented.png" for n in range(1, 6)]
@@ -205,18 +205,18 @@ def test_a_results_file_is_scored_without_a_picture(nascli: Nascli) -> None:
     for picture in Path("data/coco").rglob("*.png"):
         picture.unlink()
     results = truth_as_results(Path("found.json"))
-    ran = nascli(f"detect --coco --evaluate {results} --json")
+    ran = nascli(f"detect score {results} --coco --json")
     assert ran.code == 0
     assert (ran.json["ap"], ran.json["ar_100"], ran.json["images"]) == (pytest.approx(1), pytest.approx(1), 4)
-    shown = nascli(f"detect --coco --evaluate {results}").out
-    for phrase in ("AP, mean over IoU 0.50 to 0.95", "AR of 1 / 10 / 100 boxes an image", "blue thing"):
+    shown = nascli(f"detect score {results} --coco").out
+    for phrase in ("AP, mean over IoU 0.50 to 0.95", "AR of 1 / 10 / 100 boxes per image", "blue thing"):
         assert phrase in shown
-    assert nascli(f"detect --dataset coco:{VAL} --evaluate {results} --json").json["ap"] == pytest.approx(1)
+    assert nascli(f"detect score {results} --dataset coco:{VAL} --json").json["ap"] == pytest.approx(1)
 
 
 def test_its_scores_confusion_and_worst_images_are_written(nascli: Nascli) -> None:
     results = truth_as_results(Path("found.json"), category=3)
-    ran = nascli(f"detect --coco --evaluate {results} --out scored")
+    ran = nascli(f"detect score {results} --coco --out scored")
     assert ran.code == 0
     scored = Path("scored")
     assert {path.name for path in scored.iterdir()} == {"detection.json", "confusion.json", "confusion.png", "worst"}
@@ -225,7 +225,7 @@ def test_its_scores_confusion_and_worst_images_are_written(nascli: Nascli) -> No
     red, blue = (each["boxes"] for each in report["per_class"])
     assert counts == [[red, 0, 0], [blue, 0, 0], [0, 0, 0]]
     assert len(list((scored / "worst").iterdir())) == len(report["worst_images"]) == 4
-    assert "scored is not empty" in nascli(f"detect --coco --evaluate {results} --out scored").err
+    assert "scored is not empty" in nascli(f"detect score {results} --coco --out scored").err
 
 
 def test_of_many_classes_the_best_and_the_worst_are_shown(nascli: Nascli) -> None:
@@ -237,31 +237,33 @@ def test_of_many_classes_the_best_and_the_worst_are_shown(nascli: Nascli) -> Non
     right = [each for each in boxes if each["category_id"] < 110]
     keys = ("image_id", "category_id", "bbox")
     Path("found.json").write_text(json.dumps([{key: each[key] for key in keys} | {"score": 1} for each in right]))
-    shown = nascli(f"detect --dataset coco:{VAL} --evaluate found.json").out
+    shown = nascli(f"detect score found.json --dataset coco:{VAL}").out
     best, worst = shown.split("the worst 5")
     assert "the best 5 of 30 classes with boxes" in best
     assert "thing 0 " in best
     assert "thing 29" in worst
     assert "thing 15" not in shown
-    assert len(nascli(f"detect --dataset coco:{VAL} --evaluate found.json --json").json["per_class"]) == 32
+    assert len(nascli(f"detect score found.json --dataset coco:{VAL} --json").json["per_class"]) == 32
 
 
 @pytest.mark.parametrize(
     ("line", "code", "phrases"),
     [
-        ("--check --epochs 3 --backbone latest", 2, ["--check excludes --epochs, --backbone"]),
-        ("--check --predict a.png", 2, ["--predict excludes --check"]),
-        ("--check --show-data", 2, ["--check excludes --show-data"]),
-        ("--check --device cpu", 2, ["--check excludes --device"]),
-        ("--check --dry-run", 2, ["--check excludes --dry-run"]),
-        ("--show-data --seed 0", 2, ["--show-data excludes --seed"]),
-        ("--show-data --augmented --coco --recipe digit-scenes", 2, ["neither train.flip nor train.scale_jitter"]),
-        ("--coco --augmented", 2, ["excludes --augmented", "It goes with --show-data"]),
-        ("--evaluate none.json --coco", 2, ["results none.json: No such file", "A COCO results file is a list"]),
-        ("--evaluate cell.json --coco", 2, ["cell.json: JSON, but not a list"]),
-        ("--evaluate cell.json --threshold 0.5", 2, ["--evaluate excludes --threshold"]),
-        ("--resume latest --check", 2, ["--check excludes --resume"]),
-        ("--check --coco --data-dir nowhere", 2, ["nowhere/coco: no such folder"]),
+        ("check --epochs 3", 2, ["No such option: --epochs"]),
+        ("check --predict a.png", 2, ["No such option: --predict"]),
+        ("check show", 2, ["extra argument"]),
+        ("check --device cpu", 2, ["No such option: --device"]),
+        ("check --dry-run", 2, ["No such option: --dry-run"]),
+        ("show --seed 0", 2, ["No such option: --seed"]),
+        ("show --augmented --coco --recipe digit-scenes", 2, ["neither train.flip nor train.scale_jitter"]),
+        ("--coco --augmented", 2, ["No such option: --augmented"]),
+        ("score none.json --coco", 2, ["results none.json: No such file", "A COCO results file is a list"]),
+        ("score cell.json --coco", 2, ["cell.json: JSON, but not a list"]),
+        ("score cell.json --threshold 0.5", 2, ["No such option: --threshold"]),
+        ("score", 2, ["Missing argument 'RESULTS.json'"]),
+        ("check --resume latest", 2, ["No such option: --resume"]),
+        ("check --coco --data-dir nowhere", 2, ["nowhere/coco: no such folder"]),
+        ("chekc --coco", 2, ["No such command 'chekc'", "Did you mean 'check'"]),
     ],
 )
 def test_wrong_usage(nascli: Nascli, line: str, code: int, phrases: list[str]) -> None:
@@ -273,6 +275,6 @@ def test_wrong_usage(nascli: Nascli, line: str, code: int, phrases: list[str]) -
 
 def test_foreign_results_name_their_entry(nascli: Nascli) -> None:
     Path("found.json").write_text('[{"image_id": 77, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]')
-    ran = nascli("detect --coco --evaluate found.json")
+    ran = nascli("detect score found.json --coco")
     assert (ran.code, ran.out) == (2, "")
     assert "detection 0: image_id 77 is not in data/coco/annotations/instances_val2017.json" in ran.err

@@ -37,10 +37,10 @@ def test_from_training_to_boxes_on_pictures(nascli: Nascli, dataset: str) -> Non
     record = json.loads(Path("run/run.json").read_text())
     assert record["results"]["peak_memory"] == ran.json["peak_memory"] > 2**20
     picture = next(Path("run/detections").iterdir())
-    found = nascli(f"detect --run run --predict {picture} --threshold 0 --out found --json")
+    found = nascli(f"detect predict {picture} --run run --threshold 0 --out found --json")
     assert found.code == 0, found.err
     assert len(found.json["images"]) == 1
-    again = nascli(f"detect {data} --evaluate run/results.json --json")
+    again = nascli(f"detect score run/results.json {data} --json")
     assert again.json["per_class"] == ran.json["per_class"]
 
 
@@ -69,7 +69,7 @@ def test_the_plan_says_head_and_memory(nascli: Nascli) -> None:
     ran = nascli(f"{START} {SMALL} --coco --dry-run")
     assert ran.code == 0, ran.err
     shown = " ".join(ran.out.split())
-    assert "head nasnet, 12 proposals an image" in shown
+    assert "head nasnet, 12 proposals per image" in shown
     assert "peak memory" in shown
 
 
@@ -80,11 +80,16 @@ def test_the_plan_says_head_and_memory(nascli: Nascli) -> None:
         ("--proposals 0", "detector.rpn_post_nms_top_n = 0"),
         ("--set detector.roi_size=2", "detector.roi_size = 2"),
         ("--set detector.resize=both_sides --set detector.max_size=96", "detector.max_size 96 would mean nothing"),
-        ("--resume run --head nasnet", "--resume excludes --dataset, --head"),
-        ("--predict a.png --proposals 9", "--predict excludes --dataset, --proposals"),
+        ("--resume run --head nasnet", "it excludes --coco, --cell"),
     ],
 )
 def test_wrong_usage(nascli: Nascli, line: str, phrase: str) -> None:
     ran = nascli(f"detect --coco --cell cell.json --filters 4 --cells-per-stage 1 --recipe digit-scenes {line}")
     assert (ran.code, ran.out) == (2, "")
     assert phrase in " ".join(ran.err.replace("│", " ").split())
+
+
+def test_proposals_are_no_option_of_predict(nascli: Nascli) -> None:
+    ran = nascli("detect predict a.png --proposals 9")
+    assert (ran.code, ran.out) == (2, "")
+    assert "No such option: --proposals" in ran.err

@@ -24,12 +24,12 @@ def test_so_many_are_left_out_as_are_allowed_and_named(nascli: Nascli, streamed:
     spoil("train/dog/00.png", "val/dog/03.png")
     ran = nascli("evaluate run")
     assert ran.code == 1
-    assert ran.err.rstrip().endswith("Replace or remove the file, or allow for more: --max-bad N")
-    ran = nascli("evaluate run --max-bad 2 --json")
+    assert ran.err.rstrip().endswith("Replace or remove the file, or allow for more: --max-unreadable N")
+    ran = nascli("evaluate run --max-unreadable 2 --json")
     assert ran.code == 0, ran.err
     assert (ran.json["images"], ran.json["skipped"]) == (17, ["pictures/val/dog/03.png"])  # of 18
     assert sum(each["images"] for each in ran.json["per_class"]) == 17
-    assert "17, 1 more skipped that cannot be decoded" in nascli("evaluate run --max-bad 2").out
+    assert "17, 1 more skipped that cannot be decoded" in nascli("evaluate run --max-unreadable 2").out
 
 
 def test_what_the_recipe_allows_holds_where_nothing_else_is_said(nascli: Nascli) -> None:
@@ -42,13 +42,13 @@ def test_what_the_recipe_allows_holds_where_nothing_else_is_said(nascli: Nascli)
     )
     assert nascli(f"{line} --set data.max_unreadable_images=1").code == 0
     assert nascli("evaluate run --json").json["skipped"] == ["pictures/val/dog/03.png"]
-    ran = nascli("evaluate run --max-bad 0")
+    ran = nascli("evaluate run --max-unreadable 0")
     assert ran.code == 1
     assert "image pictures/val/dog/03.png cannot be decoded" in ran.err
     spoil("val/cow/00.png")
     ran = nascli("evaluate run")
     assert "2 images cannot be decoded, 1 may be skipped" in ran.err
-    assert nascli("evaluate run --max-bad 2 --json").json["images"] == 16
+    assert nascli("evaluate run --max-unreadable 2 --json").json["images"] == 16
 
 
 def test_a_limit_that_was_raised_for_resuming_holds_in_measuring_too(nascli: Nascli) -> None:

@@ -69,12 +69,12 @@ def test_views_are_averaged_only_when_asked_for_and_said(nascli: Nascli) -> None
         (
             "--crops 5",
             torch.stack([answers("run", view) for view in corners]).mean(dim=0),
-            "5 views: four corners and centre of 10 px, 1 of them zeros on each side",
+            "5 views: four corners and center of 10 px, 1 of them zeros on each side",
         ),
         (
             "--crops 10",
             torch.stack([answers("run", each) for view in corners for each in (view, view.flip(3))]).mean(dim=0),
-            "10 views: four corners and centre of 10 px, 1 of them zeros on each side, mirrored too",
+            "10 views: four corners and center of 10 px, 1 of them zeros on each side, mirrored too",
         ),
     ):
         ran = nascli(f"evaluate run {options} --batch-size 7 --json").json

@@ -44,7 +44,7 @@ def test_a_persons_own_images_are_named_without_the_data_set(nascli: Nascli) -> 
     assert ran.next == ["nascli evaluate run"]
     shown = nascli(f"evaluate run --predict {paths[0]} --flip").out
     first = named[0]["classes"][0]["name"]
-    assert shown.splitlines()[1].split() == ["picture", "likeliest", "second", "third"]
+    assert shown.splitlines()[1].split() == ["image", "likeliest", "second", "third"]
     assert first in shown
     assert "8 px, whole, bilinear, stretched; averaged over the image and its mirror image" in shown
     edit_network("run", preprocessing=None)

@@ -61,11 +61,11 @@ def test_bad_images_are_named_and_left_out_up_to_a_number(nascli: Nascli) -> Non
     ran = nascli("pack pictures p.h5")
     assert ran.code == 1
     assert "error: image pictures/train/cow/03.png cannot be decoded: " in ran.err
-    ran = nascli("pack pictures p.h5 --max-bad 1")
+    ran = nascli("pack pictures p.h5 --max-unreadable 1")
     assert ran.code == 1
     assert "2 images cannot be decoded, 1 may be skipped: pictures/train/cow/03.png, pictures/val/dog/01.png" in ran.err
     assert not Path("p.h5").exists()
-    ran = nascli("pack pictures p.h5 --max-bad 2 --json")
+    ran = nascli("pack pictures p.h5 --max-unreadable 2 --json")
     assert ran.code == 0
     assert ran.json["skipped"] == ["pictures/train/cow/03.png", "pictures/val/dog/01.png"]
     assert "warning: image pictures/val/dog/01.png cannot be decoded: " in ran.err

@@ -247,13 +247,13 @@ def test_data_that_changed_are_refused_on_resume(nascli: Nascli) -> None:
     ran = nascli("train --resume run")
     assert ran.code == 2
     assert (
-        "run was begun with 60 training and 18 test images, now there are 57 training and 18 test images "
+        "run was begun with 60 training and 18 validation images, now there are 57 training and 18 validation images "
         "(data set folder:pictures)"
     ) in ran.err
     for path in removed:
         path.with_suffix(".gone").rename(path)
     Image.new("RGB", (8, 8), "white").save(removed[0])
-    assert "run was begun with other 60 training and 18 test images" in nascli("train --resume run").err
+    assert "run was begun with other 60 training and 18 validation images" in nascli("train --resume run").err
 
 
 def test_a_folder_that_moved_is_named_on_resume(nascli: Nascli) -> None:
@@ -270,9 +270,9 @@ def test_a_folder_that_moved_is_named_on_resume(nascli: Nascli) -> None:
 def test_the_learning_rate_of_a_base_batch_is_said(nascli: Nascli) -> None:
     ran = nascli(f"{TRAIN} --lr 0.05 --set train.lr_base_size=64 --json")
     assert ran.code == 0, ran.err
-    assert "learning rate 0.05 for 64 images a step: 0.0125 for 16" in ran.err
+    assert "learning rate 0.05 for 64 images per step: 0.0125 for 16" in ran.err
     ran = nascli(f"{TRAIN} --lr 0.0125 --out plain --json")
-    assert "images a step" not in ran.err
+    assert "images per step" not in ran.err
     assert metrics(str(max(Path("runs/train").iterdir()))) == metrics("plain")
 
 

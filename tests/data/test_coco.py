@@ -127,7 +127,7 @@ def test_an_error_counts_the_other_issues(tmp_path: Path) -> None:
     values = valid()
     for entry in values["annotations"]:
         entry["category_id"] = 0
-    with pytest.raises(InputError, match=r"annotation id 1: .*; 2 more issues are listed by nascli detect --check"):
+    with pytest.raises(InputError, match=r"annotation id 1: .*; 2 more issues are listed by nascli detect check"):
         read(tmp_path, values)
 
 

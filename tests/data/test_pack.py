@@ -198,7 +198,7 @@ def test_more_unreadable_images_than_allowed_stop_it_and_the_work_is_kept(
         pack_folder(source, path, SMALL, max_unreadable=allowed, callbacks=PackCallbacks(log=notes.append))
     assert f"{source}/{FILES[1]}" in str(caught.value)
     assert (f"{source}/{FILES[5]}" in str(caught.value)) == (allowed == 1)
-    assert "or allow for more: --max-bad N" in str(caught.value)
+    assert "or allow for more: --max-unreadable N" in str(caught.value)
     assert not path.exists()
     notes.clear()
     made = pack_folder(source, path, SMALL, max_unreadable=2, callbacks=PackCallbacks(log=notes.append))

@@ -186,8 +186,8 @@ def test_broken_images_are_skipped_of_memory_as_far_as_is_allowed(
         load_dataset(DataConfig(dataset=name, max_unreadable_images=1))
     assert "2 images cannot be decoded, 1 may be skipped" in str(caught.value)
     assert str(caught.value).endswith("or allow for more: --set data.max_unreadable_images=N")
-    with pytest.raises(CorruptFileError, match=r"or allow for more: --max-bad N$"):
-        load_dataset(DataConfig(dataset=name, max_unreadable_images=1), allow_option="--max-bad N")
+    with pytest.raises(CorruptFileError, match=r"or allow for more: --max-unreadable N$"):
+        load_dataset(DataConfig(dataset=name, max_unreadable_images=1), allow_option="--max-unreadable N")
 
 
 @pytest.mark.parametrize("side", [12, 30])

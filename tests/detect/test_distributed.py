@@ -126,7 +126,7 @@ def test_a_signal_stops_all_and_one_process_resumes_to_the_same_end(place: Path)
         out, err = process.communicate(timeout=100)
     assert process.returncode == 130, err
     assert out == ""
-    assert "2 processes, each with 2 of 4 images a step" in err
+    assert "2 processes, each with 2 of 4 images per step" in err
     assert err.count("interrupted: stopped after step") == 1
     assert "Resume with: torchrun --nproc-per-node 2 -m nascli detect --resume parts" in err
     assert "Traceback" not in err
@@ -146,8 +146,8 @@ def test_a_signal_stops_all_and_one_process_resumes_to_the_same_end(place: Path)
         ("--coco --cell cell.json --data-dir empty", 2, "instances_train2017.json"),
         (f"{SMALL} --batch-size 5", 2, "Choose a --batch-size that is a multiple of 2"),
         (f"{SMALL} --dry-run", 2, "--dry-run is for one process, there are 2"),
-        ("--coco --check", 2, "--check is for one process, there are 2"),
-        ("--predict data/coco/val2017/0001.png", 2, "--predict is for one process, there are 2"),
+        ("check --coco", 2, "detect check is for one process, there are 2"),
+        ("predict data/coco/val2017/0001.png", 2, "detect predict is for one process, there are 2"),
         (f"{SMALL} --lr 1e30 --set train.clip_grad_norm=0 --set train.warmup_steps=0", 1, "training diverged"),
         ("--resume nowhere", 2, "nowhere: no such folder"),
     ],
@@ -230,8 +230,8 @@ def test_statistics_of_frozen_batch_norms_are_not_put_together() -> None:
         ("--coco --gpus 2", "--gpus 2: this machine has 0 CUDA devices"),
         ("--coco --gpus 2 --device cpu", "--gpus 2 and --device cpu exclude each other"),
         ("--coco --gpus 2 --dry-run", "--dry-run measures one process. Leave --gpus out"),
-        ("--coco --gpus 2 --check", "--check excludes --gpus"),
-        ("--gpus 2 --predict a.png", "--predict excludes --gpus"),
+        ("check --coco --gpus 2", "No such option: --gpus"),
+        ("predict a.png --gpus 2", "No such option: --gpus"),
         ("--resume latest --gpus 2", "--gpus 2: this machine has 0 CUDA devices"),
     ],
 )

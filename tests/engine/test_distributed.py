@@ -138,7 +138,7 @@ def test_a_signal_stops_all_and_one_process_goes_on_to_the_same_end(nascli_here:
         out, err = process.communicate(timeout=100)
     assert process.returncode == 130, err
     assert out == ""
-    assert "2 processes, each with 8 of 16 images a step" in err
+    assert "2 processes, each with 8 of 16 images per step" in err
     assert err.count("interrupted: stopped after step") == 1
     assert "Resume with: torchrun --nproc-per-node 2 -m nascli train --resume parts" in err
     assert "Traceback" not in err

@@ -158,7 +158,7 @@ def test_the_last_of_one_name_counts_and_a_name_picks_among_several() -> None:
     assert same(read_notation(log, "darts"), published_cell("darts-v2"))
     both = f"{GDAS_V1}\n# {DARTS_V2.replace(chr(10), ' ').replace('V2', 'V9')}\n{DARTS_V2}\nDARTS = DARTS_V2\n"
     assert read_notation(both, "darts", which="GDAS_V1").name == "GDAS_V1"
-    with pytest.raises(InputError, match=r"holds 2 genotypes: GDAS_V1, DARTS_V2\. Choose one with --pick"):
+    with pytest.raises(InputError, match=r"holds 2 genotypes: GDAS_V1, DARTS_V2\. Choose one with --select"):
         read_notation(both, "darts")
     with pytest.raises(InputError, match="Did you mean GDAS_V1"):
         read_notation(both, "darts", which="GDAS_V2")

@@ -250,7 +250,7 @@ def test_what_build_wrote_detects(
     assert "backbone nasnet-a: weights of mobile" in err
     report = json.loads(out)
     assert (report["steps"], report["images"], report["cell"]) == (2, 1, "nasnet-a")
-    code, out, err = call("detect --run run --predict data/coco/val2017/0001.png --threshold 0 --json", capsys)
+    code, out, err = call("detect predict data/coco/val2017/0001.png --run run --threshold 0 --json", capsys)
     assert code == 0, err
     assert len(json.loads(out)["images"]) == 1
 

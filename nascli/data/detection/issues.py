@@ -117,6 +117,6 @@ def raise_if_refused(source: Path, issues: Iterable[Issue]) -> None:
     if not serious:
         return
     others = sum(each.count for each in serious) - 1
-    more = f"; {others:,} more issues are listed by nascli detect --check" if others else ""
+    more = f"; {others:,} more issues are listed by nascli detect check" if others else ""
     error = CorruptFileError if serious[0].kind == "image cannot be read" else InputError
     raise error(f"{source}: {serious[0].first}", serious[0].remedy + more)

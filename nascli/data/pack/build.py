@@ -110,7 +110,7 @@ def pack_folder(
     _refuse_existing(path, overwrite)
     index = scan_folder(source)
     entries = list(_list_entries(index, source))
-    unreadable = UnreadableImages(max_unreadable, "--max-bad N", callbacks.log)
+    unreadable = UnreadableImages(max_unreadable, "--max-unreadable N", callbacks.log)
     about = {**asdict(settings), "pillow": PIL.__version__}
     with _explain_write_errors(path), ShardStore(_beside(path, PARTIAL), about, overwrite=overwrite) as store:
         _refuse_existing(path, overwrite)  # another process may have ended between the first look and the lock

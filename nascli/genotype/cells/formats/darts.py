@@ -76,7 +76,7 @@ def read_darts(text: str, which: str | None) -> Cells:
         raise InputError(f"no genotype {which!r} in the text", suggestion(which, filter(None, found)))
     if which is None and len(found) > 1:
         names = ", ".join(name or "one without a name" for name in found)
-        raise InputError(f"the text holds {len(found)} genotypes: {names}", "Choose one with --pick NAME")
+        raise InputError(f"the text holds {len(found)} genotypes: {names}", "Choose one with --select NAME")
     name = which if which is not None else next(iter(found))
     values = _parse_arguments(found[name], name or "Genotype")
     normal, reduction = (

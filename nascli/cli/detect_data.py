@@ -1,0 +1,172 @@
+"""`nascli detect check`, `show` and `score`: the data of a detector without a training, and results of any tool."""
+
+import shlex
+from pathlib import Path
+
+from nascli.cli.console import Terminal
+from nascli.cli.detect_view import describe_split, show_issues, show_scores
+from nascli.cli.options import (
+    JSON,
+    OVERWRITE,
+    RECIPE,
+    SET,
+    Call,
+    Setting,
+    command,
+    field_settings,
+    run_label,
+    runs_folder,
+)
+from nascli.cli.processes import require_one_process
+from nascli.config import DetectDataConfig, DetectRecipe, find_recipe, load_recipe
+from nascli.errors import InputError
+from nascli.files import write_json, writing
+
+COCO = Setting[bool]("--coco", "Short for --dataset coco.", False)
+KEYS = {"--dataset": "data.dataset", "--data-dir": "data.data_dir", "--max-train-images": "data.max_train_images"}
+AUGMENTED = Setting[bool]("--augmented", "Draw the training images as training augments them.", False)
+FOLDER = Setting[Path | None]("--out", "Folder to write into.", metavar="DIR")
+RESULTS = Setting[Path]("results", "A COCO results file of any tool.", ..., metavar="RESULTS.json")
+
+DATA = [COCO, *field_settings(DetectRecipe, KEYS), RECIPE, SET]
+"""The options that say which data."""
+
+
+def resolve_recipe(call: Call, terminal: Terminal) -> tuple[DetectRecipe, Path]:
+    """The recipe with the options above it, and its file."""
+    keys = call.keys(DetectRecipe)
+    if call[COCO] and keys.setdefault("data.dataset", "coco") != "coco":
+        raise InputError(
+            f"--coco and --dataset {keys['data.dataset']} exclude each other", "--coco is short for --dataset coco"
+        )
+    name = call[RECIPE] or ("digit-scenes" if keys.get("data.dataset") in (None, "digit-scenes") else "coco")
+    if not call[RECIPE]:
+        terminal.note(f"recipe {name} (another with --recipe)")
+    file = find_recipe("detect", name)
+    return load_recipe(DetectRecipe, file, keys, call[SET]), file
+
+
+@command("check", *DATA, JSON, examples=["nascli detect check --coco", "nascli detect check --dataset coco:my/data"])
+def check(call: Call) -> None:
+    """Check the data: decode every image and list what is wrong, by kind.
+
+    Exit code 2 where something has to be repaired before the data can be used.
+    """
+    from nascli.data.detection.issues import select_refused
+    from nascli.data.detection.registry import audit_detection_data
+
+    require_one_process("detect check")
+    terminal = call.terminal()
+    config = resolve_recipe(call, terminal)[0].data
+    with terminal.notes.status("reading annotations, decoding every image"):
+        splits = audit_detection_data(config)
+    show_issues(terminal, splits)
+    serious = sum(each.count for split in splits for each in select_refused(split.issues))
+    files = [
+        {
+            "file": str(split.source),
+            "split": split.name,
+            "images": len(split.images),
+            "boxes": split.boxes,
+            "classes": len(split.categories),
+            "issues": [vars(each) | {"outcome": each.outcome, "remedy": each.remedy} for each in split.issues],
+        }
+        for split in splits
+    ]
+    terminal.result({"dataset": config.dataset, "usable": not serious, "splits": files})
+    if serious:
+        raise InputError(
+            f"{config.dataset}: {serious:,} faults keep it from being used", "Repair those that are marked refused"
+        )
+    terminal.next(_next_command(config, "show"))
+
+
+@command(
+    "show",
+    *DATA,
+    AUGMENTED,
+    FOLDER,
+    OVERWRITE,
+    JSON,
+    examples=["nascli detect show --coco", "nascli detect show --augmented --max-train-images 20 --out drawn"],
+)
+def show(call: Call) -> None:
+    """Draw the first images of each split with their own boxes.
+
+    With --augmented only the training split, as training augments it.
+    """
+    from nascli.data.detection.registry import load_detection_splits
+    from nascli.detect.predict import choose_output_folder
+    from nascli.detect.sampler import preview_transforms
+    from nascli.detect.visualize import GROUND_TRUTH_IMAGES, draw_augmented, draw_ground_truth
+
+    require_one_process("detect show")
+    terminal, augmented = call.terminal(), call[AUGMENTED]
+    recipe, _ = resolve_recipe(call, terminal)
+    config = recipe.data
+    counts = (config.max_train_images or GROUND_TRUTH_IMAGES, config.max_val_images or GROUND_TRUTH_IMAGES)
+    transforms = preview_transforms(recipe, counts[0]) if augmented else []
+    splits = load_detection_splits(config)[: 1 if augmented else None]
+    label = run_label(config.dataset, "data")
+    folder = choose_output_folder(runs_folder() / "detect", label, call[FOLDER], call[OVERWRITE])
+    images: list[dict[str, object]] = []
+    for split, count in zip(splits, counts, strict=False):
+        with writing(folder, "Choose another --out"):
+            files = draw_augmented(split, transforms, folder) if augmented else draw_ground_truth(split, folder, count)
+        terminal.show(f"{split.source}: {describe_split(split)}; the first {len(files)} drawn")
+        images += [
+            {"split": split.name, "image_id": image.id, "file": str(image.path), "drawn": str(file)}
+            for image, file in zip(split.images, files, strict=False)
+        ]
+    terminal.show(f"drawn in {folder}")
+    terminal.result({"out": str(folder), "images": images})
+    terminal.next(_next_command(config, "train"))
+
+
+@command(
+    "score",
+    RESULTS,
+    *DATA,
+    FOLDER,
+    OVERWRITE,
+    JSON,
+    examples=["nascli detect score results.json --coco", "nascli detect score results.json --coco --out scored"],
+)
+def score(call: Call) -> None:
+    """Score a COCO results file of any tool; no image is needed.
+
+    With --out, the scores, the confusion and the worst images are written too.
+    """
+    from nascli.data.detection.registry import load_ground_truth
+    from nascli.detect.coco_eval import METRIC, read_results, score_detections
+    from nascli.detect.error_analysis import write_error_analysis
+    from nascli.detect.predict import check_output_folder
+    from nascli.report.confusion_plot import write_box_confusion
+
+    require_one_process("detect score")
+    terminal, results, out = call.terminal(), call[RESULTS], call[FOLDER]
+    config = resolve_recipe(call, terminal)[0].data
+    found = read_results(results)
+    split = load_ground_truth(config)
+    folder = check_output_folder(out, call[OVERWRITE]) if out else None
+    terminal.note(f"{split.source}: {describe_split(split)}, {len(split.categories)} classes; {len(found):,} found")
+    report = {
+        "results": str(results),
+        "dataset": config.dataset,
+        "split": split.name,
+        "metric": METRIC,
+        **score_detections(split, found).to_dict(),
+    }
+    if folder:
+        with writing(folder, "Choose another --out"):
+            folder.mkdir(parents=True, exist_ok=True)
+            report["worst_images"] = write_error_analysis(split, found, folder)
+            write_json(folder / "detection.json", report)
+            write_box_confusion(folder)
+    written = [("written", str(folder))] if folder else []
+    show_scores(terminal, f"{results} on {config.dataset}, {split.name}", report, written)
+    terminal.result(report)
+
+
+def _next_command(config: DetectDataConfig, name: str) -> str:
+    return shlex.join(["nascli", "detect", name, "--dataset", config.dataset, "--data-dir", config.data_dir])

@@ -1,0 +1,79 @@
+"""The tables of `nascli detect`: a split of the data, what was found wrong in it, scores."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nascli.cli.console import Terminal, make_table
+
+if TYPE_CHECKING:
+    from nascli.data.detection.dataset import DetectionSplit
+
+ALL_CLASSES = 20
+"""Up to this number of classes all are listed; of more, the best and the worst few."""
+
+FEW_CLASSES = 5
+
+
+def describe_split(split: "DetectionSplit") -> str:
+    """The counts of a split in words."""
+    empty = sum(1 for image in split.images if not len(image.boxes))
+    crowds = sum(int(image.crowd.sum()) for image in split.images)
+    more = "".join(f", {n:,} {word}" for n, word in ((crowds, "crowds"), (empty, "images without boxes")) if n)
+    return f"{len(split.images):,} images with {split.boxes:,} boxes{more}"
+
+
+def show_issues(terminal: Terminal, splits: Sequence["DetectionSplit"]) -> None:
+    """The issues of each split: how each is handled, how many, of what kind, the first example."""
+    from rich.text import Text
+
+    colors = {"refused": "red", "skipped": "yellow", "kept": "dim"}
+    for split in splits:
+        summary = f"{split.source}: {describe_split(split)}, {len(split.categories)} classes"
+        terminal.show(Text(summary, style="bold"))
+        for each in sorted(split.issues, key=lambda each: list(colors).index(each.outcome)):
+            line = Text(f"  {each.outcome:7} ", style=colors[each.outcome])
+            line.append(f"{each.count:>7,}  {each.kind}: {each.remedy}", style="default")
+            terminal.show(line)
+            terminal.show(Text(f"                   first: {each.first}", style="dim"))
+        if not split.issues:
+            terminal.show("  nothing to remark")
+
+
+def show_scores(terminal: Terminal, title: str, report: dict[str, Any], more: Sequence[tuple[str, str]]) -> None:
+    """COCO's twelve numbers and the classes as tables.
+
+    Args:
+        title: What was scored.
+        report: `DetectionScore.to_dict`, perhaps with more keys.
+        more: Rows to stand below the numbers.
+    """
+    rows = [
+        ("AP, mean over IoU 0.50 to 0.95", _points(report["ap"])),
+        ("AP at IoU 0.50 / 0.75", _row(report, "ap50", "ap75")),
+        ("AP small / medium / large", _row(report, "ap_small", "ap_medium", "ap_large")),
+        ("AR of 1 / 10 / 100 boxes per image", _row(report, "ar_1", "ar_10", "ar_100")),
+        ("AR small / medium / large", _row(report, "ar_small", "ar_medium", "ar_large")),
+        ("images / boxes", f"{report['images']:,} / {report['boxes']:,}"),
+        *more,
+    ]
+    terminal.show(make_table(f"{title}: COCO average precision and recall in %", ("", ""), rows))
+    present = [each for each in report["per_class"] if each["boxes"]]
+    ranked = sorted(present, key=lambda each: -(each["ap"] or 0))
+    if len(present) <= ALL_CLASSES:
+        _show_classes(terminal, "by class", present)
+    else:
+        _show_classes(terminal, f"the best {FEW_CLASSES} of {len(present)} classes with boxes", ranked[:FEW_CLASSES])
+        _show_classes(terminal, f"the worst {FEW_CLASSES}", ranked[-FEW_CLASSES:])
+
+
+def _show_classes(terminal: Terminal, title: str, classes: Sequence[dict[str, Any]]) -> None:
+    cells = [(each["name"], str(each["boxes"]), _points(each["ap"]), _points(each["ap50"])) for each in classes]
+    terminal.show(make_table(title, ("class", "boxes", "AP", "AP50"), cells))
+
+
+def _row(report: dict[str, Any], *keys: str) -> str:
+    return " / ".join(_points(report[key]) for key in keys)
+
+
+def _points(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
