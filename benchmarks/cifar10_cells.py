@@ -13,15 +13,15 @@ of 8, 14 and 20 layers, each as wide as NASNet-A's mult-adds at the same image s
 same images in the same order, varied in the same way, under the same learning rates. The recipe's auxiliary head is
 part of a cell's network in training; a ResNet has none.
 
-Killed, the same call goes on with the trainings that `--json` does not hold yet.
+Killed, the same call resumes with the trainings that `--json` does not hold yet.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common import Figures, Task, console, grid, serve
-from trainings import RANDOM, RESNET, arguments, each_percent, gather, mean_and_deviation, percent, prepare, train
+from common import Figures, Task, console, grid, mean_and_deviation, serve
+from trainings import RANDOM, RESNET, experiment_arguments, format_percent, gather, list_percents, prepare, train
 
 from nascli.config import TrainRecipe, find_recipe, load_recipe
 
@@ -38,7 +38,7 @@ MEASURES = {"training": training}
 
 
 def options() -> argparse.ArgumentParser:
-    parser = arguments(__doc__)
+    parser = experiment_arguments(__doc__)
     parser.add_argument("--data", required=True, help="folder with train/<class>/*.jpg and test/<class>/")
     parser.add_argument(
         "--networks", default="nasnet-a,resnet,random", help="cells by name or file, random, resnet; between commas"
@@ -65,7 +65,7 @@ def main() -> None:
     shared = {"measure": "training", "recipe": asked.recipe, "flags": flags}
     names = expand(asked.networks.split(","), asked.random_cells)
     tasks = [{**shared, "network": name, "seed": seed} for seed in range(asked.seeds) for name in names]
-    show(gather(__file__, tasks, asked, summarise), f"{asked.epochs} epochs at {asked.image_size} pixels")
+    show(gather(__file__, tasks, asked, summarize), f"{asked.epochs} epochs at {asked.image_size} pixels")
 
 
 def expand(names: Sequence[str], random_cells: int) -> list[str]:
@@ -74,7 +74,7 @@ def expand(names: Sequence[str], random_cells: int) -> list[str]:
     return list(dict.fromkeys(one for name in names for one in several.get(name, [name])))
 
 
-def summarise(measurements: Sequence[Figures]) -> dict[str, Figures]:
+def summarize(measurements: Sequence[Figures]) -> dict[str, Figures]:
     """For each network: its cost, and top-1 over the seeds."""
     taken: dict[str, list[Figures]] = {}
     for each in measurements:
@@ -93,7 +93,7 @@ def show(results: Mapping[str, Any], title: str) -> None:
     table = grid(title, "network", "params", "mult-adds", "final top-1", "each seed")
     for name, each in results.items():
         cost = f"{each['params']:,}", f"{each['mult_adds'] / 1e6:.2f}M"
-        table.add_row(name, *cost, percent(each["top1"]), each_percent(each["top1"]))
+        table.add_row(name, *cost, format_percent(each["top1"]), list_percents(each["top1"]))
     console().print(table)
 
 

@@ -42,7 +42,7 @@ def nascli(task: Task) -> Figures:
     import torch
 
     torch.set_num_threads(1)
-    return timed(batches(task), task)
+    return time_batches(batches(task), task)
 
 
 def batches(task: Task) -> Iterator[Any]:
@@ -66,7 +66,7 @@ def batches(task: Task) -> Iterator[Any]:
 
 
 def torchvision(task: Task) -> Figures:
-    """What most scripts do."""
+    """The pipeline of most scripts."""
     import torch
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
@@ -91,7 +91,7 @@ def torchvision(task: Task) -> Figures:
         Cifar(), task["batch_size"], shuffle=True, num_workers=task["workers"], drop_last=True, persistent_workers=True
     )
     epochs = itertools.chain.from_iterable(itertools.repeat(loader))
-    return timed((images for images, _ in epochs), task)
+    return time_batches((images for images, _ in epochs), task)
 
 
 def pixels(task: Task) -> Any:  # noqa: ANN401
@@ -101,8 +101,8 @@ def pixels(task: Task) -> Any:  # noqa: ANN401
     return np.random.default_rng(0).integers(0, 256, (task["images"], SIDE, SIDE, 3), dtype=np.uint8)
 
 
-def timed(coming: Iterable[Any], task: Task) -> Figures:
-    """Images a second after the first batches; mean and deviation of pixels."""
+def time_batches(coming: Iterable[Any], task: Task) -> Figures:
+    """Images per second after the first batches; mean and deviation of pixels."""
     import torch
 
     steps = iter(coming)

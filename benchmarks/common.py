@@ -299,7 +299,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 
 def console() -> Console:
-    """Where tables go; wide enough where there is no terminal."""
+    """A console for tables; wide enough where there is no terminal."""
     return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 
 

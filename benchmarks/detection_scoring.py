@@ -1,4 +1,4 @@
-"""How long COCO's numbers take: nascli, pycocotools and torchmetrics on the same boxes, equal numbers first.
+"""Time of COCO's numbers: nascli, pycocotools and torchmetrics on the same boxes, equal numbers first.
 
     python benchmarks/detection_scoring.py --json detection_scoring.json
 
@@ -65,7 +65,7 @@ def by_nascli(task: Task) -> Figures:
     split, detections = drawn_boxes(task)
     since = time.perf_counter()
     summary = score_detections(split, detections).summary
-    return figures(since, [-1.0 if summary[name] is None else summary[name] for name in SUMMARY])
+    return time_numbers(since, [-1.0 if summary[name] is None else summary[name] for name in SUMMARY])
 
 
 def by_pycocotools(task: Task) -> Figures:
@@ -83,7 +83,7 @@ def by_pycocotools(task: Task) -> Figures:
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
-    return figures(since, evaluation.stats.tolist())
+    return time_numbers(since, evaluation.stats.tolist())
 
 
 def by_torchmetrics(task: Task) -> Figures:
@@ -117,7 +117,7 @@ def by_torchmetrics(task: Task) -> Figures:
     values = metric.compute()
     sizes = ("small", "medium", "large")
     keys = ["map", "map_50", "map_75", *(f"map_{size}" for size in sizes), "mar_1", "mar_10", "mar_100"]
-    return figures(since, [float(values[key]) for key in [*keys, *(f"mar_{size}" for size in sizes)]])
+    return time_numbers(since, [float(values[key]) for key in [*keys, *(f"mar_{size}" for size in sizes)]])
 
 
 def as_coco(split: DetectionSplit) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def as_coco(split: DetectionSplit) -> dict[str, Any]:
     }
 
 
-def figures(since: float, numbers: list[float | None]) -> Figures:
+def time_numbers(since: float, numbers: list[float | None]) -> Figures:
     seconds = time.perf_counter() - since
     return {"seconds": seconds, "peak_mib": peak_mib(), "numbers": dict(zip(SUMMARY, numbers, strict=True))}
 

@@ -137,7 +137,7 @@ def nascli_step(detector: "nn.Module", task: Task) -> Figures:
     split = DetectionSplit("none", Path(), (), ())
     detect = DetectTask(detector, split, split, BatchSampler(TrainPlan(config, task["batch_size"]), config, 0), run)
     state = start_state(detector.train(), config, run)
-    entries, images = annotated(task)
+    entries, images = make_images(task)
     batch = DetectBatch(entries, images, [training_target(entry) for entry in entries])
     with detect.training():
         return measure(detector, lambda: train_step(state, detect, config, batch, 0, run), task)
@@ -161,7 +161,7 @@ def peer_measure(task: Task) -> Figures:
             "backbone_mult_adds": count_mult_adds(detector.backbone.body, task["size"])
         }
     optimizer = torch.optim.SGD(detector.train().parameters(), **SGD)
-    entries, images = annotated(task)
+    entries, images = make_images(task)
     inputs = [to_float(image, torch.device("cpu")) for image in images]
     targets = [training_target(entry) for entry in entries]
 
@@ -211,7 +211,7 @@ def peer_detector(task: Task) -> "nn.Module":
     return detector
 
 
-def annotated(task: Task) -> "tuple[list[AnnotatedImage], list[Any]]":
+def make_images(task: Task) -> "tuple[list[AnnotatedImage], list[Any]]":
     """Images of noise, uint8 (3, H, W), each with boxes drawn at random."""
     import numpy as np
     import torch
@@ -241,7 +241,7 @@ def settle(detector: "nn.Module", task: Task) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = None  # the mean over all batches, which are one
-    images = torch.stack([to_float(image, torch.device("cpu")) for image in annotated(task)[1]])
+    images = torch.stack([to_float(image, torch.device("cpu")) for image in make_images(task)[1]])
     with torch.no_grad():
         detector.train().get_submodule("backbone")(images)
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -258,7 +258,7 @@ def find(detector: Any, task: Task) -> Figures:  # noqa: ANN401
 
     from nascli.detect.inference import to_float
 
-    images = [to_float(image, torch.device("cpu")) for image in annotated(task)[1]]
+    images = [to_float(image, torch.device("cpu")) for image in make_images(task)[1]]
     detector.rpn.nms_thresh = 1.0
     for layer in (detector.rpn.head.bbox_pred, detector.roi_heads.box_predictor.cls_score):
         for parameter in layer.parameters():

@@ -55,7 +55,7 @@ def nascli(task: Task) -> Figures:
     order = images[torch.randperm(task["images"], generator=torch.Generator().manual_seed(0))]
     normalizer, flip = Normalizer(MIDDLE, MIDDLE), DataConfig(flip=True)
     draws = BatchRng(torch.Generator().manual_seed(0))
-    return timed(
+    return time_batches(
         (
             augment_batch(batch, flip, normalizer, draws)
             for batch, _ in train.training_batches(order, task["batch_size"], 0)
@@ -65,13 +65,13 @@ def nascli(task: Task) -> Figures:
 
 
 def torchvision_pil(task: Task) -> Figures:
-    """What most scripts do."""
+    """The pipeline of most scripts."""
     from torchvision import datasets, transforms
 
     vary = [transforms.RandomResizedCrop(task["crop"], AREA), transforms.RandomHorizontalFlip()]
     last = [transforms.ToTensor(), transforms.Normalize(MIDDLE, MIDDLE)]
     source = datasets.ImageFolder(f"{task['folder']}/train", transforms.Compose([*vary, *last]))
-    return timed(loaded(source, task), task)
+    return time_batches(load_batches(source, task), task)
 
 
 def torchvision_tensors(task: Task) -> Figures:
@@ -90,10 +90,10 @@ def torchvision_tensors(task: Task) -> Figures:
             return decode_image(path, ImageReadMode.RGB)
 
     source = datasets.ImageFolder(f"{task['folder']}/train", v2.Compose([*vary, *last]), loader=load)
-    return timed(loaded(source, task), task)
+    return time_batches(load_batches(source, task), task)
 
 
-def loaded(source: Any, task: Task) -> Iterable[Any]:  # noqa: ANN401
+def load_batches(source: Any, task: Task) -> Iterable[Any]:  # noqa: ANN401
     """Batches of the source, gone through as often as it takes."""
     import torch
     from torch.utils.data import DataLoader, Subset
@@ -104,8 +104,8 @@ def loaded(source: Any, task: Task) -> Iterable[Any]:  # noqa: ANN401
     return (images for images, _ in loader)
 
 
-def timed(batches: Iterable[Any], task: Task) -> Figures:
-    """Images a second after the first batches; mean and deviation of some images' pixels."""
+def time_batches(batches: Iterable[Any], task: Task) -> Figures:
+    """Images per second after the first batches; mean and deviation of some images' pixels."""
     import torch
 
     torch.set_num_threads(1)

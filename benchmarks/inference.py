@@ -78,8 +78,8 @@ def peer_speed(task: Task) -> Figures:
     network.load_state_dict(torch.load(Path(task["folder"], "weights.pth"), weights_only=True))
     if task["variant"] != PLAIN:
         network = network.to(memory_format=torch.channels_last)
-    images, logits = expected(task)
-    form = compiled(network) if task["variant"] == COMPILED else network
+    images, logits = read_expected(task)
+    form = compile_network(network) if task["variant"] == COMPILED else network
     return measure(form, task, difference(form(images), logits), last=task["variant"] != PLAIN)
 
 
@@ -95,19 +95,19 @@ def nascli_speed(task: Task) -> Figures:
 
     network = build_network("nasnet-a", task["preset"]).eval()
     import_weights(Path(task["folder"], "weights.pth"), network)
-    images, logits = expected(task)
+    images, logits = read_expected(task)
     pool = layers.avg_pool
-    with mock.patch.object(layers, "avg_pool", zeros_counted(pool) if task["tool"] == "timm" else pool):
+    with mock.patch.object(layers, "avg_pool", pool_counting_zeros(pool) if task["tool"] == "timm" else pool):
         apart = difference(network(images), logits)
     form: Callable[[Tensor], Tensor]
     if task["variant"] == OURS_COMPILED:
-        form = compiled(fold(network).to(memory_format=torch.channels_last))
+        form = compile_network(fold(network).to(memory_format=torch.channels_last))
     else:
         form = build_folded(network, torch.device("cpu"))
     return measure(form, task, max(apart, difference(form(images), network(images))), last=True)
 
 
-def expected(task: Task) -> "tuple[Tensor, Tensor]":
+def read_expected(task: Task) -> "tuple[Tensor, Tensor]":
     import torch
 
     held = torch.load(Path(task["folder"], "expected.pt"), weights_only=True)
@@ -118,7 +118,7 @@ def difference(ours: "Tensor", logits: "Tensor") -> float:
     return float((ours - logits).abs().max() / logits.abs().max())
 
 
-def zeros_counted(pool: "Callable[[Tensor, int, int], Tensor]") -> "Callable[[Tensor, int, int], Tensor]":
+def pool_counting_zeros(pool: "Callable[[Tensor, int, int], Tensor]") -> "Callable[[Tensor, int, int], Tensor]":
     """The average pool, but at stride 2 dividing by the whole window at the border too."""
     import torch.nn.functional as F
 
@@ -133,7 +133,7 @@ def zeros_counted(pool: "Callable[[Tensor, int, int], Tensor]") -> "Callable[[Te
     return pool_padded
 
 
-def compiled(network: "nn.Module") -> "Callable[[Tensor], Tensor]":
+def compile_network(network: "nn.Module") -> "Callable[[Tensor], Tensor]":
     import torch
     from torch._inductor import config
 

@@ -40,7 +40,7 @@ def separable_bn(c_in: int, c_out: int, kernel: int, stride: int) -> list[nn.Mod
     ]
 
 
-def crossed(c_in: int, c_out: int, length: int, stride: int) -> nn.Module:
+def factorized_conv(c_in: int, c_out: int, length: int, stride: int) -> nn.Module:
     half = length // 2
     return nn.Sequential(
         nn.ReLU(),
@@ -58,9 +58,9 @@ def make_op(name: str, c_in: int, c_out: int, stride: int) -> nn.Module:
         case ["identity"]:
             return nn.Identity() if stride == 1 and c_in == c_out else relu_conv_bn(c_in, c_out, 1, stride)
         case ["conv", "1x3", _]:
-            return crossed(c_in, c_out, 3, stride)
+            return factorized_conv(c_in, c_out, 3, stride)
         case ["conv", "1x7", _]:
-            return crossed(c_in, c_out, 7, stride)
+            return factorized_conv(c_in, c_out, 7, stride)
         case ["conv", size]:
             return relu_conv_bn(c_in, c_out, int(size[0]), stride)
         case ["dil", "conv", size]:
@@ -180,7 +180,7 @@ class PlainLoop:
     """Data and settings of a child's training; each `train` is one child."""
 
     def __init__(self, folder: Path, padding: int, batch_size: int, workers: int, decoding: bool) -> None:
-        mean, std = colours(folder / "train")
+        mean, std = colors(folder / "train")
         last = [transforms.ToTensor(), transforms.Normalize(mean, std)]
         self.size = datasets.ImageFolder(str(folder / "train"))[0][0].width
         vary = [transforms.RandomCrop(self.size, padding=padding), transforms.RandomHorizontalFlip()]
@@ -236,8 +236,8 @@ class PlainLoop:
         return total / seen, right / seen
 
 
-def colours(folder: Path) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each colour."""
+def colors(folder: Path) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each color."""
     pixels = torch.stack([transforms.ToTensor()(image) for image, _ in datasets.ImageFolder(str(folder))])
     return pixels.mean((0, 2, 3)).tolist(), pixels.std((0, 2, 3)).tolist()
 

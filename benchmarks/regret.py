@@ -1,4 +1,4 @@
-"""How soon each strategy finds how good a cell: many simulated searches on a table of trained cells.
+"""Regret of each strategy over time: many simulated searches on a table of trained cells.
 
     python benchmarks/regret.py TABLE --seeds 100 --trials 250 --out docs/regret
 
@@ -49,7 +49,7 @@ LOOKS = {  # colours of Okabe and Ito, told apart by every kind of colour vision
 
 
 def strategies(space: SearchSpace) -> dict[str, Callable[[int], Strategy]]:
-    """What is compared: a new strategy from a seed, by name."""
+    """The strategies to compare: a new one from a seed, by name."""
     from nascli.config import BayesianConfig, EvolutionConfig, PpoConfig, ReinforceConfig
     from nascli.search.strategies.bayesian import BayesianSearch
     from nascli.search.strategies.evolution import Evolution
@@ -138,7 +138,7 @@ def describe(path: Path, table: TabularBenchmark) -> dict[str, object]:
 
 
 def show(console: Console, about: Mapping[str, object], found: Mapping[str, SimulatedRuns], counts: list[int]) -> None:
-    """The numbers as grids for a person."""
+    """The numbers as tables."""
     console.print(f"{about['cells']} cells, {about['trainings']} trainings each, {about['failed']} failed")
     for name in ("accuracy", "rank_correlation"):
         console.print(f"{name.replace('_', ' ')}: {json.dumps(about[name])}", highlight=False)
@@ -230,8 +230,8 @@ def save(figure: Figure, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="a table of trained cells")
-    parser.add_argument("--seeds", type=int, default=100, help="searches a strategy")
-    parser.add_argument("--trials", type=int, default=250, help="proposals a search")
+    parser.add_argument("--seeds", type=int, default=100, help="searches per strategy")
+    parser.add_argument("--trials", type=int, default=250, help="proposals per search")
     parser.add_argument("--only", action="append", default=[], choices=list(LOOKS), help="these strategies alone")
     parser.add_argument("--out", type=Path, help="where to write, without suffix")
     asked = parser.parse_args()

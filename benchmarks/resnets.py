@@ -25,15 +25,15 @@ def nearest_resnet(spec: NetworkSpec, depth: int) -> ResNetSpec:
     target = measure_cost(spec).mult_adds
     shared = spec.model_dump(include={"classes", "image_size", "class_names", "mean", "std", "preprocessing"})
 
-    def sized(first: int, last: int) -> ResNetSpec:
+    def with_widths(first: int, last: int) -> ResNetSpec:
         numbers = {"dropout": 0.0, "batch_norm_momentum": 0.1, "batch_norm_epsilon": 1e-5}
         return ResNetSpec(depth=depth, widths=(first, 2 * first, last), **numbers, **shared)
 
     def mult_adds(first: int, last: int) -> int:
-        return measure_cost(sized(first, last)).mult_adds
+        return measure_cost(with_widths(first, last)).mult_adds
 
     width = _nearest(range(1, WIDEST // 4), target, lambda width: mult_adds(width, 4 * width))
-    return sized(width, _nearest(range(2 * width, WIDEST), target, lambda last: mult_adds(width, last)))
+    return with_widths(width, _nearest(range(2 * width, WIDEST), target, lambda last: mult_adds(width, last)))
 
 
 def resnet_beside(job: TrainJob, depth: int) -> TrainJob:

@@ -93,7 +93,7 @@ def simulate(
         space: What the strategy's tokens count in; the table's own, or one inside it.
         trials: Proposals a search, duplicates included.
         seeds: The runs' seeds.
-        failure_reward: Told to the strategy for a cell that failed.
+        failure_reward: Reward of a cell that failed.
 
     Raises:
         InputError: A proposed cell is not in the table.
@@ -208,7 +208,7 @@ def regret_at(runs: SimulatedRuns, counts: Sequence[int], seed: int = 0) -> list
     Args:
         runs: The searches; `runs.by_evaluations()` to count distinct cells instead of trials.
         counts: Numbers of trials, from 1.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
     """
     found = []
     for count in counts:

@@ -1,4 +1,4 @@
-"""What the experiments share: whole trainings, side by side in fresh processes, whose results are kept as they come.
+"""Whole trainings, side by side in fresh processes, whose results are kept as they come; the experiments' scaffolding.
 
 A network is named as `nascli train --cell` names it; or `random-K`, the K-th cell (from 0) that the strategy `random`
 proposes in the paper's space with seed 0; or `resnet-L`, the residual network of L layers whose mult-adds are nearest
@@ -7,7 +7,6 @@ to those of NASNet-A at the recipe's size.
 
 import argparse
 import json
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -28,7 +27,7 @@ BESIDE = "nasnet-a"
 """The cell whose cost a ResNet has."""
 
 
-def arguments(description: str | None) -> argparse.ArgumentParser:
+def experiment_arguments(description: str | None) -> argparse.ArgumentParser:
     """A parser with the options that every experiment has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each network, with the seeds 0, 1, ...")
@@ -41,28 +40,28 @@ def gather(
     script: str,
     tasks: Sequence[Task],
     asked: argparse.Namespace,
-    summarise: Callable[[Sequence[Figures]], Mapping[str, object]],
+    summarize: Callable[[Sequence[Figures]], Mapping[str, object]],
 ) -> Mapping[str, object]:
     """Make a measurement for each task, `asked.processes` at once.
 
-    After each `asked.json` is written, so that a call that was killed goes on where it was. What that file holds of
-    other tasks stays in it.
+    After each `asked.json` is written, so that a call that was killed resumes where it was. The file keeps results of
+    other tasks.
 
     Args:
         script: The file of the experiment.
         tasks: Plain values; equal tasks have equal results.
         asked: The options.
-        summarise: From the measurements of these tasks, each with its `task`, in the order of the tasks, to results.
+        summarize: From the measurements of these tasks, each with its `task`, in the order of the tasks, to results.
 
     Returns:
         The results of all tasks.
     """
-    done = {_key(each["task"]): each for each in _kept(asked.json)}
+    done = {_key(each["task"]): each for each in _read_kept(asked.json)}
     missing = [task for task in tasks if _key(task) not in done]
     progress(f"{len(tasks)} trainings, {len(tasks) - len(missing)} of them done")
 
     def results() -> Mapping[str, object]:
-        return summarise([done[_key(task)] for task in tasks if _key(task) in done])
+        return summarize([done[_key(task)] for task in tasks if _key(task) in done])
 
     pool = ThreadPoolExecutor(asked.processes)
     try:
@@ -71,7 +70,7 @@ def gather(
             task = running[future]
             done[_key(task)] = {"task": task, **future.result()}
             write(asked, {"results": results(), "measurements": list(done.values())})
-            progress(f"{sum(_key(task) in done for task in tasks)} of {len(tasks)}: {_said(done[_key(task)])}")
+            progress(f"{sum(_key(task) in done for task in tasks)} of {len(tasks)}: {_describe(done[_key(task)])}")
     finally:
         pool.shutdown(cancel_futures=True)
     return results()
@@ -117,7 +116,7 @@ def train(job: "TrainJob", network: "ImageClassifier") -> Figures:
 
 
 def count_cost(job: "TrainJob", network: "nn.Module") -> Figures:
-    """Params and mult-adds, the auxiliary head left out."""
+    """Params and mult-adds, without the auxiliary head."""
     from nascli.models.cost import measure_cost
     from nascli.models.resnet.family import ResNetSpec
 
@@ -139,23 +138,17 @@ def find_genotype(name: str) -> "Genotype":
     return NASNET.decode(proposals[-1], name=name)
 
 
-def mean_and_deviation(values: Sequence[float]) -> Figures:
-    """Mean, sample standard deviation (0 of a single value), and the values themselves."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.fmean(values), "deviation": deviation, "each": list(values)}
-
-
-def percent(value: Figures) -> str:
+def format_percent(value: Figures) -> str:
     """A mean and its deviation in percent."""
     return f"{100 * value['mean']:.2f} ± {100 * value['deviation']:.2f} %"
 
 
-def each_percent(value: Figures) -> str:
+def list_percents(value: Figures) -> str:
     """The single values in percent."""
     return ", ".join(f"{100 * one:.2f}" for one in value["each"])
 
 
-def _kept(path: Path | None) -> list[Figures]:
+def _read_kept(path: Path | None) -> list[Figures]:
     if path is None or not path.is_file():
         return []
     kept: list[Figures] = json.loads(path.read_text())["measurements"]
@@ -166,6 +159,6 @@ def _key(task: Task) -> str:
     return json.dumps(task, sort_keys=True)
 
 
-def _said(measurement: Figures) -> str:
+def _describe(measurement: Figures) -> str:
     task = measurement["task"]
     return f"{task.get('arm', task['network'])}, seed {task['seed']}, {measurement['seconds']:.0f} s"

@@ -1,4 +1,4 @@
-"""What a backbone brings to a detector: digit scenes learnt on several backbones, by equal steps.
+"""The worth of a backbone to a detector: digit scenes learned on several backbones, by equal steps.
 
     python benchmarks/transfer.py --seeds 3 --json transfer.json --figure docs/transfer.png
 
@@ -18,16 +18,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common import Figures, Task, console, grid, serve
+from common import Figures, Task, console, grid, mean_and_deviation, serve
 from trainings import (
     BESIDE,
-    arguments,
     count_cost,
-    each_percent,
+    experiment_arguments,
     find_genotype,
+    format_percent,
     gather,
-    mean_and_deviation,
-    percent,
+    list_percents,
     prepare,
     train,
 )
@@ -64,7 +63,7 @@ def follow(task: Task) -> Figures:
         {**seed, "network.filters": task["filters"], "train.epochs": task["digit_epochs"]},
     )
     if task["scaled"]:
-        recipe = scaled(recipe, task["network"])
+        recipe = scale_to_baseline(recipe, task["network"])
     job, network = prepare(recipe, task["network"])
     cost = count_cost(job, network)
     learnt = train(job, network) if task["trained"] else None
@@ -83,7 +82,7 @@ def follow(task: Task) -> Figures:
     return {**found, "network": cost, "digits_top1": learnt["top1"] if learnt else None}
 
 
-def scaled(recipe: TrainRecipe, name: str) -> TrainRecipe:
+def scale_to_baseline(recipe: TrainRecipe, name: str) -> TrainRecipe:
     """The recipe with the F at which a cell's network costs what NASNet-A's does."""
     from nascli.data.registry import load_dataset
     from nascli.models.scaling import SizeCost, Target, find_size, measure_size
@@ -131,7 +130,7 @@ MEASURES = {"follow": follow}
 
 
 def options() -> argparse.ArgumentParser:
-    parser = arguments(__doc__)
+    parser = experiment_arguments(__doc__)
     parser.add_argument("--only", action="append", choices=list(ARMS), help="this backbone; repeat for more")
     parser.add_argument("--filters", type=int, default=16, help="F of the cells' networks")
     parser.add_argument("--digit-epochs", type=int, default=12, help="of the training on the digits")
@@ -146,13 +145,13 @@ def main() -> None:
     shared = {"measure": "follow", **{key: vars(asked)[key] for key in ("filters", "digit_epochs", "epochs", "scenes")}}
     arms = asked.only or list(ARMS)
     tasks = [{**shared, "arm": arm, **asdict(ARMS[arm]), "seed": seed} for seed in range(asked.seeds) for arm in arms]
-    results = gather(__file__, tasks, asked, summarise)
+    results = gather(__file__, tasks, asked, summarize)
     show(results)
     if asked.figure:
         draw(results, asked.figure)
 
 
-def summarise(measurements: Sequence[Figures]) -> dict[str, Figures]:
+def summarize(measurements: Sequence[Figures]) -> dict[str, Figures]:
     """For each backbone: average precision over the seeds, at the end and after every epoch."""
     taken: dict[str, list[Figures]] = {}
     for each in measurements:
@@ -189,8 +188,10 @@ def show(results: Mapping[str, Any]) -> None:
     )
     for arm, each in results.items():
         cost = f"{each['network']['mult_adds'] / 1e6:.2f}M"
-        digits = percent(each["digits_top1"]) if each["digits_top1"] else ""
-        table.add_row(arm, cost, digits, percent(each["ap50"]), each_percent(each["ap50"]), percent(each["ap"]))
+        digits = format_percent(each["digits_top1"]) if each["digits_top1"] else ""
+        table.add_row(
+            arm, cost, digits, format_percent(each["ap50"]), list_percents(each["ap50"]), format_percent(each["ap"])
+        )
     console().print(table)
 
 
