@@ -420,7 +420,7 @@ def test_a_device_without_enough_memory_is_explained(nascli: Nascli, monkeypatch
     monkeypatch.setattr("nascli.models.cells.network.CellNetwork.forward_with_aux", exhaust)
     ran = nascli(f"{TRAIN} --out run")
     assert ran.code == 1
-    assert [f"computed in {parts} parts" in ran.err for parts in (2, 4, 8, 16)] == [True, True, True, False]
+    assert [f"computed in {parts} micro-batches" in ran.err for parts in (2, 4, 8, 16)] == [True, True, True, False]
     assert "not enough memory for two images of 8 pixels at once" in ran.err
     assert "--filters" in ran.err
 
