@@ -22,6 +22,7 @@ from nascli.detect.model import (
     write_detector,
 )
 from nascli.errors import CorruptFileError, InputError
+from nascli.models.families import build_network
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from tests.detect.parts import small_network
 
@@ -79,6 +80,16 @@ def test_frozen_batch_norms_keep_statistics_and_scale() -> None:
 
 def test_every_head_has_a_meaning_and_a_builder() -> None:
     assert list(HEADS) == list(DETECTION_HEADS)
+
+
+def test_any_classifier_is_a_backbone_of_the_pyramid_and_the_papers_head_says_what_it_lacks() -> None:
+    detector: Any = build_detector(build_network("resnet-20", image_size=64), CONFIG, 2)
+    assert not hasattr(detector.backbone.network, "classifier")
+    with torch.no_grad():
+        (output,) = detector.eval()([torch.rand(3, 70, 50)])
+    assert len(output["boxes"]) == len(output["scores"]) <= 5
+    with pytest.raises(InputError, match=r"resnet-20: .*cannot be restarted at stage 3.*--head fpn"):
+        build_detector(build_network("resnet-20"), CONFIG.model_copy(update={"head": "nasnet"}), 2)
 
 
 def test_anchor_sizes_double_a_level_with_even_steps_between() -> None:
