@@ -18,7 +18,6 @@ import random
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from common import Column, Figures, InstantEvaluator, Silent, Task, arguments, compare, paper_search, serve
@@ -92,9 +91,7 @@ class VirtualWorkers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._running.clear()
 
 

@@ -24,11 +24,8 @@ class Asker:
 
     Args:
         strategy: New; it is asked and told again what the journal holds.
-        journal: Where the trials and their results are.
-        plan: The numbers of the search.
-        record: Writes an event to the journal.
-        observer: Receives updates and messages.
-        snapshots: Where the strategy's state is saved now and then, if it can be.
+        record: Appends an event to the journal and reports it.
+        snapshots: Where the strategy's state is saved now and then, if it is `Stateful`.
     """
 
     def __init__(

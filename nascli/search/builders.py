@@ -7,7 +7,6 @@ constructors.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -59,7 +58,7 @@ EVALUATOR_BUILDERS: Mapping[str, Callable[[EvaluatorInputs], Evaluator]] = {
     "one_shot": lambda given: build_one_shot(
         given.recipe, given.task, given.folder, stop=given.stop, progress=given.progress
     ),
-    **{name: partial(lambda name, given: ZeroCostScore(name, given.task), name) for name in ZERO_COST_SCORES},
+    **dict.fromkeys(ZERO_COST_SCORES, lambda given: ZeroCostScore(given.recipe.search.evaluator, given.task)),
 }
 
 
@@ -171,10 +170,9 @@ def build_evaluators(
     """The evaluators of a search; a supernet is trained first where the recipe asks for one.
 
     Args:
-        recipe: With its constraints resolved.
-        task: The proxy task; None where the rewards come from a table.
-        space: The search space.
-        folder: The run folder, where a supernet is kept.
+        recipe: The resolved recipe, its constraints as numbers.
+        task: None where the rewards come from a table.
+        folder: The run folder, where a supernet is saved.
         stop: Looked at while a supernet is trained.
         progress: Called after each step of that training.
 

@@ -17,12 +17,7 @@ from nascli.search.trial import Failure, Score, Trial
 class Lifecycle:
     """The trials of a search that were proposed and are not finished.
 
-    `waiting` are the jobs that an executor is to be given next.
-
-    Args:
-        journal: Where the trials are.
-        plan: The numbers of the search.
-        record: Writes an event to the journal.
+    `waiting` are the next jobs for the executor; `record` appends an event to the journal and reports it.
     """
 
     def __init__(self, journal: Journal, plan: SearchPlan, record: Callable[[Event], Trial]) -> None:

@@ -28,9 +28,7 @@ class SearchLoop:
         strategy: New; it is asked and told again what the journal holds.
         executor: Runs the evaluations; not closed here.
         journal: Every event is written to it before anything follows from it.
-        plan: The numbers of the search.
-        observer: Called back on every event.
-        snapshots: Where the strategy's state is saved now and then, if it can be.
+        snapshots: Where the strategy's state is saved now and then, if it is `Stateful`.
     """
 
     def __init__(

@@ -78,11 +78,8 @@ def run_search(
     `strategy.pt` (see `nascli.search.snapshot`), `top/NN.json`, `curves.json` and the results in `run.json`.
 
     Args:
-        run: The run folder.
-        recipe: The resolved recipe.
         executor: Runs the evaluations; is closed.
         stop: Looked at between events.
-        observer: Called back on every event.
         ranking: Trains the best again, if the recipe asks for it; is closed.
 
     Returns:

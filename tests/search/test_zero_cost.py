@@ -17,7 +17,14 @@ from nascli.models.cost import measure_cost
 from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
 from nascli.search.evaluators.proxy import ProxyTask, load_proxy_task
-from nascli.search.evaluators.zero_cost import BATCH, ZERO_COST_SCORES, ZeroCostScore, fixed_batch, grad_norm, naswot
+from nascli.search.evaluators.zero_cost import (
+    BATCH,
+    ZERO_COST_SCORES,
+    ZeroCostScore,
+    grad_norm,
+    load_fixed_batch,
+    naswot,
+)
 from nascli.seeding import derive_seed
 from tests.cells import as_cells
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data
@@ -52,18 +59,18 @@ def with_images(images: Tensor) -> ProxyTask:
 
 
 def test_the_batch_is_of_training_images_and_never_varied() -> None:
-    images, labels = fixed_batch(PROXY)
-    again, _ = fixed_batch(replace(PROXY, augmentation=DataConfig()))
+    images, labels = load_fixed_batch(PROXY)
+    again, _ = load_fixed_batch(replace(PROXY, augmentation=DataConfig()))
     assert images.shape == (BATCH, 3, 8, 8)
     assert torch.equal(images, again)
     assert set(labels.tolist()) == {0, 1, 2}
     few = replace(PROXY, data=make_data(train=20))
-    assert len(fixed_batch(few)[0]) == 20
+    assert len(load_fixed_batch(few)[0]) == 20
 
 
 def test_naswot_is_the_log_determinant_of_the_agreements_of_the_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     score = naswot(PROXY, cell(0), 5)
-    network, (images, _) = child(5), fixed_batch(PROXY)
+    network, (images, _) = child(5), load_fixed_batch(PROXY)
     codes: list[Tensor] = []
     relu = F.relu
 
@@ -96,7 +103,7 @@ def test_naswot_is_finite_where_images_cannot_be_told_apart() -> None:
 
 
 def test_gradient_norm_is_the_sum_over_the_weights() -> None:
-    network, (images, labels) = child(7), fixed_batch(PROXY)
+    network, (images, labels) = child(7), load_fixed_batch(PROXY)
     torch.nn.CrossEntropyLoss()(network(images), labels).backward()
     gradients = [
         weights.grad

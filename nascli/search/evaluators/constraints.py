@@ -21,7 +21,7 @@ from nascli.genotype.space import SearchSpace
 from nascli.models import latency
 from nascli.search.evaluators.evaluator import Evaluator
 from nascli.search.evaluators.proxy import ProxyTask
-from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, untrained_child
+from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, build_untrained_child
 from nascli.search.trial import Score
 from nascli.seeding import derive_seed
 from nascli.units import EXAMPLES, UNITS, format_exactly, list_units, parse_quantity
@@ -187,7 +187,7 @@ def measure_child_latency(task: ProxyTask, genotype: Genotype) -> float:
     of 15. It is the one quantity that is not repeatable: it counts whatever else the machine does, other workers too,
     so a cell near the bound may pass one time and not the next.
     """
-    network = untrained_child(task, genotype, seed=0).eval()
+    network = build_untrained_child(task, genotype, seed=0).eval()
     with cpu_threads(1):
         return latency.measure_latency(network, network.spec.image_size).seconds
 

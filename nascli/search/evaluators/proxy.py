@@ -33,10 +33,8 @@ class ProxyTask:
 
     Args:
         data: Both `train` and `val` are parts of the data set's training split; `val` gives the reward.
-        network: The macro numbers of a child network.
-        augmentation: How a training image is varied.
-        device: Where children compute.
-        aux_head: Whether a child has an auxiliary head.
+        network: The macro numbers of a child network, as its width.
+        augmentation: Crops, flips and the like of training images.
     """
 
     data: ImageData

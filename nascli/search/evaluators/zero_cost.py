@@ -64,8 +64,8 @@ def naswot(task: ProxyTask, genotype: Genotype, seed: int) -> float:
     """
     kernel = _CodeKernel()
     with cpu_threads(1), torch.no_grad():
-        network = untrained_child(task, genotype, seed)
-        images, _ = fixed_batch(task)
+        network = build_untrained_child(task, genotype, seed)
+        images, _ = load_fixed_batch(task)
         with kernel:
             network(images)
     assert kernel.total is not None, "every network ends with a ReLU"
@@ -84,8 +84,8 @@ def grad_norm(task: ProxyTask, genotype: Genotype, seed: int) -> float:
     References: Abdelfattah et al. 2021, "Zero-Cost Proxies for Lightweight NAS", section 3 (grad_norm).
     """
     with cpu_threads(1):
-        network = untrained_child(task, genotype, seed)
-        images, labels = fixed_batch(task)
+        network = build_untrained_child(task, genotype, seed)
+        images, labels = load_fixed_batch(task)
         weights = [layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
         loss = F.cross_entropy(network(images), labels)
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)  # the auxiliary head's are unused
@@ -138,7 +138,7 @@ class ZeroCostScore:
         return Score.of(None, cost, started, reward=value / 1e6 if self.kind in _MILLIONS else value)
 
 
-def untrained_child(task: ProxyTask, genotype: Genotype, seed: int) -> ImageClassifier:
+def build_untrained_child(task: ProxyTask, genotype: Genotype, seed: int) -> ImageClassifier:
     """The child network that a training from `seed` starts from, on its device, in training mode, no dropout."""
     network = task.child(genotype, seed)
     network.to(task.device).to(memory_format=torch.channels_last)
@@ -147,7 +147,7 @@ def untrained_child(task: ProxyTask, genotype: Genotype, seed: int) -> ImageClas
     return network
 
 
-def fixed_batch(task: ProxyTask) -> Batch:
+def load_fixed_batch(task: ProxyTask) -> Batch:
     """`BATCH` training images by a draw that never changes, normalized, and their labels, on the task's device."""
     split = task.data.train
     chosen = torch.randperm(len(split), generator=generator_for(0, "cheap-score"))[:BATCH]

@@ -20,7 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, Self
 
 from nascli.errors import InputError, NascliError
@@ -132,9 +132,7 @@ class RayExecutor:
         self._new_worker = lambda: actor.remote([stored])
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _dispatch(self) -> None:
