@@ -1,4 +1,4 @@
-"""Classification data sets: two splits of labelled images, in memory or streamed, and the images nobody can decode."""
+"""Classification data sets: two splits of labeled images, in memory or streamed; images that cannot be decoded."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Split(Protocol):
-    """Labelled images that a training or an evaluation reads batch by batch."""
+    """Labeled images that a training or an evaluation reads batch by batch."""
 
     @property
     def labels(self) -> Tensor:
@@ -35,7 +35,7 @@ class Split(Protocol):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How images are brought to their size in evaluation."""
+        """Resizing and cropping of images in evaluation."""
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -71,8 +71,8 @@ class ImageData:
         train: The training split.
         val: The split that accuracy is measured on. In a search it is held out of the training split.
         class_names: One per label, in order.
-        mean: Of each color, 0 to 1, for normalization.
-        std: Standard deviation of each color, for normalization.
+        mean: Per color, 0 to 1, for normalization.
+        std: Standard deviation per color, for normalization.
         val_name: What the data set itself calls `val`: "test" where it is the published test split.
     """
 
@@ -96,7 +96,7 @@ class ImageData:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How images are brought to their size in evaluation."""
+        """Resizing and cropping of images in evaluation."""
         return self.val.preprocessing
 
     def to(self, device: torch.device) -> "ImageData":
@@ -162,7 +162,7 @@ def split_holdout(split: AnySplit, fraction: float, seed: int) -> tuple[AnySplit
     """Hold a random part of every class out.
 
     Args:
-        split: The images to divide.
+        split: In any order of classes.
         fraction: Part to hold out, in (0, 1); of each class at least one image, and at least one stays.
         seed: Every random number follows from it.
 

@@ -37,7 +37,7 @@ class FolderIndex(Generic[Source]):
         train: The training images, class by class.
         val: Those of `val/`, or of `test/` where there is no `val/`.
         class_names: The names of the folders in `train/`, sorted; a label is a position in it.
-        val_name: Which of the two `val` is.
+        val_name: "val" or "test", the folder that `val` is.
     """
 
     train: tuple[tuple[Source, int], ...]

@@ -13,7 +13,7 @@ def imagenet_wnids() -> tuple[str, ...] | None:
     """The names of ImageNet's 1000 class folders, sorted: the order of the outputs of every published network.
 
     Returns:
-        None where timm is not installed, from which the list is taken.
+        None where timm, which has the list, is not installed.
     """
     try:
         from timm.data.imagenet_info import ImageNetInfo  # takes seconds

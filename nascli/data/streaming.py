@@ -53,10 +53,7 @@ def random_window(height: int, width: int, seed: int) -> Window:
 
     Sizes that do not fit are drawn again; after ten of them it is the largest part in the middle with such a shape.
 
-    Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        seed: Every random number follows from it and the size.
+    Every random number follows from `seed` and the size.
 
     References: Szegedy et al. 2015, random crops; as torchvision's RandomResizedCrop draws them.
     """
@@ -251,5 +248,5 @@ def _center_crop(size: int, preprocessing: Preprocessing) -> Callable[[Image.Ima
 
 
 def _keep_batch(fetched: Any) -> Any:  # noqa: ANN401 - a DataLoader thinks of lists of items
-    """What the reader gives is a batch already."""
+    """Collate nothing: the reader gives whole batches."""
     return fetched

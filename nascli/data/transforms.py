@@ -100,7 +100,7 @@ def vary_batch(
     Args:
         batch: On the device that computes.
         classes: Number of classes.
-        config: Which changes, and how strong.
+        config: The changes and their strengths.
         normalizer: Applied after the changes of bytes.
         rng: For augmentation, image by image.
         mix_seed: For mixup and CutMix, which draw once per batch, from torch's global generator.

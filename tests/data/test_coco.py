@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nascli.config import DetectDataConfig
+from nascli.config import DETECTION_DATASETS, DetectDataConfig
 from nascli.data.decoding import image_to_tensor
 from nascli.data.detection.coco import SplitFiles, parse_coco
 from nascli.data.detection.dataset import (
@@ -26,7 +26,7 @@ from nascli.data.detection.dataset import (
 )
 from nascli.data.detection.image_check import check_headers, check_pixels
 from nascli.data.detection.issues import raise_if_refused
-from nascli.data.detection.registry import load_detection_data
+from nascli.data.detection.registry import FOLDERS, load_detection_data
 from nascli.errors import CorruptFileError, InputError
 from tests.detect.coco_folder import annotation, categories, damage_pixels, write_annotations, write_coco
 
@@ -248,6 +248,10 @@ def test_one_json_file_has_nothing_to_validate_on(tmp_path: Path) -> None:
 def test_the_folder_of_coco_may_be_the_data_dir_or_lie_in_it(tmp_path: Path, inside: str) -> None:
     write_coco(tmp_path / inside)
     assert len(load_detection_data(DetectDataConfig(dataset="coco", data_dir=str(tmp_path))).train.images) == 8
+
+
+def test_every_detection_data_set_of_the_config_has_a_folder() -> None:
+    assert list(FOLDERS) == list(DETECTION_DATASETS)
 
 
 def test_missing_data_say_where_to_put_them(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def parse_splits(path: Path, config: DetectDataConfig, check: ImageCheck) -> tup
 
     Args:
         path: See `locate_splits`.
-        config: How many images are used, and how many boxes a training image may have.
+        config: How many images are used, and the limit of boxes per training image.
         check: Compares the images with their annotations.
 
     Raises:

@@ -28,7 +28,7 @@ class ScaleJitter:
     """The square that every image is put into, and the range of scales.
 
     Args:
-        side: Of the square in pixels.
+        side: Height and width of the square in pixels.
         scales: Lowest and highest; at 1 the longer side of the image is the side of the square.
         fill: Red, green and blue in 0 to 255 where no image covers the square.
 

@@ -130,7 +130,7 @@ def pack_folder(
 def encode_image(path: Path, settings: PackSettings) -> bytes:
     """Encode an image as it lies in a pack: a JPEG whose shorter side has the pixels of the settings, or fewer.
 
-    A JPEG that is small enough is taken byte for byte. Others are turned upright and reduced by bilinear interpolation,
+    A JPEG that is small enough is copied byte for byte. Others are turned upright and reduced by bilinear interpolation,
     as in evaluation: where that resizes to the size of the pack it finds nothing left to do.
 
     Raises:
@@ -202,7 +202,7 @@ def _encode_rest(
 def _encode_ahead(
     entries: Iterable[_Entry], settings: PackSettings, threads: int
 ) -> Generator[bytes | CorruptFileError, None, None]:
-    """Each image as bytes, or why there are none; in order, some ahead of the one that is taken."""
+    """Each image as bytes, or why there are none; in order, encoded ahead."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[bytes | CorruptFileError]] = deque()
         try:

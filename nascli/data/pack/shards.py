@@ -31,14 +31,7 @@ _SHARD_IMAGES = 32
 
 
 class PackRow(NamedTuple):
-    """An image that is done.
-
-    Args:
-        stamp: Of the source file.
-        length: Bytes of the encoded image; 0 where it cannot be decoded.
-        checksum: CRC-32 of them.
-        error: Message and hint where it cannot be decoded.
-    """
+    """An image that is done: stamp of its file, bytes and CRC-32 of its content; or message and hint of its error."""
 
     stamp: int
     length: int
