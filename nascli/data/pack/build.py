@@ -130,8 +130,8 @@ def pack_folder(
 def encode_image(path: Path, settings: PackSettings) -> bytes:
     """Encode an image as it lies in a pack: a JPEG whose shorter side has the pixels of the settings, or fewer.
 
-    A JPEG that is small enough is copied byte for byte. Others are turned upright and reduced by bilinear interpolation,
-    as in evaluation: where that resizes to the size of the pack it finds nothing left to do.
+    A JPEG that is small enough is copied byte for byte. Others are turned upright and reduced by bilinear
+    interpolation, as in evaluation: where that resizes to the size of the pack it finds nothing left to do.
 
     Raises:
         CorruptFileError: It cannot be decoded; the message has its path.
