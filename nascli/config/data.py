@@ -30,9 +30,7 @@ class DataConfig(Section):
     dataset: str = Field("digits", description=f"data set: {', '.join(DATASETS)}")
     data_dir: str = Field("data", description="folder of the data sets, into which they are downloaded")
     max_train_images: int = Field(
-        0,
-        ge=0,
-        description="number of training images to use, by the proportions of the classes, the same in every run; 0 is all"
+        0, ge=0, description="training images to use, classes in proportion, the same ones in every run; 0 is all"
     )
     crop_padding: int = Field(0, ge=0, description="zero pixels added on each side before a random crop; 0 is no crop")
     flip: bool = Field(False, description="mirror left and right with probability one half")
