@@ -204,7 +204,7 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
 
     Args:
         folder: A run folder that this process alone writes; None where another of several writes it.
-        run: With the job's device and processes.
+        run: Has the device and processes of the job.
 
     Returns:
         The results as they stand in `run.json`.

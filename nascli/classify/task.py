@@ -42,9 +42,8 @@ class AugmentedBatches:
     Args:
         data: Its training split.
         augmentation: The recipe's `[data]`.
-        plan: Which images are in which batch.
-        seed: The run's.
-        device: Where to augment.
+        plan: Sizes and order of the batches.
+        device: The device that augments.
     """
 
     def __init__(
@@ -93,7 +92,6 @@ class ClassifyTask(Task[Batch]):
         network: Trained in place.
         config: The recipe's `[train]`.
         augmentation: The recipe's `[data]`.
-        seed: The run's.
     """
 
     def __init__(

@@ -71,7 +71,7 @@ def fork_rng(device: torch.device) -> AbstractContextManager[None]:
 
 @contextmanager
 def seeded(seed: int, *path: int | str) -> Iterator[None]:
-    """Draw from torch's CPU generator as `derive_seed(seed, *path)` says, and leave it as it was: initial weights."""
+    """Seed torch's CPU generator with `derive_seed(seed, *path)`, for initial weights; afterwards it is as it was."""
     with fork_rng(torch.device("cpu")):
         torch.default_generator.manual_seed(derive_seed(seed, *path))
         yield

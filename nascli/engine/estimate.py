@@ -60,7 +60,7 @@ def step_memory(state: TrainState, task: Task[Batch], config: OptimConfig, batch
 
     Args:
         state: Two steps are made with it; the first makes gradients and momenta.
-        batch: Of the full size, and of any content.
+        batch: A full batch of any content.
     """
     state.modules.train()
     with fork_rng(run.device), task.training():

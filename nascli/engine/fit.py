@@ -107,7 +107,7 @@ def train_epoch(
 
 @dataclass(frozen=True)
 class _Boundary:
-    """Where the state is whole: between two steps, and between two batches of an evaluation."""
+    """Actions where the state is whole: between two steps, and between two batches of an evaluation."""
 
     state: TrainState
     task: Task[Any]

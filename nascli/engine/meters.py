@@ -80,7 +80,7 @@ class StepLoss:
 
 @dataclass
 class LossMeter:
-    """The losses of the epoch so far, read from the device a few steps at a time (each reading waits for it).
+    """Losses of the epoch so far, read from the device a few steps at a time (each reading waits for it).
 
     Args:
         every: Steps between two readings.
@@ -117,7 +117,7 @@ class LossMeter:
         for (step, images, each), value in zip(pending, losses, strict=True):
             norm = next(norms) if each.grad_norm is not None else 0.0
             if not math.isfinite(value):
-                raise self._diverged_loss(step, value, each)
+                raise self._explain_loss(step, value, each)
             if not math.isfinite(norm):
                 shares = self.dist.all_gather([k for micro in each.micro for k in micro.ids])
                 ids = [k for share in shares for k in share]
@@ -129,8 +129,8 @@ class LossMeter:
         """Start another epoch."""
         self.total, self.images, self.seconds = 0.0, 0, 0.0
 
-    def _diverged_loss(self, step: int, value: float, loss: StepLoss) -> DivergedError:
-        """The error that names the first micro-batch at fault; every process comes here, its own may be sound."""
+    def _explain_loss(self, step: int, value: float, loss: StepLoss) -> DivergedError:
+        """Name the first micro-batch at fault; all ranks come here, though their own may be sound."""
         own = next(filter(None, (each.name_bad() for each in loss.micro)), None)
         words, ids = next(filter(None, self.dist.all_gather(own)), ("", ()))
         return diverged(f"the loss is {value}{words} at step {step}", ids)
@@ -144,12 +144,7 @@ def check_finite(tensors: Iterable[Tensor], step: int) -> None:
 
 
 def diverged(what: str, ids: Sequence[int] = ()) -> DivergedError:
-    """The error of a training that diverges.
-
-    Args:
-        what: What is not finite, at which step.
-        ids: The images it was computed on.
-    """
+    """The error of a training that diverges: `what` is not finite, at which step, computed on which images."""
     where = f", on the images with ids {', '.join(map(str, ids))}" if ids else ""
     look = "; if it is always the same image, look at its boxes" if ids else ""
     return DivergedError(

@@ -101,8 +101,8 @@ class WeightAverage:
     counters are copied by each.
 
     Args:
-        module: What is averaged; copied, on its device.
-        decay: In (0, 1).
+        module: Copied, on its device.
+        decay: 0 to 1, exclusive.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:

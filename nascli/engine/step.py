@@ -88,8 +88,8 @@ def sum_over_processes(optimizer: torch.optim.Optimizer, norms: BatchNormSync, t
     """Replace gradients, loss and running statistics by those of all processes, in one exchange.
 
     Args:
-        norms: With a snapshot from before the step.
-        total: This process's part of the loss, a scalar.
+        norms: Hold a snapshot from before the step.
+        total: This process's share of the loss, a scalar.
         count: Micro-batches per process.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -101,7 +101,7 @@ def sum_over_processes(optimizer: torch.optim.Optimizer, norms: BatchNormSync, t
 def _compute_gradients(
     state: TrainState, task: Task[Batch], batch: Batch, seed: int | None, run: Run
 ) -> tuple[Tensor, list[MicroLoss]]:
-    """Add up the gradients of this process's micro-batches; its part of the loss, and the losses of each."""
+    """Add up the gradients of this process's micro-batches. Returns its share of the loss, and the losses of each."""
     count = state.micro_batches // run.dist.size
     total: Tensor | None = None
     micro_losses = []
@@ -134,7 +134,7 @@ def _change_weights(state: TrainState, config: OptimConfig) -> Tensor | None:
 
 @contextmanager
 def _irreversible() -> Iterator[None]:
-    """Where some weights, or those of other processes, may have changed, a step cannot be retried."""
+    """Make memory that runs out final: weights, or those of other processes, may have changed by then."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -104,18 +104,18 @@ class TrainPlan:
 
     def check_micro_batches(self) -> None:
         """InputError where a new run cannot divide its batches as it is asked to."""
-        size, parts = self.dist.size, self.micro_batches
+        size, count = self.dist.size, self.micro_batches
         key = f"{self.config.section}.grad_accum_steps"
         asked = f"{key} = {self.config.grad_accum_steps}" + (f" on {size} processes" if size > 1 else "")
-        if self.batch_size < self.min_images * parts:
+        if self.batch_size < self.min_images * count:
             raise InputError(
                 f"{asked} is too many for a batch of {self.batch_size} images",
                 f"Each micro-batch needs at least {self.min_images}",
             )
-        if size > 1 and self.batch_size % parts:
+        if size > 1 and self.batch_size % count:
             raise InputError(
                 f"{asked} cannot make equal micro-batches of a batch of {self.batch_size} images",
-                f"Choose a --batch-size that is a multiple of {parts}",
+                f"Choose a --batch-size that is a multiple of {count}",
             )
 
 
@@ -161,7 +161,7 @@ class Task(ABC, Generic[Batch]):
         return ()
 
     def evaluate(self, model: nn.Module, epoch: int, pause: Callable[[], None]) -> Metrics:
-        """What an epoch ends with.
+        """Measure a model at the end of an epoch.
 
         Args:
             model: `modules`, or their moving average.
