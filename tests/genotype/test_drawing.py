@@ -1,5 +1,6 @@
 """Drawings of genotypes: nothing overlaps, nothing is missing, every format says all of it."""
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -33,6 +34,24 @@ from nascli.genotype.resolve import zoo_names
 from tests.published import published_cell
 
 SVG = "{http://www.w3.org/2000/svg}"
+
+GOLDEN = {
+    "amoebanet-a": ("ecd09e75227281a3", "2f022d5387f8baee"),
+    "amoebanet-b": ("9a0d8b5d9217075a", "7e860b397dbf6434"),
+    "amoebanet-c": ("dfd95c6002e02009", "e4bea3823acbdcf1"),
+    "amoebanet-d": ("6bddc45ab10a1e03", "63348ece0a8fb119"),
+    "darts-v1": ("3303f8ac9c796438", "c0c318b0593fcc48"),
+    "darts-v2": ("329dcec3d737cb5c", "05991f1154c4d9f5"),
+    "enas": ("6a31d4e0c310090d", "ec77b7e7e758eaf3"),
+    "gdas": ("7f4e9545caa7d631", "dd5423f931a09c1e"),
+    "naonet-a": ("7835502e0ab383a2", "2382d27928dbdd30"),
+    "nasnet-a": ("a7a77bdfa8dc9c07", "b8aac30b3d315023"),
+    "p-darts": ("a3aeda9636013f77", "44c2c2bf19335e32"),
+    "pc-darts-cifar10": ("d10cfeb056a96524", "925cfa6774d32845"),
+    "pc-darts-imagenet": ("0091fd74bb7f05ef", "b573db9e86c2bc6d"),
+    "pnasnet-5": ("85d048b57265d140", "04dab9cee4e79c93"),
+}
+"""SHA-256, 16 digits, of the SVG and the DOT text of each published cell: what is drawn does not drift."""
 
 
 @st.composite
@@ -130,6 +149,13 @@ def test_published_cells_are_drawn_clearly(name: str) -> None:
     genotype = published_cell(name)
     assert_clear(lay_out_cell(genotype.normal))
     assert_clear(lay_out_cell(genotype.reduction))
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_drawings_of_published_cells_do_not_drift(name: str) -> None:
+    genotype = published_cell(name)
+    texts = genotype_svg(genotype), genotype_dot(genotype)
+    assert tuple(hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts) == GOLDEN[name]
 
 
 @pytest.mark.parametrize("cell", [wide_cell(12), chain_cell(12), wide_cell(1)])

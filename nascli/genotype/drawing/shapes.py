@@ -22,7 +22,7 @@ _BOLD_LETTER = 0.68  # width of a bold letter against its size, in the widest fo
 
 
 class Paint(NamedTuple):
-    """Colours of a box: its area, its border, its words."""
+    """Colors of a box: its area, its border, its words."""
 
     fill: str
     line: str
