@@ -66,7 +66,7 @@ def run(call: Call) -> None:
     States are numbered as in the JSON: 0 is h[i-1], the output two cells back, 1 is h[i]; each block makes one more.
     """
     from nascli.cli.decode_view import show_genotype, show_zoo
-    from nascli.genotype.cells.formats import write_notation
+    from nascli.genotype.notations import write_notation
 
     terminal = call.terminal()
     if call[LIST]:

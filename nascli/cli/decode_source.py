@@ -10,8 +10,9 @@ from pathlib import Path
 from nascli.cli.console import Terminal
 from nascli.cli.options import Call, Setting, runs_folder
 from nascli.errors import InputError
-from nascli.genotype.cells.formats import NOTATIONS, find_notation, looks_like_arc, read_notation, recognise
+from nascli.genotype.cells.formats import looks_like_arc
 from nascli.genotype.genotype import Genotype, parse_genotype
+from nascli.genotype.notations import find_notation, list_notations, read_notation, recognise
 from nascli.genotype.resolve import find_cell, load_genotype
 from nascli.genotype.space import find_space
 from nascli.runs import find_run, read_run
@@ -61,9 +62,9 @@ def find_genotype(call: Call, terminal: Terminal) -> Found:
             "notation, or --tokens",
         )
     text, notation = _in_notation(call)
-    if call[SPACE] is not None and tokens is None and not (notation and NOTATIONS[notation].asks == "space"):
+    if call[SPACE] is not None and tokens is None and not (notation and find_notation(notation).asks == "space"):
         raise InputError("--space says what --tokens count in, but there are no --tokens", "Leave it out")
-    if call[SELECT] is not None and not (notation and NOTATIONS[notation].asks == "name"):
+    if call[SELECT] is not None and not (notation and find_notation(notation).asks == "name"):
         raise InputError("--select chooses one genotype of a DARTS text, but there is none", "Leave it out")
     if call[TRIAL] is not None and not _is_run(source):
         raise InputError(f"--trial {call[TRIAL]} belongs to a search run", "Give its folder, or latest, as SOURCE")
@@ -111,7 +112,7 @@ def _in_notation(call: Call) -> tuple[str | None, str | None]:
     if is_file and not source.endswith(".json") and not text.lstrip().startswith("{"):
         raise InputError(
             f"{source}: neither genotype JSON nor a notation that shows itself",
-            f"Say which one with --from: {', '.join(NOTATIONS)}",
+            f"Say which one with --from: {', '.join(list_notations())}",
         )
     return (text if source == STDIN else None), None
 

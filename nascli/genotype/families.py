@@ -5,12 +5,13 @@ stands in a table of the same names, `nascli.models.families`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
 from nascli.config import SpaceConfig, load_plugins, suggestion
+from nascli.genotype.cells.formats import NOTATIONS
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.space import SPACES, CellSpace, resolve_cell_space
 from nascli.genotype.drawing.cells.scene import cell_scene
@@ -19,6 +20,7 @@ from nascli.genotype.drawing.graph import Graph
 from nascli.genotype.drawing.shapes import Scene
 from nascli.genotype.drawing.tree import Branch
 from nascli.genotype.genotype import CELLS
+from nascli.genotype.notations import Notation
 from nascli.genotype.space import SearchSpace
 
 
@@ -35,6 +37,7 @@ class Family:
         scene: A genotype as plain shapes.
         graph: A genotype as vertices and arrows.
         tree: A genotype as lines for a terminal.
+        notations: The notations of other tools, by a name that no other family uses.
     """
 
     genotype: type[BaseModel]
@@ -45,6 +48,7 @@ class Family:
     scene: Callable[[Any], Scene]
     graph: Callable[[Any], Graph]
     tree: Callable[[Any], list[Branch]]
+    notations: Mapping[str, Notation] = field(default_factory=dict)
 
 
 FAMILIES: dict[str, Family] = {
@@ -57,6 +61,7 @@ FAMILIES: dict[str, Family] = {
         scene=cell_scene,
         graph=cell_graph,
         tree=cell_tree,
+        notations=NOTATIONS,
     ),
 }
 

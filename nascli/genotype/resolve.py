@@ -12,8 +12,9 @@ from pathlib import Path
 from nascli.config import suggestion
 from nascli.errors import InputError, NascliError
 from nascli.files import read_json
-from nascli.genotype.cells.formats import NOTATIONS, looks_like_arc, recognise
+from nascli.genotype.cells.formats import looks_like_arc
 from nascli.genotype.genotype import Genotype, parse_genotype, read_genotype
+from nascli.genotype.notations import find_notation, recognise
 from nascli.units import shorten
 
 BEST_FILE = "best.json"
@@ -137,7 +138,7 @@ def _refuse_notation(text: str, source: str, label: str) -> None:
     notation = recognise(text)
     if notation is None and not looks_like_arc(text):
         return
-    said = "an arc, perhaps ENAS' or NAO's" if notation is None else f"{NOTATIONS[notation].title} notation"
+    said = "an arc, perhaps ENAS' or NAO's" if notation is None else f"{find_notation(notation).title} notation"
     first, repeated = "", source.strip()
     if source == text and ("\n" in repeated or len(repeated) > _LONGEST_REPEATED):
         first, repeated = "save it as cell.txt, then ", "cell.txt"

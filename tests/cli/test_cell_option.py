@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nascli.genotype.cells.formats import write_notation
 from nascli.genotype.genotype import read_genotype
+from nascli.genotype.notations import write_notation
 from nascli.genotype.resolve import load_genotype, zoo_genotype
 from tests.cli.pictures import Nascli
 

@@ -9,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nascli.errors import InputError
-from nascli.genotype.cells.formats import NOTATIONS, find_notation, read_notation, recognise, write_notation
+from nascli.genotype import notations
+from nascli.genotype.cells.formats import NOTATIONS
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.cells.space import DARTS, ENAS
+from nascli.genotype.notations import find_notation, recognise, write_notation
 from nascli.genotype.resolve import zoo_names
 from tests.genotype.genotype_st import genotypes
-from tests.published import published_cell
+from tests.published import as_cells, published_cell
 
 DARTS_V2 = """DARTS_V2 = Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0),
 ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)],
@@ -97,6 +99,10 @@ NNI_EXAMPLES = [
         lambda op: [op == each for each in EXAMPLE_OPS], lambda _, read, all_: [k in read for k in range(all_)]
     ),
 ]
+
+
+def read_notation(text: str, notation: str, *, which: str | None = None, name: str = "decoded") -> CellGenotype:
+    return as_cells(notations.read_notation(text, notation, which=which, name=name))
 
 
 def same(one: CellGenotype, other: CellGenotype) -> bool:

@@ -18,6 +18,7 @@ from nascli.genotype.drawing.graph import Arrow, Cluster, Graph, Vertex
 from nascli.genotype.drawing.shapes import EDGE_COLOR, INK, Box, Group, Paint, Plate, Scene, Stroke, Words, title_words
 from nascli.genotype.drawing.tree import Branch, Line
 from nascli.genotype.genotype import Genotype, JsonScalar
+from nascli.genotype.notations import Notation
 from nascli.genotype.space import ChoiceGroup, SearchSpace, check_tokens
 from nascli.models import families as networks
 from nascli.models.spec import DataFields, NetworkFamily, NetworkSpec, SizeKnobs
@@ -180,6 +181,21 @@ def draw_tree(genotype: ChainGenotype) -> list[Branch]:
     return [Branch("chain", tuple(Line().add(layer.label, "yellow") for layer in genotype.layers))]
 
 
+def read_chain(text: str, which: str | None, name: str, facts: Mapping[str, JsonScalar]) -> ChainGenotype:
+    """A chain from kernels and widths: `3x1 5x2 1x1`."""
+    try:
+        pairs = [tuple(map(int, word.split("x"))) for word in text.split()]
+        layers = [{"kernel": kernel, "width": width} for kernel, width in pairs]
+        return ChainGenotype.model_validate({"name": name, "space": "chain", "layers": layers, "provenance": facts})
+    except ValueError as error:
+        raise InputError(f"{text!r} is no chain", "For example 3x1 5x2 1x1") from error
+
+
+def write_chain(genotype: Genotype) -> str:
+    """The text of a chain."""
+    return " ".join(f"{layer.kernel}x{layer.width}" for layer in require_chain(genotype).layers)
+
+
 class ChainNetworkConfig(NetworkConfig):
     """The recipe section `[network]` of chains."""
 
@@ -249,5 +265,6 @@ families.FAMILIES["chain"] = families.Family(
     scene=draw_scene,
     graph=draw_graph,
     tree=draw_tree,
+    notations={"chain": Notation("Chain", read_chain, write_chain)},
 )
 networks.FAMILIES["chain"] = ChainNetworks()

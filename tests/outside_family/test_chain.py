@@ -139,7 +139,10 @@ def test_a_chain_is_decoded_drawn_and_built(nascli: Nascli) -> None:
     again = nascli("decode cell.json --json")
     assert again.json["tokens"] == [1, 0, 2, 1, 0, 0]
     assert json.loads(Path("cell.json").read_text()) == again.json["genotype"]
-    refused = nascli("decode cell.json --as darts")
+    written = nascli("decode cell.json --to chain").out.strip()
+    assert written == "3x1 5x2 1x1"
+    assert nascli(f"decode '{written}' --from chain --json").json["canonical_hash"] == again.json["canonical_hash"]
+    refused = nascli("decode cell.json --to darts")
     assert refused.code == 2
     assert "chain" in refused.err
     built = nascli("build --cell cell.json --filters 4 --image-size 8 --classes 3 --out built --json")
