@@ -101,11 +101,24 @@ def test_the_python_block(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{parameters:,} parameters" in code
 
 
-def test_the_file_tree_names_every_module_and_nothing_else() -> None:
+def test_the_file_tree_has_one_line_per_package_and_nothing_else() -> None:
+    """Packages by their indentation, and the modules at the top of the package."""
     tree = README.split("## Where things are")[1].split("```")[1]
-    named = set(re.findall(r"^\s+(\w+\.py)\b", tree, re.MULTILINE))
-    there = {path.name for path in (ROOT / "nascli").rglob("*.py") if path.stem not in ("__init__", "__main__")}
-    assert named == there
+    lines = tree[tree.index("nascli/") : tree.index("recipes/")].splitlines()[1:]
+    named: list[Path] = []
+    for line in lines:
+        depth = (len(line) - len(line.lstrip())) // 2
+        modules = re.findall(r"\w+\.py", line)
+        if modules:
+            named += [Path(name) for name in modules]
+        else:
+            folder = line.split()[0].rstrip("/")
+            parents = [each for each in named if each.suffix == "" and len(each.parts) == depth - 1]
+            named.append((parents[-1] if depth > 1 else Path()) / folder)
+    package = ROOT / "nascli"
+    packages = {path.parent.relative_to(package) for path in package.rglob("__init__.py")} - {Path()}
+    modules = {Path(path.name) for path in package.glob("*.py") if not path.stem.startswith("__")}
+    assert sorted(named) == sorted(packages | modules)
 
 
 def test_every_path_that_is_linked_exists() -> None:
