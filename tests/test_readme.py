@@ -117,8 +117,8 @@ def test_the_file_tree_has_one_line_per_package_and_nothing_else() -> None:
             named.append((parents[-1] if depth > 1 else Path()) / folder)
     package = ROOT / "nascli"
     packages = {path.parent.relative_to(package) for path in package.rglob("__init__.py")} - {Path()}
-    modules = {Path(path.name) for path in package.glob("*.py") if not path.stem.startswith("__")}
-    assert sorted(named) == sorted(packages | modules)
+    at_the_top = {Path(path.name) for path in package.glob("*.py") if not path.stem.startswith("__")}
+    assert sorted(named) == sorted(packages | at_the_top)
 
 
 def test_every_path_that_is_linked_exists() -> None:

@@ -67,26 +67,21 @@ SIZES = field_settings(
     {"--preset": "preset", "--filters": "filters", "--image-size": "image_size"},
     "Size of the network of --cell; without --preset the sizes are those of cifar10",
 )
+SIZING = [*SIZES, CELLS_PER_STAGE, CLASSES, *TARGETS.values()]
+TIMING = [BATCH, THREADS, PRECISION, COMPILE, DEVICE]
 
 
 @command(
     "build",
     CELL,
     NETWORK,
-    *SIZES,
-    CELLS_PER_STAGE,
-    CLASSES,
-    *TARGETS.values(),
+    *SIZING,
     IMPORT_WEIGHTS,
     FOLDER,
     EXPORT,
     REPLACE,
     BENCHMARK,
-    BATCH,
-    THREADS,
-    PRECISION,
-    COMPILE,
-    DEVICE,
+    *TIMING,
     JSON,
     examples=[
         "nascli build --cell nasnet-a --preset imagenet-mobile",
@@ -154,11 +149,9 @@ def _check(call: Call) -> None:
     if bool(call[CELL]) == bool(call[NETWORK]):
         raise InputError("build needs --cell or --network, one of the two", "For example --cell nasnet-a")
     if not call[BENCHMARK]:
-        timing = (BATCH, THREADS, PRECISION, COMPILE, DEVICE)
-        call.refuse("without --benchmark there is no use for", timing, "Give --benchmark too, or leave them out")
+        call.refuse("without --benchmark there is no use for", TIMING, "Give --benchmark too, or leave them out")
     if call[NETWORK]:
-        surplus = (*SIZES, CELLS_PER_STAGE, CLASSES, *TARGETS.values(), IMPORT_WEIGHTS, FOLDER)
-        call.refuse("the network of --network stays as it is; it excludes", surplus)
+        call.refuse("the network of --network stays as it is; it excludes", [*SIZING, IMPORT_WEIGHTS, FOLDER])
     for path in call[EXPORT]:
         from nascli.models.deploy.export import EXPORTS
 

@@ -109,6 +109,9 @@ GPUS = Setting[int | None]("--gpus", "Train on N GPUs of this machine, with a pr
 DRY_RUN = Setting[bool]("--dry-run", "Print the plan and its measured cost; write nothing.", False)
 JSON = Setting[bool]("--json", "Print one JSON object on stdout and nothing else.", False)
 
+NEW_RUN: list[Setting[Any]] = [RECIPE, SET, OUT, OVERWRITE, RESUME, DEVICE, DRY_RUN, JSON]
+"""Options of every command that makes a run."""
+
 
 class Call:
     """One call of a command: the values of its options, and which of them the user gave."""

@@ -9,7 +9,7 @@ from nascli.cli.console import Terminal, make_table
 from nascli.cli.options import (
     DEVICE,
     DRY_RUN,
-    JSON,
+    NEW_RUN,
     OUT,
     OVERWRITE,
     RECIPE,
@@ -60,14 +60,7 @@ KEYS = {
 @command(
     "search",
     *field_settings(SearchRecipe, KEYS),
-    RECIPE,
-    SET,
-    OUT,
-    OVERWRITE,
-    RESUME,
-    DEVICE,
-    DRY_RUN,
-    JSON,
+    *NEW_RUN,
     examples=[
         "nascli search",
         "nascli search --dataset cifar10 --trials 40 --dry-run",

@@ -1,11 +1,10 @@
-"""How a search is watched: a live view on a terminal, else a line a finished trial; both on stderr."""
+"""Progress of a search: a live view on a terminal, else a line per finished trial; both on stderr."""
 
 import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -22,58 +21,36 @@ _BEST_SHOWN = 8
 _RUNNING_SHOWN = 8
 
 
-class SearchView(Protocol):
-    """An observer of a search that shows it while the context lasts."""
-
-    def on_start(self, trials: Sequence[Trial]) -> None:
-        """The trials that there are already."""
-
-    def on_trial(self, trial: Trial) -> None:
-        """A trial was proposed or finished."""
-
-    def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
-        """The strategy was told a batch."""
-
-    def on_message(self, text: str) -> None:
-        """Something that a person should know."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+@contextmanager
+def watch(terminal: Terminal, title: str, total: int) -> "Iterator[PlainView | LiveView]":
+    """An observer that shows a search of `total` trials: a live view if stderr is a terminal, else lines."""
+    if not terminal.notes.is_terminal:
+        yield PlainView(terminal, total)
+        return
+    view = LiveView(terminal, title, total)
+    with view.live:
+        yield view
 
 
-def watch(terminal: Terminal, title: str, total: int) -> SearchView:
-    """A live view if stderr is a terminal, else plain lines.
-
-    Args:
-        terminal: Where it is shown.
-        title: What is searched, in one line.
-        total: Trials in all.
-    """
-    return LiveView(terminal, title, total) if terminal.notes.is_terminal else PlainView(terminal, total)
-
-
-def percent(reward: float | None) -> str:
+def format_percent(reward: float | None) -> str:
     """A proxy accuracy."""
     return "-" if reward is None else f"{reward:.2%}".replace("%", " %")
 
 
-def reward_text(trial: Trial) -> str:
+def format_reward(trial: Trial) -> str:
     """The reward of a trial that has a score; in percent if it is an accuracy."""
     if trial.score is not None and trial.score.accuracy is None:
         return f"{trial.reward:.4g}"
-    return percent(trial.reward)
+    return format_percent(trial.reward)
 
 
-def row(trial: Trial) -> tuple[str, ...]:
+def table_row(trial: Trial) -> tuple[str, ...]:
     """A complete trial as a row of a table with the columns `COLUMNS`."""
     assert trial.score is not None
     score = trial.score
     return (
         str(trial.id),
-        reward_text(trial),
+        format_reward(trial),
         format_quantity(score.params),
         format_quantity(score.mult_adds),
         format_duration(score.seconds),
@@ -90,7 +67,7 @@ def result_table(best: Sequence[Trial], total: int, recipe: SearchRecipe) -> Tab
     columns = (*COLUMNS[:2], "trained again", *COLUMNS[2:], "file") if again else (*COLUMNS, "file")
     rows = []
     for place, trial in enumerate(best, start=1):
-        number, reward, *figures = row(trial)
+        number, reward, *figures = table_row(trial)
         longer = [_ranking(trial)] if again else []
         rows.append((number, reward, *longer, *figures, f"top/{place:02d}.json"))
     return make_table(f"best cells of {total} trials on {recipe.data.dataset}", columns, rows)
@@ -113,7 +90,7 @@ class PlainView:
         self._board = Board(total)
 
     def on_start(self, trials: Sequence[Trial]) -> None:
-        """Say where an earlier sitting stopped."""
+        """Count the trials of earlier sessions."""
         self._board.on_start(trials)
         if trials:
             self._terminal.note(f"the journal holds {self._board.finished} finished trials")
@@ -125,39 +102,31 @@ class PlainView:
             self._terminal.note(f"trial {trial.id}: {what}  ({self._board.progress})")
 
     def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
-        """Nothing is said."""
+        """Nothing to show."""
 
     def on_message(self, text: str) -> None:
         """One line."""
         self._terminal.note(text)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
 
 def _news(trial: Trial) -> str:
-    """What is new about a trial, in one line; empty if that is not worth one."""
+    """The news about a trial in one line; empty if there are none."""
     if trial.reranks:
         last = trial.reranks[-1]
-        return f"trained again for {last.epochs} epochs, seed {last.index}: {percent(last.accuracy)}"
+        return f"trained again for {last.epochs} epochs, seed {last.index}: {format_percent(last.accuracy)}"
     if trial.failure is not None:
         return f"{trial.state}: {trial.failure.error}"
     if trial.score is None:
         return ""
     if trial.duplicate_of is not None:
-        return f"{reward_text(trial)} (duplicate of trial {trial.duplicate_of})"
-    _, reward, params, mult_adds, took, _ = row(trial)
+        return f"{format_reward(trial)} (duplicate of trial {trial.duplicate_of})"
+    _, reward, params, mult_adds, took, _ = table_row(trial)
     stopped = f", stopped after {trial.rungs[-1].epochs} epochs" if trial.stopped else ""
     return f"{reward}, {params} params, {mult_adds} mult-adds, {took}{stopped}"
 
 
 class Board:
-    """What is known of a search: counts, the best, who is running, the time left."""
+    """The state of a search: counts, the best trials, those that run, the time left."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -170,13 +139,13 @@ class Board:
         self._states: Counter[str] = Counter()
 
     def on_start(self, trials: Sequence[Trial]) -> None:
-        """Start from the trials of an earlier sitting."""
+        """Start from the trials of earlier sessions."""
         for trial in trials:
             self.on_trial(trial)
         self._since, self._before = time.monotonic(), self.finished
 
     def on_trial(self, trial: Trial) -> None:
-        """Take note of a trial's new state."""
+        """Count a trial's new state."""
         if trial.reranks:
             return
         if trial.failure is not None and trial.state is TrialState.FAILED:
@@ -193,7 +162,7 @@ class Board:
 
     @property
     def elapsed(self) -> float:
-        """Seconds of this sitting."""
+        """Seconds of this session."""
         return time.monotonic() - self._since
 
     @property
@@ -204,8 +173,8 @@ class Board:
 
     @property
     def progress(self) -> str:
-        """Where the search stands, in a few words."""
-        best = f", best {reward_text(self.best[0])}" if self.best else ""
+        """The progress in a few words."""
+        best = f", best {format_reward(self.best[0])}" if self.best else ""
         left = f", about {format_duration(self.left)} left" if self.left else ""
         return f"{self.finished}/{self.total}{best}{left}"
 
@@ -221,44 +190,35 @@ class Board:
 
 
 class LiveView:
-    """The best cells, who is training, and how far the search is, redrawn in place."""
+    """The best cells, the trials that run, and the progress, redrawn in place."""
 
     def __init__(self, terminal: Terminal, title: str, total: int) -> None:
         self._terminal, self._title = terminal, title
         self._board = Board(total)
         self._learning: Mapping[str, float] = {}
-        self._live = Live(
+        self.live = Live(
             console=terminal.notes, get_renderable=self.render, refresh_per_second=4, transient=True, screen=False
         )
 
     def on_start(self, trials: Sequence[Trial]) -> None:
-        """Start from the trials of an earlier sitting."""
+        """Start from the trials of earlier sessions."""
         self._board.on_start(trials)
 
     def on_trial(self, trial: Trial) -> None:
         """Redraw."""
         self._board.on_trial(trial)
-        self._live.refresh()
+        self.live.refresh()
 
     def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
-        """Keep what the strategy says of itself."""
+        """Keep the strategy's diagnostics."""
         self._learning = dict(diagnostics)
 
     def on_message(self, text: str) -> None:
-        """Say it above the table."""
+        """A line above the table."""
         self._terminal.note(text)
 
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
     def render(self) -> RenderableType:
-        """What the terminal shows now."""
+        """The view of this moment."""
         board = self._board
         left = (
             "" if board.left is None or board.finished == board.total else f"about {format_duration(board.left)} left"
@@ -287,7 +247,7 @@ def _best_table(best: Sequence[Trial]) -> RenderableType:
     for column in COLUMNS:
         made.add_column(column, justify="right")
     for place, trial in enumerate(best):
-        made.add_row(*row(trial), style="green" if place == 0 else None)
+        made.add_row(*table_row(trial), style="green" if place == 0 else None)
     return made
 
 
@@ -311,7 +271,7 @@ def _learning_line(learning: Mapping[str, float]) -> Text:
     said = {
         "updates": _plural(learning.get("updates", 0.0), "update"),
         "entropy": f"entropy {learning.get('entropy', 0):.1f} nats",
-        "baseline": f"baseline {percent(learning.get('baseline'))}",
+        "baseline": f"baseline {format_percent(learning.get('baseline'))}",
     }
     words = [text for name, text in said.items() if name in learning]
     return Text.assemble(("controller  ", "bold"), (" · ".join(words), "dim"))

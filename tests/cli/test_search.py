@@ -291,9 +291,9 @@ def test_without_a_recipe_the_data_set_chooses_one_and_it_is_said(capsys: pytest
         assert "options: unknown key nothing" in captured.err
 
 
-def played(view: LiveView | PlainView, tmp_path: Path) -> None:
+def play(view: LiveView | PlainView, tmp_path: Path) -> None:
     """A whole search in front of a view."""
-    with view, Journal(tmp_path / "trials.jsonl") as journal:
+    with Journal(tmp_path / "trials.jsonl") as journal:
         plan = SearchPlan(space=TINY, trials=12, seed=0, failure_reward=0.0)
         executor = InProcessExecutor(FakeEvaluator(failing=0.3))
         SearchLoop(RandomSearch(TINY, 0), executor, journal, plan, view).run(StopRequest())
@@ -302,9 +302,9 @@ def played(view: LiveView | PlainView, tmp_path: Path) -> None:
 def test_the_live_view_shows_the_best_cells_counts_and_controller(tmp_path: Path) -> None:
     terminal = Terminal()
     terminal.notes = Console(file=io.StringIO(), force_terminal=True, width=100)
-    view = watch(terminal, "digits · random", 12)
-    assert isinstance(view, LiveView)
-    played(view, tmp_path)
+    with watch(terminal, "digits · random", 12) as view:
+        assert isinstance(view, LiveView)
+        play(view, tmp_path)
     view.on_update(4, {"updates": 1.0, "entropy": 84.4, "baseline": 0.5})
     shown = Console(file=io.StringIO(), width=100, record=True)
     shown.print(view.render())
@@ -320,9 +320,9 @@ def test_the_live_view_shows_the_best_cells_counts_and_controller(tmp_path: Path
 
 
 def test_the_plain_view_writes_a_line_a_finished_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    view = watch(Terminal(), "digits · random", 12)
-    assert isinstance(view, PlainView)
-    played(view, tmp_path)
+    with watch(Terminal(), "digits · random", 12) as view:
+        assert isinstance(view, PlainView)
+        play(view, tmp_path)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 12
     assert any("failed: the loss became nan" in line for line in lines)
