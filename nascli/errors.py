@@ -10,7 +10,7 @@ class NascliError(Exception):
 
     Args:
         message: What was wrong and where (file, field, value).
-        hint: What to do next.
+        hint: The remedy, as an imperative.
     """
 
     exit_code = 1

@@ -29,7 +29,7 @@ def parse_quantity(
     Args:
         units: The units that are known, as powers of ten.
         place: Where the text was written; opens the message of an error.
-        hint: What to write instead.
+        hint: Examples of what can be written.
         missing: The message where the text does not begin with a number.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The command line: one thin module a command; the only place that prints or exits."""
+"""The command line: one thin module per command; the only place that prints or exits."""

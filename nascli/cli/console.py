@@ -1,4 +1,4 @@
-"""What a user sees: results on stdout, progress and notes on stderr.
+"""The terminal: results on stdout, progress and notes on stderr.
 
 With `--json` the result is one JSON object on stdout and nothing else is there.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Terminal:
-    """Where a command prints.
+    """The output of a command.
 
     Args:
         as_json: Print results as one JSON object, and no tables.

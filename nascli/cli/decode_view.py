@@ -1,4 +1,4 @@
-"""What `nascli decode` shows: a cell pair as a tree, its tokens, the zoo."""
+"""The output of `nascli decode`: a genotype as a tree with its tokens, the zoo."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _LONGEST_LINE = 600
 
 @dataclass(frozen=True)
 class _Uncut:
-    """A tree whose lines are never cut to the terminal's width: rich would drop their ends without a word."""
+    """A tree whose lines are never cut to the terminal's width: rich would drop their ends silently."""
 
     tree: Tree
 
@@ -39,11 +39,9 @@ def show_genotype(
     """Show a genotype: in another tool's notation where that is asked for, else as a tree with its tokens.
 
     Args:
-        terminal: Where to.
-        genotype: What.
         folder: The search run that it comes from, which knows its space.
-        files: What was written of it.
-        notation_text: It in another tool's notation; None for the tree.
+        files: Files that were written; named on the terminal.
+        notation_text: The genotype in another tool's notation; None for the tree.
     """
     tokens, reason = None, None
     try:
@@ -112,6 +110,8 @@ def _space(genotype: Genotype, folder: Path | None) -> SearchSpace:
     if genotype.space in spaces:
         return spaces[genotype.space]
     if folder is None:
-        raise InputError(f"space {genotype.space!r} is none of {', '.join(spaces)}", "Only its search run can say it")
+        raise InputError(
+            f"space {genotype.space!r} is none of {', '.join(spaces)}", "Give its search run, which has the space"
+        )
     recipe = parse(SearchRecipe, read_run(folder).get("recipe"), str(folder / "run.json"))
     return resolve_space(recipe.space)

@@ -43,7 +43,6 @@ def show_scores(terminal: Terminal, title: str, report: dict[str, Any], more: Se
     """COCO's twelve numbers and the classes as tables.
 
     Args:
-        title: What was scored.
         report: `DetectionScore.to_dict`, perhaps with more keys.
         more: Rows to stand below the numbers.
     """

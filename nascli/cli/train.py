@@ -169,7 +169,7 @@ def _resume(call: Call, dist: "DistContext") -> tuple[RunFolder | None, "TrainJo
 
     keys = call.keys(TrainRecipe)
 
-    def reopen() -> tuple[Path, "TrainJob"]:
+    def open_job() -> tuple[Path, "TrainJob"]:
         path = find_run(str(call[RESUME]), "train", runs_folder())
         read_run(path, "train")
         where = local_device(call[DEVICE], dist)
@@ -177,7 +177,7 @@ def _resume(call: Call, dist: "DistContext") -> tuple[RunFolder | None, "TrainJo
         job.plan()  # as for a new run
         return path, job
 
-    path, job = dist.raise_together(reopen)
+    path, job = dist.raise_together(open_job)
 
     def lock() -> RunFolder | None:
         if not dist.is_main:

@@ -1,4 +1,4 @@
-"""A value or key that a recipe does not take, said in one line that teaches."""
+"""Errors of recipes: an unknown key or a wrong value in one line, with its place and a suggestion."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,10 +8,11 @@ from pydantic import BaseModel, ValidationError
 
 from nascli.config.section import ByFamily, Recipe
 from nascli.errors import InputError
+from nascli.units import shorten
 
 
 def parse(model: type[Recipe], values: object, source: str) -> Recipe:
-    """Validate `values` as `model`; the first fault becomes one line that names `source` and the field."""
+    """Validate `values` as `model`; the first error becomes one line that names `source` and the field."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -19,9 +20,9 @@ def parse(model: type[Recipe], values: object, source: str) -> Recipe:
 
 
 def explain(error: ValidationError, source: str, model: type[BaseModel]) -> InputError:
-    """One line for a person out of a pydantic error: source, field, what was wrong, what to do."""
+    """One line out of a pydantic error: source, field, value, reason."""
     fault = error.errors()[0]
-    place = _dotted(fault["loc"])
+    place = _join_keys(fault["loc"])
     if fault["type"] == "extra_forbidden":
         return InputError(
             f"{source}: unknown key {place}", suggestion(str(fault["loc"][-1]), _keys_at(model, fault["loc"]))
@@ -31,7 +32,7 @@ def explain(error: ValidationError, source: str, model: type[BaseModel]) -> Inpu
     reason = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error" and not place:
         return InputError(f"{source}: {reason}")
-    given = "" if fault["type"] == "value_error" else f" = {_short(fault['input'])}"
+    given = "" if fault["type"] == "value_error" else f" = {shorten(repr(fault['input']))}"
     return InputError(f"{source}: {place}{given}: {reason[:1].lower()}{reason[1:]}")
 
 
@@ -44,7 +45,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(names)}" if names else ""
 
 
-def _dotted(location: tuple[int | str, ...]) -> str:
+def _join_keys(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -70,8 +71,3 @@ def _model_inside(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := _model_inside(part))), None)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

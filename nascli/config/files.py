@@ -14,7 +14,7 @@ from nascli.errors import CorruptFileError, InputError
 
 
 def recipes_folder() -> Path:
-    """Where the shipped recipes lie: inside the installed package, or at the top of a checkout."""
+    """The folder of the shipped recipes: inside the installed package, or at the top of a checkout."""
     package = Path(__file__).parent.parent
     shipped = package / "recipes"
     return shipped if shipped.is_dir() else package.parent / "recipes"

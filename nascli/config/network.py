@@ -59,7 +59,7 @@ def change_family(section: Mapping[str, Any], family: str) -> dict[str, Any]:
 
 
 class Preprocessing(Section):
-    """How an image file becomes the input of a network that is measured; its size, mean and std stand beside it.
+    """Steps from an image file to the input of a network that is evaluated; its size, mean and std stand beside it.
 
     The image is resized, and the central square of the network's size is cut out. The defaults are what our own
     networks are measured with.
