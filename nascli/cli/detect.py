@@ -10,7 +10,7 @@ from nascli.cli.options import DEVICE, JSON, OVERWRITE, Call, Setting, command, 
 from nascli.cli.processes import require_one_process
 from nascli.runs import find_run
 
-IMAGES = Setting[list[Path]]("images", "Images or folders of images.", ..., metavar="PATH...")
+IMAGES = Setting[list[Path]]("images", "Images or folders of images.", ..., metavar="PATH")
 RUN = Setting[str]("--run", "The detector's run.", "latest", metavar="RUN|latest")
 THRESHOLD = Setting[float]("--threshold", "Lowest score of a box.", 0.5, min=0, max=1, metavar="SCORE")
 

@@ -26,7 +26,7 @@ ALL_CLASSES = 20
 
 WEAKEST = 10
 
-RUNS = Setting[list[str]]("runs", "Folders of train or of build --import-weights, or latest.", ..., metavar="RUN...")
+RUNS = Setting[list[str]]("runs", "Folders of train or of build --import-weights, or latest.", ..., metavar="RUN")
 DATASET = Setting[str | None](
     "--dataset", "Another data set with the same classes; by default the run's own.", metavar="NAME"
 )
