@@ -25,12 +25,12 @@ nascli train --cell "$demo/network/network.json" --dataset digits --out "$demo/t
 say "5/6 evaluate"
 nascli evaluate "$demo/train"
 
-# 6. Carry its features over to detection: find digits in scenes, then on one picture of our own.
+# 6. Carry its features over to detection: find digits in scenes, then on one image of our own.
 say "6/6 detect"
 nascli detect --dataset digit-scenes --data-dir "$demo/data" --backbone "$demo/train" --out "$demo/detect" --overwrite
-picture=$(find "$demo/data/digit-scenes/val" -name "*.png" | sort | head -n 1)
-nascli detect predict "$picture" --run "$demo/detect" --out "$demo/detect/predictions" --overwrite
+image=$(find "$demo/data/digit-scenes/val" -name "*.png" | sort | head -n 1)
+nascli detect predict "$image" --run "$demo/detect" --out "$demo/detect/predictions" --overwrite
 
 say "What was reached, and where it lies"
 nascli runs "$demo"
-printf '\npictures: %s (the cell), %s (boxes)\n' "$demo/cell.png" "$demo/detect/predictions"
+printf '\nimages: %s (the cell), %s (boxes)\n' "$demo/cell.png" "$demo/detect/predictions"
