@@ -88,10 +88,10 @@ def nascli_speed(task: Task) -> Figures:
     import torch
 
     from nascli.models import layers
-    from nascli.models.cells.pretrained import import_weights
     from nascli.models.deploy.engines import build_folded
     from nascli.models.deploy.fuse import fold
     from nascli.models.families import build_network
+    from nascli.models.pretrained import import_weights
 
     network = build_network("nasnet-a", task["preset"]).eval()
     import_weights(Path(task["folder"], "weights.pth"), network)

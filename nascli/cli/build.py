@@ -238,8 +238,8 @@ def _find_target(call: Call) -> "Target | None":
 
 def _import_weights(spec: "NetworkSpec", foreign: Path, terminal: Terminal) -> "ImageClassifier":
     """A network with the weights of another tool's file; its spec says how that tool prepares images."""
-    from nascli.models.cells.pretrained import import_weights
     from nascli.models.families import build
+    from nascli.models.pretrained import import_weights
 
     network = build(spec).eval()
     imported = import_weights(foreign, network)

@@ -1,6 +1,6 @@
 """The paper's head, `nasnet`: stage 3 of the network itself, run on the crop of each proposal.
 
-One map, of the stride of stage 2 (16 with the ImageNet stem, 2 with the CIFAR stem), joins what stage 3 reads: the
+One map, of the stride of stage 2 (16 with the ImageNet stem, 2 with the CIFAR stem), aligns what stage 3 reads: the
 outputs of the last two normal cells of stage 2. Proposals are made on it, and each is cropped from it; the crop is
 split into the two maps again, and the network continues from them: reduction cell, normal cells of stage 3, ReLU,
 global average pool. With one normal cell per stage (N = 1) the first of the two maps is that of the reduction cell
@@ -21,7 +21,7 @@ from torchvision.ops import roi_align
 from nascli.detect.backbone import DetectionBackbone
 from nascli.errors import InputError
 from nascli.models.interface import ImageClassifier, Restartable
-from nascli.models.layers import join
+from nascli.models.layers import concat_channels
 
 STAGE, RESTARTED = "stage2", "stage3"
 
@@ -58,7 +58,7 @@ class SingleScaleBackbone(DetectionBackbone):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalized images (N, 3, H, W) to one map (N, C, H / stride, W / stride) by the name of its stage."""
         maps = self._forward_to(images.contiguous(memory_format=torch.channels_last), RESTARTED)
-        return {STAGE: join(maps)}
+        return {STAGE: concat_channels(maps)}
 
 
 class SingleScaleRoIPool(nn.Module):

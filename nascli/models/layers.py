@@ -1,4 +1,4 @@
-"""The pieces that operations and cells are made of. They know no genotype.
+"""Layers and functions that networks of any family are made of.
 
 Shapes: N batch, C channels, H height, W width. Padding is TensorFlow's SAME at every size: the output has
 ceil(H / stride) rows, and where the padding is odd the extra row lies at the bottom (right), so that published weights
@@ -56,7 +56,7 @@ class SamePad(nn.Module):
         return F.pad(x, (left, right, top, bottom)) if top or bottom or left or right else x
 
 
-def every_other(x: Tensor, down: int, across: int) -> Tensor:
+def subsample(x: Tensor, down: int, across: int) -> Tensor:
     """Every `down`-th row and every `across`-th column of (N, C, H, W), beginning with the first.
 
     A 1x1 convolution with a stride looks at nothing else. Taking these pixels first and convolving with stride 1
@@ -67,8 +67,8 @@ def every_other(x: Tensor, down: int, across: int) -> Tensor:
     return F.avg_pool2d(x, 1, (down, across))  # the same as x[:, :, ::down, ::across], with a faster backward pass
 
 
-class EveryOther(nn.Module):
-    """`every_other` as a layer, in front of a 1x1 convolution.
+class Subsample(nn.Module):
+    """`subsample` as a layer, in front of a 1x1 convolution.
 
     Args:
         down: Vertical step.
@@ -82,7 +82,7 @@ class EveryOther(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, ceil(H / down), ceil(W / across))."""
-        return every_other(x, self.down, self.across)
+        return subsample(x, self.down, self.across)
 
 
 def conv(
@@ -100,7 +100,7 @@ def conv(
     extent = ((height - 1) * dilation + 1, (width - 1) * dilation + 1)
     if extent == (1, 1) and groups == 1:
         pointwise = Pointwise(channels_in, channels_out)
-        return pointwise if down == across == 1 else nn.Sequential(EveryOther(down, across), pointwise)
+        return pointwise if down == across == 1 else nn.Sequential(Subsample(down, across), pointwise)
     fixed = down == across == 1  # at stride 1 and odd kernels SAME is symmetric whatever the size
     padding = ((extent[0] - 1) // 2, (extent[1] - 1) // 2) if fixed else (0, 0)
     made: nn.Conv2d
@@ -120,21 +120,22 @@ def conv(
     return made if fixed else nn.Sequential(SamePad(extent, (down, across)), made)
 
 
-def relu_conv_bn(channels_in: int, channels_out: int, *, rectified: bool = False) -> nn.Sequential:
+def relu_conv_bn(channels_in: int, channels_out: int, *, pre_activated: bool = False) -> nn.Sequential:
     """ReLU, 1x1 convolution, batch norm: how a cell brings one of its inputs to its width.
 
-    With `rectified` the input comes with the ReLU applied; nothing stands in its place, and weights keep their names.
+    With `pre_activated` the input comes with the ReLU applied; an identity stands in its place, so that weights keep
+    their names.
     """
-    return nn.Sequential(first_relu(rectified), conv(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
+    return nn.Sequential(first_relu(pre_activated), conv(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
 
 
-def first_relu(rectified: bool) -> nn.Module:
+def first_relu(pre_activated: bool) -> nn.Module:
     """The ReLU that something begins with, unless its input has it already."""
-    return nn.Identity() if rectified else nn.ReLU()
+    return nn.Identity() if pre_activated else nn.ReLU()
 
 
 class FactorizedReduction(nn.Module):
-    """Halve the map without dropping pixels: two 1x1 convolutions, one on the map shifted by a pixel, joined.
+    """Halve the map without dropping pixels: two 1x1 convolutions, one on the map shifted by a pixel, concatenated.
 
     (N, C_in, H, W) to (N, C_out, ceil(H/2), ceil(W/2)), then one batch norm over both halves. There is no ReLU here.
 
@@ -151,15 +152,17 @@ class FactorizedReduction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Reduce (N, C_in, H, W)."""
-        shifted = F.pad(x, (-1, 1, -1, 1))  # drop the first row and column, add zeros after the last
-        halves = [self.shifted(every_other(shifted, 2, 2))]
+        # the second convolution sees the pixels between those of the first: the map without its first row and column,
+        # with zeros after the last
+        shifted = F.pad(x, (-1, 1, -1, 1))
+        halves = [self.shifted(subsample(shifted, 2, 2))]
         if self.straight is not None:
-            halves.insert(0, self.straight(every_other(x, 2, 2)))
-        joined: Tensor = self.norm(join(halves))  # (N, C_out, H/2, W/2)
-        return joined
+            halves.insert(0, self.straight(subsample(x, 2, 2)))
+        reduced: Tensor = self.norm(concat_channels(halves))  # (N, C_out, H/2, W/2)
+        return reduced
 
 
-def repair(channels_in: int, channels_out: int, stride: int) -> nn.Module:
+def align(channels_in: int, channels_out: int, stride: int) -> nn.Module:
     """Bring a state to the width (stride 1) or also the size (stride 2) that a concatenation needs; no ReLU."""
     if stride == 2:
         return FactorizedReduction(channels_in, channels_out)
@@ -168,17 +171,17 @@ def repair(channels_in: int, channels_out: int, stride: int) -> nn.Module:
     return nn.Sequential(conv(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
 
 
-def join(parts: Sequence[Tensor]) -> Tensor:
-    """Maps joined along their channels: (N, C_k, H, W) to (N, sum of C_k, H, W).
+def concat_channels(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate maps along their channels: (N, C_k, H, W) to (N, sum of C_k, H, W).
 
     As `torch.cat`, but backwards each part gets a gradient of its own instead of a view into the joint one: a batch
     norm's backward pass takes twenty times as long on such a view.
     """
-    joined: Tensor = _Join.apply(*parts) if torch.is_grad_enabled() else torch.cat(tuple(parts), 1)
-    return joined
+    result: Tensor = _ConcatChannels.apply(*parts) if torch.is_grad_enabled() else torch.cat(tuple(parts), 1)
+    return result
 
 
-class _Join(torch.autograd.Function):
+class _ConcatChannels(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *parts: Tensor) -> Tensor:  # noqa: ANN401
         ctx.channels = [part.shape[1] for part in parts]
@@ -199,11 +202,6 @@ def global_average(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
 
 
-def max_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Max pool with SAME padding; padding never wins against a negative value."""
-    return _pool(x, kernel, stride, float("-inf"))
-
-
 def avg_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
     """Average pool with SAME padding; the divisor counts only pixels of the image.
 
@@ -221,17 +219,18 @@ def avg_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
     return F.avg_pool2d(x, kernel, stride, before, ceil_mode=True, count_include_pad=False)
 
 
-def _pool(x: Tensor, kernel: int, stride: int, fill: float) -> Tensor:
+def max_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Max pool with SAME padding; padding never wins against a negative value."""
     rows = same_padding(x.shape[2], kernel, stride)
     columns = same_padding(x.shape[3], kernel, stride)
     if stride == 1 and kernel % 2 == 0:  # the window that hangs over the edge is not one that ceil_mode adds
-        return F.max_pool2d(F.pad(x, (*columns, *rows), value=fill), kernel, stride)
+        return F.max_pool2d(F.pad(x, (*columns, *rows), value=float("-inf")), kernel, stride)
     # ceil_mode adds the missing row after the last; it is padded with minus infinity inside the kernel
     return F.max_pool2d(x, kernel, stride, (rows[0], columns[0]), ceil_mode=True)
 
 
 def drop_path_mask(images: Tensor, prob: float) -> Tensor:
-    """What a path is multiplied by: for each image 0 with probability `prob`, else 1 / (1 - prob).
+    """The factor of a path: for each image 0 with probability `prob`, else 1 / (1 - prob).
 
     Args:
         images: (N, C, H, W); only N, type and device are read.

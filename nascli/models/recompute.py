@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recomputed(module: nn.Module, *inputs: Any) -> Tensor:  # noqa: ANN401 - whatever the module takes
+def recompute(module: nn.Module, *inputs: Any) -> Tensor:  # noqa: ANN401 - whatever the module takes
     """Call a module; for the backward pass keep its inputs only, and run it on them once more there.
 
     Result, gradients and buffers are those of a plain call: the second run draws the same random numbers and leaves

@@ -15,6 +15,7 @@ from nascli.genotype.genotype import CELLS
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier, Supernet
+    from nascli.models.pretrained import Importer
 
 SCHEMA_VERSION = 1
 
@@ -155,6 +156,10 @@ class NetworkFamily(ABC):
         Raises:
             InputError: The name is nearly one of them.
         """
+        return None
+
+    def importer(self) -> "Importer | None":
+        """What reads other tools' weights; None where no tool's are known."""
         return None
 
     def supernet(self) -> "Supernet | None":

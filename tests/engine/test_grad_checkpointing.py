@@ -11,7 +11,7 @@ from nascli.engine.task import Run
 from nascli.engine.train_state import start_state
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.network import CellNetwork
-from nascli.models.recompute import recomputed
+from nascli.models.recompute import recompute
 from tests.cells import build_cells
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, blank_batch, make_data, run_fit
 from tests.cli.pictures import SETTINGS, Nascli, prepare
@@ -77,7 +77,7 @@ def test_a_module_that_draws_draws_the_same_and_may_be_gone_back_through_twice()
     for again in (False, True):
         torch.manual_seed(0)
         module, x = Noisy(), images.clone().requires_grad_()
-        loss = (recomputed(module, x) if again else module(x)).square().sum()
+        loss = (recompute(module, x) if again else module(x)).square().sum()
         torch.rand(3)  # what others draw between the two passes must not matter
         for _ in range(2):
             torch.autograd.backward(loss, retain_graph=True)

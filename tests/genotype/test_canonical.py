@@ -130,7 +130,7 @@ def test_two_spellings_with_the_same_weights_give_the_same_output(genotype: Cell
         other = respell(spec, order, swaps)
     assert other is not None
     one, two = cell_module(spec, 0), cell_module(other, 1)
-    for mine, theirs in ((one.older, two.older), (one.newer, two.newer)):
+    for mine, theirs in ((one.prev_prev, two.prev_prev), (one.prev, two.prev)):
         copy(mine, theirs)
     one_halves, two_halves = halves_by_place(one, spec), halves_by_place(two, other)
     for new, old in enumerate(order):
@@ -152,7 +152,7 @@ def copy(source: nn.Module | None, target: nn.Module | None) -> None:
 
 def halves_by_place(cell: Cell, spec: CellSpec) -> dict[tuple[int, int], nn.Module]:
     places = [(k, side) for k in range(len(spec.blocks)) if k + 2 in spec.live for side in (0, 1)]
-    return dict(zip(places, cell.halves, strict=True))
+    return dict(zip(places, cell.branches, strict=True))
 
 
 def test_shared_and_repeated_blocks_are_different_networks() -> None:

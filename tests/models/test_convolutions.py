@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nascli.models.convolutions import Depthwise, Pointwise
-from nascli.models.layers import global_average, join
+from nascli.models.layers import concat_channels, global_average
 
 LAYOUTS = [torch.channels_last, torch.contiguous_format]
 
@@ -108,7 +108,7 @@ def test_joined_maps_give_each_part_a_whole_gradient(layout: torch.memory_format
     for each in moved:
         each.register_hook(seen.append)  # type: ignore[no-untyped-call]
     outer = torch.randn(2, 9, 4, 4).to(memory_format=layout)
-    torch.autograd.backward([join(moved)], [outer])
+    torch.autograd.backward([concat_channels(moved)], [outer])
     assert all(grad.is_contiguous(memory_format=layout) for grad in seen)
     for part, expected in zip(parts, torch.split(outer, [3, 1, 5], 1), strict=True):
         assert part.grad is not None

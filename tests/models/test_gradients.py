@@ -16,7 +16,7 @@ from nascli.config import CellNetworkConfig
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype
-from nascli.models.cells.cell import Cell, Half
+from nascli.models.cells.cell import Branch, Cell
 from nascli.models.cells.network import CellNetwork
 from tests.cells import resolve_cells
 from tests.genotype.genotype_st import genotypes
@@ -24,7 +24,7 @@ from tests.genotype.genotype_st import genotypes
 Masks = dict[str, tuple[Tensor, ...] | None]
 
 
-def rectified(output: Tensor | None) -> Tensor:
+def pre_activated(output: Tensor | None) -> Tensor:
     assert output is not None
     return F.relu(output)
 
@@ -33,22 +33,22 @@ def plain_cell(
     cell: Cell, spec: CellSpec, older: Tensor | None, newer: Tensor | None, drawn: Iterator[Tensor]
 ) -> Tensor:
     states: dict[int, Tensor] = {}
-    if cell.older is not None:
-        states[0] = cell.older(rectified(older) if cell.takes_rectified[0] else older)
-    if cell.newer is not None:
-        states[1] = cell.newer(rectified(newer) if cell.takes_rectified[1] else newer)
-    halves = iter(cell.halves)
+    if cell.prev_prev is not None:
+        states[0] = cell.prev_prev(pre_activated(older) if cell.takes_activated[0] else older)
+    if cell.prev is not None:
+        states[1] = cell.prev(pre_activated(newer) if cell.takes_activated[1] else newer)
+    halves = iter(cell.branches)
     for k, block in enumerate(spec.blocks):
         if k + 2 not in spec.live:
             continue
         results = []
         for _ in range(2):
             half = next(halves)
-            assert isinstance(half, Half)
+            assert isinstance(half, Branch)
             result = half.op(half.op.prefix(states[half.state]))
             results.append(result * next(drawn) if half.droppable else result)
         states[k + 2] = results[0] + results[1] if block.combine == "add" else torch.cat(results, 1)
-    return torch.cat([join(states[s]) for join, s in zip(cell.joins, spec.concat, strict=True)], 1)
+    return torch.cat([join(states[s]) for join, s in zip(cell.aligns, spec.concat, strict=True)], 1)
 
 
 def plain_output(network: CellNetwork, images: Tensor, masks: Masks, output: int) -> Tensor:
@@ -58,8 +58,8 @@ def plain_output(network: CellNetwork, images: Tensor, masks: Masks, output: int
         return stem
     step, cell = network.plan[output - 1], network.cells[str(output - 1)]
     assert isinstance(cell, Cell)
-    older = plain_output(network, images, masks, step.older) if cell.older is not None else None
-    newer = plain_output(network, images, masks, output - 1) if cell.newer is not None else None
+    older = plain_output(network, images, masks, step.prev_prev) if cell.prev_prev is not None else None
+    newer = plain_output(network, images, masks, output - 1) if cell.prev is not None else None
     return plain_cell(cell, step.cell(network.spec.genotype), older, newer, iter(masks[str(output - 1)] or ()))
 
 

@@ -132,7 +132,7 @@ def test_unused_inputs_and_dead_blocks_are_not_built() -> None:
     dead = Block(inputs=(0, 0), ops=("conv_3x3", "conv_3x3"))
     with_dead = Cell(CellSpec(blocks=(used, dead), concat=(2,)), (8, 8), 4, 1)
     without = Cell(CellSpec(blocks=(used,), concat=(2,)), (8, 8), 4, 1)
-    assert with_dead.older is None
+    assert with_dead.prev_prev is None
     assert count(with_dead) == count(without)
 
 
@@ -178,8 +178,8 @@ def test_drop_path_scales_with_depth_and_spares_identities() -> None:
 def test_skip_reduction_input_reads_two_cells_before_the_reduction() -> None:
     plain = tiny(published_cell("nasnet-a"), cells_per_stage=2)
     skipping = tiny(published_cell("nasnet-a"), cells_per_stage=2, skip_reduction_input=True)
-    assert [step.older for step in plain.plan] == [0, 0, 1, 2, 3, 4, 5, 6]
-    assert [step.older for step in skipping.plan] == [0, 0, 1, 1, 3, 4, 4, 6]
+    assert [step.prev_prev for step in plain.plan] == [0, 0, 1, 2, 3, 4, 5, 6]
+    assert [step.prev_prev for step in skipping.plan] == [0, 0, 1, 1, 3, 4, 4, 6]
 
 
 def test_batch_norm_numbers_reach_every_layer() -> None:

@@ -28,10 +28,10 @@ from nascli.data.streaming import ImageFiles
 from nascli.data.transforms import Normalizer
 from nascli.errors import CorruptFileError, InputError
 from nascli.genotype.resolve import zoo_genotype
-from nascli.models import layers as primitives
-from nascli.models.cells import ops
+from nascli.models import layers
 from nascli.models.cells.network import CellNetwork
-from nascli.models.cells.pretrained import PREPROCESSING, Tool, import_weights
+from nascli.models.cells.pretrained import PREPROCESSING, Tool
+from nascli.models.pretrained import import_weights
 from tests.cells import build_cells
 from tests.detect.coco_folder import write_coco
 
@@ -62,7 +62,7 @@ def zero_padded(pool: Pool, plain: Pool) -> Pool:
     def pooled(x: Tensor, kernel: int, stride: int) -> Tensor:
         if stride == 1:
             return plain(x, kernel, stride)
-        rows, columns = (primitives.same_padding(x.shape[axis], kernel, stride) for axis in (2, 3))
+        rows, columns = (layers.same_padding(x.shape[axis], kernel, stride) for axis in (2, 3))
         padded = F.pad(x, (*columns, *rows))
         return F.max_pool2d(padded, kernel, stride) if pool is F.max_pool2d else F.avg_pool2d(padded, kernel, stride)
 
@@ -89,8 +89,8 @@ def test_the_peers_outputs(
     alike = tool == "timm" or name == "pnasnet5large"  # with 1000 classes the two tools' files of large networks are
     assert imported.tool == ("timm" if alike else {"keras": "Keras Applications"}.get(tool, "pretrained-models"))
     for pool in zeros:
-        plain = getattr(primitives, f"{pool}_pool")
-        monkeypatch.setattr(ops, f"{pool}_pool", zero_padded(getattr(F, f"{pool}_pool2d"), plain))
+        plain = getattr(layers, f"{pool}_pool")
+        monkeypatch.setattr(layers, f"{pool}_pool", zero_padded(getattr(F, f"{pool}_pool2d"), plain))
     held = np.load(out.with_suffix(".npz"))
     expected = torch.from_numpy(held["logits"])[:, -1000:]  # a background class is dropped
     with torch.no_grad():

@@ -9,15 +9,15 @@ from typing import Literal
 from torch import Tensor, nn
 
 from nascli.genotype.cells.schema import CellSpec
-from nascli.models.cells.ops import OPS, Op, Prefix
-from nascli.models.layers import FactorizedReduction, drop_path_mask, first_relu, join, relu_conv_bn, repair
+from nascli.models.cells.ops import OPS, Op, SharedPrefix
+from nascli.models.layers import FactorizedReduction, align, concat_channels, drop_path_mask, first_relu, relu_conv_bn
 
-OlderSize = Literal["same", "double", "stem"]
+PrevPrevSize = Literal["same", "double", "stem"]
 """What h[i-1] is to a cell: of the size of h[i], of twice its height and width, or the stem's output once more."""
 
 
-class Half(nn.Module):
-    """One half of a block: an op on one hidden state.
+class Branch(nn.Module):
+    """One branch of a block: an op on one hidden state.
 
     Args:
         state: Number of the hidden state it reads.
@@ -36,22 +36,23 @@ class Cell(nn.Module):
     """A normal (stride 1) or reduction (stride 2) cell.
 
     h[i] always passes ReLU-1x1-BN to F channels. h[i-1] is passed on as it is where it has F channels or where there is
-    no older cell (then it is the stem's output at its own width); it passes ReLU-1x1-BN where only its width differs,
-    and ReLU and a factorized reduction where its map is twice as large. Ops on the two inputs take the stride, ops on
-    block outputs none. What the spec never reads is never built: neither unused inputs nor blocks that reach no output.
+    no cell before the previous (then it is the stem's output at its own width); it passes ReLU-1x1-BN where only its
+    width differs, and ReLU and a factorized reduction where its map is twice as large. Ops on the two inputs take the
+    stride, ops on block outputs none. What the spec never reads is never built: neither unused inputs nor blocks that
+    reach no output.
 
-    The ReLU that h[i-1] or h[i] begins with is the same for every cell that reads it. `rectified` leaves it to the
-    caller, who can then do it once for all; `takes_rectified` says of which inputs.
+    The ReLU that h[i-1] or h[i] begins with is the same for every cell that reads it. `pre_activated` leaves it to the
+    caller, who can then do it once for all; `takes_activated` says of which inputs.
 
-    (N, C_older, H', W') and (N, C_newer, H, W) to (N, len(concat) * F, H / stride, W / stride).
+    (N, C_prev_prev, H', W') and (N, C_prev, H, W) to (N, len(concat) * F, H / stride, W / stride).
 
     Args:
         spec: The cell.
         channels: Channels of h[i-1] and of h[i].
         filters: F.
         stride: 1 or 2.
-        older: What h[i-1] is.
-        rectified: Whether inputs that begin with a ReLU come with it applied.
+        prev_prev: What h[i-1] is.
+        pre_activated: Whether inputs that begin with a ReLU come with it applied.
 
     References: Zoph et al. 2018, section 3; the input rules are the released code's.
     """
@@ -62,9 +63,9 @@ class Cell(nn.Module):
         channels: tuple[int, int],
         filters: int,
         stride: int,
-        older: OlderSize = "same",
+        prev_prev: PrevPrevSize = "same",
         *,
-        rectified: bool = False,
+        pre_activated: bool = False,
     ) -> None:
         super().__init__()
         self.stride = stride
@@ -72,83 +73,87 @@ class Cell(nn.Module):
         self.always_masked = False
         live = spec.live
         self._live_blocks = tuple(k for k in range(len(spec.blocks)) if k + 2 in live)
-        self.older = older_input(channels[0], filters, older, rectified=rectified) if 0 in live else None
-        self.newer = relu_conv_bn(channels[1], filters, rectified=rectified) if 1 in live else None
-        self.takes_rectified = (
-            rectified and isinstance(self.older, nn.Sequential),
-            rectified and self.newer is not None,
+        self.prev_prev = (
+            align_prev_prev(channels[0], filters, prev_prev, pre_activated=pre_activated) if 0 in live else None
         )
-        widths = [channels[0] if older == "stem" else filters, filters]
-        self.halves = nn.ModuleList()
+        self.prev = relu_conv_bn(channels[1], filters, pre_activated=pre_activated) if 1 in live else None
+        self.takes_activated = (
+            pre_activated and isinstance(self.prev_prev, nn.Sequential),
+            pre_activated and self.prev is not None,
+        )
+        widths = [channels[0] if prev_prev == "stem" else filters, filters]
+        self.branches = nn.ModuleList()
         for k, block in enumerate(spec.blocks):
             if k in self._live_blocks:
-                self.halves.extend(
-                    Half(state, OPS[op](widths[state], filters, stride if state < 2 else 1), op != "identity")
+                self.branches.extend(
+                    Branch(state, OPS[op](widths[state], filters, stride if state < 2 else 1), op != "identity")
                     for state, op in zip(block.inputs, block.ops, strict=True)
                 )
             widths.append(filters * (2 if block.combine == "concat" else 1))
         self._combines = tuple(block.combine for block in spec.blocks)
         self._concat = spec.concat
-        self.joins = nn.ModuleList(repair(widths[s], filters, stride if s < 2 else 1) for s in spec.concat)
+        self.aligns = nn.ModuleList(align(widths[s], filters, stride if s < 2 else 1) for s in spec.concat)
         self.channels_out = filters * len(spec.concat)
 
     def draw_masks(self, images: Tensor) -> tuple[Tensor, ...] | None:
-        """Drop-path masks for a pass over these images, one for each half that can be dropped; None where none drops.
+        """Drop-path masks for a pass over these images, one for each branch that can be dropped; None where none drops.
 
-        They are drawn out here and handed to `forward`, so that it draws nothing: it may be computed twice, or compiled
+        They are drawn here and handed to `forward`, so that it draws nothing: it may be computed twice, or compiled
         once for every probability. For the latter `always_masked` asks for masks of ones at probability 0.
         """
         if not self.training or not (self.drop_path_prob or self.always_masked):
             return None
-        return tuple(drop_path_mask(images, self.drop_path_prob) for half in self.halves if _checked(half).droppable)
+        return tuple(
+            drop_path_mask(images, self.drop_path_prob) for branch in self.branches if _as_branch(branch).droppable
+        )
 
-    def forward(self, older: Tensor | None, newer: Tensor | None, masks: tuple[Tensor, ...] | None = None) -> Tensor:
+    def forward(self, prev_prev: Tensor | None, prev: Tensor | None, masks: tuple[Tensor, ...] | None = None) -> Tensor:
         """Run the cell on h[i-1] and h[i]; an input that its spec never reads may be None.
 
         `masks` are from `draw_masks`; None drops no path.
         """
         drawn = None if masks is None else iter(masks)
         states: dict[int, Tensor] = {}
-        if self.older is not None:
-            states[0] = self.older(older)
-        if self.newer is not None:
-            states[1] = self.newer(newer)
-        prefixed: dict[tuple[int, Prefix], Tensor] = {}
-        halves = iter(self.halves)
+        if self.prev_prev is not None:
+            states[0] = self.prev_prev(prev_prev)
+        if self.prev is not None:
+            states[1] = self.prev(prev)
+        prefixed: dict[tuple[int, SharedPrefix], Tensor] = {}
+        branches = iter(self.branches)
         for k in self._live_blocks:
-            first, second = (self._half(_checked(next(halves)), states, prefixed, drawn) for _ in range(2))
-            states[k + 2] = first + second if self._combines[k] == "add" else join((first, second))
-        joined = [join(states[s]) for join, s in zip(self.joins, self._concat, strict=True)]
-        return joined[0] if len(joined) == 1 else join(joined)  # (N, len(concat) * F, H/s, W/s)
+            first, second = (self._branch(_as_branch(next(branches)), states, prefixed, drawn) for _ in range(2))
+            states[k + 2] = first + second if self._combines[k] == "add" else concat_channels((first, second))
+        aligned = [align(states[s]) for align, s in zip(self.aligns, self._concat, strict=True)]
+        return aligned[0] if len(aligned) == 1 else concat_channels(aligned)  # (N, len(concat) * F, H/s, W/s)
 
-    def _half(
+    def _branch(
         self,
-        half: Half,
+        branch: Branch,
         states: dict[int, Tensor],
-        prefixed: dict[tuple[int, Prefix], Tensor],
+        prefixed: dict[tuple[int, SharedPrefix], Tensor],
         masks: Iterator[Tensor] | None,
     ) -> Tensor:
-        key = (half.state, half.op.prefix)
+        key = (branch.state, branch.op.prefix)
         if key not in prefixed:
-            prefixed[key] = half.op.prefix(states[half.state])
-        result: Tensor = half.op(prefixed[key])
-        if masks is not None and half.droppable:
+            prefixed[key] = branch.op.prefix(states[branch.state])
+        result: Tensor = branch.op(prefixed[key])
+        if masks is not None and branch.droppable:
             return result * next(masks).to(result.dtype)
         return result
 
 
-def _checked(half: nn.Module) -> Half:
-    assert isinstance(half, Half)
-    return half
+def _as_branch(branch: nn.Module) -> Branch:
+    assert isinstance(branch, Branch)
+    return branch
 
 
-def older_input(channels: int, filters: int, older: OlderSize, *, rectified: bool = False) -> nn.Module:
-    """What brings h[i-1] to the size of h[i], and to F channels where there is an older cell.
+def align_prev_prev(channels: int, filters: int, prev_prev: PrevPrevSize, *, pre_activated: bool = False) -> nn.Module:
+    """Bring h[i-1] to the size of h[i], and to F channels where it is the output of a cell.
 
-    With `rectified` it comes with the ReLU applied, unless nothing at all is done to it.
+    With `pre_activated` it comes with the ReLU applied, unless nothing at all is done to it.
     """
-    if older == "double":
-        return nn.Sequential(first_relu(rectified), FactorizedReduction(channels, filters))
-    if older == "stem" or channels == filters:
+    if prev_prev == "double":
+        return nn.Sequential(first_relu(pre_activated), FactorizedReduction(channels, filters))
+    if prev_prev == "stem" or channels == filters:
         return nn.Identity()
-    return relu_conv_bn(channels, filters, rectified=rectified)
+    return relu_conv_bn(channels, filters, pre_activated=pre_activated)

@@ -9,6 +9,7 @@ from nascli.models.spec import DataFields, NetworkFamily, SizeKnobs
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier, Supernet
+    from nascli.models.pretrained import Importer
 
 
 class CellFamily(NetworkFamily):
@@ -39,6 +40,12 @@ class CellFamily(NetworkFamily):
         from nascli.models.cells.network import CellNetwork
 
         return CellNetwork(spec)
+
+    def importer(self) -> "Importer":
+        """Of NASNet and PNASNet."""
+        from nascli.models.cells.pretrained import CellImporter
+
+        return CellImporter()
 
     def supernet(self) -> "Supernet":
         """Weights by position, block, branch and op."""

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from nascli.errors import InputError
 from nascli.models.cells.cell import Cell
 from nascli.models.cells.spec import CellNetworkSpec
-from nascli.models.cells.topology import STAGES, Step, needed_cells, plan_cells, read_from, start_of_stage
+from nascli.models.cells.topology import STAGES, CellSlot, live_cells, plan_cells, read_from, start_of_stage
 from nascli.models.interface import FeatureInfo, ImageClassifier, Unit
 from nascli.models.layers import global_average, init_weights, set_batch_norms
-from nascli.models.recompute import recomputed
+from nascli.models.recompute import recompute
 
 
 class CellNetwork(ImageClassifier):
@@ -38,20 +38,20 @@ class CellNetwork(ImageClassifier):
         self.plan = tuple(plan_cells(spec))
         self.cells = nn.ModuleDict()
         channels = {0: spec.stem_filters}  # of every output that is needed; the stem's is output 0, cell k's k + 1
-        for position in sorted(needed_cells(self.plan, spec.genotype)):
-            step = self.plan[position]
+        for position in sorted(live_cells(self.plan, spec.genotype)):
+            slot = self.plan[position]
             cell = Cell(
-                step.cell(spec.genotype),
-                (channels.get(step.older, 0), channels.get(position, 0)),
-                step.filters,
-                2 if step.role == "reduction" else 1,
-                step.older_size,
-                rectified=True,
+                slot.cell(spec.genotype),
+                (channels.get(slot.prev_prev, 0), channels.get(position, 0)),
+                slot.filters,
+                2 if slot.role == "reduction" else 1,
+                slot.prev_prev_size,
+                pre_activated=True,
             )
             self.cells[str(position)] = cell
             channels[position + 1] = cell.channels_out
         positions = tuple(map(int, self.cells))
-        self._last_reader = {output: k for k in positions for output in (self.plan[k].older, k)}
+        self._last_reader = {output: k for k in positions for output in (self.plan[k].prev_prev, k)}
         self._taps = _taps(self.plan, tuple(channels))
         if spec.aux_head and "stage2" not in self._taps:
             raise InputError(
@@ -93,13 +93,13 @@ class CellNetwork(ImageClassifier):
         return {name: F.relu(outputs[output]) for name, output in self._taps.items()}
 
     def maps_before(self, stage: str) -> tuple[FeatureInfo, ...]:
-        """The outputs of earlier cells that a stage reads: of two, that of the older cell first."""
+        """The outputs of earlier cells that a stage reads: h[i-1] before h[i]."""
         stem_stride = 1 if self.spec.stem == "cifar" else 2
         return tuple(
             FeatureInfo(
                 f"output{output}",
                 self._channels[output],
-                stem_stride * 2 ** (self.plan[output - 1].halvings if output else 0),
+                stem_stride * 2 ** (self.plan[output - 1].log2_stride if output else 0),
             )
             for output in self._read_from(stage)
         )
@@ -115,7 +115,7 @@ class CellNetwork(ImageClassifier):
         last = len(self.plan)
         positions = self._positions(start_of_stage(self.plan, stage), last)
         outputs = self._run(maps[0], dict(zip(self._read_from(stage), maps, strict=True)), positions, [last])
-        return _pool(outputs[last])
+        return _pool_last(outputs[last])
 
     def units(self) -> list[Unit]:
         """Stem, each cell that is built, classifier."""
@@ -135,7 +135,7 @@ class CellNetwork(ImageClassifier):
         """Set drop path for the next steps, scaled by depth: cell l of L drops with prob * (l + 1) / L.
 
         Args:
-            prob: Probability of dropping in the last cell at this step, in [0, 1); the schedule over steps (linear from
+            prob: Probability of dropping in the last cell at this slot, in [0, 1); the schedule over slots (linear from
                 0) is the caller's.
 
         References: ScheduledDropPath, Zoph et al. 2018, section 4; the depth scaling is in the released code only.
@@ -166,38 +166,38 @@ class CellNetwork(ImageClassifier):
         for newest in positions:
             cell = self.cells[str(newest)]
             assert isinstance(cell, Cell)
-            older, newer = map(outputs.read, (self.plan[newest].older, newest), cell.takes_rectified)
-            inputs = older, newer, cell.draw_masks(images)
+            prev_prev, prev = map(outputs.read, (self.plan[newest].prev_prev, newest), cell.takes_activated)
+            inputs = prev_prev, prev, cell.draw_masks(images)
             again = self.grad_checkpointing and self.training
-            outputs.plain[newest + 1] = recomputed(cell, *inputs) if again else cell(*inputs)
+            outputs.plain[newest + 1] = recompute(cell, *inputs) if again else cell(*inputs)
             outputs.forget([k for k, reader in self._last_reader.items() if reader == newest], wanted)
         return outputs.plain
 
     def _classify(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.dropout(_pool(x)))
+        logits: Tensor = self.classifier(self.dropout(_pool_last(x)))
         return logits
 
 
 class _Outputs:
-    """What stem and cells gave, by number, for as long as somebody may read it.
+    """Outputs of stem and cells by number, kept for as long as a cell may read them.
 
     Two cells may read an output, and most begin with a ReLU, which is computed, and kept for the backward pass, once.
     """
 
     def __init__(self, known: dict[int, Tensor]) -> None:
         self.plain = known
-        self._rectified: dict[int, Tensor] = {}
+        self._activated: dict[int, Tensor] = {}
 
-    def read(self, output: int, rectified: bool) -> Tensor | None:
-        if not rectified or output not in self.plain:
+    def read(self, output: int, pre_activated: bool) -> Tensor | None:
+        if not pre_activated or output not in self.plain:
             return self.plain.get(output)
-        if output not in self._rectified:
-            self._rectified[output] = F.relu(self.plain[output])
-        return self._rectified[output]
+        if output not in self._activated:
+            self._activated[output] = F.relu(self.plain[output])
+        return self._activated[output]
 
     def forget(self, outputs: Iterable[int], wanted: Collection[int]) -> None:
         for output in outputs:
-            self._rectified.pop(output, None)
+            self._activated.pop(output, None)
             if output not in wanted:
                 self.plain.pop(output, None)
 
@@ -209,9 +209,9 @@ class AuxiliaryHead(nn.Module):
     ReLU, classifier.
 
     Args:
-        channels: Of the map it reads.
-        classes: Of the data.
-        size: Height and width of the map it reads.
+        channels: C of the map it reads.
+        classes: Logits.
+        size: Height and width of that map.
 
     References: released code of Zoph et al. 2018.
     Deviation: on maps under 5 pixels, which the paper never has, the pool covers the whole map.
@@ -240,24 +240,24 @@ class AuxiliaryHead(nn.Module):
         return logits
 
 
-def _taps(plan: tuple[Step, ...], outputs: tuple[int, ...]) -> dict[str, int]:
+def _taps(plan: tuple[CellSlot, ...], outputs: tuple[int, ...]) -> dict[str, int]:
     """The newest of the built outputs at each stage's resolution (for stage 1 the stem's counts too).
 
     A stage whose only cell is idle has none: its reduction stands in for its one cell, and the next reads past it.
     """
-    halvings = {output: plan[output - 1].halvings if output else 0 for output in outputs}
-    deepest = plan[-1].halvings
-    newest = {halvings[output]: output for output in sorted(outputs)}
+    log2_stride = {output: plan[output - 1].log2_stride if output else 0 for output in outputs}
+    deepest = plan[-1].log2_stride
+    newest = {log2_stride[output]: output for output in sorted(outputs)}
     return {name: newest[deepest - 2 + k] for k, name in enumerate(STAGES) if deepest - 2 + k in newest}
 
 
-def _label(step: Step) -> str:
-    place = "stem" if step.stage == 0 else f"stage {step.stage}"
-    return f"{place} {step.role}"
+def _label(slot: CellSlot) -> str:
+    place = "stem" if slot.stage == 0 else f"stage {slot.stage}"
+    return f"{place} {slot.role}"
 
 
-def _pool(x: Tensor) -> Tensor:
-    """What the classifier reads of the last cell: ReLU, then each channel's mean, (N, C)."""
+def _pool_last(x: Tensor) -> Tensor:
+    """Bring the last cell's output to what the classifier reads: ReLU, then each channel's mean, (N, C)."""
     return global_average(F.relu(x))
 
 
@@ -271,9 +271,9 @@ def _stem(spec: CellNetworkSpec) -> nn.Sequential:
 
 def map_size(spec: CellNetworkSpec, stage: str) -> int:
     """Height and width of a stage's map at the spec's image size."""
-    size, halvings = spec.image_size, STAGES.index(stage)
+    size, log2_stride = spec.image_size, STAGES.index(stage)
     if spec.stem == "imagenet":
-        size, halvings = (size - 3) // 2 + 1, halvings + 2
-    for _ in range(halvings):
+        size, log2_stride = (size - 3) // 2 + 1, log2_stride + 2
+    for _ in range(log2_stride):
         size = -(-size // 2)
     return size

@@ -18,8 +18,8 @@ from nascli.models.layers import conv
 
 
 @dataclass(frozen=True)
-class Prefix:
-    """The part of an op that has no weights, a function of the hidden state alone."""
+class SharedPrefix:
+    """The part of an op before its weights: computed once per hidden state for all ops that read it."""
 
     kind: Literal["nothing", "relu", "max_pool", "avg_pool"] = "nothing"
     kernel: int = 1
@@ -44,7 +44,7 @@ class Op(nn.Module):
         body: Layers with weights; none for a pool or an identity that keep the width.
     """
 
-    def __init__(self, prefix: Prefix, *body: nn.Module) -> None:
+    def __init__(self, prefix: SharedPrefix, *body: nn.Module) -> None:
         super().__init__()
         self.prefix = prefix
         self.body = nn.Sequential(*body)
@@ -57,7 +57,7 @@ class Op(nn.Module):
 
 OpBuilder = Callable[[int, int, int], Op]
 
-_RELU = Prefix("relu")
+_RELU = SharedPrefix("relu")
 
 
 def _project(channels_in: int, channels_out: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
@@ -67,14 +67,16 @@ def _project(channels_in: int, channels_out: int, stride: int = 1) -> tuple[nn.M
 def _identity(channels_in: int, channels_out: int, stride: int) -> Op:
     """Pass the state on; where it must stride or change width: ReLU, 1x1 convolution, batch norm (released code)."""
     if stride == 1 and channels_in == channels_out:
-        return Op(Prefix())
+        return Op(SharedPrefix())
     return Op(_RELU, *_project(channels_in, channels_out, stride))
 
 
-def _pool(kind: Literal["max_pool", "avg_pool"], kernel: int, channels_in: int, channels_out: int, stride: int) -> Op:
+def _pool_op(
+    kind: Literal["max_pool", "avg_pool"], kernel: int, channels_in: int, channels_out: int, stride: int
+) -> Op:
     """Pool; where the width must change a 1x1 convolution and batch norm follow, without ReLU (released code)."""
     body = () if channels_in == channels_out else _project(channels_in, channels_out)
-    return Op(Prefix(kind, kernel, stride), *body)
+    return Op(SharedPrefix(kind, kernel, stride), *body)
 
 
 def _separable(kernel: int, dilation: int, channels_in: int, channels_out: int, stride: int) -> tuple[nn.Module, ...]:
@@ -106,7 +108,7 @@ def _conv(kernel: int, dilation: int, channels_in: int, channels_out: int, strid
     return Op(_RELU, conv(channels_in, channels_out, kernel, stride, dilation=dilation), nn.BatchNorm2d(channels_out))
 
 
-def _crossed(length: int, channels_in: int, channels_out: int, stride: int) -> tuple[nn.Module, ...]:
+def _factorized(length: int, channels_in: int, channels_out: int, stride: int) -> tuple[nn.Module, ...]:
     """1xk then kx1, each with its share of the stride, batch norm and ReLU between (AmoebaNet's code)."""
     return (
         conv(channels_in, channels_out, (1, length), (1, stride)),
@@ -117,9 +119,9 @@ def _crossed(length: int, channels_in: int, channels_out: int, stride: int) -> t
     )
 
 
-def _crossed_conv(length: int, channels_in: int, channels_out: int, stride: int) -> Op:
+def _factorized_conv(length: int, channels_in: int, channels_out: int, stride: int) -> Op:
     """ReLU, 1xk, kx1, batch norm."""
-    return Op(_RELU, *_crossed(length, channels_in, channels_out, stride))
+    return Op(_RELU, *_factorized(length, channels_in, channels_out, stride))
 
 
 def _bottleneck(
@@ -139,30 +141,30 @@ def _bottleneck(
     )
 
 
-def _square(channels_in: int, channels_out: int, stride: int) -> tuple[nn.Module, ...]:
+def _conv3x3(channels_in: int, channels_out: int, stride: int) -> tuple[nn.Module, ...]:
     return conv(channels_in, channels_out, 3, stride), nn.BatchNorm2d(channels_out)
 
 
 OPS: dict[str, OpBuilder] = {
     "identity": _identity,
-    "conv_1x3_3x1": partial(_crossed_conv, 3),
-    "conv_1x7_7x1": partial(_crossed_conv, 7),
+    "conv_1x3_3x1": partial(_factorized_conv, 3),
+    "conv_1x7_7x1": partial(_factorized_conv, 7),
     "dil_conv_3x3": partial(_conv, 3, 2),
-    "avg_pool_3x3": partial(_pool, "avg_pool", 3),
-    "max_pool_3x3": partial(_pool, "max_pool", 3),
-    "max_pool_5x5": partial(_pool, "max_pool", 5),
-    "max_pool_7x7": partial(_pool, "max_pool", 7),
+    "avg_pool_3x3": partial(_pool_op, "avg_pool", 3),
+    "max_pool_3x3": partial(_pool_op, "max_pool", 3),
+    "max_pool_5x5": partial(_pool_op, "max_pool", 5),
+    "max_pool_7x7": partial(_pool_op, "max_pool", 7),
     "conv_1x1": partial(_conv, 1, 1),
     "conv_3x3": partial(_conv, 3, 1),
     "sep_conv_3x3": partial(_sep_conv, 3),
     "sep_conv_5x5": partial(_sep_conv, 5),
     "sep_conv_7x7": partial(_sep_conv, 7),
-    "avg_pool_2x2": partial(_pool, "avg_pool", 2),
-    "avg_pool_5x5": partial(_pool, "avg_pool", 5),
-    "max_pool_2x2": partial(_pool, "max_pool", 2),
+    "avg_pool_2x2": partial(_pool_op, "avg_pool", 2),
+    "avg_pool_5x5": partial(_pool_op, "avg_pool", 5),
+    "max_pool_2x2": partial(_pool_op, "max_pool", 2),
     "dil_sep_conv_3x3": partial(_dil_sep_conv, 3),
     "dil_sep_conv_5x5": partial(_dil_sep_conv, 5),
-    "bottleneck_conv_3x3": partial(_bottleneck, _square),
-    "bottleneck_conv_1x7_7x1": partial(_bottleneck, partial(_crossed, 7)),
+    "bottleneck_conv_3x3": partial(_bottleneck, _conv3x3),
+    "bottleneck_conv_1x7_7x1": partial(_bottleneck, partial(_factorized, 7)),
 }
 """Every op by name; the same names as `nascli.genotype.cells.op_info.OP_INFO`."""

@@ -2,7 +2,7 @@
 
 A child is an ordinary `CellNetwork`; what is shared is only where its weights come from. The sharing rule:
 
-- An op's weights are those of (cell position, block, half, op, channels in, stride), whatever hidden state it reads.
+- An op's weights are those of (cell position, block, branch, op, channels in, stride), whatever hidden state it reads.
   Channels and stride stand in the key since weights of one shape would mean another thing: a state that a block made
   by concat is twice as wide, the stem's output has a width of its own, and an op on an input of a reduction cell
   strides. So an op of a normal cell has one set of weights, or two where the space can concat.
@@ -10,7 +10,7 @@ A child is an ordinary `CellNetwork`; what is shared is only where its weights c
   channels; the classifier) reads a concatenation, whose width varies with the states that are joined. Its weight is
   kept in pieces, one for each state that may be joined, and a child takes those of the states that it does join.
 - Batch norms share scale and shift like any weight. They have no shared statistics: a child's are its own.
-- A weight that a child does not have is not touched by a training step of this child.
+- A weight that a child does not have is not touched by a training slot of this child.
 
 References:
     Pham et al. 2018 (ENAS), sections 2.1 to 2.4. Guo et al. 2020, "Single path one-shot", section 3.
@@ -18,7 +18,7 @@ References:
 
 Deviation:
     ENAS keeps a set of op weights for each input state besides (its released code, `_enas_conv`). There each weight is
-    trained in one step out of (ops x states); here in one out of ops, which a short training needs more.
+    trained in one slot out of (ops x states); here in one out of ops, which a short training needs more.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,12 +29,12 @@ from torch import Tensor, nn
 
 from nascli.genotype.cells.schema import Combine
 from nascli.genotype.cells.space import CellSpace
-from nascli.models.cells.cell import Cell, Half, older_input
+from nascli.models.cells.cell import Branch, Cell, align_prev_prev
 from nascli.models.cells.network import CellNetwork
 from nascli.models.cells.ops import OPS
 from nascli.models.cells.spec import CellNetworkSpec
-from nascli.models.cells.topology import Step
-from nascli.models.layers import init_weights, relu_conv_bn, repair
+from nascli.models.cells.topology import CellSlot
+from nascli.models.layers import align, init_weights, relu_conv_bn
 
 
 @dataclass(frozen=True)
@@ -126,29 +126,29 @@ def _parts(child: CellNetwork) -> Iterator[tuple[str, _Part]]:
     for number, cell in child.cells.items():
         assert isinstance(cell, Cell)
         position = int(number)
-        step = child.plan[position]
-        for place, part in _cell_parts(cell, step, child.spec, joined(step.older), joined(position)):
+        slot = child.plan[position]
+        for place, part in _cell_parts(cell, slot, child.spec, joined(slot.prev_prev), joined(position)):
             yield f"cells.{number}.{place}", _Part(f"cells/{number}/{part.name}", part.module, part.joined)
     yield "classifier", _Part("classifier", child.classifier, joined(end))
 
 
 def _cell_parts(
-    cell: Cell, step: Step, spec: CellNetworkSpec, older: tuple[int, ...] | None, newer: tuple[int, ...] | None
+    cell: Cell, slot: CellSlot, spec: CellNetworkSpec, prev_prev: tuple[int, ...] | None, prev: tuple[int, ...] | None
 ) -> Iterator[tuple[str, _Part]]:
-    """What has weights in a cell whose inputs are the concatenations `older` and `newer`."""
-    if cell.older is not None:
-        yield "older", _Part("older", cell.older, older)
-    if cell.newer is not None:
-        yield "newer", _Part("newer", cell.newer, newer)
-    plan = step.cell(spec.genotype)
-    halves = [(k, h) for k in range(len(plan.blocks)) if k + 2 in plan.live for h in range(2)]
-    for index, ((k, h), half) in enumerate(zip(halves, cell.halves, strict=True)):
-        assert isinstance(half, Half)
-        made_by = plan.blocks[half.state - 2].combine if half.state > 1 else "add"
-        channels, stride = _reading(step, spec, half.state, made_by)
-        yield f"halves.{index}.op", _Part(_op_name(k, h, plan.blocks[k].ops[h], channels, stride), half.op)
-    for index, (state, join) in enumerate(zip(plan.concat, cell.joins, strict=True)):
-        yield f"joins.{index}", _Part(f"join{state}", join)
+    """What has weights in a cell whose inputs are the concatenations `prev_prev` and `prev`."""
+    if cell.prev_prev is not None:
+        yield "prev_prev", _Part("prev_prev", cell.prev_prev, prev_prev)
+    if cell.prev is not None:
+        yield "prev", _Part("prev", cell.prev, prev)
+    plan = slot.cell(spec.genotype)
+    branches = [(k, h) for k in range(len(plan.blocks)) if k + 2 in plan.live for h in range(2)]
+    for index, ((k, h), branch) in enumerate(zip(branches, cell.branches, strict=True)):
+        assert isinstance(branch, Branch)
+        made_by = plan.blocks[branch.state - 2].combine if branch.state > 1 else "add"
+        channels, stride = _reading(slot, spec, branch.state, made_by)
+        yield f"branches.{index}.op", _Part(_op_name(k, h, plan.blocks[k].ops[h], channels, stride), branch.op)
+    for index, (state, join) in enumerate(zip(plan.concat, cell.aligns, strict=True)):
+        yield f"aligns.{index}", _Part(f"join{state}", join)
 
 
 def _every_part(spec: CellNetworkSpec, space: CellSpace) -> Iterator[_Part]:
@@ -164,37 +164,39 @@ def _every_part(spec: CellNetworkSpec, space: CellSpace) -> Iterator[_Part]:
         return states if output else None
 
     yield _Part("stem", child.stem)
-    for position, step in enumerate(plan):
-        here, filters = f"cells/{position}", step.filters
-        older = older_input(width(step.older), filters, step.older_size)
-        if isinstance(older, nn.Identity) and step.older and space.concat == "unused" and space.blocks > 1:
-            older = relu_conv_bn(width(step.older), filters)  # all block outputs have F channels; fewer have not
-        yield _Part(f"{here}/older", older, joined(step.older))
-        yield _Part(f"{here}/newer", relu_conv_bn(width(position), filters), joined(position))
+    for position, slot in enumerate(plan):
+        here, filters = f"cells/{position}", slot.filters
+        prev_prev = align_prev_prev(width(slot.prev_prev), filters, slot.prev_prev_size)
+        if isinstance(prev_prev, nn.Identity) and slot.prev_prev and space.concat == "unused" and space.blocks > 1:
+            prev_prev = relu_conv_bn(
+                width(slot.prev_prev), filters
+            )  # all block outputs have F channels; fewer have not
+        yield _Part(f"{here}/prev_prev", prev_prev, joined(slot.prev_prev))
+        yield _Part(f"{here}/prev", relu_conv_bn(width(position), filters), joined(position))
         for k in range(space.blocks):
-            for channels, stride in sorted(_readings(step, spec, space, k)):
+            for channels, stride in sorted(_readings(slot, spec, space, k)):
                 for h in range(2):
                     for op in space.ops:
                         module = OPS[op](channels, filters, stride)
                         yield _Part(f"{here}/{_op_name(k, h, op, channels, stride)}", module)
         if "concat" in space.combines:
-            yield from (_Part(f"{here}/join{state}", repair(2 * filters, filters, 1)) for state in states)
+            yield from (_Part(f"{here}/join{state}", align(2 * filters, filters, 1)) for state in states)
     yield _Part("classifier", nn.Linear(width(len(plan)), spec.classes), joined(len(plan)))
 
 
-def _readings(step: Step, spec: CellNetworkSpec, space: CellSpace, block: int) -> set[tuple[int, int]]:
+def _readings(slot: CellSlot, spec: CellNetworkSpec, space: CellSpace, block: int) -> set[tuple[int, int]]:
     """Channels and stride that an op of this block may have."""
-    inputs = {_reading(step, spec, state, "add") for state in (0, 1)}
-    return inputs | {_reading(step, spec, 2, combine) for combine in space.combines if block > 0}
+    inputs = {_reading(slot, spec, state, "add") for state in (0, 1)}
+    return inputs | {_reading(slot, spec, 2, combine) for combine in space.combines if block > 0}
 
 
-def _reading(step: Step, spec: CellNetworkSpec, state: int, combine: Combine) -> tuple[int, int]:
+def _reading(slot: CellSlot, spec: CellNetworkSpec, state: int, combine: Combine) -> tuple[int, int]:
     """Channels and stride of an op on a state; `combine` is how the block that made the state does it."""
     if state > 1:
-        return step.filters * (2 if combine == "concat" else 1), 1
-    is_stem = state == 0 and step.older_size == "stem"
-    return spec.stem_filters if is_stem else step.filters, 2 if step.role == "reduction" else 1
+        return slot.filters * (2 if combine == "concat" else 1), 1
+    is_stem = state == 0 and slot.prev_prev_size == "stem"
+    return spec.stem_filters if is_stem else slot.filters, 2 if slot.role == "reduction" else 1
 
 
-def _op_name(block: int, half: int, op: str, channels: int, stride: int) -> str:
-    return f"block{block}/half{half}/{op}/{channels}s{stride}"
+def _op_name(block: int, branch: int, op: str, channels: int, stride: int) -> str:
+    return f"block{block}/branch{branch}/{op}/{channels}s{stride}"

@@ -9,59 +9,60 @@ from typing import Literal
 
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import CellSpec
-from nascli.models.cells.cell import OlderSize
+from nascli.models.cells.cell import PrevPrevSize
 from nascli.models.cells.spec import CellNetworkSpec
 
 STAGES = ("stage1", "stage2", "stage3")
 
 
 @dataclass(frozen=True)
-class Step:
-    """One cell of the plan; the cell at position p reads output p as h[i] and output `older` as h[i-1].
+class CellSlot:
+    """One cell of the plan; the cell at position p reads output p as h[i] and output `prev_prev` as h[i-1].
 
-    `stage` is 1 to 3, 0 for the two stem cells of ImageNet; `halvings` counts the reductions before and in this cell.
+    `stage` is 1 to 3, 0 for the two stem cells of ImageNet; `log2_stride` counts the reductions before and in this
+    cell.
     """
 
     role: Literal["normal", "reduction"]
     stage: int
     filters: int
-    older: int
-    older_size: OlderSize
-    halvings: int
+    prev_prev: int
+    prev_prev_size: PrevPrevSize
+    log2_stride: int
 
     def cell(self, genotype: CellGenotype) -> CellSpec:
         """The cell of a genotype that plays this role."""
         return genotype.normal if self.role == "normal" else genotype.reduction
 
 
-def plan_cells(spec: CellNetworkSpec) -> Iterator[Step]:
+def plan_cells(spec: CellNetworkSpec) -> Iterator[CellSlot]:
     """The cells in order, the idle ones too."""
-    halvings = [0]  # of every output so far
+    strides = [0]  # log2 of the stride of every output so far
 
-    def step(role: Literal["normal", "reduction"], stage: int, filters: int, older: int) -> Step:
-        newest = len(halvings) - 1
-        size: OlderSize = "stem" if newest == 0 else "double" if halvings[older] < halvings[newest] else "same"
-        halvings.append(halvings[newest] + (role == "reduction"))
-        return Step(role, stage, filters, older, size, halvings[-1])
+    def slot(role: Literal["normal", "reduction"], stage: int, filters: int, prev_prev: int) -> CellSlot:
+        newest = len(strides) - 1
+        size: PrevPrevSize = "stem" if newest == 0 else "double" if strides[prev_prev] < strides[newest] else "same"
+        strides.append(strides[newest] + (role == "reduction"))
+        return CellSlot(role, stage, filters, prev_prev, size, strides[-1])
 
     def two_back() -> int:
-        return max(len(halvings) - 2, 0)
+        return max(len(strides) - 2, 0)
 
     if spec.stem == "imagenet":
-        yield step("reduction", 0, max(1, spec.filters // 4), 0)
-        yield step("reduction", 0, max(1, spec.filters // 2), 0)
+        yield slot("reduction", 0, max(1, spec.filters // 4), 0)
+        yield slot("reduction", 0, max(1, spec.filters // 2), 0)
     for stage in range(1, 4):
         filters = spec.filters * 2 ** (stage - 1)
         before = two_back()
         if stage > 1:
-            yield step("reduction", stage, filters, before)
+            yield slot("reduction", stage, filters, before)
         instead = stage > 1 and spec.reduction_placement == "in_place"
         for k in range(spec.cells_per_stage - instead):
             skips = k == 0 and stage > 1 and spec.skip_reduction_input
-            yield step("normal", stage, filters, before if skips else two_back())
+            yield slot("normal", stage, filters, before if skips else two_back())
 
 
-def needed_cells(plan: tuple[Step, ...], genotype: CellGenotype) -> set[int]:
+def live_cells(plan: tuple[CellSlot, ...], genotype: CellGenotype) -> set[int]:
     """Positions of the cells that the last cell depends on, itself included."""
     needed: set[int] = set()
     waiting = [len(plan)]  # outputs
@@ -73,19 +74,19 @@ def needed_cells(plan: tuple[Step, ...], genotype: CellGenotype) -> set[int]:
     return needed
 
 
-def _reads(plan: tuple[Step, ...], position: int, genotype: CellGenotype) -> list[int]:
+def _reads(plan: tuple[CellSlot, ...], position: int, genotype: CellGenotype) -> list[int]:
     """The outputs that a cell reads: h[i-1], h[i], or one of them."""
     live = plan[position].cell(genotype).live
-    return ([plan[position].older] if 0 in live else []) + ([position] if 1 in live else [])
+    return ([plan[position].prev_prev] if 0 in live else []) + ([position] if 1 in live else [])
 
 
-def start_of_stage(plan: tuple[Step, ...], stage: str) -> int:
+def start_of_stage(plan: tuple[CellSlot, ...], stage: str) -> int:
     """The position of the first cell of `stage2` or `stage3`: its reduction cell."""
-    halvings = plan[-1].halvings - STAGES[::-1].index(stage)
-    return next(k for k, step in enumerate(plan) if step.halvings == halvings)
+    wanted = plan[-1].log2_stride - STAGES[::-1].index(stage)
+    return next(k for k, slot in enumerate(plan) if slot.log2_stride == wanted)
 
 
-def read_from(plan: tuple[Step, ...], built: Sequence[int], genotype: CellGenotype, stage: str) -> list[int]:
+def read_from(plan: tuple[CellSlot, ...], built: Sequence[int], genotype: CellGenotype, stage: str) -> list[int]:
     """The outputs before a stage that its cells, or later ones, read, in order."""
     start = start_of_stage(plan, stage)
     read = {output for k in built if k >= start for output in _reads(plan, k, genotype)}

@@ -27,7 +27,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from nascli.models import layers
 from nascli.models.convolutions import Depthwise, Pointwise
 from nascli.models.interface import ImageClassifier
-from nascli.models.layers import EveryOther, SamePad, join
+from nascli.models.layers import SamePad, Subsample, concat_channels
 
 
 def fold(network: ImageClassifier) -> fx.GraphModule:
@@ -95,7 +95,7 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_modules=(math, layers))
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SamePad | EveryOther | Pointwise | Depthwise) or super().is_leaf_module(
+        return isinstance(m, SamePad | Subsample | Pointwise | Depthwise) or super().is_leaf_module(
             m, module_qualified_name
         )
 
@@ -116,7 +116,7 @@ def _drop_idle(network: fx.GraphModule) -> None:
     for node in list(network.graph.nodes):
         if isinstance(_module_of(network, node), nn.Identity | nn.Dropout):
             _replace(node, node.all_input_nodes[0])
-        elif node.target is join:  # its own backward pass is of no use here
+        elif node.target is concat_channels:  # its own backward pass is of no use here
             with network.graph.inserting_before(node):
                 plain = network.graph.call_function(torch.cat, (*node.args, 1))
             _replace(node, plain)

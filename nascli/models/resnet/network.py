@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.models.interface import FeatureInfo, ImageClassifier, Unit
-from nascli.models.layers import every_other, init_weights, set_batch_norms
-from nascli.models.recompute import recomputed
+from nascli.models.layers import init_weights, set_batch_norms, subsample
+from nascli.models.recompute import recompute
 from nascli.models.resnet.family import ResNetSpec
 
 
@@ -32,7 +32,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels_in, H, W) to (N, channels_out, H / stride, W / stride), rounded up."""
-        shortcut = every_other(x, self.stride, self.stride) if self.stride > 1 else x
+        shortcut = subsample(x, self.stride, self.stride) if self.stride > 1 else x
         if self.added:
             shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.added))
         return F.relu(shortcut + self.path(x))
@@ -79,7 +79,7 @@ class ResNet(ImageClassifier):
         for name, stage in self.stages.items():
             assert isinstance(stage, nn.Sequential)
             for block in stage:
-                x = recomputed(block, x) if self.grad_checkpointing and self.training else block(x)
+                x = recompute(block, x) if self.grad_checkpointing and self.training else block(x)
             outputs[name] = x
         return outputs
 
