@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -97,10 +97,9 @@ def evaluate_runs(
     runs: Sequence[TrainedRun],
     *,
     batch_size: int,
-    device: torch.device,
+    run: Run,
     crops: int = 1,
     flip: bool = False,
-    note: Callable[[str], None] | None = None,
     engine: str = "trained",
 ) -> Iterator[EvaluationReport]:
     """Evaluate each network when its report is asked for: top-1, top-5, loss, per class, calibration.
@@ -112,10 +111,9 @@ def evaluate_runs(
     Args:
         runs: From `open_trained_run`.
         batch_size: Images per batch.
-        device: Device to compute on.
+        run: Device, and `log` for the message when memory runs out.
         crops: Crops per image whose probabilities are averaged (see `nascli.classify.tta`).
         flip: Average over mirror images too.
-        note: Called with a message when memory runs out.
         engine: One of `ENGINES`.
 
     Raises:
@@ -123,18 +121,18 @@ def evaluate_runs(
         CorruptFileError: Weights or data are damaged, or more images cannot be decoded than may be skipped.
         NascliError: The device has not enough memory for one image.
     """
-    waiting = Counter(run.data_key for run in runs)
+    waiting = Counter(trained.data_key for trained in runs)
     loaded: dict[Hashable, ImageData] = {}
-    for run in runs:
-        network, key = load_network(run.folder), run.data_key
+    for trained in runs:
+        spec, key = trained.spec, trained.data_key
+        answer = ENGINES[engine](load_network(trained.folder), run.device, torch.float32)
         if key not in loaded:
             loaded[key] = load_dataset(
-                run.data, run.spec.image_size, preprocessing=run.spec.preprocessing, allow_option=_ALLOW_UNREADABLE
+                trained.data, spec.image_size, preprocessing=spec.preprocessing, allow_option=_ALLOW_UNREADABLE
             )
         waiting[key] -= 1
         data = loaded[key] if waiting[key] else loaded.pop(key)
-        answer = ENGINES[engine](network, device, torch.float32)
-        report = _evaluate_run(run, answer, data, Run(device, log=note), batch_size=batch_size, crops=crops, flip=flip)
+        report = _evaluate_run(trained, answer, data, run, batch_size=batch_size, crops=crops, flip=flip)
         report.results["engine"] = engine
         yield report
 

@@ -1,6 +1,6 @@
 """A trained network on the user's own images: the most probable classes of each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.transforms import Normalizer
 from nascli.engine.dist import device_name
+from nascli.engine.task import Run
 from nascli.models.deploy.engines import ENGINES
 from nascli.models.serialization import load_network
 from nascli.models.spec import NetworkSpec
@@ -57,10 +58,9 @@ def predict_classes(
     paths: Sequence[Path],
     *,
     batch_size: int,
-    device: torch.device,
+    run: Run,
     crops: int = 1,
     flip: bool = False,
-    note: Callable[[str], None] | None = None,
     engine: str = "trained",
 ) -> tuple[list[ImagePredictions], dict[str, Any]]:
     """Classify images. They are resized, cropped and normalized as `network.json` says; no data set is needed.
@@ -69,10 +69,9 @@ def predict_classes(
         folder: Holds `network.json` and `weights.safetensors`.
         paths: Image files.
         batch_size: Images per batch.
-        device: Device to compute on.
+        run: Device, and `log` for the message when memory runs out.
         crops: Crops per image whose probabilities are averaged (see `nascli.classify.tta`).
         flip: Average over mirror images too.
-        note: Called with a message when memory runs out.
         engine: One of `ENGINES`.
 
     Returns:
@@ -85,17 +84,17 @@ def predict_classes(
     """
     check_weights(folder)
     network = load_network(folder)
-    answer, spec = ENGINES[engine](network, device, torch.float32), network.spec
+    answer, spec = ENGINES[engine](network, run.device, torch.float32), network.spec
     workers = worker_count(None) if len(paths) > batch_size else 0
     positions = torch.arange(len(paths))
     files = ImageFiles(tuple(paths), positions, spec.image_size, workers, preprocessing=spec.preprocessing)
     split, tta = plan_tta(files, crops=crops, flip=flip)
     classes = _name_classes(spec)
-    score = make_scorer(answer, Normalizer(spec.mean, spec.std), tta, batch_size, note)
+    score = make_scorer(answer, Normalizer(spec.mean, spec.std), tta, batch_size, run.log)
     top: dict[int, tuple[Prediction, ...]] = {}
-    for images, numbers in split.to(device).evaluation_batches(batch_size):
+    for images, numbers in split.to(run.device).evaluation_batches(batch_size):
         with torch.no_grad():
-            logits = score(images.to(device))
+            logits = score(images.to(run.device))
         top |= zip(numbers.tolist(), _top_classes(logits, classes), strict=True)
     report = {
         "run": str(folder),
@@ -103,7 +102,7 @@ def predict_classes(
         "classes": spec.classes,
         "tta": tta.to_dict(),
         "preprocessing": describe_preprocessing(spec, spec.preprocessing),
-        "device": device_name(device),
+        "device": device_name(run.device),
     }
     return [ImagePredictions(path, top[number]) for number, path in enumerate(paths)], report
 

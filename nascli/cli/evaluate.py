@@ -74,6 +74,7 @@ def run(call: Call) -> None:
     Top-1, top-5, loss, each class, the confusions, calibration. Several runs stand in one table.
     """
     from nascli.engine.device import resolve_device
+    from nascli.engine.task import Run
 
     terminal, runs, out = call.terminal(), call[RUNS], call[FOLDER]
     if call[PREDICT]:
@@ -90,10 +91,9 @@ def run(call: Call) -> None:
     folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
     how = {
         "batch_size": call[BATCH_SIZE],
-        "device": resolve_device(call[DEVICE]),
+        "run": Run(resolve_device(call[DEVICE]), log=terminal.note),
         "crops": call[CROPS],
         "flip": call[FLIP],
-        "note": terminal.note,
     }
     if call[PREDICT]:
         _predict(terminal, folders[0], call[PREDICT], how)
@@ -132,13 +132,13 @@ def _write(report: "EvaluationReport", folder: Path) -> dict[str, Any]:
     from nascli.report.confusion_plot import MAX_CLASSES, plot_confusion
 
     confusion, names = report.confusion, report.class_names
-    results = report.results | {"confusion_file": None, "confusion_picture": None, "confusion_matrix": None}
+    results = report.results | {"confusion_file": None, "confusion_figure": None, "confusion_matrix": None}
     with writing(folder / "evaluation.json", "Choose another --out"):
         folder.mkdir(parents=True, exist_ok=True)
         if confusion.classes <= MAX_CLASSES:
-            title = f"{results['cell']} on the test images of {results['dataset']}"
+            title = f"{results['cell']} on the {results['split']} images of {results['dataset']}"
             write_bytes(folder / "confusion.png", plot_confusion(confusion.counts.numpy(), names, title).png)
-            results["confusion_picture"] = "confusion.png"
+            results["confusion_figure"] = "confusion.png"
         if confusion.classes <= LARGEST_INLINE:
             results["confusion_matrix"] = confusion.counts.tolist()
         else:
@@ -180,10 +180,14 @@ def _show_evaluation(terminal: Terminal, results: Mapping[str, Any], folder: Pat
         ("averaged over", _describe_views(results["tta"])),
         *_describe_input(results["preprocessing"]),
     ]
-    terminal.show(make_table(escape(f"{results['cell']} on the test images of {results['dataset']}"), ("", ""), rows))
+    terminal.show(
+        make_table(
+            escape(f"{results['cell']} on the {results['split']} images of {results['dataset']}"), ("", ""), rows
+        )
+    )
     terminal.show("")
     terminal.show(_class_table(results["per_class"]))
-    written = ["evaluation.json", results["confusion_file"], results["confusion_picture"]]
+    written = ["evaluation.json", results["confusion_file"], results["confusion_figure"]]
     terminal.show("\nwritten: " + ", ".join(escape(str(folder / name)) for name in written if name))
 
 

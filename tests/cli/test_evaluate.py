@@ -103,7 +103,7 @@ def test_classes_confusions_and_calibration_are_those_of_the_answers(nascli: Nas
     assert len(rows) == 15
     assert ran["calibration_error"] == pytest.approx(error, abs=1e-6)
     assert ran["params"] == json.loads(Path("run/run.json").read_text())["results"]["params"]
-    assert (ran["confusion_picture"], ran["confusion_file"]) == ("confusion.png", None)
+    assert (ran["confusion_figure"], ran["confusion_file"]) == ("confusion.png", None)
     with Image.open("run/confusion.png") as picture:
         assert picture.format == "PNG"
     shown = nascli("evaluate run").out
@@ -183,7 +183,7 @@ def test_many_classes_have_a_file_of_counts_in_place_of_a_picture(nascli: Nascli
     torch.manual_seed(0)
     save_weights(Path("large/weights.safetensors"), build(spec))
     ran = nascli("evaluate large --dataset folder:many --json").json
-    assert (ran["confusion_matrix"], ran["confusion_picture"], ran["confusion_file"]) == (None, None, "confusion.csv")
+    assert (ran["confusion_matrix"], ran["confusion_figure"], ran["confusion_file"]) == (None, None, "confusion.csv")
     assert not Path("large/confusion.png").exists()
     head, *rows = csv.reader(Path("large/confusion.csv").read_text().splitlines())
     assert head == ["true class", *names]
