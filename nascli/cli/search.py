@@ -159,7 +159,9 @@ def _search(
     space = resolve_space(recipe.space)
     with folder, stop_on_signals() as stop:
         with show_steps(terminal, "supernet") as progress:
-            evaluators = build_evaluators(recipe, proxy, space, folder.path, stop=stop, progress=progress)
+            evaluators = build_evaluators(
+                recipe, proxy, space, folder.path, stop=stop, progress=progress, log=terminal.note
+            )
         torch.set_num_threads(1)  # the controller is small, and the cores are the workers'
         ranking = evaluators.trainer if recipe.rerank.top else None
         with watch(terminal, _title(recipe, count_workers(recipe.search, device)), recipe.search.trials) as view:

@@ -51,12 +51,13 @@ class EvaluatorInputs:
     folder: Path
     stop: StopRequest
     progress: Progress | None
+    log: Callable[[str], None] | None
 
 
 EVALUATOR_BUILDERS: Mapping[str, Callable[[EvaluatorInputs], Evaluator]] = {
     "proxy": lambda given: ProxyTraining(given.task, given.recipe.train),
     "one_shot": lambda given: build_one_shot(
-        given.recipe, given.task, given.folder, stop=given.stop, progress=given.progress
+        given.recipe, given.task, given.folder, stop=given.stop, progress=given.progress, log=given.log
     ),
     **dict.fromkeys(ZERO_COST_SCORES, lambda given: ZeroCostScore(given.recipe.search.evaluator, given.task)),
 }
@@ -166,6 +167,7 @@ def build_evaluators(
     *,
     stop: StopRequest,
     progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Evaluators:
     """The evaluators of a search; a supernet is trained first where the recipe asks for one.
 
@@ -175,6 +177,7 @@ def build_evaluators(
         folder: The run folder, where a supernet is saved.
         stop: Looked at while a supernet is trained.
         progress: Called after each step of that training.
+        log: Called with its messages: the checkpoint it resumes from, memory that ran out.
 
     Raises:
         InputError: The table is not there, or of another space.
@@ -185,7 +188,7 @@ def build_evaluators(
         table = open_table(search, space)
         assert table is not None, "without a proxy task the rewards come from a table"
         return Evaluators(_average_seeds(TabularEvaluator(table), search), None)
-    given = EvaluatorInputs(recipe, task, folder, stop, progress)
+    given = EvaluatorInputs(recipe, task, folder, stop, progress, log)
     scorer = _average_seeds(EVALUATOR_BUILDERS[search.evaluator](given), search)
     constraints = tuple(map(parse_constraint, search.constraints))
     if constraints:
