@@ -64,7 +64,7 @@ def shared_parameters(spec: CellNetworkSpec, space: CellSpace) -> nn.ParameterDi
 
     Args:
         spec: The macro numbers, with any genotype of the space.
-        space: Whose children shall find their weights.
+        space: Its children find their weights.
 
     Returns:
         Parameters by name, such as `cells/2/block0/half1/sep_conv_3x3/16s1/body/1/weight`.
@@ -93,7 +93,7 @@ def inherited_weights(child: CellNetwork, shared: Mapping[str, Tensor]) -> dict[
 
     Args:
         child: Of the space and macro numbers that `shared` was made for, without auxiliary head.
-        shared: What `shared_parameters` made, by name.
+        shared: From `shared_parameters`.
     """
     return {
         f"{place}.{name}": shared[names[0]] if len(names) == 1 else torch.cat([shared[each] for each in names], 1)
@@ -116,7 +116,7 @@ def extract_child(spec: CellNetworkSpec, shared: Mapping[str, Tensor]) -> CellNe
 
 
 def _parts(child: CellNetwork) -> Iterator[tuple[str, _Part]]:
-    """Everything in a child that has weights, with its place in the child."""
+    """The modules of a child that have weights, with their places in it."""
     genotype, end = child.spec.genotype, len(child.plan)
 
     def joined(output: int) -> tuple[int, ...] | None:
@@ -135,7 +135,7 @@ def _parts(child: CellNetwork) -> Iterator[tuple[str, _Part]]:
 def _cell_parts(
     cell: Cell, slot: CellSlot, spec: CellNetworkSpec, prev_prev: tuple[int, ...] | None, prev: tuple[int, ...] | None
 ) -> Iterator[tuple[str, _Part]]:
-    """What has weights in a cell whose inputs are the concatenations `prev_prev` and `prev`."""
+    """The modules with weights of a cell whose inputs are the concatenations `prev_prev` and `prev`."""
     if cell.prev_prev is not None:
         yield "prev_prev", _Part("prev_prev", cell.prev_prev, prev_prev)
     if cell.prev is not None:
@@ -152,7 +152,7 @@ def _cell_parts(
 
 
 def _every_part(spec: CellNetworkSpec, space: CellSpace) -> Iterator[_Part]:
-    """What any child of the space may have; one that reads a concatenation reads all block outputs."""
+    """The modules that any child of the space may have; one that reads a concatenation reads all block outputs."""
     child = CellNetwork(spec)  # one as good as another: stem and plan do not depend on the genotype
     plan = child.plan
     states = tuple(range(2, space.blocks + 2))

@@ -28,7 +28,7 @@ from nascli.models.spec import NetworkSpec
 
 INPUT, OUTPUT = "images", "logits"
 METADATA_FILE = "metadata.json"
-"""What the metadata is called inside an exported program."""
+"""Name of the metadata inside an exported program."""
 
 TOLERANCE = 1e-4
 """The largest difference of a logit, relative to the largest logit, between a file and the network."""
@@ -67,18 +67,18 @@ def export_onnx(network: ImageClassifier, path: Path) -> Exported:
         NascliError: The file gives other logits than the network, or cannot be written.
     """
     runtime = _import_onnxruntime()
-    reference = _reference(network)
+    reference = _copy_to_cpu(network)
     weights = sum(4 * parameter.numel() for parameter in reference.parameters())
     if weights >= _LARGEST_ONNX:
         raise InputError(f"{path}: {weights / 2**30:.1f} GiB of weights are too many for one ONNX file", "Use .pt2")
-    content = _onnx(_traced(reference), describe(network.spec))
+    content = _onnx(_trace(reference), describe(network.spec))
     session = runtime.InferenceSession(content, _options(runtime), providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> Tensor:
         (logits,) = session.run([OUTPUT], {INPUT: images.numpy()})
         return torch.from_numpy(logits)
 
-    return _written(path, content, _compared(path, run, reference))
+    return _write(path, content, _compare_logits(path, run, reference))
 
 
 def export_program(network: ImageClassifier, path: Path) -> Exported:
@@ -93,13 +93,13 @@ def export_program(network: ImageClassifier, path: Path) -> Exported:
     Raises:
         NascliError: The file gives other logits than the network, or cannot be written.
     """
-    reference = _reference(network)
+    reference = _copy_to_cpu(network)
     buffer = io.BytesIO()
-    program = _traced(reference)
+    program = _trace(reference)
     torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(describe(network.spec), indent=2)})
     content = buffer.getvalue()
     loaded = torch.export.load(io.BytesIO(content)).module()
-    return _written(path, content, _compared(path, loaded, reference))
+    return _write(path, content, _compare_logits(path, loaded, reference))
 
 
 EXPORTS: dict[str, Callable[[ImageClassifier, Path], Exported]] = {".onnx": export_onnx, ".pt2": export_program}
@@ -107,12 +107,12 @@ EXPORTS: dict[str, Callable[[ImageClassifier, Path], Exported]] = {".onnx": expo
 
 
 def describe(spec: NetworkSpec) -> dict[str, object]:
-    """What a person needs to feed a network rightly, and to read its outputs.
+    """The metadata of an exported file: how to feed the network, and how to read its outputs.
 
     An image is resized and cut to `image_size` as `preprocessing` says, its RGB values are brought to [0, 1], `mean` is
     subtracted and the result divided by `std`. `class_names` are in the order of the outputs.
     """
-    said = {
+    metadata = {
         "input": INPUT,
         "output": OUTPUT,
         "cell": spec.name,
@@ -122,16 +122,16 @@ def describe(spec: NetworkSpec) -> dict[str, object]:
         "std": list(spec.std),
         "classes": spec.classes,
     }
-    return said if spec.class_names is None else {**said, "class_names": list(spec.class_names)}
+    return metadata if spec.class_names is None else {**metadata, "class_names": list(spec.class_names)}
 
 
-def _reference(network: ImageClassifier) -> ImageClassifier:
+def _copy_to_cpu(network: ImageClassifier) -> ImageClassifier:
     """The network as it is compared with, on the CPU; weights lie in memory as other programs expect them."""
     twin = copy.deepcopy(network).eval()
     return twin.to("cpu", torch.float32, memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
 
 
-def _traced(network: ImageClassifier) -> ExportedProgram:
+def _trace(network: ImageClassifier) -> ExportedProgram:
     """The folded network as a graph of plain tensor functions: paddings are numbers in it, and N is free."""
     folded = fold(network)
     _name_input(folded)
@@ -152,7 +152,7 @@ def _name_input(folded: fx.GraphModule) -> None:
     folded.recompile()
 
 
-def _onnx(program: ExportedProgram, said: dict[str, object]) -> bytes:
+def _onnx(program: ExportedProgram, metadata: dict[str, object]) -> bytes:
     made = torch.onnx.export(
         program,
         dynamo=True,
@@ -164,13 +164,13 @@ def _onnx(program: ExportedProgram, said: dict[str, object]) -> bytes:
     assert made is not None
     for part in (made.model.graph, *made.model.graph, *made.model.graph.initializers.values()):
         part.metadata_props.clear()  # where each step came from, in names of torch
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()}
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
     made.model.metadata_props.update(texts)
     content: bytes = made.model_proto.SerializeToString()
     return content
 
 
-def _compared(path: Path, run: Callable[[Tensor], Tensor], reference: ImageClassifier) -> float:
+def _compare_logits(path: Path, run: Callable[[Tensor], Tensor], reference: ImageClassifier) -> float:
     """How far the logits of what is about to be written are from the network's.
 
     Raises:
@@ -191,7 +191,7 @@ def _compared(path: Path, run: Callable[[Tensor], Tensor], reference: ImageClass
     return worst
 
 
-def _written(path: Path, content: bytes, difference: float) -> Exported:
+def _write(path: Path, content: bytes, difference: float) -> Exported:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
@@ -217,7 +217,7 @@ def _import_onnxruntime() -> ModuleType:
 
 
 def _options(runtime: ModuleType) -> Any:  # noqa: ANN401 - the runtime has no types
-    """As many threads as torch takes; errors are said, and nothing else."""
+    """As many threads as torch takes; errors are metadata, and nothing else."""
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
