@@ -34,8 +34,8 @@ from nascli.engine.precision import autocast
 from nascli.engine.task import Run, Task
 from nascli.errors import DeviceMemoryError, DivergedError
 from nascli.files import write_bytes
-from nascli.genotype.cells.space import resolve_cell_space
 from nascli.genotype.genotype import Genotype
+from nascli.genotype.space import resolve_space
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
@@ -65,7 +65,7 @@ class SupernetTask(Task[Batch]):
     """
 
     def __init__(self, recipe: SearchRecipe, setting: ProxyTask, run: Run) -> None:
-        self.config, self.space = recipe.supernet, resolve_cell_space(recipe.space)
+        self.config, self.space = recipe.supernet, resolve_space(recipe.space)
         self.plan = plan_batches(setting.data, self.config, run.dist)
         self._setting, self._seed, self._label_smoothing = setting, recipe.seed, recipe.train.label_smoothing
         self._batches = AugmentedBatches(setting.data, setting.augmentation, self.plan, recipe.seed, run.device)
