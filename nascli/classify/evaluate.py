@@ -43,7 +43,6 @@ class TrainedRun:
     Args:
         folder: Holds `network.json` and `weights.safetensors`.
         data: The data set that is asked for, with all other settings of the training.
-        spec: The network's.
     """
 
     folder: Path
@@ -109,7 +108,6 @@ def evaluate_runs(
     a data set with some of ImageNet's folders will do: the network still chooses among all 1000 classes.
 
     Args:
-        runs: From `open_trained_run`.
         batch_size: Images per batch.
         run: Device, and `log` for the message when memory runs out.
         crops: Crops per image whose probabilities are averaged (see `nascli.classify.tta`).
@@ -144,8 +142,17 @@ def describe_preprocessing(spec: NetworkSpec, used: Preprocessing) -> dict[str, 
 
 def check_weights(folder: Path) -> None:
     """Raise InputError where a folder holds no weights."""
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise _no_weights(folder)
+    if (folder / WEIGHTS_FILE).is_file():
+        return
+    if (folder / "run.json").is_file():
+        raise InputError(
+            f"{folder}: there are no weights yet, the training has not ended",
+            f"nascli train --resume {shlex.quote(str(folder))} ends it",
+        )
+    raise InputError(
+        f"{folder}: there is no {WEIGHTS_FILE} in it",
+        "Give a folder that nascli train or nascli build --import-weights wrote",
+    )
 
 
 def _evaluate_run(
@@ -197,18 +204,6 @@ class _Counts:
     def add(self, labels: Tensor, predictions: Tensor, confidences: Tensor) -> None:
         self.confusion.add(labels, predictions)
         self.reliability.add(labels, predictions, confidences)
-
-
-def _no_weights(folder: Path) -> InputError:
-    if (folder / "run.json").is_file():
-        return InputError(
-            f"{folder}: there are no weights yet, the training has not ended",
-            f"nascli train --resume {shlex.quote(str(folder))} ends it",
-        )
-    return InputError(
-        f"{folder}: there is no {WEIGHTS_FILE} in it",
-        "Give a folder that nascli train or nascli build --import-weights wrote",
-    )
 
 
 def _match_labels(spec: NetworkSpec, data: ImageData) -> ImageData:

@@ -73,7 +73,6 @@ def evaluate(
         network: From normalized images (N, 3, H, W) to logits (N, classes). A module is evaluated in evaluation mode
             and keeps its mode.
         split: This process's share; the result is that of all.
-        normalizer: That of the network's training.
         run: Device of the network, processes, and `log` for the message when memory runs out.
         batch_size: Images per batch, halved while memory runs out; changes speed and memory, not the result.
         tta: With it the mean probabilities of an image's crops are evaluated.

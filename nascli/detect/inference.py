@@ -10,9 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, read_annotated_image, to_sides
+from nascli.data.detection.dataset import DetectionSplit, read_annotated_image, to_sides
 from nascli.detect.coco_eval import Detection
-from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.inference import ChunkedInference
 from nascli.engine.task import Run
 
@@ -48,7 +47,9 @@ def detect_boxes(
     detector.eval()
     dist, detections = run.dist, list[Detection]()
     detect = ChunkedInference[list[Tensor], list[dict[str, Tensor]]](detector, batch_size, run.log)
-    for batch in dist.lockstep(read_batches(split.images, batch_size, dist)):
+    starts = range(dist.rank * batch_size, len(split.images), dist.size * batch_size)
+    shares = (split.images[start : start + batch_size] for start in starts)
+    for batch in dist.lockstep(read_ahead(shares, read_annotated_image)):
         if batch is not None:  # else another process has more
             entries, images = batch
             outputs = itertools.chain.from_iterable(detect([to_float(image, run.device) for image in images]))
@@ -61,8 +62,8 @@ def detect_boxes(
     if dist.size == 1:
         return detections
     places = {image.id: place for place, image in enumerate(split.images)}
-    shares = itertools.chain.from_iterable(dist.all_gather(detections))
-    return sorted(shares, key=lambda each: places[each["image_id"]])
+    everything = itertools.chain.from_iterable(dist.all_gather(detections))
+    return sorted(everything, key=lambda each: places[each["image_id"]])
 
 
 def to_plain_boxes(output: dict[str, Tensor]) -> list[tuple[list[float], int, float]]:
@@ -77,14 +78,6 @@ def to_plain_boxes(output: dict[str, Tensor]) -> list[tuple[list[float], int, fl
 def to_float(image: Tensor, device: torch.device) -> Tensor:
     """uint8 (3, H, W) to float32 in [0, 1] on `device`."""
     return image.to(device).float().div_(255)
-
-
-def read_batches(
-    images: Sequence[AnnotatedImage], batch_size: int, dist: DistContext = SINGLE_PROCESS
-) -> Iterator[tuple[Sequence[AnnotatedImage], list[Tensor]]]:
-    """The images in order, batch by batch, read ahead; of n processes each gets every n-th batch."""
-    starts = range(dist.rank * batch_size, len(images), dist.size * batch_size)
-    return read_ahead((images[start : start + batch_size] for start in starts), read_annotated_image)
 
 
 def read_ahead(
