@@ -25,7 +25,7 @@ TABLE = "table:"
 
 EVALUATORS = {
     "proxy": "proxy accuracy",
-    "one_shot": "proxy accuracy with weights inherited from a supernet",
+    "one_shot": "proxy accuracy with inherited weights of a supernet",
     f"{TABLE}FILE": "proxy accuracy from a table",
     "params": "a score without training, params in millions",
     "mult_adds": "a score without training, multiply-accumulates in millions",

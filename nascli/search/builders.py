@@ -42,24 +42,10 @@ STRATEGY_BUILDERS: Mapping[str, Callable[[SearchSpace, SearchRecipe], Strategy]]
 }
 
 
-@dataclass(frozen=True)
-class EvaluatorInputs:
-    """Everything that an evaluator of child networks may be built from; see `build_evaluators`."""
-
-    recipe: SearchRecipe
-    task: ProxyTask
-    folder: Path
-    stop: StopRequest
-    progress: Progress | None
-    log: Callable[[str], None] | None
-
-
-EVALUATOR_BUILDERS: Mapping[str, Callable[[EvaluatorInputs], Evaluator]] = {
-    "proxy": lambda given: ProxyTraining(given.task, given.recipe.train),
-    "one_shot": lambda given: build_one_shot(
-        given.recipe, given.task, given.folder, stop=given.stop, progress=given.progress, log=given.log
-    ),
-    **dict.fromkeys(ZERO_COST_SCORES, lambda given: ZeroCostScore(given.recipe.search.evaluator, given.task)),
+EVALUATOR_BUILDERS: Mapping[str, Callable[..., Evaluator]] = {  # given recipe, proxy task, run folder, and callbacks
+    "proxy": lambda recipe, task, folder, **how: ProxyTraining(task, recipe.train),
+    "one_shot": build_one_shot,
+    **dict.fromkeys(ZERO_COST_SCORES, lambda recipe, task, folder, **how: ZeroCostScore(recipe.search.evaluator, task)),
 }
 
 
@@ -175,9 +161,7 @@ def build_evaluators(
         recipe: The resolved recipe, its constraints as numbers.
         task: None where the rewards come from a table.
         folder: The run folder, where a supernet is saved.
-        stop: Looked at while a supernet is trained.
-        progress: Called after each step of that training.
-        log: Called with its messages: the checkpoint it resumes from, memory that ran out.
+        stop, progress, log: For the training of a supernet; see `build_one_shot`.
 
     Raises:
         InputError: The table is not there, or of another space.
@@ -188,8 +172,8 @@ def build_evaluators(
         table = open_table(search, space)
         assert table is not None, "without a proxy task the rewards come from a table"
         return Evaluators(_average_seeds(TabularEvaluator(table), search), None)
-    given = EvaluatorInputs(recipe, task, folder, stop, progress, log)
-    scorer = _average_seeds(EVALUATOR_BUILDERS[search.evaluator](given), search)
+    scorer = EVALUATOR_BUILDERS[search.evaluator](recipe, task, folder, stop=stop, progress=progress, log=log)
+    scorer = _average_seeds(scorer, search)
     constraints = tuple(map(parse_constraint, search.constraints))
     if constraints:
         scorer = ConstrainedEvaluator(scorer, constraints, task)

@@ -38,12 +38,7 @@ class Summary:
 
     Args:
         best: The best trial's number, reward, params, mult-adds and canonical hash.
-        trials: Proposals in all.
-        trained: Cells scored to their end.
-        duplicates: Proposals answered by an earlier trial.
-        rejected: Cells that violate a constraint.
-        failed: Cells without a result.
-        reward_mean: Mean over the cells scored.
+        trials: Proposals in all: cells trained (scored to their end), duplicates, cells rejected, cells failed.
         reward_std: Standard deviation over the cells scored (0 for one).
         child_seconds: Summed over the cells, ranking included.
         seconds: Wall-clock time, over all sessions of a search that was resumed.
@@ -157,9 +152,15 @@ def summarize(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy a
     """The results of a search whose sessions took `seconds`."""
     counted = [trial for trial in trials if trial.scored]
     rewards = [trial.reward for trial in counted if trial.reward is not None]
-    best = best_trials(trials, 1)
+    child_seconds = [trial.score.seconds for trial in counted if trial.score is not None]
+    child_seconds += [rerank.seconds for trial in counted for rerank in trial.reranks]
+    best: dict[str, object] | None = None
+    for trial in best_trials(trials, 1):
+        assert trial.score is not None
+        best = {name: getattr(trial.score, name) for name in ("reward", "params", "mult_adds")}
+        best = {"trial": trial.id, **best, "hash": trial.hash}
     return Summary(
-        best=_describe(best[0]) if best else None,
+        best=best,
         trials=len(trials),
         trained=len(counted),
         duplicates=sum(trial.duplicate_of is not None for trial in trials),
@@ -167,7 +168,7 @@ def summarize(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy a
         failed=_count(trials, TrialState.FAILED),
         reward_mean=statistics.fmean(rewards) if rewards else None,
         reward_std=statistics.pstdev(rewards) if rewards else None,
-        child_seconds=round(sum(map(_child_seconds, counted)), 3),
+        child_seconds=round(sum(child_seconds), 3),
         seconds=round(seconds, 3),
         reward_is=reward_is,
     )
@@ -278,18 +279,6 @@ def _is_candidate(trial: Trial) -> bool:
 
 def _count(trials: Sequence[Trial], state: TrialState) -> int:
     return sum(trial.state is state and trial.duplicate_of is None for trial in trials)
-
-
-def _child_seconds(trial: Trial) -> float:
-    assert trial.score is not None
-    return trial.score.seconds + sum(rerank.seconds for rerank in trial.reranks)
-
-
-def _describe(trial: Trial) -> dict[str, object]:
-    score = trial.score
-    assert score is not None
-    figures = {"trial": trial.id, "reward": trial.reward, "params": score.params, "mult_adds": score.mult_adds}
-    return {**figures, "hash": trial.hash}
 
 
 def _check_scored(trials: Sequence[Trial]) -> None:

@@ -13,7 +13,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import Self
 
 from nascli.genotype.genotype import Genotype
 
@@ -54,20 +54,6 @@ class Failure:
     error: str
 
 
-class SizeAndWork(Protocol):
-    """The part of `nascli.models.cost.Cost` that a score keeps; trials know no torch."""
-
-    @property
-    def params(self) -> int:
-        """Trainable parameters, without an auxiliary head."""
-        ...
-
-    @property
-    def mult_adds(self) -> int:
-        """Multiply-accumulates per image."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """The result of evaluating one genotype.
@@ -92,12 +78,11 @@ class Score:
     accuracies: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, accuracy: float | None, cost: SizeAndWork, started: float, *, reward: float | None = None) -> Self:
-        """The score of an evaluation that began at `started` (monotonic time); the accuracy is the default reward."""
-        reward = accuracy if reward is None else reward
-        assert reward is not None, "a score without accuracy needs a reward"
+    def of(cls, accuracy: float | None, params: int, mult_adds: int, started: float, reward: float = 0.0) -> Self:
+        """The score of an evaluation that began at `started` (monotonic time); an accuracy is the reward."""
+        reward = reward if accuracy is None else accuracy
         seconds = round(time.monotonic() - started, 3)
-        return cls(reward=reward, accuracy=accuracy, params=cost.params, mult_adds=cost.mult_adds, seconds=seconds)
+        return cls(reward=reward, accuracy=accuracy, params=params, mult_adds=mult_adds, seconds=seconds)
 
     def __post_init__(self) -> None:
         numbers = {name: value for name, value in vars(self).items() if name != "accuracies" and value is not None}

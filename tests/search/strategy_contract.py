@@ -80,7 +80,7 @@ class StrategyContract:
         assert play(self.make(), 2, 5) == first
 
     def test_replay_gives_the_same_state(self) -> None:
-        """Asked and told the same, a new strategy goes on exactly as the first one."""
+        """Asked and told the same, a new strategy continues exactly as the first one."""
         first = self.make()
         history = play(first, 3, 5)
         second = self.make()

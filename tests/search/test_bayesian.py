@@ -1,4 +1,4 @@
-"""The surrogate: what it is told it generalises from; what was proposed it does not propose again."""
+"""Bayesian optimization: it generalizes from what it is told, and proposes nothing twice."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Successive halving: who goes on, that order and kills make no difference, and what a stopped child gets."""
+"""Successive halving: which trials are promoted, whatever the order and kills, and what a stopped child gets."""
 
 import os
 import random

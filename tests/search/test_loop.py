@@ -119,7 +119,7 @@ def test_a_kill_at_any_byte_of_the_last_two_records_changes_nothing(whole: Searc
 
 
 def test_kills_again_and_again(whole: Search, tmp_path: Path) -> None:
-    """Every sitting adds one event at most, as if killed right after it."""
+    """Every session adds one event at most, as if killed right after it."""
     journal = tmp_path / "trials.jsonl"
     events = len(whole.journal.read_bytes().splitlines())
     for allowed in range(1, events + 1):
@@ -157,7 +157,7 @@ def test_a_longer_search_goes_on_as_if_it_had_been_longer_from_the_start(tmp_pat
     assert_same(long, grown)
 
 
-def test_repeats_are_not_run_and_take_the_result_of_the_first(tmp_path: Path) -> None:
+def test_duplicates_are_not_run_and_take_the_result_of_the_first(tmp_path: Path) -> None:
     search = Search(tmp_path / "trials.jsonl", trials=80, failing=0.18, workers=4).run()
     trials, _ = search.result
     repeats = [trial for trial in trials if trial.duplicate_of is not None]
@@ -297,11 +297,11 @@ def test_a_search_that_proposes_nothing_new_ends(tmp_path: Path) -> None:
 
 
 def test_rejected_cells_are_told_but_are_no_failures(tmp_path: Path) -> None:
-    class Limited:
+    class Rejecting:
         def evaluate(self, genotype: object, seed: int, epochs: int | None = None) -> Score:
             raise RejectedError("params 7M violates params<6M")
 
     with Journal(tmp_path / "trials.jsonl") as journal:
         plan = SearchPlan(space=SMALL, trials=60, seed=0, failure_reward=-1.0)
-        SearchLoop(RandomSearch(SMALL, 0), InProcessExecutor(Limited()), journal, plan, Recorder()).run(StopRequest())
+        SearchLoop(RandomSearch(SMALL, 0), InProcessExecutor(Rejecting()), journal, plan, Recorder()).run(StopRequest())
         assert {(trial.state, trial.reward) for trial in journal.trials} == {(TrialState.REJECTED, -1.0)}

@@ -1,4 +1,4 @@
-"""Shared weights: trained once and resumable, and scores that depend on the child alone."""
+"""The one-shot evaluator: a supernet trained once and resumable, and scores that depend on the child alone."""
 
 import itertools
 import pickle

@@ -1,4 +1,4 @@
-"""A strategy that was kept goes on as the one that learnt everything again."""
+"""A strategy from a snapshot continues as one that learned everything again."""
 
 import os
 import shutil
@@ -92,7 +92,7 @@ class Search:
 
     @property
     def result(self) -> tuple[object, ...]:
-        """Every trial, the learning, and what the strategy would go on with."""
+        """Every trial, the learning, and what the strategy would continue with."""
         trials = read_trials(self.folder / "trials.jsonl")
         return trials, self.observer.learning, as_plain(self.strategy.state())
 

@@ -52,7 +52,7 @@ class TestEvolution(StrategyContract):
         return Evolution(space, EvolutionConfig(population=6, sample=3, batch_size=5), seed)
 
 
-class TestSurrogate(StrategyContract):
+class TestBayesian(StrategyContract):
     @staticmethod
     def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
         return BayesianSearch(
@@ -60,7 +60,7 @@ class TestSurrogate(StrategyContract):
         )
 
 
-class TestWarmedUp(StrategyContract):
+class TestWarmStarted(StrategyContract):
     @staticmethod
     def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
         then = ppo(space, PpoConfig(batch_size=5, lr=0.01, hidden=12), seed)

@@ -146,7 +146,7 @@ def test_too_many_failures_stop_the_search_with_a_diagnosis_and_resume_goes_on(t
     assert all(trial.finished for trial in trials)
 
 
-def test_seconds_add_up_over_the_sittings(tmp_path: Path) -> None:
+def test_seconds_add_up_over_the_sessions(tmp_path: Path) -> None:
     search(tmp_path / "run", recipe())
     first = read_run(tmp_path / "run")["results"]["seconds"]
     search(tmp_path / "run", recipe())

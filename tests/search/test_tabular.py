@@ -176,7 +176,7 @@ def test_a_folder_that_is_not_there_is_named(path: Path) -> None:
 def test_the_evaluator_answers_with_each_training_about_equally_often(path: Path) -> None:
     trials = trained(seeds=3)
     written(path, trials)
-    evaluator: TabularEvaluator = pickle.loads(pickle.dumps(TabularEvaluator(path)))
+    evaluator: TabularEvaluator = pickle.loads(pickle.dumps(TabularEvaluator(TabularBenchmark.read(path))))
     assert trials[5].score is not None
     answers = Counter(evaluator.evaluate(trials[5].genotype, seed).reward for seed in range(900))
     assert set(answers) == set(trials[5].score.accuracies)

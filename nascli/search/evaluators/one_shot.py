@@ -59,8 +59,6 @@ class OneShotEvaluator:
     All weights lie in one tensor, so that worker processes share one piece of memory.
 
     Args:
-        task: Data and macro numbers of the children.
-        space: The children's space.
         weights: All weights of the supernet one after the other, float32 on the CPU; only read.
         layout: Name and shape of each, in this order.
         calibration: Positions of the training images that measure batch-norm statistics, in whole batches.
@@ -77,8 +75,7 @@ class OneShotEvaluator:
     def network(self, genotype: Genotype) -> ImageClassifier:
         """The stand-alone child with its inherited weights and recalibrated statistics, in evaluation mode.
 
-        Raises:
-            InputError: The genotype is not of the space.
+        InputError where the genotype is not of the space.
         """
         self.space.encode(genotype)
         views = torch.split(self.weights, [shape.numel() for _, shape in self.layout])
@@ -93,15 +90,13 @@ class OneShotEvaluator:
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """The score of a child; nothing is trained or drawn, so `seed` and `epochs` change nothing.
 
-        Raises:
-            InputError: The genotype is not of the space.
-            DivergedError: The child's loss is not finite.
+        DivergedError where its loss is not finite.
         """
         started = time.monotonic()
         child = self.network(genotype)
         accuracy = evaluate(child, self.task.resident.val, _normalizer(self.task), Run(self.task.device)).top1
         cost = measure_cost(child)
-        return Score.of(accuracy, cost, started)
+        return Score.of(accuracy, cost.params, cost.mult_adds, started)
 
 
 def build_one_shot(
@@ -119,12 +114,9 @@ def build_one_shot(
     number of threads the weights are the same bit for bit on a CPU, stopped and resumed or not.
 
     Args:
-        recipe: The resolved recipe.
-        task: Data and macro numbers of the children.
         folder: The run folder of the search.
         stop: Looked at after each step.
-        progress: Called after each step.
-        log: As that of `Run`.
+        log: Takes messages for the user, as `Run.log`.
 
     Raises:
         InputError: The weights in the folder are of another recipe.

@@ -96,7 +96,7 @@ class ProxyTraining:
         network, cost = task.child(genotype, seed), task.cost(genotype)
         train = self.train if epochs is None else self.train.model_copy(update={"epochs": epochs})
         result = fit_classifier(network, task.resident, train, task.augmentation, seed, Run(task.device))
-        return Score.of(result.evaluation.top1, cost, started)
+        return Score.of(result.evaluation.top1, cost.params, cost.mult_adds, started)
 
 
 @lru_cache(maxsize=1)  # several trainings of one child trace it once

@@ -136,27 +136,20 @@ class TabularBenchmark:
         return {form: row for row, form in enumerate(self.hashes)}
 
 
+@dataclass(frozen=True)
 class TabularEvaluator:
     """Answers from a table: the accuracy of one of the cell's trainings, which one is drawn from the seed.
 
     So rewards are as noisy as single trainings are, which a strategy must cope with (as in NAS-Bench-101).
 
-    Args:
-        table: The table, or its file.
-
     References:
         Ying et al. 2019 (NAS-Bench-101), whose `query` samples one of a model's three trainings too.
     """
 
-    def __init__(self, table: TabularBenchmark | Path) -> None:
-        self.table = table if isinstance(table, TabularBenchmark) else TabularBenchmark.read(table)
+    table: TabularBenchmark
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
-        """The cell's score. `seconds` is the duration of the answer; that of its training is in the table.
-
-        Args:
-            seed: Decides which training answers.
-            epochs: Ignored; nothing is trained.
+        """The cell's score, drawn by `seed`. `seconds` is the duration of the answer; the training's is in the table.
 
         Raises:
             InputError: The cell is not in the table.
@@ -168,13 +161,7 @@ class TabularEvaluator:
         accuracy = float(self.table.accuracies[row, draw_training(seed, self.table.trainings)])
         if np.isnan(accuracy):
             raise DivergedError(f"cell {form} failed when the table was made")
-        return Score(
-            reward=accuracy,
-            accuracy=accuracy,
-            params=int(self.table.params[row]),
-            mult_adds=int(self.table.mult_adds[row]),
-            seconds=round(time.monotonic() - started, 6),
-        )
+        return Score.of(accuracy, int(self.table.params[row]), int(self.table.mult_adds[row]), started)
 
 
 def draw_training(seed: int, trainings: int) -> int:
@@ -190,7 +177,6 @@ def write_table(
     Trainings that ranked the best again after the search are not part of it.
 
     Args:
-        path: Replaced if it exists.
         trials: All trials of the search.
         recipe_toml: Its resolved recipe, which names the space.
         about: Notes for its readers.

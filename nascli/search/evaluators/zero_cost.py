@@ -135,7 +135,8 @@ class ZeroCostScore:
         started = time.monotonic()
         cost = self.task.cost(genotype)
         value = ZERO_COST_SCORES[self.kind](self.task, genotype, seed)
-        return Score.of(None, cost, started, reward=value / 1e6 if self.kind in _MILLIONS else value)
+        reward = value / 1e6 if self.kind in _MILLIONS else value
+        return Score.of(None, cost.params, cost.mult_adds, started, reward)
 
 
 def build_untrained_child(task: ProxyTask, genotype: Genotype, seed: int) -> ImageClassifier:

@@ -45,7 +45,6 @@ class LocalExecutor:
     """Runs jobs in persistent worker processes on this machine, each with one thread.
 
     Args:
-        evaluator: Sent to every worker once.
         workers: Processes at most; they start as jobs come.
         retries: Times that a job is run again, with the same seed, after its worker was lost.
         gpus: GPUs that are assigned to workers, of those that this process sees: the worker in slot i sees only number
@@ -56,9 +55,7 @@ class LocalExecutor:
     """
 
     def __init__(self, evaluator: Evaluator, *, workers: int, retries: int, gpus: int = 0) -> None:
-        self._evaluator = evaluator
-        self._capacity = workers
-        self._retries = retries
+        self._evaluator, self._capacity, self._retries = evaluator, workers, retries
         self._gpus = _visible_gpus(gpus)
         self._workers: list[_Worker] = []
         self._losses: dict[Job, int] = {}

@@ -39,7 +39,6 @@ class RayExecutor:
     there is none, starts a local Ray and ends it on leaving. In a process that uses Ray already it uses that.
 
     Args:
-        evaluator: Sent to every worker once.
         workers: Actors at most; they start as jobs come.
         retries: Times that a job is run again, with the same seed, after its worker was lost.
         gpus_per_worker: Share of a GPU per worker; 0.5 lets two share one.
@@ -59,11 +58,8 @@ class RayExecutor:
         address: str | None = None,
     ) -> None:
         self._ray = _load_ray()
-        self._evaluator = evaluator
-        self._capacity = workers
-        self._retries = retries
-        self._share = gpus_per_worker
-        self._address = address
+        self._evaluator, self._capacity, self._retries = evaluator, workers, retries
+        self._share, self._address = gpus_per_worker, address
         self._connected = False
         self._new_worker: Any = None
         self._waiting: deque[Job] = deque()
@@ -105,9 +101,8 @@ class RayExecutor:
         """End all workers, and Ray if it was started here; jobs that they have are dropped."""
         for worker in [*self._idle, *(worker for worker, _ in self._running.values())]:
             self._end(worker)
-        self._idle.clear()
-        self._running.clear()
-        self._waiting.clear()
+        for held in (self._idle, self._running, self._waiting):
+            held.clear()
         self._new_worker = None
         if self._connected:
             self._connected = False
