@@ -217,7 +217,7 @@ def _import_onnxruntime() -> ModuleType:
 
 
 def _options(runtime: ModuleType) -> Any:  # noqa: ANN401 - the runtime has no types
-    """As many threads as torch takes; errors are metadata, and nothing else."""
+    """As many threads as torch takes; of its messages only errors are shown."""
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
