@@ -64,12 +64,7 @@ def plot_box_confusion(confusion: BoxConfusion) -> RenderedFigure:
 
 
 def write_box_confusion(folder: Path) -> Path:
-    """Draw the `confusion.json` of a folder as `confusion.png` beside it.
-
-    Raises:
-        InputError: There is none.
-        CorruptFileError: It is damaged.
-    """
+    """Draw the `confusion.json` of a folder as `confusion.png` beside it; InputError where there is none."""
     figure = plot_box_confusion(BoxConfusion.from_dict(read_json(folder / CONFUSION_FILE)))
     path = folder / f"{figure.name}.png"
     write_bytes(path, figure.png)

@@ -63,7 +63,7 @@ def write_search_report(run: Path, *, baseline: Path | None = None, out: Path | 
 
     Args:
         run: The run folder of a search.
-        baseline: That of a random search to compare with; default: the newest comparable one beside `run`.
+        baseline: The run folder of a random search; default: the newest comparable one beside `run`.
         out: The folder to write into, made if it is not there; default: `run`.
 
     Raises:

@@ -27,9 +27,7 @@ class SearchData:
     """A search run that was read.
 
     Args:
-        path: The run folder.
         record: Its `run.json`.
-        recipe: The recipe in it.
         trials: All trials, by id.
         updates: The strategy's diagnostics after each of its updates, with the number of trials told by then.
     """

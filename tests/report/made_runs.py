@@ -36,7 +36,7 @@ def scored(trial: Trial, reward: float, *, accuracy: float | None = None, params
 
 
 def begun(space: CellSpace, count: int, seed: int = 0) -> list[Trial]:
-    """So many different trials without an outcome."""
+    """Different trials without an outcome."""
     draw = random.Random(seed)
     trials: list[Trial] = []
     seen: set[str] = set()
@@ -51,7 +51,7 @@ def begun(space: CellSpace, count: int, seed: int = 0) -> list[Trial]:
 
 
 def mixed_trials(recipe: SearchRecipe, count: int = 30, seed: int = 0) -> list[Trial]:
-    """Trials of every kind: most complete, the fifth failed, the sixth rejected, the eighth a repeat of the first."""
+    """Trials of every kind: most complete, the fifth failed, the sixth rejected, the eighth a copy of the first."""
     draw = random.Random(seed)
     trials = [
         scored(trial, 0.5 + 0.4 * draw.random(), params=1000 + draw.randrange(500))
@@ -89,5 +89,5 @@ class MadeRuns:
         return path
 
     def read(self, journal: Path) -> list[Trial]:
-        """What stands in for the journal's reader."""
+        """The trials of a journal, in place of the journal's reader."""
         return self._trials[journal.parent]
