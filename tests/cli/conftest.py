@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.cli.evaluated import train_tiny
-from tests.cli.pictures import Nascli, prepare
+from tests.cli.program import Nascli, prepare
+from tests.cli.reference_evaluation import train_tiny
 
 
 @pytest.fixture

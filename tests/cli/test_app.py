@@ -8,20 +8,16 @@ from typing import Any
 
 import pytest
 
-from nascli.cli.app import SUMMARIES, main
+from nascli.cli.app import SUMMARIES
+from tests.cli.program import exit_code
 
 COMMANDS = ("search", "decode", "build", "train", "evaluate", "detect", "pack", "report", "runs")
 
 
-def exit_code(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    return int(caught.value.code or 0)
-
-
 PROBE = """
 import sys
-from nascli.cli.app import SUMMARIES, main
+from nascli.cli.app import SUMMARIES
+from tests.cli.program import exit_code
 try:
     main(sys.argv[1:])
 except SystemExit:

@@ -9,7 +9,7 @@ import pytest
 from nascli.genotype.genotype import read_genotype
 from nascli.genotype.notations import write_notation
 from nascli.genotype.resolve import load_genotype, zoo_genotype
-from tests.cli.pictures import Nascli
+from tests.cli.program import Nascli
 
 COMMANDS = ("build", "train", "detect")
 TEXTS = {name: write_notation(zoo_genotype("enas"), name) for name in ("darts", "slim", "enas", "nni")}

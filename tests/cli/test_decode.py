@@ -13,7 +13,7 @@ from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import CellSpec
 from nascli.genotype.genotype import read_genotype
 from nascli.genotype.resolve import zoo_genotype, zoo_names
-from tests.cli.decoding import DARTS_V2, Nascli
+from tests.cli.decode_program import DARTS_V2, Nascli
 from tests.published import published_cell
 
 

@@ -9,7 +9,7 @@ import pytest
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.genotype import read_genotype
 from nascli.genotype.resolve import zoo_genotype
-from tests.cli.decoding import DARTS_V2, ENAS_ARC, Nascli
+from tests.cli.decode_program import DARTS_V2, ENAS_ARC, Nascli
 
 
 @pytest.fixture

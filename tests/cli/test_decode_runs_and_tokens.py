@@ -9,7 +9,7 @@ from nascli.config import CellSpaceConfig
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.space import ENAS, resolve_cell_space
 from nascli.genotype.genotype import read_genotype
-from tests.cli.decoding import ENAS_TOKENS, Nascli, search_run
+from tests.cli.decode_program import ENAS_TOKENS, Nascli, search_run
 from tests.published import published_cell
 
 

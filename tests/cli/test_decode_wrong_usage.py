@@ -9,7 +9,7 @@ import pytest
 from nascli.config import SearchRecipe, TrainRecipe
 from nascli.genotype.resolve import zoo_genotype
 from nascli.runs import create_run
-from tests.cli.decoding import DARTS_V2, ENAS_ARC, Nascli
+from tests.cli.decode_program import DARTS_V2, ENAS_ARC, Nascli
 
 
 @pytest.fixture

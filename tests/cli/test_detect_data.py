@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.cli.pictures import Nascli
+from tests.cli.program import Nascli
 from tests.detect.coco_folder import annotation, categories, damage_pixels, write_coco
 from tests.detect.parts import GENOTYPE
 

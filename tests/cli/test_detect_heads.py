@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nascli.cli.progress import TrainProgress
-from tests.cli.pictures import Nascli
+from tests.cli.program import Nascli
 from tests.detect.coco_folder import write_coco
 from tests.detect.parts import GENOTYPE
 

@@ -18,8 +18,8 @@ from nascli.models.families import build
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from tests.classify.tiny import make_spec
-from tests.cli.evaluated import answers, edit_network, known_images, write_photos
-from tests.cli.pictures import Nascli, write_pictures
+from tests.cli.program import Nascli, write_images
+from tests.cli.reference_evaluation import answers, edit_network, known_images, write_photos
 
 
 def test_it_finds_what_training_found(nascli: Nascli, trained: dict[str, object]) -> None:
@@ -42,14 +42,14 @@ def test_the_table_goes_to_stdout_and_the_file_where_it_is_asked(nascli: Nascli,
 
 @pytest.mark.usefixtures("trained")
 def test_another_data_set_with_the_same_classes_is_normalised_as_in_training(nascli: Nascli) -> None:
-    write_pictures(Path("larger"), size=12)
+    write_images(Path("larger"), size=12)
     bright = nascli("evaluate run --dataset folder:larger --json")
     assert bright.code == 0, bright.err
     assert bright.json["dataset"] == "folder:larger"
     assert bright.json["images"] == 18
     shutil.copytree("pictures", "again")
     shutil.rmtree("again/train")
-    write_pictures(Path("dark"), count=2)
+    write_images(Path("dark"), count=2)
     shutil.copytree("dark/train", "again/train")  # other training images, the same test images
     assert nascli("evaluate run --dataset folder:again --json").json["loss"] == pytest.approx(
         nascli("evaluate run --json").json["loss"], rel=1e-6

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.cli.pictures import SETTINGS, Nascli
+from tests.cli.program import SETTINGS, Nascli
 
 
 def spoil(*paths: str) -> None:

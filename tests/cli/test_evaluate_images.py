@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from nascli.classify.job import resume_train_job
-from tests.cli.evaluated import answers, edit_network, known_images, loss_by_hand, write_photos
-from tests.cli.pictures import Nascli
+from tests.cli.program import Nascli
+from tests.cli.reference_evaluation import answers, edit_network, known_images, loss_by_hand, write_photos
 
 OURS = {"resize": "shorter_side", "crop": 0.875, "interpolation": "bilinear"}
 

@@ -18,8 +18,8 @@ from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from tests.classify.tiny import make_spec
-from tests.cli.evaluated import answers, edit_network, loss_by_hand, write_photos
-from tests.cli.pictures import Nascli
+from tests.cli.program import Nascli
+from tests.cli.reference_evaluation import answers, edit_network, loss_by_hand, write_photos
 
 
 @pytest.mark.usefixtures("trained")

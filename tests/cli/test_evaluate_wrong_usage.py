@@ -7,14 +7,14 @@ import pytest
 
 from nascli.config import SearchRecipe
 from nascli.runs import create_run
-from tests.cli.evaluated import edit_network, write_photos
-from tests.cli.pictures import Nascli, write_pictures
+from tests.cli.program import Nascli, write_images
+from tests.cli.reference_evaluation import edit_network, write_photos
 
 
 def spoil() -> None:
     """What the wrong usages stumble over."""
-    write_pictures(Path("fewer"), names=("cat", "cow"))
-    write_pictures(Path("others"), names=("cat", "cow", "pig"))
+    write_images(Path("fewer"), names=("cat", "cow"))
+    write_images(Path("others"), names=("cat", "cow", "pig"))
     for name in ("unfinished", "torn", "mixed", "gap"):
         shutil.copytree("run", name)
     Path("unfinished/weights.safetensors").unlink()

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from nascli.data.pack.format import open_pack
-from tests.cli.pictures import SETTINGS, Nascli
+from tests.cli.program import SETTINGS, Nascli
 
 
 def test_a_folder_becomes_one_file(nascli: Nascli) -> None:

@@ -9,7 +9,7 @@ import pytest
 from nascli.models.resnet.family import ResNetSpec
 from nascli.models.serialization import load_network
 from nascli.models.spec import read_network
-from tests.cli.pictures import Nascli
+from tests.cli.program import Nascli
 from tests.detect.coco_folder import write_coco
 
 TRAIN = "train --cell resnet-8 --dataset digits --filters 4 --seed 1 --set data.max_train_images=64"

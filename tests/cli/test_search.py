@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nascli.cli.app import main
 from nascli.cli.console import Terminal
 from nascli.cli.search_view import LiveView, PlainView, watch
 from nascli.config import SearchRecipe, load_recipe
@@ -29,6 +28,7 @@ from nascli.search.plan import SearchPlan
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.trial import Trial
 from nascli.signals import StopRequest
+from tests.cli.program import exit_code
 from tests.fakes import TINY, FakeEvaluator
 
 RECIPE = """
@@ -53,14 +53,6 @@ top = 2
 [ppo]
 batch_size = 3
 """
-
-
-def exit_code(*arguments: str) -> int:
-    try:
-        main(arguments)
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

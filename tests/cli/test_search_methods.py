@@ -11,7 +11,7 @@ from nascli.search.evaluators.tabular import TabularBenchmark
 from nascli.search.journal import read_trials
 from nascli.search.rerank import sort_reranked
 from nascli.search.trial import TrialState
-from tests.cli.test_search import exit_code
+from tests.cli.program import exit_code
 
 RECIPE = """
 [data]

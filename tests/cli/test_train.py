@@ -25,7 +25,7 @@ from nascli.models.spec import write_network
 from nascli.runs import create_run
 from tests.cells import read_cells
 from tests.classify.tiny import GENOTYPE, make_spec
-from tests.cli.pictures import SETTINGS, Nascli, write_pictures
+from tests.cli.program import SETTINGS, Nascli, write_images
 
 TRAIN = f"train --cell cell.json --dataset folder:pictures {SETTINGS}"
 
@@ -298,8 +298,8 @@ def spoil() -> None:
     Path("empty").mkdir()
     Path("full").mkdir()
     Path("full/notes.txt").write_text("mine")
-    write_pictures(Path("one"), names=("cat",))
-    write_pictures(Path("broken"), names=("cat", "dog"), count=3)
+    write_images(Path("one"), names=("cat",))
+    write_images(Path("broken"), names=("cat", "dog"), count=3)
     Path("broken/train/dog/01.png").write_bytes(b"\x89PNG")
     with create_run("search", "x", SearchRecipe(), runs=Path("runs"), out=Path("searched")):
         pass

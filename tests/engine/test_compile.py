@@ -21,7 +21,7 @@ from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from tests.cells import build_cells
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data, make_network, run_fit
-from tests.cli.pictures import prepare
+from tests.cli.program import prepare
 
 
 def without_compiler(monkeypatch: pytest.MonkeyPatch, message: str) -> None:

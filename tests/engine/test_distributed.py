@@ -22,7 +22,7 @@ from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.launch import resume_command
 from nascli.errors import InputError
 from tests.classify.tiny import CPU, EVERYTHING, make_data
-from tests.cli.pictures import SETTINGS, Nascli, prepare
+from tests.cli.program import SETTINGS, Nascli, prepare
 from tests.engine.two_processes import Found, measured, one_step, short_of_memory, train_three_parts, trained
 from tests.processes import ENVIRONMENT, FIRST, LAUNCH, SECOND, TORCHRUN, wait_for_epoch
 

@@ -14,7 +14,7 @@ from nascli.models.cells.network import CellNetwork
 from nascli.models.recompute import recompute
 from tests.cells import build_cells
 from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, blank_batch, make_data, run_fit
-from tests.cli.pictures import SETTINGS, Nascli, prepare
+from tests.cli.program import SETTINGS, Nascli, prepare
 
 RECOMPUTING = {"grad_checkpointing": True}
 

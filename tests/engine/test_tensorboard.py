@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.pictures import SETTINGS, Nascli, prepare
+from tests.cli.program import SETTINGS, Nascli, prepare
 
 TRAIN = f"train --cell cell.json --dataset folder:pictures {SETTINGS} --out run"
 

@@ -20,7 +20,7 @@ from nascli.models import families as networks
 from nascli.runs import read_run
 from nascli.search.journal import read_trials
 from nascli.search.trial import Trial
-from tests.cli.pictures import Nascli, write_pictures
+from tests.cli.program import Nascli, write_images
 from tests.detect.coco_folder import write_coco
 
 RECIPE = """
@@ -71,7 +71,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def nascli(installed: None, capsys: pytest.CaptureFixture[str]) -> Nascli:
-    write_pictures(Path("pictures"))
+    write_images(Path("pictures"))
     Path("chain.toml").write_text(RECIPE)
     return Nascli(capsys)
 

@@ -1,4 +1,4 @@
-"""What the tests of `nascli evaluate` share: networks edited, photos written, and what should come out, by hand."""
+"""Expected results of evaluation, computed by hand; networks edited and images written for its tests."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import nascli as package
-from tests.cli.pictures import SETTINGS, Nascli
+from tests.cli.program import SETTINGS, Nascli
 
 
 def train_tiny(nascli: Nascli) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A folder of tiny pictures and a tiny cell, so that a whole `nascli train` takes a moment."""
+"""The program called in this process, with a folder of tiny images and a tiny cell to train on in a moment."""
 
 import json
 import shlex
@@ -38,6 +38,13 @@ class Ran:
         return [line.removeprefix("next: ") for line in self.err.splitlines() if line.startswith("next: ")]
 
 
+def exit_code(*arguments: str) -> int:
+    """Call the program in this process; its exit code."""
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    return int(left.value.code or 0)
+
+
 class Nascli:
     """The program, called in this process."""
 
@@ -51,10 +58,8 @@ class Nascli:
         return Ran(int(left.value.code or 0), captured.out, captured.err)
 
 
-def write_pictures(
-    folder: Path, names: tuple[str, ...] = ("cat", "cow", "dog"), size: int = 8, count: int = 20
-) -> None:
-    """Noisy pictures whose brightness is their class: `count` a class to train on, 6 to test on."""
+def write_images(folder: Path, names: tuple[str, ...] = ("cat", "cow", "dog"), size: int = 8, count: int = 20) -> None:
+    """Noisy images whose brightness is their class: `count` per class to train on, 6 to test on."""
     noise = np.random.default_rng(0)
     for label, name in enumerate(names):
         for part, number in (("train", count), ("val", 6)):
@@ -66,5 +71,5 @@ def write_pictures(
 
 def prepare() -> None:
     """`pictures/` and `cell.json` in the current folder."""
-    write_pictures(Path("pictures"))
+    write_images(Path("pictures"))
     Path("cell.json").write_text(GENOTYPE.to_json(), encoding="utf-8")
