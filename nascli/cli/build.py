@@ -21,7 +21,6 @@ from nascli.cli.options import (
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, parse
 from nascli.errors import InputError
 from nascli.files import writing
-from nascli.genotype.resolve import find_cell
 from nascli.runs import find_run
 
 if TYPE_CHECKING:
@@ -187,6 +186,7 @@ def _open_network(call: Call) -> _Made:
 
 def _size_cell(call: Call, terminal: Terminal) -> _Made:
     """The network of a cell at the size that is asked for, with the weights of another tool where they are given."""
+    from nascli.genotype.resolve import find_cell
     from nascli.models.families import find_family, open_architecture
     from nascli.models.scaling import scale_to_target
     from nascli.models.spec import resolve_network

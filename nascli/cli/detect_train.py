@@ -28,7 +28,6 @@ from nascli.cli.options import (
 from nascli.cli.processes import join_processes, note_shares, refuse_several, start_processes
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, DetectRecipe, parse
 from nascli.errors import InputError
-from nascli.genotype.resolve import find_cell
 from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 from nascli.units import format_duration
 
@@ -126,6 +125,7 @@ def _prepare(
 def _open_backbone(call: Call, terminal: Terminal, seed: int) -> tuple["ImageClassifier", str, list[Path]]:
     """The backbone, where its weights come from in words, and its files."""
     from nascli.detect.job import load_backbone, random_backbone
+    from nascli.genotype.resolve import find_cell
     from nascli.models.families import open_architecture
 
     cell, sizes = call[CELL], call.keys(CellNetworkConfig)

@@ -29,7 +29,6 @@ from nascli.cli.options import (
 from nascli.cli.processes import join_processes, note_shares, refuse_several, start_processes
 from nascli.config import TrainRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
-from nascli.genotype.resolve import find_cell
 from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 from nascli.units import format_duration, format_quantity
 
@@ -103,6 +102,7 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
     """The job that the options ask for, and the files it was made from."""
     from nascli.classify.job import prepare_train_job
     from nascli.engine.launch import local_device
+    from nascli.genotype.resolve import find_cell
     from nascli.models.families import open_architecture
 
     cell, keys = call[CELL], call.keys(TrainRecipe)
