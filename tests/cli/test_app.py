@@ -16,8 +16,7 @@ COMMANDS = ("search", "decode", "build", "train", "evaluate", "detect", "pack", 
 
 PROBE = """
 import sys
-from nascli.cli.app import SUMMARIES
-from tests.cli.program import exit_code
+from nascli.cli.app import main
 try:
     main(sys.argv[1:])
 except SystemExit:
