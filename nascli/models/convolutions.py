@@ -125,7 +125,7 @@ def _gradient_of_weight(
 def _gradients(
     grad: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], asked: list[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of input, weight and bias, those that are asked for."""
+    """The gradients of input, weight and bias, as far as they are asked for."""
     both: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
         grad, x, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), asked
     )

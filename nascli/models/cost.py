@@ -1,4 +1,4 @@
-"""What a network costs: counted on one traced forward, so that no second formula can drift."""
+"""The cost of a network, counted on one traced forward, so that no second formula can drift."""
 
 from dataclasses import asdict, dataclass
 

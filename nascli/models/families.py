@@ -42,7 +42,7 @@ def build(spec: NetworkSpec) -> "ImageClassifier":
 
 
 def find_supernet(spec: NetworkSpec) -> "Supernet":
-    """What makes the weights that networks like this one share.
+    """The supernet of networks like this one.
 
     Raises:
         InputError: The family has no supernet.

@@ -1,4 +1,4 @@
-"""What the rest of the program asks of a network: one base class, whatever the architecture.
+"""The interface of networks to the rest of the program: one base class, whatever the architecture.
 
 Shapes: N batch, C channels, H height, W width.
 """

@@ -1,4 +1,4 @@
-"""How long a network takes: the one figure of its cost that depends on the machine, and on what else it does."""
+"""The latency of a network: the one figure of its cost that depends on the machine, and on what else it does."""
 
 import statistics
 import time

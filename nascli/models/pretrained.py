@@ -25,7 +25,7 @@ from nascli.models.interface import ImageClassifier
 
 @dataclass(frozen=True)
 class ImportedWeights:
-    """What a file of another tool was.
+    """A file of another tool, as it was recognized.
 
     Args:
         name: Tool and network: `timm or pretrained-models, NASNet`, ...
@@ -57,7 +57,7 @@ class Importer(Protocol):
         ...
 
     def describe(self, kind: Any, entries: Mapping[str, Tensor], network: Any) -> ImportedWeights:  # noqa: ANN401
-        """What the file was."""
+        """Tool, network and preprocessing of the file."""
         ...
 
 

@@ -42,13 +42,13 @@ _SECANTS = 8
 
 @dataclass(frozen=True)
 class Target:
-    """What a network shall cost: `amount` of a quantity in plain units, latency in seconds."""
+    """The cost that a network shall have: `amount` of a quantity in plain units, latency in seconds."""
 
     quantity: Quantity
     amount: float
 
     def distance(self, size: "SizeCost") -> float:
-        """How far a size is off, as a part of the target; negative where it is below."""
+        """The distance of a size, as a part of the target; negative where it is below."""
         return size.amount(self.quantity) / self.amount - 1
 
     def __str__(self) -> str:
@@ -103,7 +103,7 @@ class SizeTable:
 
     @property
     def distance(self) -> float:
-        """How far the chosen size is off the target, as a part of it."""
+        """The distance of the chosen size from the target, as a part of it."""
         return self.target.distance(self.chosen)
 
     @property

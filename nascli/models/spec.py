@@ -33,7 +33,7 @@ class Architecture(Protocol):
 
     @property
     def name(self) -> str:
-        """What results call the network."""
+        """Name of the network in results."""
         ...
 
 
@@ -88,7 +88,7 @@ class NetworkSpec(Strict, ABC):
 
 
 class DataFields(TypedDict, total=False):
-    """What a data set says to a network; `None` and absence mean the family's default."""
+    """The fields that a data set decides; `None` and absence mean the family's default."""
 
     classes: int | None
     image_size: int | None
@@ -159,7 +159,7 @@ class NetworkFamily(ABC):
         return None
 
     def importer(self) -> "Importer | None":
-        """What reads other tools' weights; None where no tool's are known."""
+        """The reader of other tools' weights; None where no tool's are known."""
         return None
 
     def supernet(self) -> "Supernet | None":

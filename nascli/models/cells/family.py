@@ -42,7 +42,7 @@ class CellFamily(NetworkFamily):
         return CellNetwork(spec)
 
     def importer(self) -> "Importer":
-        """Of NASNet and PNASNet."""
+        """The importer of NASNet and PNASNet files."""
         from nascli.models.cells.pretrained import CellImporter
 
         return CellImporter()

@@ -237,6 +237,6 @@ def _keras_block(position: int, network: CellNetwork) -> str:
 
 
 def _place_in_stage(position: int, network: CellNetwork) -> int:
-    """How many normal cells of its stage stand before this one."""
+    """The number of normal cells of its stage stand before this one."""
     stage = network.plan[position].stage
     return sum(slot.stage == stage and slot.role == "normal" for slot in network.plan[:position])

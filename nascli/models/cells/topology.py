@@ -1,4 +1,4 @@
-"""Which cells a network stacks, in what order, and which outputs each of them reads.
+"""The stack of cells of a network: their order, and which outputs each of them reads.
 
 Outputs are numbered in the order they are made: the stem's is 0, that of the cell at position p is p + 1.
 """

@@ -32,7 +32,7 @@ _SHAPES_COMPILED = 64
 
 @dataclass(frozen=True)
 class EngineTiming:
-    """How fast one engine is, and how far its logits are from the network's in float32.
+    """The speed of one engine, and how far its logits are from the network's in float32.
 
     `difference` is the largest of a logit relative to the largest logit, on the images of this batch.
     """

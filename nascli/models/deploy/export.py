@@ -171,7 +171,7 @@ def _onnx(program: ExportedProgram, metadata: dict[str, object]) -> bytes:
 
 
 def _compare_logits(path: Path, run: Callable[[Tensor], Tensor], reference: ImageClassifier) -> float:
-    """How far the logits of what is about to be written are from the network's.
+    """The distance of the logits of what is about to be written are from the network's.
 
     Raises:
         NascliError: Further than `TOLERANCE`.
