@@ -19,7 +19,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, ValidationError
 
-from nascli.data.detection.coco_entries import CocoId, CocoRecord
+from nascli.data.detection.coco import CocoId, CocoRecord
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
 from nascli.errors import CorruptFileError, InputError
 from nascli.units import shorten

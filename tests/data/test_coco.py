@@ -18,13 +18,14 @@ from nascli.data.detection.coco import SplitFiles, parse_coco
 from nascli.data.detection.dataset import (
     DetectionData,
     DetectionSplit,
+    check_headers,
+    check_pixels,
     open_image,
     read_annotated_image,
     to_corners,
     to_sides,
     training_target,
 )
-from nascli.data.detection.image_check import check_headers, check_pixels
 from nascli.data.detection.issues import raise_if_refused
 from nascli.data.detection.registry import FOLDERS, load_detection_data
 from nascli.errors import CorruptFileError, InputError

@@ -1,41 +1,79 @@
-"""COCO-format annotations: one JSON file per split, in four steps.
-
-`locate_splits` finds the files, `parse_coco` reads one of them and logs every issue by its kind, `parse_splits` adds
-the limits of a recipe and a check of the images, `load_splits` refuses what has to be repaired.
+"""COCO-format annotations: one JSON file per split, read whole, with every issue in it by kind.
 
 Classes come from the file: its own category ids, sorted, become labels 1 to K. Crowd boxes are kept for scoring and not
 trained on; images without boxes are kept as negatives; boxes that mean nothing are skipped and counted; all else that
 is wrong has to be repaired by its owner. `nascli.data.detection.issues` has the table.
 """
 
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
+from pydantic import ConfigDict, Field, StrictBool, ValidationError
 
-from nascli.config import DetectDataConfig
-from nascli.data.detection.coco_entries import (
-    CocoAnnotation,
-    CocoCategory,
-    CocoImage,
-    describe_wrong_field,
-    parse_entries,
-    read_lists,
-)
+from nascli.config import Strict
 from nascli.data.detection.dataset import MIN_BOX_SIDE, AnnotatedImage, Category, DetectionSplit
-from nascli.data.detection.image_check import check_headers
-from nascli.data.detection.issues import Issue, IssueLog, raise_if_refused
-from nascli.errors import InputError
+from nascli.data.detection.issues import IssueLog
+from nascli.errors import CorruptFileError, InputError
 from nascli.units import shorten
-
-ImageCheck = Callable[[DetectionSplit], tuple[Issue, ...]]
-"""Compares images with their annotations: `check_headers` or `check_pixels`."""
 
 OVER_THE_EDGE = 1.0
 """Pixels by which a box may reach out of its image without an issue: annotators round."""
+
+CocoId = Annotated[int, Field(gt=-(2**63), lt=2**63)]
+
+
+class CocoRecord(Strict):
+    """Any object in COCO's files; fields that are not needed are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Entry(CocoRecord):
+    id: CocoId
+
+
+class _Category(_Entry):
+    name: str = Field(min_length=1)
+
+
+class _Image(_Entry):
+    file_name: str = Field(min_length=1)
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+
+
+class _Annotation(_Entry):
+    """A box: `bbox` is x, y, width, height in pixels, finite or not."""
+
+    image_id: CocoId
+    category_id: CocoId
+    bbox: Annotated[list[float | int], Field(min_length=4, max_length=4)]
+    area: float = Field(math.nan, allow_inf_nan=False)
+    iscrowd: Literal[0, 1] | StrictBool = 0
+
+
+_SIZE = ("image size not a number of pixels", "image id {id} ({file_name}): {field} is {value}, not a number of pixels")
+_MESSAGES = {
+    "name": ("category without name", "category id {id} has no name"),
+    "file_name": ("image without file_name", "image id {id} has no file_name"),
+    "width": _SIZE,
+    "height": _SIZE,
+    "image_id": ("annotation of an unknown image", "annotation id {id}: image_id {value} is not among the images"),
+    "category_id": (
+        "annotation of an unknown category",
+        "annotation id {id}: category_id {value} is not among the categories. Known: {known}",
+    ),
+    "bbox": ("box not four numbers", "annotation id {id}: bbox {value} is not four numbers x, y, width, height"),
+    "area": ("area not a number", "annotation id {id}: area {value} is not a number"),
+    "iscrowd": ("crowd flag not 0 or 1", "annotation id {id}: iscrowd {value} is not 0 or 1"),
+}
+"""Kind of issue and message by the field that is wrong."""
+
+_Model = TypeVar("_Model", bound=_Entry)
 
 
 class SplitFiles(NamedTuple):
@@ -43,30 +81,6 @@ class SplitFiles(NamedTuple):
 
     annotations: Path
     folders: tuple[Path, ...]
-
-
-def locate_splits(path: Path) -> tuple[SplitFiles, SplitFiles]:
-    """Find the files of the training and of the validation split; a single file stands for both.
-
-    Args:
-        path: A folder with `annotations/instances_train*.json` and `instances_val*.json` (images in `train*/` and
-            `val*/`), or with `train/` and `val/` (or `valid/`) that each hold `_annotations.coco.json` beside the
-            images; or one JSON file beside its images.
-
-    Raises:
-        InputError: Neither is there, or more than one file per split.
-    """
-    if path.is_file():
-        beside = (path.parent, path.parent / "images", path.parent / path.stem, path.parent.parent / path.stem)
-        return SplitFiles(path, beside), SplitFiles(path, beside)
-    train, val = _locate_split(path, ("train",)), _locate_split(path, ("val", "valid"))
-    if train is not None and val is not None:
-        return train, val
-    raise InputError(
-        f"COCO-format data {path}: " + ("no such folder" if not path.is_dir() else "no annotations of both splits"),
-        f"Put instances_train2017.json and instances_val2017.json in {path / 'annotations'}, and their images in "
-        f"{path / 'train2017'} and {path / 'val2017'}; or give --data-dir DIR, or --dataset coco:PATH",
-    )
 
 
 def parse_coco(files: SplitFiles, name: str) -> DetectionSplit:
@@ -83,10 +97,10 @@ def parse_coco(files: SplitFiles, name: str) -> DetectionSplit:
         InputError: No such file, or it has not these lists.
         CorruptFileError: The file is not JSON, for instance truncated.
     """
-    lists, log = read_lists(files.annotations), IssueLog()
+    lists, log = _read_lists(files.annotations), IssueLog()
     categories = _parse_categories(lists["categories"], log)
     labels = {category.id: label for label, category in enumerate(categories, 1)}
-    entries = dict(parse_entries(CocoImage, lists["images"], "image", log))
+    entries = dict(_parse_entries(_Image, lists["images"], "image", log))
     boxes = _parse_boxes(lists["annotations"], entries, labels, log)
     usable = [entry for entry in entries.values() if entry is not None]
     folder = next((each for each in files.folders if usable and (each / usable[0].file_name).is_file()), None)
@@ -98,87 +112,94 @@ def parse_coco(files: SplitFiles, name: str) -> DetectionSplit:
     return DetectionSplit(name, files.annotations, categories, images, log.issues)
 
 
-def parse_splits(path: Path, config: DetectDataConfig, check: ImageCheck) -> tuple[DetectionSplit, ...]:
-    """Read the training split and, where it has a file of its own, the validation split, with all their issues.
-
-    Args:
-        path: See `locate_splits`.
-        config: How many images are used, and the limit of boxes per training image.
-        check: Compares the images with their annotations.
-
-    Raises:
-        InputError: Nothing there, or a file without the lists that COCO's have.
-        CorruptFileError: A file is not JSON.
-    """
-    train_files, val_files = locate_splits(path)
-    train = parse_coco(train_files, "train").first(config.max_train_images)
-    splits = [_select_training(train, config.max_boxes)]
-    if val_files != train_files:
-        val = parse_coco(val_files, "val").first(config.max_val_images)
-        if val.categories != train.categories:
-            log = IssueLog()
-            log.add("categories of the splits differ", f"its categories are not those of {train.source}")
-            val = replace(val, issues=val.issues + log.issues)
-        splits.append(val)
-    return tuple(replace(split, issues=split.issues + check(split)) for split in splits)
+def _read_lists(path: Path) -> dict[str, list[dict[str, Any]]]:
+    try:
+        # outlines are by far the largest part of COCO's files and are not needed: drop each as soon as it is read
+        values = json.loads(path.read_bytes(), object_hook=_drop_outline)
+    except OSError as error:
+        raise InputError(f"annotations {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(
+            f"annotations {path} are not JSON: {error}", "The file is damaged; copy or unpack it again"
+        ) from error
+    lists = {}
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(values, dict) or not isinstance(values.get(key), list):
+            raise InputError(f"{path}: JSON, but not COCO annotations (there is no list {key!r})")
+        for position, entry in enumerate(values[key]):
+            if not isinstance(entry, dict):
+                raise InputError(f"{path}: {key}[{position}] is {shorten(repr(entry))}, not an object")
+        if not values[key] and key != "annotations":
+            raise InputError(f"{path}: its list {key!r} is empty")
+        lists[key] = values[key]
+    return lists
 
 
-def load_splits(path: Path, config: DetectDataConfig) -> tuple[DetectionSplit, ...]:
-    """The same splits, fit for use; headers of images are checked, pixels are not decoded.
-
-    Raises:
-        InputError: Nothing there, an issue in a file, an image that is not on disk or of another size, or two splits of
-            different classes.
-        CorruptFileError: A file is not JSON, or an image is cut off.
-    """
-    splits = parse_splits(path, config, check_headers)
-    for split in splits:
-        raise_if_refused(split.source, split.issues)
-    return splits
+def _drop_outline(entry: dict[str, Any]) -> dict[str, Any]:
+    entry.pop("segmentation", None)
+    return entry
 
 
-def _locate_split(path: Path, words: tuple[str, ...]) -> SplitFiles | None:
-    files = [file for word in words for file in sorted((path / "annotations").glob(f"instances_{word}*.json"))]
-    if len(files) > 1:
-        raise InputError(
-            f"{path / 'annotations'} holds {' and '.join(file.name for file in files)}",
-            "Keep one file per split there, or give one JSON file by --dataset coco:FILE",
-        )
-    if files:
-        split = files[0].stem.removeprefix("instances_")
-        return SplitFiles(files[0], (path / split, path / "images" / split, path / "images", path))
-    beside = (path / word / "_annotations.coco.json" for word in words)
-    return next((SplitFiles(file, (file.parent,)) for file in beside if file.is_file()), None)
+def _parse_entries(
+    model: type[_Model], entries: Sequence[Mapping[str, Any]], noun: str, log: IssueLog, known: str = ""
+) -> Iterator[tuple[int, _Model | None]]:
+    """Ids with their entries; None for an entry that cannot be used, so that what refers to it is no issue besides."""
+    seen: set[int] = set()
+    for position, entry in enumerate(entries):
+        parsed, wrong = None, None
+        try:
+            parsed = model.model_validate(entry)
+        except ValidationError as error:
+            wrong = str(error.errors()[0]["loc"][0])
+        number = entry.get("id")
+        if wrong == "id":
+            where = f"the {noun} at position {position}"
+            log.add(f"{noun} id not a whole number", f"{where} has the id {shorten(repr(number))}")
+            continue
+        assert isinstance(number, int)
+        if number in seen:
+            log.add(f"{noun} id given twice", f"the {noun} id {number} is given twice")
+            continue
+        seen.add(number)
+        if wrong:
+            log.add(*_describe_wrong_field(wrong, entry, known))
+        yield number, parsed
+
+
+def _describe_wrong_field(field: str, entry: Mapping[str, Any], known: str) -> tuple[str, str]:
+    """Kind of issue and message for a field of an entry that is absent, of another type, or out of its range."""
+    kind, message = _MESSAGES[field]
+    values = {"id": entry["id"], "file_name": entry.get("file_name"), "field": field, "known": known}
+    return kind, message.format(value=shorten(repr(entry.get(field))), **values)
 
 
 def _parse_categories(entries: list[dict[str, Any]], log: IssueLog) -> tuple[Category, ...]:
-    names: dict[int, str] = {}
-    for number, entry in parse_entries(CocoCategory, entries, "category", log):
-        names[number] = entry.name if entry else ""
-        if number == 0:
-            log.add("category id 0", f"category id 0 ({names[0]})")
-    return tuple(Category(number, names[number]) for number in sorted(names))
+    parsed = dict(_parse_entries(_Category, entries, "category", log))
+    names = {number: entry.name if entry else "" for number, entry in sorted(parsed.items())}
+    if 0 in names:
+        log.add("category id 0", f"category id 0 ({names[0]})")
+    return tuple(Category(*item) for item in names.items())
 
 
 def _parse_boxes(
-    entries: list[dict[str, Any]], images: Mapping[int, CocoImage | None], labels: Mapping[int, int], log: IssueLog
-) -> dict[int, list[CocoAnnotation]]:
+    entries: list[dict[str, Any]], images: Mapping[int, _Image | None], labels: Mapping[int, int], log: IssueLog
+) -> dict[int, list[_Annotation]]:
     """The annotations by image; an image whose boxes are all skipped has an empty list."""
     known = f"{', '.join(map(str, list(labels)[:20]))}{', ...' if len(labels) > 20 else ''}"
-    boxes: dict[int, list[CocoAnnotation]] = {}
-    for _, entry in parse_entries(CocoAnnotation, entries, "annotation", log, known):
+    boxes: dict[int, list[_Annotation]] = {}
+    for _, entry in _parse_entries(_Annotation, entries, "annotation", log, known):
         if entry is None:
             continue
         if entry.image_id not in images:
-            log.add(*describe_wrong_field("image_id", entry.model_dump(), known))
+            log.add(*_describe_wrong_field("image_id", entry.model_dump(), known))
         elif entry.category_id not in labels:
-            log.add(*describe_wrong_field("category_id", entry.model_dump(), known))
+            log.add(*_describe_wrong_field("category_id", entry.model_dump(), known))
         elif (image := images[entry.image_id]) is not None:
             _add_box(boxes.setdefault(image.id, []), entry, image, log)
     return boxes
 
 
-def _add_box(boxes: list[CocoAnnotation], entry: CocoAnnotation, image: CocoImage, log: IssueLog) -> None:
+def _add_box(boxes: list[_Annotation], entry: _Annotation, image: _Image, log: IssueLog) -> None:
     where = f"annotation id {entry.id} (image id {image.id})"
     kind = _find_box_issue(entry.bbox, image.width, image.height)
     if kind is not None:
@@ -209,9 +230,7 @@ def _find_box_issue(box: Sequence[float], width: int, height: int) -> str | None
     return "box over the edge of its image" if beyond > OVER_THE_EDGE else None
 
 
-def _annotate(
-    entry: CocoImage, folder: Path, boxes: Sequence[CocoAnnotation], labels: Mapping[int, int]
-) -> AnnotatedImage:
+def _annotate(entry: _Image, folder: Path, boxes: Sequence[_Annotation], labels: Mapping[int, int]) -> AnnotatedImage:
     areas = [box.bbox[2] * box.bbox[3] if math.isnan(box.area) else box.area for box in boxes]
     return AnnotatedImage(
         id=entry.id,
@@ -223,22 +242,3 @@ def _annotate(
         areas=np.array(areas, dtype=np.float64),
         crowd=np.array([box.iscrowd for box in boxes], dtype=np.bool_),
     )
-
-
-def _select_training(split: DetectionSplit, max_boxes: int) -> DetectionSplit:
-    """The split without images that have more boxes than that: a step on one would need more memory than there is."""
-    log = IssueLog()
-    kept: list[AnnotatedImage] = []
-    for image in split.images:
-        count = int((~image.crowd).sum())
-        if max_boxes and count > max_boxes:
-            log.add(
-                "image with too many boxes",
-                f"image id {image.id} ({image.path.name}) has {count:,} boxes, data.max_boxes is {max_boxes:,}",
-            )
-        else:
-            kept.append(image)
-    selected = replace(split, images=tuple(kept))
-    if selected.boxes == 0:
-        log.add("no box to learn from", f"there is no box to learn from in {len(kept)} training images")
-    return replace(selected, issues=split.issues + log.issues)

@@ -1,9 +1,12 @@
-"""Images with boxes: the splits of a detection data set, and how one image is read.
+"""Images with boxes: the splits of a detection data set, how one image is read, and how all of a split are checked.
 
 Boxes are kept as COCO writes them, (x, y, width, height) in pixels with the origin at the top left corner; corners
 (x1, y1, x2, y2) are made where a detector needs them. Labels are 1 to K; 0 is a detector's background.
 """
 
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,14 +16,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from nascli.data.decoding import image_to_tensor, to_8_bits
-from nascli.data.detection.issues import Issue, IssueOutcome
+from nascli.data.decoding import ORIENTATION, image_to_tensor, to_8_bits
+from nascli.data.detection.issues import Issue, IssueLog, IssueOutcome
 from nascli.errors import CorruptFileError, InputError
 
 Boxes = NDArray[np.float64]
 
 MIN_BOX_SIDE = 0.01
 """Pixels of a box that must lie inside its image, in width and in height, for the box to mean anything."""
+
+_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+"""Bytes near the end of a file that was written to its end."""
+_TAIL = 64
+"""Bytes in which the mark is looked for."""
+_CHUNK = 64
+"""Images per task of a thread that checks them."""
+_MAX_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,11 @@ class AnnotatedImage:
     areas: NDArray[np.float64]
     crowd: NDArray[np.bool_]
 
+    @property
+    def learned_boxes(self) -> int:
+        """Number of boxes to learn from: all but crowds."""
+        return int((~self.crowd).sum())
+
 
 @dataclass(frozen=True)
 class DetectionSplit:
@@ -61,8 +77,8 @@ class DetectionSplit:
 
     @property
     def boxes(self) -> int:
-        """Number of boxes that can be learned from: all but crowds."""
-        return sum(int((~image.crowd).sum()) for image in self.images)
+        """Number of boxes to learn from: all but crowds."""
+        return sum(image.learned_boxes for image in self.images)
 
     @property
     def skipped(self) -> tuple[Issue, ...]:
@@ -108,19 +124,11 @@ def to_sides(corners: Boxes) -> Boxes:
     return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), 1)
 
 
-def clip_corners(corners: Boxes, width: int, height: int) -> Boxes:
-    """Clip boxes to an image of that size."""
-    return np.clip(corners, 0, np.array([width, height, width, height], dtype=np.float64))
-
-
 def training_target(image: AnnotatedImage) -> dict[str, Tensor]:
     """The boxes to learn from: `boxes` (M, 4) float32 corners inside the image, `labels` (M,); no crowds."""
     kept = ~image.crowd
-    corners = clip_corners(to_corners(image.boxes[kept]), image.width, image.height)
-    return {
-        "boxes": torch.from_numpy(corners.astype(np.float32)).reshape(-1, 4),
-        "labels": torch.from_numpy(image.labels[kept]),
-    }
+    corners = to_corners(image.boxes[kept]).clip(0, [image.width, image.height] * 2)
+    return {"boxes": torch.from_numpy(corners.astype(np.float32)), "labels": torch.from_numpy(image.labels[kept])}
 
 
 def read_annotated_image(image: AnnotatedImage) -> Tensor:
@@ -143,15 +151,7 @@ def open_annotated_image(image: AnnotatedImage) -> Image.Image:
         if opened.size == expected:
             return opened
     raise InputError(
-        describe_size_mismatch(image, opened.size), "The image was resized or replaced after it was annotated"
-    )
-
-
-def describe_size_mismatch(image: AnnotatedImage, size: tuple[int, int]) -> str:
-    """The message for an image whose file has another size, (width, height), than its annotations say."""
-    return (
-        f"{image.path} (image id {image.id}) has {size[0]}x{size[1]} pixels, its annotations say "
-        f"{image.width}x{image.height}"
+        _describe_size_mismatch(image, opened.size), "The image was resized or replaced after it was annotated"
     )
 
 
@@ -160,7 +160,7 @@ def open_image(path: Path, *, upright: bool = True) -> Image.Image:
 
     Args:
         path: A file of any format that Pillow reads.
-        upright: Turn it the way the camera says it was held.
+        upright: Turn it as the camera says that it was held.
 
     Raises:
         InputError: There is no such file.
@@ -183,3 +183,78 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
+
+
+def check_headers(split: DetectionSplit) -> tuple[Issue, ...]:
+    """Check that images are there and fit their annotations, without decoding: seconds for ten thousands of files.
+
+    A file is opened for its size, and its end is looked at; where that seems cut off, it is decoded to be sure.
+    """
+    return _check_images(split, _find_header_issue)
+
+
+def check_pixels(split: DetectionSplit) -> tuple[Issue, ...]:
+    """Check that images are there and fit their annotations, by decoding each of them."""
+    return _check_images(split, _find_pixel_issue)
+
+
+def _check_images(
+    split: DetectionSplit, find_issue: Callable[[AnnotatedImage], tuple[str, str] | None]
+) -> tuple[Issue, ...]:
+    log = IssueLog()
+    present: list[AnnotatedImage] = []
+    listed: dict[Path, frozenset[str]] = {}  # one listing per folder is much faster than a stat per file
+    for image in split.images:
+        folder = image.path.parent
+        if folder not in listed:
+            listed[folder] = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+        if image.path.name in listed[folder]:
+            present.append(image)
+        else:
+            log.add("image not on disk", f"image id {image.id} is not on disk: {image.path}")
+
+    def check_chunk(chunk: Sequence[AnnotatedImage]) -> list[tuple[str, str] | None]:
+        return [find_issue(image) for image in chunk]
+
+    chunks = [present[start : start + _CHUNK] for start in range(0, len(present), _CHUNK)]
+    with ThreadPoolExecutor(min(_MAX_READERS, os.cpu_count() or 1)) as readers:
+        for found in readers.map(check_chunk, chunks):
+            for each in filter(None, found):
+                log.add(*each)
+    return log.issues
+
+
+def _find_header_issue(image: AnnotatedImage) -> tuple[str, str] | None:
+    """Kind and example of the issue of an image, as far as its header and its end tell."""
+    expected = (image.width, image.height)
+    try:
+        with image.path.open("rb") as file, Image.open(file) as opened:
+            size = opened.size
+            if size != expected and opened.getexif().get(ORIENTATION, 1) >= 5:  # the camera lay on its side
+                size = size[::-1]
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            complete = _END_MARKS.get(opened.format or "", b"") in file.read()
+        if not complete:
+            open_image(image.path)
+    except CorruptFileError as error:
+        return "image cannot be read", f"image id {image.id}: {error.message}"
+    except Exception as error:  # decoders raise whatever their format makes them raise
+        return "image cannot be read", f"image id {image.id}: image {image.path} cannot be read: {error}"
+    return None if size == expected else ("image of another size", _describe_size_mismatch(image, size))
+
+
+def _find_pixel_issue(image: AnnotatedImage) -> tuple[str, str] | None:
+    try:
+        open_annotated_image(image)
+    except CorruptFileError as error:
+        return "image cannot be read", f"image id {image.id}: {error.message}"
+    except InputError as error:
+        return "image of another size", error.message
+    return None
+
+
+def _describe_size_mismatch(image: AnnotatedImage, size: tuple[int, int]) -> str:
+    return (
+        f"{image.path} (image id {image.id}) has {size[0]}x{size[1]} pixels, its annotations say "
+        f"{image.width}x{image.height}"
+    )

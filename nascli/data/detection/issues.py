@@ -1,6 +1,5 @@
 """Issues of annotated images: every kind by name, how it is handled, and how often it was met."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -87,18 +86,17 @@ class IssueLog:
     """Counts the issues of one file while it is read, and keeps the first example of each kind."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._first: dict[str, str] = {}
+        self._issues: dict[str, Issue] = {}
 
     def add(self, kind: str, example: str) -> None:
         """Count one more of a kind of `ISSUE_KINDS`; `example` says place and value in words."""
-        self._counts[kind] += 1
-        self._first.setdefault(kind, example)
+        count, first = (self._issues[kind].count, self._issues[kind].first) if kind in self._issues else (0, example)
+        self._issues[kind] = Issue(kind, count + 1, first)
 
     @property
     def issues(self) -> tuple[Issue, ...]:
         """Everything met so far, in the order of the first examples."""
-        return tuple(Issue(kind, self._counts[kind], first) for kind, first in self._first.items())
+        return tuple(self._issues.values())
 
 
 def select_refused(issues: Iterable[Issue]) -> list[Issue]:
