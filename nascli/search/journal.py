@@ -25,6 +25,7 @@ from nascli.genotype.genotype import AnyGenotype
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
 
 _MAKE_ROOM = "Finished trials are safe: make room, then continue with --resume"
+_BEGIN = ("tokens", "genotype", "hash", "seed", "duplicate_of")  # what a trial begins with
 
 
 class _Event(Strict):
@@ -52,20 +53,11 @@ class Proposed(_Event):
     @classmethod
     def of(cls, trial: Trial) -> Self:
         """The event that begins a trial."""
-        return cls(
-            trial=trial.id,
-            tokens=trial.tokens,
-            genotype=trial.genotype,
-            hash=trial.hash,
-            seed=trial.seed,
-            duplicate_of=trial.duplicate_of,
-        )
+        return cls(trial=trial.id, **{name: getattr(trial, name) for name in _BEGIN})
 
-    @property
-    def begun(self) -> Trial:
+    def begin(self) -> Trial:
         """The trial that begins."""
-        values = {name: getattr(self, name) for name in ("tokens", "genotype", "hash", "seed", "duplicate_of")}
-        return Trial(id=self.trial, **values)
+        return Trial(id=self.trial, **{name: getattr(self, name) for name in _BEGIN})
 
 
 class _Scored(_Event):
@@ -149,10 +141,7 @@ class Journal:
             sync_folder(path.parent)
 
     def append(self, event: Event) -> Trial:
-        """Write an event to disk, then apply it.
-
-        Returns:
-            The trial as it is now.
+        """Write an event to disk, then apply it; returns the trial as it is now.
 
         Raises:
             NascliError: The disk is full or cannot be written; the journal is as before the call.
@@ -174,15 +163,11 @@ class Journal:
             begin = file.read(size)
         return hashlib.sha256(begin).hexdigest() if len(begin) == size else ""
 
-    def close(self) -> None:
-        """Close the file; everything in it is on disk already."""
-        self._file.close()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
+        self._file.close()
 
     def _write(self, line: bytes) -> None:
         try:
@@ -239,7 +224,7 @@ def _apply(trials: list[Trial], event: Event) -> Trial:
             raise ValueError(f"trial {event.trial} is proposed where {len(trials)} is due")
         if event.duplicate_of is not None and not 0 <= event.duplicate_of < event.trial:
             raise ValueError(f"trial {event.trial} duplicates trial {event.duplicate_of}, which is not an earlier one")
-        return event.begun
+        return event.begin()
     if event.trial >= len(trials):
         raise ValueError(f"a result for trial {event.trial}, which was not proposed")
     trial = trials[event.trial]

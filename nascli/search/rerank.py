@@ -20,14 +20,7 @@ from nascli.signals import StopRequest
 
 @dataclass(frozen=True)
 class RerankPlan:
-    """The trainings that rank the best.
-
-    Args:
-        trials: Ids of the trials, best first.
-        epochs: Epochs of each training.
-        num_seeds: Trainings per trial.
-        seed: The run's seed.
-    """
+    """The trainings that rank the best: `trials` are ids, best first; `num_seeds` are trainings per trial."""
 
     trials: Sequence[int]
     epochs: int

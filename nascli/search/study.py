@@ -154,13 +154,9 @@ def summarize(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy a
     rewards = [trial.reward for trial in counted if trial.reward is not None]
     child_seconds = [trial.score.seconds for trial in counted if trial.score is not None]
     child_seconds += [rerank.seconds for trial in counted for rerank in trial.reranks]
-    best: dict[str, object] | None = None
-    for trial in best_trials(trials, 1):
-        assert trial.score is not None
-        best = {name: getattr(trial.score, name) for name in ("reward", "params", "mult_adds")}
-        best = {"trial": trial.id, **best, "hash": trial.hash}
+    best = best_trials(trials, 1)
     return Summary(
-        best=best,
+        best=_describe(best[0]) if best else None,
         trials=len(trials),
         trained=len(counted),
         duplicates=sum(trial.duplicate_of is not None for trial in trials),
@@ -279,6 +275,11 @@ def _is_candidate(trial: Trial) -> bool:
 
 def _count(trials: Sequence[Trial], state: TrialState) -> int:
     return sum(trial.state is state and trial.duplicate_of is None for trial in trials)
+
+
+def _describe(trial: Trial) -> dict[str, object]:
+    figures = {name: getattr(trial.score, name) for name in ("reward", "params", "mult_adds")}
+    return {"trial": trial.id, **figures, "hash": trial.hash}
 
 
 def _check_scored(trials: Sequence[Trial]) -> None:

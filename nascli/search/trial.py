@@ -21,29 +21,20 @@ from nascli.genotype.genotype import Genotype
 class TrialState(StrEnum):
     """The state of a trial."""
 
-    RUNNING = "running"
-    """Proposed and in the journal: in training, waiting for a worker, or for the trial that it duplicates."""
-    COMPLETE = "complete"
-    """It has a score."""
-    FAILED = "failed"
-    """It has an error: its child network diverged or crashed, or its worker was lost again and again."""
-    REJECTED = "rejected"
-    """It violates a constraint of the search and was not trained."""
+    RUNNING = "running"  # in training, waiting for a worker, or for the trial that it duplicates
+    COMPLETE = "complete"  # it has a score
+    FAILED = "failed"  # its child network diverged or crashed, or its worker was lost again and again
+    REJECTED = "rejected"  # it violates a constraint of the search and was not trained
 
 
 class FailureKind(StrEnum):
     """Why an evaluation gave no score."""
 
-    DIVERGED = "diverged"
-    """The loss became infinite or not a number."""
+    DIVERGED = "diverged"  # the loss became infinite or not a number
     OUT_OF_MEMORY = "out_of_memory"
-    """The device's memory did not suffice."""
-    CRASHED = "crashed"
-    """Anything else went wrong inside the evaluation."""
-    WORKER_LOST = "worker_lost"
-    """The worker process ended, each time it was tried."""
-    REJECTED = "rejected"
-    """The genotype violates a constraint: no failure, but no score either."""
+    CRASHED = "crashed"  # anything else went wrong inside the evaluation
+    WORKER_LOST = "worker_lost"  # the worker process ended, each time it was tried
+    REJECTED = "rejected"  # the genotype violates a constraint: no failure, but no score either
 
 
 @dataclass(frozen=True)
@@ -101,14 +92,7 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class Rerank:
-    """A training after the search, to choose among the best.
-
-    Args:
-        index: The number of its seed, from 0.
-        epochs: Length of the training.
-        accuracy: On the held-out images; 0 if it diverged.
-        seconds: Duration of the training.
-    """
+    """A training after the search, to choose among the best: seed number `index`; accuracy 0 if it diverged."""
 
     index: int
     epochs: int
@@ -126,8 +110,6 @@ class Trial:
         hash: The canonical hash of the genotype.
         seed: The seed of everything random in its evaluation.
         duplicate_of: The first trial with the same canonical hash; None for a trial that is evaluated itself.
-        score: The result of a complete trial.
-        failure: Why a failed or rejected trial has no score.
         reward: Told to the strategy: the score's, or the failure reward; None while the trial runs.
         rungs: Its short trainings, before the full one.
         stopped: Whether the last of those gave its score, because it was not promoted.

@@ -93,7 +93,9 @@ def parse_constraint(text: str) -> Constraint:
         raise InputError(f"constraint {text!r}: unknown quantity {quantity!r}", suggestion(quantity, _UNITS))
     percent = form["rest"].endswith("%")
     units = {"%": 0} if percent else _UNITS[quantity]
-    hint = f"{_units_of(quantity)}; for example {_example(quantity)}"
+    plain = f"{quantity} takes a plain number or %"
+    hint = f"{list_units(quantity, _UNITS[quantity])}, or %" if any(_UNITS[quantity]) else plain
+    hint = f"{hint}; for example {_example(quantity)}"
     bound = parse_quantity(form["rest"], units, f"constraint {text!r}", hint, f"no number after {comparison}")
     if percent and not 0 < bound < 100:
         raise InputError(f"constraint {text!r}: a percentage lies between 0% and 100%", f"For example {quantity}>50%")
@@ -102,18 +104,10 @@ def parse_constraint(text: str) -> Constraint:
 
 @dataclass(frozen=True)
 class ConstrainedEvaluator:
-    """An evaluator that asks another one only about cells that satisfy every constraint.
+    """An evaluator that asks another one only about cells that satisfy every constraint, none a percentage.
 
     The constraints are checked in the order of what they cost: params, mult-adds, scores without training, latency; the
     first that is violated ends the check.
-
-    Args:
-        evaluator: Scores the cells that satisfy all.
-        constraints: Without percentages.
-        task: The proxy task whose child networks are measured.
-
-    Raises:
-        ValueError: A constraint is a percentage still.
     """
 
     evaluator: Evaluator
@@ -121,9 +115,8 @@ class ConstrainedEvaluator:
     task: ProxyTask
 
     def __post_init__(self) -> None:
-        for constraint in self.constraints:
-            if constraint.percent:
-                raise ValueError(f"{constraint} was not resolved")
+        if open_ := [str(constraint) for constraint in self.constraints if constraint.percent]:
+            raise ValueError(f"{', '.join(open_)} was not resolved")
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """The other evaluator's score.
@@ -149,9 +142,8 @@ def resolve_percentages(
     resumption.
 
     Args:
-        task: The proxy task whose child networks are measured.
         seed: The run's seed; the cells and their weights follow from it.
-        sample: How many cells are drawn. With 64, the true share of a 50% constraint is within 13 points of it 19 times
+        sample: Cells that are drawn. With 64, the true share of a 50% constraint is within 13 points of it 19 times
             out of 20.
 
     Raises:
@@ -203,12 +195,6 @@ def _measure_all(quantity: str, task: ProxyTask, cells: list[Genotype], seed: in
                 f"Give the constraint as a number, for example {_example(quantity)}",
             ) from error
     return values
-
-
-def _units_of(quantity: str) -> str:
-    if not any(_UNITS[quantity]):
-        return f"{quantity} takes a plain number or %"
-    return f"{list_units(quantity, _UNITS[quantity])}, or %"
 
 
 def _example(quantity: str) -> str:

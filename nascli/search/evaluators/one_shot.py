@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from nascli.classify.metrics import evaluate
 from nascli.config import SearchRecipe
 from nascli.data.dataset import Split
-from nascli.data.transforms import Normalizer
 from nascli.engine.checkpoint import METRICS, NEWEST, PREVIOUS
 from nascli.engine.device import cpu_threads, generator_for
 from nascli.engine.task import Run
@@ -94,7 +93,7 @@ class OneShotEvaluator:
         """
         started = time.monotonic()
         child = self.network(genotype)
-        accuracy = evaluate(child, self.task.resident.val, _normalizer(self.task), Run(self.task.device)).top1
+        accuracy = evaluate(child, self.task.resident.val, self.task.normalizer, Run(self.task.device)).top1
         cost = measure_cost(child)
         return Score.of(accuracy, cost.params, cost.mult_adds, started)
 
@@ -158,18 +157,13 @@ def build_one_shot(
 @torch.no_grad()
 def _recalibrate_batch_norm(child: ImageClassifier, split: Split, batch_size: int, task: ProxyTask) -> None:
     """Measure the batch-norm statistics of a child on a split: the mean over its batches, all counting the same."""
-    normalizer = _normalizer(task)
     norms = [module for module in child.eval().modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None
         norm.train().reset_running_stats()
     for images, _ in split.evaluation_batches(batch_size):
-        child(normalizer(images.to(task.device)))
+        child(task.normalizer(images.to(task.device)))
     child.eval()
-
-
-def _normalizer(task: ProxyTask) -> Normalizer:
-    return Normalizer(task.data.mean, task.data.std)
 
 
 def _check_identity(path: Path, identity: str) -> None:

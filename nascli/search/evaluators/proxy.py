@@ -15,6 +15,7 @@ from nascli.classify.task import fit_classifier
 from nascli.config import DataConfig, NetworkConfig, SearchRecipe, TrainConfig
 from nascli.data.dataset import ImageData, split_holdout
 from nascli.data.registry import load_dataset
+from nascli.data.transforms import Normalizer
 from nascli.engine.device import seeded
 from nascli.engine.task import Run
 from nascli.genotype.genotype import Genotype
@@ -47,6 +48,11 @@ class ProxyTask:
     def resident(self) -> ImageData:
         """The data with what they hold in memory on the device: copied there once per process, not per child."""
         return self.data.to(self.device)
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """Scales images as the children see them."""
+        return Normalizer(self.data.mean, self.data.std)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the copy on the device: each process makes its own."""

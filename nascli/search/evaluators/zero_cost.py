@@ -23,7 +23,6 @@ from torch.overrides import TorchFunctionMode
 
 from nascli.config import suggestion
 from nascli.data.dataset import Batch, no_image_left
-from nascli.data.transforms import Normalizer
 from nascli.engine.device import cpu_threads, generator_for
 from nascli.errors import DivergedError, InputError
 from nascli.genotype.genotype import Genotype
@@ -111,12 +110,7 @@ _MILLIONS = ("params", "mult_adds")
 class ZeroCostScore:
     """An evaluator that does not train: the reward is a zero-cost score, `params` and `mult_adds` in millions.
 
-    Args:
-        kind: A name in `ZERO_COST_SCORES`.
-        task: The proxy task whose child networks, images and device are used.
-
-    Raises:
-        InputError: There is no such score.
+    `kind` is a name in `ZERO_COST_SCORES`; InputError where it is not.
     """
 
     kind: str
@@ -127,11 +121,7 @@ class ZeroCostScore:
             raise InputError(f"unknown score {self.kind!r}", suggestion(self.kind, ZERO_COST_SCORES))
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
-        """Score the untrained child; its weights follow from `seed`, and `epochs` changes nothing.
-
-        Raises:
-            DivergedError: The score is not finite.
-        """
+        """Score the untrained child; its weights follow from `seed`, and `epochs` changes nothing."""
         started = time.monotonic()
         cost = self.task.cost(genotype)
         value = ZERO_COST_SCORES[self.kind](self.task, genotype, seed)
@@ -156,8 +146,7 @@ def load_fixed_batch(task: ProxyTask) -> Batch:
     if batch is None:
         raise no_image_left(len(chosen))
     images, labels = batch
-    normalizer = Normalizer(task.data.mean, task.data.std)
-    return normalizer(images.to(task.device)), labels.to(task.device)
+    return task.normalizer(images.to(task.device)), labels.to(task.device)
 
 
 class _CodeKernel(TorchFunctionMode):

@@ -97,18 +97,14 @@ class LocalExecutor:
         outcomes = (self._collect(worker) for worker in busy)
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def close(self) -> None:
-        """End all workers; jobs that they have are dropped."""
-        for worker in self._workers:
-            worker.process.terminate()  # all at once; the groups follow one by one
-        for worker in list(self._workers):
-            self._remove(worker)
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
+        for worker in self._workers:
+            worker.process.terminate()  # all at once; the groups follow one by one
+        for worker in list(self._workers):
+            self._remove(worker)
 
     def _collect(self, worker: _Worker) -> JobOutcome | None:
         job = worker.job

@@ -145,7 +145,8 @@ class PolicyGradient:
         self._baseline = baseline
         moved = log_probs.detach() - sampled_with
         entropy = float(entropies.detach().sum(1).mean())
-        share = entropy_share(entropy, self.controller.sizes)
+        greatest = sum(map(math.log, self.controller.sizes))  # of a uniform sampler
+        share = entropy / greatest if greatest else 1.0
         self.diagnostics = {
             "updates": self.diagnostics.get("updates", 0) + 1,
             "entropy": entropy,
@@ -197,14 +198,3 @@ def _gain(log_probs: Tensor, sampled_with: Tensor, advantages: Tensor, clip: flo
         return log_probs * advantages
     ratios = (log_probs - sampled_with).exp()
     return torch.minimum(ratios * advantages, ratios.clamp(1 - clip, 1 + clip) * advantages)
-
-
-def entropy_share(entropy: float, sizes: Sequence[int]) -> float:
-    """Entropy in nats over the logarithm of the number of sequences: 1 is uniform, 0 always the same one.
-
-    Example:
-        >>> entropy_share(math.log(2), (2, 4))
-        0.3333333333333333
-    """
-    most = sum(map(math.log, sizes))
-    return entropy / most if most else 1.0

@@ -20,6 +20,9 @@ from collections.abc import Mapping
 
 from nascli.search.strategies.strategy import Strategy, SupportsPretraining, Tokens
 
+_BEST_FRACTION = 0.25
+"""Share of the different sequences that is imitated, the best ones."""
+
 
 class WarmStarted:
     """Proposes as `first` until enough is told, then as `then`, which has learned from it.
@@ -29,12 +32,11 @@ class WarmStarted:
         then: Learns from it and proposes all that follows.
         trials: Results of the warm-up. A synchronous caller asks whole batches of `then`, so the warm-up ends with the
             batch in which they are reached.
-        best_fraction: Share of the different sequences that is imitated, the best ones.
     """
 
-    def __init__(self, first: Strategy, then: SupportsPretraining, trials: int, best_fraction: float = 0.25) -> None:
+    def __init__(self, first: Strategy, then: SupportsPretraining, trials: int) -> None:
         self.batch_size = then.batch_size
-        self._first, self._then, self._trials, self._best_fraction = first, then, trials, best_fraction
+        self._first, self._then, self._trials = first, then, trials
         self._asked: defaultdict[Tokens, deque[Strategy]] = defaultdict(deque)  # the proposers of what is not told yet
         self._rewards: dict[Tokens, float] = {}
         self._told = 0
@@ -69,4 +71,4 @@ class WarmStarted:
     def _best(self) -> list[Tokens]:
         """The best share of what was told, best first; of equals the one told first."""
         ranked = sorted(self._rewards, key=lambda tokens: -self._rewards[tokens])
-        return ranked[: round(len(ranked) * self._best_fraction)]
+        return ranked[: round(len(ranked) * _BEST_FRACTION)]
