@@ -7,6 +7,7 @@ folder. When all are there, they are written to FILE.h5.unchecked, which is read
 import hashlib
 import io
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from PIL import Image
 from nascli.data.dataset import UnreadableImages, no_image_left
 from nascli.data.decoding import decode_image
 from nascli.data.folder import FolderIndex, scan_folder
-from nascli.data.pack.format import SPLITS, SplitContents, open_pack, write_pack
+from nascli.data.pack.format import SPLITS, PackedRow, open_pack, write_pack
 from nascli.data.pack.shards import ShardStore
 from nascli.data.streaming import worker_count
 from nascli.errors import CorruptFileError, InputError, Interrupted
@@ -93,12 +94,9 @@ def pack_folder(
 
     Args:
         source: Holds `train/<class>/*` and `val/` or `test/`.
-        path: The pack.
-        settings: Size and quality.
         max_unreadable: Images that cannot be decoded and are skipped before packing stops.
         overwrite: Replace a pack, and what was begun with other settings.
         workers: Threads; None is one per core.
-        callbacks: None reports nothing.
 
     Raises:
         InputError: The folder is not one of images, the pack exists, or another process writes it.
@@ -114,41 +112,21 @@ def pack_folder(
     about = {**asdict(settings), "pillow": PIL.__version__}
     with _explain_write_errors(path), ShardStore(_beside(path, PARTIAL), about, overwrite=overwrite) as store:
         _refuse_existing(path, overwrite)  # another process may have ended between the first look and the lock
-        _restore(store, entries, unreadable, callbacks)
-        _encode_rest(store, entries, settings, workers, unreadable, callbacks)
+        store.restore([entry.stamp for entry in entries])
+        if store.rows:
+            callbacks.log(f"resumes from {store.path}: {len(store.rows):,} of {len(entries):,} images are done")
+        for entry, row in zip(entries, store.rows, strict=False):
+            if row.error:
+                unreadable.report(str(entry.path), CorruptFileError(*row.error))
+        _encode_rest(store, entries, settings, worker_count(workers), unreadable, callbacks)
         store.flush()
-        splits = {split: _collect(split, store, entries) for split in SPLITS}
         about |= {"source": str(source.resolve()), "val_name": index.val_name}
-        _write_checked(path, about, index.class_names, splits)
-        store.remove()
+        _write_checked(path, about, index.class_names, store, entries)
+        shutil.rmtree(store.path)
     pack = open_pack(path)
     return PackSummary(
         path, len(pack.train), len(pack.val), len(pack.class_names), path.stat().st_size, unreadable.names
     )
-
-
-def encode_image(path: Path, settings: PackSettings) -> bytes:
-    """Encode an image as it lies in a pack: a JPEG whose shorter side has the pixels of the settings, or fewer.
-
-    A JPEG that is small enough is copied byte for byte. Others are turned upright and reduced by bilinear
-    interpolation, as in evaluation: where that resizes to the size of the pack it finds nothing left to do.
-
-    Raises:
-        CorruptFileError: It cannot be decoded; the message has its path.
-    """
-    image = decode_image(path)
-    shorter = min(image.size)
-    try:
-        if shorter > settings.size:
-            width, height = (settings.size * side // shorter for side in image.size)
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        elif (content := path.read_bytes()).startswith(_JPEG_START):
-            return content
-        encoded = io.BytesIO()
-        image.save(encoded, "JPEG", quality=settings.quality, comment=b"")
-    except Exception as error:  # encoders raise whatever they like, too
-        raise CorruptFileError(f"image {path} cannot be made a JPEG: {error}", "Replace or remove the file") from error
-    return encoded.getvalue()
 
 
 def _list_entries(index: FolderIndex[Path], source: Path) -> Iterator[_Entry]:
@@ -165,27 +143,16 @@ def _list_entries(index: FolderIndex[Path], source: Path) -> Iterator[_Entry]:
             yield _Entry(split, path, name, label, stamp)
 
 
-def _restore(
-    store: ShardStore, entries: Sequence[_Entry], unreadable: UnreadableImages, callbacks: PackCallbacks
-) -> None:
-    store.restore([entry.stamp for entry in entries])
-    if store.rows:
-        callbacks.log(f"resumes from {store.path}: {len(store.rows):,} of {len(entries):,} images are done")
-    for entry, row in zip(entries, store.rows, strict=False):
-        if row.error:
-            unreadable.report(str(entry.path), CorruptFileError(*row.error))
-
-
 def _encode_rest(
     store: ShardStore,
     entries: Sequence[_Entry],
     settings: PackSettings,
-    workers: int | None,
+    threads: int,
     unreadable: UnreadableImages,
     callbacks: PackCallbacks,
 ) -> None:
     rest = entries[len(store.rows) :]
-    with closing(_encode_ahead(rest, settings, worker_count(workers))) as contents:
+    with closing(_encode_ahead(rest, settings, threads)) as contents:
         for entry, content in zip(rest, contents, strict=True):
             store.append(entry.stamp, content)
             if isinstance(content, CorruptFileError):
@@ -207,7 +174,7 @@ def _encode_ahead(
         waiting: deque[Future[bytes | CorruptFileError]] = deque()
         try:
             for entry in entries:
-                waiting.append(pool.submit(_try_to_encode, entry.path, settings))
+                waiting.append(pool.submit(_encode_image, entry.path, settings))
                 if len(waiting) > _PREFETCH * threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -216,34 +183,51 @@ def _encode_ahead(
             pool.shutdown(cancel_futures=True)
 
 
-def _try_to_encode(path: Path, settings: PackSettings) -> bytes | CorruptFileError:
+def _encode_image(path: Path, settings: PackSettings) -> bytes | CorruptFileError:
+    """An image as it lies in a pack: a JPEG whose shorter side has the pixels of the settings, or fewer.
+
+    A JPEG that is small enough is copied byte for byte. Others are turned upright and reduced by bilinear
+    interpolation, as in evaluation: where that resizes to the size of the pack it finds nothing left to do.
+    """
     try:
-        return encode_image(path, settings)
+        image = decode_image(path)
+        shorter = min(image.size)
+        if shorter > settings.size:
+            width, height = (settings.size * side // shorter for side in image.size)
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        elif (content := path.read_bytes()).startswith(_JPEG_START):
+            return content
+        encoded = io.BytesIO()
+        image.save(encoded, "JPEG", quality=settings.quality, comment=b"")
     except CorruptFileError as error:
         return error
-
-
-def _collect(split: str, store: ShardStore, entries: Sequence[_Entry]) -> SplitContents:
-    positions = [position for position, entry in enumerate(entries) if entry.split == split]
-    kept = [(entries[position], store.rows[position]) for position in positions if not store.rows[position].error]
-    if not kept:
-        raise no_image_left(len(positions))
-    return SplitContents(
-        paths=[entry.name for entry, _ in kept],
-        labels=[entry.label for entry, _ in kept],
-        lengths=[row.length for _, row in kept],
-        checksums=[row.checksum for _, row in kept],
-        images=filter(None, store.read(positions[0], positions[-1] + 1)),
-    )
+    except Exception as error:  # encoders raise whatever they like, too
+        return CorruptFileError(f"image {path} cannot be made a JPEG: {error}", "Replace or remove the file")
+    return encoded.getvalue()
 
 
 def _write_checked(
-    path: Path, settings: dict[str, str | int], class_names: Sequence[str], splits: dict[str, SplitContents]
+    path: Path,
+    settings: dict[str, str | int],
+    class_names: Sequence[str],
+    store: ShardStore,
+    entries: Sequence[_Entry],
 ) -> None:
     """Write a pack that gets its name after it was read back."""
+    rows: dict[str, list[PackedRow]] = {split: [] for split in SPLITS}
+    images = {}
+    for split in SPLITS:
+        positions = [position for position, entry in enumerate(entries) if entry.split == split]
+        for position in positions:
+            entry, done = entries[position], store.rows[position]
+            if not done.error:
+                rows[split].append(PackedRow(entry.name, entry.label, done.length, done.checksum))
+        if not rows[split]:
+            raise no_image_left(len(positions))
+        images[split] = filter(None, store.read(positions[0], positions[-1] + 1))
     unchecked = _beside(path, UNCHECKED)
     try:
-        write_pack(unchecked, settings, class_names, splits)
+        write_pack(unchecked, settings, class_names, rows, images)
         with unchecked.open("rb") as file:
             os.fsync(file.fileno())
         open_pack(unchecked).verify()
@@ -267,12 +251,9 @@ def _beside(path: Path, suffix: str) -> Path:
 
 @contextmanager
 def _explain_write_errors(path: Path) -> Iterator[None]:
+    hint = "Free some space or choose another place, then give the same command again: finished images are kept"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except (OSError, RuntimeError) as error:  # HDF5 on a full disk raises either
-        raise cannot_write(
-            path,
-            error,
-            "Free some space or choose another place, then give the same command again: finished images are kept",
-        ) from error
+        raise cannot_write(path, error, hint) from error

@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,24 +52,13 @@ _BLOCK = 16 << 20
 """Bytes that are written to `images` at a time."""
 
 
-@dataclass(frozen=True)
-class SplitContents:
-    """The content of a split that is written, image by image; the encoded `images` are read once, in order."""
+class PackedRow(NamedTuple):
+    """A row of a split's tables; the image has `length` bytes."""
 
-    paths: Sequence[str]
-    labels: Sequence[int]
-    lengths: Sequence[int]
-    checksums: Sequence[int]
-    images: Iterable[bytes]
-
-    def columns(self) -> dict[str, Array]:
-        """Everything but the images."""
-        return {
-            "offsets": np.concatenate([[0], np.cumsum(self.lengths)]).astype(_COLUMNS["offsets"]),
-            "labels": np.array(self.labels, dtype=_COLUMNS["labels"]),
-            "paths": _encode_names(self.paths),
-            "checksums": np.array(self.checksums, dtype=_COLUMNS["checksums"]),
-        }
+    path: str
+    label: int
+    length: int
+    checksum: int
 
 
 class _FileBytes:
@@ -105,25 +94,6 @@ class PackedSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def name(self, position: int) -> str:
-        """An image's name for messages: its path in the source folder, and the pack."""
-        return f"{os.fsdecode(self.paths[position])} in {self.file.path}"
-
-    def read(self, position: int) -> bytes:
-        """Read an encoded image.
-
-        Raises:
-            CorruptFileError: It is not what was packed.
-        """
-        begin, end = (int(offset) for offset in self.offsets[position : position + 2])
-        content = self.file.read(self.start + begin, end - begin)
-        if zlib.crc32(content) != self.checksums[position]:
-            raise CorruptFileError(
-                f"image {self.name(position)} is damaged: it has not the checksum that it was packed with",
-                "Get the pack again, or make it again with nascli pack --overwrite",
-            )
-        return content
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PackedImage:
@@ -133,11 +103,18 @@ class PackedImage:
     position: int
 
     def open(self, mode: Literal["rb"], /) -> io.BytesIO:
-        """Its encoded bytes, whose checksum is right."""
-        return io.BytesIO(self.split.read(self.position))
+        """Its encoded bytes; CorruptFileError where they are not what was packed."""
+        split = self.split
+        begin, end = (int(offset) for offset in split.offsets[self.position : self.position + 2])
+        content = split.file.read(split.start + begin, end - begin)
+        if zlib.crc32(content) != split.checksums[self.position]:
+            raise CorruptFileError(
+                f"image {self} is damaged: it has not the checksum that it was packed with", _FORMAT.damage_hint
+            )
+        return io.BytesIO(content)
 
     def __str__(self) -> str:
-        return self.split.name(self.position)
+        return f"{os.fsdecode(self.split.paths[self.position])} in {self.split.file.path}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +140,7 @@ class Pack:
         """Read every image; CorruptFileError, which names it, at the first that is damaged."""
         for split in (self.train, self.val):
             for position in range(len(split)):
-                split.read(position)
+                PackedImage(split, position).open("rb")
 
 
 def open_pack(path: Path) -> Pack:
@@ -176,7 +153,8 @@ def open_pack(path: Path) -> Pack:
     if not path.is_file():
         raise InputError(f"pack {path}: no such file", _FORMAT.make_hint)
     with _FORMAT.open(path, path) as file:
-        settings = {name: _to_plain(file.attrs[name]) for name in _SETTINGS}
+        found = {name: file.attrs[name] for name in _SETTINGS}
+        settings = {name: value if isinstance(value, str) else int(value) for name, value in found.items()}
         kinds = {_CLASSES: "S"} | {f"{split}/{name}": kind for split in SPLITS for name, kind in _COLUMNS.items()}
         columns = {name: read_column(file, name, kind, 1, path) for name, kind in kinds.items()}
         check_content(file, columns, settings, "tables")
@@ -186,16 +164,29 @@ def open_pack(path: Path) -> Pack:
         return Pack(path, settings, class_names, train, val)
 
 
-def write_pack(path: Path, settings: Settings, class_names: Sequence[str], splits: Mapping[str, SplitContents]) -> None:
-    """Write a pack, under a temporary name: a kill in between leaves a file that cannot be read."""
+def write_pack(
+    path: Path,
+    settings: Settings,
+    class_names: Sequence[str],
+    rows: Mapping[str, Sequence[PackedRow]],
+    images: Mapping[str, Iterable[bytes]],
+) -> None:
+    """Write a pack, under a temporary name: a kill in between leaves a file that cannot be read.
+
+    Args:
+        rows: Of each split.
+        images: The encoded images of these rows, read once and in order.
+    """
     columns = {_CLASSES: _encode_names(class_names)}
-    for split in SPLITS:
-        columns |= {f"{split}/{name}": column for name, column in splits[split].columns().items()}
     with _FORMAT.create(path) as file:
         for split in SPLITS:
-            images = file.create_dataset(f"{split}/images", shape=(sum(splits[split].lengths),), dtype="u1")
-            for start, block in _join_blocks(splits[split].images):
-                images[start : start + len(block)] = np.frombuffer(block, dtype=np.uint8)
+            paths, labels, lengths, checksums = zip(*rows[split], strict=True)
+            values = (np.cumsum((0, *lengths)), labels, _encode_names(paths), checksums)
+            for (name, dtype), value in zip(_COLUMNS.items(), values, strict=True):
+                columns[f"{split}/{name}"] = np.asarray(value, dtype=dtype)
+            content = file.create_dataset(f"{split}/images", shape=(sum(lengths),), dtype="u1")
+            for start, block in _join_blocks(images[split]):
+                content[start : start + len(block)] = np.frombuffer(block, dtype=np.uint8)
         _FORMAT.fill(file, columns, {name: settings[name] for name in _SETTINGS})
 
 
@@ -215,10 +206,6 @@ def _open_split(file: Any, split: str, columns: Mapping[str, Array], content: _F
     if not fits:
         raise ValueError(f"the tables of {split} do not fit each other")
     return PackedSplit(content, start, offsets, labels, paths, checksums)
-
-
-def _to_plain(value: Any) -> str | int:  # noqa: ANN401 - whatever the file has
-    return value if isinstance(value, str) else int(value)
 
 
 def _encode_names(names: Sequence[str]) -> Array:

@@ -14,7 +14,6 @@ import fcntl
 import itertools
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -120,11 +119,6 @@ class ShardStore:
             ends = list(itertools.accumulate(row.length for row in rows))
             for position in range(max(start, first), min(end, last)):
                 yield content[ends[position - start] - rows[position - start].length : ends[position - start]]
-
-    def remove(self) -> None:
-        """Remove everything, once it is not needed any more."""
-        self._pending.clear()
-        shutil.rmtree(self.path)
 
     def _file(self, start: int) -> Path:
         return self.path / f"{start:08}.npz"
