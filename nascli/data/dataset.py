@@ -19,8 +19,6 @@ Color = tuple[float, float, float]
 
 ValName = Literal["val", "test"]
 
-_LOG = logging.getLogger(__name__)
-
 
 class Split(Protocol):
     """Labeled images that a training or an evaluation reads batch by batch."""
@@ -68,7 +66,6 @@ class ImageData:
 
     Args:
         name: As the user gave it.
-        train: The training split.
         val: The split that accuracy is measured on. In a search it is held out of the training split.
         class_names: One per label, in order.
         mean: Per color, 0 to 1, for normalization.
@@ -99,15 +96,18 @@ class ImageData:
         """Resizing and cropping of images in evaluation."""
         return self.val.preprocessing
 
+    def map_splits(self, change: Callable[[Split], Split]) -> "ImageData":
+        """The data with both splits changed alike."""
+        return replace(self, train=change(self.train), val=change(self.val))
+
     def to(self, device: torch.device) -> "ImageData":
         """The data with whatever they keep in memory on `device`."""
-        return replace(self, train=self.train.to(device), val=self.val.to(device))
+        return self.map_splits(lambda split: split.to(device))
 
     def among(self, class_names: tuple[str, ...]) -> "ImageData":
         """The same images as some of these classes: a label becomes the position of its class in `class_names`."""
         places = torch.tensor([class_names.index(name) for name in self.class_names])
-        train, val = (split.relabel(places[split.labels]) for split in (self.train, self.val))
-        return replace(self, train=train, val=val, class_names=class_names)
+        return replace(self.map_splits(lambda split: split.relabel(places[split.labels])), class_names=class_names)
 
 
 @dataclass(eq=False)
@@ -122,7 +122,7 @@ class UnreadableImages:
 
     allowed: int = 0
     option: str = ""
-    log: Callable[[str], None] = _LOG.warning
+    log: Callable[[str], None] = logging.getLogger(__name__).warning
     _found: dict[str, CorruptFileError] = field(default_factory=dict, init=False)
 
     @property
@@ -139,18 +139,13 @@ class UnreadableImages:
         known = name in self._found
         self._found[name] = error
         if len(self._found) > self.allowed:
-            raise self._too_many(error)
+            message = f"{len(self._found)} images cannot be decoded, {self.allowed} may be skipped: "
+            message = message + ", ".join(self._found) if self.allowed else error.message
+            raise CorruptFileError(
+                message, f"{error.hint}, or allow for more: {self.option}" if self.option else error.hint
+            )
         if not known:
             self.log(f"warning: {error.message}; it is skipped ({len(self._found)} of {self.allowed} allowed)")
-
-    def _too_many(self, error: CorruptFileError) -> CorruptFileError:
-        hint = f"{error.hint}, or allow for more: {self.option}" if self.option else error.hint
-        if self.allowed == 0:
-            return CorruptFileError(error.message, hint)
-        names = ", ".join(self._found)
-        return CorruptFileError(
-            f"{len(self._found)} images cannot be decoded, {self.allowed} may be skipped: {names}", hint
-        )
 
 
 def no_image_left(count: int) -> CorruptFileError:
@@ -162,9 +157,7 @@ def split_holdout(split: AnySplit, fraction: float, seed: int) -> tuple[AnySplit
     """Hold a random part of every class out.
 
     Args:
-        split: In any order of classes.
         fraction: Part to hold out, in (0, 1); of each class at least one image, and at least one stays.
-        seed: Every random number follows from it.
 
     Returns:
         (training part, held-out part), each in the order of `split`. A class with one image keeps it.

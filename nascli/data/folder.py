@@ -1,7 +1,7 @@
 """Image folders: `train/<class>/*` beside `val/<class>/*` or `test/<class>/*`."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +31,11 @@ Source = TypeVar("Source", bound=ImageSource, covariant=True)
 
 @dataclass(frozen=True)
 class FolderIndex(Generic[Source]):
-    """The content of an image folder or a pack of one: images with labels of both splits, and the names of the classes.
+    """The content of an image folder or a pack of one: images with labels of both splits, class by class.
 
     Args:
-        train: The training images, class by class.
-        val: Those of `val/`, or of `test/` where there is no `val/`.
+        val: Those of `val/`, or of `test/` where there is no `val/`; `val_name` says which.
         class_names: The names of the folders in `train/`, sorted; a label is a position in it.
-        val_name: "val" or "test", the folder that `val` is.
     """
 
     train: tuple[tuple[Source, int], ...]
@@ -56,19 +54,19 @@ def scan_folder(folder: Path) -> FolderIndex[Path]:
     if not folder.is_dir():
         raise InputError(f"data set folder {folder}: no such folder", _LAYOUT)
     val_name = next((name for name in VAL_NAMES if (folder / name).is_dir()), None)
-    if not (folder / "train").is_dir() or val_name is None:
-        missing = "train" if not (folder / "train").is_dir() else "val or test"
+    train = folder / "train"
+    if not train.is_dir() or val_name is None:
+        missing = "val or test" if train.is_dir() else "train"
         raise InputError(f"data set folder {folder}: there is no {missing} folder in it", _LAYOUT)
-    train, val = folder / "train", folder / val_name
+    val = folder / val_name
     names = _class_names(train)
     if len(names) < 2:
         raise InputError(
             f"data set folder {train} holds {len(names)} classes; at least two are needed",
             "Each class is a folder of its own in it",
         )
-    for name in _class_names(val):
-        if name not in names:
-            raise InputError(f"data set folder {val}: class {name!r} is not among those of {train}")
+    if unknown := sorted({*_class_names(val)} - {*names}):
+        raise InputError(f"data set folder {val}: class {unknown[0]!r} is not among those of {train}")
     index = FolderIndex(_list_files(train, names), _list_files(val, names), names, val_name)
     if not index.val:
         raise InputError(f"data set folder {val}: there are no images in it", _LAYOUT)
@@ -106,10 +104,9 @@ def open_splits(
     """Open both splits: in memory where the images are small and all of one size, else streamed.
 
     Args:
-        index: The images.
         image_size: Height and width of streamed images in pixels. (Those in memory keep their size.)
         workers: Processes that decode streamed images.
-        unreadable: Counts the images that cannot be decoded. What is held in memory goes without them.
+        unreadable: Counts the images that cannot be decoded. A split in memory does not have them.
 
     Raises:
         CorruptFileError: More images than allowed cannot be decoded; the message has their paths.
@@ -130,8 +127,8 @@ def stream_splits(
     """Open both splits so that images stay on disk."""
 
     def stream(files: tuple[tuple[ImageSource, int], ...]) -> ImageFiles:
-        paths, labels = tuple(path for path, _ in files), _to_labels(label for _, label in files)
-        return ImageFiles(paths, labels, image_size or STREAM_SIZE, workers, unreadable=unreadable)
+        paths, labels = zip(*files, strict=True)
+        return ImageFiles(paths, torch.tensor(labels), image_size or STREAM_SIZE, workers, unreadable=unreadable)
 
     return stream(index.train), stream(index.val)
 
@@ -151,10 +148,6 @@ def _list_files(folder: Path, names: Sequence[str]) -> tuple[tuple[Path, int], .
         ]
         found += [(path, label) for path in sorted(inside)]
     return tuple(found)
-
-
-def _to_labels(labels: Iterable[int]) -> Tensor:
-    return torch.tensor(list(labels), dtype=torch.int64)
 
 
 def _common_size(index: FolderIndex[ImageSource], unreadable: UnreadableImages) -> int | None:
@@ -195,7 +188,7 @@ def _load(
             labels.append(label)
     if not labels:
         raise no_image_left(len(files))
-    return ImageArray(images[: len(labels)], _to_labels(labels), tuple(skipped))
+    return ImageArray(images[: len(labels)], torch.tensor(labels), tuple(skipped))
 
 
 def _try_to_decode(source: ImageSource) -> Tensor | CorruptFileError:

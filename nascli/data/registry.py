@@ -39,10 +39,8 @@ class _Request:
     """A data set to load.
 
     Args:
-        config: The section of the recipe.
         location: What follows the colon of the data set's name.
         stream_size: Height and width of streamed images in pixels; None is the default.
-        unreadable: Counts the images that cannot be decoded.
     """
 
     config: DataConfig
@@ -61,7 +59,6 @@ def load_dataset(
     """Load the data set that `config.dataset` names.
 
     Args:
-        config: Name, place, number of decoding processes, and of unreadable images that may be skipped.
         image_size: Height and width in pixels that its images are brought to; None leaves them at their own size.
         stream_size: What streamed images get where `image_size` is None; they have no size of their own. None is 224.
         preprocessing: How streamed images are brought to that size in evaluation; None is the default. (Those in memory
@@ -74,16 +71,17 @@ def load_dataset(
         CorruptFileError: A file is damaged; the message has its path.
     """
     name, colon, location = config.dataset.partition(":")
-    form = next((form for form in LOADERS if form.partition(":")[:2] == (name, colon)), None)
-    if form is None:
+    known = next((known for known in LOADERS if known.partition(":")[:2] == (name, colon)), None)
+    if known is None:
         raise InputError(f"data set {config.dataset!r} is unknown", suggestion(config.dataset, DATASETS))
     if colon and not location:
-        raise InputError(f"data set {config.dataset!r}: nothing follows the colon", f"Write {form}: {DATASETS[form]}")
+        raise InputError(f"data set {config.dataset!r}: nothing follows the colon", f"Write {known}: {DATASETS[known]}")
     unreadable = UnreadableImages(config.max_unreadable_images, allow_option)
-    data = LOADERS[form](_Request(config, location, image_size or stream_size, unreadable))
+    data = LOADERS[known](_Request(config, location, image_size or stream_size, unreadable))
     if preprocessing is not None:
-        train, val = (_preprocess(split, preprocessing) for split in (data.train, data.val))
-        data = replace(data, train=train, val=val)
+        data = data.map_splits(
+            lambda split: replace(split, preprocessing=preprocessing) if isinstance(split, ImageFiles) else split
+        )
     if 0 < config.max_train_images < len(data.train):
         _, subset = split_holdout(data.train, config.max_train_images / len(data.train), _SUBSET_SEED)
         data = replace(data, train=subset)
@@ -95,16 +93,23 @@ def _load_digits(request: _Request) -> ImageData:
     return _in_memory("digits", train, test, tuple("0123456789"), "test")
 
 
-def _load_cifar10(request: _Request) -> ImageData:
-    from torchvision.datasets import CIFAR10
+def _load_cifar(request: _Request) -> ImageData:
+    from torchvision import datasets
 
-    return _load_cifar(request.config, CIFAR10)
-
-
-def _load_cifar100(request: _Request) -> ImageData:
-    from torchvision.datasets import CIFAR100
-
-    return _load_cifar(request.config, CIFAR100)
+    name, root = request.config.dataset, Path(request.config.data_dir).expanduser()
+    source: type[CIFAR10] = getattr(datasets, name.upper())
+    try:
+        try:  # files that are there are used as they are; the folder may be read-only
+            splits = source(root, train=True), source(root, train=False)
+        except RuntimeError:
+            with _lock(root), contextlib.redirect_stdout(sys.stderr):
+                splits = source(root, train=True, download=True), source(root, train=False)
+    except (OSError, RuntimeError) as error:
+        raise _no_cifar(name, root, source, error) from error
+    train, test = (
+        ImageArray(torch.from_numpy(split.data).permute(0, 3, 1, 2), torch.tensor(split.targets)) for split in splits
+    )
+    return _in_memory(name, train, test, tuple(splits[0].classes), "test")
 
 
 def _load_imagenet(request: _Request) -> ImageData:
@@ -130,13 +135,13 @@ def _load_pack(request: _Request) -> ImageData:
 
 LOADERS: dict[str, Callable[[_Request], ImageData]] = {
     "digits": _load_digits,
-    "cifar10": _load_cifar10,
-    "cifar100": _load_cifar100,
+    "cifar10": _load_cifar,
+    "cifar100": _load_cifar,
     "imagenet": _load_imagenet,
     "folder:PATH": _load_folder,
     "pack:FILE.h5": _load_pack,
 }
-"""The loaders of `nascli.config.DATASETS`; what follows a colon there stands for the location."""
+"""Of `nascli.config.DATASETS`; what follows a colon there stands for the location."""
 
 
 def _open_index(request: _Request, index: FolderIndex[ImageSource]) -> ImageData:
@@ -153,27 +158,6 @@ def _in_memory(
 ) -> ImageData:
     mean, std = measure_colors(train.images)
     return ImageData(name, train.channels_last(), val.channels_last(), class_names, mean, std, val_name)
-
-
-def _load_cifar(config: DataConfig, source: "type[CIFAR10]") -> ImageData:
-    root = Path(config.data_dir).expanduser()
-    try:
-        with contextlib.suppress(
-            RuntimeError
-        ):  # files that are there are used as they are; the folder may be read-only
-            return _from_cifar(config.dataset, source(root, train=True), source(root, train=False))
-        with _lock(root), contextlib.redirect_stdout(sys.stderr):
-            return _from_cifar(config.dataset, source(root, train=True, download=True), source(root, train=False))
-    except (OSError, RuntimeError) as error:
-        raise _no_cifar(config.dataset, root, source, error) from error
-
-
-def _from_cifar(name: str, train: "CIFAR10", test: "CIFAR10") -> ImageData:
-    return _in_memory(name, _to_array(train), _to_array(test), tuple(train.classes), "test")
-
-
-def _to_array(split: "CIFAR10") -> ImageArray:
-    return ImageArray(torch.from_numpy(split.data).permute(0, 3, 1, 2), torch.tensor(split.targets))
 
 
 def _no_cifar(name: str, root: Path, source: "type[CIFAR10]", error: Exception) -> NascliError:
@@ -193,30 +177,24 @@ def _no_cifar(name: str, root: Path, source: "type[CIFAR10]", error: Exception) 
 
 @contextlib.contextmanager
 def _lock(root: Path) -> Iterator[None]:
-    """Let one process at a time download to `root`; the others wait and find the files there."""
+    """Let one process at a time download to `root`; the others wait."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _preprocess(split: Split, preprocessing: Preprocessing) -> Split:
-    return replace(split, preprocessing=preprocessing) if isinstance(split, ImageFiles) else split
-
-
 def _resize(data: ImageData, side: int) -> ImageData:
-    """The same data with images of another size; only those in memory come here."""
-    train, val = data.train, data.val
-    assert isinstance(train, ImageArray)
-    assert isinstance(val, ImageArray)
-    size = 3 * side * side * (len(train) + len(val))
+    """The same data, which are in memory, with images of another size."""
+    size = 3 * side * side * (len(data.train) + len(data.val))
     if size > _MAX_BYTES:
         raise InputError(
             f"data set {data.name} at {side} pixels would take {size / 2**30:.0f} GiB of memory",
             f"Its images have {data.image_size} pixels; leave out network.image_size",
         )
-    return replace(
-        data,
-        train=replace(train, images=resize_images(train.images, side)),
-        val=replace(val, images=resize_images(val.images, side)),
-    )
+
+    def resize(split: Split) -> Split:
+        assert isinstance(split, ImageArray)
+        return replace(split, images=resize_images(split.images, side))
+
+    return data.map_splits(resize)
