@@ -135,12 +135,14 @@ def nascli_step(detector: "nn.Module", task: Task) -> Figures:
 
     config, run = DetectTrainConfig(batch_size=task["batch_size"], **SGD), Run(torch.device("cpu"))
     split = DetectionSplit("none", Path(), (), ())
-    detect = DetectTask(detector, split, split, BatchSampler(TrainPlan(config, task["batch_size"]), config, 0), run)
-    state = start_state(detector.train(), config, run)
+    detect = DetectTask(
+        detector.train(), split, split, BatchSampler(TrainPlan(config, task["batch_size"]), config, 0), run
+    )
+    state = start_state(detect, run)
     entries, images = make_images(task)
     batch = DetectBatch(entries, images, [training_target(entry) for entry in entries])
     with detect.training():
-        return measure(detector, lambda: train_step(state, detect, config, batch, 0, run), task)
+        return measure(detector, lambda: train_step(state, detect, batch, 0, run), task)
 
 
 def peer_measure(task: Task) -> Figures:

@@ -27,5 +27,6 @@ def training_step(network: "ImageClassifier", config: "TrainConfig") -> "Callabl
     )
     data = ImageData("a benchmark's", none, none, tuple(map(str, range(network.spec.classes))), (0.5,) * 3, (0.5,) * 3)
     run = Run(torch.device("cpu"))
-    task, state = ClassifyTask(network, data, config, DataConfig(), 0, run), start_state(network, config, run)
-    return lambda images, labels: train_step(state, task, config, (images, labels), None, run)
+    task = ClassifyTask(network, data, config, DataConfig(), 0, run)
+    state = start_state(task, run)
+    return lambda images, labels: train_step(state, task, (images, labels), None, run)

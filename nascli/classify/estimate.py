@@ -55,14 +55,12 @@ def _estimate(job: TrainJob) -> CostEstimate:
     recipe, plan, run = job.recipe, job.plan(), Run(job.device)
     cost = measure_cost(job.spec)
     task = ClassifyTask(job.new_network(), job.data, recipe.train, recipe.data, recipe.seed, run)
-    state = start_state(task.modules, recipe.train, run)
+    state = start_state(task, run)
     on_cuda = job.device.type == "cuda"
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(job.device)
     with task.training():
-        step = median_step(
-            lambda after_step: train_epoch(state, task, recipe.train, recipe.seed, run, 0, after_step), job.device, 6
-        )
+        step = median_step(lambda after_step: train_epoch(state, task, recipe.seed, run, 0, after_step), job.device, 6)
     if on_cuda:
         memory = torch.cuda.max_memory_allocated(job.device)
     else:
@@ -71,7 +69,7 @@ def _estimate(job: TrainJob) -> CostEstimate:
         plain.begin_step(plan.steps)  # drop path is in full force
         images = torch.zeros(plan.batch_size, 3, job.spec.image_size, job.spec.image_size)
         batch = images.to(memory_format=torch.channels_last), torch.zeros(plan.batch_size, dtype=torch.int64)
-        memory = step_memory(state, plain, config, batch, run)
+        memory = step_memory(state, plain, batch, run)
     evaluation = _time_evaluation(job)
     return CostEstimate(
         cost.params,

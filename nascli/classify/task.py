@@ -186,7 +186,7 @@ def fit_classifier(
     store: CheckpointStore | None = None,
 ) -> FitResult:
     """Train a network to its end; arguments as for `ClassifyTask`, errors and `store` as for `fit`."""
-    records = fit(ClassifyTask(network, data, config, augmentation, seed, run), config, seed, run, store).records
+    records = fit(ClassifyTask(network, data, config, augmentation, seed, run), seed, run, store).records
     network.set_drop_path(0.0)
     values = {name: value for name, value in records[-1].metrics.items() if value is not None}
     last = Evaluation(values["top1"], values["top5"], values["loss"], int(values["images"]))

@@ -64,8 +64,9 @@ def estimate_detect_job(job: DetectJob) -> DetectCost:
 
 def _train(job: DetectJob, after_step: Callable[[], None]) -> None:
     """The steps of all epochs, without evaluations."""
-    config, run = job.recipe.train, Run(job.device)
-    task, state = job.task(run), start_state(job.detector, config, run)
-    for epoch in range(config.epochs):
+    run = Run(job.device)
+    task = job.task(run)
+    state = start_state(task, run)
+    for epoch in range(job.recipe.train.epochs):
         with task.training():
-            train_epoch(state, task, config, job.recipe.seed, run, epoch, after_step)
+            train_epoch(state, task, job.recipe.seed, run, epoch, after_step)

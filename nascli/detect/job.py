@@ -215,7 +215,7 @@ def run_detect_job(job: DetectJob, folder: Path | None, run: Run) -> dict[str, A
             write_detector(folder, job.spec)
             store = CheckpointStore(folder, job.identity, run.log, "detect")
         try:
-            records = fit(task, recipe.train, recipe.seed, run, store).records
+            records = fit(task, recipe.seed, run, store).records
             score, detections = task.result or task.measure(job.detector, lambda: _leave_if_stopped(run, folder))
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nascli.config import OptimConfig
 from nascli.engine.device import fork_rng
 from nascli.engine.step import train_step
 from nascli.engine.task import Batch, Run, Task
@@ -51,7 +50,7 @@ def median_step(train: Callable[[Callable[[], None]], None], device: torch.devic
     return statistics.median(gaps[_UNTIMED:] or gaps)
 
 
-def step_memory(state: TrainState, task: Task[Batch], config: OptimConfig, batch: Batch, run: Run) -> int:
+def step_memory(state: TrainState, task: Task[Batch], batch: Batch, run: Run) -> int:
     """Bytes of all tensors that are alive at once at the peak of an optimizer step on a CPU.
 
     Counted are weights, gradients, momenta, averages, statistics, and everything that forward and backward pass keep or
@@ -64,14 +63,14 @@ def step_memory(state: TrainState, task: Task[Batch], config: OptimConfig, batch
     """
     state.modules.train()
     with fork_rng(run.device), task.training():
-        train_step(state, task, config, batch, None, run)
+        train_step(state, task, batch, None, run)
         live = LiveBytes()
         with live:
             for tensor in _held(state):
                 live.hold(tensor)
             for tensor in batch if isinstance(batch, tuple) else ():
                 live.hold(tensor)
-            train_step(state, task, config, batch, None, run)
+            train_step(state, task, batch, None, run)
     return live.peak
 
 

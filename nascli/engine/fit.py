@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from nascli.config import OptimConfig
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import fork_rng
 from nascli.engine.launch import resume_command
@@ -28,16 +27,13 @@ from nascli.errors import CorruptFileError, InputError, Interrupted
 from nascli.seeding import derive_seed
 
 
-def fit(
-    task: Task[Batch], config: OptimConfig, seed: int, run: Run, store: CheckpointStore | None = None
-) -> TrainState:
+def fit(task: Task[Batch], seed: int, run: Run, store: CheckpointStore | None = None) -> TrainState:
     """Train a task to its end and leave its modules with the weights that were measured last.
 
     The caller's random state is left as it was.
 
     Args:
         task: Its modules are trained in place, and left on `run.device`; with a moving average they get its weights.
-        config: That of `task.plan`.
         seed: Everything random follows from it, but for the initial weights, which are the caller's.
         store: Keeps checkpoints and metrics. Training resumes from its newest checkpoint, if any; else one is written
             before the first step. Only rank 0 passes one.
@@ -49,14 +45,14 @@ def fit(
         Interrupted: `run.stop` was requested; the state is saved.
         torch.OutOfMemoryError: The smallest micro-batches are too large.
     """
-    check_precision(config, run.device)
-    state = start_state(task.modules, config, run)
+    check_precision(task.plan.config, run.device)
+    state = start_state(task, run)
     _restore(state, task, run, store)
-    boundary = _Boundary(state, task, config, run, store)
+    boundary = _Boundary(state, task, run, store)
     with fork_rng(run.device):
-        while len(state.records) < config.epochs:
+        while len(state.records) < task.plan.config.epochs:
             with task.training(), boundary.saving_on_fault():
-                train_epoch(state, task, config, seed, run, len(state.records), boundary.after_step)
+                train_epoch(state, task, seed, run, len(state.records), boundary.after_step)
             state.check_finite()
             since = time.monotonic()
             with boundary.saving_on_fault():
@@ -73,13 +69,7 @@ def fit(
 
 
 def train_epoch(
-    state: TrainState,
-    task: Task[Batch],
-    config: OptimConfig,
-    seed: int,
-    run: Run,
-    epoch: int,
-    after_step: Callable[[], None],
+    state: TrainState, task: Task[Batch], seed: int, run: Run, epoch: int, after_step: Callable[[], None]
 ) -> None:
     """The steps of an epoch, from where `state.step` stands in it to its end.
 
@@ -96,7 +86,7 @@ def train_epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(state.step)
         task.begin_step(state.step)
-        loss = train_step_with_oom_retry(state, task, config, batch, derive_seed(seed, "step", state.step), run)
+        loss = train_step_with_oom_retry(state, task, batch, derive_seed(seed, "step", state.step), run)
         state.step += 1
         state.meter.add(state.step, plan.batch_size, loss)
         state.meter.seconds += time.monotonic() - since
@@ -111,7 +101,6 @@ class _Boundary:
 
     state: TrainState
     task: Task[Any]
-    config: OptimConfig
     run: Run
     store: CheckpointStore | None
 
@@ -125,7 +114,8 @@ class _Boundary:
         state, stop = self.state, self.run.stop
         stopping = self.run.dist.any(stop is not None and stop.requested)
         if self.store is not None:
-            minutes, steps = self.config.checkpoint_minutes, self.config.checkpoint_steps
+            config = self.task.plan.config
+            minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
             self.store.save_if_due(state.to_payload, state.step, minutes=minutes, steps=steps, now=stopping)
         if stopping:
             where = f"stopped after step {state.step} of {self.task.plan.steps}"

@@ -7,8 +7,6 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from nascli.config import OptimConfig
-from nascli.engine.batch_norm_sync import BatchNormSync
 from nascli.engine.device import seed_generators
 from nascli.engine.meters import MicroLoss, StepLoss
 from nascli.engine.task import Batch, Run, Task
@@ -17,9 +15,7 @@ from nascli.errors import DeviceMemoryError
 from nascli.seeding import derive_seed
 
 
-def train_step_with_oom_retry(
-    state: TrainState, task: Task[Batch], config: OptimConfig, batch: Batch, seed: int, run: Run
-) -> StepLoss:
+def train_step_with_oom_retry(state: TrainState, task: Task[Batch], batch: Batch, seed: int, run: Run) -> StepLoss:
     """`train_step`, retried in twice as many micro-batches for as long as memory runs out.
 
     Twice as many add up to the same gradient, but batch norms see each micro-batch alone, and a single process's may
@@ -32,7 +28,7 @@ def train_step_with_oom_retry(
     size = task.plan.batch_size
     while True:
         try:
-            return train_step(state, task, config, batch, seed, run)
+            return train_step(state, task, batch, seed, run)
         except torch.OutOfMemoryError:
             if run.log is None or size < 2 * task.plan.min_images * state.micro_batches:
                 raise
@@ -48,9 +44,7 @@ def train_step_with_oom_retry(
         )
 
 
-def train_step(
-    state: TrainState, task: Task[Batch], config: OptimConfig, batch: Batch, seed: int | None, run: Run
-) -> StepLoss:
+def train_step(state: TrainState, task: Task[Batch], batch: Batch, seed: int | None, run: Run) -> StepLoss:
     """One optimizer step on one batch, in `state.micro_batches` micro-batches.
 
     Of several processes the first computes the first micro-batches, and so on. The result is what one process would
@@ -75,27 +69,8 @@ def train_step(
         raise
     with _irreversible():
         if run.dist.size > 1:
-            sum_over_processes(state.optimizer, state.norms, total, state.micro_batches // run.dist.size)
-        return StepLoss(total, _change_weights(state, config), micro)
-
-
-def seed_micro_batch(seed: int, number: int, device: torch.device) -> None:
-    """Seed torch's generators for one micro-batch, from the step's seed and the micro-batch's number."""
-    seed_generators(derive_seed(seed, "part", number) if number else seed, device)
-
-
-def sum_over_processes(optimizer: torch.optim.Optimizer, norms: BatchNormSync, total: Tensor, count: int) -> None:
-    """Replace gradients, loss and running statistics by those of all processes, in one exchange.
-
-    Args:
-        norms: Hold a snapshot from before the step.
-        total: This process's share of the loss, a scalar.
-        count: Micro-batches per process.
-    """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norms.dist.sum_([*gradients, total, *norms.terms(count)])
-    norms.complete(count)
+            _sum_over_processes(state, total, run)
+        return StepLoss(total, _change_weights(state, task.plan.config.clip_grad_norm), micro)
 
 
 def _compute_gradients(
@@ -103,28 +78,35 @@ def _compute_gradients(
 ) -> tuple[Tensor, list[MicroLoss]]:
     """Add up the gradients of this process's micro-batches. Returns its share of the loss, and the losses of each."""
     count = state.micro_batches // run.dist.size
-    total: Tensor | None = None
-    micro_losses = []
+    shares, micro_losses = list[Tensor](), list[MicroLoss]()
     for number, (micro, fraction) in enumerate(task.split(batch, count), run.dist.rank * count):
         if seed is not None:
-            seed_micro_batch(seed, number, run.device)
+            seed_generators(derive_seed(seed, "part", number) if number else seed, run.device)
         losses = task.loss(micro)
         loss = reduce(torch.add, losses.values()) * (fraction / run.dist.size)
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        total = loss.detach() if total is None else total + loss.detach()
+        shares.append(loss.detach())
         micro_losses.append(MicroLoss({name: each.detach() for name, each in losses.items()}, task.image_ids(micro)))
-    assert total is not None
-    return total, micro_losses
+    return reduce(torch.add, shares), micro_losses
 
 
-def _change_weights(state: TrainState, config: OptimConfig) -> Tensor | None:
+def _sum_over_processes(state: TrainState, total: Tensor, run: Run) -> None:
+    """Replace gradients, running statistics, and this process's share of the loss by the sums, in one exchange."""
+    count = state.micro_batches // run.dist.size
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    run.dist.sum_([*gradients, total, *state.norms.terms(count)])
+    state.norms.complete(count)
+
+
+def _change_weights(state: TrainState, clip_grad_norm: float) -> Tensor | None:
     """Clip, step, average. Returns the gradient's norm before clipping; None where the loss is scaled."""
     norm: Tensor | None = None
-    if config.clip_grad_norm or not state.scaler.is_enabled():
+    if clip_grad_norm or not state.scaler.is_enabled():
         state.scaler.unscale_(state.optimizer)
         norm = nn.utils.get_total_norm([each.grad for each in state.modules.parameters() if each.grad is not None])
-        if config.clip_grad_norm:
-            nn.utils.clip_grads_with_norm_(state.modules.parameters(), config.clip_grad_norm, norm)
+        if clip_grad_norm:
+            nn.utils.clip_grads_with_norm_(state.modules.parameters(), clip_grad_norm, norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     if state.ema is not None:

@@ -6,13 +6,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from nascli.config import OptimConfig
 from nascli.engine.batch_norm_sync import BatchNormSync
 from nascli.engine.device import disable_malloc_trim
 from nascli.engine.meters import READ_INTERVAL, EpochRecord, LossMeter, check_finite
 from nascli.engine.optim import WeightAverage, make_optimizer
 from nascli.engine.precision import grad_scaler
-from nascli.engine.task import Run
+from nascli.engine.task import Batch, Run, Task
 
 
 @dataclass
@@ -81,12 +80,13 @@ class TrainState:
         self.records = [EpochRecord(**record) for record in payload["records"]]
 
 
-def start_state(modules: nn.Module, config: OptimConfig, run: Run) -> TrainState:
-    """The state before the first step; moves the modules to the device, channels last in memory.
+def start_state(task: Task[Batch], run: Run) -> TrainState:
+    """The state before the first step; moves the task's modules to the device, channels last in memory.
 
     From here on the process keeps what memory it frees (`disable_malloc_trim`).
     """
     disable_malloc_trim()
+    modules, config = task.modules, task.plan.config
     modules.to(run.device).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(
         modules,
@@ -102,6 +102,6 @@ def start_state(modules: nn.Module, config: OptimConfig, run: Run) -> TrainState
         WeightAverage(modules, config.ema_decay) if config.ema_decay else None,
         grad_scaler(config.precision, run.device),
         BatchNormSync(modules, run.dist),
-        config.grad_accum_steps * run.dist.size,
+        task.plan.micro_batches,
         LossMeter(READ_INTERVAL[run.device.type], run.dist),
     )

@@ -97,9 +97,8 @@ class FixedTraining:
 
     def __init__(self, config: TrainConfig, micro_batches: int = 1, dist: DistContext = SINGLE_PROCESS) -> None:
         network = make_network().double()
-        self.config = config
         self.task = ClassifyTask(network, make_data(12), config, AUGMENTATION, 1, Run(CPU, dist))
-        self.state = start_state(network, config, Run(CPU, dist))
+        self.state = start_state(self.task, Run(CPU, dist))
         network.train()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d | nn.Dropout):
@@ -109,10 +108,8 @@ class FixedTraining:
 
     def step(self, images: Tensor, targets: Tensor) -> Tensor:
         """One step; the loss before it."""
-        return train_step(
-            self.state, self.task, self.config, (images, targets), None, Run(CPU, self._dist)
-        ).loss.double()
+        return train_step(self.state, self.task, (images, targets), None, Run(CPU, self._dist)).loss.double()
 
     def step_within_memory(self, images: Tensor, targets: Tensor, seed: int, log: Callable[[str], None] | None) -> None:
         run = Run(CPU, self._dist, log=log)
-        train_step_with_oom_retry(self.state, self.task, self.config, (images, targets), seed, run)
+        train_step_with_oom_retry(self.state, self.task, (images, targets), seed, run)

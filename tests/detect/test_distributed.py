@@ -18,9 +18,9 @@ from nascli.data.detection.transforms import ScaleJitter
 from nascli.detect.model import build_detector
 from nascli.detect.sampler import BatchSampler
 from nascli.detect.task import DetectTask
+from nascli.engine.batch_norm_sync import BatchNormSync
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.task import Run, TrainPlan
-from nascli.engine.train_state import start_state
 from nascli.errors import InputError
 from tests.classify.tiny import CPU
 from tests.detect.coco_folder import damage_pixels, write_coco
@@ -215,9 +215,9 @@ def test_statistics_of_frozen_batch_norms_are_not_put_together() -> None:
 
     def terms(*, frozen: bool) -> int:
         config = DetectorConfig(pyramid_channels=16, head_channels=32, freeze_batch_norm=frozen)
-        state = start_state(build_detector(small_network(), config, 2), DetectTrainConfig(), Run(CPU, FIRST))
-        state.norms.snapshot()
-        return len(state.norms.terms(1))
+        norms = BatchNormSync(build_detector(small_network(), config, 2), FIRST)
+        norms.snapshot()
+        return len(norms.terms(1))
 
     norms = [each for each in small_network().modules() if isinstance(each, nn.BatchNorm2d)]
     assert (terms(frozen=True), terms(frozen=False)) == (0, 2 * len(norms))

@@ -35,11 +35,11 @@ class Step:
     def __init__(self, detector: nn.Module, jitter: ScaleJitter | None = None, **settings: object) -> None:
         self.config = DetectTrainConfig.model_validate({"warmup_steps": 0, **settings})
         sampler = BatchSampler(TrainPlan(self.config, 8), self.config, 0, (), jitter)
-        self.task = DetectTask(detector, NO_SPLIT, NO_SPLIT, sampler, RUN)
-        self.state: TrainState = start_state(detector.train(), self.config, RUN)
+        self.task = DetectTask(detector.train(), NO_SPLIT, NO_SPLIT, sampler, RUN)
+        self.state: TrainState = start_state(self.task, RUN)
 
     def __call__(self, batch: DetectBatch, seed: int = 0) -> StepLoss:
-        return train_step(self.state, self.task, self.config, batch, seed, RUN)
+        return train_step(self.state, self.task, batch, seed, RUN)
 
     def weight(self) -> float:
         return float(self.state.modules.get_parameter("weight").detach())

@@ -70,7 +70,7 @@ def one_step(dist: DistContext, weight: float) -> float:
     config, run = DetectTrainConfig(warmup_steps=0), Run(CPU, dist)
     split = DetectionSplit("none", Path(), (), ())
     task = DetectTask(Steep(weight), split, split, BatchSampler(TrainPlan(config, 8, dist), config, 0), run)
-    state = start_state(task.modules, config, run)
+    state = start_state(task, run)
     none = np.empty(0)
     entries = [
         AnnotatedImage(10 + k, Path(), 8, 8, none.reshape(0, 4), none.astype(np.int64), none, none > 0)
@@ -79,7 +79,7 @@ def one_step(dist: DistContext, weight: float) -> float:
     images = [torch.full((3, 8, 8), 51 * k, dtype=torch.uint8) for k in range(4)]
     share = dist.share(4)
     batch = DetectBatch(entries[share], images[share], [{}] * (4 // dist.size))
-    state.meter.add(1, 4, train_step(state, task, config, batch, 0, run))
+    state.meter.add(1, 4, train_step(state, task, batch, 0, run))
     return state.meter.mean
 
 

@@ -74,13 +74,14 @@ def train(**options: bool) -> Trained:
     torch.manual_seed(0)
     network = build_cells(genotype, numbers, classes=3, image_size=8, aux_head=True).double()
     run = Run(CPU)
-    task, state = ClassifyTask(network, make_data(), config, AUGMENTATION, 1, run), start_state(network, config, run)
+    task = ClassifyTask(network, make_data(), config, AUGMENTATION, 1, run)
+    state = start_state(task, run)
     images = torch.randn(16, 3, 8, 8, dtype=torch.float64).to(memory_format=torch.channels_last)
     losses, before = list[Tensor](), torch._dynamo.utils.counters["stats"]["unique_graphs"]
     with task.training():
         for step in range(3):
             network.set_drop_path(0.2 * step)
-            losses.append(train_step(state, task, config, (images, torch.arange(16) % 3), None, run).loss)
+            losses.append(train_step(state, task, (images, torch.arange(16) % 3), None, run).loss)
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
     return Trained(losses, gradients, network.state_dict(), graphs)

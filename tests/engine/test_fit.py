@@ -17,7 +17,7 @@ from tests.engine.line_task import CONFIG, LineTask
 
 def train(task: LineTask, folder: Path | None = None, run: Run | None = None) -> TrainState:
     store = CheckpointStore(folder, "x", command="detect") if folder else None
-    return fit(task, task.plan.config, 1, run or Run(CPU), store)
+    return fit(task, 1, run or Run(CPU), store)
 
 
 def test_a_task_of_its_own_is_trained_averaged_and_measured() -> None:

@@ -92,7 +92,7 @@ def test_a_step_needs_less_memory() -> None:
         network, run = make_network("amoebanet-b", cells_per_stage=2), Run(CPU)
         task = ClassifyTask(network, make_data(), config, AUGMENTATION, 1, run)
         task.begin_step(task.plan.steps)
-        needed.append(step_memory(start_state(network, config, run), task, config, blank_batch(task), run))
+        needed.append(step_memory(start_state(task, run), task, blank_batch(task), run))
     plain, recomputing = needed
     assert recomputing < 0.7 * plain
 

@@ -116,7 +116,7 @@ def train_supernet(task: SupernetTask, identity: str, seed: int, folder: Path, r
         NascliError: The device's memory does not suffice.
     """
     try:
-        fit(task, task.config, seed, run, CheckpointStore(folder, identity, run.log, "search"))
+        fit(task, seed, run, CheckpointStore(folder, identity, run.log, "search"))
     except DivergedError as error:
         raise DivergedError(
             f"supernet: {error.message}", "Lower supernet.lr, or set supernet.clip_grad_norm"
