@@ -90,6 +90,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_json(values: object) -> str:
+    """The SHA-256 of JSON values, in hexadecimal; the order of keys does not count."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def cannot_write(path: Path, error: Exception, hint: str) -> NascliError:
     """The error of a file or folder that cannot be written: its path, the system's reason, what to do."""
     return NascliError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}", hint)

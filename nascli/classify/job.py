@@ -14,11 +14,12 @@ from nascli.data.dataset import ImageData
 from nascli.data.registry import ALLOW_UNREADABLE, load_dataset
 from nascli.data.streaming import worker_count
 from nascli.engine.checkpoint import CheckpointStore
-from nascli.engine.device import cpu_threads, seeded
+from nascli.engine.device import cpu_threads, temporary_seed
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
 from nascli.engine.precision import check_precision
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError
+from nascli.files import sha256_json
 from nascli.models.cost import measure_cost
 from nascli.models.families import NETWORK_FILE, build, find_family
 from nascli.models.interface import ImageClassifier
@@ -67,8 +68,7 @@ class TrainJob:
         """SHA-256 over recipe and network; two jobs of one identity make the same weights."""
         recipe = self.recipe.model_dump(mode="json", exclude=_NOT_IDENTITY)
         network = self.spec.model_dump(mode="json", exclude={"preprocessing"})  # touches no weight either
-        text = json.dumps([recipe, network, describe_data(self.data)["sha256"]], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return sha256_json([recipe, network, describe_data(self.data)["sha256"]])
 
     def plan(self) -> TrainPlan:
         """Batches and learning rates of a new run.
@@ -84,7 +84,7 @@ class TrainJob:
 
     def new_network(self) -> ImageClassifier:
         """The network with the weights that follow from the seed; the caller's random state is left as it was."""
-        with seeded(self.recipe.seed, "init"):
+        with temporary_seed(self.recipe.seed, "init"):
             return build(self.spec)
 
 

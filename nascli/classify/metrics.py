@@ -17,7 +17,7 @@ from nascli.classify.tta import TtaTransform, average_logits
 from nascli.data.dataset import Split, no_image_left
 from nascli.data.transforms import Normalizer
 from nascli.engine.inference import ChunkedInference
-from nascli.engine.meters import diverged
+from nascli.engine.meters import divergence
 from nascli.engine.task import Run
 
 
@@ -108,7 +108,7 @@ def evaluate(
     if not images_seen:
         raise no_image_left(int(images))
     if not math.isfinite(total):
-        raise diverged(f"the loss on the {images_seen:.0f} evaluation images is {total}")
+        raise divergence(f"the loss on the {images_seen:.0f} evaluation images is {total}")
     return Evaluation(correct / images_seen, among_five / images_seen, total / images_seen, int(images_seen))
 
 

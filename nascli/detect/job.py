@@ -5,7 +5,6 @@ then `weights.safetensors`, `results.json` (a COCO results file), `detection.jso
 `detections/` (the first images) and `worst/` (those with the lowest average precision).
 """
 
-import hashlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -32,13 +31,13 @@ from nascli.detect.sampler import BatchSampler
 from nascli.detect.task import DetectTask
 from nascli.detect.visualize import draw_detections
 from nascli.engine.checkpoint import NEWEST, CheckpointStore
-from nascli.engine.device import cpu_threads, seeded
+from nascli.engine.device import cpu_threads, temporary_seed
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
 from nascli.engine.fit import fit
 from nascli.engine.precision import check_precision
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError, Interrupted
-from nascli.files import write_json, write_text
+from nascli.files import sha256_json, write_json, write_text
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_network, save_weights
@@ -89,7 +88,7 @@ class DetectJob:
             [(category.id, category.name) for category in self.spec.categories],
             [len(self.data.train.images), self.data.train.boxes],
         ]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        return sha256_json(values)
 
     def task(self, run: Run) -> DetectTask:
         """The job as a task of the engine; it trains `detector` in place."""
@@ -118,7 +117,7 @@ def random_backbone(architecture: Architecture, config: NetworkConfig, seed: int
     """
     if config.batch_norm_momentum is None:
         config = config.model_copy(update={"batch_norm_momentum": 0.1})
-    with seeded(seed, "init"):
+    with temporary_seed(seed, "init"):
         return build(resolve_network(architecture, config))
 
 
@@ -151,7 +150,7 @@ def prepare_detect_job(
     sampler = BatchSampler.of(recipe, data.train, network.spec.mean, dist)
     sampler.plan.check_micro_batches()
     spec = DetectorSpec(network.spec, recipe.detector, data.categories)
-    with seeded(recipe.seed, "heads"):
+    with temporary_seed(recipe.seed, "heads"):
         detector = build_detector(network, recipe.detector, len(data.categories))
     return DetectJob(recipe, spec, detector, data, sampler, backbone, device, dist)
 

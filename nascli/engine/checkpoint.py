@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from nascli.config import OptimConfig
 from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.files import keep_copy, sync_folder, write_bytes, write_text, writing
 
@@ -68,13 +69,11 @@ class CheckpointStore:
             write_bytes(newest, buffer.getvalue())
         self._saved, self._saved_step, self._newest_is_whole = time.monotonic(), state["step"], True
 
-    def save_if_due(
-        self, payload: Callable[[], dict[str, Any]], step: int, *, minutes: float, steps: int, now: bool
-    ) -> None:
-        """Save if the last checkpoint is older than `minutes`, at multiples of `steps` (0 is none), or `now`."""
+    def is_due(self, step: int, config: OptimConfig) -> bool:
+        """Whether `checkpoint_minutes` have passed since the last save, or `checkpoint_steps` divides `step`."""
+        steps = config.checkpoint_steps
         due = steps > 0 and step % steps == 0 and step != self._saved_step
-        if now or due or self.age > minutes * 60:
-            self.save(payload())
+        return due or self.age > config.checkpoint_minutes * 60
 
     def load(self) -> dict[str, Any] | None:
         """The state of the newest checkpoint that is whole; None where there is no checkpoint.
@@ -94,9 +93,8 @@ class CheckpointStore:
                 damage = damage or error
                 self._newest_is_whole &= name != NEWEST
                 continue
-            fault = f"{damage.message}; " if damage else ""
             self._saved_step = state["step"]
-            self._log(f"{fault}resuming from {path.name}, step {state['step']}")
+            self._log(f"{f'{damage.message}; ' if damage else ''}resuming from {path.name}, step {state['step']}")
             return state
         if damage is not None:
             raise damage

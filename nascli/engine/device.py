@@ -70,7 +70,7 @@ def fork_rng(device: torch.device) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def seeded(seed: int, *path: int | str) -> Iterator[None]:
+def temporary_seed(seed: int, *path: int | str) -> Iterator[None]:
     """Seed torch's CPU generator with `derive_seed(seed, *path)`, for initial weights; afterwards it is as it was."""
     with fork_rng(torch.device("cpu")):
         torch.default_generator.manual_seed(derive_seed(seed, *path))

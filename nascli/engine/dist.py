@@ -35,7 +35,7 @@ class DistContext:
     the same order. A process that is alone exchanges nothing: the methods then do what their arguments do.
 
     Args:
-        rank: From 0.
+        rank: Counted from 0.
         size: Number of processes.
         local_rank: Rank among those of this machine.
         local_size: Processes on this machine.
@@ -106,15 +106,14 @@ class DistContext:
             return
         source = iter(items)
         while True:
-            item: T | None = None
-            fault: NascliError | None = None
+            item, error = None, None
             try:
                 item = next(source, None)
-            except NascliError as error:
-                fault = error
-            more, failed = self._any(item is not None, fault is not None)
+            except NascliError as raised:
+                error = raised
+            more, failed = self._any(item is not None, error is not None)
             if failed:
-                raise self._first_of(fault)
+                self._raise_first(error)
             if not more:
                 return
             yield item
@@ -123,14 +122,13 @@ class DistContext:
         """Call `make` on every rank; a `NascliError` that one raises is raised on all, of several the lowest rank's."""
         if self.size == 1:
             return make()
+        made, error = list[T](), None
         try:
-            made = make()
-        except NascliError as error:
-            self._any(True)
-            raise self._first_of(error) from error
-        if self._any(False)[0]:
-            raise self._first_of(None)
-        return made
+            made.append(make())
+        except NascliError as raised:
+            error = raised
+        self._raise_first(error)
+        return made[0]
 
     def broadcast_from_main(self, make: Callable[[], T]) -> T:
         """Call `make` on rank 0 alone and hand its result to all; a `NascliError` of it is raised on all."""
@@ -153,15 +151,15 @@ class DistContext:
     @contextmanager
     def any_rank_raises(self, kind: type[Exception]) -> Iterator[None]:
         """Raise an error of this kind on all ranks where the block raises one on any."""
-        fault: str | None = None
+        message: str | None = None
         try:
             yield
         except kind as error:
             if self.size == 1:
                 raise
-            fault = str(error) or kind.__name__
-        if self.any(fault is not None):
-            raise kind(fault or "on another process")
+            message = str(error) or kind.__name__
+        if self.any(message is not None):
+            raise kind(message or "on another process")
 
     def _any(self, *flags: bool) -> list[bool]:
         if self.size == 1:
@@ -171,14 +169,13 @@ class DistContext:
             distributed.all_reduce(raised)
         return [bool(count) for count in raised.tolist()]
 
-    def _first_of(self, fault: NascliError | None) -> NascliError:
-        """The fault of the lowest rank that has one; each rank has to come here once any has."""
-        told = None if fault is None else (type(fault), fault.message, fault.hint)
-        faults: list[tuple[type[NascliError], str, str] | None] = [None] * self.size
-        with _peer_errors():
-            distributed.all_gather_object(faults, told)
-        kind, message, hint = next(each for each in faults if each is not None)
-        return kind(message, hint)
+    def _raise_first(self, error: NascliError | None) -> None:
+        """Raise the error of the lowest rank that has one, on all ranks; each has to call this."""
+        values = None if error is None else (type(error), error.message, error.hint)
+        for first in self.all_gather(values):
+            if first is not None:
+                kind, message, hint = first
+                raise kind(message, hint) from error
 
 
 SINGLE_PROCESS = DistContext()

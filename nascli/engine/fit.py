@@ -51,11 +51,11 @@ def fit(task: Task[Batch], seed: int, run: Run, store: CheckpointStore | None = 
     boundary = _Boundary(state, task, run, store)
     with fork_rng(run.device):
         while len(state.records) < task.plan.config.epochs:
-            with task.training(), boundary.saving_on_fault():
+            with task.training(), boundary.save_on_error():
                 train_epoch(state, task, seed, run, len(state.records), boundary.after_step)
             state.check_finite()
             since = time.monotonic()
-            with boundary.saving_on_fault():
+            with boundary.save_on_error():
                 metrics = task.evaluate(state.evaluated, len(state.records) + 1, boundary.pause)
             record = _close_epoch(state, task, metrics, time.monotonic() - since)
             if store is not None:
@@ -113,10 +113,8 @@ class _Boundary:
         """Save and leave if asked to stop; save if it is time."""
         state, stop = self.state, self.run.stop
         stopping = self.run.dist.any(stop is not None and stop.requested)
-        if self.store is not None:
-            config = self.task.plan.config
-            minutes, steps = config.checkpoint_minutes, config.checkpoint_steps
-            self.store.save_if_due(state.to_payload, state.step, minutes=minutes, steps=steps, now=stopping)
+        if self.store is not None and (stopping or self.store.is_due(state.step, self.task.plan.config)):
+            self.store.save(state.to_payload())
         if stopping:
             where = f"stopped after step {state.step} of {self.task.plan.steps}"
             if self.store is None:
@@ -124,8 +122,8 @@ class _Boundary:
             raise Interrupted(f"{where}; the state is saved", f"Resume with: {self._command(self.store)}")
 
     @contextmanager
-    def saving_on_fault(self) -> Iterator[None]:
-        """Images are read between steps, where the state is whole: one that turns out to be at fault costs no step."""
+    def save_on_error(self) -> Iterator[None]:
+        """Save before an error of reading leaves: images are read between steps, where the state is whole."""
         try:
             yield
         except (CorruptFileError, InputError) as error:

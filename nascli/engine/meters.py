@@ -121,7 +121,7 @@ class LossMeter:
             if not math.isfinite(norm):
                 shares = self.dist.all_gather([k for micro in each.micro for k in micro.ids])
                 ids = [k for share in shares for k in share]
-                raise diverged(f"the gradient is {norm} at step {step}", ids)
+                raise divergence(f"the gradient is {norm} at step {step}", ids)
             self.total += value * images
             self.images += images
 
@@ -133,17 +133,17 @@ class LossMeter:
         """Name the first micro-batch at fault; all ranks come here, though their own may be sound."""
         own = next(filter(None, (each.name_bad() for each in loss.micro)), None)
         words, ids = next(filter(None, self.dist.all_gather(own)), ("", ()))
-        return diverged(f"the loss is {value}{words} at step {step}", ids)
+        return divergence(f"the loss is {value}{words} at step {step}", ids)
 
 
 def check_finite(tensors: Iterable[Tensor], step: int) -> None:
     """DivergedError where one of these weights and statistics, as they are after a step, is not finite."""
     finite = [each.isfinite().all() for each in tensors if each.is_floating_point()]
     if not torch.stack(finite).all():
-        raise diverged(f"the weights are not finite after step {step}")
+        raise divergence(f"the weights are not finite after step {step}")
 
 
-def diverged(what: str, ids: Sequence[int] = ()) -> DivergedError:
+def divergence(what: str, ids: Sequence[int] = ()) -> DivergedError:
     """The error of a training that diverges: `what` is not finite, at which step, computed on which images."""
     where = f", on the images with ids {', '.join(map(str, ids))}" if ids else ""
     look = "; if it is always the same image, look at its boxes" if ids else ""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
+from nascli.config import OptimConfig
+
 
 class RmsProp(torch.optim.Optimizer):
     """RMSProp with momentum, in TensorFlow's arithmetic.
@@ -57,15 +59,7 @@ class RmsProp(torch.optim.Optimizer):
         torch._foreach_sub_(parameters, momenta)
 
 
-def make_optimizer(
-    module: nn.Module,
-    *,
-    lr: float,
-    momentum: float,
-    weight_decay: float,
-    nesterov: bool = False,
-    rmsprop: tuple[float, float] | None = None,
-) -> torch.optim.Optimizer:
+def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """SGD or RMSProp; weight decay on matrices and kernels only, not on parameters with one dimension.
 
     Momenta of SGD start as zeros. torch would make them at the first step, and where a loss scaler skips that one (the
@@ -73,21 +67,20 @@ def make_optimizer(
 
     Args:
         module: Its parameters that require a gradient are optimized; already on its device.
-        rmsprop: Decay and epsilon of RMSProp; None is SGD.
 
     References: the released NASNet code puts its L2 term on convolution and classifier weights, not on batch norms.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if rmsprop is not None:
-        decay, epsilon = rmsprop
-        return RmsProp(groups, lr, decay, momentum, epsilon)
+    lr, momentum = config.lr, config.momentum
+    if config.optimizer == "rmsprop":
+        return RmsProp(groups, lr, config.rmsprop_decay, momentum, config.rmsprop_epsilon)
     # fused: one pass over each tensor, which counts where there are hundreds of small ones
-    sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0, fused=True)
+    sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=config.nesterov and momentum > 0, fused=True)
     if momentum:
         for parameter in parameters:
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

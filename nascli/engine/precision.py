@@ -19,8 +19,3 @@ def autocast(precision: TrainingPrecision, device: torch.device) -> torch.autoca
     """A context in which a forward pass computes in a precision."""
     kind = _TYPES.get(precision)
     return torch.autocast(device.type, dtype=kind, enabled=kind is not None)
-
-
-def grad_scaler(precision: TrainingPrecision, device: torch.device) -> torch.amp.GradScaler:
-    """A scaler of the loss where gradients in float16 would vanish; in another precision it does nothing."""
-    return torch.amp.GradScaler(device.type, enabled=precision == "float16")

@@ -10,7 +10,6 @@ from nascli.engine.batch_norm_sync import BatchNormSync
 from nascli.engine.device import disable_malloc_trim
 from nascli.engine.meters import READ_INTERVAL, EpochRecord, LossMeter, check_finite
 from nascli.engine.optim import WeightAverage, make_optimizer
-from nascli.engine.precision import grad_scaler
 from nascli.engine.task import Batch, Run, Task
 
 
@@ -88,19 +87,11 @@ def start_state(task: Task[Batch], run: Run) -> TrainState:
     disable_malloc_trim()
     modules, config = task.modules, task.plan.config
     modules.to(run.device).to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(
-        modules,
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.nesterov,
-        rmsprop=(config.rmsprop_decay, config.rmsprop_epsilon) if config.optimizer == "rmsprop" else None,
-    )
     return TrainState(
         modules,
-        optimizer,
+        make_optimizer(modules, config),
         WeightAverage(modules, config.ema_decay) if config.ema_decay else None,
-        grad_scaler(config.precision, run.device),
+        torch.amp.GradScaler(run.device.type, enabled=config.precision == "float16"),
         BatchNormSync(modules, run.dist),
         task.plan.micro_batches,
         LossMeter(READ_INTERVAL[run.device.type], run.dist),

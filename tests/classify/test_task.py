@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nascli.classify.metrics import evaluate
-from nascli.config import DataConfig
+from nascli.config import DataConfig, TrainConfig
 from nascli.data.dataset import ImageData
 from nascli.data.in_memory import ImageArray
 from nascli.data.transforms import Normalizer
@@ -266,7 +266,7 @@ def test_one_image_is_too_few() -> None:
 
 def test_batch_norms_and_biases_are_not_decayed() -> None:
     network = make_network()
-    decayed, free = make_optimizer(network, lr=0.05, momentum=0.9, weight_decay=5e-4).param_groups
+    decayed, free = make_optimizer(network, TrainConfig(lr=0.05, momentum=0.9, weight_decay=5e-4)).param_groups
     names = {id(p): name for name, p in network.named_parameters()}
     assert decayed["weight_decay"] == 5e-4
     assert free["weight_decay"] == 0

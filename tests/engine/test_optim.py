@@ -8,6 +8,7 @@ import torch
 from timm.optim.rmsprop_tf import RMSpropTF
 from torch import nn
 
+from nascli.config import OptimConfig
 from nascli.engine.optim import RmsProp, WeightAverage, make_optimizer
 
 NUMBERS = {"lr": 0.3, "decay": 0.8, "momentum": 0.7, "epsilon": 0.5}
@@ -64,7 +65,7 @@ def line() -> nn.Linear:
 
 
 def make_sgd(layer: nn.Module) -> torch.optim.Optimizer:
-    return make_optimizer(layer, lr=0.1, momentum=0.9, weight_decay=0.01)
+    return make_optimizer(layer, OptimConfig(lr=0.1, momentum=0.9, weight_decay=0.01))
 
 
 def test_a_first_step_that_is_skipped_leaves_momenta_of_zero() -> None:

@@ -1,6 +1,5 @@
 """The genotype of the cell family: a normal and a reduction cell."""
 
-import hashlib
 import json
 from typing import Any, ClassVar, Literal, Self
 
@@ -8,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from nascli.config import Strict
 from nascli.errors import InputError
+from nascli.files import sha256_json
 from nascli.genotype.cells.canonical import canonical_cell
 from nascli.genotype.cells.schema import CellSpec
 from nascli.genotype.genotype import Genotype, JsonScalar, spread_json
@@ -38,7 +38,7 @@ class CellGenotype(Strict):
     def canonical_hash(self) -> str:
         """16 hexadecimal digits that are equal exactly for genotypes that build the same network."""
         cells = [canonical_cell(cell).model_dump(mode="json") for cell in (self.normal, self.reduction)]
-        return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()[:16]
+        return sha256_json(cells)[:16]
 
     def to_json(self) -> str:
         """The genotype as JSON text, one block per line."""

@@ -16,7 +16,7 @@ from nascli.config import DataConfig, NetworkConfig, SearchRecipe, TrainConfig
 from nascli.data.dataset import ImageData, split_holdout
 from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer
-from nascli.engine.device import seeded
+from nascli.engine.device import temporary_seed
 from nascli.engine.task import Run
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
@@ -73,7 +73,7 @@ class ProxyTask:
 
     def child(self, genotype: Genotype, seed: int) -> ImageClassifier:
         """The child network that a training from `seed` starts from, on the CPU; the random state is left as it was."""
-        with seeded(seed, "init"):
+        with temporary_seed(seed, "init"):
             return build(self.spec(genotype))
 
     def cost(self, genotype: Genotype) -> Cost:

@@ -13,8 +13,6 @@ Deviation:
     search.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -28,12 +26,12 @@ from nascli.classify.task import AugmentedBatches, plan_batches
 from nascli.config import SearchRecipe
 from nascli.data.dataset import Batch
 from nascli.engine.checkpoint import CheckpointStore
-from nascli.engine.device import generator_for, seeded
+from nascli.engine.device import generator_for, temporary_seed
 from nascli.engine.fit import fit
 from nascli.engine.precision import autocast
 from nascli.engine.task import Run, Task
 from nascli.errors import DeviceMemoryError, DivergedError
-from nascli.files import write_bytes
+from nascli.files import sha256_json, write_bytes
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
 from nascli.models.families import find_supernet
@@ -74,7 +72,7 @@ class SupernetTask(Task[Batch]):
 
     def _initial_weights(self) -> nn.ParameterDict:
         genotype = self.space.decode([0] * len(self.space.decision_sizes))
-        with seeded(self._seed, "shared", "init"):
+        with temporary_seed(self._seed, "shared", "init"):
             spec = child_spec(self._setting, genotype)
             return find_supernet(spec).shared_parameters(spec, self.space)
 
@@ -103,8 +101,7 @@ class SupernetTask(Task[Batch]):
 def supernet_identity(recipe: SearchRecipe) -> str:
     """SHA-256 over all that the weights follow from."""
     sections = recipe.model_dump(mode="json", include=_IDENTITY, exclude=_NOT_IDENTITY)
-    text = json.dumps([sections, recipe.train.label_smoothing, recipe.search.holdout], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_json([sections, recipe.train.label_smoothing, recipe.search.holdout])
 
 
 def train_supernet(task: SupernetTask, identity: str, seed: int, folder: Path, run: Run) -> None:
