@@ -11,7 +11,6 @@ from nascli.classify.task import ClassifyTask
 from nascli.data.transforms import Normalizer
 from nascli.engine.device import cpu_threads
 from nascli.engine.estimate import median_step, step_memory
-from nascli.engine.fit import train_epoch
 from nascli.engine.task import Run
 from nascli.engine.train_state import start_state
 from nascli.models.cost import measure_cost
@@ -59,8 +58,7 @@ def _estimate(job: TrainJob) -> CostEstimate:
     on_cuda = job.device.type == "cuda"
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(job.device)
-    with task.training():
-        step = median_step(lambda after_step: train_epoch(state, task, recipe.seed, run, 0, after_step), job.device, 6)
+    step = median_step(state, task, recipe.seed, run, 6)
     if on_cuda:
         memory = torch.cuda.max_memory_allocated(job.device)
     else:

@@ -139,7 +139,7 @@ def score(call: Call) -> None:
     """
     from nascli.data.detection.registry import load_ground_truth
     from nascli.detect.coco_eval import METRIC, read_results, score_detections
-    from nascli.detect.error_analysis import write_error_analysis
+    from nascli.detect.confusion import write_error_analysis
     from nascli.detect.predict import check_output_folder
     from nascli.report.confusion_plot import write_box_confusion
 

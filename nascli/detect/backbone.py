@@ -22,17 +22,19 @@ FINEST_STRIDE = 2
 
 
 class DetectionBackbone(nn.Module):
-    """The base of both backbones: a classifier without its classifying layers, and batch norms that may be frozen.
+    """The base of both backbones: a network without classifier, auxiliary head and drop path.
 
     Args:
-        network: Becomes part of the backbone; see `prepare_backbone`.
+        network: Becomes part of the backbone.
         freeze_batch_norm: Keep the batch norms' statistics, scales and shifts, as the released NASNet detector does;
             they suit small batches best when the network was trained.
     """
 
     def __init__(self, network: ImageClassifier, *, freeze_batch_norm: bool) -> None:
         super().__init__()
-        self._frozen = prepare_backbone(network, freeze_batch_norm=freeze_batch_norm)
+        network.remove_classifier()
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        self._frozen = [norm.requires_grad_(False) for norm in norms] if freeze_batch_norm else []
         self.network = network
 
     def train(self, mode: bool = True) -> Self:
@@ -72,15 +74,3 @@ class PyramidBackbone(DetectionBackbone):
         features = self.network.features(images.contiguous(memory_format=torch.channels_last))
         levels: dict[str, Tensor] = self.pyramid(OrderedDict((name, features[name]) for name in self.taps))
         return levels
-
-
-def prepare_backbone(network: ImageClassifier, *, freeze_batch_norm: bool) -> list[nn.BatchNorm2d]:
-    """Remove from a network what a detector does not use: classifier, auxiliary head, drop path.
-
-    Returns:
-        The frozen batch norms. They learn nothing, and the caller keeps them in evaluation mode.
-    """
-    network.remove_classifier()
-    if not freeze_batch_norm:
-        return []
-    return [module.requires_grad_(False) for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -24,20 +24,9 @@ from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
 from nascli.errors import CorruptFileError, InputError
 from nascli.units import shorten
 
-SUMMARY = (
-    "ap",
-    "ap50",
-    "ap75",
-    "ap_small",
-    "ap_medium",
-    "ap_large",
-    "ar_1",
-    "ar_10",
-    "ar_100",
-    "ar_small",
-    "ar_medium",
-    "ar_large",
-)
+_PRECISIONS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+_RECALLS = ("ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large")
+SUMMARY = (*_PRECISIONS, *_RECALLS)
 """COCO's twelve numbers in its order; small is under 32 x 32 pixels of area, large over 96 x 96."""
 
 METRIC = "COCO average precision of boxes, 0 to 1, computed by faster-coco-eval"
@@ -144,6 +133,15 @@ def score_images(split: DetectionSplit, detections: Sequence[Detection]) -> list
             evaluation.accumulate()
             scores.append(ImageScore(image, _mean(evaluation.eval["precision"]) or 0.0))
     return scores
+
+
+def group_by_image(detections: Sequence[Detection], score_thresh: float) -> dict[int, list[Detection]]:
+    """The detections with at least that score, by image id."""
+    by_image: dict[int, list[Detection]] = {}
+    for each in detections:
+        if each["score"] >= score_thresh:
+            by_image.setdefault(each["image_id"], []).append(each)
+    return by_image
 
 
 def read_results(path: Path) -> list[Detection]:

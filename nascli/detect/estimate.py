@@ -1,15 +1,12 @@
 """The cost of a detection run, measured on a few of its real steps."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 from nascli.detect.inference import detect_boxes
 from nascli.detect.job import DetectJob
 from nascli.engine.device import cpu_threads
 from nascli.engine.estimate import median_step
-from nascli.engine.fit import train_epoch
 from nascli.engine.task import Run
 from nascli.engine.train_state import start_state
 
@@ -41,11 +38,13 @@ def estimate_detect_job(job: DetectJob) -> DetectCost:
     """Time a few steps and one evaluation batch; nothing is written, the job cannot be trained afterwards."""
     config, scored = job.recipe.train, job.scored
     with cpu_threads(config.threads):
-        step = median_step(partial(_train, job), job.device, _STEPS)
-        batch_size = job.task(Run(job.device)).micro_batch_size
+        run = Run(job.device)
+        task = job.task(run)
+        step = median_step(start_state(task, run), task, job.recipe.seed, run, _STEPS)
+        batch_size = job.task(run).micro_batch_size  # as before the first step
         sample = replace(scored, images=scored.images[:batch_size])
         since = time.monotonic()
-        detect_boxes(job.detector, sample, Run(job.device), batch_size)
+        detect_boxes(job.detector, sample, run, batch_size)
         evaluation = (time.monotonic() - since) * len(scored.images) / len(sample.images)
     evaluations = 1 + (config.epochs - 1) // config.eval_interval if config.eval_interval else 1
     return DetectCost(
@@ -60,13 +59,3 @@ def estimate_detect_job(job: DetectJob) -> DetectCost:
         seconds_per_step=step,
         seconds=job.plan.steps * step + evaluations * evaluation,
     )
-
-
-def _train(job: DetectJob, after_step: Callable[[], None]) -> None:
-    """The steps of all epochs, without evaluations."""
-    run = Run(job.device)
-    task = job.task(run)
-    state = start_state(task, run)
-    for epoch in range(job.recipe.train.epochs):
-        with task.training():
-            train_epoch(state, task, job.recipe.seed, run, epoch, after_step)

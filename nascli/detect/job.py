@@ -19,7 +19,7 @@ from nascli.config import DetectRecipe, NetworkConfig, load_recipe
 from nascli.data.detection.dataset import DetectionData, DetectionSplit
 from nascli.data.detection.registry import load_detection_data
 from nascli.detect.coco_eval import METRIC, Detection
-from nascli.detect.error_analysis import write_error_analysis
+from nascli.detect.confusion import write_error_analysis
 from nascli.detect.model import (
     DetectorSpec,
     build_detector,

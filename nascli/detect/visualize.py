@@ -13,8 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, open_annotated_image, training_target
 from nascli.data.detection.transforms import BoxTransform
-from nascli.detect.coco_eval import Detection
-from nascli.detect.confusion import group_by_image
+from nascli.detect.coco_eval import Detection, group_by_image
 
 Color = tuple[int, int, int]
 Corners = tuple[float, float, float, float]
@@ -71,12 +70,11 @@ def draw_ground_truth(split: DetectionSplit, folder: Path, count: int) -> list[P
     Raises:
         CorruptFileError: An image is damaged.
     """
-    files: list[Path] = []
-    folder.mkdir(parents=True, exist_ok=True)
-    for image in split.images[:count]:
-        files.append(folder / f"{split.name}-{image.id:06d}.png")
-        draw_boxes(open_annotated_image(image), ground_truth_boxes(image), split.class_names).save(files[-1])
-    return files
+    drawings = (
+        (f"{split.name}-{image.id:06d}.png", open_annotated_image(image), ground_truth_boxes(image))
+        for image in split.images[:count]
+    )
+    return _save_drawings(drawings, split, folder)
 
 
 def draw_augmented(split: DetectionSplit, transforms: Sequence[BoxTransform], folder: Path) -> list[Path]:
@@ -87,15 +85,14 @@ def draw_augmented(split: DetectionSplit, transforms: Sequence[BoxTransform], fo
     Raises:
         CorruptFileError: An image is damaged.
     """
-    files: list[Path] = []
-    folder.mkdir(parents=True, exist_ok=True)
-    for image, transform in zip(split.images, transforms, strict=False):
-        drawing, target = transform(open_annotated_image(image), training_target(image))
+
+    def augment(image: AnnotatedImage, transform: BoxTransform) -> tuple[str, Image.Image, list[LabeledBox]]:
+        augmented, target = transform(open_annotated_image(image), training_target(image))
         corners, labels = target["boxes"].tolist(), target["labels"].tolist()
         boxes = [LabeledBox((x1, y1, x2, y2), label) for (x1, y1, x2, y2), label in zip(corners, labels, strict=True)]
-        files.append(folder / f"{split.name}-{image.id:06d}-augmented.png")
-        draw_boxes(drawing, boxes, split.class_names).save(files[-1])
-    return files
+        return f"{split.name}-{image.id:06d}-augmented.png", augmented, boxes
+
+    return _save_drawings(map(augment, split.images, transforms), split, folder)
 
 
 def draw_detections(
@@ -103,10 +100,23 @@ def draw_detections(
 ) -> None:
     """Draw the first images with what was detected on them as `<image id>.png`."""
     by_image, labels = group_by_image(detections, MIN_DRAWN_SCORE), split.labels_by_id
+    drawings = (
+        (f"{image.id:06d}.png", open_annotated_image(image), detection_boxes(by_image.get(image.id, []), labels))
+        for image in split.images[:count]
+    )
+    _save_drawings(drawings, split, folder)
+
+
+def _save_drawings(
+    drawings: Iterable[tuple[str, Image.Image, list[LabeledBox]]], split: DetectionSplit, folder: Path
+) -> list[Path]:
+    """Draw boxes on images and save them under their names."""
     folder.mkdir(parents=True, exist_ok=True)
-    for image in split.images[:count]:
-        boxes = detection_boxes(by_image.get(image.id, []), labels)
-        draw_boxes(open_annotated_image(image), boxes, split.class_names).save(folder / f"{image.id:06d}.png")
+    files: list[Path] = []
+    for name, image, boxes in drawings:
+        files.append(folder / name)
+        draw_boxes(image, boxes, split.class_names).save(files[-1])
+    return files
 
 
 def ground_truth_boxes(image: AnnotatedImage, remarks: Iterable[str] = ()) -> list[LabeledBox]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nascli.engine.device import fork_rng
+from nascli.engine.fit import train_epoch
 from nascli.engine.step import train_step
 from nascli.engine.task import Batch, Run, Task
 from nascli.engine.train_state import TrainState
@@ -28,24 +29,24 @@ class _Enough(Exception):  # noqa: N818 - not an error: the way out of a loop
     """Enough steps were timed."""
 
 
-def median_step(train: Callable[[Callable[[], None]], None], device: torch.device, steps: int) -> float:
+def median_step(state: TrainState, task: Task[Batch], seed: int, run: Run, steps: int) -> float:
     """Seconds per step, data included: the median over `steps` steps after two that warm up.
 
-    Args:
-        train: Trains, calling what it is given after each step; it is left when enough steps were timed.
-        device: Waited for after each step.
+    A training of fewer steps is timed to its end.
     """
     times = [time.monotonic()]
 
     def after_step() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if run.device.type == "cuda":
+            torch.cuda.synchronize(run.device)
         times.append(time.monotonic())
         if len(times) > _UNTIMED + steps:
             raise _Enough
 
-    with fork_rng(device), contextlib.suppress(_Enough):
-        train(after_step)
+    with fork_rng(run.device), contextlib.suppress(_Enough):
+        for epoch in range(task.plan.config.epochs):
+            with task.training():
+                train_epoch(state, task, seed, run, epoch, after_step)
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     return statistics.median(gaps[_UNTIMED:] or gaps)
 

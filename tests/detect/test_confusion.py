@@ -9,8 +9,13 @@ from PIL import Image
 
 from nascli.data.detection.dataset import AnnotatedImage, Category, DetectionSplit
 from nascli.detect.coco_eval import Detection, ImageScore, score_images
-from nascli.detect.confusion import BoxConfusion, count_confusions
-from nascli.detect.error_analysis import draw_worst_images, find_worst_images, write_error_analysis
+from nascli.detect.confusion import (
+    BoxConfusion,
+    count_confusions,
+    draw_worst_images,
+    find_worst_images,
+    write_error_analysis,
+)
 from nascli.detect.visualize import draw_ground_truth
 from nascli.report.confusion_plot import plot_box_confusion, write_box_confusion
 
