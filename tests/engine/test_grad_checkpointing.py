@@ -118,6 +118,6 @@ def test_live_bytes_are_those_of_tensors_that_somebody_still_needs() -> None:
 def test_the_plan_of_the_command_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
     prepare()
     nascli, line = Nascli(capsys), f"train --cell cell.json --dataset folder:pictures {SETTINGS} --dry-run"
-    assert "memory of a step" in nascli(line).out
+    assert "memory per step" in nascli(line).out
     plans = [nascli(f"{line} --json --set train.grad_checkpointing={again}").json for again in ("false", "true")]
     assert 0 < plans[1]["memory"] < plans[0]["memory"]
