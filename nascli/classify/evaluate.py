@@ -14,7 +14,7 @@ from torch import Tensor
 from nascli.classify.calibration import Reliability
 from nascli.classify.confusion import Confusion
 from nascli.classify.job import check_classes
-from nascli.classify.metrics import evaluate
+from nascli.classify.metrics import InferenceOptions, evaluate
 from nascli.classify.tta import plan_tta
 from nascli.config import DataConfig, Preprocessing, TrainRecipe, parse
 from nascli.data.dataset import ImageData
@@ -22,7 +22,6 @@ from nascli.data.imagenet import IMAGENET_CLASSES, imagenet_wnids
 from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer
 from nascli.engine.dist import device_name
-from nascli.engine.task import Run
 from nascli.errors import InputError
 from nascli.files import sha256_file
 from nascli.models.cost import measure_cost
@@ -92,27 +91,12 @@ def open_trained_run(
     return TrainedRun(folder, data, read_network(folder / NETWORK_FILE))
 
 
-def evaluate_runs(
-    runs: Sequence[TrainedRun],
-    *,
-    batch_size: int,
-    run: Run,
-    crops: int = 1,
-    flip: bool = False,
-    engine: str = "trained",
-) -> Iterator[EvaluationReport]:
+def evaluate_runs(runs: Sequence[TrainedRun], options: InferenceOptions) -> Iterator[EvaluationReport]:
     """Evaluate each network when its report is asked for: top-1, top-5, loss, per class, calibration.
 
     Images that several runs see alike are loaded once, and released after the last of these. They are resized, cropped
     and normalized as `network.json` says, whatever data set they are from. For an ImageNet network without class names,
     a data set with some of ImageNet's folders will do: the network still chooses among all 1000 classes.
-
-    Args:
-        batch_size: Images per batch.
-        run: Device, and `log` for the message when memory runs out.
-        crops: Crops per image whose probabilities are averaged (see `nascli.classify.tta`).
-        flip: Average over mirror images too.
-        engine: One of `ENGINES`.
 
     Raises:
         InputError: The data set has other classes, or no such crops can be cut.
@@ -123,16 +107,14 @@ def evaluate_runs(
     loaded: dict[Hashable, ImageData] = {}
     for trained in runs:
         spec, key = trained.spec, trained.data_key
-        answer = ENGINES[engine](load_network(trained.folder), run.device, torch.float32)
+        engine = ENGINES[options.engine](load_network(trained.folder), options.run.device, torch.float32)
         if key not in loaded:
             loaded[key] = load_dataset(
                 trained.data, spec.image_size, preprocessing=spec.preprocessing, allow_option=_ALLOW_UNREADABLE
             )
         waiting[key] -= 1
         data = loaded[key] if waiting[key] else loaded.pop(key)
-        report = _evaluate_run(trained, answer, data, run, batch_size=batch_size, crops=crops, flip=flip)
-        report.results["engine"] = engine
-        yield report
+        yield _evaluate_run(trained, engine, data, options)
 
 
 def describe_preprocessing(spec: NetworkSpec, used: Preprocessing) -> dict[str, Any]:
@@ -155,19 +137,21 @@ def check_weights(folder: Path) -> None:
     )
 
 
-def _evaluate_run(
-    trained: TrainedRun, engine: Engine, data: ImageData, run: Run, *, batch_size: int, crops: int, flip: bool
-) -> EvaluationReport:
-    spec, device = trained.spec, run.device
+def _evaluate_run(trained: TrainedRun, engine: Engine, data: ImageData, options: InferenceOptions) -> EvaluationReport:
+    spec, device, batch_size = trained.spec, options.run.device, options.batch_size
     data = _match_labels(spec, data)
     check_classes(spec, data, trained.folder)
-    split, tta = plan_tta(data.val, crops=crops, flip=flip, padding=trained.data.crop_padding)
-    split, counts = split.to(device), _Counts(Confusion.empty(spec.classes, device), Reliability.empty(device))
+    split, tta = plan_tta(data.val, crops=options.crops, flip=options.flip, padding=trained.data.crop_padding)
+    split, confusion, reliability = split.to(device), Confusion.empty(spec.classes, device), Reliability.empty(device)
+
+    def count(labels: Tensor, predictions: Tensor, confidences: Tensor) -> None:
+        confusion.add(labels, predictions)
+        reliability.add(labels, predictions, confidences)
+
     since, normalizer = time.monotonic(), Normalizer(spec.mean, spec.std)
-    evaluation = evaluate(engine, split, normalizer, run, batch_size=batch_size, tta=tta, on_predictions=counts.add)
+    evaluation = evaluate(engine, split, normalizer, options.run, batch_size=batch_size, tta=tta, on_predictions=count)
     seconds = time.monotonic() - since
     names = spec.class_names or data.class_names
-    confusion = Confusion(counts.confusion.counts.cpu())
     cost = measure_cost(spec)
     results = {
         "run": str(trained.folder),
@@ -177,7 +161,7 @@ def _evaluate_run(
         "params": cost.params,
         "mult_adds": cost.mult_adds,
         **asdict(evaluation),
-        "calibration_error": counts.reliability.error,
+        "calibration_error": reliability.error,
         "classes": spec.classes,
         "classes_in_images": len(torch.unique(split.labels)),
         "skipped": list(split.skipped),
@@ -188,22 +172,11 @@ def _evaluate_run(
         "device": device_name(device),
         "weights_sha256": sha256_file(trained.folder / WEIGHTS_FILE),
         "versions": versions(),
-        "reliability": [asdict(each) for each in counts.reliability.bins()],
+        "reliability": [asdict(each) for each in reliability.bins()],
         "per_class": [asdict(each) for each in confusion.by_class(names)],
+        "engine": options.engine,
     }
-    return EvaluationReport(results, confusion, names)
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """The counts beside accuracy and loss."""
-
-    confusion: Confusion
-    reliability: Reliability
-
-    def add(self, labels: Tensor, predictions: Tensor, confidences: Tensor) -> None:
-        self.confusion.add(labels, predictions)
-        self.reliability.add(labels, predictions, confidences)
+    return EvaluationReport(results, Confusion(confusion.counts.cpu()), names)
 
 
 def _match_labels(spec: NetworkSpec, data: ImageData) -> ImageData:

@@ -38,6 +38,24 @@ class Evaluation:
     images: int
 
 
+@dataclass(frozen=True)
+class InferenceOptions:
+    """The way images are given to a trained network.
+
+    Args:
+        run: Device, and `log` for the message when memory runs out.
+        crops: Crops per image whose probabilities are averaged (see `nascli.classify.tta`).
+        flip: Average over mirror images too.
+        engine: One of `nascli.models.deploy.engines.ENGINES`.
+    """
+
+    run: Run
+    batch_size: int
+    crops: int = 1
+    flip: bool = False
+    engine: str = "trained"
+
+
 def make_scorer(
     network: Callable[[Tensor], Tensor],
     normalizer: Normalizer,

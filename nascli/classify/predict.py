@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from nascli.classify.evaluate import check_weights, describe_preprocessing
-from nascli.classify.metrics import make_scorer
+from nascli.classify.metrics import InferenceOptions, make_scorer
 from nascli.classify.tta import plan_tta
 from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_categories
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.transforms import Normalizer
 from nascli.engine.dist import device_name
-from nascli.engine.task import Run
 from nascli.models.deploy.engines import ENGINES
 from nascli.models.serialization import load_network
 from nascli.models.spec import NetworkSpec
@@ -54,25 +53,13 @@ class ImagePredictions:
 
 
 def predict_classes(
-    folder: Path,
-    paths: Sequence[Path],
-    *,
-    batch_size: int,
-    run: Run,
-    crops: int = 1,
-    flip: bool = False,
-    engine: str = "trained",
+    folder: Path, paths: Sequence[Path], options: InferenceOptions
 ) -> tuple[list[ImagePredictions], dict[str, Any]]:
     """Classify images. They are resized, cropped and normalized as `network.json` says; no data set is needed.
 
     Args:
         folder: Holds `network.json` and `weights.safetensors`.
         paths: Image files.
-        batch_size: Images per batch.
-        run: Device, and `log` for the message when memory runs out.
-        crops: Crops per image whose probabilities are averaged (see `nascli.classify.tta`).
-        flip: Average over mirror images too.
-        engine: One of `ENGINES`.
 
     Returns:
         The predictions of each image, in order; network, preprocessing, augmentation and device as JSON values.
@@ -84,13 +71,14 @@ def predict_classes(
     """
     check_weights(folder)
     network = load_network(folder)
-    answer, spec = ENGINES[engine](network, run.device, torch.float32), network.spec
+    spec, run, batch_size = network.spec, options.run, options.batch_size
+    engine = ENGINES[options.engine](network, run.device, torch.float32)
     workers = worker_count(None) if len(paths) > batch_size else 0
     positions = torch.arange(len(paths))
     files = ImageFiles(tuple(paths), positions, spec.image_size, workers, preprocessing=spec.preprocessing)
-    split, tta = plan_tta(files, crops=crops, flip=flip)
+    split, tta = plan_tta(files, crops=options.crops, flip=options.flip)
     classes = _name_classes(spec)
-    score = make_scorer(answer, Normalizer(spec.mean, spec.std), tta, batch_size, run.log)
+    score = make_scorer(engine, Normalizer(spec.mean, spec.std), tta, batch_size, run.log)
     top: dict[int, tuple[Prediction, ...]] = {}
     for images, numbers in split.to(run.device).evaluation_batches(batch_size):
         with torch.no_grad():

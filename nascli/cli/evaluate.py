@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nascli.classify.evaluate import EvaluationReport
+    from nascli.classify.metrics import InferenceOptions
     from nascli.classify.predict import ImagePredictions
 
 LARGEST_INLINE = 20
@@ -73,6 +74,7 @@ def run(call: Call) -> None:
 
     Top-1, top-5, loss, each class, the confusions, calibration. Several runs stand in one table.
     """
+    from nascli.classify.metrics import InferenceOptions
     from nascli.engine.device import resolve_device
     from nascli.engine.task import Run
 
@@ -89,17 +91,13 @@ def run(call: Call) -> None:
         raise InputError(f"--out is for one RUN, here are {len(runs)}", "Without it each keeps its own evaluation.json")
     found = [find_run(each, "train", runs_folder()) for each in runs]
     folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
-    how = {
-        "batch_size": call[BATCH_SIZE],
-        "run": Run(resolve_device(call[DEVICE]), log=terminal.note),
-        "crops": call[CROPS],
-        "flip": call[FLIP],
-    }
+    on = Run(resolve_device(call[DEVICE]), log=terminal.note)
+    options = InferenceOptions(on, call[BATCH_SIZE], call[CROPS], call[FLIP])
     if call[PREDICT]:
-        _predict(terminal, folders[0], call[PREDICT], how)
+        _predict(terminal, folders[0], call[PREDICT], options)
         return
     asked = {"dataset": call[DATASET], "data_dir": call[DATA_DIR], "max_unreadable_images": call[MAX_UNREADABLE]}
-    results = _measure(terminal, folders, asked, out, how)
+    results = _measure(terminal, folders, asked, out, options)
     best = max(results, key=lambda each: each["top1"])
     if len(runs) == 1:
         _show_evaluation(terminal, best, out or folders[0])
@@ -111,14 +109,14 @@ def run(call: Call) -> None:
 
 
 def _measure(
-    terminal: Terminal, folders: list[Path], asked: dict[str, Any], out: Path | None, how: dict[str, Any]
+    terminal: Terminal, folders: list[Path], asked: dict[str, Any], out: Path | None, options: "InferenceOptions"
 ) -> list[dict[str, Any]]:
     """The results of each folder, written. All are checked before the first is measured."""
     from rich.markup import escape
 
     from nascli.classify.evaluate import evaluate_runs, open_trained_run
 
-    reports = evaluate_runs([open_trained_run(folder, **asked) for folder in folders], **how)
+    reports = evaluate_runs([open_trained_run(folder, **asked) for folder in folders], options)
     results = []
     for folder in folders:
         with terminal.notes.status(f"measuring {escape(str(folder))}"):
@@ -148,13 +146,13 @@ def _write(report: "EvaluationReport", folder: Path) -> dict[str, Any]:
     return results
 
 
-def _predict(terminal: Terminal, folder: Path, paths: Sequence[Path], how: dict[str, Any]) -> None:
+def _predict(terminal: Terminal, folder: Path, paths: Sequence[Path], options: "InferenceOptions") -> None:
     from nascli.classify.predict import predict_classes
     from nascli.data.folder import find_images
 
     found = find_images(paths)
     with terminal.notes.status("classifying images"):
-        predictions, done = predict_classes(folder, found, **how)
+        predictions, done = predict_classes(folder, found, options)
     _show_predictions(terminal, predictions, done)
     terminal.result({**done, "images": [prediction.to_dict() for prediction in predictions]})
     terminal.next(f"nascli evaluate {shlex.quote(str(folder))}")
