@@ -49,13 +49,7 @@ _UNNAMED = (
 
 @dataclass(frozen=True)
 class TrainJob:
-    """A training of `nascli train`: recipe, network, data, device and processes.
-
-    Args:
-        recipe: Every number of the training.
-        spec: The network.
-        data: Its classes are the network's.
-    """
+    """A training of `nascli train`; the classes of the data are the network's."""
 
     recipe: TrainRecipe
     spec: NetworkSpec
@@ -207,7 +201,7 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
         run: Has the device and processes of the job.
 
     Returns:
-        The results as they stand in `run.json`.
+        The results for `run.json`.
 
     Raises:
         DivergedError: A loss is not finite.

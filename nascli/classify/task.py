@@ -36,13 +36,11 @@ def plan_batches(data: ImageData, config: OptimConfig, dist: DistContext = SINGL
 class AugmentedBatches:
     """Training images in shuffled batches, augmented and mixed on the device.
 
-    The order follows from (seed, epoch), augmentation and mixing from (seed, step). They are drawn for the whole batch,
-    of which each of several processes takes what is its own.
+    The order follows from (seed, epoch), augmentation and mixing from (seed, step). They are chosen for the whole
+    batch, of which each of several processes takes its share.
 
     Args:
-        data: Its training split.
         augmentation: The recipe's `[data]`.
-        plan: Sizes and order of the batches.
         device: The device that augments.
     """
 
@@ -90,7 +88,6 @@ class ClassifyTask(Task[Batch]):
 
     Args:
         network: Trained in place.
-        config: The recipe's `[train]`.
         augmentation: The recipe's `[data]`.
     """
 
@@ -159,7 +156,6 @@ class FitResult:
 
     Args:
         evaluation: On the validation split, after the last epoch, with the weights that the network is left with.
-        records: One for each epoch.
     """
 
     evaluation: Evaluation

@@ -33,13 +33,13 @@ METRIC = "COCO average precision of boxes, 0 to 1, computed by faster-coco-eval"
 
 _ALL_AREAS = [0.0, 1e10]
 _MAX_DETECTIONS = 100  # per image
-_RESULTS_FORM = (
+_RESULTS_HINT = (
     "A COCO results file is a list of objects with image_id, category_id, bbox (x, y, width, height) and score"
 )
 
 
 class Detection(TypedDict):
-    """One detected box in the form of COCO's results files: `bbox` is x, y, width, height in pixels."""
+    """One detected box as in COCO's results files: `bbox` is x, y, width, height in pixels."""
 
     image_id: int
     category_id: int
@@ -154,11 +154,11 @@ def read_results(path: Path) -> list[Detection]:
     try:
         values = json.loads(path.read_bytes())
     except OSError as error:
-        raise InputError(f"results {path}: {error.strerror or error}", _RESULTS_FORM) from error
+        raise InputError(f"results {path}: {error.strerror or error}", _RESULTS_HINT) from error
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"results {path} are not JSON: {error}", "Write them again") from error
     if not isinstance(values, list):
-        raise InputError(f"results {path}: JSON, but not a list", _RESULTS_FORM)
+        raise InputError(f"results {path}: JSON, but not a list", _RESULTS_HINT)
     return [_parse_detection(entry, f"results {path}: entry {position}") for position, entry in enumerate(values)]
 
 
@@ -181,16 +181,16 @@ _WANTED = {
 
 def _parse_detection(entry: object, where: str) -> Detection:
     if not isinstance(entry, dict):
-        raise InputError(f"{where} is {shorten(repr(entry))}, not an object", _RESULTS_FORM)
+        raise InputError(f"{where} is {shorten(repr(entry))}, not an object", _RESULTS_HINT)
     try:
         result = _Result.model_validate(entry)
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
         raise InputError(
-            f"{where}: {key} is {shorten(repr(entry.get(key)))}, not {_WANTED[key]}", _RESULTS_FORM
+            f"{where}: {key} is {shorten(repr(entry.get(key)))}, not {_WANTED[key]}", _RESULTS_HINT
         ) from error
     if min(result.bbox[2:]) < 0:
-        raise InputError(f"{where}: bbox {shorten(repr(entry['bbox']))} has a negative width or height", _RESULTS_FORM)
+        raise InputError(f"{where}: bbox {shorten(repr(entry['bbox']))} has a negative width or height", _RESULTS_HINT)
     return Detection(image_id=result.image_id, category_id=result.category_id, bbox=result.bbox, score=result.score)
 
 

@@ -52,7 +52,6 @@ def build_detector(network: ImageClassifier, config: DetectorConfig, classes: in
 
     Args:
         network: The backbone; it becomes part of the detector.
-        config: The recipe's `[detector]`.
         classes: K without the background, which is added here.
 
     Raises:

@@ -44,10 +44,7 @@ class DetectTask(Task[DetectBatch]):
 
     Args:
         detector: Trained in place. In training mode it maps images and targets to losses.
-        train: The training images.
         scored: The images whose average precision is measured.
-        sampler: Batches and augmentation.
-        run: The device and the processes.
 
     Attributes:
         result: The last score with the detections behind it, the same on all processes; None before the first.
@@ -80,8 +77,8 @@ class DetectTask(Task[DetectBatch]):
 
     def split(self, batch: DetectBatch, count: int) -> Sequence[tuple[DetectBatch, float]]:
         """Micro-batches of consecutive images."""
-        parts = torch.arange(len(batch.entries)).tensor_split(count)
-        return [(batch.take(part.tolist()), len(part) / len(batch.entries)) for part in parts]
+        places = torch.arange(len(batch.entries)).tensor_split(count)
+        return [(batch.take(own.tolist()), len(own) / len(batch.entries)) for own in places]
 
     def loss(self, micro: DetectBatch) -> Mapping[str, Tensor]:
         """The four losses of Faster R-CNN, with equal weight: each a mean over its own samples of the micro-batch."""

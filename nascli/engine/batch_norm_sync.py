@@ -18,7 +18,6 @@ class BatchNormSync:
 
     Args:
         network: Its batch norms that are trained; the statistics of frozen ones must not move, by rounding neither.
-        dist: The processes that compute.
     """
 
     def __init__(self, network: nn.Module, dist: DistContext) -> None:

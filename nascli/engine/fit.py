@@ -1,7 +1,7 @@
 """A training from its first step, or from its last checkpoint, to its end: the one loop of every task.
 
-Nothing is drawn from a state that would have to be saved, so a resumed training makes the same steps as one that was
-never stopped; on one CPU type with one number of threads the weights are equal bit for bit.
+No random number depends on a state that would have to be saved, so a resumed training makes the same steps as one that
+was never stopped; on one CPU type with one number of threads the weights are equal bit for bit.
 
 n processes with `grad_accum_steps` = a make the steps, to rounding, of one process with `grad_accum_steps` = n a: the
 same micro-batches, random numbers and running statistics. So a training may be resumed by another number of processes

@@ -12,7 +12,7 @@ from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.errors import DivergedError
 
 Metrics = Mapping[str, float | None]
-"""What was measured at the end of an epoch, by name; None is not measured."""
+"""Measurements at the end of an epoch, by name; None is not measured."""
 
 READ_INTERVAL = {"cpu": 1, "cuda": 20}
 """Steps between two readings of the loss: free on the CPU, a wait for the device on CUDA."""
@@ -130,7 +130,7 @@ class LossMeter:
         self.total, self.images, self.seconds = 0.0, 0, 0.0
 
     def _explain_loss(self, step: int, value: float, loss: StepLoss) -> DivergedError:
-        """Name the first micro-batch at fault; all ranks come here, though their own may be sound."""
+        """Name the first micro-batch whose loss is not finite; all ranks call this, though theirs may be finite."""
         own = next(filter(None, (each.name_bad() for each in loss.micro)), None)
         words, ids = next(filter(None, self.dist.all_gather(own)), ("", ()))
         return divergence(f"the loss is {value}{words} at step {step}", ids)

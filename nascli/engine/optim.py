@@ -18,7 +18,6 @@ class RmsProp(torch.optim.Optimizer):
     average s starts at 1, so that the first steps are small.
 
     Args:
-        parameters: Parameters, or groups of them with a `weight_decay` of their own.
         decay, momentum: d, u.
         epsilon: e, inside the root; the paper's 1 makes this nearly SGD where gradients are small.
 
@@ -95,7 +94,6 @@ class WeightAverage:
 
     Args:
         module: Copied, on its device.
-        decay: 0 to 1, exclusive.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:

@@ -52,8 +52,8 @@ def train_step(state: TrainState, task: Task[Batch], batch: Batch, seed: int | N
 
     Args:
         batch: This process's share, as many images as every other's.
-        seed: The draws of each micro-batch follow from it and its number; None draws from torch's generators as they
-            are.
+        seed: The random numbers of each micro-batch follow from it and its place; None leaves torch's generators as
+            they are.
 
     Raises:
         torch.OutOfMemoryError: A process has not enough memory; nothing has changed but running statistics.

@@ -51,9 +51,7 @@ class TrainPlan:
     """The batches and learning rates of a training, from the number of its images.
 
     Args:
-        config: The numbers of the training.
         images: Training images.
-        dist: The processes that share each batch.
         min_images: The fewest images that a micro-batch may have.
     """
 
@@ -74,7 +72,7 @@ class TrainPlan:
 
     @property
     def share(self) -> slice:
-        """The images of a batch that this process computes."""
+        """This process's images of a batch."""
         return self.dist.share(self.batch_size)
 
     @property
@@ -120,7 +118,7 @@ class TrainPlan:
 
 
 class Task(ABC, Generic[Batch]):
-    """A thing to train. Its draws follow from (seed, purpose, epoch or step) alone, so that it resumes bit for bit.
+    """A thing to train. Its random numbers follow from (seed, purpose, epoch or step) alone: it resumes bit for bit.
 
     Attributes:
         modules: Optimized, averaged and checkpointed, as one module; `fit` moves it to the device.
@@ -143,8 +141,8 @@ class Task(ABC, Generic[Batch]):
     def split(self, batch: Batch, count: int) -> Sequence[tuple[Batch, float]]:
         """`count` micro-batches, each with its fraction of the batch's images; here of a tuple of tensors (N, ...)."""
         tensors = cast("tuple[Tensor, ...]", batch)
-        parts = zip(*(each.tensor_split(count) for each in tensors), strict=True)
-        return [(cast("Batch", part), len(part[0]) / len(tensors[0])) for part in parts]
+        micros = zip(*(each.tensor_split(count) for each in tensors), strict=True)
+        return [(cast("Batch", micro), len(micro[0]) / len(tensors[0])) for micro in micros]
 
     def begin_step(self, step: int) -> None:
         """Set up a step, counted from 0: drop path, the child of a supernet."""

@@ -33,7 +33,7 @@ class TensorBoardWriter:
     checkpoint hides what was written of later steps before.
 
     Args:
-        folder: Holds the event files, of earlier parts of the training too.
+        folder: Holds the event files, also those from before the training was resumed.
     """
 
     def __init__(self, folder: Path, learning_rate: Schedule, steps_per_epoch: int) -> None:

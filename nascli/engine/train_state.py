@@ -18,14 +18,11 @@ class TrainState:
     """Everything that a training changes; identical on all ranks, saved in checkpoints.
 
     Args:
-        modules: The modules of the task.
-        ema: The moving average of the weights, if there is one.
         scaler: Scales the loss where gradients in float16 would vanish; else it does nothing.
         norms: Keeps the running statistics of batch norms the same on all processes.
         micro_batches: Micro-batches per batch, over all processes; doubled whenever memory runs out.
         meter: The losses of the epoch that is under way.
         step: Optimizer steps made.
-        records: The epochs that are done.
     """
 
     modules: nn.Module
