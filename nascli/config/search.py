@@ -65,30 +65,30 @@ SPACE_SECTIONS: dict[str, type[SpaceConfig]] = {"cells": CellSpaceConfig}
 """The section `space` of each family of architectures."""
 
 
-class PpoConfig(Section):
-    """The controller and its update; the paper's values where it gives them."""
+class ControllerConfig(Section):
+    """The controller of `ppo` and `reinforce`, and the parts of an update that they share."""
 
     hidden: int = Field(100, ge=1, description="LSTM units")
     init_range: float = Field(0.1, gt=0, description="initial weights are uniform between minus and plus this number")
     batch_size: int = Field(20, ge=1, description="architectures per update")
     lr: float = Field(3.5e-4, gt=0, description="learning rate of Adam")
+    entropy_weight: float = Field(1e-5, ge=0, description="weight of the entropy bonus")
+    baseline_decay: float = Field(0.95, ge=0, lt=1, description="decay of the moving average of rewards, the baseline")
+    max_grad_norm: float = Field(0.5, gt=0, description="largest norm of the gradient; not in the paper")
+
+
+class PpoConfig(ControllerConfig):
+    """The controller and its update; the paper's values where it gives them."""
+
     update_epochs: int = Field(4, ge=1, description="passes over a batch per update; not in the paper")
     clip: float = Field(0.2, gt=0, lt=1, description="largest change of the probability ratio; not in the paper")
-    entropy_weight: float = Field(1e-5, ge=0, description="weight of the entropy bonus")
-    baseline_decay: float = Field(0.95, ge=0, lt=1, description="decay of the moving average of rewards, the baseline")
-    max_grad_norm: float = Field(0.5, gt=0, description="largest norm of the gradient; not in the paper")
 
 
-class ReinforceConfig(Section):
+class ReinforceConfig(ControllerConfig):
     """The controller of `ppo` with the plain policy gradient; numbers of Zoph and Le 2017 where it gives them."""
 
-    hidden: int = Field(100, ge=1, description="LSTM units")
-    init_range: float = Field(0.1, gt=0, description="initial weights are uniform between minus and plus this number")
     batch_size: int = Field(8, ge=1, description="architectures per update")
     lr: float = Field(6e-4, gt=0, description="learning rate of Adam")
-    entropy_weight: float = Field(1e-5, ge=0, description="weight of the entropy bonus")
-    baseline_decay: float = Field(0.95, ge=0, lt=1, description="decay of the moving average of rewards, the baseline")
-    max_grad_norm: float = Field(0.5, gt=0, description="largest norm of the gradient; not in the paper")
 
 
 class EvolutionConfig(Section):
@@ -169,7 +169,7 @@ class SearchConfig(Section):
     failure_reward: float = Field(
         0.0, allow_inf_nan=False, description="reward of a child that failed or violates a constraint"
     )
-    retries: int = Field(2, ge=0, description="times a child is evaluated again after its worker was lost")
+    retries: int = Field(2, ge=0, description="new attempts for a child whose worker was lost")
     patience: int = Field(
         200, ge=0, description="the search ends after this many duplicates or rejected proposals in a row; 0 is off"
     )

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nascli.config import PpoConfig, ReinforceConfig
+from nascli.config.search import ControllerConfig, PpoConfig, ReinforceConfig
 from nascli.engine.device import generator_for
 from nascli.genotype.space import SearchSpace
 from nascli.search.strategies.controller import Controller
@@ -50,7 +50,7 @@ class PolicyGradient:
     """
 
     def __init__(
-        self, space: SearchSpace, config: PpoConfig | ReinforceConfig, seed: int, *, passes: int, clip: float | None
+        self, space: SearchSpace, config: ControllerConfig, seed: int, *, passes: int, clip: float | None
     ) -> None:
         self.batch_size = config.batch_size
         self.diagnostics: dict[str, float] = {}
