@@ -31,7 +31,6 @@ from nascli.genotype.space import SearchSpace, parse_space, resolve_space
 from nascli.search.trial import Score, Trial, TrialState
 from nascli.seeding import derive_seed
 
-_HASH_BYTES = 8
 _COLUMNS = {  # N cells, T decisions, S seeds
     "hashes": np.dtype("u1"),  # (N, 8)
     "tokens": np.dtype("u1"),  # (N, T)
