@@ -195,23 +195,28 @@ def main() -> None:
             columns,
             cases={name: {"genotype": genotype, "images": temporary} for name, genotype in genotypes.items()},
             check=refuse_unequal("params", "mult_adds"),
-            about={"cells": genotypes},
+            about=lambda taken: {"cells": genotypes, "learning": learning_curves(taken)},
         )
-    show_learning(measurements)
-
-
-def show_learning(measurements: Sequence[Figures]) -> None:
-    """Losses and accuracy over all cells and seeds after each epoch: both learn alike."""
-    table = grid("Mean and standard deviation after each epoch", "training", "epoch", *CURVES)
-    for variant in dict.fromkeys(each["variant"] for each in measurements):
-        taken = [each for each in measurements if each["variant"] == variant]
-        for epoch in range(len(taken[0]["loss"])):
-            shown = (plus_minus(mean_and_deviation([each[key][epoch] for each in taken])) for key in CURVES.values())
-            table.add_row(variant, str(epoch + 1), *shown)
+    table = grid("Mean and standard deviation after each epoch", "training", "epoch", *CURVES.values())
+    for variant, curves in learning_curves(measurements).items():
+        for epoch, row in enumerate(zip(*(curves[key] for key in CURVES), strict=True), start=1):
+            table.add_row(variant, str(epoch), *map(plus_minus, row))
     console().print(table)
 
 
-CURVES = {"training loss": "train_loss", "held-out loss": "loss", "held-out accuracy": "accuracy"}
+CURVES = {"train_loss": "training loss", "loss": "held-out loss", "accuracy": "held-out accuracy"}
+
+
+def learning_curves(measurements: Sequence[Figures]) -> dict[str, dict[str, list[Figures]]]:
+    """Losses and accuracy of each variant over all cells and seeds, epoch by epoch: all learn alike."""
+    taken = {variant: [each for each in measurements if each["variant"] == variant] for variant in VARIANTS}
+    return {
+        variant: {
+            key: [mean_and_deviation(one) for one in zip(*(each[key] for each in own), strict=True)] for key in CURVES
+        }
+        for variant, own in taken.items()
+        if own
+    }
 
 
 if __name__ == "__main__" and not serve(MEASURES):

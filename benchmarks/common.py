@@ -51,7 +51,6 @@ Figures = dict[str, Any]
 
 _ASKED = "--measure"
 _RESULT = "result.json"
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _ONE_CASE: Mapping[str, Task] = MappingProxyType({"": {}})
 
 
@@ -164,7 +163,7 @@ def compare(
     *,
     cases: Mapping[str, Task] = _ONE_CASE,
     check: Callable[[Sequence[Figures]], None] | None = None,
-    about: Mapping[str, object] = _NOTHING,
+    about: Callable[[Sequence[Figures]], Mapping[str, object]] = lambda _: {},
 ) -> list[Figures]:
     """Measure the variants in turn in fresh processes, show a table of them, write the raw figures.
 
@@ -179,7 +178,7 @@ def compare(
         columns: Columns of the table and fields of the JSON file.
         cases: Settings by name; everything is measured anew for each.
         check: Stops the benchmark (SystemExit) where the measurements of a case cannot be compared; called after each.
-        about: Further fields of the JSON file.
+        about: From all measurements to further fields of the JSON file.
 
     Returns:
         All measurements.
@@ -202,7 +201,7 @@ def compare(
         cells = (three(row[column.name], column.form) if row[column.name] else "" for column in shown)
         table.add_row(", ".join(filter(None, (row["case"], row["variant"]))), *cells)
     console().print(table)
-    write(asked, {**about, "results": results, "measurements": measurements})
+    write(asked, {**about(measurements), "results": results, "measurements": measurements})
     return measurements
 
 
@@ -280,9 +279,9 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
 
 
 def mean_and_deviation(values: Sequence[float]) -> Figures:
-    """Mean, sample standard deviation (0 of a single value), and the values themselves."""
+    """Mean, sample standard deviation (0 of a single value), the number of values, and the values themselves."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.fmean(values), "deviation": deviation, "each": list(values)}
+    return {"mean": statistics.fmean(values), "deviation": deviation, "count": len(values), "each": list(values)}
 
 
 def plus_minus(value: Figures, factor: float = 1.0) -> str:

@@ -323,7 +323,7 @@ def main() -> None:
         title = f"F = {chosen['filters']}, {asked.batch_size} images of {asked.size} pixels"
         variants: dict[str, Task] = {name: {} for name in (NASCLI, *PEERS)}
         cases = dict.fromkeys((TRAIN, FIND), settings)
-        compare(__file__, asked, title, variants, columns, cases=cases, about={"chosen": chosen})
+        compare(__file__, asked, title, variants, columns, cases=cases, about=lambda _: {"chosen": chosen})
 
 
 if __name__ == "__main__" and not serve(MEASURES):

@@ -138,7 +138,14 @@ def main() -> None:
         }
         title = f"Resuming {asked.trials} trials, seconds"
         compare(
-            __file__, asked, title, variants, columns, cases=cases, check=refuse_another_search, about={"cases": cases}
+            __file__,
+            asked,
+            title,
+            variants,
+            columns,
+            cases=cases,
+            check=refuse_another_search,
+            about=lambda _: {"cases": cases},
         )
 
 

@@ -193,6 +193,8 @@ def test_children_of_both_kinds_have_the_same_size(folder: Path, tmp_path: Path)
     values = run("children.py", tmp_path, *options)
     others = {"plain", "plain, 1 worker", "plain, decoding"}
     assert set(values["cells"]) == {"nasnet-a", "random-0"}
+    assert set(values["learning"]) == {"nascli", *others}
+    assert [each["count"] for each in values["learning"]["plain"]["loss"]] == [2]
     for cell in values["cells"]:
         found = rows(values, cell)
         assert set(found) == {"nascli", *others}
