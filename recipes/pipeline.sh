@@ -5,7 +5,7 @@ set -euo pipefail
 demo=${1:-demo}
 say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 
-# 1. Try cells: each is trained for a few epochs on a part of the handwritten digits and scored on a held-out part.
+# 1. Try cells: each is trained for a few epochs on most of the handwritten digits and scored on the rest.
 say "1/6 search a cell"
 nascli search --dataset digits --trials 16 --out "$demo/search" --overwrite
 
