@@ -4,7 +4,7 @@
 
 The images are random bytes in the shape of CIFAR-10's training split, 50,000 of 32x32: no operation here depends on
 what is on them. Every variant ends with batches of float32 (N, 3, 32, 32), cropped from 4 zeros on each side, mirrored
-with probability one half, normalised, a square of 16x16 set to 0:
+with probability one half, normalized, a square of 16x16 set to 0:
 
     nascli                  `training_batches` and `augment_batch` on bytes in memory, as a training step gets them
     torchvision             PIL images as its CIFAR10 gives them, RandomCrop, flip, ToTensor, Normalize, RandomErasing,
@@ -19,22 +19,21 @@ the step, which has `--threads`.
 """
 
 import itertools
-import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from common import Column, Figures, Task, arguments, compare, serve
+from common import Column, Figures, Task, arguments, compare, refuse_other_pixels, serve, time_batches
 from engine_step import training_step
 
 NASCLI, PEER, STEP = "nascli", "torchvision", "step"
 SIDE, CLASSES, PADDING, CUTOUT = 32, 10, 4, 16
 MIDDLE, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 KEPT = {NASCLI: 1 - ((CUTOUT * SIDE - CUTOUT**2 / 4) / SIDE**2) ** 2, PEER: 1 - (CUTOUT / SIDE) ** 2}
-"""The part of the pixels that the square leaves, on average over its places."""
+"""The share of the pixels outside the square, on average over its places."""
 MAX_DISTANCE = 0.05
-"""How far apart the variants' means and deviations may be, of normalised pixels that were not cut out."""
+"""How far apart the variants' means and deviations may be, of normalized pixels that were not cut out."""
 
 
 def nascli(task: Task) -> Figures:
@@ -42,7 +41,7 @@ def nascli(task: Task) -> Figures:
     import torch
 
     torch.set_num_threads(1)
-    return time_batches(batches(task), task)
+    return time_batches(batches(task), task["warm"], task["warm"], task["seconds"])
 
 
 def batches(task: Task) -> Iterator[Any]:
@@ -91,7 +90,7 @@ def torchvision(task: Task) -> Figures:
         Cifar(), task["batch_size"], shuffle=True, num_workers=task["workers"], drop_last=True, persistent_workers=True
     )
     epochs = itertools.chain.from_iterable(itertools.repeat(loader))
-    return time_batches((images for images, _ in epochs), task)
+    return time_batches((images for images, _ in epochs), task["warm"], task["warm"], task["seconds"])
 
 
 def pixels(task: Task) -> Any:  # noqa: ANN401
@@ -99,25 +98,6 @@ def pixels(task: Task) -> Any:  # noqa: ANN401
     import numpy as np
 
     return np.random.default_rng(0).integers(0, 256, (task["images"], SIDE, SIDE, 3), dtype=np.uint8)
-
-
-def time_batches(coming: Iterable[Any], task: Task) -> Figures:
-    """Images per second after the first batches; mean and deviation of pixels."""
-    import torch
-
-    steps = iter(coming)
-    kept = list(itertools.islice(steps, task["warm"]))
-    seen = 0
-    since = time.perf_counter()
-    while (seconds := time.perf_counter() - since) < task["seconds"]:
-        seen += len(next(steps))
-    values = torch.cat(kept)
-    return {
-        "images_per_second": seen / seconds,
-        "images": seen,
-        "mean": float(values.mean()),
-        "deviation": float(values.std()),
-    }
 
 
 def step(task: Task) -> Figures:
@@ -149,14 +129,6 @@ def step(task: Task) -> Figures:
 MEASURES: dict[str, Callable[[Task], Figures]] = {NASCLI: nascli, PEER: torchvision, STEP: step}
 
 
-def refuse_unlike(measurements: Sequence[Figures]) -> None:
-    """Compare the pixels that the square left; crops bring in as many zeros everywhere."""
-    for key, power in (("mean", 1.0), ("deviation", 0.5)):
-        values = [each[key] / math.pow(KEPT[each["variant"]], power) for each in measurements if key in each]
-        if values and max(values) - min(values) > MAX_DISTANCE:
-            raise SystemExit(f"the pixels differ: {key} from {min(values):.3f} to {max(values):.3f}")
-
-
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=50_000, help="of the made-up data set")
@@ -178,7 +150,9 @@ def main() -> None:
         Column("share", "share of the step", ".2%"),
     ]
     variants: dict[str, Task] = {name: {} for name in asked.only or MEASURES}
-    compare(__file__, asked, "Small images into training", variants, columns, check=refuse_unlike)
+    compare(
+        __file__, asked, "Small images into training", variants, columns, check=refuse_other_pixels(MAX_DISTANCE, KEPT)
+    )
 
 
 if __name__ == "__main__" and not serve(MEASURES):

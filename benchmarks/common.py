@@ -13,7 +13,9 @@ A script holds its measurements in a dict by name, `MEASURES`; its `main` names 
 """
 
 import argparse
+import itertools
 import json
+import math
 import os
 import platform
 import resource
@@ -22,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +50,9 @@ Task = Mapping[str, Any]
 
 Figures = dict[str, Any]
 """Results of a measurement: plain values."""
+
+Check = Callable[[Sequence[Figures]], None]
+"""Raises SystemExit where measurements cannot be compared."""
 
 _ASKED = "--measure"
 _RESULT = "result.json"
@@ -162,7 +167,7 @@ def compare(
     columns: Sequence[Column],
     *,
     cases: Mapping[str, Task] = _ONE_CASE,
-    check: Callable[[Sequence[Figures]], None] | None = None,
+    check: Check | None = None,
     about: Callable[[Sequence[Figures]], Mapping[str, object]] = lambda _: {},
 ) -> list[Figures]:
     """Measure the variants in turn in fresh processes, show a table of them, write the raw figures.
@@ -217,7 +222,7 @@ def summarize(measurements: Sequence[Figures], columns: Sequence[Column]) -> lis
     ]
 
 
-def refuse_unequal(*keys: str) -> Callable[[Sequence[Figures]], None]:
+def refuse_unequal(*keys: str) -> Check:
     """A check that stops where a figure is not the same in all measurements of a case."""
 
     def check(measurements: Sequence[Figures]) -> None:
@@ -237,6 +242,48 @@ def time_calls(work: Callable[[], object], seconds: float, at_least: int) -> lis
         work()
         taken.append(time.perf_counter() - since)
     return sorted(taken[len(taken) // 3 :])
+
+
+def time_batches(batches: Iterable[Any], warm: int, compared: int, seconds: float = math.inf) -> Figures:
+    """Images per second after the first batches; mean and deviation of pixels.
+
+    Args:
+        batches: Tensors (N, ...).
+        warm: Batches before the clock starts.
+        compared: Batches from the first on whose pixels count.
+        seconds: After which it ends, if the batches do not end before.
+    """
+    import torch
+
+    coming = iter(batches)
+    kept = list(itertools.islice(coming, warm))
+    seen, passed, since = 0, 0.0, time.perf_counter()
+    for images in coming:
+        seen += len(images)
+        if len(kept) < compared:
+            kept.append(images)
+        passed = time.perf_counter() - since
+        if passed >= seconds:
+            break
+    pixels = torch.cat(kept)
+    moments = {"mean": float(pixels.mean()), "deviation": float(pixels.std())}
+    return {"images_per_second": seen / passed, "images": seen, **moments}
+
+
+def refuse_other_pixels(distance: float, shares: Mapping[str, float] = MappingProxyType({})) -> Check:
+    """A check that stops where means or deviations of `time_batches` are further apart than a distance.
+
+    Args:
+        shares: By variant the share of the pixels that are not set to 0, by default 1.
+    """
+
+    def check(measurements: Sequence[Figures]) -> None:
+        for key, power in (("mean", 1.0), ("deviation", 0.5)):
+            values = [each[key] / shares.get(each["variant"], 1.0) ** power for each in measurements if key in each]
+            if values and max(values) - min(values) > distance:
+                raise SystemExit(f"the pixels differ: {key} from {min(values):.3f} to {max(values):.3f}")
+
+    return check
 
 
 def peak_mib() -> float:

@@ -4,34 +4,42 @@
 
 FOLDER holds train/<class>/*; its images are gone through again and again until there are enough. Every variant ends
 with batches of float32 (N, 3, S, S), cropped at random (5 % to 100 % of the area, aspect ratio 3/4 to 4/3), mirrored
-with probability one half, and normalised:
+with probability one half, and normalized:
 
-    nascli, folder             batches from `training_batches`, flipped and normalised as a training step does it
+    nascli, folder             batches from `training_batches`, flipped and normalized as a training step does it
     nascli, pack               the same from a pack of `--size` pixels, made before anything is timed
-    torchvision, PIL           ImageFolder with RandomResizedCrop, flip, ToTensor, normalise
+    torchvision, PIL           ImageFolder with RandomResizedCrop, flip, ToTensor, normalize
     torchvision, decode_image  decode_image with the same transforms of v2, on tensors
 
 All have as many DataLoader workers and the same batches. Each measurement is a fresh process with one thread of
 computation; it counts from the batch on by which every worker has delivered. Before ratios are made the pixels' means
-and deviations are compared: they differ by the draws alone, and by what the pack's smaller size takes away.
+and deviations are compared: they differ by the random numbers alone, and by what the pack's smaller size takes away.
 """
 
-import itertools
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from common import Column, Figures, Task, arguments, compare, progress, serve
+from common import (
+    Column,
+    Figures,
+    Task,
+    arguments,
+    compare,
+    progress,
+    refuse_other_pixels,
+    serve,
+    time_batches,
+)
 
 FOLDER, PACK = "nascli, folder", "nascli, pack"
 PIL_PEER, TENSOR_PEER = "torchvision, PIL", "torchvision, decode_image"
 AREA = (0.05, 1.0)
 MIDDLE = (0.5, 0.5, 0.5)
 MAX_DISTANCE = 0.2
-"""How far apart the variants' means and deviations may be, of normalised pixels."""
+"""How far apart the variants' means and deviations may be, of normalized pixels."""
 
 
 def nascli(task: Task) -> Figures:
@@ -54,10 +62,10 @@ def nascli(task: Task) -> Figures:
     images = torch.arange(task["images"]) % len(train)
     order = images[torch.randperm(task["images"], generator=torch.Generator().manual_seed(0))]
     normalizer, flip = Normalizer(MIDDLE, MIDDLE), DataConfig(flip=True)
-    draws = BatchRng(torch.Generator().manual_seed(0))
-    return time_batches(
+    batch_rng = BatchRng(torch.Generator().manual_seed(0))
+    return time_stream(
         (
-            augment_batch(batch, flip, normalizer, draws)
+            augment_batch(batch, flip, normalizer, batch_rng)
             for batch, _ in train.training_batches(order, task["batch_size"], 0)
         ),
         task,
@@ -71,7 +79,7 @@ def torchvision_pil(task: Task) -> Figures:
     vary = [transforms.RandomResizedCrop(task["crop"], AREA), transforms.RandomHorizontalFlip()]
     last = [transforms.ToTensor(), transforms.Normalize(MIDDLE, MIDDLE)]
     source = datasets.ImageFolder(f"{task['folder']}/train", transforms.Compose([*vary, *last]))
-    return time_batches(load_batches(source, task), task)
+    return time_stream(load_batches(source, task), task)
 
 
 def torchvision_tensors(task: Task) -> Figures:
@@ -90,7 +98,7 @@ def torchvision_tensors(task: Task) -> Figures:
             return decode_image(path, ImageReadMode.RGB)
 
     source = datasets.ImageFolder(f"{task['folder']}/train", v2.Compose([*vary, *last]), loader=load)
-    return time_batches(load_batches(source, task), task)
+    return time_stream(load_batches(source, task), task)
 
 
 def load_batches(source: Any, task: Task) -> Iterable[Any]:  # noqa: ANN401
@@ -104,28 +112,12 @@ def load_batches(source: Any, task: Task) -> Iterable[Any]:  # noqa: ANN401
     return (images for images, _ in loader)
 
 
-def time_batches(batches: Iterable[Any], task: Task) -> Figures:
-    """Images per second after the first batches; mean and deviation of some images' pixels."""
+def time_stream(batches: Iterable[Any], task: Task) -> Figures:
+    """Images per second from the batch on by which every worker has delivered."""
     import torch
 
     torch.set_num_threads(1)
-    coming = iter(batches)
-    kept = list(itertools.islice(coming, max(1, task["workers"])))
-    most = max(1, task["compared"] // task["batch_size"])
-    seen = 0
-    since = time.perf_counter()
-    for images in coming:
-        seen += len(images)
-        if len(kept) < most:
-            kept.append(images)
-    seconds = time.perf_counter() - since
-    pixels = torch.cat(kept)
-    return {
-        "images_per_second": seen / seconds,
-        "images": seen,
-        "mean": float(pixels.mean()),
-        "deviation": float(pixels.std()),
-    }
+    return time_batches(batches, max(1, task["workers"]), max(1, task["compared"] // task["batch_size"]))
 
 
 MEASURES: dict[str, Callable[[Task], Figures]] = {
@@ -149,13 +141,6 @@ def prepare(source: Path, scratch: Path, size: int) -> tuple[Path, Path]:
     return folder, pack
 
 
-def refuse_unlike(measurements: Sequence[Figures]) -> None:
-    for key in ("mean", "deviation"):
-        values = [each[key] for each in measurements]
-        if max(values) - min(values) > MAX_DISTANCE:
-            raise SystemExit(f"the pixels differ: {key} from {min(values):.3f} to {max(values):.3f}")
-
-
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="holds train/<class>/*")
@@ -176,7 +161,7 @@ def main() -> None:
         folder, pack = prepare(asked.data, Path(scratch), asked.size)
         paths = {"folder": str(folder), "pack": str(pack)}
         variants = {name: {**paths} for name in asked.only or MEASURES}
-        compare(__file__, asked, "Images into training", variants, columns, check=refuse_unlike)
+        compare(__file__, asked, "Images into training", variants, columns, check=refuse_other_pixels(MAX_DISTANCE))
 
 
 if __name__ == "__main__" and not serve(MEASURES):

@@ -5,23 +5,22 @@
 Writes OUT.json, OUT.png and OUT.svg. Regret is the mean accuracy of the table's best cell minus that of the cell with
 the highest reward so far, in percentage points. Every strategy runs with its default numbers and the same seeds. Those
 of ppo are the paper's, made for 20,000 trials; so it runs once more with numbers for some hundred: more updates, longer
-steps, a stronger pull back from certainty. The controllers and the surrogate take nearly all of the time.
+steps, a stronger pull back from certainty. The controllers and the Bayesian strategy take nearly all of the time.
 """
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from common import console, grid
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from rich.console import Console
 from rich.table import Table as Grid
 from simulate import RegretAt, SimulatedRuns, compare, rank_correlation, regret_at, simulate, trials_to_reach
 
@@ -137,38 +136,38 @@ def describe(path: Path, table: TabularBenchmark) -> dict[str, object]:
     }
 
 
-def show(console: Console, about: Mapping[str, object], found: Mapping[str, SimulatedRuns], counts: list[int]) -> None:
+def show(about: Mapping[str, object], found: Mapping[str, SimulatedRuns], counts: list[int]) -> None:
     """The numbers as tables."""
-    console.print(f"{about['cells']} cells, {about['trainings']} trainings each, {about['failed']} failed")
+    console().print(f"{about['cells']} cells, {about['trainings']} trainings each, {about['failed']} failed")
     for name in ("accuracy", "rank_correlation"):
-        console.print(f"{name.replace('_', ' ')}: {json.dumps(about[name])}", highlight=False)
+        console().print(f"{name.replace('_', ' ')}: {json.dumps(about[name])}")
     searches = len(next(iter(found.values())).rewards)
-    grid = Grid(title=f"Median regret in percentage points after so many trials, 95 % interval; {searches} searches")
-    for heading in ("strategy", *map(str, counts), "cells"):
-        grid.add_column(heading, justify="left" if heading == "strategy" else "right")
+    title = f"Median regret in percentage points after the given trials, 95 % interval; {searches} searches"
+    table = grid(title, "strategy", *map(str, counts), "cells")
     for name, runs in found.items():
         cells = f"{runs.evaluations[:, -1].mean():.0f}"
-        grid.add_row(name, *(interval(each) for each in regret_at(runs, counts)), cells)
-    console.print(grid)
+        table.add_row(name, *(interval(each) for each in regret_at(runs, counts)), cells)
+    console().print(table)
     if BASELINE in found:
-        console.print(against_baseline(found, counts))
+        console().print(against_baseline(found, counts))
 
 
 def against_baseline(found: Mapping[str, SimulatedRuns], counts: list[int]) -> Grid:
-    grid = Grid(
-        title="Probability of less regret than random after so many trials, p (Mann-Whitney); median trials to a regret"
+    table = grid(
+        "Probability of less regret than random after the given trials, p (Mann-Whitney); median trials to a regret",
+        "strategy",
+        *map(str, counts),
+        *(f"to {100 * x:g} pp" for x in LEVELS),
     )
-    for heading in ("strategy", *map(str, counts), *(f"to {100 * x:g} pp" for x in LEVELS)):
-        grid.add_column(heading, justify="left" if heading == "strategy" else "right")
     for name, runs in found.items():
         tests = [compare(runs, found[BASELINE], count) for count in counts]
         reach = [float(np.median(trials_to_reach(runs, level))) for level in LEVELS]
-        grid.add_row(
+        table.add_row(
             name,
             *("" if name == BASELINE else f"{test.better:.2f}\np={test.p_value:.1g}" for test in tests),
             *(f"{each:.0f}" if np.isfinite(each) else "never" for each in reach),
         )
-    return grid
+    return table
 
 
 def interval(regret: RegretAt) -> str:
@@ -181,7 +180,7 @@ def draw(found: Mapping[str, SimulatedRuns], title: str) -> Figure:
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     least, most = np.inf, 0.0
-    for axes, heading in ((left, "proposals, repeats included"), (right, "distinct cells trained")):
+    for axes, heading in ((left, "proposals, duplicates included"), (right, "distinct cells trained")):
         for name, runs in found.items():
             shown = runs if axes is left else runs.by_evaluations()
             reached = runs.rewards.shape[1] if axes is left else int(shown.evaluations[:, -1].min())
@@ -240,7 +239,7 @@ def main() -> None:
     timed = run_all(table, asked.only, asked.trials, asked.seeds)
     found = {name: runs for name, (runs, _) in timed.items()}
     counts = checkpoints(asked.trials)
-    show(Console(width=None if sys.stdout.isatty() else 120), about, found, counts)
+    show(about, found, counts)
     if asked.out is None:
         return
     asked.out.parent.mkdir(parents=True, exist_ok=True)
