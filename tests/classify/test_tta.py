@@ -19,7 +19,7 @@ ARRAY = ImageArray(IMAGES, torch.tensor([0, 1, 0]))
 
 
 def write_files(folder: Path, crop: float) -> ImageFiles:
-    """Two pictures of 40 x 20 pixels, `0.png` and `1.png`, that the network sees at 8."""
+    """Two images of 40 x 20 pixels, `0.png` and `1.png`, that the network sees at 8."""
     paths = tuple(folder / f"{k}.png" for k in range(2))
     for k, path in enumerate(paths):
         pixels = np.random.default_rng(k).integers(0, 256, (20, 40, 3), dtype=np.uint8)

@@ -70,6 +70,6 @@ def write_images(folder: Path, names: tuple[str, ...] = ("cat", "cow", "dog"), s
 
 
 def prepare() -> None:
-    """`pictures/` and `cell.json` in the current folder."""
-    write_images(Path("pictures"))
+    """`images/` and `cell.json` in the current folder."""
+    write_images(Path("images"))
     Path("cell.json").write_text(GENOTYPE.to_json(), encoding="utf-8")

@@ -13,8 +13,8 @@ from tests.cli.program import SETTINGS, Nascli
 
 
 def train_tiny(nascli: Nascli) -> dict[str, object]:
-    """The results of a run in `run/`, on `pictures/`."""
-    ran = nascli(f"train --cell cell.json --dataset folder:pictures {SETTINGS} --out run --json")
+    """The results of a run in `run/`, on `images/`."""
+    ran = nascli(f"train --cell cell.json --dataset folder:images {SETTINGS} --out run --json")
     assert ran.code == 0, ran.err
     return dict(ran.json)
 
@@ -26,7 +26,7 @@ def edit_network(folder: str, **changes: object) -> None:
     path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
 
 
-def write_photos(folder: Path, names: tuple[str, ...] = ("cat", "cow", "dog")) -> list[tuple[Path, int]]:
+def write_large_images(folder: Path, names: tuple[str, ...] = ("cat", "cow", "dog")) -> list[tuple[Path, int]]:
     """Files too large and too different to be held in memory: one a class to train on, two to test on."""
     noise, tested = np.random.default_rng(0), []
     for label, name in enumerate(names):
@@ -45,11 +45,11 @@ def loss_by_hand(folder: str, files: list[tuple[Path, int]], length: float, meth
     """Resize the shorter side to `length`, cut 8 pixels out of the middle, normalise, classify."""
     images = []
     for path, _ in files:
-        picture = Image.open(path)
-        factor = length / min(picture.size)
-        width, height = (int(side * factor) for side in picture.size)
+        image = Image.open(path)
+        factor = length / min(image.size)
+        width, height = (int(side * factor) for side in image.size)
         left, top = round((width - 8) / 2), round((height - 8) / 2)
-        cut = picture.resize((width, height), method).crop((left, top, left + 8, top + 8))
+        cut = image.resize((width, height), method).crop((left, top, left + 8, top + 8))
         images.append(torch.from_numpy(np.array(cut)).permute(2, 0, 1) / 255)
     spec = json.loads(Path(folder, "network.json").read_text())
     mean, std = (torch.tensor(spec[key]).view(3, 1, 1) for key in ("mean", "std"))
@@ -68,11 +68,11 @@ def answers(folder: str, images: torch.Tensor) -> torch.Tensor:
 
 
 def known_images() -> tuple[torch.Tensor, torch.Tensor]:
-    """The test images of `pictures/` and their labels."""
+    """The test images of `images/` and their labels."""
     files = [(path, label) for label, name in enumerate(("cat", "cow", "dog")) for path in folder_files(name)]
     images = torch.stack([torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) for path, _ in files])
     return images, torch.tensor([label for _, label in files])
 
 
 def folder_files(name: str) -> list[Path]:
-    return sorted(Path("pictures/val", name).iterdir())
+    return sorted(Path("images/val", name).iterdir())

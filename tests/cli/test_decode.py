@@ -1,4 +1,4 @@
-"""`nascli decode` as a person uses it: published cells and files in, trees, pictures and files out."""
+"""`nascli decode` as a user calls it: published cells and files in, trees, drawings and files out."""
 
 import re
 import shlex
@@ -69,13 +69,13 @@ def test_every_published_cell_is_listed(nascli: Nascli) -> None:
 @pytest.mark.parametrize("suffix", ["svg", "png", "dot", "mmd"])
 def test_each_format_is_drawn(nascli: Nascli, suffix: str) -> None:
     begins = {"svg": b"<svg ", "png": b"\x89PNG", "dot": b'digraph "darts-v2"', "mmd": b'---\ntitle: "darts-v2"'}
-    ran = nascli("darts-v2", "--draw", f"pictures/cell.{suffix}")
+    ran = nascli("darts-v2", "--draw", f"drawings/cell.{suffix}")
     assert ran.code == 0
-    assert Path(f"pictures/cell.{suffix}").read_bytes().startswith(begins[suffix])
-    assert f"wrote pictures/cell.{suffix}" in ran.err
+    assert Path(f"drawings/cell.{suffix}").read_bytes().startswith(begins[suffix])
+    assert f"wrote drawings/cell.{suffix}" in ran.err
 
 
-def test_out_and_several_pictures_in_one_call(nascli: Nascli) -> None:
+def test_out_and_several_drawings_in_one_call(nascli: Nascli) -> None:
     ran = nascli("darts-v2", "--out", "my cell.json", "--draw", "cell.svg", "--draw", "cell.dot", "--json")
     assert read_genotype(Path("my cell.json")) == zoo_genotype("darts-v2")
     assert ran.json["files"] == ["my cell.json", "cell.svg", "cell.dot"]
@@ -97,7 +97,7 @@ def test_nothing_is_written_if_one_file_cannot_be(nascli: Nascli) -> None:
     assert not Path("new.json").exists()
 
 
-def test_a_name_goes_into_file_and_picture(nascli: Nascli) -> None:
+def test_a_name_goes_into_file_and_drawing(nascli: Nascli) -> None:
     nascli("darts-v2", "--name", "[bold]mine", "--out", "cell.json", "--draw", "cell.svg")
     assert read_genotype(Path("cell.json")).name == "[bold]mine"
     assert "[bold]mine" in Path("cell.svg").read_text(encoding="utf-8")

@@ -80,14 +80,14 @@ def test_train_on_the_newest_backbone_then_predict(place: Path, capsys: pytest.C
     for phrase in ("8 images with 12 boxes", "weights of", "epoch 5/5", "nascli detect predict"):
         assert phrase in printed.err
 
-    picture = place / "data" / "coco" / "val2017" / "0001.png"
-    assert detect("predict", picture, picture.parent, "--threshold", 0.0, "--json") == 0
+    image = place / "data" / "coco" / "val2017" / "0001.png"
+    assert detect("predict", image, image.parent, "--threshold", 0.0, "--json") == 0
     values = json.loads(capsys.readouterr().out)
     assert len(values["images"]) == 5
     assert Path(values["out"]) == run.resolve() / "predictions"
     assert (run / "predictions" / "predictions.json").is_file()
     assert (run / "predictions" / "0001-2.png").is_file()
-    assert detect("predict", picture, "--run", run, "--out", "mine", "--threshold", 0.9) == 0
+    assert detect("predict", image, "--run", run, "--out", "mine", "--threshold", 0.9) == 0
     assert "0001.png" in capsys.readouterr().out
     assert (place / "mine" / "0001.png").is_file()
 

@@ -15,7 +15,7 @@ from tests.detect.parts import GENOTYPE
 
 TRAIN = Path("data/coco/annotations/instances_train2017.json")
 VAL = Path("data/coco/annotations/instances_val2017.json")
-PICTURES = Path("data/coco/train2017")
+IMAGES = Path("data/coco/train2017")
 START = (
     "--coco --cell cell.json --recipe digit-scenes --filters 4 --cells-per-stage 1 --batch-size 1 --dry-run "
     "--set detector.pyramid_channels=16 --set detector.head_channels=32"
@@ -63,9 +63,9 @@ REFUSED: dict[str, tuple[Callable[[], object], int, str]] = {
     "corrupt JSON": (cut(TRAIN, -9), 1, "json are not JSON"),
     "JSON too deep": (lambda: TRAIN.write_text("[" * 100_000), 1, "json are not JSON"),
     "no annotations": (TRAIN.unlink, 2, "no annotations of both splits"),
-    "missing picture": ((PICTURES / "0003.png").unlink, 2, "image id 3 is not on disk"),
-    "corrupt picture": (cut(PICTURES / "0003.png", 90), 1, "image data/coco/train2017/0003.png cannot be read"),
-    "another size": (lambda: Image.new("L", (30, 20)).save(PICTURES / "0003.png"), 2, "has 30x20 pixels"),
+    "missing image": ((IMAGES / "0003.png").unlink, 2, "image id 3 is not on disk"),
+    "corrupt image": (cut(IMAGES / "0003.png", 90), 1, "image data/coco/train2017/0003.png cannot be read"),
+    "another size": (lambda: Image.new("L", (30, 20)).save(IMAGES / "0003.png"), 2, "has 30x20 pixels"),
     "image ids as text": (edited(text_ids), 2, "image at position 0 has the id '1'. Ids are whole numbers"),
     "image twice": (edited(lambda v: v["images"].append(v["images"][0])), 2, "image id 1 is given twice"),
     "annotation twice": (first_of("annotations", id=2), 2, "annotation id 2 is given twice"),
@@ -130,7 +130,7 @@ def test_the_check_says_everything_by_kind_with_its_first_example(nascli: Nascli
         boxes[3]["category_id"] = boxes[4]["category_id"] = 55
 
     edited(change)()
-    (PICTURES / "0008.png").unlink()
+    (IMAGES / "0008.png").unlink()
     ran = nascli("detect check --coco")
     assert ran.code == 2
     assert "coco: 3 faults keep it from being used. Repair those that are marked refused" in ran.err
@@ -154,14 +154,14 @@ def test_data_without_a_fault_pass_the_check(nascli: Nascli) -> None:
     assert ran.code == 0
     assert ran.out.count("nothing to remark") == 2
     assert ran.next == ["nascli detect show --dataset coco --data-dir data"]
-    beside = PICTURES / "boxes.json"
+    beside = IMAGES / "boxes.json"
     beside.write_bytes(TRAIN.read_bytes())
     one = nascli(f"detect check --dataset coco:{beside} --json")
     assert [each["file"] for each in one.json["splits"]] == [str(beside)], "one file is one split"
 
 
 def test_only_decoding_tells_of_damage_in_the_middle(nascli: Nascli) -> None:
-    damage_pixels(PICTURES / "0004.png")
+    damage_pixels(IMAGES / "0004.png")
     ran = nascli("detect check --coco")
     assert ran.code == 2
     assert "0004.png cannot be read" in ran.out
@@ -188,8 +188,8 @@ def test_the_data_are_drawn_as_training_augments_them(nascli: Nascli) -> None:
     assert [path.name for path in drawn] == [f"train-{n:06d}-augmented.png" for n in range(1, 6)]
     assert sorted(drawn[0].parent.iterdir()) == drawn
     for path in drawn:
-        with Image.open(path) as picture:
-            assert picture.size == (480, 480), "five times 96, so that labels can be read"
+        with Image.open(path) as image:
+            assert image.size == (480, 480), "five times 96, so that labels can be read"
 
 
 def truth_as_results(path: Path, category: int | None = None) -> Path:
@@ -201,9 +201,9 @@ def truth_as_results(path: Path, category: int | None = None) -> Path:
     return path
 
 
-def test_a_results_file_is_scored_without_a_picture(nascli: Nascli) -> None:
-    for picture in Path("data/coco").rglob("*.png"):
-        picture.unlink()
+def test_a_results_file_is_scored_without_an_image(nascli: Nascli) -> None:
+    for image in Path("data/coco").rglob("*.png"):
+        image.unlink()
     results = truth_as_results(Path("found.json"))
     ran = nascli(f"detect score {results} --coco --json")
     assert ran.code == 0

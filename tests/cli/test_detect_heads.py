@@ -27,7 +27,7 @@ def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
 
 
 @pytest.mark.parametrize("dataset", ["coco", pytest.param("digit-scenes", marks=pytest.mark.slow)])
-def test_from_training_to_boxes_on_pictures(nascli: Nascli, dataset: str) -> None:
+def test_from_training_to_boxes_on_images(nascli: Nascli, dataset: str) -> None:
     data = f"--dataset {dataset} --set data.max_val_images=4"
     ran = nascli(f"{START} {SMALL} {data} --max-train-images 8 --out run --json")
     assert ran.code == 0, ran.err
@@ -36,8 +36,8 @@ def test_from_training_to_boxes_on_pictures(nascli: Nascli, dataset: str) -> Non
     assert (written["head"], written["rpn_post_nms_top_n"], written["roi_size"]) == ("nasnet", 12, 5)
     record = json.loads(Path("run/run.json").read_text())
     assert record["results"]["peak_memory"] == ran.json["peak_memory"] > 2**20
-    picture = next(Path("run/detections").iterdir())
-    found = nascli(f"detect predict {picture} --run run --threshold 0 --out found --json")
+    image = next(Path("run/detections").iterdir())
+    found = nascli(f"detect predict {image} --run run --threshold 0 --out found --json")
     assert found.code == 0, found.err
     assert len(found.json["images"]) == 1
     again = nascli(f"detect score run/results.json {data} --json")

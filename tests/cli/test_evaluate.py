@@ -19,7 +19,7 @@ from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from tests.classify.tiny import make_spec
 from tests.cli.program import Nascli, write_images
-from tests.cli.reference_evaluation import answers, edit_network, known_images, write_photos
+from tests.cli.reference_evaluation import answers, edit_network, known_images, write_large_images
 
 
 def test_it_finds_what_training_found(nascli: Nascli, trained: dict[str, object]) -> None:
@@ -47,7 +47,7 @@ def test_another_data_set_with_the_same_classes_is_normalised_as_in_training(nas
     assert bright.code == 0, bright.err
     assert bright.json["dataset"] == "folder:larger"
     assert bright.json["images"] == 18
-    shutil.copytree("pictures", "again")
+    shutil.copytree("images", "again")
     shutil.rmtree("again/train")
     write_images(Path("dark"), count=2)
     shutil.copytree("dark/train", "again/train")  # other training images, the same test images
@@ -64,7 +64,7 @@ def test_network_and_weights_alone_are_enough_with_a_data_set(nascli: Nascli) ->
     ran = nascli("evaluate bare")
     assert ran.code == 2
     assert "Give --dataset" in ran.err
-    assert nascli("evaluate bare --dataset folder:pictures").code == 0
+    assert nascli("evaluate bare --dataset folder:images").code == 0
 
 
 @pytest.mark.usefixtures("trained")
@@ -73,11 +73,11 @@ def test_a_network_without_class_names_takes_as_many_classes_whatever_they_are_c
     for name in ("network.json", "weights.safetensors"):
         shutil.copy(f"run/{name}", f"bare/{name}")
     edit_network("bare", class_names=None)
-    write_photos(Path("wnids"), ("n01440764", "n01443537", "n01484850"))
+    write_large_images(Path("wnids"), ("n01440764", "n01443537", "n01484850"))
     ran = nascli("evaluate bare --dataset folder:wnids --json")
     assert ran.code == 0, ran.err
     assert (ran.json["classes"], ran.json["classes_in_images"]) == (3, 3)
-    write_photos(Path("two"), ("cat", "cow"))
+    write_large_images(Path("two"), ("cat", "cow"))
     ran = nascli("evaluate bare --dataset folder:two")
     assert ran.code == 2
     assert "bare was trained for 3 classes, data set folder:two has 2" in ran.err
@@ -104,8 +104,8 @@ def test_classes_confusions_and_calibration_are_those_of_the_answers(nascli: Nas
     assert ran["calibration_error"] == pytest.approx(error, abs=1e-6)
     assert ran["params"] == json.loads(Path("run/run.json").read_text())["results"]["params"]
     assert (ran["confusion_figure"], ran["confusion_file"]) == ("confusion.png", None)
-    with Image.open("run/confusion.png") as picture:
-        assert picture.format == "PNG"
+    with Image.open("run/confusion.png") as figure:
+        assert figure.format == "PNG"
     shown = nascli("evaluate run").out
     for phrase in ("calibration error", "most often taken for", "the image alone", "run/confusion.png"):
         assert phrase in shown
@@ -156,7 +156,7 @@ def test_images_that_several_networks_see_alike_are_loaded_once(
 
     monkeypatch.setattr("nascli.classify.evaluate.load_dataset", counted)
     first, _, third = nascli("evaluate run second third --json").json["runs"]
-    assert loaded == ["folder:pictures"] * 2
+    assert loaded == ["folder:images"] * 2
     assert (first["run"], third["run"]) == ("run", "third")
     assert first["loss"] == third["loss"]
 
@@ -171,7 +171,7 @@ def test_all_runs_are_looked_at_before_the_first_is_measured(nascli: Nascli) -> 
     assert not Path("run/evaluation.json").exists()
 
 
-def test_many_classes_have_a_file_of_counts_in_place_of_a_picture(nascli: Nascli) -> None:
+def test_many_classes_have_a_file_of_counts_in_place_of_a_figure(nascli: Nascli) -> None:
     names = tuple(f"kind {k:03}" for k in range(101))
     for part in ("train", "val"):
         for k, name in enumerate(names):

@@ -11,14 +11,14 @@ from PIL import Image
 
 from nascli.classify.job import resume_train_job
 from tests.cli.program import Nascli
-from tests.cli.reference_evaluation import answers, edit_network, known_images, loss_by_hand, write_photos
+from tests.cli.reference_evaluation import answers, edit_network, known_images, loss_by_hand, write_large_images
 
 OURS = {"resize": "shorter_side", "crop": 0.875, "interpolation": "bilinear"}
 
 
 @pytest.mark.usefixtures("trained")
 def test_images_are_prepared_as_the_network_says(nascli: Nascli) -> None:
-    files = write_photos(Path("photos"))
+    files = write_large_images(Path("photos"))
     losses = {}
     for name, said, length, method in (
         ("before", None, 9, Image.Resampling.BILINEAR),  # a file of an earlier version; 8 / 0.875 = 9
@@ -86,15 +86,15 @@ def test_views_are_averaged_only_when_asked_for_and_said(nascli: Nascli) -> None
 
 @pytest.mark.usefixtures("trained")
 def test_corners_of_larger_images_are_cut_from_what_the_crop_leaves_out(nascli: Nascli) -> None:
-    files = write_photos(Path("photos"))
+    files = write_large_images(Path("photos"))
     edit_network("run", preprocessing={"crop": 0.8})
     squares = []
     for path, _ in files:
-        picture = Image.open(path)
-        factor = 10 / min(picture.size)
-        width, height = (int(side * factor) for side in picture.size)
+        image = Image.open(path)
+        factor = 10 / min(image.size)
+        width, height = (int(side * factor) for side in image.size)
         left, top = round((width - 10) / 2), round((height - 10) / 2)
-        cut = picture.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + 10, top + 10))
+        cut = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + 10, top + 10))
         squares.append(torch.from_numpy(np.array(cut)).permute(2, 0, 1))
     square, labels = torch.stack(squares), torch.tensor([label for _, label in files])
     corners = [square[:, :, y : y + 8, x : x + 8] for y, x in ((0, 0), (0, 2), (2, 0), (2, 2), (1, 1))]

@@ -1,4 +1,4 @@
-"""`nascli evaluate --predict`: what a network sees in a person's own images."""
+"""`nascli evaluate --predict`: what a network sees in a user's own images."""
 
 import json
 import shutil
@@ -19,14 +19,14 @@ from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from tests.classify.tiny import make_spec
 from tests.cli.program import Nascli
-from tests.cli.reference_evaluation import answers, edit_network, loss_by_hand, write_photos
+from tests.cli.reference_evaluation import answers, edit_network, loss_by_hand, write_large_images
 
 
 @pytest.mark.usefixtures("trained")
 def test_a_persons_own_images_are_named_without_the_data_set(nascli: Nascli) -> None:
-    files = write_photos(Path("photos"))
+    files = write_large_images(Path("photos"))
     paths = [path for path, _ in files]
-    shutil.rmtree("pictures")
+    shutil.rmtree("images")
     ran = nascli(f"evaluate run --predict {paths[0]} --predict {paths[2].parent} --batch-size 2 --json")
     assert ran.code == 0, ran.err
     named = ran.json["images"]
@@ -53,13 +53,13 @@ def test_a_persons_own_images_are_named_without_the_data_set(nascli: Nascli) -> 
     assert -np.log(true) == pytest.approx(loss_by_hand("run", files[:1], 9, Image.Resampling.BILINEAR), rel=1e-4)
 
 
-def test_pictures_are_named_as_often_right_as_in_measuring(nascli: Nascli, trained: dict[str, object]) -> None:
+def test_images_are_named_as_often_right_as_in_measuring(nascli: Nascli, trained: dict[str, object]) -> None:
     assert json.loads(Path("run/network.json").read_text())["preprocessing"] == {
         "resize": "both_sides",
         "crop": 1.0,
         "interpolation": "bilinear",
     }
-    folders = " ".join(f"--predict pictures/val/{name}" for name in ("cat", "cow", "dog"))
+    folders = " ".join(f"--predict images/val/{name}" for name in ("cat", "cow", "dog"))
     ran = nascli(f"evaluate run {folders} --json")
     assert ran.code == 0, ran.err
     named = [(Path(each["file"]).parent.name, each["classes"][0]["name"]) for each in ran.json["images"]]
@@ -73,7 +73,7 @@ def test_pictures_are_named_as_often_right_as_in_measuring(nascli: Nascli, train
 
 @pytest.mark.usefixtures("trained")
 def test_a_network_without_class_names_gives_numbers(nascli: Nascli) -> None:
-    (path, *_), *_ = write_photos(Path("photos"))
+    (path, *_), *_ = write_large_images(Path("photos"))
     edit_network("run", class_names=None)
     ran = nascli(f"evaluate run --predict {path} --json")
     assert {(guess["label"], guess["name"]) for guess in ran.json["images"][0]["classes"]} == {
@@ -100,7 +100,7 @@ def test_a_network_of_imagenet_says_what_people_call_its_classes(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     write_imagenet_network(Path("large"))
-    path = "pictures/val/cat/00.png"
+    path = "images/val/cat/00.png"
     first = nascli(f"evaluate large --predict {path} --json").json["images"][0]["classes"][0]
     assert (first["label"], first["name"], first["wnid"]) == (1, "goldfish", None)
     wnids = imagenet_wnids()
@@ -117,7 +117,7 @@ def test_a_network_of_imagenet_says_what_people_call_its_classes(
 
 def test_a_table_of_imagenets_classes_has_their_names_too(nascli: Nascli) -> None:
     write_imagenet_network(Path("large"))
-    write_photos(Path("photos"), ("n01440764", "n01443537"))
+    write_large_images(Path("photos"), ("n01440764", "n01443537"))
     shown = nascli("evaluate large --dataset folder:photos").out
     (row,) = (line.split() for line in shown.splitlines() if line.startswith("n01440764"))
     assert row == ["n01440764", "tench", "2", "0.00%", "n01443537", "goldfish", "(2)"]
@@ -126,7 +126,7 @@ def test_a_table_of_imagenets_classes_has_their_names_too(nascli: Nascli) -> Non
 
 @pytest.mark.usefixtures("trained")
 def test_memory_that_runs_out_is_said_and_changes_no_answer(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "evaluate run --predict pictures/val/cat --json"
+    line = "evaluate run --predict images/val/cat --json"
     whole = nascli(line).json
     forward = CellNetwork.forward
 
@@ -148,7 +148,7 @@ def test_memory_that_runs_out_is_said_and_changes_no_answer(nascli: Nascli, monk
 
 
 @pytest.mark.usefixtures("trained")
-def test_memory_that_does_not_hold_one_picture_is_explained(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_does_not_hold_one_image_is_explained(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(network: ImageClassifier, images: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("no room")
 

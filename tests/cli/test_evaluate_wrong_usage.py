@@ -8,7 +8,7 @@ import pytest
 from nascli.config import SearchRecipe
 from nascli.runs import create_run
 from tests.cli.program import Nascli, write_images
-from tests.cli.reference_evaluation import edit_network, write_photos
+from tests.cli.reference_evaluation import edit_network, write_large_images
 
 
 def spoil() -> None:
@@ -30,7 +30,7 @@ def spoil() -> None:
     Path("file").touch()
     shutil.copytree("run", "bare")
     Path("bare/run.json").unlink()
-    write_photos(Path("photos"))
+    write_large_images(Path("photos"))
     shutil.copytree("run", "uncropped")
     edit_network("uncropped", preprocessing={"crop": 1})
     torn = Path("photos/val/dog/0.png")
@@ -63,7 +63,7 @@ def spoil() -> None:
         ("run --out file/deeper", 1, "file/deeper/evaluation.json cannot be written"),
         ("run bare --out both", 2, "--out is for one RUN, here are 2"),
         ("run --crops 4", 2, "--crops 4: possible are 1, 5, 10"),
-        ("bare --dataset folder:pictures --crops 5", 2, "the training put no zeros around them (data.crop_padding)"),
+        ("bare --dataset folder:images --crops 5", 2, "the training put no zeros around them (data.crop_padding)"),
         ("uncropped --crops 10 --predict photos/val/cat", 2, "the network takes the whole image"),
         ("run --crops 5 --predict photos/val/cat", 2, "the network takes the whole image (network.json: preprocessing"),
         ("run --predict photos/val/cat --predict photos/val/dog", 1, "photos/val/dog/0.png"),

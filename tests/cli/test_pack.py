@@ -1,4 +1,4 @@
-"""`nascli pack` as a person uses it: a folder in, one file out, whatever happens on the way."""
+"""`nascli pack` as a user calls it: a folder in, one file out, whatever happens on the way."""
 
 import json
 import os
@@ -18,14 +18,14 @@ from tests.cli.program import SETTINGS, Nascli
 
 
 def test_a_folder_becomes_one_file(nascli: Nascli) -> None:
-    ran = nascli("pack pictures packs/pictures.h5")
+    ran = nascli("pack images packs/images.h5")
     assert ran.code == 0, ran.err
     assert "training images" in ran.out
-    assert "written: packs/pictures.h5" in ran.out
+    assert "written: packs/images.h5" in ran.out
     assert "packing: 7 of 78 images" in ran.err
-    assert ran.next == ["nascli train --cell nasnet-a --dataset pack:packs/pictures.h5"]
-    assert [path.name for path in Path("packs").iterdir()] == ["pictures.h5"]
-    made = nascli("pack pictures other.h5 --workers 1 --json").json
+    assert ran.next == ["nascli train --cell nasnet-a --dataset pack:packs/images.h5"]
+    assert [path.name for path in Path("packs").iterdir()] == ["images.h5"]
+    made = nascli("pack images other.h5 --workers 1 --json").json
     assert made == {
         "path": "other.h5",
         "train_images": 60,
@@ -34,53 +34,53 @@ def test_a_folder_becomes_one_file(nascli: Nascli) -> None:
         "bytes": Path("other.h5").stat().st_size,
         "skipped": [],
     }
-    assert Path("other.h5").read_bytes() == Path("packs/pictures.h5").read_bytes()
+    assert Path("other.h5").read_bytes() == Path("packs/images.h5").read_bytes()
 
 
 def test_size_and_quality_reach_the_pack(nascli: Nascli) -> None:
-    Image.new("RGB", (60, 40)).save("pictures/train/cat/00.png")
-    assert nascli("pack pictures small.h5 --size 16 --quality 50").code == 0
+    Image.new("RGB", (60, 40)).save("images/train/cat/00.png")
+    assert nascli("pack images small.h5 --size 16 --quality 50").code == 0
     settings = open_pack(Path("small.h5")).settings
     assert (settings["size"], settings["quality"]) == (16, 50)
 
 
 def test_an_existing_file_is_replaced_only_when_told_to(nascli: Nascli) -> None:
     Path("mine.h5").write_text("precious")
-    ran = nascli("pack pictures mine.h5")
+    ran = nascli("pack images mine.h5")
     assert ran.code == 2
     assert "mine.h5 exists. Replace it with --overwrite, or give another name" in ran.err
     assert Path("mine.h5").read_text() == "precious"
-    assert nascli("pack pictures mine.h5 --overwrite").code == 0
+    assert nascli("pack images mine.h5 --overwrite").code == 0
     assert open_pack(Path("mine.h5")).class_names == ("cat", "cow", "dog")
 
 
 def test_bad_images_are_named_and_left_out_up_to_a_number(nascli: Nascli) -> None:
     for name in ("train/cow/03.png", "val/dog/01.png"):
-        path = Path("pictures", name)
+        path = Path("images", name)
         path.write_bytes(path.read_bytes()[:50])
-    ran = nascli("pack pictures p.h5")
+    ran = nascli("pack images p.h5")
     assert ran.code == 1
-    assert "error: image pictures/train/cow/03.png cannot be decoded: " in ran.err
-    ran = nascli("pack pictures p.h5 --max-unreadable 1")
+    assert "error: image images/train/cow/03.png cannot be decoded: " in ran.err
+    ran = nascli("pack images p.h5 --max-unreadable 1")
     assert ran.code == 1
-    assert "2 images cannot be decoded, 1 may be skipped: pictures/train/cow/03.png, pictures/val/dog/01.png" in ran.err
+    assert "2 images cannot be decoded, 1 may be skipped: images/train/cow/03.png, images/val/dog/01.png" in ran.err
     assert not Path("p.h5").exists()
-    ran = nascli("pack pictures p.h5 --max-unreadable 2 --json")
+    ran = nascli("pack images p.h5 --max-unreadable 2 --json")
     assert ran.code == 0
-    assert ran.json["skipped"] == ["pictures/train/cow/03.png", "pictures/val/dog/01.png"]
-    assert "warning: image pictures/val/dog/01.png cannot be decoded: " in ran.err
+    assert ran.json["skipped"] == ["images/train/cow/03.png", "images/val/dog/01.png"]
+    assert "warning: image images/val/dog/01.png cannot be decoded: " in ran.err
 
 
 @pytest.mark.parametrize(
     ("options", "code", "phrase"),
     [
         ("gone p.h5", 2, "gone: no such folder"),
-        ("pictures/train p.h5", 2, "there is no train folder in it"),
-        ("pictures", 2, "FILE"),
-        ("pictures p.h5 --size 4", 2, "--size"),
-        ("pictures p.h5 --quality 101", 2, "--quality"),
-        ("pictures pictures", 2, "pictures is a folder"),
-        ("pictures cell.json/p.h5", 1, "cell.json/p.h5 cannot be written"),
+        ("images/train p.h5", 2, "there is no train folder in it"),
+        ("images", 2, "FILE"),
+        ("images p.h5 --size 4", 2, "--size"),
+        ("images p.h5 --quality 101", 2, "--quality"),
+        ("images images", 2, "images is a folder"),
+        ("images cell.json/p.h5", 1, "cell.json/p.h5 cannot be written"),
     ],
 )
 def test_wrong_usage_is_explained(nascli: Nascli, options: str, code: int, phrase: str) -> None:
@@ -92,7 +92,7 @@ def test_wrong_usage_is_explained(nascli: Nascli, options: str, code: int, phras
 
 
 def write_large(folder: Path) -> None:
-    """Pictures that take some milliseconds each."""
+    """Images that take some milliseconds each."""
     noise = np.random.default_rng(0)
     for part, count in (("train", 40), ("val", 10)):
         for name in ("cat", "dog"):
@@ -134,44 +134,44 @@ def test_killed_and_terminated_and_given_again_it_makes_the_same_file(nascli: Na
     assert not partial.exists()
 
 
-TRAIN = f"train --cell cell.json --dataset pack:pictures.h5 {SETTINGS} --set train.epochs=1"
+TRAIN = f"train --cell cell.json --dataset pack:images.h5 {SETTINGS} --set train.epochs=1"
 
 
 def test_a_network_is_trained_and_measured_on_a_pack_in_memory(nascli: Nascli) -> None:
-    assert nascli("pack pictures pictures.h5").code == 0
+    assert nascli("pack images images.h5").code == 0
     ran = nascli(f"{TRAIN} --json")
     assert ran.code == 0, ran.err
-    assert ran.json["dataset"] == "pack:pictures.h5"
-    assert "pictures.h5-tiny" in ran.json["run"]
+    assert ran.json["dataset"] == "pack:images.h5"
+    assert "images.h5-tiny" in ran.json["run"]
     assert "pack" not in Path(ran.json["run"]).name
     assert nascli("evaluate latest --json").json["top1"] == ran.json["top1"]
-    assert nascli("evaluate latest --dataset folder:pictures --json").code == 0
+    assert nascli("evaluate latest --dataset folder:images --json").code == 0
 
 
 def test_a_network_is_trained_on_a_streamed_pack_and_a_damaged_image_is_named(nascli: Nascli) -> None:
-    Image.new("RGB", (30, 20)).save("pictures/train/cat/00.png")  # of another size: it does not lie in memory
-    assert nascli("pack pictures pictures.h5").code == 0
+    Image.new("RGB", (30, 20)).save("images/train/cat/00.png")  # of another size: it does not lie in memory
+    assert nascli("pack images images.h5").code == 0
     streamed = f"{TRAIN} --image-size 8 --batch-size 20 --set data.workers=1"
     assert nascli(f"{streamed} --out run").code == 0
-    path = Path("pictures.h5")
+    path = Path("images.h5")
     pack, content = open_pack(path), bytearray(path.read_bytes())
     content[pack.train.start + int(pack.train.offsets[30]) + 9] ^= 1
     path.write_bytes(content)
     ran = nascli(f"{streamed} --out stopped")
     assert ran.code == 1
-    assert "image train/cow/10.png in pictures.h5 is damaged" in ran.err
+    assert "image train/cow/10.png in images.h5 is damaged" in ran.err
     assert json.loads(Path("stopped/run.json").read_text())["status"] == "failed"
 
 
 def test_a_run_that_a_bad_image_stopped_goes_on_with_a_higher_limit(
     nascli: Nascli, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Image.new("RGB", (30, 20)).save("pictures/train/cat/00.png")
-    Path("pictures/val/dog/03.png").write_bytes(b"poison")
-    line = TRAIN.replace("pack:pictures.h5", "folder:pictures") + " --image-size 8 --set data.workers=0"
+    Image.new("RGB", (30, 20)).save("images/train/cat/00.png")
+    Path("images/val/dog/03.png").write_bytes(b"poison")
+    line = TRAIN.replace("pack:images.h5", "folder:images") + " --image-size 8 --set data.workers=0"
     ran = nascli(f"{line} --out run")
     assert ran.code == 1
-    assert "image pictures/val/dog/03.png cannot be decoded: it is not an image" in ran.err
+    assert "image images/val/dog/03.png cannot be decoded: it is not an image" in ran.err
     assert "--set data.max_unreadable_images=N" in ran.err
     recipe = Path("run/recipe.toml")
     recipe.write_text(recipe.read_text().replace("max_unreadable_images = 0", "max_unreadable_images = 1"))
@@ -179,6 +179,6 @@ def test_a_run_that_a_bad_image_stopped_goes_on_with_a_higher_limit(
     assert ran.code == 0, ran.err
     assert ran.json["images"] == 17  # of 18
     assert [text for text in caplog.messages if "val/dog/03.png" in text] == [
-        "warning: image pictures/val/dog/03.png cannot be decoded: it is not an image; it is skipped (1 of 1 allowed)"
+        "warning: image images/val/dog/03.png cannot be decoded: it is not an image; it is skipped (1 of 1 allowed)"
     ]
     assert nascli(f"{line} --set data.max_unreadable_images=1 --out again --json").json["loss"] == ran.json["loss"]

@@ -1,4 +1,4 @@
-"""`nascli search` as a person runs it: on real digits with real worker processes, killed and resumed."""
+"""`nascli search` as a user runs it: on real digits with real worker processes, killed and resumed."""
 
 import io
 import json

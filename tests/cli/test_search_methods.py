@@ -1,4 +1,4 @@
-"""`nascli search` with its other strategies, evaluators and stages, each as a person asks for it."""
+"""`nascli search` with its other strategies, evaluators and stages, each as a user asks for it."""
 
 import json
 from pathlib import Path

@@ -27,7 +27,7 @@ from tests.cells import read_cells
 from tests.classify.tiny import GENOTYPE, make_spec
 from tests.cli.program import SETTINGS, Nascli, write_images
 
-TRAIN = f"train --cell cell.json --dataset folder:pictures {SETTINGS}"
+TRAIN = f"train --cell cell.json --dataset folder:images {SETTINGS}"
 
 
 def metrics(folder: str) -> list[dict[str, object]]:
@@ -43,7 +43,7 @@ def same_weights(first: str, second: str) -> bool:
 def test_a_run_leaves_every_file_and_says_what_comes_next(nascli: Nascli) -> None:
     ran = nascli(f"{TRAIN} --out done")
     assert ran.code == 0, ran.err
-    assert "tiny on folder:pictures: final" in ran.out
+    assert "tiny on folder:images: final" in ran.out
     assert "top-1" in ran.out
     assert [line for line in ran.err.splitlines() if line.startswith("epoch 2/3  train loss ")]
     assert ran.next == ["nascli evaluate done", "nascli detect --backbone done"]
@@ -71,7 +71,7 @@ def test_json_is_one_object_alone_on_stdout(nascli: Nascli) -> None:
     assert {"top1", "top5", "loss", "params", "mult_adds", "seconds", "images"} <= set(ran.json)
     assert Path("runs/train/latest").resolve() == run.resolve()
     assert "folder" not in run.name
-    assert "pictures-tiny" in run.name
+    assert "images-tiny" in run.name
 
 
 def test_the_same_recipe_file_repeats_the_run_and_another_seed_does_not(nascli: Nascli) -> None:
@@ -99,7 +99,7 @@ def test_the_same_recipe_file_repeats_the_run_and_another_seed_does_not(nascli: 
     ],
 )
 def test_an_option_reaches_the_recipe(nascli: Nascli, option: str, key: str, value: object) -> None:
-    base = "train --cell cell.json --dataset folder:pictures --epochs 1 --filters 4 --cells-per-stage 1 --out run"
+    base = "train --cell cell.json --dataset folder:images --epochs 1 --filters 4 --cells-per-stage 1 --out run"
     assert nascli(f"{base} {option}").code == 0
     found = tomllib.loads(Path("run/recipe.toml").read_text())
     for part in key.split("."):
@@ -115,7 +115,7 @@ def test_a_preset_replaces_the_numbers_of_the_recipe(nascli: Nascli) -> None:
 
 def test_a_network_file_brings_its_macro_numbers(nascli: Nascli) -> None:
     nascli("build --cell cell.json --filters 6 --cells-per-stage 2 --image-size 16 --classes 7 --out net")
-    base = "train --dataset folder:pictures --epochs 1"
+    base = "train --dataset folder:images --epochs 1"
     assert nascli(f"{base} --cell net/network.json --out a").code == 0
     assert nascli(f"{base} --cell net --filters 4 --out b").code == 0
     a, b = (read_cells(Path(name, "network.json")) for name in "ab")
@@ -127,7 +127,7 @@ def test_every_macro_number_of_a_network_file_is_used(nascli: Nascli) -> None:
     numbers = {"skip_reduction_input": True, "reduction_placement": "in_place", "cells_per_stage": 2, "stem_filters": 7}
     numbers |= {"dropout": 0.3, "batch_norm_momentum": 0.2, "batch_norm_epsilon": 1e-4}
     write_network(Path("other.json"), make_spec().model_copy(update=numbers))
-    assert nascli("train --dataset folder:pictures --epochs 1 --cell other.json --out run").code == 0
+    assert nascli("train --dataset folder:images --epochs 1 --cell other.json --out run").code == 0
     spec = read_cells(Path("run/network.json")).model_dump()
     assert {name: spec[name] for name in numbers} == numbers
 
@@ -136,7 +136,7 @@ def test_every_macro_number_of_a_network_file_is_used(nascli: Nascli) -> None:
 def test_a_cell_is_found_where_the_search_left_it(nascli: Nascli, cell: str) -> None:
     with create_run("search", "x", SearchRecipe(), runs=Path("runs").resolve()) as run:
         run.file("best.json").write_text(zoo_genotype("enas").to_json())
-    options = "--dataset folder:pictures --epochs 1 --filters 4 --cells-per-stage 1 --json"
+    options = "--dataset folder:images --epochs 1 --filters 4 --cells-per-stage 1 --json"
     ran = nascli(f"train --cell {cell} {options}")
     assert ran.json["cell"] == "enas"
     assert ("best.json: taken from" in ran.err) == (cell == "best.json")
@@ -158,7 +158,7 @@ def test_a_dry_run_measures_and_writes_nothing(nascli: Nascli) -> None:
     assert "estimated total" in ran.out
     assert "9 in 3 epochs" in ran.out
     assert len(ran.next) == 1
-    assert ran.next[0].startswith("nascli train --cell cell.json --dataset folder:pictures --epochs 3")
+    assert ran.next[0].startswith("nascli train --cell cell.json --dataset folder:images --epochs 3")
     plan = nascli(f"{TRAIN} --dry-run --json").json
     assert plan["steps"] == 9
     assert plan["seconds"] > 9 * plan["seconds_per_step"] > 0
@@ -228,7 +228,7 @@ def test_a_finished_run_can_be_resumed_and_latest_is_it(nascli: Nascli) -> None:
 
 def test_moved_data_are_found_on_resume(nascli: Nascli) -> None:
     Path("here/imagenet").parent.mkdir()
-    Path("pictures").rename("here/imagenet")
+    Path("images").rename("here/imagenet")
     line = "train --cell cell.json --dataset imagenet --recipe mini.toml --data-dir here --out run"
     Path("mini.toml").write_text(
         "[data]\nworkers = 0\n[network]\nimage_size = 12\nfilters = 4\ncells_per_stage = 1\n[train]\nepochs = 1\n"
@@ -241,14 +241,14 @@ def test_moved_data_are_found_on_resume(nascli: Nascli) -> None:
 
 def test_data_that_changed_are_refused_on_resume(nascli: Nascli) -> None:
     assert nascli(f"{TRAIN} --out run").code == 0
-    removed = [Path(f"pictures/train/cat/0{k}.png") for k in range(3)]
+    removed = [Path(f"images/train/cat/0{k}.png") for k in range(3)]
     for path in removed:
         path.rename(path.with_suffix(".gone"))
     ran = nascli("train --resume run")
     assert ran.code == 2
     assert (
         "run was begun with 60 training and 18 validation images, now there are 57 training and 18 validation images "
-        "(data set folder:pictures)"
+        "(data set folder:images)"
     ) in ran.err
     for path in removed:
         path.with_suffix(".gone").rename(path)
@@ -258,7 +258,7 @@ def test_data_that_changed_are_refused_on_resume(nascli: Nascli) -> None:
 
 def test_a_folder_that_moved_is_named_on_resume(nascli: Nascli) -> None:
     first = nascli(f"{TRAIN} --out run --json").json
-    Path("pictures").rename("elsewhere")
+    Path("images").rename("elsewhere")
     assert nascli("train --resume run").code == 2
     ran = nascli("train --resume run --dataset folder:elsewhere --json")
     assert ran.code == 0, ran.err
@@ -277,11 +277,11 @@ def test_the_learning_rate_of_a_base_batch_is_said(nascli: Nascli) -> None:
 
 
 def test_data_without_a_recipe_are_said_to_have_none(nascli: Nascli) -> None:
-    ran = nascli("train --cell cell.json --dataset folder:pictures --filters 4 --cells-per-stage 1 --dry-run")
-    assert "no recipe for folder:pictures: what is not given has its default" in ran.err
-    for spelling in ("data.dataset=folder:pictures", "'data.dataset = \"folder:pictures\"'"):
+    ran = nascli("train --cell cell.json --dataset folder:images --filters 4 --cells-per-stage 1 --dry-run")
+    assert "no recipe for folder:images: what is not given has its default" in ran.err
+    for spelling in ("data.dataset=folder:images", "'data.dataset = \"folder:images\"'"):
         line = f"train --cell cell.json --set {spelling} --filters 4 --cells-per-stage 1 --dry-run"
-        assert "no recipe for folder:pictures" in nascli(line).err
+        assert "no recipe for folder:images" in nascli(line).err
 
 
 def test_the_next_command_can_be_pasted_whatever_the_folder_is_called(nascli: Nascli) -> None:

@@ -65,7 +65,7 @@ def load_coco(folder: Path, **limits: int) -> DetectionData:
 
 
 def test_everything_is_read_without_opening_a_image(tmp_path: Path) -> None:
-    split = read(tmp_path, valid())  # there is no picture at all
+    split = read(tmp_path, valid())  # there is no image at all
     first, second = split.images
     assert [category.name for category in split.categories] == ["red thing", "blue thing"]
     assert first.labels.tolist() == [2, 1, 1], "ids 3 and 7 become 1 and 2"
@@ -297,18 +297,18 @@ def test_no_box_to_learn_from(tmp_path: Path) -> None:
 def test_images_are_held_against_their_annotations_without_decoding(tmp_path: Path) -> None:
     """What a header tells is said before the first step; what it cannot tell is found where all is decoded."""
     folder = write_coco(tmp_path)
-    pictures = folder / "train2017"
-    whole = (pictures / "0002.png").read_bytes()
-    (pictures / "0001.png").write_bytes(whole[: len(whole) // 2])
-    damage_pixels(pictures / "0002.png")
-    (pictures / "0003.png").write_bytes(b"no picture")
-    (pictures / "0004.png").unlink()
-    Image.new("RGB", (30, 20)).save(pictures / "0005.png")
-    Image.new("RGB", (64, 64)).save(pictures / "0006.jpg", quality=80)
-    (pictures / "0006.jpg").replace(pictures / "0006.png")  # the suffix does not matter
-    with (pictures / "0006.png").open("ab") as file:
+    images = folder / "train2017"
+    whole = (images / "0002.png").read_bytes()
+    (images / "0001.png").write_bytes(whole[: len(whole) // 2])
+    damage_pixels(images / "0002.png")
+    (images / "0003.png").write_bytes(b"no image")
+    (images / "0004.png").unlink()
+    Image.new("RGB", (30, 20)).save(images / "0005.png")
+    Image.new("RGB", (64, 64)).save(images / "0006.jpg", quality=80)
+    (images / "0006.jpg").replace(images / "0006.png")  # the suffix does not matter
+    with (images / "0006.png").open("ab") as file:
         file.write(b"0" * 500)  # nor does what comes after the end
-    split = read_split(folder / "annotations" / "instances_train2017.json", pictures)
+    split = read_split(folder / "annotations" / "instances_train2017.json", images)
     by_header = {each.kind: each for each in check_headers(split)}
     assert {kind: each.count for kind, each in by_header.items()} == {
         "image not on disk": 1,
@@ -349,7 +349,7 @@ def test_a_camera_s_rotation_is_followed_where_the_annotations_did(tmp_path: Pat
         Image.new("RGB", stored).save(tmp_path / "a.jpg", exif=exif)
         assert read_annotated_image(image).shape == (3, 30, 40)
         assert check_headers(split) == ()
-    assert open_image(tmp_path / "a.jpg").size == (40, 30), "on a person's own photo it always is"
+    assert open_image(tmp_path / "a.jpg").size == (40, 30), "on a user's own image it always is"
 
 
 def test_images_of_every_mode_become_rgb(tmp_path: Path) -> None:

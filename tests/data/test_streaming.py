@@ -113,9 +113,9 @@ def test_of_an_image_too_thin_for_any_crop_the_middle_is_taken() -> None:
 def test_a_training_crop_is_the_window_resized_to_within_rounding(files: ImageFiles) -> None:
     crops = collect(files, 5)
     for position in (0, 2, 4):  # lossless ones
-        picture = decode_image(files.paths[position])
-        top, bottom, left, right = random_window(picture.height, picture.width, 5 + position)
-        part = picture.crop((left, top, right, bottom)).resize((24, 24), Image.Resampling.BILINEAR)
+        image = decode_image(files.paths[position])
+        top, bottom, left, right = random_window(image.height, image.width, 5 + position)
+        part = image.crop((left, top, right, bottom)).resize((24, 24), Image.Resampling.BILINEAR)
         difference = (crops[position].int() - image_to_tensor(part).int()).abs()
         assert int(difference.max()) <= 1
 
@@ -127,9 +127,9 @@ def test_streaming_leaves_the_global_generator_alone(files: ImageFiles) -> None:
 
 
 def test_evaluation_sees_the_central_seven_eighths(tmp_path: Path) -> None:
-    picture = np.zeros((64, 64, 3), dtype=np.uint8)
-    picture[4:60, 4:60] = 200
-    Image.fromarray(picture).save(tmp_path / "a.png")
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    image[4:60, 4:60] = 200
+    Image.fromarray(image).save(tmp_path / "a.png")
     files = ImageFiles((tmp_path / "a.png",), torch.zeros(1, dtype=torch.int64), image_size=56, workers=0)
     (images, _), *_ = files.evaluation_batches(8)
     assert bool((images == 200).all())
@@ -153,13 +153,13 @@ def test_evaluation_prepares_images_as_it_is_told(
     tmp_path: Path,
 ) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    picture = Image.fromarray(pixels)
-    picture.save(tmp_path / "a.png")
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "a.png")
     files = ImageFiles((tmp_path / "a.png",), torch.zeros(1, dtype=torch.int64), 35, 0, preprocessing=preprocessing)
     (images, _), *_ = files.evaluation_batches(1)
     width, height = resized[size[0] < size[1]]
     left, top = round((width - 35) / 2), round((height - 35) / 2)
-    expected = picture.resize((width, height), method).crop((left, top, left + 35, top + 35))
+    expected = image.resize((width, height), method).crop((left, top, left + 35, top + 35))
     assert torch.equal(images[0], image_to_tensor(expected))
     plain = ImageFiles(files.paths, files.labels, 35, 0)
     (varied, _), (same, _) = (next(iter(f.training_batches(torch.arange(1), 1, 5))) for f in (files, plain))

@@ -118,4 +118,4 @@ def test_panels_stand_in_a_row_or_where_they_are_wide_in_a_column(size: tuple[in
     assert in_row == (width <= 1.2 * height)
     assert sheet.height > (height if in_row else 2 * height)
     for color in ((255, 0, 0), (0, 0, 255)):
-        assert pixels_of(sheet, color).sum() == width * height, "no caption covers a image"
+        assert pixels_of(sheet, color).sum() == width * height, "no caption covers an image"

@@ -48,7 +48,7 @@ def test_without_a_compiler_the_error_says_what_to_do(
 def test_without_a_compiler_the_command_ends_with_wrong_usage(tmp_path: Path) -> None:
     prepare()
     nowhere = {"CXX": str(tmp_path / "g++"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    line = "-m nascli train --cell cell.json --dataset folder:pictures --filters 4 --set train.compile=true"
+    line = "-m nascli train --cell cell.json --dataset folder:images --filters 4 --set train.compile=true"
     ran = subprocess.run([sys.executable, *line.split()], env=os.environ | nowhere, capture_output=True, text=True)
     assert ran.returncode == 2
     assert "Install a C++ compiler" in ran.stderr

@@ -121,7 +121,7 @@ def nascli_here(capsys: pytest.CaptureFixture[str]) -> Nascli:
     return Nascli(capsys)
 
 
-LONG = f"train --cell cell.json --dataset folder:pictures {SETTINGS} --set train.epochs=16 --set data.mixup=0.2"
+LONG = f"train --cell cell.json --dataset folder:images {SETTINGS} --set train.epochs=16 --set data.mixup=0.2"
 
 
 def assert_close_weights(first: str, second: str) -> None:
@@ -195,10 +195,10 @@ def test_a_process_that_is_killed_ends_all_and_two_go_on_from_the_last_checkpoin
     ("options", "code", "phrase"),
     [
         ("--cell nasnet-z", 2, "Did you mean nasnet-a?"),
-        ("--cell cell.json --dataset folder:pictures --batch-size 15", 2, "multiple of 2"),
-        ("--cell cell.json --dataset folder:pictures --dry-run", 2, "--dry-run is for one process, there are 2"),
+        ("--cell cell.json --dataset folder:images --batch-size 15", 2, "multiple of 2"),
+        ("--cell cell.json --dataset folder:images --dry-run", 2, "--dry-run is for one process, there are 2"),
         (
-            "--cell cell.json --dataset folder:pictures --lr 1e30 --set train.clip_grad_norm=0 --batch-size 16",
+            "--cell cell.json --dataset folder:images --lr 1e30 --set train.clip_grad_norm=0 --batch-size 16",
             1,
             "diverged:",
         ),
@@ -307,7 +307,7 @@ def test_the_command_that_resumes_starts_as_many_processes() -> None:
     ],
 )
 def test_gpus_that_are_not_there_are_refused(nascli_here: Nascli, options: str, phrase: str) -> None:
-    ran = nascli_here(f"train --cell cell.json --dataset folder:pictures {options}")
+    ran = nascli_here(f"train --cell cell.json --dataset folder:images {options}")
     assert ran.code == 2
     assert phrase in " ".join(ran.err.split())
     assert not Path("runs").exists()

@@ -97,7 +97,7 @@ def test_a_step_needs_less_memory() -> None:
     assert recomputing < 0.7 * plain
 
 
-def test_live_bytes_are_those_of_tensors_that_somebody_still_needs() -> None:
+def test_live_bytes_are_those_of_tensors_that_are_still_needed() -> None:
     live, size = LiveBytes(), 4000
     x = torch.ones(1000, requires_grad=True)
     with live:
@@ -117,7 +117,7 @@ def test_live_bytes_are_those_of_tensors_that_somebody_still_needs() -> None:
 
 def test_the_plan_of_the_command_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
     prepare()
-    nascli, line = Nascli(capsys), f"train --cell cell.json --dataset folder:pictures {SETTINGS} --dry-run"
+    nascli, line = Nascli(capsys), f"train --cell cell.json --dataset folder:images {SETTINGS} --dry-run"
     assert "memory per step" in nascli(line).out
     plans = [nascli(f"{line} --json --set train.grad_checkpointing={again}").json for again in ("false", "true")]
     assert 0 < plans[1]["memory"] < plans[0]["memory"]

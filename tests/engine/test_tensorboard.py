@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.program import SETTINGS, Nascli, prepare
 
-TRAIN = f"train --cell cell.json --dataset folder:pictures {SETTINGS} --out run"
+TRAIN = f"train --cell cell.json --dataset folder:images {SETTINGS} --out run"
 
 
 @pytest.fixture

@@ -311,8 +311,8 @@ def test_png_shows_the_cells_in_their_colors() -> None:
 
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(genotype_png(published_cell("nasnet-a"), scale=1))).convert("RGB")
-    colors = {color: count for count, color in picture.getcolors(1 << 24) or []}
+    image = Image.open(io.BytesIO(genotype_png(published_cell("nasnet-a"), scale=1))).convert("RGB")
+    colors = {color: count for count, color in image.getcolors(1 << 24) or []}
     for kind, paint in KIND_PAINTS.items():
         assert (colors.get(tuple(bytes.fromhex(paint.fill[1:])), 0) > 500) == (kind != "convolution"), kind
 

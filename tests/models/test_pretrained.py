@@ -185,8 +185,8 @@ def call(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     return int(end.value.code or 0), captured.out, " ".join(captured.err.split())
 
 
-def write_photos(folder: Path, names: Iterable[str]) -> None:
-    """One picture a class to train on, one to test on, too large to be held in memory."""
+def write_large_images(folder: Path, names: Iterable[str]) -> None:
+    """One image per class to train on, one to test on, too large to be held in memory."""
     noise = np.random.default_rng(0)
     for name in names:
         for part in ("train", "val"):
@@ -199,8 +199,8 @@ def loss_by_hand(folder: Path, places: dict[str, int]) -> float:
     """The shorter side to round(96 / 0.875) = 110 pixels, 96 out of the middle, to [-1, 1]."""
     images = []
     for name in places:
-        picture = Image.open(folder / "val" / name / "a.png").resize((146, 110), Image.Resampling.BILINEAR)
-        images.append(torch.from_numpy(np.array(picture.crop((25, 7, 121, 103)))).permute(2, 0, 1) / 127.5 - 1)
+        image = Image.open(folder / "val" / name / "a.png").resize((146, 110), Image.Resampling.BILINEAR)
+        images.append(torch.from_numpy(np.array(image.crop((25, 7, 121, 103)))).permute(2, 0, 1) / 127.5 - 1)
     with torch.no_grad():
         logits = nascli.load_network("mobile")(torch.stack(images))
     return float(F.cross_entropy(logits, torch.tensor(list(places.values()))))
@@ -218,14 +218,14 @@ def test_what_build_wrote_is_evaluated_on_a_part_of_imagenet(
     written = json.loads(Path("mobile/network.json").read_text())["preprocessing"]
     assert written == {"resize": "shorter_side", "crop": 0.875, "interpolation": "bilinear"}
     places = {"n01440764": 0, "n02123045": 281, "n15075141": 999}  # tench, tabby cat, toilet tissue
-    write_photos(Path("part"), places)
+    write_large_images(Path("part"), places)
     code, out, err = call("evaluate mobile --dataset folder:part --json", capsys)
     assert code == 0, err
     found = json.loads(out)
     assert found["loss"] == pytest.approx(loss_by_hand(Path("part"), places), rel=1e-4)
     assert (found["images"], found["classes"], found["classes_in_images"]) == (3, 1000, 3)
     assert found["preprocessing"] == {"image_size": 96, **written, "mean": [0.5] * 3, "std": [0.5] * 3}
-    write_photos(Path("pets"), ("cat", "n02123045"))
+    write_large_images(Path("pets"), ("cat", "n02123045"))
     code, _, err = call("evaluate mobile --dataset folder:pets", capsys)
     assert code == 2
     assert "mobile was trained for 1000 classes, data set folder:pets has 2. Give --dataset one with as many" in err

@@ -1,1 +1,1 @@
-"""A package as somebody else may write it: it adds plain chains of three convolutions to nascli. And its tests."""
+"""A package outside nascli: it adds plain chains of three convolutions. And its tests."""

@@ -26,7 +26,7 @@ from tests.detect.coco_folder import write_coco
 RECIPE = """
 seed = 5
 [data]
-dataset = "folder:pictures"
+dataset = "folder:images"
 [space]
 name = "odd-chain"
 family = "chain"
@@ -43,7 +43,7 @@ trials = 64
 workers = 1
 top = 2
 """
-SETTINGS = "--dataset folder:pictures --epochs 3 --batch-size 16 --filters 4 --seed 3"
+SETTINGS = "--dataset folder:images --epochs 3 --batch-size 16 --filters 4 --seed 3"
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def nascli(installed: None, capsys: pytest.CaptureFixture[str]) -> Nascli:
-    write_images(Path("pictures"))
+    write_images(Path("images"))
     Path("chain.toml").write_text(RECIPE)
     return Nascli(capsys)
 

@@ -39,20 +39,20 @@ def evaluator() -> ProxyTraining:
     return build(recipe(search__holdout=0.2, train__batch_size=16))
 
 
-def pictures(split: object) -> Counter[bytes]:
+def count_images(split: object) -> Counter[bytes]:
     assert isinstance(split, ImageArray)
     return Counter(image.numpy().tobytes() for image in split.images)
 
 
 def test_the_reward_is_measured_on_held_out_training_images(evaluator: ProxyTraining) -> None:
     data = load_dataset(DataConfig(), 8)
-    train, held_out = pictures(evaluator.task.data.train), pictures(evaluator.task.data.val)
-    assert train + held_out == pictures(data.train)
+    train, held_out = count_images(evaluator.task.data.train), count_images(evaluator.task.data.val)
+    assert train + held_out == count_images(data.train)
     assert held_out.total() == pytest.approx(0.2 * len(data.train), abs=10)
 
 
 def test_the_held_out_part_follows_from_the_seed() -> None:
-    one, same, other = (pictures(load_proxy_task(recipe(seed=seed), CPU).data.val) for seed in (1, 1, 2))
+    one, same, other = (count_images(load_proxy_task(recipe(seed=seed), CPU).data.val) for seed in (1, 1, 2))
     assert one == same != other
 
 
