@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nascli.classify.calibration import BINS, Reliability
-from tests.classify.tiny import CPU
+from tests.classify.small_training import CPU
 
 IMAGES = st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=60)
 

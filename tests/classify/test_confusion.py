@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nascli.classify.confusion import ClassAccuracy, Confusion
-from tests.classify.tiny import CPU
+from tests.classify.small_training import CPU
 
 
 def counted(labels: Tensor, answers: Tensor, classes: int, batch_size: int) -> Confusion:

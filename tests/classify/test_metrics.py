@@ -18,7 +18,7 @@ from nascli.data.streaming import ImageFiles
 from nascli.data.transforms import Normalizer
 from nascli.engine.task import Run
 from nascli.errors import CorruptFileError, DivergedError, NascliError
-from tests.classify.tiny import CPU
+from tests.classify.small_training import CPU
 
 PROBABILITIES = torch.tensor(
     [

@@ -12,7 +12,7 @@ from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.spec import PRESETS
 from nascli.models.families import build
 from tests.cells import cell_config, resolve_cells
-from tests.classify.tiny import make_data, run_fit
+from tests.classify.small_training import make_data, run_fit
 
 RECIPES = sorted((recipes_folder() / "train").glob("*.toml"))
 PROMISES = ("Source:", "Expect:", "Hardware and time:", "Command:", "Not verified:")

@@ -23,7 +23,16 @@ from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DivergedError, InputError, Interrupted
 from nascli.models.cells.network import CellNetwork
 from nascli.signals import StopRequest
-from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, equal, make_data, make_network, run_fit, weights
+from tests.classify.small_training import (
+    AUGMENTATION,
+    CPU,
+    EVERYTHING,
+    equal,
+    make_data,
+    make_network,
+    run_fit,
+    weights,
+)
 
 TIMES = ("seconds", "images_per_second")
 

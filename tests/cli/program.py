@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from nascli.cli.app import main
-from tests.classify.tiny import GENOTYPE
+from tests.classify.small_training import GENOTYPE
 
 SETTINGS = (
     "--epochs 3 --batch-size 16 --filters 4 --cells-per-stage 1 --seed 3 --set data.crop_padding=1 "

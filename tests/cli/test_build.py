@@ -12,7 +12,7 @@ from nascli.models.latency import Latency
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from tests.cells import as_cells, read_cells
-from tests.classify.tiny import make_network
+from tests.classify.small_training import make_network
 
 
 def test_json_is_one_object_with_the_exact_counts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from nascli.cli.app import main
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from tests.detect.coco_folder import write_coco
-from tests.detect.parts import GENOTYPE, small_network
+from tests.detect.small_detector import GENOTYPE, small_network
 
 SMALL = [
     *(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.cli.program import Nascli
 from tests.detect.coco_folder import annotation, categories, damage_pixels, write_coco
-from tests.detect.parts import GENOTYPE
+from tests.detect.small_detector import GENOTYPE
 
 TRAIN = Path("data/coco/annotations/instances_train2017.json")
 VAL = Path("data/coco/annotations/instances_val2017.json")

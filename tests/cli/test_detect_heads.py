@@ -10,7 +10,7 @@ import pytest
 from nascli.cli.progress import TrainProgress
 from tests.cli.program import Nascli
 from tests.detect.coco_folder import write_coco
-from tests.detect.parts import GENOTYPE
+from tests.detect.small_detector import GENOTYPE
 
 START = "detect --cell cell.json --filters 4 --cells-per-stage 1 --recipe digit-scenes --head nasnet --proposals 12"
 SMALL = (

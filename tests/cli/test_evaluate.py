@@ -17,7 +17,7 @@ from nascli.data.registry import load_dataset
 from nascli.models.families import build
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
-from tests.classify.tiny import make_spec
+from tests.classify.small_training import make_spec
 from tests.cli.program import Nascli, write_images
 from tests.cli.reference_evaluation import answers, edit_network, known_images, write_large_images
 

@@ -17,7 +17,7 @@ from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
-from tests.classify.tiny import make_spec
+from tests.classify.small_training import make_spec
 from tests.cli.program import Nascli
 from tests.cli.reference_evaluation import answers, edit_network, loss_by_hand, write_large_images
 

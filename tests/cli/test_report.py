@@ -16,7 +16,7 @@ from nascli.config import SearchRecipe, TrainRecipe
 from nascli.genotype.cells.space import resolve_cell_space
 from nascli.runs import create_run
 from nascli.search.journal import Finished, Journal, Proposed
-from tests.report.made_runs import begun, made_recipe
+from tests.report.search_runs import begun, made_recipe
 
 Nascli = Callable[..., tuple[int, str, str]]
 

@@ -24,7 +24,7 @@ from nascli.models.serialization import load_network
 from nascli.models.spec import write_network
 from nascli.runs import create_run
 from tests.cells import read_cells
-from tests.classify.tiny import GENOTYPE, make_spec
+from tests.classify.small_training import GENOTYPE, make_spec
 from tests.cli.program import SETTINGS, Nascli, write_images
 
 TRAIN = f"train --cell cell.json --dataset folder:images {SETTINGS}"

@@ -22,10 +22,10 @@ from nascli.engine.batch_norm_sync import BatchNormSync
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import InputError
-from tests.classify.tiny import CPU
+from tests.classify.small_training import CPU
 from tests.detect.coco_folder import damage_pixels, write_coco
-from tests.detect.parts import GENOTYPE, small_network
-from tests.detect.two_processes import Found, new_job, one_step, trained
+from tests.detect.small_detector import GENOTYPE, small_network
+from tests.detect.worker_program import Found, new_job, one_step, train
 from tests.processes import ENVIRONMENT, FIRST, LAUNCH, SECOND, TORCHRUN, wait_for_epoch
 
 
@@ -36,11 +36,11 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged" / "val2017" / "0003.png"  # the second process's, of pairs in turn
     whole = damaged.read_bytes()
     damage_pixels(damaged)
-    command = [*TORCHRUN, "tests.detect.two_processes", str(tmp_path)]
+    command = [*TORCHRUN, "tests.detect.worker_program", str(tmp_path)]
     subprocess.run(command, env=ENVIRONMENT, check=True, timeout=200)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
     check_what_they_agree_on(first, second)
-    expected = trained(new_job(SINGLE_PROCESS, 2, tmp_path / "data"), tmp_path / "one")
+    expected = train(new_job(SINGLE_PROCESS, 2, tmp_path / "data"), tmp_path / "one")
     for each in (first, second):
         assert_close(each["trained"], expected)
     weights = [each["trained"]["weights"] for each in (first, second)]
@@ -48,7 +48,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert_same_files(tmp_path / "two", tmp_path / "one")
     damaged.write_bytes(whole)
     for begun in ("torn", "stopped"):
-        assert_close(trained(new_job(SINGLE_PROCESS, 1, tmp_path / "damaged"), tmp_path / begun), expected)
+        assert_close(train(new_job(SINGLE_PROCESS, 1, tmp_path / "damaged"), tmp_path / begun), expected)
 
 
 def check_what_they_agree_on(first: Found, second: Found) -> None:
@@ -118,23 +118,23 @@ def detect(line: str) -> int:
 @pytest.mark.slow
 def test_a_signal_stops_all_and_one_process_resumes_to_the_same_end(place: Path) -> None:
     assert detect(f"{LONG} --set train.grad_accum_steps=2 --out whole") == 0
-    command = [sys.executable, "-c", LAUNCH, "detect", *f"{LONG} --out parts".split()]
+    command = [sys.executable, "-c", LAUNCH, "detect", *f"{LONG} --out shared".split()]
     environment = {**ENVIRONMENT, "NASCLI_RUNS": "runs"}
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=environment) as process:
-        wait_for_epoch("parts", 1)
+        wait_for_epoch("shared", 1)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=100)
     assert process.returncode == 130, err
     assert out == ""
     assert "2 processes, each with 2 of 4 images per step" in err
     assert err.count("interrupted: stopped after step") == 1
-    assert "Resume with: torchrun --nproc-per-node 2 -m nascli detect --resume parts" in err
+    assert "Resume with: torchrun --nproc-per-node 2 -m nascli detect --resume shared" in err
     assert "Traceback" not in err
-    assert json.loads(Path("parts/run.json").read_text())["status"] == "interrupted"
-    assert detect("--resume parts") == 0
-    one, two = (load_file(f"{folder}/weights.safetensors") for folder in ("whole", "parts"))
+    assert json.loads(Path("shared/run.json").read_text())["status"] == "interrupted"
+    assert detect("--resume shared") == 0
+    one, two = (load_file(f"{folder}/weights.safetensors") for folder in ("whole", "shared"))
     torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
-    ours, theirs = (json.loads(Path(folder, "detection.json").read_text()) for folder in ("parts", "whole"))
+    ours, theirs = (json.loads(Path(folder, "detection.json").read_text()) for folder in ("shared", "whole"))
     assert ours["ap"] == pytest.approx(theirs["ap"], abs=1e-6)
 
 
@@ -164,13 +164,13 @@ def test_what_all_processes_fail_with_is_said_once(place: Path, options: str, co
 @pytest.mark.slow
 def test_torchrun_prints_once_and_leaves_what_one_process_leaves(place: Path) -> None:
     assert detect(f"{SMALL} --epochs 3 --set train.grad_accum_steps=2 --out whole") == 0
-    command = [*TORCHRUN, "nascli", *f"detect {SMALL} --epochs 3 --out parts --json".split()]
+    command = [*TORCHRUN, "nascli", *f"detect {SMALL} --epochs 3 --out shared --json".split()]
     environment = {**ENVIRONMENT, "NASCLI_RUNS": "runs"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=200)
     report = json.loads(done.stdout)
     assert report["device"].startswith("2 x cpu")
     assert done.stderr.count("epoch 3/3") == 1
-    assert_same_files(Path("parts"), Path("whole"))
+    assert_same_files(Path("shared"), Path("whole"))
 
 
 def sampler(dist: DistContext, **settings: object) -> BatchSampler:

@@ -18,7 +18,7 @@ from nascli.engine.task import Run
 from nascli.errors import CorruptFileError, DeviceMemoryError, DivergedError, InputError, Interrupted
 from nascli.signals import StopRequest
 from tests.detect.coco_folder import damage_pixels, write_coco
-from tests.detect.parts import small_network, small_recipe
+from tests.detect.small_detector import small_network, small_recipe
 
 CPU = torch.device("cpu")
 

@@ -24,7 +24,7 @@ from nascli.detect.model import (
 from nascli.errors import CorruptFileError, InputError
 from nascli.models.families import build_network
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
-from tests.detect.parts import small_network
+from tests.detect.small_detector import small_network
 
 CPU = torch.device("cpu")
 CONFIG = DetectorConfig(pyramid_channels=16, head_channels=32, rpn_post_nms_top_n=20, box_detections_per_img=5)

@@ -15,7 +15,7 @@ from nascli.detect.model import DetectorSpec, build_detector
 from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes
 from nascli.detect.visualize import compute_enlargement
 from nascli.errors import CorruptFileError, InputError, NascliError
-from tests.detect.parts import small_network
+from tests.detect.small_detector import small_network
 
 CPU = torch.device("cpu")
 Built = tuple[nn.Module, DetectorSpec]

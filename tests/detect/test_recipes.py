@@ -12,7 +12,7 @@ from nascli.data.detection.registry import load_detection_data
 from nascli.detect.job import prepare_detect_job, run_detect_job
 from nascli.engine.task import Run
 from tests.detect.coco_folder import write_coco
-from tests.detect.parts import small_network
+from tests.detect.small_detector import small_network
 
 RECIPES = sorted((recipes_folder() / "detect").glob("*.toml"))
 DEFAULTS = {"--coco": "coco", "digit-scenes": "digit-scenes"}

@@ -38,7 +38,7 @@ from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from tests.cells import build_cells
 from tests.detect.coco_folder import write_coco
-from tests.detect.parts import small_network
+from tests.detect.small_detector import small_network
 
 CPU = torch.device("cpu")
 CONFIG = DetectorConfig(

@@ -19,7 +19,7 @@ from nascli.engine.step import train_step
 from nascli.engine.task import Run, TrainPlan
 from nascli.engine.train_state import TrainState, start_state
 from nascli.errors import DivergedError
-from tests.detect.parts import small_network
+from tests.detect.small_detector import small_network
 
 CPU = torch.device("cpu")
 RUN = Run(CPU)

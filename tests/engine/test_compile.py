@@ -20,7 +20,7 @@ from nascli.errors import InputError
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from tests.cells import build_cells
-from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data, make_network, run_fit
+from tests.classify.small_training import AUGMENTATION, CPU, EVERYTHING, make_data, make_network, run_fit
 from tests.cli.program import prepare
 
 

@@ -21,14 +21,21 @@ from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.launch import resume_command
 from nascli.errors import InputError
-from tests.classify.tiny import CPU, EVERYTHING, make_data
+from tests.classify.small_training import CPU, EVERYTHING, make_data
 from tests.cli.program import SETTINGS, Nascli, prepare
-from tests.engine.two_processes import Found, measured, one_step, short_of_memory, train_three_parts, trained
+from tests.engine.worker_program import (
+    Found,
+    measure,
+    one_step,
+    train,
+    train_short_of_memory,
+    train_three_micro_batches,
+)
 from tests.processes import ENVIRONMENT, FIRST, LAUNCH, SECOND, TORCHRUN, wait_for_epoch
 
 
 def assert_close(found: Found, expected: Found, tolerance: float) -> None:
-    """Weights, statistics, and what was measured; four parts are added in another order than one after the other."""
+    """Weights, statistics, and measurements; four micro-batches are added in another order than one after the other."""
     torch.testing.assert_close(found["network"], expected["network"], rtol=tolerance, atol=tolerance)
     for key in ("top1", "top5", "loss", "images"):
         assert found["evaluation"][key] == pytest.approx(expected["evaluation"][key], rel=tolerance)
@@ -58,15 +65,15 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     write_three(tmp_path / "whole/measured")
     (tmp_path / "measured/1.png").write_bytes(b"poison")
     (tmp_path / "begun").mkdir()
-    train_three_parts(SINGLE_PROCESS, CheckpointStore(tmp_path / "begun", "x"))
-    command = [*TORCHRUN, "tests.engine.two_processes", str(tmp_path)]
+    train_three_micro_batches(SINGLE_PROCESS, CheckpointStore(tmp_path / "begun", "x"))
+    command = [*TORCHRUN, "tests.engine.worker_program", str(tmp_path)]
     subprocess.run(command, env=ENVIRONMENT, check=True, timeout=200)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
     check_what_they_tell_each_other(first, second)
     check_parts_that_cannot_be_shared_are_refused(first, second)
     check_steps_and_trainings(first, second, tmp_path / "images")
     assert first["measured"] == second["measured"]
-    assert first["measured"] == pytest.approx(measured(SINGLE_PROCESS, tmp_path))
+    assert first["measured"] == pytest.approx(measure(SINGLE_PROCESS, tmp_path))
     assert first["measured"]["images"] == 2
     kind, message = first["no_room"]
     assert first["no_room"] == second["no_room"]
@@ -97,13 +104,13 @@ def check_parts_that_cannot_be_shared_are_refused(first: Found, second: Found) -
 
 
 def check_steps_and_trainings(first: Found, second: Found, images: Path) -> None:
-    """Without batch norms a step is that of the whole batch; with them a training is that of the same parts."""
+    """Without batch norms a step is that of the whole batch; with them a training is that of the same micro-batches."""
     whole = one_step(SINGLE_PROCESS)
     alone = {
-        "trained": trained(SINGLE_PROCESS, 2),
-        "streamed": trained(SINGLE_PROCESS, 2, streamed=images),
-        "in_four": trained(SINGLE_PROCESS, 4, epochs=1),
-        "short_of_memory": short_of_memory(SINGLE_PROCESS),
+        "trained": train(SINGLE_PROCESS, 2),
+        "streamed": train(SINGLE_PROCESS, 2, streamed=images),
+        "in_four": train(SINGLE_PROCESS, 4, epochs=1),
+        "short_of_memory": train_short_of_memory(SINGLE_PROCESS),
     }
     for each in (first, second):
         torch.testing.assert_close(each["step"], whole)
@@ -131,29 +138,29 @@ def assert_close_weights(first: str, second: str) -> None:
 
 def test_a_signal_stops_all_and_one_process_goes_on_to_the_same_end(nascli_here: Nascli) -> None:
     assert nascli_here(f"{LONG} --set train.grad_accum_steps=2 --out whole").code == 0
-    command = [sys.executable, "-c", LAUNCH, *f"{LONG} --out parts".split()]
+    command = [sys.executable, "-c", LAUNCH, *f"{LONG} --out shared".split()]
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=ENVIRONMENT) as process:
-        wait_for_epoch("parts", 2)
+        wait_for_epoch("shared", 2)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=100)
     assert process.returncode == 130, err
     assert out == ""
     assert "2 processes, each with 8 of 16 images per step" in err
     assert err.count("interrupted: stopped after step") == 1
-    assert "Resume with: torchrun --nproc-per-node 2 -m nascli train --resume parts" in err
+    assert "Resume with: torchrun --nproc-per-node 2 -m nascli train --resume shared" in err
     assert "Traceback" not in err
-    assert json.loads(Path("parts/run.json").read_text())["status"] == "interrupted"
-    ran = nascli_here("train --resume parts")
+    assert json.loads(Path("shared/run.json").read_text())["status"] == "interrupted"
+    ran = nascli_here("train --resume shared")
     assert ran.code == 0
     assert "resuming from checkpoint.pt, step" in ran.err
-    assert_close_weights("whole", "parts")
+    assert_close_weights("whole", "shared")
 
 
 @pytest.mark.slow
 def test_torchrun_prints_once_and_leaves_what_one_process_leaves(nascli_here: Nascli) -> None:
     nascli_here(f"{LONG} --set train.grad_accum_steps=2 --out whole")
     done = subprocess.run(
-        [*TORCHRUN, "nascli", *f"{LONG} --out parts --json".split()],
+        [*TORCHRUN, "nascli", *f"{LONG} --out shared --json".split()],
         capture_output=True,
         text=True,
         env=ENVIRONMENT,
@@ -164,30 +171,30 @@ def test_torchrun_prints_once_and_leaves_what_one_process_leaves(nascli_here: Na
     assert results["epochs"] == 16
     assert results["device"].startswith("2 x cpu")
     assert done.stderr.count("epoch 16/16") == 1
-    assert_close_weights("whole", "parts")
-    names = [{path.name for path in Path(folder).iterdir()} for folder in ("whole", "parts")]
+    assert_close_weights("whole", "shared")
+    names = [{path.name for path in Path(folder).iterdir()} for folder in ("whole", "shared")]
     assert names[0] == names[1]
-    whole, parts = (
-        [json.loads(line) for line in Path(f, "metrics.jsonl").read_text().splitlines()] for f in ("whole", "parts")
+    whole, shared = (
+        [json.loads(line) for line in Path(f, "metrics.jsonl").read_text().splitlines()] for f in ("whole", "shared")
     )
-    assert [line["top1"] for line in parts] == pytest.approx([line["top1"] for line in whole])
-    assert [line["train_loss"] for line in parts] == pytest.approx([line["train_loss"] for line in whole], rel=1e-5)
+    assert [line["top1"] for line in shared] == pytest.approx([line["top1"] for line in whole])
+    assert [line["train_loss"] for line in shared] == pytest.approx([line["train_loss"] for line in whole], rel=1e-5)
 
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_ends_all_and_two_go_on_from_the_last_checkpoint(nascli_here: Nascli) -> None:
     nascli_here(f"{LONG} --set train.grad_accum_steps=2 --out whole")
-    command = [sys.executable, "-c", LAUNCH, *f"{LONG} --out parts".split()]
+    command = [sys.executable, "-c", LAUNCH, *f"{LONG} --out shared".split()]
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=ENVIRONMENT) as process:
-        wait_for_epoch("parts", 2)
+        wait_for_epoch("shared", 2)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(children[-1]), signal.SIGKILL)
         _, err = process.communicate(timeout=100)
     assert process.returncode == 1
     assert "another process of this run has ended" in err
-    resume = [sys.executable, "-c", LAUNCH, "train", "--resume", "parts"]
+    resume = [sys.executable, "-c", LAUNCH, "train", "--resume", "shared"]
     subprocess.run(resume, env=ENVIRONMENT, check=True, timeout=200)
-    assert_close_weights("whole", "parts")
+    assert_close_weights("whole", "shared")
 
 
 @pytest.mark.slow
@@ -252,10 +259,10 @@ def test_batches_that_cannot_be_shared_are_refused(change: dict[str, int], phras
         plan_batches(make_data(), EVERYTHING.model_copy(update=change), FIRST).check_micro_batches()
 
 
-@pytest.mark.parametrize("parts", [1, 3])
-def test_statistics_put_together_are_those_of_parts_one_after_the_other(parts: int) -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_statistics_put_together_are_those_of_micro_batches_in_turn(count: int) -> None:
     """Three processes, played in turn; a layer that was not used stays what it was."""
-    size, batches = 3, torch.randn(3 * parts, 5, 2, 4, 4)
+    size, batches = 3, torch.randn(3 * count, 5, 2, 4, 4)
 
     def layers() -> nn.Sequential:
         torch.manual_seed(0)
@@ -272,13 +279,13 @@ def test_statistics_put_together_are_those_of_parts_one_after_the_other(parts: i
     terms = []
     for rank, network in enumerate(played):
         statistics[rank].snapshot()
-        for each in batches[rank * parts : (rank + 1) * parts]:
+        for each in batches[rank * count : (rank + 1) * count]:
             network[0](each)
-        terms.append(statistics[rank].terms(parts))
+        terms.append(statistics[rank].terms(count))
     sums = [torch.stack(each).sum(dim=0) for each in zip(*terms, strict=True)]
     for own, total in zip(terms[1], sums, strict=True):
         own.copy_(total)
-    statistics[1].complete(parts)
+    statistics[1].complete(count)
     torch.testing.assert_close(dict(played[1][0].named_buffers()), dict(expected[0].named_buffers()))
     torch.testing.assert_close(played[1][1].running_mean, expected[1].running_mean)
 

@@ -11,7 +11,7 @@ from nascli.engine.fit import fit
 from nascli.engine.task import Run
 from nascli.engine.train_state import TrainState
 from nascli.errors import CorruptFileError, DivergedError
-from tests.classify.tiny import CPU, equal, weights
+from tests.classify.small_training import CPU, equal, weights
 from tests.engine.line_task import CONFIG, LineTask
 
 

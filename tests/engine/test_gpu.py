@@ -14,7 +14,7 @@ from nascli.engine.task import Run
 from nascli.errors import Interrupted
 from nascli.models.interface import ImageClassifier
 from nascli.signals import StopRequest
-from tests.classify.tiny import AUGMENTATION, EVERYTHING, make_data, make_network
+from tests.classify.small_training import AUGMENTATION, EVERYTHING, make_data, make_network
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 CUDA = torch.device("cuda")

@@ -13,7 +13,7 @@ from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.network import CellNetwork
 from nascli.models.recompute import recompute
 from tests.cells import build_cells
-from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, blank_batch, make_data, run_fit
+from tests.classify.small_training import AUGMENTATION, CPU, EVERYTHING, blank_batch, make_data, run_fit
 from tests.cli.program import SETTINGS, Nascli, prepare
 
 RECOMPUTING = {"grad_checkpointing": True}

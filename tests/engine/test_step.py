@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nascli.errors import NascliError
 from nascli.models.cells.network import CellNetwork
-from tests.classify.tiny import EVERYTHING, FixedTraining, equal, make_network, run_fit, weights
+from tests.classify.small_training import EVERYTHING, FixedTraining, equal, make_network, run_fit, weights
 
 PLAIN = EVERYTHING.model_copy(update={"ema_decay": 0.0, "drop_path_prob": 0.0})
 

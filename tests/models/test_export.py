@@ -21,7 +21,7 @@ from nascli.models.deploy.export import EXPORTS, describe, export_onnx, export_p
 from nascli.models.deploy.fuse import fold
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
-from tests.classify.tiny import GENOTYPE
+from tests.classify.small_training import GENOTYPE
 from tests.models.test_fuse import SIZES, difference, trained
 
 NAMES = ("cat", "cow", "dog")

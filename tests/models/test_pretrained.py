@@ -36,7 +36,7 @@ from tests.cells import build_cells
 from tests.detect.coco_folder import write_coco
 
 Pool = Callable[[Tensor, int, int], Tensor]
-PEERS = Path(__file__).with_name("peers.py")
+PEERS = Path(__file__).with_name("reference_networks.py")
 
 # Sizes whose maps are odd and even where those of the native size are: there pretrained-models pads as TensorFlow does.
 CASES = [

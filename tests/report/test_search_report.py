@@ -28,25 +28,25 @@ from nascli.report.report import (
 from nascli.report.search_data import best_so_far, read_search, select_best, summarize_reranks
 from nascli.search.trial import Rerank, Rung, Score
 from tests.published import as_cells
-from tests.report.made_runs import MadeRuns, begun, made_recipe, mixed_trials, scored
+from tests.report.search_runs import SearchRuns, make_recipe, mixed_trials, propose_trials, scored
 
 SCRIPT = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeRuns:
-    made = MadeRuns(tmp_path)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchRuns:
+    made = SearchRuns(tmp_path)
     monkeypatch.setattr(search_data, "read_trials", made.read)
     return made
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MadeRuns, SearchReport]]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SearchRuns, SearchReport]]:
     """One whole report: ppo with duplicates, failures and a collapsed controller, a random search beside it."""
-    made = MadeRuns(tmp_path_factory.mktemp("runs"))
+    made = SearchRuns(tmp_path_factory.mktemp("runs"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search_data, "read_trials", made.read)
-        recipe = made_recipe(search__strategy="ppo", search__top=1, data__dataset="folder:<b>cats</b>")
+        recipe = make_recipe(search__strategy="ppo", search__top=1, data__dataset="folder:<b>cats</b>")
         updates = [{"trials": 10, "entropy": 9.0, "kl": 0.1}, {"trials": 20, "entropy": 0.01, "kl": 0.2}]
         run = made.search("ppo", recipe, mixed_trials(recipe), updates)
         other = recipe.model_copy(update={"search": recipe.search.model_copy(update={"strategy": "random"}), "seed": 7})
@@ -66,7 +66,7 @@ class Elements(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-def test_the_page_needs_nothing_from_outside(written: tuple[MadeRuns, SearchReport]) -> None:
+def test_the_page_needs_nothing_from_outside(written: tuple[SearchRuns, SearchReport]) -> None:
     elements = Elements(written[1].page).found
     assert not {tag for tag, _ in elements} & {"script", "link", "iframe", "object", "audio", "video", "img"}
     sources = [value for _, given in elements for name, value in given.items() if name in ("src", "href", "xlink:href")]
@@ -75,7 +75,7 @@ def test_the_page_needs_nothing_from_outside(written: tuple[MadeRuns, SearchRepo
     assert not re.search(r"@import|url\((?!#)", written[1].page.read_text(encoding="utf-8"))
 
 
-def test_what_stands_in_files_is_escaped(written: tuple[MadeRuns, SearchReport]) -> None:
+def test_what_stands_in_files_is_escaped(written: tuple[SearchRuns, SearchReport]) -> None:
     text = written[1].page.read_text(encoding="utf-8")
     assert SCRIPT not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
@@ -83,7 +83,7 @@ def test_what_stands_in_files_is_escaped(written: tuple[MadeRuns, SearchReport])
     assert "&lt;b&gt;cats" in text
 
 
-def test_every_figure_has_words_a_file_and_ids_of_its_own(written: tuple[MadeRuns, SearchReport]) -> None:
+def test_every_figure_has_words_a_file_and_ids_of_its_own(written: tuple[SearchRuns, SearchReport]) -> None:
     report = written[1]
     elements = Elements(report.page).found
     drawings = [given for tag, given in elements if tag == "svg"]
@@ -99,7 +99,7 @@ def test_every_figure_has_words_a_file_and_ids_of_its_own(written: tuple[MadeRun
     assert links <= {f"#{each}" for each in ids}
 
 
-def test_what_a_reader_needs_to_know_is_said(written: tuple[MadeRuns, SearchReport]) -> None:
+def test_what_a_reader_needs_to_know_is_said(written: tuple[SearchRuns, SearchReport]) -> None:
     made, report = written
     text = re.sub(r"\s+", " ", report.page.read_text(encoding="utf-8"))
     assert "it is not final accuracy" in text
@@ -113,7 +113,7 @@ def test_what_a_reader_needs_to_know_is_said(written: tuple[MadeRuns, SearchRepo
 
 
 def test_the_same_run_gives_the_same_page_and_stale_figures_go(
-    written: tuple[MadeRuns, SearchReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    written: tuple[SearchRuns, SearchReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, report = written
     monkeypatch.setattr(search_data, "read_trials", made.read)
@@ -155,15 +155,15 @@ def test_the_running_best_skips_what_has_no_result() -> None:
     assert best_so_far([None, 0.5, 0.2, None, 0.7]) == [pytest.approx(math.nan, nan_ok=True), 0.5, 0.5, 0.5, 0.7]
 
 
-def test_the_newest_comparable_random_search_beside_the_run_is_taken(runs: MadeRuns) -> None:
-    recipe = made_recipe(search__strategy="evolution")
+def test_the_newest_comparable_random_search_beside_the_run_is_taken(runs: SearchRuns) -> None:
+    recipe = make_recipe(search__strategy="evolution")
     run = read_search(runs.search("mine", recipe, mixed_trials(recipe)))
     assert choose_baseline(run, None) is None
-    other = made_recipe(search__strategy="random", seed=3, search__trials=9, train__threads=2)
+    other = make_recipe(search__strategy="random", seed=3, search__trials=9, train__threads=2)
     runs.search("b-same", other, mixed_trials(other))
-    runs.search("c-newer-but-longer-training", made_recipe(search__strategy="random", train__epochs=99), [])
-    runs.search("d-without-result", other, begun(resolve_cell_space(other.space), 2))
-    runs.search("e-not-random", made_recipe(search__strategy="ppo"), mixed_trials(recipe))
+    runs.search("c-newer-but-longer-training", make_recipe(search__strategy="random", train__epochs=99), [])
+    runs.search("d-without-result", other, propose_trials(resolve_cell_space(other.space), 2))
+    runs.search("e-not-random", make_recipe(search__strategy="ppo"), mixed_trials(recipe))
     (runs.folder / "broken").mkdir()
     (runs.folder / "broken" / "run.json").write_text("{", encoding="utf-8")
     found = choose_baseline(run, None)
@@ -182,18 +182,18 @@ def test_the_newest_comparable_random_search_beside_the_run_is_taken(runs: MadeR
         ({"search__evaluator": "params"}, "search.evaluator"),
     ],
 )
-def test_a_baseline_of_something_else_is_refused(runs: MadeRuns, flags: dict[str, object], words: str) -> None:
-    recipe = made_recipe(search__strategy="ppo")
+def test_a_baseline_of_something_else_is_refused(runs: SearchRuns, flags: dict[str, object], words: str) -> None:
+    recipe = make_recipe(search__strategy="ppo")
     run = runs.search("mine", recipe, mixed_trials(recipe))
-    other = made_recipe(**({"search__strategy": "random"} | flags))
+    other = make_recipe(**({"search__strategy": "random"} | flags))
     with pytest.raises(InputError, match=re.escape(words)) as refused:
         write_search_report(run, baseline=runs.search("other", other, mixed_trials(recipe)))
     assert f"nascli search --recipe {run}/recipe.toml --strategy random" in refused.value.hint
     assert not (run / "report.html").exists()
 
 
-def test_without_a_baseline_the_command_that_makes_one_is_given(runs: MadeRuns) -> None:
-    recipe = made_recipe(search__strategy="ppo", search__warm_start_trials=5)
+def test_without_a_baseline_the_command_that_makes_one_is_given(runs: SearchRuns) -> None:
+    recipe = make_recipe(search__strategy="ppo", search__warm_start_trials=5)
     run = read_search(runs.search("my search", recipe, mixed_trials(recipe)))
     assert "no random search to compare with" in compare_with_random(run, None)
     assert baseline_command(run) == (
@@ -202,11 +202,11 @@ def test_without_a_baseline_the_command_that_makes_one_is_given(runs: MadeRuns) 
 
 
 @pytest.mark.parametrize(("shift", "place"), [(0.5, "above"), (-0.5, "below")])
-def test_the_verdict_says_where_the_search_lies(runs: MadeRuns, shift: float, place: str) -> None:
-    random, ppo = made_recipe(search__strategy="random"), made_recipe(search__strategy="ppo")
+def test_the_verdict_says_where_the_search_lies(runs: SearchRuns, shift: float, place: str) -> None:
+    random, ppo = make_recipe(search__strategy="random"), make_recipe(search__strategy="ppo")
     space = resolve_cell_space(ppo.space)
-    baseline = runs.search("random", random, [scored(t, 0.4 + t.id / 1000) for t in begun(space, 30)])
-    run = runs.search("ppo", ppo, [scored(t, 0.4 + shift + t.id / 1000) for t in begun(space, 10)])
+    baseline = runs.search("random", random, [scored(t, 0.4 + t.id / 1000) for t in propose_trials(space, 30)])
+    run = runs.search("ppo", ppo, [scored(t, 0.4 + shift + t.id / 1000) for t in propose_trials(space, 10)])
     said = compare_with_random(read_search(run), read_search(baseline))
     assert said.startswith("After 10 trials each: ppo")
     assert f"the search lies {place} the band" in said
@@ -217,15 +217,15 @@ def test_the_verdict_says_where_the_search_lies(runs: MadeRuns, shift: float, pl
     )
 
 
-def test_a_random_search_is_its_own_baseline(runs: MadeRuns) -> None:
-    recipe = made_recipe(search__strategy="random")
+def test_a_random_search_is_its_own_baseline(runs: SearchRuns) -> None:
+    recipe = make_recipe(search__strategy="random")
     run = read_search(runs.search("random", recipe, mixed_trials(recipe)))
     assert choose_baseline(run, None) is run
     assert "This is a random search" in compare_with_random(run, run)
 
 
-def test_only_a_collapsed_entropy_is_warned_of(runs: MadeRuns) -> None:
-    recipe = made_recipe(search__strategy="ppo")
+def test_only_a_collapsed_entropy_is_warned_of(runs: SearchRuns) -> None:
+    recipe = make_recipe(search__strategy="ppo")
     trials = mixed_trials(recipe)
     full = read_search(runs.search("none", recipe, trials)).uniform_entropy
     assert full == pytest.approx(sum(map(math.log, resolve_cell_space(recipe.space).decision_sizes)))
@@ -241,32 +241,32 @@ def test_only_a_collapsed_entropy_is_warned_of(runs: MadeRuns) -> None:
     assert "of the 10 trials" in said
 
 
-def test_many_failures_and_unfinished_searches_are_pointed_out(runs: MadeRuns) -> None:
-    recipe = made_recipe()
+def test_many_failures_and_unfinished_searches_are_pointed_out(runs: SearchRuns) -> None:
+    recipe = make_recipe()
     trials = mixed_trials(recipe, 8)
     assert list(collect_warnings(read_search(runs.search("sound", recipe, trials)))) == []
     lost = [*trials[:2], *(replace(trials[4], id=k) for k in (2, 3, 4))]
     (said,) = collect_warnings(read_search(runs.search("lost", recipe, lost)))
     assert said.startswith("3 of 5 children failed")
-    running = begun(resolve_cell_space(recipe.space), 9)[8:]
+    running = propose_trials(resolve_cell_space(recipe.space), 9)[8:]
     (said,) = collect_warnings(read_search(runs.search("running", recipe, [*trials, *running])))
     assert "1 trials without an outcome" in said
 
 
-def test_a_run_without_trials_is_refused(runs: MadeRuns) -> None:
+def test_a_run_without_trials_is_refused(runs: SearchRuns) -> None:
     with pytest.raises(InputError, match="no trial yet"):
-        write_search_report(runs.search("empty", made_recipe(), []))
+        write_search_report(runs.search("empty", make_recipe(), []))
 
 
-def test_the_front_holds_what_nothing_beats(runs: MadeRuns) -> None:
-    trials = begun(resolve_cell_space(made_recipe().space), 5)
+def test_the_front_holds_what_nothing_beats(runs: SearchRuns) -> None:
+    trials = propose_trials(resolve_cell_space(make_recipe().space), 5)
     points = [(100, 0.5), (200, 0.5), (150, 0.7), (90, 0.4), (150, 0.6)]
     made = [scored(trial, reward, params=params) for trial, (params, reward) in zip(trials, points, strict=True)]
     assert [trial.id for trial in pareto_front(made, lambda score: score.params)] == [3, 0, 2]
 
 
 def test_shares_are_of_each_window() -> None:
-    trials = begun(NASNET, 25)
+    trials = propose_trials(NASNET, 25)
     ops, inputs = NASNET.choice_groups()[:2]
     first_block = replace(ops, read=lambda genotype: map(NASNET.ops.index, as_cells(genotype).normal.blocks[0].ops))
     shares, names = choice_shares(trials, first_block)
@@ -279,15 +279,15 @@ def test_shares_are_of_each_window() -> None:
     assert sum(ops.uniform) == pytest.approx(1)
 
 
-def test_where_one_cell_serves_as_both_it_is_shown_once(runs: MadeRuns) -> None:
-    recipe = made_recipe(space__cells="one")
-    data = read_search(runs.search("one", recipe, begun(resolve_cell_space(recipe.space), 3)))
+def test_where_one_cell_serves_as_both_it_is_shown_once(runs: SearchRuns) -> None:
+    recipe = make_recipe(space__cells="one")
+    data = read_search(runs.search("one", recipe, propose_trials(resolve_cell_space(recipe.space), 3)))
     with report_style():
         assert [figure.name for figure in plot_choices(data)] == ["ops-normal", "inputs-normal"]
 
 
-def test_cells_that_were_trained_again_are_ranked_by_it(runs: MadeRuns) -> None:
-    recipe = made_recipe()
+def test_cells_that_were_trained_again_are_ranked_by_it(runs: SearchRuns) -> None:
+    recipe = make_recipe()
     trials = mixed_trials(recipe, 4)
     for trial, accuracies in ((0, (0.6, 0.8)), (2, (0.9, 0.9))):
         for index, accuracy in enumerate(accuracies):
@@ -301,8 +301,8 @@ def test_cells_that_were_trained_again_are_ranked_by_it(runs: MadeRuns) -> None:
     assert [second.mean, second.deviation] == pytest.approx([0.7, 0.1 * math.sqrt(2)])
 
 
-def test_the_command_that_trains_a_cell_names_its_file_or_makes_one(runs: MadeRuns) -> None:
-    recipe = made_recipe()
+def test_the_command_that_trains_a_cell_names_its_file_or_makes_one(runs: SearchRuns) -> None:
+    recipe = make_recipe()
     run = runs.search("cells", recipe, mixed_trials(recipe, 4))
     (run / "top").mkdir()
     (run / "top" / "01.json").write_text('{"provenance": {"trial": 2}}', encoding="utf-8")
@@ -317,9 +317,9 @@ def _score(accuracy: float) -> Score:
     return Score(reward=accuracy, accuracy=accuracy, params=1000, mult_adds=10_000, seconds=2.0)
 
 
-def test_rungs_say_where_children_were_stopped(runs: MadeRuns) -> None:
-    recipe = made_recipe(halving__rungs=[1, 3], train__epochs=9)
-    early, later, full = begun(resolve_cell_space(recipe.space), 3)
+def test_rungs_say_where_children_were_stopped(runs: SearchRuns) -> None:
+    recipe = make_recipe(halving__rungs=[1, 3], train__epochs=9)
+    early, later, full = propose_trials(resolve_cell_space(recipe.space), 3)
     first = Rung(epochs=1, score=_score(0.5))
     second = Rung(epochs=3, score=_score(0.6))
     trials = [
@@ -330,9 +330,9 @@ def test_rungs_say_where_children_were_stopped(runs: MadeRuns) -> None:
     assert rung_counts(read_search(runs.search("rungs", recipe, trials))) == {1: 1, 3: 1, 9: 1}
 
 
-def test_scores_that_are_no_accuracies_are_not_called_so(runs: MadeRuns) -> None:
-    recipe = made_recipe(search__evaluator="params")
-    (trial,) = begun(resolve_cell_space(recipe.space), 1)
+def test_scores_that_are_no_accuracies_are_not_called_so(runs: SearchRuns) -> None:
+    recipe = make_recipe(search__evaluator="params")
+    (trial,) = propose_trials(resolve_cell_space(recipe.space), 1)
     done = scored(trial, -3.5)
     assert done.score is not None
     data = read_search(runs.search("params", recipe, [replace(done, score=replace(done.score, accuracy=None))]))

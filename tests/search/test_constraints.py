@@ -21,7 +21,7 @@ from nascli.search.evaluators.constraints import (
 from nascli.search.evaluators.proxy import ProxyTask
 from nascli.search.evaluators.zero_cost import naswot, params
 from nascli.search.trial import Score
-from tests.classify.tiny import AUGMENTATION, CPU, make_data
+from tests.classify.small_training import AUGMENTATION, CPU, make_data
 from tests.fakes import TINY
 
 PROXY = ProxyTask(make_data(train=24), CellNetworkConfig(filters=2, cells_per_stage=1), AUGMENTATION, CPU)

@@ -27,7 +27,7 @@ from nascli.search.evaluators.zero_cost import (
 )
 from nascli.seeding import derive_seed
 from tests.cells import as_cells
-from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, make_data
+from tests.classify.small_training import AUGMENTATION, CPU, EVERYTHING, make_data
 from tests.fakes import TINY
 
 PROXY = ProxyTask(

@@ -1,6 +1,6 @@
 """A peer's network with random weights and statistics: its weights file, some images and its logits. Run as a program.
 
-    python peers.py timm nasnetalarge 75 OUT
+    python reference_networks.py timm nasnetalarge 75 OUT
 
 writes OUT.pth (or OUT.h5 for Keras) and OUT.npz with `images` (N, 3, H, W) and `logits`.
 """

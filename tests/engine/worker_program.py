@@ -1,4 +1,4 @@
-"""What each of two processes does for `test_distributed`; torchrun starts it with the folder that its results go to."""
+"""Work of each of two processes for `test_distributed`; torchrun starts it with the folder that its results go to."""
 
 import sys
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from nascli.engine.dist import DistContext, process_group
 from nascli.engine.task import Run
 from nascli.errors import CorruptFileError, InputError
 from nascli.models.cells.network import CellNetwork
-from tests.classify.tiny import AUGMENTATION, CPU, EVERYTHING, FixedTraining, make_data, make_network, run_fit
+from tests.classify.small_training import AUGMENTATION, CPU, EVERYTHING, FixedTraining, make_data, make_network, run_fit
 from tests.processes import failure
 
 MIXED = AUGMENTATION.model_copy(update={"mixup": 0.2, "cutmix": 1.0})
@@ -36,19 +36,19 @@ def one_step(dist: DistContext) -> Found:
     return {"loss": loss, "network": training.state.modules.state_dict()}
 
 
-def trained(dist: DistContext, parts: int, *, epochs: int = 3, streamed: Path | None = None) -> Found:
-    """A whole training with everything switched on, each batch in so many parts by all processes together."""
+def train(dist: DistContext, micro_batches: int, *, epochs: int = 3, streamed: Path | None = None) -> Found:
+    """A whole training with everything switched on, each batch in `micro_batches` of all processes together."""
     network, data = make_network(), make_data()
     if streamed is not None:
         paths = tuple(sorted(streamed.iterdir()))
         data = replace(data, train=ImageFiles(paths, data.train.labels, image_size=8, workers=0))
-    config = EVERYTHING.model_copy(update={"grad_accum_steps": parts // dist.size, "epochs": epochs})
+    config = EVERYTHING.model_copy(update={"grad_accum_steps": micro_batches // dist.size, "epochs": epochs})
     result = run_fit(network, config, augmentation=MIXED, data=data, dist=dist, log=lambda text: None)
     return {"network": network.state_dict(), "evaluation": vars(result.evaluation), "train_loss": result.train_loss}
 
 
-def short_of_memory(dist: DistContext) -> Found:
-    """The same in two parts; in its third step the last process runs out of memory."""
+def train_short_of_memory(dist: DistContext) -> Found:
+    """The same in two micro-batches; in its third step the last process runs out of memory."""
     forward, sizes = CellNetwork.forward_with_aux, list[int]()
     fatal = 3 if dist.size == 2 else 5
 
@@ -62,12 +62,12 @@ def short_of_memory(dist: DistContext) -> Found:
 
     CellNetwork.forward_with_aux = guarded  # type: ignore[method-assign, assignment]
     try:
-        return {**trained(dist, 2, epochs=1), "sizes": sizes}
+        return {**train(dist, 2, epochs=1), "sizes": sizes}
     finally:
         CellNetwork.forward_with_aux = forward  # type: ignore[method-assign]
 
 
-def items(dist: DistContext, *, torn: bool) -> Iterator[int]:
+def yield_items(dist: DistContext, *, torn: bool) -> Iterator[int]:
     """Three of the first process and one of the second; or three each, of which the second cannot read its second."""
     for number in range(3 if dist.is_main or torn else 1):
         if torn and not dist.is_main and number == 1:
@@ -87,18 +87,18 @@ def run_out_of_memory(dist: DistContext) -> None:
             raise torch.OutOfMemoryError("no room")
 
 
-def resume_three_parts(dist: DistContext, folder: Path) -> None:
+def resume_three_micro_batches(dist: DistContext, folder: Path) -> None:
     store = CheckpointStore(folder, "x") if dist.is_main else None
-    train_three_parts(dist, store)
+    train_three_micro_batches(dist, store)
 
 
-def train_three_parts(dist: DistContext, store: CheckpointStore | None) -> None:
+def train_three_micro_batches(dist: DistContext, store: CheckpointStore | None) -> None:
     config: TrainConfig = EVERYTHING.model_copy(update={"batch_size": 12, "grad_accum_steps": 3, "epochs": 1})
     run_fit(make_network(), config, dist=dist, store=store)
 
 
-def measured(dist: DistContext, folder: Path, room: int = 100) -> Found:
-    """Three images, of which those of the second process cannot be decoded; the last process has room for so many."""
+def measure(dist: DistContext, folder: Path, room: int = 100) -> Found:
+    """Three images, those of the second process unreadable; the last process has room for `room` images."""
     images = folder / "measured"
     paths = tuple(images / f"{k}.png" for k in range(3))
     split = ImageFiles(paths, torch.tensor([0, 1, 2]), 8, workers=0, unreadable=UnreadableImages(1))
@@ -115,7 +115,7 @@ def measured(dist: DistContext, folder: Path, room: int = 100) -> Found:
     return vars(evaluate(network, share, normalizer, Run(CPU, dist), batch_size=2))
 
 
-def sums(dist: DistContext) -> list[Tensor]:
+def add_tensors(dist: DistContext) -> list[Tensor]:
     tensors = [torch.arange(24.0).view(2, 3, 2, 2).to(memory_format=torch.channels_last), torch.tensor(1.0)]
     tensors = [tensor * (dist.rank + 1) for tensor in tensors]
     dist.sum_(tensors)
@@ -128,22 +128,22 @@ def main(folder: Path) -> None:
     with process_group(dist):
         found = {
             "dist": vars(dist),
-            "sums": sums(dist),
+            "sums": add_tensors(dist),
             "any": [dist.any(False), dist.any(not dist.is_main), dist.any(True)],
-            "items": list(dist.lockstep(items(dist, torn=False))),
-            "torn": failure(lambda: list(dist.lockstep(items(dist, torn=True)))),
+            "items": list(dist.lockstep(yield_items(dist, torn=False))),
+            "torn": failure(lambda: list(dist.lockstep(yield_items(dist, torn=True)))),
             "raise_together": dist.raise_together(lambda: dist.rank),
             "refused": failure(lambda: dist.raise_together(lambda: refuse(dist))),
             "broadcast_from_main": dist.broadcast_from_main(lambda: {"rank": dist.rank}),
             "out_of_memory": failure(lambda: run_out_of_memory(dist)),
-            "resumed": failure(lambda: resume_three_parts(dist, folder / "begun")),
+            "resumed": failure(lambda: resume_three_micro_batches(dist, folder / "begun")),
             "step": one_step(dist),
-            "trained": trained(dist, 2),
-            "in_four": trained(dist, 4, epochs=1),
-            "streamed": trained(dist, 2, streamed=folder / "images"),
-            "short_of_memory": short_of_memory(dist),
-            "measured": measured(dist, folder),
-            "no_room": failure(lambda: measured(dist, folder / "whole", room=0)),
+            "trained": train(dist, 2),
+            "in_four": train(dist, 4, epochs=1),
+            "streamed": train(dist, 2, streamed=folder / "images"),
+            "short_of_memory": train_short_of_memory(dist),
+            "measured": measure(dist, folder),
+            "no_room": failure(lambda: measure(dist, folder / "whole", room=0)),
         }
     torch.save(found, folder / f"{dist.rank}.pt")
 

@@ -1,4 +1,4 @@
-"""What each of two processes does for `test_distributed`; torchrun starts it with the folder that its results go to."""
+"""Work of each of two processes for `test_distributed`; torchrun starts it with the folder that its results go to."""
 
 import sys
 from pathlib import Path
@@ -19,8 +19,8 @@ from nascli.engine.step import train_step
 from nascli.engine.task import Run, TrainPlan
 from nascli.engine.train_state import start_state
 from nascli.signals import StopRequest
-from tests.classify.tiny import CPU
-from tests.detect.parts import small_network, small_recipe
+from tests.classify.small_training import CPU
+from tests.detect.small_detector import small_network, small_recipe
 from tests.processes import failure
 
 Found = dict[str, Any]
@@ -34,15 +34,15 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-def new_job(dist: DistContext, parts: int, data: Path) -> DetectJob:
-    """Each batch in so many parts by all processes together."""
-    recipe = small_recipe(str(data), **EVERYTHING, grad_accum_steps=parts // dist.size)
+def new_job(dist: DistContext, micro_batches: int, data: Path) -> DetectJob:
+    """A job that computes each batch in `micro_batches` of all processes together."""
+    recipe = small_recipe(str(data), **EVERYTHING, grad_accum_steps=micro_batches // dist.size)
     torch.manual_seed(3)
     network, loaded = small_network(), load_detection_data(recipe.data)
     return prepare_detect_job(recipe, loaded, network, trained=True, backbone="a test's", device=CPU, dist=dist)
 
 
-def trained(job: DetectJob, folder: Path, *, stopped: bool = False) -> Found:
+def train(job: DetectJob, folder: Path, *, stopped: bool = False) -> Found:
     """The report of a whole training, and what it ends with; or one that this process is asked to stop."""
     stop = StopRequest()
     stop.requested = stopped
@@ -92,11 +92,11 @@ def main(folder: Path) -> None:
             "loss": one_step(dist, 1.0),
             "diverged": failure(lambda: one_step(dist, 1.0 if dist.is_main else float("nan"))),
             "steep": failure(lambda: one_step(dist, 0.0)),
-            "trained": trained(new_job(dist, 2, folder / "data"), folder / "two"),
+            "trained": train(new_job(dist, 2, folder / "data"), folder / "two"),
             "stopped": failure(
-                lambda: trained(new_job(dist, 2, folder / "data"), folder / "stopped", stopped=not dist.is_main)
+                lambda: train(new_job(dist, 2, folder / "data"), folder / "stopped", stopped=not dist.is_main)
             ),
-            "damaged": failure(lambda: trained(new_job(dist, 2, folder / "damaged"), folder / "torn")),
+            "damaged": failure(lambda: train(new_job(dist, 2, folder / "damaged"), folder / "torn")),
         }
     torch.save(found, folder / f"{dist.rank}.pt")
 

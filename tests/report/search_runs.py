@@ -14,7 +14,7 @@ from nascli.search.trial import Failure, FailureKind, Score, Trial
 SMALL_SPACE = {"name": "own", "ops": ["sep_conv_3x3", "max_pool_3x3", "identity"], "blocks": 2}
 
 
-def made_recipe(**flags: object) -> SearchRecipe:
+def make_recipe(**flags: object) -> SearchRecipe:
     """A recipe of a small space; `train__lr=0.1` sets a key."""
     given = {"space": SMALL_SPACE, "search.trials": 30} | {
         key.replace("__", "."): value for key, value in flags.items()
@@ -35,7 +35,7 @@ def scored(trial: Trial, reward: float, *, accuracy: float | None = None, params
     )
 
 
-def begun(space: CellSpace, count: int, seed: int = 0) -> list[Trial]:
+def propose_trials(space: CellSpace, count: int, seed: int = 0) -> list[Trial]:
     """Different trials without an outcome."""
     draw = random.Random(seed)
     trials: list[Trial] = []
@@ -55,9 +55,9 @@ def mixed_trials(recipe: SearchRecipe, count: int = 30, seed: int = 0) -> list[T
     draw = random.Random(seed)
     trials = [
         scored(trial, 0.5 + 0.4 * draw.random(), params=1000 + draw.randrange(500))
-        for trial in begun(resolve_cell_space(recipe.space), count, seed)
+        for trial in propose_trials(resolve_cell_space(recipe.space), count, seed)
     ]
-    running = begun(resolve_cell_space(recipe.space), count, seed)
+    running = propose_trials(resolve_cell_space(recipe.space), count, seed)
     if count > 7:
         trials[4] = running[4].fail(Failure(FailureKind.DIVERGED, "the loss became nan <script>alert(1)</script>"), 0)
         trials[5] = running[5].fail(Failure(FailureKind.REJECTED, "2M params, limit params<1M"), 0)
@@ -65,7 +65,7 @@ def mixed_trials(recipe: SearchRecipe, count: int = 30, seed: int = 0) -> list[T
     return trials
 
 
-class MadeRuns:
+class SearchRuns:
     """Search runs under a folder. Their trials are handed over as values: the journal has tests of its own."""
 
     def __init__(self, folder: Path) -> None:
