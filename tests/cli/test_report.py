@@ -16,7 +16,7 @@ from nascli.config import SearchRecipe, TrainRecipe
 from nascli.genotype.cells.space import resolve_cell_space
 from nascli.runs import create_run
 from nascli.search.journal import Finished, Journal, Proposed
-from tests.report.search_runs import begun, made_recipe
+from tests.report.search_runs import make_recipe, propose_trials
 
 Nascli = Callable[..., tuple[int, str, str]]
 
@@ -39,7 +39,7 @@ def search_run(recipe: SearchRecipe, trials: int, out: Path | None = None) -> Pa
     """A search run with a journal, under `runs` unless a folder is given."""
     with create_run("search", "made", recipe, runs=Path("runs").resolve(), out=out) as run:
         with Journal(run.file("trials.jsonl")) as journal:
-            for trial in begun(resolve_cell_space(recipe.space), trials):
+            for trial in propose_trials(resolve_cell_space(recipe.space), trials):
                 journal.append(Proposed.of(trial))
                 reward = 0.5 + trial.id / 100
                 journal.append(
@@ -49,7 +49,7 @@ def search_run(recipe: SearchRecipe, trials: int, out: Path | None = None) -> Pa
 
 
 def test_the_newest_search_becomes_a_page(nascli: Nascli) -> None:
-    run = search_run(made_recipe(search__top=1), 3)
+    run = search_run(make_recipe(search__top=1), 3)
     code, out, err = nascli("latest", "--json")
     assert code == 0
     made = json.loads(out)
@@ -63,8 +63,8 @@ def test_the_newest_search_becomes_a_page(nascli: Nascli) -> None:
 
 
 def test_a_baseline_and_another_folder_can_be_given(nascli: Nascli) -> None:
-    run = search_run(made_recipe(search__strategy="ppo", search__top=1), 2, Path("mine"))
-    random = search_run(made_recipe(search__strategy="random"), 4, Path("elsewhere/random"))
+    run = search_run(make_recipe(search__strategy="ppo", search__top=1), 2, Path("mine"))
+    random = search_run(make_recipe(search__strategy="random"), 4, Path("elsewhere/random"))
     (run / "best.json").touch()
     code, out, err = nascli("mine", "--baseline", random, "--out", "page")
     assert code == 0
@@ -80,9 +80,9 @@ def prepare() -> None:
     Path("file").touch()
     with create_run("train", "x", TrainRecipe(), runs=Path("runs"), out=Path("trained")):
         pass
-    search_run(made_recipe(), 0, Path("begun"))
-    search_run(made_recipe(search__strategy="ppo", search__top=1), 1, Path("mine"))
-    search_run(made_recipe(search__strategy="random", train__epochs=3), 1, Path("other"))
+    search_run(make_recipe(), 0, Path("propose_trials"))
+    search_run(make_recipe(search__strategy="ppo", search__top=1), 1, Path("mine"))
+    search_run(make_recipe(search__strategy="random", train__epochs=3), 1, Path("other"))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def prepare() -> None:
         ("nowhere", 2, "nowhere: no such folder"),
         ("empty", 2, "empty: not a run folder"),
         ("trained", 2, "trained is a run of nascli train, not of nascli search"),
-        ("begun", 2, "begun has no trial yet"),
+        ("propose_trials", 2, "propose_trials has no trial yet"),
         ("mine --baseline mine", 2, "mine is a search by ppo, not by random"),
         ("mine --baseline other", 2, "train.epochs is 3 there and 10 here"),
         ("mine --out file", 1, "file/report cannot be written"),
