@@ -121,17 +121,13 @@ def choose_baseline(data: SearchData, given: Path | None) -> SearchData | None:
     if given is None:
         return data if data.recipe.search.strategy == "random" and data.complete else _newest_beside(data)
     baseline = read_search(given)
+    hint = f"A baseline is made by: {baseline_command(data)}"
     if baseline.recipe.search.strategy != "random":
-        raise InputError(
-            f"{given} is a search by {baseline.recipe.search.strategy}, not by random",
-            f"A baseline is made by: {baseline_command(data)}",
-        )
+        raise InputError(f"{given} is a search by {baseline.recipe.search.strategy}, not by random", hint)
     if key := find_difference(data.recipe, baseline.recipe):
-        here, there = (_format_value(value_at(recipe, key)) for recipe in (data.recipe, baseline.recipe))
-        raise InputError(
-            f"{given} cannot be the baseline of {data.path}: {key} is {there} there and {here} here",
-            f"A baseline is made by: {baseline_command(data)}",
-        )
+        values = (value_at(recipe, key) for recipe in (data.recipe, baseline.recipe))
+        here, there = ("not set" if value is None else repr(value) for value in values)
+        raise InputError(f"{given} cannot be the baseline of {data.path}: {key} is {there} there and {here} here", hint)
     if not baseline.complete:
         raise InputError(f"{given} has no finished trial", "Wait for it, or resume it")
     return baseline
@@ -217,7 +213,3 @@ def _is_random(folder: Path) -> bool:
     recipe = read_run(folder, "search").get("recipe")
     search = recipe.get("search") if isinstance(recipe, dict) else None
     return isinstance(search, dict) and search.get("strategy") == "random"
-
-
-def _format_value(value: object) -> str:
-    return "not set" if value is None else repr(value)

@@ -121,7 +121,10 @@ def _plot_heat_map(group: ChoiceGroup, shares: Shares, windows: Sequence[str]) -
     )
     axes.invert_yaxis()
     axes.axvline(1, color="white", linewidth=6)
-    _write_shares(axes, table)
+    for row, column in np.ndindex(*table.shape):
+        value = table[row, column]
+        dark, place = value > _LIGHT_ABOVE * table.max(), (column + 0.5, row + 0.52)
+        figures.write_number(axes, place, f"{100 * value:.0f}", dark=dark, fontsize=8, va="center")
     axes.set_yticks(np.arange(len(labels)) + 0.5, labels)
     axes.set_xticks(np.arange(len(windows) + 1) + 0.5, ["uniform", *windows], rotation=35, ha="right", fontsize=8)
     axes.set_xlabel("trials")
@@ -137,13 +140,6 @@ def _plot_heat_map(group: ChoiceGroup, shares: Shares, windows: Sequence[str]) -
         f"Share in percent of all choices that trials made, dead blocks included. At the end most often: {most}.",
         f"Heat map of {len(labels)} choices over {len(windows)} windows of trials. At the end most often: {most}.",
     )
-
-
-def _write_shares(axes: Axes, table: Shares) -> None:
-    for row, column in np.ndindex(*table.shape):
-        value = table[row, column]
-        dark = value > _LIGHT_ABOVE * table.max()
-        figures.write_number(axes, (column + 0.5, row + 0.52), f"{100 * value:.0f}", dark=dark, fontsize=8, va="center")
 
 
 def _plot_cost(data: SearchData, name: str, title: str, label: str, cost: Callable[[Score], int]) -> RenderedFigure:

@@ -76,9 +76,7 @@ def write_search_report(run: Path, *, baseline: Path | None = None, out: Path | 
     if not data.trials:
         raise InputError(f"{run} has no trial yet, so there is nothing to report", "Wait for its first, or resume it")
     random = choose_baseline(data, baseline)
-    with writing(
-        folder / FIGURES, _HINT
-    ):  # so that a folder that cannot be written is found before the figures are drawn
+    with writing(folder / FIGURES, _HINT):  # before anything is drawn, to refuse a folder that cannot be written
         (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     warnings = tuple(collect_warnings(data))
     verdict = compare_with_random(data, random)
@@ -224,19 +222,15 @@ def _find_cell_files(run: Path) -> dict[int, Path]:
 
 
 def _write(folder: Path, page: str, figures: Sequence[RenderedFigure]) -> tuple[Path, ...]:
-    """Write the figures, then the page; figures of an earlier report that this one has not are removed."""
+    """Write the figures, then the page; figures that an earlier page names and this one has not are removed."""
+    page_file = folder / PAGE
+    earlier = page_file.read_text(encoding="utf-8") if page_file.is_file() else ""  # other files are the user's
+    names = re.findall(r'<figure id="figure-([a-z0-9-]+)"', earlier)
     files = tuple(folder / FIGURES / f"{figure.name}.png" for figure in figures)
     with writing(folder, _HINT):
         for file, figure in zip(files, figures, strict=True):
             write_bytes(file, figure.png)
-        for stale in set(_list_earlier_figures(folder)) - set(files):
+        for stale in {folder / FIGURES / f"{name}.png" for name in names} - set(files):
             stale.unlink(missing_ok=True)
-        write_text(folder / PAGE, page)
+        write_text(page_file, page)
     return files
-
-
-def _list_earlier_figures(folder: Path) -> list[Path]:
-    """The figures beside an earlier report, as its page names them: other files there are the user's."""
-    page = folder / PAGE
-    names = re.findall(r'<figure id="figure-([a-z0-9-]+)"', page.read_text(encoding="utf-8")) if page.is_file() else []
-    return [folder / FIGURES / f"{name}.png" for name in names]

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from nascli.config import SearchRecipe, parse
 from nascli.errors import CorruptFileError
 from nascli.files import read_json
@@ -119,12 +121,8 @@ def trial_seconds(trial: Trial) -> float:
 
 def best_so_far(values: Sequence[float | None]) -> list[float]:
     """The running maximum; NaN before the first value."""
-    best, found = math.nan, []
-    for value in values:
-        if value is not None and not value <= best:
-            best = value
-        found.append(best)
-    return found
+    rewards = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+    return [float(best) for best in np.fmax.accumulate(rewards)]
 
 
 def summarize_reranks(data: SearchData) -> list[RerankSummary]:
