@@ -33,7 +33,7 @@ MIDDLE, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 KEPT = {NASCLI: 1 - ((CUTOUT * SIDE - CUTOUT**2 / 4) / SIDE**2) ** 2, PEER: 1 - (CUTOUT / SIDE) ** 2}
 """The share of the pixels outside the square, on average over its places."""
 MAX_DISTANCE = 0.05
-"""How far apart the variants' means and deviations may be, of normalized pixels that were not cut out."""
+"""Largest distance of the variants' means and deviations of normalized pixels that were not cut out."""
 
 
 def nascli(task: Task) -> Figures:

@@ -39,7 +39,7 @@ PIL_PEER, TENSOR_PEER = "torchvision, PIL", "torchvision, decode_image"
 AREA = (0.05, 1.0)
 MIDDLE = (0.5, 0.5, 0.5)
 MAX_DISTANCE = 0.2
-"""How far apart the variants' means and deviations may be, of normalized pixels."""
+"""Largest distance of the variants' means and deviations of normalized pixels."""
 
 
 def nascli(task: Task) -> Figures:

@@ -35,7 +35,7 @@ BASELINE = "random"
 LEVELS = (0.02, 0.01, 0.005)
 """Regrets, in accuracy, whose first trial is counted."""
 TICKS = (0, 0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10, 20, 50)
-"""Of the regret axis, as far as they lie on it."""
+"""Ticks of the regret axis, as far as they lie on it."""
 LOOKS = {  # colours of Okabe and Ito, told apart by every kind of colour vision, and by line alone in print
     "random": ("#000000", "-"),
     "evolution": ("#D55E00", "--"),

@@ -78,7 +78,7 @@ class KillingEvaluator:
 
 
 class ChainStrategy:
-    """What it proposes depends on every reward it was told, bit by bit, and on their order."""
+    """Its proposals depend on every reward it was told, bit by bit, and on their order."""
 
     diagnostics: Mapping[str, float] = {}
 

@@ -22,10 +22,10 @@ SMALL = {
     "detect": "--epochs 1 --batch-size 4 --set data.max_train_images=4 "
     "--set data.max_val_images=2 --set train.warmup_steps=0",
 }
-"""What is appended to a command so that it takes a moment."""
+"""Options that make a command take a moment."""
 
 SMALLER = {"imagenet": "--image-size 64", "--coco": "--set detector.min_size=64 --set detector.max_size=64"}
-"""What is appended besides, where the command names this."""
+"""Further options where the command has this word."""
 
 
 def blocks() -> list[list[str]]:

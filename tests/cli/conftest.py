@@ -1,4 +1,4 @@
-"""What most tests of commands begin with; a module whose commands need something else has a fixture of its own."""
+"""Fixtures of most tests of commands; a module whose commands need something else has a fixture of its own."""
 
 import pytest
 

@@ -28,7 +28,7 @@ ENAS_TOKENS = tuple(k % min(size, 2) for k, size in enumerate(ENAS.decision_size
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left: exit code, stdout, stderr."""
+    """The outcome of a command: exit code, stdout, stderr."""
 
     code: int
     out: str

@@ -23,7 +23,7 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left: exit code, stdout, stderr with single spaces."""
+    """The outcome of a command: exit code, stdout, stderr with single spaces."""
 
     code: int
     out: str

@@ -27,7 +27,7 @@ def edit_network(folder: str, **changes: object) -> None:
 
 
 def write_large_images(folder: Path, names: tuple[str, ...] = ("cat", "cow", "dog")) -> list[tuple[Path, int]]:
-    """Files too large and too different to be held in memory: one a class to train on, two to test on."""
+    """Files too large and too different to be held in memory: one per class to train on, two to test on."""
     noise, tested = np.random.default_rng(0), []
     for label, name in enumerate(names):
         for part, sizes in (("train", [(120, 100)]), ("val", [(130, 100), (100, 140)])):

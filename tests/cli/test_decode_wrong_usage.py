@@ -18,7 +18,7 @@ def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
 
 
 def prepare() -> None:
-    """What the wrong usages stumble over."""
+    """The files that wrong usages name."""
     Path("folder.svg").mkdir()
     Path("empty").mkdir()
     Path("torn.json").write_text('{"schema": 1, "na', encoding="utf-8")

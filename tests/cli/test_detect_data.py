@@ -1,4 +1,4 @@
-"""What `nascli detect` does with data alone: check, show, score; and every fault before a first step."""
+"""`nascli detect` on data alone: check, show, score; and every issue before a first step."""
 
 import json
 import re

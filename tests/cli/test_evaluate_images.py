@@ -1,4 +1,4 @@
-"""How `nascli evaluate` prepares images, and the test-time augmentation that it averages over."""
+"""Preparation of images by `nascli evaluate`, and the test-time augmentation that it averages over."""
 
 import json
 from pathlib import Path

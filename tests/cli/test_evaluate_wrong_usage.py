@@ -12,7 +12,7 @@ from tests.cli.reference_evaluation import edit_network, write_large_images
 
 
 def spoil() -> None:
-    """What the wrong usages stumble over."""
+    """The files that wrong usages name."""
     write_images(Path("fewer"), names=("cat", "cow"))
     write_images(Path("others"), names=("cat", "cow", "pig"))
     for name in ("unfinished", "torn", "mixed", "gap"):

@@ -75,7 +75,7 @@ def test_a_baseline_and_another_folder_can_be_given(nascli: Nascli) -> None:
 
 
 def prepare() -> None:
-    """What the wrong usages stumble over."""
+    """The files that wrong usages name."""
     Path("empty").mkdir()
     Path("file").touch()
     with create_run("train", "x", TrainRecipe(), runs=Path("runs"), out=Path("trained")):

@@ -92,7 +92,7 @@ def test_a_search_leaves_the_best_cell_and_says_what_comes_next(whole: tuple[Pat
     assert "it is not the final accuracy" in stdout
     assert f"nascli decode {folder}" in stderr
     assert f"nascli train --cell {folder} --dataset digits" in stderr
-    assert stderr.count("\ntrial ") == 5  # one line a finished trial
+    assert stderr.count("\ntrial ") == 5  # one line per finished trial
     assert load_recipe(SearchRecipe, folder / "recipe.toml").search.trials == 5
     record = read_run(folder, "search")
     assert record["status"] == "complete"

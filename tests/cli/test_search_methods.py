@@ -43,7 +43,7 @@ def _recipe() -> None:
 
 
 def search(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
-    """What `search --json` prints."""
+    """The object that `search --json` prints."""
     assert exit_code("search", "--recipe", "tiny.toml", "--out", "run", "--json", *arguments) == 0
     printed: dict[str, object] = json.loads(capsys.readouterr().out)
     return printed

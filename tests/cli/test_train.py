@@ -291,7 +291,7 @@ def test_the_next_command_can_be_pasted_whatever_the_folder_is_called(nascli: Na
 
 
 def spoil() -> None:
-    """What the wrong usages stumble over."""
+    """The files that wrong usages name."""
     Path("torn.json").write_text('{"schema": 1, "na')
     Path("key.toml").write_text("[train]\nepoch = 3\n")
     Path("torn.toml").write_text("[train\n")

@@ -295,7 +295,7 @@ def test_no_box_to_learn_from(tmp_path: Path) -> None:
 
 
 def test_images_are_held_against_their_annotations_without_decoding(tmp_path: Path) -> None:
-    """What a header tells is said before the first step; what it cannot tell is found where all is decoded."""
+    """Issues that a header tells are reported before the first step, others where all is decoded."""
     folder = write_coco(tmp_path)
     images = folder / "train2017"
     whole = (images / "0002.png").read_bytes()

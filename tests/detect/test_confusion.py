@@ -1,4 +1,4 @@
-"""Which boxes are partners, what is counted, and the images that show it."""
+"""Confusion of boxes: pairs, counts, and the images that show them."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -81,7 +81,7 @@ def assert_close(found: Found, expected: Found) -> None:
 
 
 def assert_same_files(folder: Path, expected: Path) -> None:
-    """Of two processes the first alone writes, all that one process writes."""
+    """The first of two processes writes all that one process writes, the second nothing."""
     assert {path.name for path in folder.iterdir()} == {path.name for path in expected.iterdir()}
     ours, theirs = (json.loads((each / "results.json").read_text()) for each in (folder, expected))
     assert [each["image_id"] for each in ours] == [each["image_id"] for each in theirs]

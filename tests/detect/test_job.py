@@ -145,7 +145,7 @@ def test_the_averaged_detector_is_what_is_scored_and_kept(tmp_path: Path, recipe
 
 
 def test_killed_before_a_checkpoint_of_its_own_it_begins_anew(tmp_path: Path, recipe: DetectRecipe) -> None:
-    """What a kill leaves: the checkpoint written before the first step, and lines of epochs it does not know."""
+    """A kill leaves the checkpoint written before the first step, and lines of epochs it does not know."""
     expected = train(recipe, tmp_path / "whole")
     killed = tmp_path / "killed"
     write_recipe(killed, recipe)

@@ -57,7 +57,7 @@ def test_without_a_compiler_the_command_ends_with_wrong_usage(tmp_path: Path) ->
 
 @dataclass(frozen=True)
 class Trained:
-    """What three steps led to; the probability of drop path differs at each."""
+    """The state after three steps; the probability of drop path differs at each."""
 
     losses: list[Tensor]
     gradients: dict[str, Tensor]

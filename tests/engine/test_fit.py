@@ -1,4 +1,4 @@
-"""What the engine gives to every task: here to one of its own, with batches that fail and memory that runs out."""
+"""The engine's services to every task: here to one of its own, with batches that fail and memory that runs out."""
 
 import itertools
 from pathlib import Path

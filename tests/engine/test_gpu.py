@@ -1,4 +1,4 @@
-"""What must hold on CUDA too; run with `pytest -m gpu` where there is a device."""
+"""Promises that hold on CUDA too; run with `pytest -m gpu` where there is a device."""
 
 from pathlib import Path
 from typing import Any

@@ -28,7 +28,7 @@ Found = dict[str, Any]
 
 
 def one_step(dist: DistContext) -> Found:
-    """Of a network in float64 whose batch norms do not look at their batch, so that any division of it is the same."""
+    """A step in float64 without batch statistics, so that any division of the batch gives the same."""
     training = FixedTraining(PLAIN, dist.size, dist)
     images = torch.randn(12, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     share = dist.share(12)

@@ -140,7 +140,7 @@ def test_build_writes_a_folder_that_loads(file: Path, tmp_path: Path, capsys: py
 
 
 def peer_transform(tool: Tool, name: str) -> Callable[[Image.Image], Tensor]:
-    """What a tool itself does to an image for a network."""
+    """An image as the tool itself prepares it for a network."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old code
         timm, cadene = import_module("timm"), import_module("pretrainedmodels.utils")

@@ -95,7 +95,7 @@ def test_a_child_computes_what_the_stand_alone_network_computes(space: CellSpace
 
 @pytest.mark.parametrize("space", [NASNET, ENAS, DARTS], ids=lambda space: space.name)
 def test_blocks_in_another_order_with_their_weights_renamed_are_the_same_child(space: CellSpace) -> None:
-    """What a weight is called says what it is for: whichever block stands third, its weights go with it."""
+    """A weight's name tells its use: whichever block stands third, its weights go with it."""
     shared = shared_for(space)
     renamed = {_exchange_names(name): weight for name, weight in shared.items()}
     swappable = (g for g in (drawn(space, seed) for seed in range(1000)) if _independent(g.normal, g.reduction))

@@ -62,7 +62,7 @@ class ChainGenotype(Strict):
         return self
 
     def canonical_hash(self) -> str:
-        """Of the layers alone."""
+        """16 digits of the layers alone."""
         layers = [(layer.kernel, layer.width) for layer in self.layers]
         return hashlib.sha256(json.dumps(["chain", layers]).encode()).hexdigest()[:16]
 
@@ -129,7 +129,7 @@ class ChainSpace(Strict):
         ]
 
     def summary(self) -> str:
-        """Of the report."""
+        """One line for the report."""
         return f"{LENGTH} layers, {len(self.kernels)} kernels"
 
 
@@ -213,7 +213,7 @@ class ChainNetworkSpec(NetworkSpec):
 
     @property
     def name(self) -> str:
-        """Of the genotype."""
+        """The genotype's name."""
         return self.genotype.name
 
     @property

@@ -1,4 +1,4 @@
-"""What every strategy owes, written once: a new strategy gets these tests by a subclass with one method."""
+"""The contract of every strategy: a new strategy gets these tests by a subclass with one method."""
 
 import random
 from multiprocessing import get_context

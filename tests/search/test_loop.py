@@ -69,7 +69,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Search:
 
 
 def test_a_search_holds_successes_failures_and_repeats(whole: Search) -> None:
-    """What the tests below rely on."""
+    """An assumption of the tests below."""
     trials, _ = whole.result
     assert len(trials) == 22
     assert all(trial.finished for trial in trials)

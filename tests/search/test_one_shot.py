@@ -105,7 +105,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OneShotEval
 
 @pytest.fixture(scope="module")
 def folder(trained: tuple[Path, OneShotEvaluator]) -> Path:
-    """Where finished weights are."""
+    """A folder with finished weights."""
     return trained[0]
 
 
