@@ -12,7 +12,7 @@ from nascli.classify.confusion import ClassAccuracy, Confusion
 from tests.classify.small_training import CPU
 
 
-def counted(labels: Tensor, answers: Tensor, classes: int, batch_size: int) -> Confusion:
+def count_answers(labels: Tensor, answers: Tensor, classes: int, batch_size: int) -> Confusion:
     confusion = Confusion.empty(classes, CPU)
     for batch in zip(torch.split(labels, batch_size), torch.split(answers, batch_size), strict=True):
         confusion.add(*batch)
@@ -23,7 +23,7 @@ def counted(labels: Tensor, answers: Tensor, classes: int, batch_size: int) -> C
 def test_it_counts_every_image_in_its_row_whatever_the_batches(data: st.DataObject, classes: int, size: int) -> None:
     pair = st.tuples(st.integers(0, classes - 1), st.integers(0, classes - 1))
     labels, answers = torch.tensor(data.draw(st.lists(pair, min_size=1, max_size=40))).t()
-    counts = counted(labels, answers, classes, size).counts
+    counts = count_answers(labels, answers, classes, size).counts
     assert counts.sum() == len(labels)
     assert counts.sum(dim=1).tolist() == torch.bincount(labels, minlength=classes).tolist()
     assert counts.sum(dim=0).tolist() == torch.bincount(answers, minlength=classes).tolist()

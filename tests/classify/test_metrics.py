@@ -45,7 +45,7 @@ class ByPixel(nn.Module):
         return self.logits[images[:, 0, 0, 0].round().long()]
 
 
-def numbered(left: list[int], right: list[int], labels: Tensor) -> ImageArray:
+def make_numbered_images(left: list[int], right: list[int], labels: Tensor) -> ImageArray:
     """Images of 2x2 pixels with one number in the left column and one in the right."""
     columns = torch.tensor([left, right], dtype=torch.uint8).t()
     return ImageArray(columns[:, None, None, :].expand(-1, 3, 2, 2).contiguous(), labels)
@@ -53,7 +53,7 @@ def numbered(left: list[int], right: list[int], labels: Tensor) -> ImageArray:
 
 @pytest.mark.parametrize("batch_size", [1, 4, 6])
 def test_everything_is_counted_once(batch_size: int) -> None:
-    split = numbered(list(range(6)), [0] * 6, LABELS)
+    split = make_numbered_images(list(range(6)), [0] * 6, LABELS)
     confusion, reliability, seen = Confusion.empty(3, CPU), Reliability.empty(CPU), list[int]()
 
     def count(labels: Tensor, answers: Tensor, confidences: Tensor) -> None:
@@ -78,7 +78,7 @@ def test_everything_is_counted_once(batch_size: int) -> None:
 
 
 def test_views_are_averaged_as_probabilities() -> None:
-    split = numbered([0, 2], [5, 4], torch.tensor([0, 1]))
+    split = make_numbered_images([0, 2], [5, 4], torch.tensor([0, 1]))
     tta = TtaTransform(image_size=2, crops=1, flip=True, padding=0, cut_from=2)
     confidences = list[float]()
     found = evaluate(
@@ -117,7 +117,7 @@ class Short(nn.Module):
 
 
 def test_memory_that_runs_out_makes_the_batches_smaller_once_and_is_said() -> None:
-    split = numbered(list(range(6)), [0] * 6, LABELS)
+    split = make_numbered_images(list(range(6)), [0] * 6, LABELS)
     whole = evaluate(ByPixel(PROBABILITIES.log()), split, BYTES, Run(CPU), batch_size=4)
     short, notes, seen = Short(1), list[str](), list[int]()
     found = evaluate(short, split, BYTES, Run(CPU, log=notes.append), batch_size=4, on_batch=seen.append)
@@ -131,13 +131,13 @@ def test_memory_that_runs_out_makes_the_batches_smaller_once_and_is_said() -> No
 
 
 def test_memory_that_does_not_hold_one_image_is_explained() -> None:
-    split = numbered(list(range(6)), [0] * 6, LABELS)
+    split = make_numbered_images(list(range(6)), [0] * 6, LABELS)
     with pytest.raises(NascliError, match="not enough memory to evaluate one image of 2 x 2 pixels"):
         evaluate(Short(0), split, BYTES, Run(CPU))
 
 
 def test_a_loss_that_is_no_number_is_an_error() -> None:
-    split = numbered(list(range(6)), [0] * 6, LABELS)
+    split = make_numbered_images(list(range(6)), [0] * 6, LABELS)
     with pytest.raises(DivergedError, match="the loss on the 6 evaluation images is nan"):
         evaluate(ByPixel(PROBABILITIES.log() * float("nan")), split, BYTES, Run(CPU))
 

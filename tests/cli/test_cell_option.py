@@ -21,7 +21,7 @@ def nascli(capsys: pytest.CaptureFixture[str]) -> Nascli:
     return Nascli(capsys)
 
 
-def offered(message: str) -> str:
+def find_command(message: str) -> str:
     """The command behind "Decode it first: "."""
     return message.strip().partition("Decode it first: ")[2].removesuffix(" (or --from naonet)")
 
@@ -33,7 +33,7 @@ def test_each_command_names_the_decode_that_makes_it_readable(nascli: Nascli, co
     assert ran.code == 2
     assert "cell 'enas = Genotype(" in ran.err
     assert "is DARTS notation, not a genotype" in ran.err
-    assert nascli(offered(ran.err).removeprefix("nascli ")).code == 0
+    assert nascli(find_command(ran.err).removeprefix("nascli ")).code == 0
     assert read_genotype(Path("cell.json")).canonical_hash() == zoo_genotype("enas").canonical_hash()
 
 
@@ -44,7 +44,7 @@ def test_a_file_in_another_notation_is_told_from_a_damaged_one(nascli: Nascli, n
     assert ran.code == 2
     assert f"my cell.txt is {TITLES[notation]}" in ran.err
     space = " --space enas" if notation == "nni" else ""  # decode itself asks for it
-    assert nascli(offered(ran.err).removeprefix("nascli ") + space).code == 0
+    assert nascli(find_command(ran.err).removeprefix("nascli ") + space).code == 0
     assert load_genotype("cell.json").canonical_hash() == zoo_genotype("enas").canonical_hash()
 
 
@@ -54,7 +54,7 @@ def test_an_arc_and_a_text_of_many_lines_are_offered_a_way(nascli: Nascli) -> No
     assert ran.err.strip().endswith(f"nascli decode '{arc}' --from enas --out cell.json (or --from naonet)")
     ran = nascli(f"build --cell {shlex.quote(TEXTS['slim'])}")
     assert "is TF-slim notation" in ran.err
-    assert offered(ran.err) == "save it as cell.txt, then nascli decode cell.txt --out cell.json"
+    assert find_command(ran.err) == "save it as cell.txt, then nascli decode cell.txt --out cell.json"
 
 
 def test_a_dictionary_in_a_json_file_is_no_damaged_genotype(nascli: Nascli) -> None:

@@ -150,11 +150,11 @@ def test_images_that_several_networks_see_alike_are_loaded_once(
     edit_network("second", preprocessing={"crop": 0.5})
     loaded: list[str] = []
 
-    def counted(config: DataConfig, *size: Any, **how: Any) -> ImageData:  # noqa: ANN401
+    def count_loads(config: DataConfig, *size: Any, **how: Any) -> ImageData:  # noqa: ANN401
         loaded.append(config.dataset)
         return load_dataset(config, *size, **how)
 
-    monkeypatch.setattr("nascli.classify.evaluate.load_dataset", counted)
+    monkeypatch.setattr("nascli.classify.evaluate.load_dataset", count_loads)
     first, _, third = nascli("evaluate run second third --json").json["runs"]
     assert loaded == ["folder:images"] * 2
     assert (first["run"], third["run"]) == ("run", "third")

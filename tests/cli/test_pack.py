@@ -106,7 +106,7 @@ def shard_bytes(partial: Path) -> int:
     return sum(shard.stat().st_size for shard in partial.glob("*.npz"))
 
 
-def ended_by(number: signal.Signals, line: str, partial: Path, size: int) -> int:
+def end_by(number: signal.Signals, line: str, partial: Path, size: int) -> int:
     """The exit code of a command that is sent a signal when the shards in a folder have more bytes than `size`."""
     command = [sys.executable, "-c", "from nascli.cli.app import main; main()", *shlex.split(line)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
@@ -124,8 +124,8 @@ def test_killed_and_terminated_and_given_again_it_makes_the_same_file(nascli: Na
     write_large(Path("large"))
     assert nascli("pack large whole.h5 --size 200").code == 0
     partial, line = Path("parts.h5.partial"), "pack large parts.h5 --size 200 --workers 1"
-    assert ended_by(signal.SIGKILL, line, partial, 100_000) == -signal.SIGKILL
-    assert ended_by(signal.SIGTERM, line, partial, shard_bytes(partial) + 100_000) == 130
+    assert end_by(signal.SIGKILL, line, partial, 100_000) == -signal.SIGKILL
+    assert end_by(signal.SIGTERM, line, partial, shard_bytes(partial) + 100_000) == 130
     assert not Path("parts.h5").exists()
     ran = nascli(line)
     assert ran.code == 0

@@ -31,7 +31,7 @@ def boxes(draw: st.DrawFn, width: int, height: int) -> list[float]:
 
 
 @st.composite
-def annotated(draw: st.DrawFn, most: int = 5) -> tuple[Image.Image, Target]:
+def annotated_images(draw: st.DrawFn, most: int = 5) -> tuple[Image.Image, Target]:
     """A black image whose boxes are filled with white."""
     width, height = draw(SIDES), draw(SIDES)
     corners = draw(st.lists(boxes(width, height), min_size=1, max_size=most))
@@ -53,7 +53,7 @@ def areas(target: Target) -> torch.Tensor:
     return (x2 - x1) * (y2 - y1)
 
 
-@given(annotated())
+@given(annotated_images())
 def test_flip_twice_is_nothing_and_once_moves_the_pixels_with_the_boxes(given: tuple[Image.Image, Target]) -> None:
     image, target = given
     once = flip_horizontal(image, target)
@@ -67,7 +67,7 @@ def test_flip_twice_is_nothing_and_once_moves_the_pixels_with_the_boxes(given: t
         assert np.array_equal(before[y1:y2, x1:x2], after[v1:v2, u1:u2][:, ::-1])
 
 
-@given(annotated(), st.booleans(), placements())
+@given(annotated_images(), st.booleans(), placements())
 def test_boxes_stay_inside_in_order_and_are_never_more_than_they_were(
     given: tuple[Image.Image, Target], flip: bool, placement: JitterPlacement
 ) -> None:
@@ -87,7 +87,7 @@ def test_boxes_stay_inside_in_order_and_are_never_more_than_they_were(
     assert (areas(varied) <= whole * 1.001 + 1e-3).all(), "cutting takes away, it never adds"
 
 
-@given(annotated(most=1), st.booleans(), placements(low=0.5))
+@given(annotated_images(most=1), st.booleans(), placements(low=0.5))
 def test_what_is_under_a_box_moves_with_it(
     given: tuple[Image.Image, Target], flip: bool, placement: JitterPlacement
 ) -> None:
@@ -105,7 +105,7 @@ def test_what_is_under_a_box_moves_with_it(
         assert ((white < 0.02) | filled.all(2))[outside[1]].all()
 
 
-@given(annotated())
+@given(annotated_images())
 def test_at_scale_one_a_square_image_is_as_it_was(given: tuple[Image.Image, Target]) -> None:
     image, target = given
     side = max(image.size)

@@ -31,13 +31,13 @@ def batch_rng(seed: int) -> BatchRng:
     return BatchRng(generator(seed))
 
 
-def augmented(images: torch.Tensor, seed: int = 0, **settings: float) -> torch.Tensor:
+def augment(images: torch.Tensor, seed: int = 0, **settings: float) -> torch.Tensor:
     """The batch as bytes again."""
     config = DataConfig.model_validate(settings)
     return (augment_batch(images, config, BYTES, batch_rng(seed)) * 255).round().to(torch.uint8)
 
 
-def numbered(count: int, size: int) -> torch.Tensor:
+def make_numbered_images(count: int, size: int) -> torch.Tensor:
     """Equal images whose pixels all differ and are not zero."""
     assert size * size <= 250
     one = torch.arange(1, size * size + 1, dtype=torch.uint8).view(1, 1, size, size)
@@ -47,21 +47,21 @@ def numbered(count: int, size: int) -> torch.Tensor:
 @given(padding=st.integers(1, 3), seed=st.integers(0, 2**40))
 def test_a_crop_is_a_window_of_the_padded_image_and_every_window_occurs(padding: int, seed: int) -> None:
     size, count = 7, 1500
-    images = numbered(count, size)
+    images = make_numbered_images(count, size)
     padded = np.pad(images[0, 0].numpy(), padding)
     windows = {
         padded[top : top + size, left : left + size].tobytes()
         for top in range(2 * padding + 1)
         for left in range(2 * padding + 1)
     }
-    seen = {image.numpy().tobytes() for image in augmented(images, seed, crop_padding=padding)[:, 0]}
+    seen = {image.numpy().tobytes() for image in augment(images, seed, crop_padding=padding)[:, 0]}
     assert seen == windows
 
 
 @given(seed=st.integers(0, 2**40))
 def test_a_flip_mirrors_about_half_of_the_images_and_leaves_the_others(seed: int) -> None:
-    images = numbered(400, 5)
-    flipped = augmented(images, seed, flip=True)
+    images = make_numbered_images(400, 5)
+    flipped = augment(images, seed, flip=True)
     mirrored = (flipped == images.flip(3)).flatten(1).all(1)
     same = (flipped == images).flatten(1).all(1)
     assert bool((mirrored ^ same).all())
@@ -73,7 +73,7 @@ def test_cutout_is_a_square_centered_anywhere_and_clipped(side: int, size: int, 
     images = torch.full((200, 3, size, size), 200, dtype=torch.uint8)
     spans = [(max(0, c - side // 2), min(size, c - side // 2 + side)) for c in range(size)]
     possible = {(top, bottom, left, right) for top, bottom in spans for left, right in spans}
-    for image in augmented(images, seed, cutout=side):
+    for image in augment(images, seed, cutout=side):
         gone = (image == 0).all(0)
         assert bool((image[:, ~gone] == 200).all())
         rows, columns = gone.any(1).nonzero().flatten(), gone.any(0).nonzero().flatten()
@@ -84,7 +84,7 @@ def test_cutout_is_a_square_centered_anywhere_and_clipped(side: int, size: int, 
 
 def test_cutout_in_the_middle_has_the_whole_area_and_every_center_occurs() -> None:
     size, side = 8, 4
-    gone = augmented(torch.full((4000, 3, size, size), 9, dtype=torch.uint8), cutout=side)[:, 0] == 0
+    gone = augment(torch.full((4000, 3, size, size), 9, dtype=torch.uint8), cutout=side)[:, 0] == 0
     assert gone.flatten(1).sum(1).max() == side * side
     assert gone.any(0).all()
     assert len({image.numpy().tobytes() for image in gone}) == size * size
@@ -100,9 +100,9 @@ def test_cutout_leaves_the_mean_where_it_cuts() -> None:
 def test_all_random_numbers_follow_from_the_seed(seed: int, other: int) -> None:
     images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=generator(1))
     every = {"crop_padding": 2, "flip": True, "cutout": 3, "rand_augment": 1, "color_jitter": 0.5}
-    first, again = augmented(images, seed, **every), augmented(images, seed, **every)
+    first, again = augment(images, seed, **every), augment(images, seed, **every)
     assert torch.equal(first, again)
-    assert torch.equal(first, augmented(images, other, **every)) == (seed % 2**32 == other % 2**32)
+    assert torch.equal(first, augment(images, other, **every)) == (seed % 2**32 == other % 2**32)
 
 
 @given(chosen=st.lists(st.integers(0, 30), min_size=1, max_size=40), seed=st.integers(0, 2**40))
@@ -118,8 +118,8 @@ def test_some_images_of_a_batch_are_varied_as_in_the_whole_batch(chosen: list[in
 def test_augmentation_leaves_the_global_generator_and_the_images_alone() -> None:
     images = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8, generator=generator(1))
     before, state = images.clone(), torch.get_rng_state()
-    augmented(images, crop_padding=2, flip=True, cutout=3, rand_augment=2, color_jitter=1)
-    augmented(images, flip=True)
+    augment(images, crop_padding=2, flip=True, cutout=3, rand_augment=2, color_jitter=1)
+    augment(images, flip=True)
     assert torch.equal(images, before)
     assert torch.equal(torch.get_rng_state(), state)
 

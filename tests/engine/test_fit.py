@@ -30,14 +30,14 @@ def test_a_task_of_its_own_is_trained_averaged_and_measured() -> None:
 
 
 def test_a_batch_that_cannot_be_read_costs_no_step(tmp_path: Path) -> None:
-    def damaged(step: int) -> None:
+    def damage(step: int) -> None:
         if step == 6:
             raise CorruptFileError("image 6 cannot be read", "Replace it")
 
     expected, resumed = LineTask(), LineTask()
     train(expected)
     with pytest.raises(CorruptFileError, match=r"image 6 .* Replace it; the state is saved.*detect --resume"):
-        train(LineTask(before_batch=damaged), tmp_path)
+        train(LineTask(before_batch=damage), tmp_path)
     steps: list[int] = []
     train(resumed, tmp_path, Run(CPU, on_step=lambda step, loss: steps.append(step)))
     assert steps == [7, 8]

@@ -193,7 +193,7 @@ def test_every_published_cell_comes_back_or_is_refused_with_a_reason(notation: s
     assert ("darts-v2" in written) == (notation in ("darts", "nni"))
 
 
-def said_by(
+def texts_of(
     ops: tuple[str, ...], joined: Callable[[CellSpec], st.SearchStrategy[tuple[int, ...]]]
 ) -> st.SearchStrategy[CellGenotype]:
     """Genotypes of five blocks that add, of these ops, with a concat that `joined` chooses."""
@@ -229,10 +229,10 @@ def unread(cell: CellSpec) -> st.SearchStrategy[tuple[int, ...]]:
 SLIM_OPS = ("identity", "sep_conv_7x7", "max_pool_5x5", "bottleneck_conv_3x3", "bottleneck_conv_1x7_7x1", "conv_1x1")
 NAO_OPS = ("identity", "sep_conv_5x5", "max_pool_2x2", "avg_pool_2x2", "avg_pool_5x5", "conv_1x3_3x1", "conv_1x1")
 SAYABLE = st.one_of(
-    st.tuples(st.just("darts"), st.none(), said_by(("identity", "dil_sep_conv_5x5", "conv_1x7_7x1"), anything)),
-    st.tuples(st.just("slim"), st.none(), said_by(SLIM_OPS, anything)),
-    st.tuples(st.just("enas"), st.none(), said_by(ENAS.ops, unread)),
-    st.tuples(st.just("naonet"), st.none(), said_by(NAO_OPS, unread)),
+    st.tuples(st.just("darts"), st.none(), texts_of(("identity", "dil_sep_conv_5x5", "conv_1x7_7x1"), anything)),
+    st.tuples(st.just("slim"), st.none(), texts_of(SLIM_OPS, anything)),
+    st.tuples(st.just("enas"), st.none(), texts_of(ENAS.ops, unread)),
+    st.tuples(st.just("naonet"), st.none(), texts_of(NAO_OPS, unread)),
     st.tuples(st.just("nni"), st.none(), genotypes((DARTS,))),
     st.tuples(st.just("nni"), st.just("enas"), genotypes((ENAS,))),
 )

@@ -149,11 +149,11 @@ def test_a_pool_or_relu_of_one_state_is_computed_once(monkeypatch: pytest.Monkey
     calls: list[str] = []
     plain = torch.nn.functional.avg_pool2d
 
-    def counted(*args: object, **kwargs: object) -> torch.Tensor:
+    def count_pools(*args: object, **kwargs: object) -> torch.Tensor:
         calls.append("avg")
         return plain(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("nascli.models.layers.F.avg_pool2d", counted)
+    monkeypatch.setattr("nascli.models.layers.F.avg_pool2d", count_pools)
     cell = Cell(published_cell("nasnet-a").normal, (4, 4), 4, 1)
     cell(torch.randn(1, 4, 6, 6), torch.randn(1, 4, 6, 6))
     assert len(calls) == 2  # three averages in the cell: one of h[i], and one of h[i-1] that two halves share

@@ -42,7 +42,7 @@ def drawn(space: CellSpace, seed: int) -> CellGenotype:
 
 
 @cache
-def shared_for(space: CellSpace, **numbers: Hashable) -> dict[str, Tensor]:
+def shared_weights(space: CellSpace, **numbers: Hashable) -> dict[str, Tensor]:
     """Shared weights; scales and shifts of batch norms are varied, so that none can stand in for another."""
     torch.manual_seed(0)
     shared = shared_parameters(spec_of(drawn(space, 0), **numbers), space)
@@ -80,7 +80,7 @@ def images_of(spec: CellNetworkSpec) -> Tensor:
     ids=lambda value: value.name if isinstance(value, CellSpace) else "",
 )
 def test_a_child_computes_what_the_stand_alone_network_computes(space: CellSpace, numbers: dict[str, Hashable]) -> None:
-    shared = shared_for(space, **numbers)
+    shared = shared_weights(space, **numbers)
     for seed in range(3):
         spec = spec_of(drawn(space, seed), **numbers)
         images = images_of(spec)
@@ -96,7 +96,7 @@ def test_a_child_computes_what_the_stand_alone_network_computes(space: CellSpace
 @pytest.mark.parametrize("space", [NASNET, ENAS, DARTS], ids=lambda space: space.name)
 def test_blocks_in_another_order_with_their_weights_renamed_are_the_same_child(space: CellSpace) -> None:
     """A weight's name tells its use: whichever block stands third, its weights go with it."""
-    shared = shared_for(space)
+    shared = shared_weights(space)
     renamed = {_exchange_names(name): weight for name, weight in shared.items()}
     swappable = (g for g in (drawn(space, seed) for seed in range(1000)) if _independent(g.normal, g.reduction))
     for _ in range(2):
@@ -133,7 +133,7 @@ def test_an_op_has_the_same_weights_whatever_state_it_reads() -> None:
 
 
 def test_a_step_reaches_the_weights_of_its_child_and_no_others() -> None:
-    shared = shared_for(TINY)
+    shared = shared_weights(TINY)
     genotype = drawn(TINY, 3)
     spec = spec_of(genotype)
     forget_gradients(shared)
@@ -146,7 +146,7 @@ def test_a_step_reaches_the_weights_of_its_child_and_no_others() -> None:
 
 def test_every_shared_weight_belongs_to_some_child() -> None:
     space = TINY.model_copy(update={"blocks": 3})  # with two, the joined width can equal F: then nothing reads it
-    shared = shared_for(space)
+    shared = shared_weights(space)
     seen: set[str] = set()
     for op in range(len(space.ops)):
         for combine in range(2):
@@ -178,7 +178,7 @@ def test_fresh_weights_start_as_those_of_a_network_and_follow_from_the_random_st
 
 
 def test_an_extracted_child_is_a_copy() -> None:
-    shared = shared_for(TINY)
+    shared = shared_weights(TINY)
     before = {name: weight.detach().clone() for name, weight in shared.items()}
     child = extract_child(spec_of(drawn(TINY, 1)), shared)
     with torch.no_grad():

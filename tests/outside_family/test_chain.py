@@ -76,7 +76,7 @@ def nascli(installed: None, capsys: pytest.CaptureFixture[str]) -> Nascli:
     return Nascli(capsys)
 
 
-def started(*arguments: str) -> "subprocess.Popen[bytes]":
+def start(*arguments: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "nascli", *arguments]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -103,7 +103,7 @@ def test_a_killed_search_ends_as_the_undisturbed_one_and_becomes_a_table_that_ot
     assert ran.code == 0, ran.err
     trials = read_trials(Path("whole/trials.jsonl"))
     assert len({trial.hash for trial in trials}) == 4**3
-    kill_after(started("search", "--recipe", "chain.toml", "--out", "killed"), Path("killed/trials.jsonl"), 80)
+    kill_after(start("search", "--recipe", "chain.toml", "--out", "killed"), Path("killed/trials.jsonl"), 80)
     assert len([trial for trial in read_trials(Path("killed/trials.jsonl")) if trial.finished]) < 4**3
     assert nascli("search --resume killed").code == 0
     assert lasting("killed") == lasting("whole")
@@ -156,7 +156,7 @@ def test_a_killed_training_ends_as_the_undisturbed_one_and_is_evaluated_and_dete
     arguments = f"train --cell cell.json {SETTINGS}"
     ran = nascli(f"{arguments} --out whole")
     assert ran.code == 0, ran.err
-    kill_after(started(*arguments.split(), "--out", "killed"), Path("killed/metrics.jsonl"), 1)
+    kill_after(start(*arguments.split(), "--out", "killed"), Path("killed/metrics.jsonl"), 1)
     assert nascli("train --resume killed").code == 0
     whole, killed = (Path(folder, "weights.safetensors").read_bytes() for folder in ("whole", "killed"))
     assert whole == killed

@@ -230,12 +230,12 @@ def test_only_a_collapsed_entropy_is_warned_of(runs: SearchRuns) -> None:
     full = read_search(runs.search("none", recipe, trials)).uniform_entropy
     assert full == pytest.approx(sum(map(math.log, resolve_cell_space(recipe.space).decision_sizes)))
 
-    def warned(name: str, entropies: list[float]) -> str | None:
+    def warn(name: str, entropies: list[float]) -> str | None:
         updates = [{"trials": 5 * (k + 1), "entropy": value} for k, value in enumerate(entropies)]
         return collapse_warning(read_search(runs.search(name, recipe, trials, updates)))
 
-    assert warned("sound", [full, 0.01, full / 2]) is None
-    said = warned("collapsed", [full, 0.01, full, 0.01, 0.02])
+    assert warn("sound", [full, 0.01, full / 2]) is None
+    said = warn("collapsed", [full, 0.01, full, 0.01, 0.02])
     assert said is not None
     assert "since trial 20" in said
     assert "of the 10 trials" in said

@@ -42,7 +42,7 @@ class Inner:
         return SCORE
 
 
-def constrained(inner: Inner, *texts: str) -> ConstrainedEvaluator:
+def constrain(inner: Inner, *texts: str) -> ConstrainedEvaluator:
     return ConstrainedEvaluator(inner, tuple(map(parse_constraint, texts)), PROXY)
 
 
@@ -136,7 +136,7 @@ def test_a_breach_names_the_value_and_the_limit(text: str, value: float, message
 
 def test_a_cell_within_all_limits_is_evaluated_as_without_them() -> None:
     inner = Inner()
-    assert constrained(inner, *SATISFIED).evaluate(CELL, 3, epochs=2) == SCORE
+    assert constrain(inner, *SATISFIED).evaluate(CELL, 3, epochs=2) == SCORE
     assert inner.asked == [(CELL, 3, 2)]
 
 
@@ -145,7 +145,7 @@ def test_the_cheapest_violated_constraint_rejects_before_anything_is_evaluated(f
     inner = Inner()
     texts = (*SATISFIED[:first], *VIOLATED[first:])
     with pytest.raises(RejectedError) as error:
-        constrained(inner, *reversed(texts)).evaluate(CELL, 3)
+        constrain(inner, *reversed(texts)).evaluate(CELL, 3)
     assert str(error.value).endswith(f"violates {parse_constraint(VIOLATED[first])}")
     assert inner.asked == []
 
@@ -161,9 +161,9 @@ def test_what_costs_more_is_not_measured_once_a_constraint_is_violated() -> None
 
 def test_the_measured_value_is_that_of_the_child() -> None:
     count = int(params(PROXY, CELL, 0))
-    constrained(Inner(), f"params<={count}").evaluate(CELL, 1)
+    constrain(Inner(), f"params<={count}").evaluate(CELL, 1)
     with pytest.raises(RejectedError, match=f"params {count / 1e3:g}k violates"):
-        constrained(Inner(), f"params<{count}").evaluate(CELL, 1)
+        constrain(Inner(), f"params<{count}").evaluate(CELL, 1)
 
 
 def test_latency_grows_with_the_child() -> None:
@@ -198,4 +198,4 @@ def test_a_percentage_of_what_cannot_be_scored_is_refused() -> None:
 
 def test_an_unresolved_percentage_cannot_be_checked() -> None:
     with pytest.raises(ValueError, match="naswot>50% was not resolved"):
-        constrained(Inner(), "naswot>50%")
+        constrain(Inner(), "naswot>50%")

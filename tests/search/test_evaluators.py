@@ -81,11 +81,11 @@ def test_images_come_to_the_device_once_and_do_not_travel(
 ) -> None:
     seen: list[ImageData] = []
 
-    def watched(network: ImageClassifier, data: ImageData, *rest: Any, **how: Any) -> FitResult:  # noqa: ANN401
+    def watch(network: ImageClassifier, data: ImageData, *rest: Any, **how: Any) -> FitResult:  # noqa: ANN401
         seen.append(data)
         return fit_classifier(network, data, *rest, **how)
 
-    monkeypatch.setattr("nascli.search.evaluators.proxy.fit_classifier", watched)
+    monkeypatch.setattr("nascli.search.evaluators.proxy.fit_classifier", watch)
     own = replace(evaluator, task=replace(evaluator.task))
     scores = [own.evaluate(CELL, seed) for seed in (1, 1)]
     assert seen[0] is seen[1] is own.task.resident

@@ -19,7 +19,7 @@ def changes(child: Tokens, parent: Tokens) -> list[int]:
     return [place for place, (new, old) in enumerate(zip(child, parent, strict=True)) if new != old]
 
 
-def grown(space: CellSpace, population: int = 5, sample: int = 60) -> tuple[Evolution, list[Tokens]]:
+def grow(space: CellSpace, population: int = 5, sample: int = 60) -> tuple[Evolution, list[Tokens]]:
     """An evolution whose first ones were told 0, 1, 2, ...: the last is the best, and a sample so large has it."""
     strategy = Evolution(space, EvolutionConfig(population=population, sample=sample), seed=0)
     first = [strategy.ask() for _ in range(population)]
@@ -30,7 +30,7 @@ def grown(space: CellSpace, population: int = 5, sample: int = 60) -> tuple[Evol
 
 @pytest.mark.parametrize("space", [NASNET, TINY, ONE_CELL], ids=lambda space: space.name)
 def test_a_child_differs_from_the_best_in_one_token_of_the_space(space: CellSpace) -> None:
-    strategy, first = grown(space)
+    strategy, first = grow(space)
     for _ in range(200):
         child = strategy.ask()
         assert len(changes(child, first[-1])) == 1
@@ -38,7 +38,7 @@ def test_a_child_differs_from_the_best_in_one_token_of_the_space(space: CellSpac
 
 
 def test_states_ops_and_combinations_mutate_equally_often_in_every_block_and_cell() -> None:
-    strategy, first = grown(NASNET)
+    strategy, first = grow(NASNET)
     places = [changes(strategy.ask(), first[-1])[0] for _ in range(3000)]
     for kind in ((0, 1), (2, 3), (4,)):
         assert 880 < sum(place % 5 in kind for place in places) < 1120  # 1000 expected, 4.6 standard deviations
@@ -46,14 +46,14 @@ def test_states_ops_and_combinations_mutate_equally_often_in_every_block_and_cel
 
 
 def test_decisions_without_a_choice_do_not_mutate() -> None:
-    strategy, first = grown(ONE_CELL)
+    strategy, first = grow(ONE_CELL)
     places = [changes(strategy.ask(), first[-1])[0] for _ in range(400)]
     assert set(places) == {place for place, size in enumerate(ONE_CELL.decision_sizes) if size > 1}
     assert 150 < sum(place % 5 < 2 for place in places) < 250  # states as often as ops
 
 
 def test_the_best_dies_when_it_is_the_oldest() -> None:
-    strategy, _ = grown(NASNET, population=3)
+    strategy, _ = grow(NASNET, population=3)
     assert strategy.diagnostics == {"population": 3, "best_living": 2, "mean_living": 1}
     for _ in range(2):
         strategy.tell(strategy.ask(), 0.5)

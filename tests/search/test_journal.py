@@ -155,34 +155,34 @@ def test_a_cut_at_any_byte_drops_only_the_unfinished_event(tmp_path: Path, monke
         assert len(read_trials(cut)) == len(trials) + 1
 
 
-def replaced(number: int, line: bytes) -> Callable[[list[bytes]], list[bytes]]:
+def replace_line(number: int, line: bytes) -> Callable[[list[bytes]], list[bytes]]:
     return lambda lines: [*lines[:number], line, *lines[number + 1 :]]
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (replaced(2, b'{"event": "fini'), "line 3: not JSON"),
-        (replaced(1, b"\x00" * 40), "line 2: not JSON"),
-        (replaced(1, b"\xff\xfe"), "line 2: not JSON"),
-        (replaced(4, b""), "line 5: not JSON"),
-        (replaced(2, b"[1]"), "line 3: "),
-        (replaced(2, b'{"event": "done", "trial": 1}'), "line 3: .*tag 'done'"),
-        (replaced(2, b'{"event": "finished", "trial": 1}'), "line 3: finished.reward: Field required"),
+        (replace_line(2, b'{"event": "fini'), "line 3: not JSON"),
+        (replace_line(1, b"\x00" * 40), "line 2: not JSON"),
+        (replace_line(1, b"\xff\xfe"), "line 2: not JSON"),
+        (replace_line(4, b""), "line 5: not JSON"),
+        (replace_line(2, b"[1]"), "line 3: "),
+        (replace_line(2, b'{"event": "done", "trial": 1}'), "line 3: .*tag 'done'"),
+        (replace_line(2, b'{"event": "finished", "trial": 1}'), "line 3: finished.reward: Field required"),
         (
-            replaced(3, b'{"event": "failed", "trial": 0, "kind": "crashed", "error": "", "reward": NaN}'),
+            replace_line(3, b'{"event": "failed", "trial": 0, "kind": "crashed", "error": "", "reward": NaN}'),
             "line 4: .*finite",
         ),
         (
-            replaced(3, b'{"event": "failed", "trial": 0, "kind": "crashed", "error": "", "reward": 1, "x": 1}'),
+            replace_line(3, b'{"event": "failed", "trial": 0, "kind": "crashed", "error": "", "reward": 1, "x": 1}'),
             "line 4: .*not permitted",
         ),
         (
-            replaced(3, b'{"event": "failed", "trial": 1, "kind": "crashed", "error": "", "reward": 1}'),
+            replace_line(3, b'{"event": "failed", "trial": 1, "kind": "crashed", "error": "", "reward": 1}'),
             "line 4: trial 1 is complete already",
         ),
         (
-            replaced(3, b'{"event": "failed", "trial": 9, "kind": "crashed", "error": "", "reward": 1}'),
+            replace_line(3, b'{"event": "failed", "trial": 9, "kind": "crashed", "error": "", "reward": 1}'),
             "line 4: .*trial 9, which was not",
         ),
         (lambda lines: lines[1:], "line 1: trial 1 is proposed where 0 is due"),

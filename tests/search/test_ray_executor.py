@@ -62,12 +62,12 @@ def cluster() -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def started_by(pid: int) -> set[int]:
+def list_children(pid: int) -> set[int]:
     """All descendants of a process."""
     found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
-            found |= {child} | started_by(child)
+            found |= {child} | list_children(child)
     return found
 
 
@@ -225,7 +225,7 @@ from pathlib import Path
 from nascli.search.executors.ray import RayExecutor
 from tests.fakes import SlowEvaluator
 from tests.search.executor_helpers import drain, job
-from tests.search.test_ray_executor import started_by
+from tests.search.test_ray_executor import list_children
 
 if __name__ == "__main__":
     notes = Path(sys.argv[1])
@@ -235,7 +235,7 @@ if __name__ == "__main__":
         executor.submit(job(0))
         outcomes = drain(executor, [job(1)])
         assert [outcome.job for outcome in outcomes] == [job(0), job(1)]
-        (notes.parent / "children").write_text(" ".join(map(str, started_by(os.getpid()))))
+        (notes.parent / "children").write_text(" ".join(map(str, list_children(os.getpid()))))
 """
 
 

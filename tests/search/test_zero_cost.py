@@ -74,11 +74,11 @@ def test_naswot_is_the_log_determinant_of_the_agreements_of_the_codes(monkeypatc
     codes: list[Tensor] = []
     relu = F.relu
 
-    def recorded(x: Tensor, inplace: bool = False) -> Tensor:
+    def record(x: Tensor, inplace: bool = False) -> Tensor:
         codes.append((x > 0).flatten(1))
         return relu(x, inplace)
 
-    monkeypatch.setattr(F, "relu", recorded)
+    monkeypatch.setattr(F, "relu", record)
     network(images)
     units = torch.cat(codes, 1).numpy()
     kernel = np.array([[np.sum(one == other) for other in units] for one in units], dtype=np.float64)
