@@ -72,16 +72,7 @@ TIMING = [BATCH, THREADS, PRECISION, COMPILE, DEVICE]
 
 @command(
     "build",
-    CELL,
-    NETWORK,
-    *SIZING,
-    IMPORT_WEIGHTS,
-    FOLDER,
-    EXPORT,
-    REPLACE,
-    BENCHMARK,
-    *TIMING,
-    JSON,
+    [CELL, NETWORK, *SIZING, IMPORT_WEIGHTS, FOLDER, EXPORT, REPLACE, BENCHMARK, *TIMING, JSON],
     examples=[
         "nascli build --cell nasnet-a --preset imagenet-mobile",
         "nascli build --cell nasnet-a --preset imagenet-mobile --target-mult-adds 600M",
@@ -278,7 +269,7 @@ def _benchmark(call: Call, made: _Made, terminal: Terminal) -> "list[EngineTimin
     network = made.trained or build(made.spec.without_aux_head())
     batches = list(dict.fromkeys(call[BATCH])) or [1, 8]
     device = resolve_device(call[DEVICE])
-    with terminal.notes.status("measuring"), cpu_threads(call[THREADS] or 0):
+    with terminal.status("measuring"), cpu_threads(call[THREADS] or 0):
         engines = (*DEFAULT_ENGINES, *(["compiled"] if call[COMPILE] else []))
         return list(time_engines(network, batches, precision=call[PRECISION], device=device, engines=engines))
 
@@ -287,7 +278,7 @@ def _export(network: "ImageClassifier", path: Path, terminal: Terminal) -> "Expo
     """Write a network into a file of another format, and say how it compares."""
     from nascli.models.deploy.export import EXPORTS
 
-    with terminal.notes.status(f"exporting {path}"):
+    with terminal.status(f"exporting {path}"):
         made = EXPORTS[path.suffix](network, path)
     side = network.spec.image_size
     terminal.note(

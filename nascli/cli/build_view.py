@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nascli.cli.console import Terminal, make_table
+from nascli.cli.console import Terminal
 from nascli.units import UNITS, format_quantity
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ def show_layers(terminal: Terminal, spec: "NetworkSpec", layers: "Sequence[Layer
         (row.name, str(row.filters), "×".join(map(str, row.shape)), f"{row.params:,}", format_quantity(row.mult_adds))
         for row in layers
     ]
-    terminal.show(make_table(title, ("layer", "F", "output C×H×W", "params", "mult-adds"), rows))
+    terminal.show_table(title, rows, ("layer", "F", "output C×H×W", "params", "mult-adds"))
     terminal.show(
-        f"\n[bold]{cost.params:,}[/] params, [bold]{format_quantity(cost.mult_adds)}[/] mult-adds at {cost.image_size}×"
-        f"{cost.image_size} px; auxiliary head {cost.params_auxiliary:,} params more, in training only"
+        f"\n{cost.params:,} params, {format_quantity(cost.mult_adds)} mult-adds at {cost.image_size}×{cost.image_size} "
+        f"px; auxiliary head {cost.params_auxiliary:,} params more, in training only"
     )
 
 
@@ -34,7 +34,7 @@ def show_sizes(terminal: Terminal, sizes: "SizeTable") -> None:
     symbols = [chosen.knobs.symbols[key] for key in chosen.values]
     timed = chosen.latency is not None
     columns = (*reversed(symbols), "params", "mult-adds", *(["latency"] if timed else []), "off target", "")
-    terminal.show(make_table(f"sizes around {target}", columns, [_row(size, sizes) for size in sizes.sizes]))
+    terminal.show_table(f"sizes around {target}", (_row(size, sizes) for size in sizes.sizes), columns)
     terminal.show("")
     terminal.note(f"{chosen.label}: {chosen.text(target.quantity)}, {_off(sizes.distance)} off the target of {target}")
     if not sizes.hit:
@@ -65,7 +65,7 @@ def show_speed(terminal: Terminal, rows: "Sequence[EngineTiming]") -> None:
     ]
     first = rows[0]
     terminal.show("")
-    terminal.show(make_table(f"speed: {first.precision}, {first.layout}, {_threads(first.latency)}", columns, cells))
+    terminal.show_table(f"speed: {first.precision}, {first.layout}, {_threads(first.latency)}", cells, columns)
     terminal.show("")
     terminal.note(
         f"speed: the median of {first.latency.repeats} runs on this machine, and the quartiles; difference: of a "

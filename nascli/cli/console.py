@@ -5,12 +5,12 @@ With `--json` the result is one JSON object on stdout and nothing else is there.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
+    from rich.status import Status
 
 
 class Terminal:
@@ -31,11 +31,29 @@ class Terminal:
     def show(self, renderable: "RenderableType") -> None:
         """A table or text on stdout; nothing with `--json`."""
         if not self.as_json:
-            self.results.print(renderable)
+            self.results.print(renderable, markup=False)
+
+    def show_table(self, title: str, rows: Iterable[Sequence[str]], columns: Sequence[str] = ("", "")) -> None:
+        """A plain table on stdout, its first column left, the others right; its texts are shown as they are."""
+        from rich.table import Table
+        from rich.text import Text
+
+        made = Table(title=Text(title, "bold"), title_justify="left", header_style="bold", box=None, pad_edge=False)
+        for position, column in enumerate(columns):
+            made.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+        for row in rows:
+            made.add_row(*map(Text, row))
+        self.show(made)
 
     def note(self, text: str) -> None:
         """A line about progress, on stderr."""
         self.notes.print(text, soft_wrap=True, markup=False)
+
+    def status(self, text: str) -> "Status":
+        """A context manager: a line on stderr that says what is being done, gone when it is done; on a terminal only."""
+        from rich.markup import escape
+
+        return self.notes.status(escape(text))
 
     def result(self, values: Mapping[str, object]) -> None:
         """The command's result as JSON on stdout; nothing without `--json`."""
@@ -48,15 +66,3 @@ class Terminal:
 
         for command in commands:
             self.notes.print(f"[dim]next:[/] [bold cyan]{escape(command)}[/]", soft_wrap=True)
-
-
-def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
-    """A plain table: the first column left, the others right."""
-    from rich.table import Table
-
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for position, column in enumerate(columns):
-        made.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
-    for row in rows:
-        made.add_row(*row)
-    return made

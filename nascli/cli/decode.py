@@ -33,20 +33,7 @@ LIST = Setting[bool]("--list", "List the published cells and stop.", False)
 
 @command(
     "decode",
-    SOURCE,
-    TRIAL,
-    FROM,
-    SELECT,
-    TOKENS,
-    SPACE,
-    NAME,
-    CANONICAL,
-    TO,
-    FILE,
-    DRAW,
-    REPLACE,
-    LIST,
-    JSON,
+    [SOURCE, TRIAL, FROM, SELECT, TOKENS, SPACE, NAME, CANONICAL, TO, FILE, DRAW, REPLACE, LIST, JSON],
     examples=[
         "nascli decode nasnet-a --draw nasnet-a.svg",
         "nascli decode runs/search/latest --trial 17 --out trial-17.json --draw trial-17.png",

@@ -3,7 +3,6 @@
 import shlex
 from pathlib import Path
 
-from nascli.cli.console import make_table
 from nascli.cli.detect_data import FOLDER, check, score, show
 from nascli.cli.detect_train import train
 from nascli.cli.options import DEVICE, JSON, OVERWRITE, Call, Setting, command, command_group, runs_folder
@@ -17,13 +16,7 @@ THRESHOLD = Setting[float]("--threshold", "Lowest score of a box.", 0.5, min=0, 
 
 @command(
     "predict",
-    IMAGES,
-    RUN,
-    THRESHOLD,
-    FOLDER,
-    OVERWRITE,
-    DEVICE,
-    JSON,
+    [IMAGES, RUN, THRESHOLD, FOLDER, OVERWRITE, DEVICE, JSON],
     examples=[
         "nascli detect predict holiday.jpg photos --threshold 0.6",
         "nascli detect predict photos --run runs/detect/mine",
@@ -44,7 +37,7 @@ def predict(call: Call) -> None:
     folder = choose_output_folder(run_folder, "predictions", call[FOLDER], call[OVERWRITE])
     predictions = predict_boxes(detector, images, folder, device=device, threshold=threshold)
     rows = [(str(each.path), str(len(each.objects)), each.summary()) for each in predictions]
-    terminal.show(make_table(f"boxes with a score of at least {threshold:g}", ("image", "boxes", "found"), rows))
+    terminal.show_table(f"boxes with a score of at least {threshold:g}", rows, ("image", "boxes", "found"))
     terminal.show(f"drawn in {predictions[0].drawn.parent}")
     found = [prediction.to_dict() for prediction in predictions]
     terminal.result({"run": str(run_folder), "out": str(folder), "threshold": threshold, "images": found})

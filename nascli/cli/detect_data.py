@@ -46,7 +46,7 @@ def resolve_recipe(call: Call, terminal: Terminal) -> tuple[DetectRecipe, Path]:
     return load_recipe(DetectRecipe, file, keys, call[SET]), file
 
 
-@command("check", *DATA, JSON, examples=["nascli detect check --coco", "nascli detect check --dataset coco:my/data"])
+@command("check", [*DATA, JSON], examples=["nascli detect check --coco", "nascli detect check --dataset coco:my/data"])
 def check(call: Call) -> None:
     """Check the data: decode every image and list what is wrong, by kind.
 
@@ -58,7 +58,7 @@ def check(call: Call) -> None:
     require_one_process("detect check")
     terminal = call.terminal()
     config = resolve_recipe(call, terminal)[0].data
-    with terminal.notes.status("reading annotations, decoding every image"):
+    with terminal.status("reading annotations, decoding every image"):
         splits = audit_detection_data(config)
     show_issues(terminal, splits)
     serious = sum(each.count for split in splits for each in select_refused(split.issues))
@@ -83,11 +83,7 @@ def check(call: Call) -> None:
 
 @command(
     "show",
-    *DATA,
-    AUGMENTED,
-    FOLDER,
-    OVERWRITE,
-    JSON,
+    [*DATA, AUGMENTED, FOLDER, OVERWRITE, JSON],
     examples=["nascli detect show --coco", "nascli detect show --augmented --max-train-images 20 --out drawn"],
 )
 def show(call: Call) -> None:
@@ -125,11 +121,7 @@ def show(call: Call) -> None:
 
 @command(
     "score",
-    RESULTS,
-    *DATA,
-    FOLDER,
-    OVERWRITE,
-    JSON,
+    [RESULTS, *DATA, FOLDER, OVERWRITE, JSON],
     examples=["nascli detect score results.json --coco", "nascli detect score results.json --coco --out scored"],
 )
 def score(call: Call) -> None:

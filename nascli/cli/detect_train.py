@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nascli.cli.console import Terminal, make_table
+from nascli.cli.console import Terminal
 from nascli.cli.detect_data import COCO, KEYS, resolve_recipe
 from nascli.cli.detect_view import describe_split, show_scores
 from nascli.cli.options import (
@@ -58,13 +58,15 @@ BACKBONE = Setting[str | None](
 
 @command(
     "train",
-    COCO,
-    BACKBONE,
-    CELL,
-    *field_settings(CellNetworkConfig, SIZES, "Size of the network of --cell"),
-    *field_settings(DetectRecipe, TRAIN_KEYS),
-    GPUS,
-    *NEW_RUN,
+    [
+        COCO,
+        BACKBONE,
+        CELL,
+        *field_settings(CellNetworkConfig, SIZES, "Size of the network of --cell"),
+        *field_settings(DetectRecipe, TRAIN_KEYS),
+        GPUS,
+        *NEW_RUN,
+    ],
     examples=[
         "nascli detect --dataset digit-scenes",
         "nascli detect --coco --backbone runs/train/latest --dry-run",
@@ -108,7 +110,7 @@ def _prepare(
 
     where = dist.raise_together(lambda: local_device(call[DEVICE], dist))
     network, origin, files = dist.raise_together(lambda: _open_backbone(call, terminal, recipe.seed))
-    with terminal.notes.status("reading annotations and the header of every image"):
+    with terminal.status("reading annotations and the header of every image"):
         data = dist.broadcast_from_main(lambda: load_detection_data(recipe.data))
     _note_data(terminal, data)
     terminal.note(f"backbone {network.spec.name}: {origin}")
@@ -275,7 +277,7 @@ def _show_estimate(terminal: Terminal, job: "DetectJob") -> None:
         ("peak memory", _mebibytes(peak)),
         ("estimated total", format_duration(plan.seconds)),
     ]
-    terminal.show(make_table(f"plan on {job.data.name}; no run was made", ("", ""), rows))
+    terminal.show_table(f"plan on {job.data.name}; no run was made", rows)
     about = {"dry_run": True, "dataset": job.data.name, "backbone": job.backbone}
     terminal.result({**about, **asdict(plan), "peak_memory": peak})
     terminal.next("nascli detect with the same options, without --dry-run")

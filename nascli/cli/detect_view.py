@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nascli.cli.console import Terminal, make_table
+from nascli.cli.console import Terminal
 
 if TYPE_CHECKING:
     from nascli.data.detection.dataset import DetectionSplit
@@ -55,7 +55,7 @@ def show_scores(terminal: Terminal, title: str, report: dict[str, Any], more: Se
         ("images / boxes", f"{report['images']:,} / {report['boxes']:,}"),
         *more,
     ]
-    terminal.show(make_table(f"{title}: COCO average precision and recall in %", ("", ""), rows))
+    terminal.show_table(f"{title}: COCO average precision and recall in %", rows)
     present = [each for each in report["per_class"] if each["boxes"]]
     ranked = sorted(present, key=lambda each: -(each["ap"] or 0))
     if len(present) <= ALL_CLASSES:
@@ -66,8 +66,8 @@ def show_scores(terminal: Terminal, title: str, report: dict[str, Any], more: Se
 
 
 def _show_classes(terminal: Terminal, title: str, classes: Sequence[dict[str, Any]]) -> None:
-    cells = [(each["name"], str(each["boxes"]), _points(each["ap"]), _points(each["ap50"])) for each in classes]
-    terminal.show(make_table(title, ("class", "boxes", "AP", "AP50"), cells))
+    rows = [(each["name"], str(each["boxes"]), _points(each["ap"]), _points(each["ap50"])) for each in classes]
+    terminal.show_table(title, rows, ("class", "boxes", "AP", "AP50"))
 
 
 def _row(report: dict[str, Any], *keys: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nascli.cli.console import Terminal, make_table
+from nascli.cli.console import Terminal
 from nascli.cli.options import DEVICE, JSON, Call, Setting, command, runs_folder
 from nascli.errors import InputError
 from nascli.files import write_bytes, write_json, write_text, writing
@@ -13,8 +13,6 @@ from nascli.runs import find_run
 from nascli.units import format_quantity
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from nascli.classify.evaluate import EvaluationReport
     from nascli.classify.metrics import InferenceOptions
     from nascli.classify.predict import ImagePredictions
@@ -51,17 +49,7 @@ FOLDER = Setting[Path | None]("--out", "Folder for evaluation.json; by default t
 
 @command(
     "evaluate",
-    RUNS,
-    DATASET,
-    DATA_DIR,
-    FLIP,
-    CROPS,
-    PREDICT,
-    MAX_UNREADABLE,
-    BATCH_SIZE,
-    DEVICE,
-    FOLDER,
-    JSON,
+    [RUNS, DATASET, DATA_DIR, FLIP, CROPS, PREDICT, MAX_UNREADABLE, BATCH_SIZE, DEVICE, FOLDER, JSON],
     examples=[
         "nascli evaluate latest",
         "nascli evaluate runs/train/* --dataset folder:photos --flip",
@@ -112,14 +100,12 @@ def _measure(
     terminal: Terminal, folders: list[Path], asked: dict[str, Any], out: Path | None, options: "InferenceOptions"
 ) -> list[dict[str, Any]]:
     """The results of each folder, written. All are checked before the first is measured."""
-    from rich.markup import escape
-
     from nascli.classify.evaluate import evaluate_runs, open_trained_run
 
     reports = evaluate_runs([open_trained_run(folder, **asked) for folder in folders], options)
     results = []
     for folder in folders:
-        with terminal.notes.status(f"measuring {escape(str(folder))}"):
+        with terminal.status(f"measuring {folder}"):
             report = next(reports)
         results.append(_write(report, out or folder))
     return results
@@ -151,7 +137,7 @@ def _predict(terminal: Terminal, folder: Path, paths: Sequence[Path], options: "
     from nascli.data.folder import find_images
 
     found = find_images(paths)
-    with terminal.notes.status("classifying images"):
+    with terminal.status("classifying images"):
         predictions, done = predict_classes(folder, found, options)
     _show_predictions(terminal, predictions, done)
     terminal.result({**done, "images": [prediction.to_dict() for prediction in predictions]})
@@ -160,8 +146,6 @@ def _predict(terminal: Terminal, folder: Path, paths: Sequence[Path], options: "
 
 def _show_evaluation(terminal: Terminal, results: Mapping[str, Any], folder: Path) -> None:
     """One network: the figures, the classes, the files."""
-    from rich.markup import escape
-
     skipped = len(results["skipped"])
     classes, seen = results["classes"], results["classes_in_images"]
     rows = [
@@ -178,30 +162,24 @@ def _show_evaluation(terminal: Terminal, results: Mapping[str, Any], folder: Pat
         ("averaged over", _describe_views(results["tta"])),
         *_describe_input(results["preprocessing"]),
     ]
-    terminal.show(
-        make_table(
-            escape(f"{results['cell']} on the {results['split']} images of {results['dataset']}"), ("", ""), rows
-        )
-    )
+    terminal.show_table(f"{results['cell']} on the {results['split']} images of {results['dataset']}", rows)
     terminal.show("")
-    terminal.show(_class_table(results["per_class"]))
+    _show_classes(terminal, results["per_class"])
     written = ["evaluation.json", results["confusion_file"], results["confusion_figure"]]
-    terminal.show("\nwritten: " + ", ".join(escape(str(folder / name)) for name in written if name))
+    terminal.show("\nwritten: " + ", ".join(str(folder / name) for name in written if name))
 
 
 def _show_runs(terminal: Terminal, measured: Sequence[Mapping[str, Any]]) -> None:
     """Several networks: one row each."""
-    from rich.markup import escape
-
     data = {results["dataset"] for results in measured}
     views = {_describe_views(results["tta"]) for results in measured}
     columns = ("run", "cell", *(["data set"] if len(data) > 1 else []), "params", "top-1", "top-5", "loss", "ECE")
     names = [Path(results["run"]).resolve().name for results in measured]
     rows = [
         (
-            escape(name if names.count(name) == 1 else results["run"]),
-            escape(results["cell"]),
-            *([escape(results["dataset"])] if len(data) > 1 else []),
+            name if names.count(name) == 1 else results["run"],
+            results["cell"],
+            *([results["dataset"]] if len(data) > 1 else []),
             format_quantity(results["params"]),
             f"{results['top1']:.2%}",
             f"{results['top5']:.2%}",
@@ -212,7 +190,7 @@ def _show_runs(terminal: Terminal, measured: Sequence[Mapping[str, Any]]) -> Non
         for name, results in zip(names, measured, strict=True)
     ]
     title = f"{len(measured)} networks on test images" + (f" of {data.pop()}" if len(data) == 1 else "")
-    terminal.show(make_table(escape(title), (*columns, "images/s"), rows))
+    terminal.show_table(title, rows, (*columns, "images/s"))
     terminal.show(
         f"\nECE: expected calibration error. Averaged over: {'; '.join(sorted(views))}\n"
         "written: evaluation.json in each run's folder"
@@ -221,25 +199,21 @@ def _show_runs(terminal: Terminal, measured: Sequence[Mapping[str, Any]]) -> Non
 
 def _show_predictions(terminal: Terminal, predictions: "Sequence[ImagePredictions]", done: Mapping[str, Any]) -> None:
     """One row per image: its classes, the likeliest first."""
-    from rich.markup import escape
 
     def describe(label: int, name: str | None, probability: float) -> str:
-        return f"{escape(str(label) if name is None else name)} {probability:.1%}"
+        return f"{label if name is None else name} {probability:.1%}"
 
     rows = [
-        (escape(str(each.path)), *(describe(one.label, one.name, one.probability) for one in each.top))
-        for each in predictions
+        (str(each.path), *(describe(one.label, one.name, one.probability) for one in each.top)) for each in predictions
     ]
     places = ("likeliest", "second", "third", "fourth", "fifth")[: len(predictions[0].top)]
-    terminal.show(make_table(escape(f"classes by {done['cell']}"), ("image", *places), rows))
+    terminal.show_table(f"classes by {done['cell']}", rows, ("image", *places))
     (size, *_) = (text for _, text in _describe_input(done["preprocessing"]))
     terminal.show(f"\ninput: {size}; averaged over {_describe_views(done['tta'])}")
 
 
-def _class_table(classes: Sequence[Mapping[str, Any]]) -> "Table":
+def _show_classes(terminal: Terminal, classes: Sequence[Mapping[str, Any]]) -> None:
     """Each class, or those with the lowest top-1."""
-    from rich.markup import escape
-
     title, shown = "by class", list(classes)
     if len(classes) > ALL_CLASSES:
         seen = [each for each in classes if each["images"]]
@@ -248,16 +222,14 @@ def _class_table(classes: Sequence[Mapping[str, Any]]) -> "Table":
     labels = _label_classes([each["name"] for each in classes])
     rows = [
         (
-            escape(labels[each["name"]]),
+            labels[each["name"]],
             f"{each['images']:,}",
             "-" if each["top1"] is None else f"{each['top1']:.2%}",
-            f"{escape(labels[each['confused_with']])} ({each['confused']:,})"
-            if each["confused_with"] is not None
-            else "-",
+            "-" if each["confused_with"] is None else f"{labels[each['confused_with']]} ({each['confused']:,})",
         )
         for each in shown
     ]
-    return make_table(title, ("class", "images", "top-1", "most often taken for"), rows)
+    terminal.show_table(title, rows, ("class", "images", "top-1", "most often taken for"))
 
 
 def _label_classes(names: Sequence[str]) -> dict[str, str]:

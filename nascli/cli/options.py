@@ -192,7 +192,7 @@ class ExampleCommand(TyperCommand):
 
 
 def command(
-    name: str, *settings: Setting[Any], examples: Sequence[str]
+    name: str, settings: Sequence[Setting[Any]], examples: Sequence[str]
 ) -> Callable[[Callable[[Call], None]], ExampleCommand]:
     """Make a function of a `Call` the command of this name; its docstring is the help."""
 

@@ -4,7 +4,6 @@ import shlex
 from dataclasses import asdict
 from pathlib import Path
 
-from nascli.cli.console import make_table
 from nascli.cli.options import JSON, Call, Setting, command
 from nascli.units import format_quantity
 
@@ -23,14 +22,7 @@ REPLACE = Setting[bool]("--overwrite", "Replace FILE.h5, and a pack that was beg
 
 @command(
     "pack",
-    SOURCE,
-    FILE,
-    SIZE,
-    QUALITY,
-    MAX_UNREADABLE,
-    WORKERS,
-    REPLACE,
-    JSON,
+    [SOURCE, FILE, SIZE, QUALITY, MAX_UNREADABLE, WORKERS, REPLACE, JSON],
     examples=[
         "nascli pack data/imagenet imagenet.h5",
         "nascli pack photos photos.h5 --size 128 --quality 95 --max-unreadable 10",
@@ -64,7 +56,7 @@ def run(call: Call) -> None:
         ("skipped", f"{len(made.skipped):,}"),
         ("bytes", format_quantity(made.bytes)),
     ]
-    terminal.show(make_table(f"{call[SOURCE]}, packed", ("", ""), rows))
+    terminal.show_table(f"{call[SOURCE]}, packed", rows)
     terminal.show(f"\nwritten: {made.path}")
     terminal.result(asdict(made))
     terminal.next(f"nascli train --cell nasnet-a --dataset {shlex.quote(f'pack:{made.path}')}")

@@ -18,11 +18,7 @@ TABLE = Setting[Path | None](
 
 @command(
     "report",
-    SEARCH,
-    BASELINE,
-    FOLDER,
-    TABLE,
-    JSON,
+    [SEARCH, BASELINE, FOLDER, TABLE, JSON],
     examples=[
         "nascli report",
         "nascli report runs/search/latest --out page",

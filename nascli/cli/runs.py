@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from nascli.cli.console import Terminal
 from nascli.cli.options import JSON, Call, Setting, command, runs_folder
 from nascli.runs import RunSummary, list_runs
 from nascli.units import format_duration
@@ -9,20 +10,23 @@ from nascli.units import format_duration
 FOLDER = Setting[Path | None]("folder", "A folder of runs; by default $NASCLI_RUNS or runs.", metavar="DIR")
 
 
-@command("runs", FOLDER, JSON, examples=["nascli runs", "nascli runs demo --json"])
+@command("runs", [FOLDER, JSON], examples=["nascli runs", "nascli runs demo --json"])
 def run(call: Call) -> None:
     """List runs: what each reached, how long it took, and where its files are."""
     terminal = call.terminal()
     found = list_runs(call[FOLDER] or runs_folder())
     for each in found:
-        terminal.show(_describe(each))
+        _show(terminal, each)
     terminal.result({"runs": [vars(each) | {"files": [str(file) for file in each.files]} for each in found]})
 
 
-def _describe(run: RunSummary) -> str:
+def _show(terminal: Terminal, run: RunSummary) -> None:
+    from rich.text import Text
+
     color = {"complete": "green", "failed": "red", "damaged": "red"}.get(run.status, "yellow")
     time = "" if run.seconds is None else f", {format_duration(run.seconds)}"
-    lines = [f"[bold]{run.command:7}[/] {run.path}  [{color}]{run.status}[/]{time}"]
-    lines += [f"        [bold cyan]{run.reached}[/]"] if run.reached else []
-    lines += [f"        {file}" for file in run.files]
-    return "\n".join(lines)
+    terminal.show(Text.assemble((f"{run.command:7}", "bold"), f" {run.path}  ", (run.status, color), time))
+    if run.reached:
+        terminal.show(Text(f"        {run.reached}", "bold cyan"))
+    for file in run.files:
+        terminal.show(f"        {file}")

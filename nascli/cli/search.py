@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nascli.cli.console import Terminal, make_table
+from nascli.cli.console import Terminal
 from nascli.cli.options import (
     DEVICE,
     DRY_RUN,
@@ -59,8 +59,7 @@ KEYS = {
 
 @command(
     "search",
-    *field_settings(SearchRecipe, KEYS),
-    *NEW_RUN,
+    [*field_settings(SearchRecipe, KEYS), *NEW_RUN],
     examples=[
         "nascli search",
         "nascli search --dataset cifar10 --trials 40 --dry-run",
@@ -186,11 +185,11 @@ def _title(recipe: SearchRecipe, workers: int) -> str:
 
 
 def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: list["Trial"]) -> None:
-    from nascli.cli.search_view import result_table
+    from nascli.cli.search_view import show_best
     from nascli.search.study import best_trials
 
     results = read_run(path)["results"]
-    terminal.show(result_table(best_trials(trials, recipe.search.top), len(trials), recipe))
+    show_best(terminal, best_trials(trials, recipe.search.top), len(trials), recipe)
     terminal.show(
         f"\n{results['trained']} scored, {results['duplicates']} duplicates, {results['rejected']} rejected, "
         f"{results['failed']} failed, in {format_duration(results['seconds'])}; mean reward "
@@ -238,7 +237,7 @@ def _show_estimate(terminal: Terminal, recipe: SearchRecipe, device: str) -> Non
         *([("ranking the best again", format_duration(plan.ranking_seconds))] if plan.ranking_seconds else []),
         ("estimated total", format_duration(plan.seconds)),
     ]
-    terminal.show(make_table(f"plan on {recipe.data.dataset}; nothing was written", ("", ""), rows))
+    terminal.show_table(f"plan on {recipe.data.dataset}; nothing was written", rows)
     terminal.result(
         {
             "dry_run": True,

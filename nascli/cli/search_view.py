@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nascli.cli.console import Terminal, make_table
+from nascli.cli.console import Terminal
 from nascli.config import SearchRecipe
 from nascli.search.trial import Trial, TrialState
 from nascli.units import format_duration, format_quantity
@@ -61,7 +61,7 @@ def table_row(trial: Trial) -> tuple[str, ...]:
 COLUMNS = ("trial", "reward", "params", "mult-adds", "time", "cell")
 
 
-def result_table(best: Sequence[Trial], total: int, recipe: SearchRecipe) -> Table:
+def show_best(terminal: Terminal, best: Sequence[Trial], total: int, recipe: SearchRecipe) -> None:
     """The best cells of a search that has ended, with the file of each."""
     again = any(trial.reranks for trial in best)
     columns = (*COLUMNS[:2], "trained again", *COLUMNS[2:], "file") if again else (*COLUMNS, "file")
@@ -70,7 +70,7 @@ def result_table(best: Sequence[Trial], total: int, recipe: SearchRecipe) -> Tab
         number, reward, *figures = table_row(trial)
         longer = [_ranking(trial)] if again else []
         rows.append((number, reward, *longer, *figures, f"top/{place:02d}.json"))
-    return make_table(f"best cells of {total} trials on {recipe.data.dataset}", columns, rows)
+    terminal.show_table(f"best cells of {total} trials on {recipe.data.dataset}", rows, columns)
 
 
 def _ranking(trial: Trial) -> str:

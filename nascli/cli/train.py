@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nascli.cli.console import Terminal, make_table
+from nascli.cli.console import Terminal
 from nascli.cli.options import (
     CELL,
     DEVICE,
@@ -57,11 +57,7 @@ TENSORBOARD = Setting[bool]("--tensorboard", "Write event files for TensorBoard 
 
 @command(
     "train",
-    CELL,
-    *field_settings(TrainRecipe, KEYS),
-    GPUS,
-    TENSORBOARD,
-    *NEW_RUN,
+    [CELL, *field_settings(TrainRecipe, KEYS), GPUS, TENSORBOARD, *NEW_RUN],
     examples=[
         "nascli train --cell nasnet-a --dataset digits",
         "nascli train --cell runs/search/latest --dataset cifar10 --recipe cifar10-cpu --dry-run",
@@ -240,7 +236,7 @@ def _show_results(terminal: Terminal, folder: Path, results: dict[str, Any]) -> 
         (f"mult-adds at {results['image_size']} px", format_quantity(results["mult_adds"])),
         ("time", format_duration(results["seconds"])),
     ]
-    terminal.show(make_table(f"{results['cell']} on {results['dataset']}: final", ("", ""), rows))
+    terminal.show_table(f"{results['cell']} on {results['dataset']}: final", rows)
     terminal.show(f"\nweights: {folder / 'weights.safetensors'}")
     terminal.result({"run": str(folder), **results})
     trained = shlex.quote(str(folder))
@@ -261,5 +257,5 @@ def _show_estimate(terminal: Terminal, job: "TrainJob") -> None:
         ("memory per step", f"{plan.memory / 2**20:,.1f} MiB"),
         ("estimated total", format_duration(plan.seconds)),
     ]
-    terminal.show(make_table(f"plan on {job.data.name}; nothing was written", ("", ""), rows))
+    terminal.show_table(f"plan on {job.data.name}; nothing was written", rows)
     terminal.result({"dry_run": True, "dataset": job.data.name, "cell": job.spec.name, **asdict(plan)})
