@@ -95,8 +95,7 @@ def create_run(
     out: Path | None = None,
     overwrite: bool = False,
     inputs: Iterable[Path] = (),
-    asked: Mapping[str, object] | None = None,
-    data: Mapping[str, object] | None = None,
+    **facts: object,
 ) -> RunFolder:
     """A new run folder, locked, with `run.json` and `recipe.toml` in it.
 
@@ -105,8 +104,8 @@ def create_run(
         out: The folder to use instead of `<runs>/<command>/<time>-<name>`.
         overwrite: Empty the folder first if it holds an earlier run.
         inputs: Files whose SHA-256 goes into `run.json`.
-        asked: Options of the user beyond the recipe.
-        data: The identity of the data, by which a resumed run recognizes them.
+        facts: Further fields of `run.json`: `asked`, the user's options beyond the recipe; `data`, the identity of the
+            data, by which a resumed run recognizes them.
 
     Raises:
         InputError: The folder is not empty, or another process writes it.
@@ -120,9 +119,8 @@ def create_run(
             _make_room(path, overwrite)
             record = {
                 "command": command,
-                "asked": dict(asked or {}),
                 "recipe": recipe.model_dump(mode="json", exclude_none=True),
-                **({} if data is None else {"data": dict(data)}),
+                **facts,
                 "inputs": {str(p): sha256_file(p) for p in inputs},
                 "versions": versions(),
                 "machine": {"platform": platform.platform(), "cores": os.cpu_count()},

@@ -50,7 +50,7 @@ class Terminal:
         self.notes.print(text, soft_wrap=True, markup=False)
 
     def status(self, text: str) -> "Status":
-        """A context manager: a line on stderr that says what is being done, gone when it is done; on a terminal only."""
+        """A line on a terminal while something is being done; a context manager."""
         from rich.markup import escape
 
         return self.notes.status(escape(text))

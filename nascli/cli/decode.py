@@ -1,28 +1,37 @@
 """`nascli decode`: whatever stands for a cell pair, as a genotype: on the terminal, in a file, in a drawing."""
 
+import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nascli.cli.decode_source import (
-    FROM,
-    SELECT,
-    SOURCE,
-    SPACE,
-    TOKENS,
-    TRIAL,
-    find_genotype,
-)
+from nascli.cli.console import Terminal
+from nascli.cli.decode_source import FROM, SELECT, SOURCE, SPACE, TOKENS, TRIAL, find_genotype
 from nascli.cli.options import JSON, Call, Setting, command
+from nascli.config import SearchRecipe, parse
 from nascli.errors import InputError
 from nascli.files import write_text, writing
+from nascli.genotype.drawing import draw_genotype, drawing_format, genotype_tree
+from nascli.genotype.drawing.shapes import printable
+from nascli.genotype.families import genotype_families
 from nascli.genotype.genotype import Genotype
+from nascli.genotype.notations import list_notations, write_notation
+from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.genotype.space import SearchSpace, list_spaces, resolve_space
+from nascli.runs import read_run
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.tree import Tree
 
 LONGEST_NAME = 200
+_LONGEST_LINE = 600
 
 NAME = Setting[str | None]("--name", "Name the genotype.", metavar="NAME")
 CANONICAL = Setting[bool]("--canonical", "Take the canonical form: no dead blocks, one fixed order.", False)
-TO = Setting[str | None]("--to", "Print it in this notation: darts, enas, slim, nni or naonet.", metavar="NOTATION")
+TO = Setting[str | None]("--to", f"Print it in this notation: {', '.join(list_notations())}.", metavar="NOTATION")
 FILE = Setting[Path | None]("--out", "Write the genotype into this file.", metavar="FILE.json")
 DRAW = Setting[list[Path]](
     "--draw", "Draw both cells, as .svg, .png, .dot or .mmd; repeat for more.", [], metavar="FILE"
@@ -52,14 +61,11 @@ def run(call: Call) -> None:
 
     States are numbered as in the JSON: 0 is h[i-1], the output two cells back, 1 is h[i]; each block makes one more.
     """
-    from nascli.cli.decode_view import show_genotype, show_zoo
-    from nascli.genotype.notations import write_notation
-
     terminal = call.terminal()
     if call[LIST]:
         if [each for each in call.given if each not in (LIST, JSON)]:
             raise InputError("--list shows the zoo and decodes nothing", "Run it alone, then decode one of the names")
-        show_zoo(terminal)
+        _show_zoo(terminal)
         return
     found = find_genotype(call, terminal)
     genotype = found.genotype.canonical() if call[CANONICAL] else found.genotype
@@ -70,14 +76,12 @@ def run(call: Call) -> None:
         genotype = genotype.model_copy(update={"name": name})
     notation_text = write_notation(genotype, to) if to is not None else None
     files = _write(genotype, out, call[DRAW], overwrite=call[REPLACE])
-    show_genotype(terminal, genotype, found.run, files, notation_text)
+    _show_genotype(terminal, genotype, found.run, files, notation_text)
     terminal.next(f"nascli build --cell {shlex.quote(str(out))}" if out else found.next_command)
 
 
 def _write(genotype: Genotype, out: Path | None, drawings: Sequence[Path], *, overwrite: bool) -> list[Path]:
     """Write all files; everything that can be wrong with their names is found before the first is written."""
-    from nascli.genotype.drawing import draw_genotype, drawing_format
-
     if out is not None and out.suffix.lower() != ".json":
         raise InputError(f"--out {out}: a genotype file ends in .json", "Use --draw for drawings")
     for path in drawings:
@@ -95,3 +99,102 @@ def _write(genotype: Genotype, out: Path | None, drawings: Sequence[Path], *, ov
             else:
                 draw_genotype(genotype, path)
     return files
+
+
+@dataclass(frozen=True)
+class _Uncut:
+    """A tree whose lines are never cut to the terminal's width: rich would drop their ends silently."""
+
+    tree: "Tree"
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        yield from console.render(self.tree, options.update(width=_LONGEST_LINE))
+
+
+def _show_genotype(
+    terminal: Terminal, genotype: Genotype, folder: Path | None, files: Sequence[Path], notation_text: str | None
+) -> None:
+    """Show a genotype: in another tool's notation where that is asked for, else as a tree with its tokens.
+
+    Args:
+        folder: The search run that it comes from, which knows its space.
+    """
+    from rich.text import Text
+
+    tokens, reason = None, None
+    try:
+        tokens = _space(genotype, folder).encode(genotype)
+    except InputError as error:
+        reason = str(error)
+    if notation_text is not None:
+        terminal.show(Text(notation_text.rstrip("\n")))
+    else:
+        terminal.show(_Uncut(_render_tree(genotype)))
+        said = ",".join(map(str, tokens)) if tokens else f"none: {reason}"
+        terminal.show(Text.assemble(("tokens  ", "bold"), (said, "default" if tokens else "dim")))
+    for file in files:
+        terminal.note(f"wrote {file}")
+    terminal.result(
+        {
+            "genotype": json.loads(genotype.to_json()),
+            "canonical_hash": genotype.canonical_hash(),
+            "tokens": tokens,
+            "tokens_reason": reason,
+            "notation_text": notation_text,
+            "files": [str(file) for file in files],
+        }
+    )
+
+
+def _render_tree(genotype: Genotype) -> "Tree":
+    """The branches of a genotype under its name, space and hash."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    facts = f"  space {genotype.space}, canonical hash {genotype.canonical_hash()}"
+    tree = Tree(Text.assemble((printable(genotype.name), "bold"), (printable(facts), "dim")), guide_style="dim")
+    for part in genotype_tree(genotype):
+        branch = tree.add(Text(part.caption, "bold"))
+        for line in part.lines:
+            text = Text.assemble(*line.spans)
+            text.rstrip()
+            branch.add(text)
+    return tree
+
+
+def _show_zoo(terminal: Terminal) -> None:
+    """List the published cells, each with its space, size, hash and source."""
+    from rich.text import Text
+
+    cells = [zoo_genotype(name) for name in zoo_names()]
+    zoo = [
+        {
+            "name": cell.name,
+            "space": cell.space,
+            "size": genotype_families()[cell.family].describe(cell),
+            "canonical_hash": cell.canonical_hash(),
+            "source": cell.provenance.get("source"),
+        }
+        for cell in cells
+    ]
+    rows = [("name", "space", "size", "canonical hash", "source"), *(map(str, cell.values()) for cell in zoo)]
+    width = max(map(len, zoo_names()))
+    for number, row in enumerate(rows):
+        name, space, size, hashed, source = row
+        line = f"{name:<{width}}  {space:<6}  {size:<8}  {hashed:<16}  {source}"
+        terminal.show(Text(line, "" if number else "bold"))
+    terminal.result({"zoo": zoo})
+    terminal.next(f"nascli decode {cells[0].name} --draw {cells[0].name}.svg")
+
+
+def _space(genotype: Genotype, folder: Path | None) -> SearchSpace:
+    """The space a genotype says it is of: a known one, or the one that its search run's recipe spells out."""
+    spaces = list_spaces()
+    if genotype.space in spaces:
+        return spaces[genotype.space]
+    if folder is None:
+        raise InputError(
+            f"space {genotype.space!r} is none of {', '.join(spaces)}", "Give its search run, which has the space"
+        )
+    recipe = parse(SearchRecipe, read_run(folder).get("recipe"), str(folder / "run.json"))
+    return resolve_space(recipe.space)

@@ -31,7 +31,8 @@ SOURCE = Setting[str | None](
 TRIAL = Setting[int | None]("--trial", "This trial of the run, not its best one.", metavar="N")
 FROM = Setting[str | None](
     "--from",
-    "Notation of SOURCE: darts, enas, slim, nni or naonet. Recognized without it: darts, slim, nni.",
+    f"Notation of SOURCE: {', '.join(list_notations())}. Recognized without it: "
+    f"{', '.join(name for name, each in list_notations().items() if each.recognises)}.",
     metavar="NOTATION",
 )
 SELECT = Setting[str | None]("--select", "Select one of several genotypes in a darts text.", metavar="NAME")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self
 
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from nascli.cli.console import Terminal
 from nascli.units import format_duration
@@ -79,16 +79,8 @@ def show_steps(terminal: Terminal, label: str) -> Iterator[Callable[[int, int, f
     Yields:
         The function to call after each step: steps made, steps in all, mean loss.
     """
-    loss_column = TextColumn("{task.percentage:>3.0f} %  loss {task.fields[loss]:.3f}")
-    with _make_bar(terminal, TextColumn(label), BarColumn(), loss_column) as bar:
-        task = bar.add_task(label, total=None, loss=0.0, visible=False)
-
-        def on_step(step: int, steps: int, loss: float) -> None:
-            bar.update(task, total=steps, completed=step, loss=loss, visible=True)
-            if _is_due(terminal, step, steps):
-                terminal.note(f"{label}: step {step}/{steps}, loss {loss:.3f}")
-
-        yield on_step
+    with _count_up(terminal, label, "{task.percentage:>3.0f} %  loss {task.fields[loss]:.3f}", loss=0.0) as advance:
+        yield lambda step, steps, loss: advance(step, steps, f"step {step}/{steps}, loss {loss:.3f}", loss=loss)
 
 
 @contextmanager
@@ -98,17 +90,24 @@ def show_images(terminal: Terminal, label: str) -> Iterator[Callable[[int, int],
     Yields:
         The function to call after each image: images done, images in all.
     """
-    counts = TextColumn("{task.completed:,.0f} of {task.total:,.0f} images")
-    rate = TextColumn("{task.fields[rate]:.0f} images/s")
-    with _make_bar(terminal, TextColumn(label), BarColumn(), counts, rate) as bar:
-        task: TaskID = bar.add_task(label, total=1, rate=0.0, visible=False)
+    counts = "{task.completed:,.0f} of {task.total:,.0f} images  {task.fields[rate]:.0f} images/s"
+    with _count_up(terminal, label, counts) as advance:
+        yield lambda done, images: advance(done, images, f"{done:,} of {images:,} images")
 
-        def on_image(done: int, images: int) -> None:
-            bar.update(task, total=images, completed=done, rate=bar.tasks[task].speed or 0.0, visible=True)
-            if _is_due(terminal, done, images):
-                terminal.note(f"{label}: {done:,} of {images:,} images")
 
-        yield on_image
+@contextmanager
+def _count_up(terminal: Terminal, label: str, counts: str, **fields: float) -> Iterator[Callable[..., None]]:
+    """A bar with counts; yields the function to call with what is done, the whole, and the line without a terminal."""
+    with _make_bar(terminal, TextColumn(label), BarColumn(), TextColumn(counts)) as bar:
+        task = bar.add_task(label, total=1, visible=False, rate=0.0, **fields)
+
+        def advance(done: int, total: int, line: str, **fields: float) -> None:
+            rate = bar.tasks[task].speed or 0.0
+            bar.update(task, total=total, completed=done, visible=True, rate=rate, **fields)
+            if not terminal.notes.is_terminal and done % max(1, total // 10) == 0:
+                terminal.note(f"{label}: {line}")
+
+        yield advance
 
 
 def _make_bar(terminal: Terminal, *columns: ProgressColumn) -> Progress:
@@ -119,8 +118,3 @@ def _make_bar(terminal: Terminal, *columns: ProgressColumn) -> Progress:
         disable=not terminal.notes.is_terminal,
         transient=True,
     )
-
-
-def _is_due(terminal: Terminal, done: int, total: int) -> bool:
-    """Whether a line stands for the bar now: at each tenth, where there is no terminal."""
-    return not terminal.notes.is_terminal and done % max(1, total // 10) == 0

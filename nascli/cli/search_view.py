@@ -82,57 +82,16 @@ def _ranking(trial: Trial) -> str:
     return f"{statistics.fmean(accuracies):.2%}".replace("%", "") + f"{spread} %"
 
 
-class PlainView:
-    """A line for every trial that finishes."""
+class _Board:
+    """The state of a search: counts, the best trials, those that run, the time left."""
 
     def __init__(self, terminal: Terminal, total: int) -> None:
         self._terminal = terminal
-        self._board = Board(total)
-
-    def on_start(self, trials: Sequence[Trial]) -> None:
-        """Count the trials of earlier sessions."""
-        self._board.on_start(trials)
-        if trials:
-            self._terminal.note(f"the journal holds {self._board.finished} finished trials")
-
-    def on_trial(self, trial: Trial) -> None:
-        """One line, if the trial finished."""
-        self._board.on_trial(trial)
-        if what := _news(trial):
-            self._terminal.note(f"trial {trial.id}: {what}  ({self._board.progress})")
-
-    def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
-        """Nothing to show."""
-
-    def on_message(self, text: str) -> None:
-        """One line."""
-        self._terminal.note(text)
-
-
-def _news(trial: Trial) -> str:
-    """The news about a trial in one line; empty if there are none."""
-    if trial.reranks:
-        last = trial.reranks[-1]
-        return f"trained again for {last.epochs} epochs, seed {last.index}: {format_percent(last.accuracy)}"
-    if trial.failure is not None:
-        return f"{trial.state}: {trial.failure.error}"
-    if trial.score is None:
-        return ""
-    if trial.duplicate_of is not None:
-        return f"{format_reward(trial)} (duplicate of trial {trial.duplicate_of})"
-    _, reward, params, mult_adds, took, _ = table_row(trial)
-    stopped = f", stopped after {trial.rungs[-1].epochs} epochs" if trial.stopped else ""
-    return f"{reward}, {params} params, {mult_adds} mult-adds, {took}{stopped}"
-
-
-class Board:
-    """The state of a search: counts, the best trials, those that run, the time left."""
-
-    def __init__(self, total: int) -> None:
         self.total = total
         self.finished = 0
         self.best: list[Trial] = []
         self.started: dict[int, float] = {}
+        self.diagnostics: Mapping[str, float] = {}
         self.last_failure = ""
         self._since = time.monotonic()
         self._before = 0
@@ -141,10 +100,18 @@ class Board:
     def on_start(self, trials: Sequence[Trial]) -> None:
         """Start from the trials of earlier sessions."""
         for trial in trials:
-            self.on_trial(trial)
+            self._count(trial)
         self._since, self._before = time.monotonic(), self.finished
 
-    def on_trial(self, trial: Trial) -> None:
+    def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
+        """Keep the strategy's diagnostics."""
+        self.diagnostics = diagnostics
+
+    def on_message(self, text: str) -> None:
+        """One line."""
+        self._terminal.note(text)
+
+    def _count(self, trial: Trial) -> None:
         """Count a trial's new state."""
         if trial.reranks:
             return
@@ -171,6 +138,22 @@ class Board:
         done = self.finished - self._before
         return self.elapsed / done * (self.total - self.finished) if done else None
 
+
+class PlainView(_Board):
+    """A line for every trial that finishes."""
+
+    def on_start(self, trials: Sequence[Trial]) -> None:
+        """Count the trials of earlier sessions."""
+        super().on_start(trials)
+        if trials:
+            self._terminal.note(f"the journal holds {self.finished} finished trials")
+
+    def on_trial(self, trial: Trial) -> None:
+        """One line, if the trial finished."""
+        self._count(trial)
+        if what := _news(trial):
+            self._terminal.note(f"trial {trial.id}: {what}  ({self.progress})")
+
     @property
     def progress(self) -> str:
         """The progress in a few words."""
@@ -178,66 +161,66 @@ class Board:
         left = f", about {format_duration(self.left)} left" if self.left else ""
         return f"{self.finished}/{self.total}{best}{left}"
 
+
+def _news(trial: Trial) -> str:
+    """The news about a trial in one line; empty if there are none."""
+    if trial.reranks:
+        last = trial.reranks[-1]
+        return f"trained again for {last.epochs} epochs, seed {last.index}: {format_percent(last.accuracy)}"
+    if trial.failure is not None:
+        return f"{trial.state}: {trial.failure.error}"
+    if trial.score is None:
+        return ""
+    if trial.duplicate_of is not None:
+        return f"{format_reward(trial)} (duplicate of trial {trial.duplicate_of})"
+    _, reward, params, mult_adds, took, _ = table_row(trial)
+    stopped = f", stopped after {trial.rungs[-1].epochs} epochs" if trial.stopped else ""
+    return f"{reward}, {params} params, {mult_adds} mult-adds, {took}{stopped}"
+
+
+class LiveView(_Board):
+    """The best cells, the trials that run, and the progress, redrawn in place."""
+
+    def __init__(self, terminal: Terminal, title: str, total: int) -> None:
+        super().__init__(terminal, total)
+        self._title = title
+        self.live = Live(
+            console=terminal.notes, get_renderable=self.render, refresh_per_second=4, transient=True, screen=False
+        )
+
+    def on_trial(self, trial: Trial) -> None:
+        """Redraw."""
+        self._count(trial)
+        self.live.refresh()
+
+    def render(self) -> RenderableType:
+        """The view of this moment."""
+        left = "" if self.left is None or self.finished == self.total else f"about {format_duration(self.left)} left"
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(
+            ProgressBar(total=self.total, completed=self.finished, width=40),
+            Text(f"{self.finished}/{self.total}", "bold"),
+            Text(f"{format_duration(self.elapsed)} so far", "dim"),
+            Text(left, "dim"),
+        )
+        parts: list[RenderableType] = [Text(self._title, "bold"), bar, self.counts, ""]
+        parts.append(_best_table(self.best))
+        parts += ["", _running_line(self.started)]
+        if self.diagnostics:
+            parts.append(_learning_line(self.diagnostics))
+        if self.last_failure:
+            parts.append(Text.assemble(("last failure  ", "bold"), (self.last_failure, "red")))
+        return Group(*parts)
+
     @property
-    def counts(self) -> str:
+    def counts(self) -> Text:
         """Trained, duplicates, rejected, failed."""
         states = self._states
         parts = [f"{states[TrialState.COMPLETE]} trained"]
         parts += [_plural(states["duplicate"], "duplicate")] if states["duplicate"] else []
         parts += [f"{states[TrialState.REJECTED]} rejected"] if states[TrialState.REJECTED] else []
         parts += [f"[red]{states[TrialState.FAILED]} failed[/]"] if states[TrialState.FAILED] else []
-        return " · ".join(parts)
-
-
-class LiveView:
-    """The best cells, the trials that run, and the progress, redrawn in place."""
-
-    def __init__(self, terminal: Terminal, title: str, total: int) -> None:
-        self._terminal, self._title = terminal, title
-        self._board = Board(total)
-        self._learning: Mapping[str, float] = {}
-        self.live = Live(
-            console=terminal.notes, get_renderable=self.render, refresh_per_second=4, transient=True, screen=False
-        )
-
-    def on_start(self, trials: Sequence[Trial]) -> None:
-        """Start from the trials of earlier sessions."""
-        self._board.on_start(trials)
-
-    def on_trial(self, trial: Trial) -> None:
-        """Redraw."""
-        self._board.on_trial(trial)
-        self.live.refresh()
-
-    def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
-        """Keep the strategy's diagnostics."""
-        self._learning = dict(diagnostics)
-
-    def on_message(self, text: str) -> None:
-        """A line above the table."""
-        self._terminal.note(text)
-
-    def render(self) -> RenderableType:
-        """The view of this moment."""
-        board = self._board
-        left = (
-            "" if board.left is None or board.finished == board.total else f"about {format_duration(board.left)} left"
-        )
-        bar = Table.grid(padding=(0, 2))
-        bar.add_row(
-            ProgressBar(total=board.total, completed=board.finished, width=40),
-            Text(f"{board.finished}/{board.total}", "bold"),
-            Text(f"{format_duration(board.elapsed)} so far", "dim"),
-            Text(left, "dim"),
-        )
-        parts: list[RenderableType] = [Text(self._title, "bold"), bar, Text.from_markup(board.counts), ""]
-        parts.append(_best_table(board.best))
-        parts += ["", _running_line(board)]
-        if self._learning:
-            parts.append(_learning_line(self._learning))
-        if board.last_failure:
-            parts.append(Text.assemble(("last failure  ", "bold"), (board.last_failure, "red")))
-        return Group(*parts)
+        return Text.from_markup(" · ".join(parts))
 
 
 def _best_table(best: Sequence[Trial]) -> RenderableType:
@@ -251,15 +234,14 @@ def _best_table(best: Sequence[Trial]) -> RenderableType:
     return made
 
 
-def _running_line(board: Board) -> Text:
+def _running_line(started: Mapping[int, float]) -> Text:
     now = time.monotonic()
     line = Text("training  ", "bold")
-    waiting = list(board.started)
-    for number in waiting[:_RUNNING_SHOWN]:
+    for number, since in list(started.items())[:_RUNNING_SHOWN]:
         line.append(f"trial {number}")
-        line.append(f" {format_duration(now - board.started[number])}   ", "dim")
-    if len(waiting) > _RUNNING_SHOWN:
-        line.append(f"and {len(waiting) - _RUNNING_SHOWN} more", "dim")
+        line.append(f" {format_duration(now - since)}   ", "dim")
+    if len(started) > _RUNNING_SHOWN:
+        line.append(f"and {len(started) - _RUNNING_SHOWN} more", "dim")
     return line
 
 
