@@ -11,9 +11,8 @@ import platform
 import shutil
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -23,11 +22,6 @@ from nascli.errors import InputError, NascliError
 from nascli.files import PARTIAL, cannot_write, format_json, read_json, sha256_file, write_text
 
 _PACKAGES = ("nascli", "torch", "torchvision", "numpy")
-_WORTH_OPENING = {
-    "search": ("best.json", "trials.jsonl"),
-    "train": ("weights.safetensors", "metrics.jsonl", "evaluation.json"),
-    "detect": ("weights.safetensors", "detection.json", "detections", "predictions"),
-}
 
 
 class RunFolder:
@@ -240,87 +234,3 @@ def _status(error: BaseException | None) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """One line of the list of runs.
-
-    Args:
-        status: `running`, `complete`, `failed` or `interrupted`, as `run.json` says; `damaged` where it cannot be read.
-        started: ISO 8601.
-        seconds: Wall-clock time between the start (the last one, if it was resumed) and the end; None while it runs.
-        reached: The results in words; empty where there are none yet.
-        files: The files to open next.
-    """
-
-    command: str
-    path: Path
-    status: str
-    started: str
-    seconds: float | None
-    reached: str
-    files: tuple[Path, ...]
-
-
-def list_runs(folder: Path) -> list[RunSummary]:
-    """Every run under a folder, oldest first.
-
-    Args:
-        folder: A folder of runs, at any depth up to four; or one run.
-
-    Raises:
-        InputError: There is no such folder, or no run in it.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder", "Runs are made by nascli search, train and detect")
-    found = sorted((_summarize(path) for path in _run_folders(folder, 4)), key=lambda run: run.started)
-    if not found:
-        raise InputError(f"{folder} holds no run", "Runs are made by nascli search, train and detect")
-    return found
-
-
-def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
-    if (folder / "run.json").is_file():
-        yield folder
-    elif depth:
-        for inside in sorted(folder.iterdir()):
-            if inside.is_dir() and not inside.is_symlink():
-                yield from _run_folders(inside, depth - 1)
-
-
-def _summarize(path: Path) -> RunSummary:
-    try:
-        record = read_json(path / "run.json")
-    except NascliError as error:
-        return RunSummary("?", path, "damaged", "", None, str(error), ())
-    command = str(record.get("command"))
-    files = (path / name for name in _WORTH_OPENING.get(command, ()))
-    return RunSummary(
-        command,
-        path,
-        str(record.get("status")),
-        str(record.get("started", "")),
-        _duration(record),
-        _describe_results(command, record.get("results") or {}),
-        tuple(file for file in files if file.exists()),
-    )
-
-
-def _duration(record: dict[str, Any]) -> float | None:
-    try:
-        return (datetime.fromisoformat(record["finished"]) - datetime.fromisoformat(record["started"])).total_seconds()
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _describe_results(command: str, results: dict[str, Any]) -> str:
-    """The results in words, each called proxy or final (the two are never comparable)."""
-    if command == "search" and results.get("best"):
-        reward = results["best"]["reward"]
-        return f"best proxy accuracy {reward:.2%} of {results['trained']} trained cells"
-    if command == "train" and "top1" in results:
-        return f"final top-1 {results['top1']:.2%} on {results['dataset']}, {results['params']:,} params"
-    if command == "detect" and results.get("ap50") is not None:
-        return f"AP {results['ap']:.3f}, AP at IoU 0.5 {results['ap50']:.3f} on {results['dataset']}"
-    return ""

@@ -25,7 +25,7 @@ from nascli.cli.options import (
     run_label,
     runs_folder,
 )
-from nascli.cli.processes import join_processes, note_shares, refuse_several, start_processes
+from nascli.cli.processes import join_processes, note_run, open_in_main, refuse_several, start_processes
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, DetectRecipe, parse
 from nascli.errors import InputError
 from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
@@ -51,6 +51,7 @@ TRAIN_KEYS = {
     "--seed": "seed",
 }
 SIZES = {"--preset": "preset", "--filters": "filters", "--cells-per-stage": "cells_per_stage"}
+SIZING = field_settings(CellNetworkConfig, SIZES, "Size of the network of --cell")
 BACKBONE = Setting[str | None](
     "--backbone", "Train run whose network is the backbone; the newest by default.", metavar="RUN|latest"
 )
@@ -58,15 +59,7 @@ BACKBONE = Setting[str | None](
 
 @command(
     "train",
-    [
-        COCO,
-        BACKBONE,
-        CELL,
-        *field_settings(CellNetworkConfig, SIZES, "Size of the network of --cell"),
-        *field_settings(DetectRecipe, TRAIN_KEYS),
-        GPUS,
-        *NEW_RUN,
-    ],
+    [COCO, BACKBONE, CELL, *SIZING, *field_settings(DetectRecipe, TRAIN_KEYS), GPUS, *NEW_RUN],
     examples=[
         "nascli detect --dataset digit-scenes",
         "nascli detect --coco --backbone runs/train/latest --dry-run",
@@ -96,8 +89,7 @@ def train(call: Call) -> None:
         if call[DRY_RUN]:
             _show_estimate(terminal, job)
             return
-        folder = dist.raise_together(lambda: _create(call, job, [file, *files]))
-        _train(terminal, job, folder)
+        _train(terminal, job, open_in_main(dist, lambda: _create(call, job, [file, *files])))
 
 
 def _prepare(
@@ -163,10 +155,7 @@ def _note_data(terminal: Terminal, data: "DetectionData") -> None:
             terminal.note(f"{split.source}: {each.count:,} skipped: {each.kind} (first: {each.first})")
 
 
-def _create(call: Call, job: "DetectJob", files: list[Path]) -> RunFolder | None:
-    """A new run folder, which the main process alone has."""
-    if not job.dist.is_main:
-        return None
+def _create(call: Call, job: "DetectJob", files: list[Path]) -> RunFolder:
     return create_run(
         "detect",
         run_label(job.data.name, job.spec.network.name),
@@ -192,7 +181,7 @@ def _resume(call: Call, dist: "DistContext") -> tuple["DetectJob", RunFolder | N
     path = dist.raise_together(find)
     device = dist.raise_together(lambda: local_device(call[DEVICE], dist))
     job = resume_detect_job(path, call.keys(DetectRecipe).get("data.data_dir"), device, dist)
-    return job, dist.raise_together(lambda: resume_run(path, "detect") if dist.is_main else None)
+    return job, open_in_main(dist, lambda: resume_run(path, "detect"))
 
 
 def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> None:
@@ -205,8 +194,7 @@ def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> No
             run_detect_job(job, None, Run(job.device, job.dist, stop))
         return
     with folder:
-        terminal.note(f"run {folder.path}")
-        note_shares(terminal, job.dist, job.plan.batch_size)
+        note_run(terminal, folder, job.dist, job.plan.batch_size)
         folder.update(results=_train_in(terminal, job, folder.path))
 
 

@@ -1,7 +1,7 @@
 """A command that several processes run together: started by torchrun, or by the command itself for `--gpus`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import typer
 from nascli.cli.console import Terminal
 from nascli.cli.options import DEVICE, DRY_RUN, GPUS, Call
 from nascli.errors import InputError, NascliError
+from nascli.runs import RunFolder
 
 if TYPE_CHECKING:
     from nascli.engine.dist import DistContext
@@ -48,8 +49,14 @@ def start_processes(call: Call) -> None:
         raise typer.Exit(launch(gpus, [*call.words(GPUS), *(["--debug"] if "--debug" in sys.argv else [])]))
 
 
-def note_shares(terminal: Terminal, dist: "DistContext", batch_size: int) -> None:
-    """Say how several processes share a batch."""
+def open_in_main(dist: "DistContext", open_folder: Callable[[], RunFolder]) -> RunFolder | None:
+    """The run folder, which the main process alone has; its error is that of all."""
+    return dist.raise_together(lambda: open_folder() if dist.is_main else None)
+
+
+def note_run(terminal: Terminal, folder: RunFolder, dist: "DistContext", batch_size: int) -> None:
+    """Say where a run is, and how several processes share a batch."""
+    terminal.note(f"run {folder.path}")
     if dist.size > 1:
         terminal.note(f"{dist.size} processes, each with {batch_size // dist.size} of {batch_size} images per step")
 

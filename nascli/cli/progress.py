@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -96,12 +96,12 @@ def show_images(terminal: Terminal, label: str) -> Iterator[Callable[[int, int],
 
 
 @contextmanager
-def _count_up(terminal: Terminal, label: str, counts: str, **fields: float) -> Iterator[Callable[..., None]]:
+def _count_up(terminal: Terminal, label: str, counts: str, **fields: Any) -> Iterator[Callable[..., None]]:  # noqa: ANN401 - rich has any fields
     """A bar with counts; yields the function to call with what is done, the whole, and the line without a terminal."""
     with _make_bar(terminal, TextColumn(label), BarColumn(), TextColumn(counts)) as bar:
         task = bar.add_task(label, total=1, visible=False, rate=0.0, **fields)
 
-        def advance(done: int, total: int, line: str, **fields: float) -> None:
+        def advance(done: int, total: int, line: str, **fields: Any) -> None:  # noqa: ANN401
             rate = bar.tasks[task].speed or 0.0
             bar.update(task, total=total, completed=done, visible=True, rate=rate, **fields)
             if not terminal.notes.is_terminal and done % max(1, total // 10) == 0:

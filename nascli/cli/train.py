@@ -26,7 +26,7 @@ from nascli.cli.options import (
     run_label,
     runs_folder,
 )
-from nascli.cli.processes import join_processes, note_shares, refuse_several, start_processes
+from nascli.cli.processes import join_processes, note_run, open_in_main, refuse_several, start_processes
 from nascli.config import TrainRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
 from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
@@ -35,7 +35,6 @@ from nascli.units import format_duration, format_quantity
 if TYPE_CHECKING:
     from nascli.classify.job import TrainJob
     from nascli.engine.dist import DistContext
-    from nascli.engine.task import TrainPlan
 
 DEFAULT_RECIPES = {"digits": "digits", "cifar10": "cifar10", "cifar100": "cifar10", "imagenet": "imagenet-mobile"}
 """The recipe of a data set, where the user names none."""
@@ -90,7 +89,7 @@ def run(call: Call) -> None:
                 _show_estimate(terminal, job)
                 terminal.next(shlex.join(["nascli", *call.words(DRY_RUN, JSON)]))
                 return
-            folder = dist.raise_together(lambda: _create(call, job, files))
+            folder = open_in_main(dist, lambda: _create(call, job, files))
         _train(terminal, folder, job, tensorboard=call[TENSORBOARD])
 
 
@@ -139,12 +138,9 @@ def _network_numbers(preset: str | None, numbers: dict[str, Any]) -> dict[str, A
     return numbers | {f"network.{name}": value for name, value in published.items() if name != "image_size"}
 
 
-def _create(call: Call, job: "TrainJob", files: list[Path]) -> RunFolder | None:
-    """A new run folder, which the main process alone has."""
+def _create(call: Call, job: "TrainJob", files: list[Path]) -> RunFolder:
     from nascli.classify.job import describe_data
 
-    if not job.dist.is_main:
-        return None
     return create_run(
         "train",
         run_label(job.data.name, job.spec.name),
@@ -175,14 +171,12 @@ def _resume(call: Call, dist: "DistContext") -> tuple[RunFolder | None, "TrainJo
 
     path, job = dist.raise_together(open_job)
 
-    def lock() -> RunFolder | None:
-        if not dist.is_main:
-            return None
+    def lock() -> RunFolder:
         folder = resume_run(path, "train")
         folder.move_data(job.recipe, describe_data(job.data), MAY_MOVE)
         return folder
 
-    return dist.raise_together(lock), job
+    return open_in_main(dist, lock), job
 
 
 def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", *, tensorboard: bool) -> None:
@@ -197,7 +191,13 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", *, ten
             run_train_job(job, None, Run(job.device, job.dist, stop, terminal.note))
         return
     plan = job.plan()
-    _announce(terminal, folder, plan)
+    config = plan.config
+    note_run(terminal, folder, plan.dist, plan.batch_size)
+    if config.lr_base_size:
+        terminal.note(
+            f"learning rate {config.lr:g} for {config.lr_base_size} images per step: "
+            f"{plan.peak_lr:g} for {plan.batch_size}"
+        )
     events = folder.path / EVENTS_FOLDER
     with ExitStack() as entered:
         entered.enter_context(folder)
@@ -213,17 +213,6 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", *, ten
         results = run_train_job(job, folder.path, training)
         folder.update(results=results)
     _show_results(terminal, folder.path, results)
-
-
-def _announce(terminal: Terminal, folder: RunFolder, plan: "TrainPlan") -> None:
-    terminal.note(f"run {folder.path}")
-    note_shares(terminal, plan.dist, plan.batch_size)
-    config = plan.config
-    if config.lr_base_size:
-        terminal.note(
-            f"learning rate {config.lr:g} for {config.lr_base_size} images per step: "
-            f"{plan.peak_lr:g} for {plan.batch_size}"
-        )
 
 
 def _show_results(terminal: Terminal, folder: Path, results: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ def _make_scalars_strict(schema: object) -> None:
 class Strict(BaseModel):
     """Base of all that is read from a file: frozen, unknown keys refused, no value converted (true is not 1)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401
@@ -37,7 +37,7 @@ class Strict(BaseModel):
 class Section(Strict):
     """Base of all configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 Recipe = TypeVar("Recipe", bound=Section)
