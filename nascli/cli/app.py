@@ -43,8 +43,9 @@ app = typer.Typer(
     name="nascli",
     cls=_Commands,
     no_args_is_help=True,
-    epilog="Every command: results on stdout, progress on stderr, exit 0 ok, 1 failed, 2 wrong input, 130 interrupted "
-    "with the state saved. --debug anywhere shows the traceback of an error.",
+    epilog="To begin: nascli search, then nascli report, then nascli train --cell runs/search/latest. nascli COMMAND "
+    "--help has options and examples. Every command: results on stdout, progress on stderr, exit 0 ok, 1 failed, 2 "
+    "wrong input, 130 interrupted with the state saved. --debug anywhere shows the traceback of an error.",
     **SETTINGS,
 )
 

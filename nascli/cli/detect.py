@@ -50,7 +50,8 @@ run = command_group(
     "detect",
     """Train a Faster R-CNN on a network and score it, find boxes on your own images, check data.
 
-    Without one of the commands below, options are those of train: `nascli detect --coco` trains.""",
+    Without one of the commands below, options are those of train (nascli detect train --help): nascli detect --coco
+    trains.""",
     [train, predict, check, show, score],
     default="train",
 )

@@ -58,6 +58,10 @@ class Setting(Generic[T]):
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
+_METAVARS: dict[Any, str] = {int: "N", float: "X", list[str]: "TEXT"}
+_FEW_CHOICES = 3  # more stand in the help text
+
+
 class FieldSetting(Setting[Any]):
     """An option that sets a key of a model; it stands under a heading of its own on the help page."""
 
@@ -71,8 +75,12 @@ class FieldSetting(Setting[Any]):
         text = field.description or ""
         self.model, self.key, self._type = model, key, _option_type(field.annotation)
         default = False if self._type is bool else None
+        choices = get_args(self._type) if get_origin(self._type) is Literal else ()
+        text += f"; one of {', '.join(choices)}" if len(choices) > _FEW_CHOICES else ""
+        metavar = "|".join(choices) if 0 < len(choices) <= _FEW_CHOICES else _METAVARS.get(self._type, "NAME")
+        details = {} if self._type is bool else {"metavar": "DIR" if last.endswith("_dir") else metavar}
         help_text = f"{text[:1].upper()}{text[1:]}."
-        super().__init__(flag, help_text, default, rich_help_panel=heading, show_default=False)
+        super().__init__(flag, help_text, default, rich_help_panel=heading, show_default=False, **details)
 
     @property
     def annotation(self) -> Any:  # noqa: ANN401 - any type
@@ -82,7 +90,7 @@ class FieldSetting(Setting[Any]):
 
 def field_settings(model: "type[Section]", table: Mapping[str, str], heading: str = "") -> list[Setting[Any]]:
     """An option for each `flag: dotted key` of a table; type, choices and help are those of the model's field."""
-    heading = heading or "Keys of the recipe, which has their defaults; all others by --set"
+    heading = heading or "Keys of the recipe (their defaults stand in it; any other key by --set)"
     return [FieldSetting(flag, model, key, heading) for flag, key in table.items()]
 
 
@@ -181,7 +189,7 @@ class ExampleCommand(TyperCommand):
         with formatter.section("Examples"):
             for example in self.examples:
                 formatter.write(f"  {example}\n")  # not wrapped, so that it can be pasted
-        sections: dict[str, list[tuple[str, str]]] = {}
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
         for each in self.get_params(ctx):
             record = each.get_help_record(ctx)
             if record is not None:

@@ -15,19 +15,25 @@ class NetworkConfig(FamilySection):
     """Section `[network]`: what every family has; a number that is not given gets the family's default."""
 
     image_size: int | None = Field(None, ge=8, description="height and width of the input in pixels")
-    dropout: float | None = Field(None, ge=0, lt=1, description="before the classifier, probability")
-    batch_norm_momentum: float | None = Field(None, gt=0, le=1, description="PyTorch's sense: 1 - decay")
-    batch_norm_epsilon: float | None = Field(None, gt=0)
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="probability of dropping a feature before the classifier"
+    )
+    batch_norm_momentum: float | None = Field(
+        None, gt=0, le=1, description="weight of a batch in the running statistics of batch normalization; 1 - decay"
+    )
+    batch_norm_epsilon: float | None = Field(None, gt=0, description="added to the variance in batch normalization")
 
 
 class CellNetworkConfig(NetworkConfig):
     """The macro numbers of a network of cells; one that is not given comes from the preset."""
 
     preset: Preset | None = Field(None, description="published sizes to start from; default: by image size")
-    filters: int | None = Field(None, ge=1, description="F, filters of an op in the first stage")
-    cells_per_stage: int | None = Field(None, ge=1, description="N, normal cells in each of the three stages")
-    stem: Literal["cifar", "imagenet"] | None = Field(None, description="layers before the first cell")
-    stem_filters: int | None = Field(None, ge=1, description="channels of the stem convolution")
+    filters: int | None = Field(None, ge=1, description="filters of an op in the first stage, F")
+    cells_per_stage: int | None = Field(None, ge=1, description="normal cells in each of the three stages, N")
+    stem: Literal["cifar", "imagenet"] | None = Field(
+        None, description="layers before the first cell: cifar keeps the resolution, imagenet reduces it eightfold"
+    )
+    stem_filters: int | None = Field(None, ge=1, description="channels of the stem's convolution")
     skip_reduction_input: bool | None = Field(
         None, description="the cell after a reduction reads two cells before it instead of one"
     )
@@ -69,4 +75,4 @@ class Preprocessing(Section):
         "shorter_side", description="which sides get the length size / crop: both make a square of any image"
     )
     crop: float = Field(0.875, gt=0, le=1, description="side of the central square over that length; 1 is all of it")
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="filter of the resizing")

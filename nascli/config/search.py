@@ -38,7 +38,7 @@ EVALUATORS = {
 class SpaceConfig(FamilySection):
     """The search space, of whatever family."""
 
-    name: str
+    name: str = Field(description="search space: a known name, or one for your own")
 
 
 class CellSpaceConfig(SpaceConfig):
