@@ -5,104 +5,66 @@ of this package are the whole list of knobs; each field says its unit. A key tha
 the nearest one that does.
 """
 
-from nascli.config.data import DATASETS, DETECTION_DATASETS, DataConfig, DetectDataConfig
-from nascli.config.detect import (
-    DETECTION_HEADS,
-    DetectorConfig,
-    DetectRecipe,
-    DetectTrainConfig,
-)
-from nascli.config.errors import explain, parse, suggestion
-from nascli.config.files import find_recipe, load_recipe, read_toml, recipes_folder, to_toml
-from nascli.config.network import (
-    NETWORK_SECTIONS,
-    CellNetworkConfig,
-    NetworkConfig,
-    Preprocessing,
-    Preset,
-    ResNetConfig,
-    change_family,
-)
-from nascli.config.optim import OptimConfig
-from nascli.config.plugins import load_plugins
-from nascli.config.search import (
-    EVALUATORS,
-    SPACE_SECTIONS,
-    STRATEGIES,
-    TABLE,
-    BayesianConfig,
-    CellSpaceConfig,
-    EvolutionConfig,
-    HalvingConfig,
-    PpoConfig,
-    ReinforceConfig,
-    RerankConfig,
-    SearchConfig,
-    SearchRecipe,
-    SpaceConfig,
-    SupernetConfig,
-)
-from nascli.config.section import (
-    ByFamily,
-    FamilySection,
-    Recipe,
-    Section,
-    Strict,
-    TrainingPrecision,
-    list_meanings,
-    one_of,
-)
-from nascli.config.train import TrainConfig, TrainRecipe
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "DATASETS",
-    "DETECTION_DATASETS",
-    "DETECTION_HEADS",
-    "EVALUATORS",
-    "NETWORK_SECTIONS",
-    "SPACE_SECTIONS",
-    "STRATEGIES",
-    "TABLE",
-    "BayesianConfig",
-    "ByFamily",
-    "CellNetworkConfig",
-    "CellSpaceConfig",
-    "DataConfig",
-    "DetectDataConfig",
-    "DetectRecipe",
-    "DetectTrainConfig",
-    "DetectorConfig",
-    "EvolutionConfig",
-    "FamilySection",
-    "HalvingConfig",
-    "NetworkConfig",
-    "OptimConfig",
-    "PpoConfig",
-    "Preprocessing",
-    "Preset",
-    "Recipe",
-    "ReinforceConfig",
-    "RerankConfig",
-    "ResNetConfig",
-    "SearchConfig",
-    "SearchRecipe",
-    "Section",
-    "SpaceConfig",
-    "Strict",
-    "SupernetConfig",
-    "TrainConfig",
-    "TrainRecipe",
-    "TrainingPrecision",
-    "change_family",
-    "explain",
-    "find_recipe",
-    "list_meanings",
-    "load_plugins",
-    "load_recipe",
-    "one_of",
-    "parse",
-    "read_toml",
-    "recipes_folder",
-    "suggestion",
-    "to_toml",
-]
+if TYPE_CHECKING:
+    from nascli.config.data import DATASETS, DETECTION_DATASETS, DataConfig, DetectDataConfig
+    from nascli.config.detect import (
+        DETECTION_HEADS,
+        DetectorConfig,
+        DetectRecipe,
+        DetectTrainConfig,
+    )
+    from nascli.config.errors import explain, parse, suggestion
+    from nascli.config.files import find_recipe, load_recipe, read_toml, recipes_folder, to_toml
+    from nascli.config.network import (
+        NETWORK_SECTIONS,
+        CellNetworkConfig,
+        NetworkConfig,
+        Preprocessing,
+        Preset,
+        ResNetConfig,
+        change_family,
+    )
+    from nascli.config.optim import OptimConfig
+    from nascli.config.plugins import load_plugins
+    from nascli.config.search import (
+        EVALUATORS,
+        SPACE_SECTIONS,
+        STRATEGIES,
+        TABLE,
+        BayesianConfig,
+        CellSpaceConfig,
+        EvolutionConfig,
+        HalvingConfig,
+        PpoConfig,
+        ReinforceConfig,
+        RerankConfig,
+        SearchConfig,
+        SearchRecipe,
+        SpaceConfig,
+        SupernetConfig,
+    )
+    from nascli.config.section import (
+        ByFamily,
+        FamilySection,
+        Recipe,
+        Section,
+        Strict,
+        TrainingPrecision,
+        list_meanings,
+        one_of,
+    )
+    from nascli.config.train import TrainConfig, TrainRecipe
+
+_MODULES = ("section", "plugins", "errors", "files", "data", "network", "optim", "train", "search", "detect")
+
+
+def __getattr__(name: str) -> object:
+    if not name.startswith("_"):
+        for module in _MODULES:  # those that need few others first
+            found = getattr(import_module(f"nascli.config.{module}"), name, None)
+            if found is not None:
+                return found
+    raise AttributeError(f"module 'nascli.config' has no attribute {name!r}")
