@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nascli.cli.build_view import show_layers, show_sizes, show_speed
 from nascli.cli.console import Terminal
-from nascli.cli.options import (
-    CELL,
-    DEVICE,
-    JSON,
-    Call,
-    Setting,
-    command,
-    field_settings,
-    runs_folder,
-)
+from nascli.cli.options import CELL, DEVICE, JSON, Call, Setting, command, field_settings, runs_folder
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, parse
 from nascli.errors import InputError
 from nascli.files import writing

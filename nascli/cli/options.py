@@ -249,6 +249,11 @@ def runs_folder() -> Path:
     return Path(os.environ.get("NASCLI_RUNS", "runs"))
 
 
+def place_run(call: Call) -> dict[str, Any]:
+    """The arguments of `create_run` that say where a new run stands."""
+    return {"runs": runs_folder(), "out": call[OUT], "overwrite": call[OVERWRITE]}
+
+
 def run_label(data: str, cell: str) -> str:
     """Data set and cell, fit for the name of a folder."""
     place = re.sub(r"^(folder|pack):", "", data)

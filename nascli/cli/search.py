@@ -10,14 +10,13 @@ from nascli.cli.options import (
     DEVICE,
     DRY_RUN,
     NEW_RUN,
-    OUT,
-    OVERWRITE,
     RECIPE,
     RESUME,
     SET,
     Call,
     command,
     field_settings,
+    place_run,
     runs_folder,
 )
 from nascli.config import SearchRecipe, find_recipe, load_recipe, parse, to_toml
@@ -108,9 +107,7 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
         "search",
         search_name(recipe),
         recipe,
-        runs=runs_folder(),
-        out=call[OUT],
-        overwrite=call[OVERWRITE],
+        **place_run(call),
         inputs=[path],
         asked={"device": str(where)},
     )

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
         ResNetConfig,
         change_family,
     )
-    from nascli.config.optim import OptimConfig
-    from nascli.config.plugins import load_plugins
     from nascli.config.search import (
         EVALUATORS,
         SPACE_SECTIONS,
@@ -54,11 +52,12 @@ if TYPE_CHECKING:
         Strict,
         TrainingPrecision,
         list_meanings,
+        load_plugins,
         one_of,
     )
-    from nascli.config.train import TrainConfig, TrainRecipe
+    from nascli.config.train import OptimConfig, TrainConfig, TrainRecipe
 
-_MODULES = ("section", "plugins", "errors", "files", "data", "network", "optim", "train", "search", "detect")
+_MODULES = ("section", "errors", "files", "data", "network", "train", "search", "detect")
 
 
 def __getattr__(name: str) -> object:

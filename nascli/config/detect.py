@@ -5,16 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from nascli.config.data import DetectDataConfig
-from nascli.config.optim import (
-    BatchSize,
-    ClipGradNorm,
-    Epochs,
-    LearningRate,
-    OptimConfig,
-    WarmupSteps,
-    WeightDecay,
-)
 from nascli.config.section import Section, list_meanings, one_of
+from nascli.config.train import BatchSize, ClipGradNorm, Epochs, LearningRate, OptimConfig, WarmupSteps, WeightDecay
 
 DETECTION_HEADS = {
     "fpn": "a feature pyramid over the stages",

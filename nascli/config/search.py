@@ -6,9 +6,8 @@ from pydantic import Field
 
 from nascli.config.data import DataConfig
 from nascli.config.network import NETWORK_SECTIONS, CellNetworkConfig, NetworkConfig
-from nascli.config.optim import OptimConfig, WeightDecay
 from nascli.config.section import ByFamily, FamilySection, Section, list_meanings, one_of
-from nascli.config.train import TrainConfig
+from nascli.config.train import OptimConfig, TrainConfig, WeightDecay
 
 STRATEGIES = {
     "ppo": "the paper's controller, trained by proximal policy optimization",

@@ -1,5 +1,6 @@
 """Bases of all that is read from files: frozen, and strict about keys and values; sections by family."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
@@ -7,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from nascli.config.plugins import load_plugins
+from nascli.errors import NascliError
 
 
 def _make_scalars_strict(schema: object) -> None:
@@ -60,6 +61,31 @@ def one_of(meanings: Mapping[str, str]) -> AfterValidator:
 def list_meanings(meanings: Mapping[str, str]) -> str:
     """The names of a registry as a help text: `name: meaning; other: its meaning`."""
     return "; ".join(f"{name}: {meaning}" for name, meaning in meanings.items())
+
+
+PLUGIN_GROUP = "nascli.families"
+"""The entry point group in which a package names the module that adds its family to the tables (`docs/families.md`)."""
+
+
+@functools.cache
+def load_plugins() -> None:
+    """Import the modules of all installed packages that add a family, once per process.
+
+    Called wherever a family is looked up, and not when the tables are imported: the modules import the tables.
+
+    Raises:
+        NascliError: A module cannot be imported.
+    """
+    from importlib.metadata import entry_points  # here, since it searches every installed package
+
+    for point in entry_points(group=PLUGIN_GROUP):
+        try:
+            point.load()
+        except Exception as error:
+            raise NascliError(
+                f"{point.value}, a family of another package ({point.name}), cannot be imported: {error}",
+                "Mend or uninstall that package",
+            ) from error
 
 
 class FamilySection(Section):

@@ -1,13 +1,78 @@
-"""The recipe of `nascli train`."""
+"""Settings of every training: length, learning rate, precision, checkpoints; the recipe of `nascli train`."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nascli.config.data import DataConfig
 from nascli.config.network import NETWORK_SECTIONS, CellNetworkConfig, NetworkConfig
-from nascli.config.optim import OptimConfig
-from nascli.config.section import ByFamily, Section
+from nascli.config.section import ByFamily, Section, TrainingPrecision
+
+Epochs = Annotated[int, Field(ge=1, description="passes over the training images")]
+BatchSize = Annotated[int, Field(ge=1, description="images per optimizer step")]
+LearningRate = Annotated[float, Field(gt=0, description="peak learning rate")]
+WarmupSteps = Annotated[int, Field(ge=0, description="optimizer steps of linear warm-up, added to warmup_epochs")]
+WeightDecay = Annotated[float, Field(ge=0, description="L2 on convolution and classifier weights, not on batch norms")]
+ClipGradNorm = Annotated[float, Field(ge=0, description="largest global norm of the gradient; 0 is off")]
+
+
+class OptimConfig(Section):
+    """One training: SGD with momentum or TensorFlow's RMSProp; a linear warm-up, then a schedule."""
+
+    section: ClassVar[str] = "train"
+    """What stands before a key in messages."""
+
+    epochs: Epochs = 10
+    batch_size: BatchSize = 64
+    grad_accum_steps: int = Field(
+        1, ge=1, description="micro-batches per batch: less memory, batch-norm statistics of each micro-batch alone"
+    )
+    lr: LearningRate = 0.05
+    lr_base_size: int = Field(
+        0, ge=0, description="images per step that lr is meant for: lr is scaled to batch_size in proportion; 0 is off"
+    )
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up of the learning rate")
+    warmup_steps: WarmupSteps = 0
+    schedule: Literal["cosine", "exponential", "steps"] = Field(
+        "cosine",
+        description="learning rate after the warm-up: a cosine to 0, exponential decay every decay_epochs, or steps at "
+        "lr_milestones",
+    )
+    decay_rate: float = Field(0.97, gt=0, le=1, description="factor of the learning rate at each decay of exponential")
+    decay_epochs: float = Field(2.4, gt=0, description="epochs between two decays of exponential")
+    lr_milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.67, 0.92), description="fractions of the training after which steps lowers the learning rate, rising"
+    )
+    lr_gamma: float = Field(0.1, gt=0, le=1, description="factor of the learning rate at each milestone of steps")
+    optimizer: Literal["sgd", "rmsprop"] = Field(
+        "sgd", description="SGD with momentum, or RMSProp as TensorFlow has it"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the optimizer")
+    nesterov: bool = Field(False, description="use Nesterov's momentum, with sgd")
+    rmsprop_decay: float = Field(0.9, ge=0, lt=1, description="decay of the moving average of squared gradients")
+    rmsprop_epsilon: float = Field(1.0, gt=0, description="added to that average, inside the square root")
+    weight_decay: WeightDecay = 5e-4
+    clip_grad_norm: ClipGradNorm = 5.0
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of a moving average of the weights, which is evaluated and saved instead of them; 0 is off",
+    )
+    precision: TrainingPrecision = Field(
+        "float32", description="number format of the arithmetic; float16 scales the loss and needs CUDA"
+    )
+    threads: int = Field(0, ge=0, description="CPU threads; 0 uses all cores. The weights depend on it, bit for bit")
+    checkpoint_minutes: float = Field(
+        10.0, gt=0, description="minutes between checkpoints inside an epoch; every epoch ends with one"
+    )
+    checkpoint_steps: int = Field(0, ge=0, description="also save a checkpoint every so many optimizer steps; 0 is off")
+
+    @model_validator(mode="after")
+    def _milestones_rise(self) -> Self:
+        if list(self.lr_milestones) != sorted(set(self.lr_milestones)):
+            raise ValueError(f"lr_milestones {list(self.lr_milestones)} must rise")
+        return self
 
 
 class TrainConfig(OptimConfig):

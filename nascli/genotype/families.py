@@ -1,6 +1,6 @@
 """Families of architectures: the one table from which all that is not about cells alone takes what a family can do.
 
-The families of other packages add their entries when they are imported (`nascli.config.plugins`); what needs torch
+The families of other packages add their entries when they are imported (`nascli.config.load_plugins`); what needs torch
 stands in a table of the same names, `nascli.models.families`.
 """
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from nascli.config import NETWORK_SECTIONS, SPACE_SECTIONS
-from nascli.config.plugins import GROUP, load_plugins
+from nascli.config import NETWORK_SECTIONS, SPACE_SECTIONS, load_plugins
+from nascli.config.section import PLUGIN_GROUP
 from nascli.genotype import families
 from nascli.models import families as networks
 from nascli.runs import read_run
@@ -53,7 +53,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     metadata = site / "chain_family-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: chain-family\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(f"[{GROUP}]\nchain = tests.outside_family.family\n")
+    (metadata / "entry_points.txt").write_text(f"[{PLUGIN_GROUP}]\nchain = tests.outside_family.family\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(site))
         paths = [str(site), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
