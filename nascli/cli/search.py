@@ -230,7 +230,7 @@ def _show_estimate(terminal: Terminal, recipe: SearchRecipe, device: str) -> Non
             f"{steps:,} steps ({recipe.train.epochs} × {steps // recipe.train.epochs:,}), about "
             f"{format_duration(plan.seconds_per_child)}",
         ),
-        ("memory", f"{plan.memory / 2**20:.0f} MiB a worker, {plan.workers * plan.memory / 2**30:.1f} GiB in all"),
+        ("memory", f"{plan.memory / 2**20:.0f} MiB per worker, {plan.workers * plan.memory / 2**30:.1f} GiB in all"),
         *([("ranking the best again", format_duration(plan.ranking_seconds))] if plan.ranking_seconds else []),
         ("estimated total", format_duration(plan.seconds)),
     ]

@@ -53,7 +53,7 @@ def load_recipe(
     Args:
         model: The recipe class of the command.
         path: A TOML file, or None for the defaults alone.
-        flags: Values by dotted key (`"train.lr"`); those that are None are left out. Where `network.family` is not the
+        flags: Values by dotted key (`"train.lr"`); those that are None are skipped. Where `network.family` is not the
             one that the file's `[network]` is for, `change_family` says what of that section stays.
         assignments: The texts of `--set`, `key=value`; the value is read as TOML, else taken as text.
 

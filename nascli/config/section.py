@@ -44,7 +44,7 @@ class Section(Strict):
 Recipe = TypeVar("Recipe", bound=Section)
 
 TrainingPrecision = Literal["float32", "bfloat16", "float16"]
-"""Of the arithmetic of a network that is trained."""
+"""Number format of the arithmetic of a training."""
 
 
 def one_of(meanings: Mapping[str, str]) -> AfterValidator:

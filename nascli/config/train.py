@@ -20,7 +20,7 @@ class OptimConfig(Section):
     """One training: SGD with momentum or TensorFlow's RMSProp; a linear warm-up, then a schedule."""
 
     section: ClassVar[str] = "train"
-    """What stands before a key in messages."""
+    """The section of a key in messages."""
 
     epochs: Epochs = 10
     batch_size: BatchSize = 64
