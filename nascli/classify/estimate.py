@@ -10,7 +10,7 @@ from nascli.classify.metrics import evaluate
 from nascli.classify.task import ClassifyTask
 from nascli.data.transforms import Normalizer
 from nascli.engine.device import cpu_threads
-from nascli.engine.estimate import median_step, step_memory
+from nascli.engine.estimate import median_step, peak_memory, step_memory
 from nascli.engine.task import Run
 from nascli.engine.train_state import start_state
 from nascli.models.cost import measure_cost
@@ -60,7 +60,7 @@ def _estimate(job: TrainJob) -> CostEstimate:
         torch.cuda.reset_peak_memory_stats(job.device)
     step = median_step(state, task, recipe.seed, run, 6)
     if on_cuda:
-        memory = torch.cuda.max_memory_allocated(job.device)
+        memory = peak_memory(job.device)
     else:
         config = recipe.train.model_copy(update={"compile": False})
         plain = ClassifyTask(task.network, job.data, config, recipe.data, recipe.seed, run)

@@ -14,9 +14,8 @@ from nascli.data.dataset import ImageData
 from nascli.data.registry import ALLOW_UNREADABLE, load_dataset
 from nascli.data.streaming import worker_count
 from nascli.engine.checkpoint import CheckpointStore
-from nascli.engine.device import cpu_threads, temporary_seed
+from nascli.engine.device import check_precision, cpu_threads, temporary_seed
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
-from nascli.engine.precision import check_precision
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError
 from nascli.files import sha256_json

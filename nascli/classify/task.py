@@ -14,11 +14,10 @@ from nascli.data.dataset import Batch, ImageData, Split
 from nascli.data.transforms import BatchRng, Normalizer, vary_batch
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.compile import compile_blocks
-from nascli.engine.device import generator_for
+from nascli.engine.device import autocast, generator_for
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.fit import fit
 from nascli.engine.meters import EpochRecord, Metrics
-from nascli.engine.precision import autocast
 from nascli.engine.schedules import linear
 from nascli.engine.task import Run, Task, TrainPlan
 from nascli.errors import InputError

@@ -8,7 +8,7 @@ their image do not count.
 Letters: M true boxes and D detected boxes of an image; K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,13 @@ class Pairing:
     """The partners on one image.
 
     Args:
+        labels: (D,) classes of the detected boxes, 1 to K.
         detected: (M,) position of the detected box that a true box is paired with, -1 for none.
         true: (D,) position of the true box that a detected box is paired with, -1 for none.
         in_crowd: (D,) whether a detected box lies in a crowd and has no partner.
     """
 
+    labels: Indices
     detected: Indices
     true: Indices
     in_crowd: NDArray[np.bool_]
@@ -101,22 +103,17 @@ def count_confusions(split: DetectionSplit, detections: Sequence[Detection], sco
     by_image, labels_by_id = group_by_image(detections, score_thresh), split.labels_by_id
     for image in split.images:
         detected = by_image.get(image.id, [])
-        labels = np.array([labels_by_id[each["category_id"]] for each in detected], dtype=np.int64)
-        pairs = pair_boxes(image, np.array([each["bbox"] for each in detected]).reshape(-1, 4), labels)
-        partners = np.append(labels - 1, background)[pairs.detected]  # position -1 is background
+        pairs = pair_boxes(image, detected, labels_by_id)
+        partners = np.append(pairs.labels - 1, background)[pairs.detected]  # position -1 is background
         np.add.at(counts, (image.labels[~image.crowd] - 1, partners), 1)
-        np.add.at(counts[background], (labels - 1)[(pairs.true < 0) & ~pairs.in_crowd], 1)
+        np.add.at(counts[background], (pairs.labels - 1)[(pairs.true < 0) & ~pairs.in_crowd], 1)
     return BoxConfusion(tuple(split.class_names), counts, score_thresh)
 
 
-def pair_boxes(image: AnnotatedImage, detected: Boxes, labels: Indices) -> Pairing:
-    """Pair an image's M true boxes, crowds excluded, with detected boxes.
-
-    Args:
-        image: The image with its true boxes.
-        detected: (D, 4) x, y, width, height.
-        labels: (D,) their classes, 1 to K.
-    """
+def pair_boxes(image: AnnotatedImage, detections: Sequence[Detection], labels_by_id: Mapping[int, int]) -> Pairing:
+    """Pair an image's M true boxes, crowds excluded, with the D detected ones."""
+    detected = np.array([each["bbox"] for each in detections]).reshape(-1, 4)
+    labels = np.array([labels_by_id[each["category_id"]] for each in detections], dtype=np.int64)
     boxes, classes = image.boxes[~image.crowd], image.labels[~image.crowd]
     overlaps, _ = _overlaps(boxes, detected)  # (M, D)
     to_detected, to_true = np.full(len(boxes), -1), np.full(len(detected), -1)
@@ -127,7 +124,7 @@ def pair_boxes(image: AnnotatedImage, detected: Boxes, labels: Indices) -> Pairi
             to_detected[m], to_true[d] = d, m
     _, inside = _overlaps(image.boxes[image.crowd], detected)
     crowded = (inside >= MIN_IOU).any(0)
-    return Pairing(to_detected, to_true, crowded & (to_true < 0))
+    return Pairing(labels, to_detected, to_true, crowded & (to_true < 0))
 
 
 def write_error_analysis(split: DetectionSplit, detections: Sequence[Detection], folder: Path) -> list[dict[str, Any]]:
@@ -166,11 +163,10 @@ def draw_worst_images(
     folder.mkdir(parents=True, exist_ok=True)
     for rank, (image, ap) in enumerate(((each.image, each.ap) for each in worst), 1):
         detected = by_image.get(image.id, [])
-        labels = np.array([labels_of[one["category_id"]] for one in detected], dtype=np.int64)
-        pairs = pair_boxes(image, np.array([one["bbox"] for one in detected]).reshape(-1, 4), labels)
+        pairs = pair_boxes(image, detected, labels_of)
         own = image.labels[~image.crowd]
-        true = ground_truth_boxes(image, _remarks(pairs.detected, own, labels, ("missed", "found as"), names))
-        remarks = _remarks(pairs.true, labels, own, ("false", "is"), names)
+        true = ground_truth_boxes(image, _remarks(pairs.detected, own, pairs.labels, ("missed", "found as"), names))
+        remarks = _remarks(pairs.true, pairs.labels, own, ("false", "is"), names)
         remarks = [
             "in a crowd" if crowd else each for each, crowd in zip(remarks, pairs.in_crowd.tolist(), strict=True)
         ]
@@ -192,8 +188,7 @@ def _remarks(
 
     Args:
         partners: Position of each box's partner among the others, -1 for none.
-        own: Labels of the boxes.
-        others: Labels of the others.
+        own, others: Labels of the boxes, and of the others.
         words: For no partner, and before the partner's class.
         names: The names of labels 1 to K.
     """

@@ -31,10 +31,9 @@ from nascli.detect.sampler import BatchSampler
 from nascli.detect.task import DetectTask
 from nascli.detect.visualize import draw_detections
 from nascli.engine.checkpoint import NEWEST, CheckpointStore
-from nascli.engine.device import cpu_threads, temporary_seed
+from nascli.engine.device import check_precision, cpu_threads, temporary_seed
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
 from nascli.engine.fit import fit
-from nascli.engine.precision import check_precision
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError, Interrupted
 from nascli.files import sha256_json, write_json, write_text

@@ -17,8 +17,8 @@ from nascli.data.detection.transforms import BoxTransform, Target, read_transfor
 from nascli.detect.coco_eval import Detection, DetectionScore, score_detections
 from nascli.detect.inference import detect_boxes, read_ahead, to_float
 from nascli.detect.sampler import BatchSampler
+from nascli.engine.device import autocast
 from nascli.engine.meters import Metrics
-from nascli.engine.precision import autocast
 from nascli.engine.task import Run, Task
 
 _EXACT = ("backbone", "rpn.head", "roi_heads.box_predictor")

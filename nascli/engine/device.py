@@ -1,4 +1,4 @@
-"""Devices, CPU threads, seeding of torch, and the memory that a process keeps."""
+"""Devices, precision, CPU threads, seeding of torch, and the memory that a process keeps."""
 
 import ctypes
 import functools
@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
+from nascli.config import OptimConfig, TrainingPrecision
 from nascli.errors import InputError
 from nascli.seeding import derive_seed
 
@@ -16,6 +17,9 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 _NEVER_BACK = 2**31 - 1
 """Bytes that must be free at the heap's end before any are given back: the most that can be asked for."""
+
+_AUTOCAST_TYPES: dict[TrainingPrecision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Precisions of autocast; float32 needs none."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -33,6 +37,18 @@ def resolve_device(name: str) -> torch.device:
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices", "Use --device auto"
         )
     return device
+
+
+def check_precision(config: OptimConfig, device: torch.device) -> None:
+    """InputError where a device does not train in this precision."""
+    if config.precision == "float16" and device.type != "cuda":
+        raise InputError(f"{config.section}.precision float16 needs a CUDA device", "Use bfloat16 or float32 here")
+
+
+def autocast(precision: TrainingPrecision, device: torch.device) -> torch.autocast:
+    """A context in which a forward pass computes in a precision."""
+    kind = _AUTOCAST_TYPES.get(precision)
+    return torch.autocast(device.type, dtype=kind, enabled=kind is not None)
 
 
 @contextmanager

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nascli.engine.checkpoint import CheckpointStore
-from nascli.engine.device import fork_rng
+from nascli.engine.device import check_precision, fork_rng
 from nascli.engine.launch import resume_command
 from nascli.engine.meters import EpochRecord, Metrics
-from nascli.engine.precision import check_precision
 from nascli.engine.step import train_step_with_oom_retry
 from nascli.engine.task import Batch, Run, Task
 from nascli.engine.train_state import TrainState, start_state

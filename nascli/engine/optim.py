@@ -35,8 +35,7 @@ class RmsProp(torch.optim.Optimizer):
         """One update of every parameter that has a gradient."""
         assert closure is None
         for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
+            if parameters := [p for p in group["params"] if p.grad is not None]:
                 self._update(parameters, group)
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:

@@ -19,16 +19,15 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from nascli.classify.task import AugmentedBatches, plan_batches
 from nascli.config import SearchRecipe
 from nascli.data.dataset import Batch
 from nascli.engine.checkpoint import CheckpointStore
-from nascli.engine.device import generator_for, temporary_seed
+from nascli.engine.device import autocast, generator_for, temporary_seed
 from nascli.engine.fit import fit
-from nascli.engine.precision import autocast
 from nascli.engine.task import Run, Task
 from nascli.errors import DeviceMemoryError, DivergedError
 from nascli.files import sha256_json, write_bytes
@@ -67,14 +66,10 @@ class SupernetTask(Task[Batch]):
         self.plan = plan_batches(setting.data, self.config, run.dist)
         self._setting, self._seed, self._label_smoothing = setting, recipe.seed, recipe.train.label_smoothing
         self._batches = AugmentedBatches(setting.data, setting.augmentation, self.plan, recipe.seed, run.device)
-        self.modules = self.weights = self._initial_weights()
         self._child: ImageClassifier | None = None
-
-    def _initial_weights(self) -> nn.ParameterDict:
-        genotype = self.space.decode([0] * len(self.space.decision_sizes))
+        spec = child_spec(setting, self.space.decode([0] * len(self.space.decision_sizes)))
         with temporary_seed(self._seed, "shared", "init"):
-            spec = child_spec(self._setting, genotype)
-            return find_supernet(spec).shared_parameters(spec, self.space)
+            self.modules = self.weights = find_supernet(spec).shared_parameters(spec, self.space)
 
     def batches(self, epoch: int, done: int) -> Iterator[Batch]:
         """Augmented images and their labels."""
