@@ -63,7 +63,15 @@ class Confusion:
 
     def by_class(self, names: Sequence[str]) -> list[ClassAccuracy]:
         """The accuracy of each class, in the order of the outputs."""
-        return [_class_accuracy(label, row, names) for label, row in enumerate(self.counts.tolist())]
+        classes: list[ClassAccuracy] = []
+        for label, (name, row) in enumerate(zip(names, self.counts.tolist(), strict=True)):
+            images, correct = sum(row), row[label]
+            wrong = [0 if other == label else count for other, count in enumerate(row)]
+            confused = max(wrong)
+            top1 = correct / images if images else None
+            confused_with = names[wrong.index(confused)] if confused else None
+            classes.append(ClassAccuracy(label, name, images, correct, top1, confused_with, confused))
+        return classes
 
     def to_csv(self, names: Sequence[str]) -> str:
         """The counts as a table with names: a row per true class, a column per predicted one."""
@@ -72,18 +80,3 @@ class Confusion:
         lines.writerow(["true class", *names])
         lines.writerows([name, *row] for name, row in zip(names, self.counts.tolist(), strict=True))
         return text.getvalue()
-
-
-def _class_accuracy(label: int, row: list[int], names: Sequence[str]) -> ClassAccuracy:
-    images, correct = sum(row), row[label]
-    wrong = [0 if other == label else count for other, count in enumerate(row)]
-    confused = max(wrong)
-    return ClassAccuracy(
-        label=label,
-        name=names[label],
-        images=images,
-        correct=correct,
-        top1=correct / images if images else None,
-        confused_with=names[wrong.index(confused)] if confused else None,
-        confused=confused,
-    )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,15 +95,8 @@ def predict_classes(
     return [ImagePredictions(path, top[number]) for number, path in enumerate(paths)], report
 
 
-class _ClassName(NamedTuple):
-    """The names of a class, as far as they are known."""
-
-    name: str | None
-    wnid: str | None
-
-
-def _name_classes(spec: NetworkSpec) -> list[_ClassName]:
-    """The classes of a network, in the order of its outputs.
+def _name_classes(spec: NetworkSpec) -> list[tuple[str | None, str | None]]:
+    """Name and WordNet id of each class of a network, as far as they are known, in the order of its outputs.
 
     A network of 1000 classes without names counts as one of ImageNet, since those of other tools are.
     """
@@ -113,15 +106,15 @@ def _name_classes(spec: NetworkSpec) -> list[_ClassName]:
         names = imagenet_categories()
     elif spec.class_names is not None and are_imagenet_wnids(spec.class_names):
         names, wnids = imagenet_categories(), spec.class_names
-    return [_ClassName(name, wnid) for name, wnid in zip(names, wnids, strict=True)]
+    return list(zip(names, wnids, strict=True))
 
 
-def _top_classes(logits: Tensor, classes: Sequence[_ClassName]) -> list[tuple[Prediction, ...]]:
+def _top_classes(logits: Tensor, classes: Sequence[tuple[str | None, str | None]]) -> list[tuple[Prediction, ...]]:
     """The most probable classes of each image, from logits (N, classes)."""
     best = logits.softmax(dim=1).topk(min(TOP, len(classes)), dim=1)
     return [
         tuple(
-            Prediction(label, classes[label].name, classes[label].wnid, probability)
+            Prediction(label, classes[label][0], classes[label][1], probability)
             for label, probability in zip(labels, probabilities, strict=True)
         )
         for labels, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)

@@ -97,7 +97,10 @@ def score_detections(split: DetectionSplit, detections: Sequence[Detection]) -> 
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
-    summary = {name: _number(value) for name, value in zip(SUMMARY, evaluation.stats[: len(SUMMARY)], strict=True)}
+    summary = {
+        name: None if value < 0 else float(value)  # -1 where there is nothing to measure
+        for name, value in zip(SUMMARY, evaluation.stats[: len(SUMMARY)], strict=True)
+    }
     # axes: IoU thresholds, recalls, classes, areas (0 is all), max. detections per image (the last is 100)
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     totals = np.bincount([label for image in split.images for label in image.labels[~image.crowd]], minlength=1)
@@ -241,7 +244,3 @@ def _make_index(split: DetectionSplit, annotations: Iterable[dict[str, Any]]) ->
 def _mean(precision: NDArray[np.float64]) -> float | None:
     measured = precision[precision > -1]
     return float(measured.mean()) if measured.size else None
-
-
-def _number(value: float) -> float | None:
-    return None if value < 0 else float(value)

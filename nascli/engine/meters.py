@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.errors import DivergedError
@@ -138,8 +138,8 @@ class LossMeter:
 
 def check_finite(tensors: Iterable[Tensor], step: int) -> None:
     """DivergedError where one of these weights and statistics, as they are after a step, is not finite."""
-    finite = [each.isfinite().all() for each in tensors if each.is_floating_point()]
-    if not torch.stack(finite).all():
+    largest = nn.utils.get_total_norm([each for each in tensors if each.is_floating_point()], math.inf)
+    if not largest.isfinite():
         raise divergence(f"the weights are not finite after step {step}")
 
 
