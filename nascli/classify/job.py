@@ -63,6 +63,12 @@ class TrainJob:
         network = self.spec.model_dump(mode="json", exclude={"preprocessing"})  # touches no weight either
         return sha256_json([recipe, network, describe_data(self.data)["sha256"]])
 
+    @property
+    def unused_keys(self) -> list[str]:
+        """Recipe keys above 0 for which networks of this family have no part: `train.aux_weight`, ..."""
+        keys = find_family(self.spec.family).unused_train_keys
+        return [f"train.{key}" for key in keys if getattr(self.recipe.train, key)]
+
     def plan(self) -> TrainPlan:
         """Batches and learning rates of a new run.
 
@@ -236,6 +242,7 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
             "image_size": cost.image_size,
             "seconds": result.seconds,
             "device": device_name(job.device, job.dist),
+            "unused_keys": job.unused_keys,
         }
 
 

@@ -106,9 +106,11 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
     name = call[RECIPE] or _default_recipe(terminal, load_recipe(TrainRecipe, None, keys, call[SET]).data.dataset)
     path = find_recipe("train", name) if name else None
     numbers = _network_numbers(keys.get("network.preset"), source.numbers)
-    recipe = load_recipe(TrainRecipe, path, numbers | keys, call[SET])
+    recipe = load_recipe(TrainRecipe, path, numbers | keys, call[SET], terminal.note)
     job = prepare_train_job(recipe, source.architecture, local_device(call[DEVICE], dist), dist)
     job.plan()  # what cannot be trained is refused before there is a folder
+    if job.unused_keys:
+        terminal.note(f"no effect on {job.spec.name}: {', '.join(job.unused_keys)}")
     return job, [file for file in (source.file, path) if file]
 
 

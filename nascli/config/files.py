@@ -1,7 +1,7 @@
 """Recipes as TOML files: found, read under the options of a command, written."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def load_recipe(
     path: Path | None,
     flags: Mapping[str, object] | None = None,
     assignments: Iterable[str] = (),
+    note: Callable[[str], None] | None = None,
 ) -> Recipe:
     """A validated recipe: defaults < file < flags < assignments.
 
@@ -55,6 +56,7 @@ def load_recipe(
         path: A TOML file, or None for the defaults alone.
         flags: Values by dotted key (`"train.lr"`); those that are None are skipped. Where `network.family` is not the
             one that the file's `[network]` is for, `change_family` says what of that section stays.
+        note: Takes a message that names the keys that do not stay.
         assignments: The texts of `--set`, `key=value`; the value is read as TOML, else taken as text.
 
     Raises:
@@ -66,7 +68,9 @@ def load_recipe(
         parse(model, values, str(path))  # a fault of the file is said of the file, one of an option of the options
     family = (flags or {}).get("network.family")
     if family is not None and "network" in values:
-        values["network"] = change_family(values["network"], str(family))
+        values["network"], unused = change_family(values["network"], str(family))
+        if unused and note:
+            note(f"[network] of {path} is not for the family {family}: {', '.join(unused)} not used")
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(values, key, value)

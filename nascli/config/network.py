@@ -54,14 +54,15 @@ NETWORK_SECTIONS: dict[str, type[NetworkConfig]] = {"cells": CellNetworkConfig, 
 """The section `network` of each family; the same names as `nascli.models.families.FAMILIES`."""
 
 
-def change_family(section: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """A recipe's `[network]` for an architecture of this family.
+def change_family(section: Mapping[str, Any], family: str) -> tuple[dict[str, Any], list[str]]:
+    """A recipe's `[network]` for an architecture of this family, and its keys that are not used.
 
     Where the recipe was written for another family, its numbers would mean something else: only the image size stays.
     """
     if section.get("family", "cells") == family:
-        return dict(section)
-    return {"family": family} | {key: section[key] for key in ("image_size",) if key in section}
+        return dict(section), []
+    kept = {key: section[key] for key in ("image_size",) if key in section}
+    return {"family": family} | kept, [key for key in section if key not in ("family", *kept)]
 
 
 class Preprocessing(Section):

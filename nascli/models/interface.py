@@ -5,20 +5,21 @@ Shapes: N batch, C channels, H height, W width.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nascli.models.spec import NetworkSpec
 
 
 @dataclass(frozen=True)
 class FeatureInfo:
-    """One map that `features` gives.
+    """One map that `features` gives, by its key: `stage2`.
 
     Args:
-        name: Its key, `stage2`.
         channels: C; 0 where the network has no map of this stride (every cell of the stage is idle).
         stride: Pixels of the image per pixel of the map, along either side.
     """
@@ -34,8 +35,7 @@ class Unit:
 
     Args:
         label: What tables call it, `stage 1 normal`.
-        path: Of the module in the network, `cells.3`.
-        module: The module.
+        path: The module's place in the network, `cells.3`.
         filters: For tables; None is the output's channels.
         is_block: One of the repeated blocks of the body, not stem or classifier.
     """
@@ -48,7 +48,7 @@ class Unit:
 
 
 class ImageClassifier(nn.Module, ABC):
-    """A network from normalised images (N, 3, H, W) to logits (N, classes), at any H and W.
+    """A network from normalized images (N, 3, H, W) to logits (N, classes), at any H and W.
 
     Attributes:
         spec: From which it can be built again.
@@ -96,6 +96,12 @@ class ImageClassifier(nn.Module, ABC):
         """Keep only each block's input for the backward pass, and compute the block again there."""
         self.grad_checkpointing = on
 
+    def run_block(self, block: nn.Module, *inputs: Any) -> Tensor:  # noqa: ANN401 - whatever the block takes
+        """Call a block of the body, by `recompute` where the network trains with gradient checkpointing."""
+        again = self.grad_checkpointing and self.training
+        result: Tensor = recompute(block, *inputs) if again else block(*inputs)
+        return result
+
     def remove_classifier(self) -> None:
         """Take away what a detector does not use: classifier, auxiliary head, drop path."""
         del self.classifier
@@ -109,15 +115,12 @@ class Restartable(Protocol):
 
     def maps_before(self, stage: str) -> tuple[FeatureInfo, ...]:
         """The maps that this stage and later ones read of earlier ones, in the order of the computation."""
-        ...
 
     def forward_to(self, x: Tensor, stage: str) -> tuple[Tensor, ...]:
         """Images to the maps of `maps_before`, each (N, channels, H / stride, W / stride), rounded up."""
-        ...
 
     def forward_from(self, maps: Sequence[Tensor], stage: str) -> Tensor:
         """Run this stage to the end on such maps, of any size: to what the classifier reads, (N, C)."""
-        ...
 
 
 class Supernet(Protocol):
@@ -126,16 +129,49 @@ class Supernet(Protocol):
     # spec, space and child are those of the family
     def shared_parameters(self, spec: Any, space: Any) -> nn.ParameterDict:  # noqa: ANN401
         """Fresh shared weights by name, from torch's global random generator; `spec` has any child of the space."""
-        ...
 
     def bare_child(self, spec: Any) -> ImageClassifier:  # noqa: ANN401
         """A child without storage, to be called with inherited weights; it keeps no batch-norm statistics."""
-        ...
 
     def inherited_weights(self, child: Any, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401
         """The weights of a child by their names in it; gradients flow back into the shared ones."""
-        ...
 
     def extract_child(self, spec: Any, shared: Mapping[str, Tensor]) -> ImageClassifier:  # noqa: ANN401
         """A stand-alone child with copies of its inherited weights."""
-        ...
+
+
+def recompute(module: nn.Module, *inputs: Any) -> Tensor:  # noqa: ANN401 - whatever the module takes
+    """Call a module; for the backward pass keep its inputs only, and run it on them once more there.
+
+    Result, gradients and buffers are those of a plain call: the second run draws the same random numbers and leaves
+    the running statistics of batch norms as they are.
+
+    References: Chen et al. 2016, "Training deep nets with sublinear memory cost", section 4.
+    """
+    result: Tensor = checkpoint(
+        module, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _BuffersAside(module))
+    )
+    return result
+
+
+class _BuffersAside(AbstractContextManager[None]):
+    """While it lasts, a module works on copies of its buffers: batch norms would else count the batch twice.
+
+    Freezing them instead (evaluation mode, or a momentum of 0) would change what they keep for the backward pass, or
+    still count batches.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._kept: list[tuple[nn.Module, str, Tensor]] = []
+
+    def __enter__(self) -> None:
+        for owner in self._module.modules():
+            self._kept += [(owner, name, buffer) for name, buffer in owner.named_buffers(recurse=False)]
+        for owner, name, buffer in self._kept:
+            setattr(owner, name, buffer.clone())
+
+    def __exit__(self, *raised: object) -> None:
+        for owner, name, buffer in self._kept:
+            setattr(owner, name, buffer)
+        self._kept.clear()

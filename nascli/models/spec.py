@@ -29,12 +29,10 @@ class Architecture(Protocol):
     @property
     def family(self) -> str:
         """Key of `nascli.models.families.FAMILIES`."""
-        ...
 
     @property
     def name(self) -> str:
         """Name of the network in results."""
-        ...
 
 
 class NetworkSpec(Strict, ABC):
@@ -88,7 +86,7 @@ class NetworkSpec(Strict, ABC):
 
 
 class DataFields(TypedDict, total=False):
-    """The fields that a data set decides; `None` and absence mean the family's default."""
+    """The fields that a data set decides; None and absence mean the family's default."""
 
     classes: int | None
     image_size: int | None
@@ -126,24 +124,23 @@ class NetworkFamily(ABC):
 
     spec: type[NetworkSpec]
     knobs: SizeKnobs
+    unused_train_keys: tuple[str, ...] = ("aux_weight", "drop_path_prob")
+    """Keys of `[train]` that its networks have nothing for."""
+
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     """Published sizes as config keys, by name."""
 
     default_preset: str | None = None
     """The one that `nascli build` starts from."""
 
+    # architecture and spec are the family's
+
     @abstractmethod
-    def resolve(
-        self,
-        architecture: Any,  # noqa: ANN401 - the family's
-        config: NetworkConfig,
-        aux_head: bool,
-        data: DataFields,
-    ) -> NetworkSpec:
+    def resolve(self, architecture: Any, config: NetworkConfig, aux_head: bool, data: DataFields) -> NetworkSpec:  # noqa: ANN401
         """A complete spec (see `resolve_network`)."""
 
     @abstractmethod
-    def build(self, spec: Any) -> "ImageClassifier":  # noqa: ANN401 - the family's
+    def build(self, spec: Any) -> "ImageClassifier":  # noqa: ANN401
         """The network of a spec of this family, with weights from torch's global random generator."""
 
     def stream_size(self, config: NetworkConfig) -> int | None:

@@ -56,6 +56,20 @@ def test_train_resume_evaluate_and_detect_on_it(nascli: Nascli) -> None:
     assert weights("again") == weights("straight")
 
 
+def test_keys_without_effect_are_named(nascli: Nascli) -> None:
+    aux = "--set train.aux_weight=0.4 --set train.drop_path_prob=0.1"
+    ran = nascli(f"{TRAIN} {STEPS} {aux} --out run")
+    assert ran.code == 0, ran.err
+    assert ran.err.count("no effect on resnet-8: train.aux_weight, train.drop_path_prob") == 1
+    unused = ["train.aux_weight", "train.drop_path_prob"]
+    assert json.loads(Path("run/run.json").read_text())["results"]["unused_keys"] == unused
+    Path("cells.toml").write_text('[network]\nimage_size = 16\nstem = "cifar"\nfilters = 8\n')
+    ran = nascli(f"{TRAIN} {STEPS} --recipe cells.toml --dry-run")
+    assert ran.code == 0, ran.err
+    assert "[network] of cells.toml is not for the family resnet: stem, filters not used" in ran.err
+    assert "no effect" not in ran.err
+
+
 def test_keys_of_cells_are_refused(nascli: Nascli) -> None:
     ran = nascli(f"{TRAIN} --cells-per-stage 2 --out run")
     assert ran.code == 2

@@ -147,12 +147,12 @@ def test_the_map_joins_the_last_two_normal_cells_of_stage_2(stem: str, stride: i
     assert backbone.stride == stride
     assert found.shape == (2, backbone.out_channels, 64 // stride, 96 // stride)
     assert torch.equal(found, torch.cat([kept[end - 2], kept[end - 1]], 1))
-    assert [network.plan[place].role for place in (end - 2, end - 1)] == ["normal", "normal"]
+    assert [network.slots[place].role for place in (end - 2, end - 1)] == ["normal", "normal"]
 
 
 def test_with_one_cell_a_stage_it_joins_the_reduction_cell_and_that_one() -> None:
     network = network_of("nasnet-a")
-    roles = [network.plan[int(info.name.removeprefix("output")) - 1].role for info in network.maps_before("stage3")]
+    roles = [network.slots[int(info.name.removeprefix("output")) - 1].role for info in network.maps_before("stage3")]
     assert roles == ["reduction", "normal"]
 
 

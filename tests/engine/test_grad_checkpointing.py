@@ -11,7 +11,7 @@ from nascli.engine.task import Run
 from nascli.engine.train_state import start_state
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.network import CellNetwork
-from nascli.models.recompute import recompute
+from nascli.models.interface import recompute
 from tests.cells import build_cells
 from tests.classify.small_training import AUGMENTATION, CPU, EVERYTHING, blank_batch, make_data, run_fit
 from tests.cli.program import SETTINGS, Nascli, prepare

@@ -19,6 +19,7 @@ from nascli.models.deploy import engines, export
 from nascli.models.deploy.engines import time_engines
 from nascli.models.deploy.export import EXPORTS, describe, export_onnx, export_program
 from nascli.models.deploy.fuse import fold
+from nascli.models.families import build_network
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from tests.classify.small_training import GENOTYPE
@@ -113,6 +114,13 @@ def test_networks_without_class_names_describe_the_rest() -> None:
 def test_every_published_cell_can_be_exported(name: str, numbers: dict[str, object], tmp_path: Path) -> None:
     for suffix, write in EXPORTS.items():
         assert write(trained(zoo_genotype(name), **numbers), tmp_path / f"model{suffix}").difference < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", EXPORTS)
+def test_a_residual_network_can_be_exported(ending: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    assert EXPORTS[ending](build_network("resnet-20"), tmp_path / f"network{ending}").difference < 1e-5
 
 
 def test_the_folded_network_of_a_folder() -> None:

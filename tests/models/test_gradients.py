@@ -56,7 +56,7 @@ def plain_output(network: CellNetwork, images: Tensor, masks: Masks, output: int
     if output == 0:
         stem: Tensor = network.stem(images)
         return stem
-    step, cell = network.plan[output - 1], network.cells[str(output - 1)]
+    step, cell = network.slots[output - 1], network.cells[str(output - 1)]
     assert isinstance(cell, Cell)
     older = plain_output(network, images, masks, step.prev_prev) if cell.prev_prev is not None else None
     newer = plain_output(network, images, masks, output - 1) if cell.prev is not None else None
@@ -65,10 +65,10 @@ def plain_output(network: CellNetwork, images: Tensor, masks: Masks, output: int
 
 def plain_logits(network: CellNetwork, images: Tensor) -> tuple[Tensor, Tensor | None]:
     masks = {name: cell.draw_masks(images) for name, cell in network.cells.items() if isinstance(cell, Cell)}
-    last = plain_output(network, images, masks, len(network.plan))
+    last = plain_output(network, images, masks, len(network.slots))
     auxiliary = None
     if network.aux_head is not None:
-        stage2 = max(int(name) for name in network.cells if network.plan[int(name)].stage == 2)
+        stage2 = max(int(name) for name in network.cells if network.slots[int(name)].stage == 2)
         auxiliary = network.aux_head(plain_output(network, images, masks, stage2 + 1))
     return network.classifier(F.relu(last).mean((2, 3))), auxiliary
 

@@ -178,8 +178,8 @@ def test_drop_path_scales_with_depth_and_spares_identities() -> None:
 def test_skip_reduction_input_reads_two_cells_before_the_reduction() -> None:
     plain = tiny(published_cell("nasnet-a"), cells_per_stage=2)
     skipping = tiny(published_cell("nasnet-a"), cells_per_stage=2, skip_reduction_input=True)
-    assert [step.prev_prev for step in plain.plan] == [0, 0, 1, 2, 3, 4, 5, 6]
-    assert [step.prev_prev for step in skipping.plan] == [0, 0, 1, 1, 3, 4, 4, 6]
+    assert [step.prev_prev for step in plain.slots] == [0, 0, 1, 2, 3, 4, 5, 6]
+    assert [step.prev_prev for step in skipping.slots] == [0, 0, 1, 1, 3, 4, 4, 6]
 
 
 def test_batch_norm_numbers_reach_every_layer() -> None:

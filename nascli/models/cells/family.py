@@ -17,6 +17,7 @@ class CellFamily(NetworkFamily):
 
     spec = CellNetworkSpec
     knobs = SizeKnobs("filters", "cells_per_stage", {"filters": "F", "cells_per_stage": "N"}, depths=range(1, 21))
+    unused_train_keys = ()
     default_preset = "cifar10"
     presets: ClassVar = {
         name: preset.model_dump(include=set(CellNetworkConfig.model_fields), exclude_none=True)

@@ -193,7 +193,7 @@ def _torch_name(layer: WeightLayer, network: CellNetwork, kind: Kind) -> str:
 
 def _torch_cell(position: int, network: CellNetwork, kind: Kind) -> str:
     """Cells are numbered without NASNet's reductions; NASNet's stages begin at 0, 6 and 12 whatever their length."""
-    slot = network.plan[position]
+    slot = network.slots[position]
     if slot.stage == 0:
         return f"cell_stem_{position}"
     if kind == "pnasnet":
@@ -209,7 +209,7 @@ def _keras_name(layer: WeightLayer, network: CellNetwork, kind: Kind) -> str:
         return f"stem_{layer.piece}1"
     if layer.part == "classifier":
         return "predictions"
-    slot, block = network.plan[layer.cell], _keras_block(layer.cell, network)
+    slot, block = network.slots[layer.cell], _keras_block(layer.cell, network)
     if layer.part == "branch":
         bn = "bn_" if layer.piece == "bn" else ""
         block_number = 4 if (slot.role, layer.block) == ("reduction", 4) else layer.block + 1  # its fifth is called 4
@@ -228,7 +228,7 @@ def _keras_name(layer: WeightLayer, network: CellNetwork, kind: Kind) -> str:
 
 def _keras_block(position: int, network: CellNetwork) -> str:
     """Blocks are numbered through, with one number left out after the first reduction."""
-    slot, length = network.plan[position], network.spec.cells_per_stage
+    slot, length = network.slots[position], network.spec.cells_per_stage
     if slot.stage == 0:
         return f"stem_{position + 1}"
     if slot.role == "reduction":
@@ -238,5 +238,5 @@ def _keras_block(position: int, network: CellNetwork) -> str:
 
 def _place_in_stage(position: int, network: CellNetwork) -> int:
     """The number of normal cells of its stage stand before this one."""
-    stage = network.plan[position].stage
-    return sum(slot.stage == stage and slot.role == "normal" for slot in network.plan[:position])
+    stage = network.slots[position].stage
+    return sum(slot.stage == stage and slot.role == "normal" for slot in network.slots[:position])

@@ -117,16 +117,16 @@ def extract_child(spec: CellNetworkSpec, shared: Mapping[str, Tensor]) -> CellNe
 
 def _parts(child: CellNetwork) -> Iterator[tuple[str, _Part]]:
     """The modules of a child that have weights, with their places in it."""
-    genotype, end = child.spec.genotype, len(child.plan)
+    genotype, end = child.spec.genotype, len(child.slots)
 
     def joined(output: int) -> tuple[int, ...] | None:
-        return child.plan[output - 1].cell(genotype).concat if output else None
+        return child.slots[output - 1].cell(genotype).concat if output else None
 
     yield "stem", _Part("stem", child.stem)
     for number, cell in child.cells.items():
         assert isinstance(cell, Cell)
         position = int(number)
-        slot = child.plan[position]
+        slot = child.slots[position]
         for place, part in _cell_parts(cell, slot, child.spec, joined(slot.prev_prev), joined(position)):
             yield f"cells.{number}.{place}", _Part(f"cells/{number}/{part.name}", part.module, part.joined)
     yield "classifier", _Part("classifier", child.classifier, joined(end))
@@ -154,7 +154,7 @@ def _cell_parts(
 def _every_part(spec: CellNetworkSpec, space: CellSpace) -> Iterator[_Part]:
     """The modules that any child of the space may have; one that reads a concatenation reads all block outputs."""
     child = CellNetwork(spec)  # one as good as another: stem and plan do not depend on the genotype
-    plan = child.plan
+    plan = child.slots
     states = tuple(range(2, space.blocks + 2))
 
     def width(output: int) -> int:

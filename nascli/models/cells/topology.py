@@ -17,7 +17,7 @@ STAGES = ("stage1", "stage2", "stage3")
 
 @dataclass(frozen=True)
 class CellSlot:
-    """One cell of the plan; the cell at position p reads output p as h[i] and output `prev_prev` as h[i-1].
+    """One place in the stack; the cell at position p reads output p as h[i] and output `prev_prev` as h[i-1].
 
     `stage` is 1 to 3, 0 for the two stem cells of ImageNet; `log2_stride` counts the reductions before and in this
     cell.
@@ -35,7 +35,7 @@ class CellSlot:
         return genotype.normal if self.role == "normal" else genotype.reduction
 
 
-def plan_cells(spec: CellNetworkSpec) -> Iterator[CellSlot]:
+def list_slots(spec: CellNetworkSpec) -> Iterator[CellSlot]:
     """The cells in order, the idle ones too."""
     strides = [0]  # log2 of the stride of every output so far
 
@@ -62,32 +62,34 @@ def plan_cells(spec: CellNetworkSpec) -> Iterator[CellSlot]:
             yield slot("normal", stage, filters, before if skips else two_back())
 
 
-def live_cells(plan: tuple[CellSlot, ...], genotype: CellGenotype) -> set[int]:
+def find_live_cells(slots: tuple[CellSlot, ...], genotype: CellGenotype) -> set[int]:
     """Positions of the cells that the last cell depends on, itself included."""
     needed: set[int] = set()
-    waiting = [len(plan)]  # outputs
+    waiting = [len(slots)]  # outputs
     while waiting:
         position = waiting.pop() - 1
         if position >= 0 and position not in needed:
             needed.add(position)
-            waiting += _reads(plan, position, genotype)
+            waiting += _reads(slots, position, genotype)
     return needed
 
 
-def _reads(plan: tuple[CellSlot, ...], position: int, genotype: CellGenotype) -> list[int]:
+def _reads(slots: tuple[CellSlot, ...], position: int, genotype: CellGenotype) -> list[int]:
     """The outputs that a cell reads: h[i-1], h[i], or one of them."""
-    live = plan[position].cell(genotype).live
-    return ([plan[position].prev_prev] if 0 in live else []) + ([position] if 1 in live else [])
+    live = slots[position].cell(genotype).live
+    return ([slots[position].prev_prev] if 0 in live else []) + ([position] if 1 in live else [])
 
 
-def start_of_stage(plan: tuple[CellSlot, ...], stage: str) -> int:
+def find_stage_start(slots: tuple[CellSlot, ...], stage: str) -> int:
     """The position of the first cell of `stage2` or `stage3`: its reduction cell."""
-    wanted = plan[-1].log2_stride - STAGES[::-1].index(stage)
-    return next(k for k, slot in enumerate(plan) if slot.log2_stride == wanted)
+    wanted = slots[-1].log2_stride - STAGES[::-1].index(stage)
+    return next(k for k, slot in enumerate(slots) if slot.log2_stride == wanted)
 
 
-def read_from(plan: tuple[CellSlot, ...], built: Sequence[int], genotype: CellGenotype, stage: str) -> list[int]:
+def find_stage_inputs(
+    slots: tuple[CellSlot, ...], built: Sequence[int], genotype: CellGenotype, stage: str
+) -> list[int]:
     """The outputs before a stage that its cells, or later ones, read, in order."""
-    start = start_of_stage(plan, stage)
-    read = {output for k in built if k >= start for output in _reads(plan, k, genotype)}
+    start = find_stage_start(slots, stage)
+    read = {output for k in built if k >= start for output in _reads(slots, k, genotype)}
     return sorted(output for output in read if output <= start)

@@ -1,11 +1,11 @@
 """The residual networks of He et al. 2016 for CIFAR, `resnet-20` and its like: names, spec and family. No torch."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from nascli.config import NetworkConfig, Preprocessing, ResNetConfig
+from nascli.config import NetworkConfig, ResNetConfig
 from nascli.errors import InputError
 from nascli.models.spec import DataFields, NetworkFamily, NetworkSpec, SizeKnobs
 
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 """6n + 2 layers: a stem, three stages of n blocks of two convolutions, a classifier. 20 to 110 are published."""
-
-FILTERS = 16
-"""Channels of the first stage in the paper."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class ResNetSpec(NetworkSpec):
         return f"widths {', '.join(map(str, self.widths))}"
 
     def config_values(self) -> dict[str, object]:
-        """Every number; the widths as those of the first stage."""
+        """Every number; of the widths that of the first stage."""
         return {"filters": self.widths[0], **self.model_dump(include=set(NetworkConfig.model_fields))}
 
 
@@ -84,29 +81,15 @@ class ResNetFamily(NetworkFamily):
             raise InputError(f"cell {name!r}: no such network", f"Known: {', '.join(f'resnet-{n}' for n in DEPTHS)}")
         return ResNetDepth(int(depth))
 
-    def resolve(
-        self,
-        architecture: ResNetDepth,
-        config: NetworkConfig,
-        aux_head: bool,
-        data: DataFields,
-    ) -> ResNetSpec:
+    def resolve(self, architecture: ResNetDepth, config: NetworkConfig, aux_head: bool, data: DataFields) -> ResNetSpec:
         """The paper's numbers where `config` and data give none."""
         assert isinstance(config, ResNetConfig)
-        filters = config.filters or FILTERS
-        return ResNetSpec(
-            depth=architecture.depth,
-            widths=(filters, 2 * filters, 4 * filters),
-            classes=data.get("classes") or 10,
-            image_size=config.image_size or data.get("image_size") or 32,
-            dropout=config.dropout or 0.0,
-            batch_norm_momentum=config.batch_norm_momentum or 0.1,
-            batch_norm_epsilon=config.batch_norm_epsilon or 1e-5,
-            class_names=data.get("class_names"),
-            mean=data.get("mean", (0.5, 0.5, 0.5)),
-            std=data.get("std", (0.5, 0.5, 0.5)),
-            preprocessing=data.get("preprocessing") or Preprocessing(),
-        )
+        numbers: dict[str, Any] = {"classes": 10, "image_size": 32, "dropout": 0.0}
+        numbers |= {"batch_norm_momentum": 0.1, "batch_norm_epsilon": 1e-5, "filters": 16}
+        numbers |= {key: value for key, value in data.items() if value is not None}
+        numbers |= config.model_dump(exclude_none=True, exclude={"family"})
+        filters = numbers.pop("filters")
+        return ResNetSpec(depth=architecture.depth, widths=(filters, 2 * filters, 4 * filters), **numbers)
 
     def build(self, spec: ResNetSpec) -> "ImageClassifier":
         """A `ResNet`."""

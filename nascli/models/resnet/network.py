@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from nascli.models.interface import FeatureInfo, ImageClassifier, Unit
 from nascli.models.layers import init_weights, set_batch_norms, subsample
-from nascli.models.recompute import recompute
 from nascli.models.resnet.family import ResNetSpec
 
 
@@ -79,7 +78,7 @@ class ResNet(ImageClassifier):
         for name, stage in self.stages.items():
             assert isinstance(stage, nn.Sequential)
             for block in stage:
-                x = recompute(block, x) if self.grad_checkpointing and self.training else block(x)
+                x = self.run_block(block, x)
             outputs[name] = x
         return outputs
 
