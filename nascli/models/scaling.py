@@ -7,9 +7,10 @@ its width and depth says its family (`SizeKnobs`): for cells F and N.
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import groupby
 from typing import Literal
 
 import torch
@@ -19,19 +20,12 @@ from nascli.models.cost import measure_cost
 from nascli.models.families import build, find_family
 from nascli.models.latency import Latency, measure_latency
 from nascli.models.spec import NetworkSpec, SizeKnobs
-from nascli.units import (
-    EXAMPLES,
-    UNITS,
-    format_exactly,
-    format_quantity,
-    list_units,
-    parse_quantity,
-)
+from nascli.units import EXAMPLES, UNITS, format_exactly, format_quantity, list_units, parse_quantity
 
 Quantity = Literal["params", "mult_adds", "latency"]
 
 TOLERANCE = 0.02
-"""A size that is off by at most this part of the target is as good as another."""
+"""A size that is off by at most this share of the target is as good as another."""
 
 _MOST_TIMED = 1_000_000_000
 """Params of the largest network that is timed."""
@@ -48,11 +42,11 @@ class Target:
     amount: float
 
     def distance(self, size: "SizeCost") -> float:
-        """The distance of a size, as a part of the target; negative where it is below."""
+        """The distance of a size, as a share of the target; negative where it is below."""
         return size.amount(self.quantity) / self.amount - 1
 
     def __str__(self) -> str:
-        return name_amount(self.quantity, format_exactly(self.amount, UNITS[self.quantity]))
+        return _name_amount(self.quantity, format_exactly(self.amount, UNITS[self.quantity]))
 
 
 @dataclass(frozen=True)
@@ -78,14 +72,14 @@ class SizeCost:
 
     def amount(self, quantity: Quantity) -> float:
         """The cost that a target names."""
-        if quantity == "latency":
-            assert self.latency is not None, "a target of latency measures it"
-            return self.latency.seconds
-        return float({"params": self.params, "mult_adds": self.mult_adds}[quantity])
+        if quantity != "latency":
+            return float(self.params if quantity == "params" else self.mult_adds)
+        assert self.latency is not None, "a target of latency measures it"
+        return self.latency.seconds
 
     def text(self, quantity: Quantity) -> str:
         """The same in four digits: `563.6M mult-adds`."""
-        return name_amount(quantity, format_quantity(self.amount(quantity), UNITS[quantity]))
+        return _name_amount(quantity, format_quantity(self.amount(quantity), UNITS[quantity]))
 
     def to_dict(self) -> dict[str, object]:
         """Size and costs by name."""
@@ -103,7 +97,7 @@ class SizeTable:
 
     @property
     def distance(self) -> float:
-        """The distance of the chosen size from the target, as a part of it."""
+        """The distance of the chosen size from the target, as a share of it."""
         return self.target.distance(self.chosen)
 
     @property
@@ -162,7 +156,10 @@ def measure_size(spec: NetworkSpec, *, timed: bool = False) -> SizeCost:
             f"a network of {format_quantity(cost.params, UNITS['params'])} params ({spec.size_text}) is not timed",
             "Give a shorter latency, or a larger image",
         )
-    latency = _time(spec) if timed else None
+    latency = None
+    if timed:
+        network = build(spec.without_aux_head()).eval().to(memory_format=torch.channels_last)
+        latency = measure_latency(network, spec.image_size)
     knobs, values = find_family(spec.family).knobs, spec.config_values()
     width, depth = (int(str(values[key])) if key else 1 for key in (knobs.width, knobs.depth))
     return SizeCost(knobs, width, depth, cost.params, cost.mult_adds, latency)
@@ -174,9 +171,8 @@ def scale_to_target(
     """The sizes of a network around a target (see `find_size`).
 
     Args:
-        spec: The network to start from, and whose depth is kept or stayed near.
+        spec: The network to start from.
         resize: The network with other values of the family's size keys.
-        target: What the network shall cost.
         vary_depth: Choose the depth, too, from the family's `depths`.
     """
     start = measure_size(spec)
@@ -195,9 +191,7 @@ def find_size(measure: Measure, target: Target, start: SizeCost, depths: Collect
     size nearest to the target of all. Depths with which the network cannot be built are passed over.
 
     Args:
-        measure: What a size costs; asked once for each. Finding the width for one depth takes 4 to 8 measurements,
-            seldom more.
-        target: What the network shall cost.
+        measure: Called once for each size; for one depth 4 to 8 times, seldom more.
         start: Width to begin with, which may be any, and depth to keep, or to stay near.
         depths: Depths to choose from.
 
@@ -207,41 +201,31 @@ def find_size(measure: Measure, target: Target, start: SizeCost, depths: Collect
     measured = cache(measure)
     found: list[SizeCost] = []
     failures: list[InputError] = []
-    for group in _by_distance(depths or (start.depth,), start.depth):
+
+    def steps(depth: int) -> int:
+        return abs(depth - start.depth)
+
+    for _, group in groupby(sorted(depths or (start.depth,), key=steps), key=steps):
         for depth in group:
             if not _may_reach(depth, found, target):
                 continue
+            # begin with the best width of the nearest depth so far
+            like = min(found, key=lambda size: (abs(size.depth - depth), abs(target.distance(size))), default=start)
             try:
-                first = _first_width(found, target, start, depth)
-                around = _bracket(measured, target, first, depth, start.knobs.max_width)
+                found += _bracket(measured, target, like.width, depth, start.knobs.max_width)
             except InputError as error:
                 failures.append(error)
-                continue
-            found += around
-        if _nearest(found, target, within=TOLERANCE):
+        if any(abs(target.distance(size)) <= TOLERANCE for size in found):
             break
-    chosen = _nearest(found, target)
-    if chosen is None:
+    if not found:
         raise failures[0]
     _check_reached(found, target, depths)
-    return _make_table(measured, target, chosen, found)
+    return _make_table(measured, target, found)
 
 
-def name_amount(quantity: Quantity, amount: str) -> str:
+def _name_amount(quantity: Quantity, amount: str) -> str:
     """An amount and what of: `600M mult-adds`, `a latency of 20ms`."""
     return f"a latency of {amount}" if quantity == "latency" else f"{amount} {quantity.replace('_', '-')}"
-
-
-def _time(spec: NetworkSpec) -> Latency:
-    network = build(spec.without_aux_head()).eval()
-    network.to(memory_format=torch.channels_last)
-    return measure_latency(network, spec.image_size)
-
-
-def _by_distance(depths: Collection[int], start: int) -> list[list[int]]:
-    """The depths in groups of equal distance from `start`, the nearest first."""
-    distances = sorted({abs(depth - start) for depth in depths})
-    return [[depth for depth in depths if abs(depth - start) == distance] for distance in distances]
 
 
 def _may_reach(depth: int, found: list[SizeCost], target: Target) -> bool:
@@ -253,16 +237,9 @@ def _may_reach(depth: int, found: list[SizeCost], target: Target) -> bool:
     )
 
 
-def _first_width(found: list[SizeCost], target: Target, start: SizeCost, depth: int) -> int:
-    """The width to look at first: the best for the nearest depth so far."""
-    if not found:
-        return min(start.width, start.knobs.max_width)
-    return min(found, key=lambda size: (abs(size.depth - depth), abs(target.distance(size)))).width
-
-
 def _bracket(measure: Measure, target: Target, first: int, depth: int, most: int) -> list[SizeCost]:
     """The two sizes of this depth between which the target lies; one, where all are larger or all smaller."""
-    below, above, guess = 0, most + 1, first  # widths that cost less, and at least as much
+    below, above, guess = 0, most + 1, min(first, most)  # widths that cost less, and at least as much
     root = math.sqrt(target.amount)
     last = (0, 0.0)  # a width, and the square root of its cost
     step = 0
@@ -279,9 +256,8 @@ def _bracket(measure: Measure, target: Target, first: int, depth: int, most: int
     return [measure(width, depth) for width in (below, above) if 1 <= width <= most]
 
 
-def _nearest(sizes: list[SizeCost], target: Target, within: float = math.inf) -> SizeCost | None:
-    near = [size for size in sizes if abs(target.distance(size)) <= within]
-    return min(near, key=lambda size: abs(target.distance(size)), default=None)
+def _find_nearest(sizes: Iterable[SizeCost], target: Target) -> SizeCost:
+    return min(sizes, key=lambda size: abs(target.distance(size)))
 
 
 def _check_reached(found: list[SizeCost], target: Target, depths: Collection[int]) -> None:
@@ -300,15 +276,15 @@ def _check_reached(found: list[SizeCost], target: Target, depths: Collection[int
     )
 
 
-def _make_table(measure: Measure, target: Target, chosen: SizeCost, found: list[SizeCost]) -> SizeTable:
-    """The sizes around the chosen one with its depth, and with each other depth that was tried the nearest.
+def _make_table(measure: Measure, target: Target, found: list[SizeCost]) -> SizeTable:
+    """The sizes around the nearest with its depth, and with each other depth that was tried the nearest.
 
-    A latency may come out nearer at one of those around than at the chosen one: then that one is chosen.
+    A latency may come out nearer at one of those around than at the nearest found: then that one is chosen.
     """
-    mine = range(max(1, chosen.width - 2), min(chosen.knobs.max_width, chosen.width + 2) + 1)
-    sizes = [measure(width, chosen.depth) for width in mine]
-    chosen = _nearest(sizes, target) or chosen
-    for depth in {size.depth for size in found} - {chosen.depth}:
-        near = _nearest([size for size in found if size.depth == depth], target)
-        sizes += [near] if near else []
+    best = _find_nearest(found, target)
+    mine = range(max(1, best.width - 2), min(best.knobs.max_width, best.width + 2) + 1)
+    sizes = [measure(width, best.depth) for width in mine]
+    chosen = _find_nearest(sizes, target)
+    for depth in {size.depth for size in found} - {best.depth}:
+        sizes.append(_find_nearest((size for size in found if size.depth == depth), target))
     return SizeTable(target, tuple(sorted(sizes, key=lambda size: (size.depth, size.width))), chosen)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from nascli.config import CellNetworkConfig, Preprocessing, Preset
+from nascli.config import CellNetworkConfig, Preprocessing
 from nascli.errors import InputError
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.models.spec import LARGEST_CIFAR_IMAGE, DataFields, NetworkSpec
@@ -74,12 +74,12 @@ class _Preset(BaseModel):
     cells_per_stage: int
     image_size: int
     classes: int
-    stem: Literal["cifar", "imagenet"]
+    stem: Literal["cifar", "imagenet"] = "imagenet"
     stem_filters: int | None
-    dropout: float
-    skip_reduction_input: bool
-    batch_norm_momentum: float
-    batch_norm_epsilon: float
+    dropout: float = 0.5
+    skip_reduction_input: bool = False
+    batch_norm_momentum: float = 3e-4
+    batch_norm_epsilon: float = 1e-3
     reduction_placement: Literal["added", "in_place"] = "added"
 
 
@@ -91,22 +91,10 @@ _CIFAR = _Preset(
     stem="cifar",
     stem_filters=None,
     dropout=0.0,
-    skip_reduction_input=False,
     batch_norm_momentum=0.1,
     batch_norm_epsilon=1e-5,
 )
-_MOBILE = _Preset(
-    filters=44,
-    cells_per_stage=4,
-    image_size=224,
-    classes=1000,
-    stem="imagenet",
-    stem_filters=32,
-    dropout=0.5,
-    skip_reduction_input=False,
-    batch_norm_momentum=3e-4,
-    batch_norm_epsilon=1e-3,
-)
+_MOBILE = _Preset(filters=44, cells_per_stage=4, image_size=224, classes=1000, stem_filters=32)
 _LARGE = _MOBILE.model_copy(
     update={"filters": 168, "cells_per_stage": 6, "image_size": 331, "stem_filters": 96, "skip_reduction_input": True}
 )
@@ -129,16 +117,15 @@ def resolve_cells(
     """A genotype and a recipe's network section as a complete spec.
 
     Args:
-        genotype: The cell pair.
         config: What it does not give comes from its preset, and without one from the preset that fits the image size.
-        aux_head: Build the auxiliary head for training.
         data: What the data set says; the preset decides what is absent.
 
     Raises:
         InputError: The image is too small for the stem and three stages.
     """
     side = config.image_size or data.get("image_size")
-    preset = PRESETS[config.preset or _fitting_preset(side)]
+    fitting = "cifar10" if side is None or side <= LARGEST_CIFAR_IMAGE else "imagenet-mobile"
+    preset = PRESETS[config.preset or fitting]
     given = config.model_dump(exclude_none=True, exclude={"preset", "family"})
     numbers: dict[str, Any] = {**preset.model_dump(), **data, "image_size": side or preset.image_size, **given}
     numbers["classes"] = data.get("classes") or preset.classes
@@ -152,7 +139,3 @@ def resolve_cells(
             "Use --preset cifar10, whose stem keeps the resolution",
         )
     return spec
-
-
-def _fitting_preset(image_size: int | None) -> Preset:
-    return "cifar10" if image_size is None or image_size <= LARGEST_CIFAR_IMAGE else "imagenet-mobile"

@@ -17,6 +17,7 @@ from nascli.errors import InputError, NascliError
 from nascli.models.deploy.fuse import fold, lay_out_input
 from nascli.models.interface import ImageClassifier
 from nascli.models.latency import Latency, measure_latency
+from nascli.models.spec import NetworkSpec
 
 Engine = Callable[[Tensor], Tensor]
 Precision = Literal["float32", "bfloat16"]
@@ -86,7 +87,7 @@ def build_compiled(network: ImageClassifier, device: torch.device, dtype: torch.
             except Exception as error:  # torch raises its own at every stage, and what the compiler's absence raises
                 raise InputError(
                     f"--compile: torch.compile does not work here ({str(error).splitlines()[0]})",
-                    "Install a C++ compiler (g++, or name one in the environment variable CXX), or leave --compile out",
+                    "Install a C++ compiler (g++, or name one in the environment variable CXX), or omit --compile",
                 ) from error
         compiled.add(images.shape)
         return logits
@@ -122,7 +123,6 @@ def time_engines(
         network: Any weights will do, speed does not depend on them; it is left as it is.
         batches: Every N to measure with.
         engines: Names in `ENGINES`.
-        precision: The type of weights and images.
         device: None is the CPU.
 
     Yields:
@@ -134,36 +134,50 @@ def time_engines(
     """
     place, dtype = device or torch.device("cpu"), _DTYPES[precision]
     reference = build_trained(network, place, torch.float32)
-    expected = {batch: _run(reference, _make_images(network, batch, place)) for batch in batches}
+    images = {
+        batch: make_images(network.spec, batch).to(place).contiguous(memory_format=torch.channels_last)
+        for batch in batches
+    }
+    expected = {batch: _run(reference, images[batch]) for batch in batches}
     for name in engines:
         engine = ENGINES[name](network, place, dtype)
         for batch in batches:
-            images = _make_images(network, batch, place).to(dtype)
-            difference = relative_difference(_run(engine, images), expected[batch])
-            if not difference <= TOLERANCES[precision]:
-                raise NascliError(
-                    f"the engine {name} in {precision} gives other logits than the network: they differ by "
-                    f"{difference:.1e} of the largest, {TOLERANCES[precision]:g} is allowed",
-                    "Nothing is measured of what computes something else",
-                )
+            difference = compare_logits(
+                _run(engine, images[batch].to(dtype)),
+                expected[batch],
+                TOLERANCES[precision],
+                subject=f"the engine {name} in {precision} gives",
+                hint="Nothing is measured of what computes something else",
+            )
             latency = measure_latency(engine, network.spec.image_size, batch=batch, device=place, dtype=dtype)
             yield EngineTiming(name, precision, "channels last", difference, latency)
 
 
-def relative_difference(found: Tensor, expected: Tensor) -> float:
-    """The largest difference of a logit, relative to the largest logit."""
+def compare_logits(found: Tensor, expected: Tensor, tolerance: float, *, subject: str, hint: str) -> float:
+    """The largest difference of a logit, relative to the largest logit.
+
+    Raises:
+        NascliError: It is over the tolerance, or not a number.
+    """
     largest = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
-    return float((found.to(expected) - expected).abs().max() / largest)
+    difference = float((found.to(expected) - expected).abs().max() / largest)
+    if not difference <= tolerance:
+        raise NascliError(
+            f"{subject} other logits than the network: they differ by {difference:.1e} of the largest, "
+            f"{tolerance:g} is allowed",
+            hint,
+        )
+    return difference
+
+
+def make_images(spec: NetworkSpec, batch: int) -> Tensor:
+    """The random images (N, 3, H, W) that logits are compared on; the same each time."""
+    side = spec.image_size
+    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
 def _move(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     return module.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def _make_images(network: ImageClassifier, batch: int, device: torch.device) -> Tensor:
-    side = network.spec.image_size
-    images = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
-    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _run(engine: Engine, images: Tensor) -> Tensor:

@@ -129,28 +129,22 @@ def _fold_norms(network: fx.GraphModule) -> None:
             (before,) = node.all_input_nodes
             assert len(before.users) == 1
             first = 0
-            for half in before.all_input_nodes if before.target is torch.cat else [before]:
-                conv = _module_of(network, half)
+            for each in before.all_input_nodes if before.target is torch.cat else [before]:
+                conv = _module_of(network, each)
                 assert isinstance(conv, nn.Conv2d)
-                network.set_submodule(str(half.target), _fold_norm(conv, norm, first))
+                network.set_submodule(str(each.target), _fold_norm(conv, norm, first))
                 first += conv.out_channels
             _replace(node, before)
 
 
 def _fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, first: int) -> nn.Conv2d:
     """A convolution with a bias that does what it did before the norm's channels from `first` on."""
-    part = slice(first, first + conv.out_channels)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    weight, bias = fuse_conv_bn_weights(
-        conv.weight,
-        conv.bias,
-        norm.running_mean[part],
-        norm.running_var[part],
-        norm.eps,
-        norm.weight[part],
-        norm.bias[part],
-    )
+    own = slice(first, first + conv.out_channels)
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    statistics = mean[own], variance[own]
+    weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics, norm.eps, norm.weight[own], norm.bias[own])
     assert not isinstance(conv.padding, str)
     kernel, stride, padding, dilation = map(_pair, (conv.kernel_size, conv.stride, conv.padding, conv.dilation))
     with torch.device("meta"):
@@ -171,15 +165,11 @@ def _share(network: fx.GraphModule) -> None:
         if isinstance(_module_of(network, node), nn.ReLU):
             node.op, node.target, node.kwargs = "call_function", F.relu, {}
         if node.op == "call_function":
-            key = (node.target, *map(_hashable, (node.args, sorted(node.kwargs.items()))))
+            key = (node.target, node.args, node.kwargs)
             if key in known:
                 _replace(node, known[key])
             else:
                 known[key] = node
-
-
-def _hashable(argument: object) -> Hashable:
-    return tuple(map(_hashable, argument)) if isinstance(argument, list | tuple) else argument
 
 
 def _pad_inside(network: fx.GraphModule) -> None:
