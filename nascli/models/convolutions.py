@@ -25,9 +25,6 @@ class Pointwise(nn.Conv2d):
     (N, C_in, H, W) to (N, C_out, H, W). With channels last in memory the map is a matrix of N H W rows already, and
     oneDNN's convolution takes its time before it begins. On large maps it is the faster one.
 
-    Args:
-        channels_in: C_in.
-        channels_out: C_out.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -47,11 +44,6 @@ class Depthwise(nn.Conv2d):
 
     (N, C, H, W) to (N, C, H', W').
 
-    Args:
-        channels: C.
-        kernel: Height and width.
-        stride: Vertical and horizontal step.
-        padding: Rows and columns of zeros on each side.
     """
 
     def __init__(
@@ -73,7 +65,7 @@ class _WideDepthwise(torch.autograd.Function):
 
     oneDNN has a depthwise kernel for that gradient up to three columns; for more it falls back to one for dense
     convolutions, which takes up to ten times as long as the forward pass. Column j of the weights meets the input moved
-    by j: so each part is the gradient of a narrow kernel on a moved input.
+    by j: so each slice of it is the gradient of a narrow kernel on a moved input.
     """
 
     @staticmethod
@@ -112,14 +104,14 @@ def _gradient_of_input(
 def _gradient_of_weight(
     grad: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
 ) -> Tensor:
-    parts, column = [], 0
-    for part in weight.tensor_split(-(-weight.shape[3] // _FAST_WIDTH), dim=3):
+    gradients, column = [], 0
+    for narrow in weight.tensor_split(-(-weight.shape[3] // _FAST_WIDTH), dim=3):
         before = padding[1] - column
-        met = (grad.shape[3] - 1) * stride[1] + part.shape[3]  # columns of the input that this part of the kernel meets
+        met = (grad.shape[3] - 1) * stride[1] + narrow.shape[3]  # columns of the input that these of the kernel meet
         moved = F.pad(x, (before, met - before - x.shape[3]))
-        parts.append(_gradients(grad, moved, part, stride, (padding[0], 0), [False, True, False])[1])
-        column += part.shape[3]
-    return torch.cat(parts, 3)
+        gradients.append(_gradients(grad, moved, narrow, stride, (padding[0], 0), [False, True, False])[1])
+        column += narrow.shape[3]
+    return torch.cat(gradients, 3)
 
 
 def _gradients(

@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nascli.models.families import build
-from nascli.models.interface import ImageClassifier, Unit
+from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
 
 
@@ -30,7 +30,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One row of the table by cell: `shape` is the output's (C, H, W)."""
+    """One row of the table by unit: `shape` is the output's (C, H, W)."""
 
     name: str
     filters: int
@@ -51,24 +51,21 @@ def measure_cost(network: ImageClassifier | NetworkSpec) -> Cost:
 def measure_layers(network: ImageClassifier | NetworkSpec) -> list[LayerCost]:
     """The cost of each unit of the network; they add up to `measure_cost`."""
     twin = _twin(network)
-    shapes: dict[str, tuple[int, int, int]] = {}
+    shapes: dict[torch.nn.Module, tuple[int, int, int]] = {}
     units = twin.units()
 
-    def remember(unit: Unit) -> None:
-        def hook(module: torch.nn.Module, given: object, output: torch.Tensor) -> None:
-            shape = (*output.shape[1:], 1, 1)[:3]
-            shapes[unit.path] = (shape[0], shape[1], shape[2])
-
-        unit.module.register_forward_hook(hook)
+    def remember(module: torch.nn.Module, given: object, output: torch.Tensor) -> None:
+        channels, height, width = (*output.shape[1:], 1, 1)[:3]
+        shapes[module] = (channels, height, width)
 
     for unit in units:
-        remember(unit)
+        unit.module.register_forward_hook(remember)
     counts, root = _count(twin).get_flop_counts(), type(twin).__name__
     return [
         LayerCost(
             unit.label,
-            unit.filters or shapes[unit.path][0],
-            shapes[unit.path],
+            unit.filters or shapes[unit.module][0],
+            shapes[unit.module],
             sum(p.numel() for p in unit.module.parameters()),
             sum(counts.get(f"{root}.{unit.path}", {}).values()) // 2,
         )

@@ -1,7 +1,6 @@
-"""The table of network families, and what is looked up in it: networks to build, names that `--cell` takes.
+"""The table of network families, and what is looked up in it: networks to build, names that `--cell` takes. No torch.
 
-A family from another package adds its entry to `FAMILIES`; the entry point group
-`nascli.families` names its module. Importing this module needs no torch.
+A family from another package adds its entry to `FAMILIES`; the entry point group `nascli.families` names its module.
 """
 
 from dataclasses import dataclass
@@ -86,7 +85,6 @@ class ArchitectureSource:
     """An architecture as `--cell` names it.
 
     Args:
-        architecture: A genotype or a fixed network.
         file: The file it came from; None for a published one.
         numbers: Recipe values by dotted key (`"network.filters"`): the family, and all macro numbers if the file is a
             `network.json`.

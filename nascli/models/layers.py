@@ -23,7 +23,6 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     Args:
         size: Length of the input in pixels.
         kernel: Length of the (dilated) kernel.
-        stride: Step.
 
     Returns:
         Pixels before and after.
@@ -33,12 +32,7 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 class SamePad(nn.Module):
-    """Zero padding to SAME for a strided convolution, whose padding depends on the input's size.
-
-    Args:
-        kernel: Height and width of the (dilated) kernel.
-        stride: Vertical and horizontal step.
-    """
+    """Zero padding to SAME for a strided convolution of a (dilated) kernel: it depends on the input's size."""
 
     def __init__(self, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__()
@@ -68,12 +62,7 @@ def subsample(x: Tensor, down: int, across: int) -> Tensor:
 
 
 class Subsample(nn.Module):
-    """`subsample` as a layer, in front of a 1x1 convolution.
-
-    Args:
-        down: Vertical step.
-        across: Horizontal step.
-    """
+    """`subsample` as a layer, in front of a 1x1 convolution."""
 
     def __init__(self, down: int, across: int) -> None:
         super().__init__()
@@ -107,16 +96,8 @@ def conv(
     if groups == channels_in == channels_out and dilation == 1:
         made = Depthwise(channels_in, (height, width), (down, across), padding)
     else:
-        made = nn.Conv2d(
-            channels_in,
-            channels_out,
-            (height, width),
-            (down, across),
-            padding,
-            dilation=dilation,
-            groups=groups,
-            bias=False,
-        )
+        size, steps = (height, width), (down, across)
+        made = nn.Conv2d(channels_in, channels_out, size, steps, padding, dilation, groups, bias=False)
     return made if fixed else nn.Sequential(SamePad(extent, (down, across)), made)
 
 
@@ -171,27 +152,27 @@ def align(channels_in: int, channels_out: int, stride: int) -> nn.Module:
     return nn.Sequential(conv(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
 
 
-def concat_channels(parts: Sequence[Tensor]) -> Tensor:
+def concat_channels(maps: Sequence[Tensor]) -> Tensor:
     """Concatenate maps along their channels: (N, C_k, H, W) to (N, sum of C_k, H, W).
 
-    As `torch.cat`, but backwards each part gets a gradient of its own instead of a view into the joint one: a batch
+    As `torch.cat`, but backwards each map gets a gradient of its own instead of a view into the joint one: a batch
     norm's backward pass takes twenty times as long on such a view.
     """
-    result: Tensor = _ConcatChannels.apply(*parts) if torch.is_grad_enabled() else torch.cat(tuple(parts), 1)
+    result: Tensor = _ConcatChannels.apply(*maps) if torch.is_grad_enabled() else torch.cat(tuple(maps), 1)
     return result
 
 
 class _ConcatChannels(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *parts: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.channels = [part.shape[1] for part in parts]
-        return torch.cat(parts, 1)
+    def forward(ctx: Any, *maps: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.channels = [each.shape[1] for each in maps]
+        return torch.cat(maps, 1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
         last = grad.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if last else torch.contiguous_format
-        return tuple(part.contiguous(memory_format=layout) for part in torch.split(grad, ctx.channels, 1))
+        return tuple(each.contiguous(memory_format=layout) for each in torch.split(grad, ctx.channels, 1))
 
 
 def global_average(x: Tensor) -> Tensor:
@@ -215,14 +196,13 @@ def avg_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
     """
     if stride == 1 and kernel % 2 == 0:  # as much on both sides as SAME has after the last: the first is one too many
         return F.pad(F.avg_pool2d(x, kernel, 1, kernel // 2, count_include_pad=False), (-1, 0, -1, 0))
-    before = (same_padding(x.shape[2], kernel, stride)[0], same_padding(x.shape[3], kernel, stride)[0])
-    return F.avg_pool2d(x, kernel, stride, before, ceil_mode=True, count_include_pad=False)
+    rows, columns = (same_padding(side, kernel, stride) for side in x.shape[2:])
+    return F.avg_pool2d(x, kernel, stride, (rows[0], columns[0]), ceil_mode=True, count_include_pad=False)
 
 
 def max_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
     """Max pool with SAME padding; padding never wins against a negative value."""
-    rows = same_padding(x.shape[2], kernel, stride)
-    columns = same_padding(x.shape[3], kernel, stride)
+    rows, columns = (same_padding(side, kernel, stride) for side in x.shape[2:])
     if stride == 1 and kernel % 2 == 0:  # the window that hangs over the edge is not one that ceil_mode adds
         return F.max_pool2d(F.pad(x, (*columns, *rows), value=float("-inf")), kernel, stride)
     # ceil_mode adds the missing row after the last; it is padded with minus infinity inside the kernel
@@ -234,7 +214,7 @@ def drop_path_mask(images: Tensor, prob: float) -> Tensor:
 
     Args:
         images: (N, C, H, W); only N, type and device are read.
-        prob: Probability of dropping, in [0, 1). With 0 nothing is drawn.
+        prob: Probability of dropping, in [0, 1). With 0 the random generator is left alone.
 
     Returns:
         (N, 1, 1, 1).

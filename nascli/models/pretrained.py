@@ -1,7 +1,7 @@
 """Published weights of other tools, read into our networks: files, and what of them fits.
 
 Files are `.pth` and `.safetensors` of PyTorch tools and `.h5` of Keras. Nothing in a file is ever run: `.pth` is loaded
-as tensors. What tools call the weights of a network says the importer of its family.
+as tensors. The importer of a family knows what tools call the weights of its networks.
 """
 
 import re
@@ -31,41 +31,32 @@ class ImportedWeights:
         name: Tool and network: `timm or pretrained-models, NASNet`, ...
         tool: The tool that most likely published it.
         preprocessing: How that tool prepares images for the network.
+        keys: The entry of such a file for each tensor of the network.
     """
 
     name: str
     tool: str
     preprocessing: Preprocessing
+    keys: Mapping[str, str]
 
 
 class Importer(Protocol):
-    """The files of other tools that a family of networks can read; networks and kinds are the family's."""
+    """The files of other tools that a family of networks can read; networks are the family's."""
 
     title: str
     """Tools and networks, for the message that refuses a file."""
 
-    def recognize(self, entries: Mapping[str, Tensor]) -> str | None:
+    def recognize(self, entries: Mapping[str, Tensor], network: Any) -> ImportedWeights | None:  # noqa: ANN401
         """The kind of a file, None for an unknown one."""
-        ...
-
-    def name_weights(self, network: Any, kind: Any) -> dict[str, str]:  # noqa: ANN401
-        """The entry of such a file for each tensor of the network."""
-        ...
 
     def convert(self, tensor: Tensor, name: str, key: str, network: Any) -> Tensor:  # noqa: ANN401
         """The entry `key` in the layout of our tensor `name`."""
-        ...
-
-    def describe(self, kind: Any, entries: Mapping[str, Tensor], network: Any) -> ImportedWeights:  # noqa: ANN401
-        """Tool, network and preprocessing of the file."""
-        ...
 
 
 def import_weights(path: Path, network: ImageClassifier) -> ImportedWeights:
     """Fill a network with the weights of another tool's file.
 
     Args:
-        path: The file.
         network: Its weights and statistics are replaced; with 1000 classes a file of 1001 loses its first, the
             background.
 
@@ -81,16 +72,15 @@ def import_weights(path: Path, network: ImageClassifier) -> ImportedWeights:
     if importer is None:
         raise InputError(f"weights {path}: no tool's weights can be read for {network.spec.name}")
     entries = _read(path)
-    kind = importer.recognize(entries)
-    if kind is None:
+    file = importer.recognize(entries, network)
+    if file is None:
         some = ", ".join(list(entries)[:3]) or "nothing"
         raise InputError(f"weights {path}: not a file of {importer.title} (it holds {some} ...)")
-    expected = importer.name_weights(network, kind)
-    found = {name: entries[key] for name, key in expected.items() if key in entries}
-    converted = {name: importer.convert(tensor, name, expected[name], network) for name, tensor in found.items()}
-    _refuse_misfit(path, network, entries, expected, converted)
+    found = {name: entries[key] for name, key in file.keys.items() if key in entries}
+    converted = {name: importer.convert(tensor, name, file.keys[name], network) for name, tensor in found.items()}
+    _refuse_misfit(path, network, entries, file.keys, converted)
     network.load_state_dict(converted, strict=False)  # only batch counters are absent, which carry nothing
-    return importer.describe(kind, entries, network)
+    return file
 
 
 def _refuse_misfit(
@@ -122,30 +112,23 @@ def _refuse_misfit(
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    readers: dict[str, Callable[[Path], dict[str, Tensor]]] = {
-        ".safetensors": load_file,
-        ".h5": _read_keras,
-        ".hdf5": _read_keras,
-        ".pth": _read_torch,
-        ".pt": _read_torch,
-        ".bin": _read_torch,
-    }
-    if path.suffix not in readers:
-        raise InputError(f"weights {path}: unknown ending {path.suffix!r}", f"Known: {', '.join(readers)}")
+    if path.suffix not in _READERS:
+        raise InputError(f"weights {path}: unknown ending {path.suffix!r}", f"Known: {', '.join(_READERS)}")
     if not path.is_file():
         raise InputError(f"weights {path}: no such file")
     try:
-        return readers[path.suffix](path)
+        return _READERS[path.suffix](path)
     except InputError:
         raise
-    except (SafetensorError, OSError, KeyError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise CorruptFileError(
-            f"weights {path} are damaged or not what their ending says: {_first_line(error)}"
-        ) from error
     except Exception as error:  # torch.load raises pickle's own errors, and refuses code with one of them
-        raise CorruptFileError(
-            f"weights {path} hold more than tensors, or are damaged: {_first_line(error)}"
-        ) from error
+        known = SafetensorError, OSError, KeyError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile
+        damage = (
+            "are damaged or not what their ending says"
+            if isinstance(error, known)
+            else "hold more than tensors, or are damaged"
+        )
+        said = "" if isinstance(error, KeyError) else str(error).strip()  # a key alone says nothing
+        raise CorruptFileError(f"weights {path} {damage}: {(said or 'unreadable').splitlines()[0]}") from error
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -169,6 +152,11 @@ def _read_keras(path: Path) -> dict[str, Tensor]:
     return entries
 
 
-def _first_line(error: Exception) -> str:
-    said = "" if isinstance(error, KeyError) else str(error).strip()  # a key alone says nothing
-    return (said or "unreadable").splitlines()[0]
+_READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
+    ".safetensors": load_file,
+    ".h5": _read_keras,
+    ".hdf5": _read_keras,
+    ".pth": _read_torch,
+    ".pt": _read_torch,
+    ".bin": _read_torch,
+}

@@ -41,7 +41,18 @@ def load_weights(path: Path, network: nn.Module) -> None:
         raise CorruptFileError(f"weights {path} are damaged: {error}") from error
     wanted = network.state_dict()
     for name in [*wanted, *state]:
-        _compare(name, wanted.get(name), state.get(name), path)
+        misfit = None
+        if name not in state:
+            misfit = "is missing"
+        elif name not in wanted:
+            misfit = "is not in the network"
+        elif wanted[name].shape != state[name].shape:
+            misfit = f"has the shape {list(state[name].shape)}, the network has {list(wanted[name].shape)}"
+        if misfit:
+            hint = "Use the network.json that was written beside these weights"
+            raise InputError(f"weights {path}: entry {name} {misfit}", hint)
+        if not bool(torch.isfinite(state[name]).all()):
+            raise CorruptFileError(f"weights {path}: entry {name} holds values that are not finite")
     network.load_state_dict(state)
 
 
@@ -60,11 +71,10 @@ def load_network(
 def load_network(
     folder: Path | str, device: str | torch.device = "cpu", *, inference: bool = False
 ) -> ImageClassifier | fx.GraphModule:
-    """The network of a train run, in evaluation mode, ready for normalised images (N, 3, H, W).
+    """The network of a train run, in evaluation mode, ready for normalized images (N, 3, H, W).
 
     Args:
         folder: Holds `network.json` and `weights.safetensors`.
-        device: Where to put it.
         inference: Give the folded network instead, which answers faster: the same logits, to rounding, from a module
             without batch norms that gives nothing but logits.
 
@@ -77,16 +87,3 @@ def load_network(
     if inference:
         return build_folded(network, torch.device(device))
     return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
-
-
-def _compare(name: str, wanted: torch.Tensor | None, found: torch.Tensor | None, path: Path) -> None:
-    hint = "Use the network.json that was written beside these weights"
-    if found is None:
-        raise InputError(f"weights {path}: entry {name} is missing", hint)
-    if wanted is None:
-        raise InputError(f"weights {path}: entry {name} is not in the network", hint)
-    if wanted.shape != found.shape:
-        shapes = f"{list(found.shape)}, the network has {list(wanted.shape)}"
-        raise InputError(f"weights {path}: entry {name} has the shape {shapes}", hint)
-    if found.is_floating_point() and not bool(torch.isfinite(found).all()):
-        raise CorruptFileError(f"weights {path}: entry {name} holds values that are not finite")

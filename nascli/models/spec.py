@@ -170,7 +170,6 @@ def resolve_network(
     """An architecture and a recipe's network section as a complete spec.
 
     Args:
-        architecture: A genotype or a fixed network.
         config: Section `[network]`; a number that it does not give comes from its preset or the family.
         aux_head: Build the auxiliary head for training.
         data: What the data set says; an `image_size` in `config` wins.

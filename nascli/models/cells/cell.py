@@ -17,12 +17,9 @@ PrevPrevSize = Literal["same", "double", "stem"]
 
 
 class Branch(nn.Module):
-    """One branch of a block: an op on one hidden state.
+    """One branch of a block: an op on the hidden state of this number.
 
-    Args:
-        state: Number of the hidden state it reads.
-        op: The operation.
-        droppable: Whether drop path applies; it never does to an identity (released code).
+    Drop path applies where it is `droppable`, which an identity never is (released code).
     """
 
     def __init__(self, state: int, op: Op, droppable: bool) -> None:
@@ -47,11 +44,8 @@ class Cell(nn.Module):
     (N, C_prev_prev, H', W') and (N, C_prev, H, W) to (N, len(concat) * F, H / stride, W / stride).
 
     Args:
-        spec: The cell.
-        channels: Channels of h[i-1] and of h[i].
+        channels: Of h[i-1] and of h[i].
         filters: F.
-        stride: 1 or 2.
-        prev_prev: What h[i-1] is.
         pre_activated: Whether inputs that begin with a ReLU come with it applied.
 
     References: Zoph et al. 2018, section 3; the input rules are the released code's.

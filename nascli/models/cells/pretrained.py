@@ -38,8 +38,8 @@ PREPROCESSING: dict[Tool, Preprocessing] = {
 """What each tool does to an image for these networks; mean and std are 0.5 with all three, as in a new `NetworkSpec`.
 
 References: timm 1.0, default configurations of nasnetalarge and pnasnet5large; pretrained-models 0.7.4, TransformImage
-and examples/imagenet_eval.py; Keras 3, `nasnet.preprocess_input` and the examples of Keras Applications, which load a
-picture whole at the size of the network.
+and examples/imagenet_eval.py; Keras 3, `nasnet.preprocess_input` and the examples of Keras Applications, which load an
+image whole at the size of the network.
 Deviation: those examples take the nearest pixel when they resize, which is the loader's default; here it is bilinear.
 """
 
@@ -50,11 +50,9 @@ class WeightLayer:
 
     Args:
         module: Its path in the network, `cells.3.branches.0.op.body.1`.
-        part: What it belongs to.
-        piece: Which layer of that part: `conv` and `bn` of a projection; `straight`, `shifted` and `bn` of a factorized
-            reduction; `depthwise`, `pointwise` and `bn` of a separable convolution.
-        cell: Position of the cell in the plan; -1 outside of cells.
-        block: Number of the block for a branch.
+        piece: The layer within its part: `conv` and `bn` of a projection; `straight`, `shifted` and `reduced` of a
+            factorized reduction; `depthwise`, `pointwise` and `bn` of a separable convolution.
+        cell: Position of the cell in the stack; -1 outside of cells.
         side: 0 for the first branch of a block, 1 for the second.
         repeat: 1 or 2, for the first and second application of a separable convolution; 0 otherwise.
     """
@@ -73,13 +71,17 @@ class CellImporter:
 
     title = "timm, pretrained-models or Keras Applications for NASNet or PNASNet"
 
-    def recognize(self, entries: Mapping[str, Tensor]) -> str | None:
-        """The kind of a file by an entry that only it has."""
-        return next((kind for mark, kind in _MARKS.items() if mark in entries), None)
-
-    def name_weights(self, network: CellNetwork, kind: Kind) -> dict[str, str]:
-        """Our tensor names with the file's."""
-        return {name: key for layer in _layers(network) for name, key in _pairs(layer, network, kind)}
+    def recognize(self, entries: Mapping[str, Tensor], network: CellNetwork) -> ImportedWeights | None:
+        """The kind of a file by an entry that only it has, and its tool (see the module's docstring)."""
+        kind = next((kind for mark, kind in _MARKS.items() if mark in entries), None)
+        if kind is None:
+            return None
+        tool: Tool = "Keras Applications"
+        if kind != "keras":
+            large = network.spec.stem_filters == PRESETS["imagenet-large"].stem_filters
+            tool = "timm" if large and entries["last_linear.weight"].shape[0] != 1001 else "pretrained-models"
+        keys = {name: key for layer in _list_layers(network) for name, key in _list_keys(layer, network, kind)}
+        return ImportedWeights(_NAMES[kind], tool, PREPROCESSING[tool], keys)
 
     def convert(self, tensor: Tensor, name: str, key: str, network: CellNetwork) -> Tensor:
         """A tensor in our layout: Keras keeps kernels as (H, W, in, out); a background class is dropped."""
@@ -91,14 +93,6 @@ class CellImporter:
         if name.startswith("classifier.") and tensor.shape[0] == network.spec.classes + 1 == 1001:
             tensor = tensor[1:]
         return tensor.contiguous()
-
-    def describe(self, kind: Kind, entries: Mapping[str, Tensor], network: CellNetwork) -> ImportedWeights:
-        """The tool that publishes such a file (see the module's docstring)."""
-        tool: Tool = "Keras Applications"
-        if kind != "keras":
-            large = network.spec.stem_filters == PRESETS["imagenet-large"].stem_filters
-            tool = "timm" if large and entries["last_linear.weight"].shape[0] != 1001 else "pretrained-models"
-        return ImportedWeights(_NAMES[kind], tool, PREPROCESSING[tool])
 
 
 _MARKS: dict[str, Kind] = {
@@ -114,7 +108,7 @@ _NAMES: dict[Kind, str] = {
 }
 
 
-def _layers(network: CellNetwork) -> Iterator[WeightLayer]:
+def _list_layers(network: CellNetwork) -> Iterator[WeightLayer]:
     """All modules with weights, in the order of the network."""
     yield WeightLayer("stem.0", "stem", "conv")
     yield WeightLayer("stem.1", "stem", "bn")
@@ -152,23 +146,21 @@ def _branch_layers(path: str, body: nn.Module, cell: int, number: int) -> Iterat
         yield WeightLayer(f"{path}.{name}", "branch", piece, cell, number // 2, number % 2, repeat)
 
 
-def _pairs(layer: WeightLayer, network: CellNetwork, kind: Kind) -> Iterator[tuple[str, str]]:
+def _list_keys(layer: WeightLayer, network: CellNetwork, kind: Kind) -> Iterator[tuple[str, str]]:
     """Our tensor names in a layer with the file's."""
-    base = (_keras_name if kind == "keras" else _torch_name)(layer, network, kind)
-    weights = {"weight": _KERAS_WEIGHT.get(layer.piece, "kernel") if kind == "keras" else "weight"}
-    if layer.piece == "linear":
-        weights["bias"] = "bias"
+    keras = kind == "keras"
+    base = (_keras_name if keras else _torch_name)(layer, network, kind)
+    ours: tuple[str, ...] = ("weight", "bias") if layer.piece == "linear" else ("weight",)
+    theirs: tuple[str, ...] = (_KERAS_WEIGHT.get(layer.piece, "kernel"), "bias")
     if layer.piece in ("bn", "reduced"):
-        statistics = ("bias", "running_mean", "running_var")
-        weights = {"weight": "gamma" if kind == "keras" else "weight"}
-        weights |= dict(zip(statistics, _KERAS_NORM if kind == "keras" else statistics, strict=True))
-    for ours, theirs in weights.items():
-        yield f"{layer.module}.{ours}", f"{base}.{theirs}"
+        ours, theirs = ("weight", "bias", "running_mean", "running_var"), _KERAS_NORM
+    for name, key in zip(ours, theirs if keras else ours, strict=False):
+        yield f"{layer.module}.{name}", f"{base}.{key}"
 
 
 _KERAS_WEIGHT = {"depthwise": "depthwise_kernel", "pointwise": "pointwise_kernel"}
 _TORCH_REDUCTION = {"straight": "path_1.conv", "shifted": "path_2.conv", "reduced": "final_path_bn"}
-_KERAS_NORM = ("beta", "moving_mean", "moving_variance")
+_KERAS_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def _torch_name(layer: WeightLayer, network: CellNetwork, kind: Kind) -> str:
@@ -227,7 +219,7 @@ def _keras_name(layer: WeightLayer, network: CellNetwork, kind: Kind) -> str:
 
 
 def _keras_block(position: int, network: CellNetwork) -> str:
-    """Blocks are numbered through, with one number left out after the first reduction."""
+    """Blocks are numbered through, with one number skipped after the first reduction."""
     slot, length = network.slots[position], network.spec.cells_per_stage
     if slot.stage == 0:
         return f"stem_{position + 1}"
