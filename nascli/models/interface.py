@@ -36,7 +36,7 @@ class Unit:
     Args:
         label: What tables call it, `stage 1 normal`.
         path: The module's place in the network, `cells.3`.
-        filters: For tables; None is the output's channels.
+        filters: Channels that tables show; None is the output's.
         is_block: One of the repeated blocks of the body, not stem or classifier.
     """
 
@@ -51,7 +51,7 @@ class ImageClassifier(nn.Module, ABC):
     """A network from normalized images (N, 3, H, W) to logits (N, classes), at any H and W.
 
     Attributes:
-        spec: From which it can be built again.
+        spec: All that is needed to build it again.
         feature_info: The maps of `features`, the finest first.
         dropout: The layer before the classifier.
         classifier: The last layer.
@@ -133,7 +133,7 @@ class Supernet(Protocol):
     def bare_child(self, spec: Any) -> ImageClassifier:  # noqa: ANN401
         """A child without storage, to be called with inherited weights; it keeps no batch-norm statistics."""
 
-    def inherited_weights(self, child: Any, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401
+    def inherit_weights(self, child: Any, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401
         """The weights of a child by their names in it; gradients flow back into the shared ones."""
 
     def extract_child(self, spec: Any, shared: Mapping[str, Tensor]) -> ImageClassifier:  # noqa: ANN401
@@ -143,7 +143,7 @@ class Supernet(Protocol):
 def recompute(module: nn.Module, *inputs: Any) -> Tensor:  # noqa: ANN401 - whatever the module takes
     """Call a module; for the backward pass keep its inputs only, and run it on them once more there.
 
-    Result, gradients and buffers are those of a plain call: the second run draws the same random numbers and leaves
+    Result, gradients and buffers are those of a plain call: the second run takes the same random numbers and leaves
     the running statistics of batch norms as they are.
 
     References: Chen et al. 2016, "Training deep nets with sublinear memory cost", section 4.

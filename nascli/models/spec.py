@@ -59,13 +59,13 @@ class NetworkSpec(Strict, ABC):
 
     @property
     @abstractmethod
-    def name(self) -> str:
-        """Name of the architecture."""
-
-    @property
-    @abstractmethod
     def architecture(self) -> Architecture:
         """The architecture that was built at this size."""
+
+    @property
+    def name(self) -> str:
+        """Name of the architecture."""
+        return self.architecture.name
 
     @property
     @abstractmethod

@@ -15,7 +15,7 @@ from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.cells.space import DARTS, ENAS, NASNET, CellSpace
 from nascli.models.cells.network import CellNetwork
 from nascli.models.cells.spec import CellNetworkSpec
-from nascli.models.cells.supernet import bare_child, extract_child, inherited_weights, shared_parameters
+from nascli.models.cells.supernet import bare_child, extract_child, inherit_weights, shared_parameters
 from tests.cells import resolve_cells
 
 PROGRESSIVE = CellSpace(
@@ -60,7 +60,7 @@ def forget_gradients(shared: Mapping[str, Tensor]) -> None:
 
 def logits_of(spec: CellNetworkSpec, shared: Mapping[str, Tensor], images: Tensor) -> Tensor:
     child = bare_child(spec).train()
-    logits: Tensor = functional_call(child, inherited_weights(child, shared), (images,))
+    logits: Tensor = functional_call(child, inherit_weights(child, shared), (images,))
     return logits
 
 
@@ -126,7 +126,7 @@ def test_an_op_has_the_same_weights_whatever_state_it_reads() -> None:
         for inputs in ((1, 2), (2, 3))
     ]
     shared = dict(shared_parameters(children[0].spec, space).named_parameters())
-    first, second = (inherited_weights(child, shared) for child in children)
+    first, second = (inherit_weights(child, shared) for child in children)
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name])
@@ -139,7 +139,7 @@ def test_a_step_reaches_the_weights_of_its_child_and_no_others() -> None:
     forget_gradients(shared)
     logits_of(spec, shared, images_of(spec)).square().sum().backward()  # type: ignore[no-untyped-call]
     reached = {name for name, weight in shared.items() if weight.grad is not None}
-    child = inherited_weights(bare_child(spec), shared)
+    child = inherit_weights(bare_child(spec), shared)
     assert sum(shared[name].numel() for name in reached) == sum(weight.numel() for weight in child.values())
     assert 0 < len(reached) < len(shared)
 

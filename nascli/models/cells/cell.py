@@ -13,7 +13,7 @@ from nascli.models.cells.ops import OPS, Op, SharedPrefix
 from nascli.models.layers import FactorizedReduction, align, concat_channels, drop_path_mask, first_relu, relu_conv_bn
 
 PrevPrevSize = Literal["same", "double", "stem"]
-"""What h[i-1] is to a cell: of the size of h[i], of twice its height and width, or the stem's output once more."""
+"""Size of h[i-1] in a cell: that of h[i], twice its height and width, or h[i-1] is the stem's output once more."""
 
 
 class Branch(nn.Module):
@@ -44,7 +44,7 @@ class Cell(nn.Module):
     (N, C_prev_prev, H', W') and (N, C_prev, H, W) to (N, len(concat) * F, H / stride, W / stride).
 
     Args:
-        channels: Of h[i-1] and of h[i].
+        channels: Those of h[i-1] and h[i].
         filters: F.
         pre_activated: Whether inputs that begin with a ReLU come with it applied.
 
@@ -92,7 +92,7 @@ class Cell(nn.Module):
     def draw_masks(self, images: Tensor) -> tuple[Tensor, ...] | None:
         """Drop-path masks for a pass over these images, one for each branch that can be dropped; None where none drops.
 
-        They are drawn here and handed to `forward`, so that it draws nothing: it may be computed twice, or compiled
+        They are made here and handed to `forward`, which needs no random numbers: it may be computed twice, or compiled
         once for every probability. For the latter `always_masked` asks for masks of ones at probability 0.
         """
         if not self.training or not (self.drop_path_prob or self.always_masked):
@@ -106,7 +106,7 @@ class Cell(nn.Module):
 
         `masks` are from `draw_masks`; None drops no path.
         """
-        drawn = None if masks is None else iter(masks)
+        mask = None if masks is None else iter(masks)
         states: dict[int, Tensor] = {}
         if self.prev_prev is not None:
             states[0] = self.prev_prev(prev_prev)
@@ -115,7 +115,7 @@ class Cell(nn.Module):
         prefixed: dict[tuple[int, SharedPrefix], Tensor] = {}
         branches = iter(self.branches)
         for k in self._live_blocks:
-            first, second = (self._branch(_as_branch(next(branches)), states, prefixed, drawn) for _ in range(2))
+            first, second = (self._branch(_as_branch(next(branches)), states, prefixed, mask) for _ in range(2))
             states[k + 2] = first + second if self._combines[k] == "add" else concat_channels((first, second))
         aligned = [align(states[s]) for align, s in zip(self.aligns, self._concat, strict=True)]
         return aligned[0] if len(aligned) == 1 else concat_channels(aligned)  # (N, len(concat) * F, H/s, W/s)

@@ -1,11 +1,12 @@
 """The cells in the table of network families."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nascli.config import CellNetworkConfig, NetworkConfig
+from nascli.errors import InputError
 from nascli.genotype.cells.genotype import CellGenotype
-from nascli.models.cells.spec import PRESETS, CellNetworkSpec, resolve_cells
-from nascli.models.spec import DataFields, NetworkFamily, SizeKnobs
+from nascli.models.cells.spec import PRESETS, STEM_MULTIPLIER, CellNetworkSpec
+from nascli.models.spec import LARGEST_CIFAR_IMAGE, DataFields, NetworkFamily, SizeKnobs
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier, Supernet
@@ -27,9 +28,22 @@ class CellFamily(NetworkFamily):
     def resolve(
         self, architecture: CellGenotype, config: NetworkConfig, aux_head: bool, data: DataFields
     ) -> CellNetworkSpec:
-        """See `resolve_cells`."""
+        """The preset's numbers where `config` and data give none; without a preset those that fit the image size."""
         assert isinstance(config, CellNetworkConfig)
-        return resolve_cells(architecture, config, aux_head, data)
+        side = config.image_size or data.get("image_size")
+        fitting = "cifar10" if side is None or side <= LARGEST_CIFAR_IMAGE else "imagenet-mobile"
+        numbers: dict[str, Any] = PRESETS[config.preset or fitting].model_dump()
+        numbers |= {key: value for key, value in data.items() if value is not None}
+        numbers |= config.model_dump(exclude_none=True, exclude={"preset", "family"})
+        if numbers["stem_filters"] is None:
+            numbers["stem_filters"] = STEM_MULTIPLIER * numbers["filters"]
+        spec = CellNetworkSpec(genotype=architecture, aux_head=aux_head, **numbers)
+        if spec.stem == "imagenet" and spec.image_size < 32:
+            raise InputError(
+                f"image_size {spec.image_size} is too small for the ImageNet stem, which reduces by a factor of 8",
+                "Use --preset cifar10, whose stem keeps the resolution",
+            )
+        return spec
 
     def stream_size(self, config: NetworkConfig) -> int | None:
         """The preset's."""

@@ -151,21 +151,14 @@ class CellNetwork(ImageClassifier):
         """The wanted outputs of the cells at these positions, from the known `outputs`.
 
         Any other is let go when its last reader has it, which is a tenth of a training's memory. `images` say how many
-        drop-path masks are drawn.
+        drop-path masks are made.
         """
         activated: dict[int, Tensor] = {}  # two cells may read an output: its ReLU is computed, and kept, once
-
-        def read(output: int, pre_activated: bool) -> Tensor | None:
-            if not pre_activated or output not in outputs:
-                return outputs.get(output)
-            if output not in activated:
-                activated[output] = F.relu(outputs[output])
-            return activated[output]
-
         for position in positions:
             cell = self.cells[str(position)]
             assert isinstance(cell, Cell)
-            inputs = map(read, (self.slots[position].prev_prev, position), cell.takes_activated)
+            reads = zip((self.slots[position].prev_prev, position), cell.takes_activated, strict=True)
+            inputs = (_read(output, relu, outputs, activated) for output, relu in reads)
             outputs[position + 1] = self.run_block(cell, *inputs, cell.draw_masks(images))
             for output in [k for k, reader in self._last_reader.items() if reader == position]:
                 activated.pop(output, None)
@@ -219,6 +212,15 @@ def _find_taps(slots: tuple[CellSlot, ...], outputs: tuple[int, ...]) -> dict[st
     first = slots[-1].log2_stride - 2
     newest = {slots[output - 1].log2_stride if output else 0: output for output in sorted(outputs)}
     return {name: newest[first + k] for k, name in enumerate(STAGES) if first + k in newest}
+
+
+def _read(output: int, pre_activated: bool, outputs: dict[int, Tensor], activated: dict[int, Tensor]) -> Tensor | None:
+    """An output as a cell takes it; None where it is not built, since the cell does not read it then."""
+    if not pre_activated or output not in outputs:
+        return outputs.get(output)
+    if output not in activated:
+        activated[output] = F.relu(outputs[output])
+    return activated[output]
 
 
 def _pool_last(x: Tensor) -> Tensor:

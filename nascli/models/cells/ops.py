@@ -19,7 +19,7 @@ from nascli.models.layers import conv
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """The part of an op before its weights: computed once per hidden state for all ops that read it."""
+    """The beginning of an op, before its weights: computed once per hidden state for all ops that read it."""
 
     kind: Literal["nothing", "relu", "max_pool", "avg_pool"] = "nothing"
     kernel: int = 1

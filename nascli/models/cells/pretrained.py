@@ -35,7 +35,7 @@ PREPROCESSING: dict[Tool, Preprocessing] = {
     "pretrained-models": Preprocessing(resize="shorter_side", crop=0.875, interpolation="bilinear"),
     "Keras Applications": Preprocessing(resize="both_sides", crop=1, interpolation="bilinear"),
 }
-"""What each tool does to an image for these networks; mean and std are 0.5 with all three, as in a new `NetworkSpec`.
+"""The preparation of images by each tool for these networks; mean and std are 0.5 with all three, as in a new spec.
 
 References: timm 1.0, default configurations of nasnetalarge and pnasnet5large; pretrained-models 0.7.4, TransformImage
 and examples/imagenet_eval.py; Keras 3, `nasnet.preprocess_input` and the examples of Keras Applications, which load an

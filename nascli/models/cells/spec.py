@@ -1,13 +1,12 @@
 """The macro numbers of a network of cells, and the published ones. No torch."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from nascli.config import CellNetworkConfig, Preprocessing
-from nascli.errors import InputError
+from nascli.config import CellNetworkConfig
 from nascli.genotype.cells.genotype import CellGenotype
-from nascli.models.spec import LARGEST_CIFAR_IMAGE, DataFields, NetworkSpec
+from nascli.models.spec import NetworkSpec
 
 STEM_MULTIPLIER = 3
 """The CIFAR stem has this many times F channels (released code)."""
@@ -35,11 +34,6 @@ class CellNetworkSpec(NetworkSpec):
     skip_reduction_input: bool
     reduction_placement: Literal["added", "in_place"] = "added"
     aux_head: bool = False
-
-    @property
-    def name(self) -> str:
-        """Name of the genotype."""
-        return self.genotype.name
 
     @property
     def architecture(self) -> CellGenotype:
@@ -109,33 +103,3 @@ PRESETS: dict[str, _Preset] = {
 }
 """The published sizes: NASNet's 6 @ 768, 4 @ 1056 and 6 @ 4032 in the paper's notation, and PNASNet-5's two on ImageNet
 (settings of the released code)."""
-
-
-def resolve_cells(
-    genotype: CellGenotype, config: CellNetworkConfig, aux_head: bool, data: DataFields
-) -> CellNetworkSpec:
-    """A genotype and a recipe's network section as a complete spec.
-
-    Args:
-        config: What it does not give comes from its preset, and without one from the preset that fits the image size.
-        data: What the data set says; the preset decides what is absent.
-
-    Raises:
-        InputError: The image is too small for the stem and three stages.
-    """
-    side = config.image_size or data.get("image_size")
-    fitting = "cifar10" if side is None or side <= LARGEST_CIFAR_IMAGE else "imagenet-mobile"
-    preset = PRESETS[config.preset or fitting]
-    given = config.model_dump(exclude_none=True, exclude={"preset", "family"})
-    numbers: dict[str, Any] = {**preset.model_dump(), **data, "image_size": side or preset.image_size, **given}
-    numbers["classes"] = data.get("classes") or preset.classes
-    numbers["preprocessing"] = data.get("preprocessing") or Preprocessing()
-    if numbers["stem_filters"] is None:
-        numbers["stem_filters"] = STEM_MULTIPLIER * numbers["filters"]
-    spec = CellNetworkSpec(genotype=genotype, aux_head=aux_head, **numbers)
-    if spec.stem == "imagenet" and spec.image_size < 32:
-        raise InputError(
-            f"image_size {spec.image_size} is too small for the ImageNet stem, which reduces by a factor of 8",
-            "Use --preset cifar10, whose stem keeps the resolution",
-        )
-    return spec

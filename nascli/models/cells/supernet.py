@@ -58,7 +58,7 @@ class _SharedLayer:
 
 
 def shared_parameters(spec: CellNetworkSpec, space: CellSpace) -> nn.ParameterDict:
-    """Fresh weights for every child of a space, drawn from torch's global random generator as a `CellNetwork`'s are.
+    """Fresh weights for every child of a space, from torch's global random generator as a `CellNetwork`'s are.
 
     Args:
         spec: The macro numbers, with any genotype of the space.
@@ -85,12 +85,11 @@ def bare_child(spec: CellNetworkSpec) -> CellNetwork:
     return child
 
 
-def inherited_weights(child: CellNetwork, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def inherit_weights(child: CellNetwork, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a child, by their names in it; gradients flow back into the shared ones.
 
     Args:
-        child: Of the space and macro numbers that `shared` was made for, without auxiliary head.
-        shared: From `shared_parameters`.
+        child: One of the space and macro numbers that `shared` was made for, without auxiliary head.
     """
     return {
         f"{place}.{name}": shared[names[0]] if len(names) == 1 else torch.cat([shared[each] for each in names], 1)
@@ -103,7 +102,7 @@ def extract_child(spec: CellNetworkSpec, shared: Mapping[str, Tensor]) -> CellNe
     """A stand-alone child with copies of its inherited weights; its batch-norm statistics are at their start."""
     with torch.device("meta"):
         child = CellNetwork(spec)
-    weights = {name: weight.detach().clone() for name, weight in inherited_weights(child, shared).items()}
+    weights = {name: weight.detach().clone() for name, weight in inherit_weights(child, shared).items()}
     statistics = {name: torch.empty(buffer.shape, dtype=buffer.dtype) for name, buffer in child.named_buffers()}
     child.load_state_dict(weights | statistics, assign=True)
     for module in child.modules():

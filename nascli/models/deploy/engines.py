@@ -25,8 +25,6 @@ Precision = Literal["float32", "bfloat16"]
 TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 5e-2}
 """Largest `difference` from the network in float32 that an engine may have."""
 
-_DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 _SHAPES_COMPILED = 64
 """Input shapes that a process may compile a network for; beyond torch's own limit of 8 it would run uncompiled."""
 
@@ -132,7 +130,7 @@ def time_engines(
         NascliError: An engine gives other logits.
         InputError: An engine does not work here.
     """
-    place, dtype = device or torch.device("cpu"), _DTYPES[precision]
+    place, dtype = device or torch.device("cpu"), getattr(torch, precision)
     reference = build_trained(network, place, torch.float32)
     images = {
         batch: make_images(network.spec, batch).to(place).contiguous(memory_format=torch.channels_last)

@@ -153,8 +153,8 @@ def _serialize_onnx(program: ExportedProgram, metadata: dict[str, object]) -> by
         dynamic_shapes=({0: "batch"},),
     )
     assert made is not None
-    for part in (made.model.graph, *made.model.graph, *made.model.graph.initializers.values()):
-        part.metadata_props.clear()  # where each step came from, in names of torch
+    for entry in (made.model.graph, *made.model.graph, *made.model.graph.initializers.values()):
+        entry.metadata_props.clear()  # where each step came from, in names of torch
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
     made.model.metadata_props.update(texts)
     content: bytes = made.model_proto.SerializeToString()

@@ -47,11 +47,6 @@ class ResNetSpec(NetworkSpec):
         return self
 
     @property
-    def name(self) -> str:
-        """`resnet-20`."""
-        return self.architecture.name
-
-    @property
     def architecture(self) -> ResNetDepth:
         """The depth."""
         return ResNetDepth(self.depth)

@@ -87,7 +87,7 @@ class SupernetTask(Task[Batch]):
         assert self._child is not None
         images, targets = micro
         supernet = find_supernet(self._child.spec)
-        inherited = supernet.inherited_weights(self._child, dict(self.weights.named_parameters()))
+        inherited = supernet.inherit_weights(self._child, dict(self.weights.named_parameters()))
         with autocast(self.config.precision, images.device):
             logits: Tensor = functional_call(self._child, inherited, (images,))
         return {"loss": F.cross_entropy(logits.float(), targets, label_smoothing=self._label_smoothing)}
