@@ -7,9 +7,8 @@ from nascli.cli.console import Terminal
 from nascli.units import UNITS, format_quantity
 
 if TYPE_CHECKING:
-    from nascli.models.cost import Cost, LayerCost
+    from nascli.models.cost import Cost, Latency, LayerCost
     from nascli.models.deploy.engines import EngineTiming
-    from nascli.models.latency import Latency
     from nascli.models.scaling import SizeCost, SizeTable
     from nascli.models.spec import NetworkSpec
 

@@ -16,9 +16,8 @@ from typing import Literal
 import torch
 
 from nascli.errors import InputError
-from nascli.models.cost import measure_cost
+from nascli.models.cost import Latency, measure_cost, measure_latency
 from nascli.models.families import build, find_family
-from nascli.models.latency import Latency, measure_latency
 from nascli.models.spec import NetworkSpec, SizeKnobs
 from nascli.units import EXAMPLES, UNITS, format_exactly, format_quantity, list_units, parse_quantity
 

@@ -7,8 +7,8 @@ import pytest
 
 from nascli.cli.app import main
 from nascli.genotype.resolve import zoo_genotype
+from nascli.models.cost import Latency
 from nascli.models.interface import ImageClassifier
-from nascli.models.latency import Latency
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from tests.cells import as_cells, read_cells

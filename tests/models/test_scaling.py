@@ -10,8 +10,8 @@ from nascli.config import CellNetworkConfig
 from nascli.errors import InputError
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.family import CellFamily
+from nascli.models.cost import Latency, measure_latency
 from nascli.models.families import build_network
-from nascli.models.latency import Latency, measure_latency
 from nascli.models.scaling import (
     TOLERANCE,
     Quantity,

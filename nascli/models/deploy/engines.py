@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from nascli.errors import InputError, NascliError
+from nascli.models.cost import Latency, measure_latency
 from nascli.models.deploy.fuse import fold, lay_out_input
 from nascli.models.interface import ImageClassifier
-from nascli.models.latency import Latency, measure_latency
 from nascli.models.spec import NetworkSpec
 
 Engine = Callable[[Tensor], Tensor]

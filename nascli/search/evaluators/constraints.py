@@ -18,7 +18,7 @@ from nascli.engine.device import cpu_threads
 from nascli.errors import InputError, NascliError, RejectedError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace
-from nascli.models import latency
+from nascli.models.cost import measure_latency
 from nascli.search.evaluators.evaluator import Evaluator
 from nascli.search.evaluators.proxy import ProxyTask
 from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, build_untrained_child
@@ -181,7 +181,7 @@ def measure_child_latency(task: ProxyTask, genotype: Genotype) -> float:
     """
     network = build_untrained_child(task, genotype, seed=0).eval()
     with cpu_threads(1):
-        return latency.measure_latency(network, network.spec.image_size).seconds
+        return measure_latency(network, network.spec.image_size).seconds
 
 
 def _measure_all(quantity: str, task: ProxyTask, cells: list[Genotype], seed: int) -> list[float]:
