@@ -25,9 +25,6 @@ ORIENTATION = 0x0112
 _RGB = 3
 """`torchvision.io.ImageReadMode.RGB`, as its operator takes it."""
 
-_STEP_OF_16_BITS = 257
-"""65535 / 255: what one step of 8 bits is worth in 16."""
-
 
 class ImageSource(Protocol):
     """A file, or an image in a pack. As text it is what a user calls it."""
@@ -56,14 +53,7 @@ def decode_image(source: ImageSource) -> Image.Image:
 
 
 def decode_pixels(source: ImageSource) -> Tensor:
-    """Decode the image in a file or a pack, as RGB and upright, by the fastest decoder that takes it.
-
-    Returns:
-        uint8 (H, W, 3).
-
-    Raises:
-        CorruptFileError: It is not an image, is truncated, damaged, or claims an absurd size.
-    """
+    """Decode an image as `decode_image` does, by the fastest decoder that takes it, to uint8 (H, W, 3)."""
     pixels = _decode_usual_jpeg(source)
     return image_to_tensor(decode_image(source)).permute(1, 2, 0) if pixels is None else pixels
 
@@ -75,8 +65,8 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     """
     if not image.mode.startswith("I"):
         return image
-    values = np.asarray(image).astype(np.int64)
-    return Image.fromarray((values // _STEP_OF_16_BITS).clip(0, 255).astype(np.uint8))
+    values = np.asarray(image).astype(np.int64) // 257  # 65535 / 255: one step of 8 bits in 16
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
 
 
 def image_to_tensor(image: Image.Image) -> Tensor:

@@ -35,9 +35,6 @@ _CROP_TRIES = 10
 _PREFETCH = 2
 """Batches that each worker decodes before they are asked for."""
 
-_OWN_PREPROCESSING = Preprocessing()
-"""What our own networks are measured with (the same source)."""
-
 
 class Window(NamedTuple):
     """A rectangle of an image: rows from `top` on and before `bottom`, columns from `left` on and before `right`."""
@@ -52,8 +49,6 @@ def random_window(height: int, width: int, seed: int) -> Window:
     """A random part of an image: 5 % to 100 % of its area, width to height 3/4 to 4/3, anywhere in it.
 
     Sizes that do not fit are drawn again; after ten of them it is the largest part in the middle with such a shape.
-
-    Every random number follows from `seed` and the size.
 
     References: Szegedy et al. 2015, random crops; as torchvision's RandomResizedCrop draws them.
     """
@@ -75,17 +70,16 @@ def random_window(height: int, width: int, seed: int) -> Window:
 class ImageFiles:
     """A split that stays on disk; worker processes decode ahead of the training.
 
-    As many images as `unreadable` allows may be such that cannot be decoded. In training the next image of the split
-    that can be decoded stands in for such an image, so that all batches are full; in evaluation it is skipped.
+    In training the next image of the split that can be decoded stands in for one that cannot, so that all batches are
+    full; in evaluation it is skipped.
 
     Args:
-        paths: One per image.
         labels: int64 (N,), each the position of a class name.
         image_size: Height and width in pixels of the images in a batch.
         workers: Processes that decode; 0 decodes in this one. Batches do not depend on it.
         pinned: Batches lie in page-locked memory, for CUDA.
         preprocessing: How an image is brought to its size in evaluation; training does not follow it.
-        unreadable: Counts the images that cannot be decoded, over all batches and epochs.
+        unreadable: Counts the images that cannot be decoded, over all batches and epochs, and allows for some.
     """
 
     paths: tuple[ImageSource, ...]
@@ -93,7 +87,7 @@ class ImageFiles:
     image_size: int
     workers: int
     pinned: bool = False
-    preprocessing: Preprocessing = _OWN_PREPROCESSING
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     unreadable: UnreadableImages = field(default_factory=UnreadableImages)
 
     def __len__(self) -> int:
@@ -101,7 +95,7 @@ class ImageFiles:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Those of its images that could not be decoded so far; `unreadable` may count those of other splits, too."""
+        """Those of its images that could not be decoded so far; `unreadable` may count others, too."""
         own = {str(path) for path in self.paths} if self.unreadable.names else set()
         return tuple(name for name in self.unreadable.names if name in own)
 
@@ -201,29 +195,21 @@ class _Reader(Dataset[_Fetched]):
 
     def __getitems__(self, batch: tuple[int, Sequence[int]]) -> _Fetched:
         number, positions = batch
-        slot = self.slots[number % len(self.slots)]
+        slot, files = self.slots[number % len(self.slots)], self._files
+        stand_ins = 0 if self._seed is None else min(files.unreadable.allowed, len(files) - 1)
         decoded: list[int] = []
         errors: list[tuple[str, CorruptFileError]] = []
         for position in positions:
-            place = self._read_into(slot[len(decoded)], position, errors)
-            if place is not None:
-                decoded.append(place)
+            for step in range(stand_ins + 1):
+                place = (position + step) % len(files)
+                try:
+                    slot[len(decoded)] = self._read(files.paths[place], position)
+                except CorruptFileError as error:
+                    errors.append((str(files.paths[place]), error))
+                else:
+                    decoded.append(place)
+                    break
         return decoded, errors
-
-    def _read_into(self, image: Tensor, position: int, errors: list[tuple[str, CorruptFileError]]) -> int | None:
-        """Fill uint8 (S, S, 3) with the image at a position, in training else with the next; its position, if any."""
-        files = self._files
-        stand_ins = 0 if self._seed is None else min(files.unreadable.allowed, len(files) - 1)
-        for step in range(stand_ins + 1):
-            place = (position + step) % len(files)
-            try:
-                pixels = self._read(files.paths[place], position)
-            except CorruptFileError as error:
-                errors.append((str(files.paths[place]), error))
-            else:
-                image.copy_(pixels)
-                return place
-        return None
 
     def _read(self, source: ImageSource, position: int) -> Tensor:
         """An image as it goes into a batch: uint8 (S, S, 3)."""

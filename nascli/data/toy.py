@@ -7,7 +7,6 @@ everywhere.
 """
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -54,12 +53,11 @@ class SceneConfig:
 
     Args:
         image_size: Height and width of a scene in pixels.
-        train: Training scenes.
-        val: Validation scenes.
-        digits: Fewest and most digits per scene.
+        train: Number of training scenes.
+        val: Number of validation scenes.
+        digits: Fewest and most per scene.
         side: Smallest and largest height of a digit in pixels.
         max_overlap: Fraction of the smaller of two boxes that may lie in the other.
-        seed: Every random number follows from it.
         version: Of the drawing code; raised when the same numbers give other images.
     """
 
@@ -80,9 +78,6 @@ def write_scenes(folder: Path, config: SceneConfig | None = None) -> Path:
         folder: Gets `annotations/instances_{train,val}.json`, `train/` and `val/`.
         config: None is the data set `digit-scenes`.
 
-    Returns:
-        The folder.
-
     Raises:
         InputError: The folder holds something else, for instance scenes of another version.
         NascliError: It cannot be written.
@@ -91,32 +86,31 @@ def write_scenes(folder: Path, config: SceneConfig | None = None) -> Path:
     if folder.exists():
         _check_written(folder, config)
         return folder
-    temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        counts = (("train", config.train), ("val", config.val))
-        for (split, count), digits in zip(counts, load_digits(), strict=True):
-            _write_split(temporary, split, digits, count, config)
-        temporary.chmod(0o755)
-        _publish(temporary, folder, config)
+        with tempfile.TemporaryDirectory(
+            dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True
+        ) as name:
+            temporary = Path(name)
+            counts = (("train", config.train), ("val", config.val))
+            for (split, count), digits in zip(counts, load_digits(), strict=True):
+                _write_split(temporary, split, digits, count, config)
+            temporary.chmod(0o755)
+            try:
+                temporary.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+                _check_written(folder, config)  # another process was faster: use its scenes
     except OSError as error:
         raise cannot_write(folder, error, "Choose another --data-dir") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
 def compose_scene(
     glyphs: NDArray[np.uint8], config: SceneConfig, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], list[tuple[int, Box]]]:
-    """Compose a scene.
-
-    Args:
-        glyphs: The digits to choose from, (G, h, w), ink is bright.
-        config: The numbers of the scenes.
-        rng: Source of all random numbers.
+    """Compose a scene of glyphs (G, h, w) whose ink is bright.
 
     Returns:
         The image, (H, W, 3), and for each digit on it the number of its glyph and the box (x, y, width, height)
@@ -170,15 +164,6 @@ def _check_written(folder: Path, config: SceneConfig) -> None:
             f"{folder} does not hold these digit scenes (another version wrote it, or something else is there)",
             "Move it away, and they are written again; or choose another --data-dir",
         )
-
-
-def _publish(temporary: Path, folder: Path, config: SceneConfig) -> None:
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        _check_written(folder, config)  # another process was faster: use its scenes
 
 
 def _make_ink(glyph: NDArray[np.uint8], side: int, angle: float) -> Pixels:

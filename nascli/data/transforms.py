@@ -72,7 +72,7 @@ class Normalizer:
 
     Args:
         mean: Of each color over the training images, 0 to 1.
-        std: Standard deviation of each color, above 0.
+        std: Above 0.
     """
 
     mean: Color
@@ -98,10 +98,6 @@ def vary_batch(
     """Augment and mix a batch.
 
     Args:
-        batch: On the device that computes.
-        classes: Number of classes.
-        config: The changes and their strengths.
-        normalizer: Applied after the changes of bytes.
         rng: For augmentation, image by image.
         mix_seed: For mixup and CutMix, which draw once per batch, from torch's global generator.
 
@@ -142,8 +138,6 @@ def mix_batch(images: Tensor, labels: Tensor, classes: int, config: DataConfig) 
 
     Args:
         images: float32 (N, 3, H, W), normalized.
-        labels: int64 (N,).
-        classes: Number of classes.
         config: Its `mixup` and `cutmix` are the alphas; 0 is off.
 
     Returns:
@@ -175,17 +169,9 @@ class _Operation(NamedTuple):
 def rand_augment(images: Tensor, operations: int, magnitude: int, rng: BatchRng) -> Tensor:
     """Apply `operations` operations per image, one after the other, each drawn uniformly from the 14.
 
-    Images that drew the same operation in the same direction go through it together, by torchvision's functions, which
-    take batches: at most 23 calls per round for a batch of any size, since nine operations have two directions.
-
-    Args:
-        images: uint8 (N, 3, H, W); not changed in place.
-        operations: Per image, 0 or more.
-        magnitude: 0 to 30; the direction of a signed operation is drawn.
-        rng: For these images.
-
-    Returns:
-        uint8 (N, 3, H, W); black moves in from outside.
+    From uint8 (N, 3, H, W) to the same; black moves in from outside. Images that drew the same operation in the same
+    direction go through it together, by torchvision's functions, which take batches: at most 23 calls per round for a
+    batch of any size, since nine operations have two directions, one of which is drawn. `magnitude` is 0 to 30.
 
     References: Cubuk et al. 2020, "RandAugment"; operations and amounts are those of torchvision's RandAugment.
     """
@@ -258,7 +244,11 @@ def color_jitter(images: Tensor, strength: float, rng: BatchRng) -> Tensor:
     n, _, height, width = images.shape
     amounts = strength * (2 * rng.uniform(n, 4)[..., None, None] - 1)
     brightness, contrast, saturation, hue = amounts  # (N, 1, 1) each
-    turn = (1 + _JITTER_SATURATION * saturation) * _rotation(2 * math.pi * _JITTER_HUE * hue)
+    angle = (2 * math.pi * _JITTER_HUE * hue).flatten()
+    turn = torch.eye(3).repeat(n, 1, 1)  # of rows (Y, I, Q) about Y
+    turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
+    turn[:, 1, 2], turn[:, 2, 1] = angle.sin(), -angle.sin()
+    turn = (1 + _JITTER_SATURATION * saturation) * turn
     turn[:, 0, 0] = 1
     to_yiq = torch.tensor(_YIQ).T
     tint = (to_yiq @ turn @ to_yiq.inverse()).to(images.device)  # T (N, 3, 3)
@@ -268,15 +258,6 @@ def color_jitter(images: Tensor, strength: float, rng: BatchRng) -> Tensor:
     offset = (1 - factor) * pixels.mean(dim=1, keepdim=True) @ tint + shift  # (N, 1, 3)
     changed = torch.baddbmm(offset, pixels, factor * tint).clamp_(0, 255)
     return changed.view(n, height, width, 3).permute(0, 3, 1, 2)
-
-
-def _rotation(angle: Tensor) -> Tensor:
-    """The maps (N, 3, 3) that turn rows (Y, I, Q) about Y by angles (N, 1, 1)."""
-    cosine, sine = angle.cos().flatten(), angle.sin().flatten()
-    turn = torch.eye(3).repeat(len(angle), 1, 1)
-    turn[:, 1, 1] = turn[:, 2, 2] = cosine
-    turn[:, 1, 2], turn[:, 2, 1] = sine, -sine
-    return turn
 
 
 def _random_crop(images: Tensor, padding: int, rng: BatchRng) -> Tensor:

@@ -1,7 +1,6 @@
-"""Training images varied together with their boxes: flipped, and put into a square at a random scale.
+"""Augmentation of images with boxes: flipped, and put into a square at a random scale.
 
-Random numbers and their use are apart: a `BoxTransform` is sampled before its image is read, so that several threads
-can read and transform images in any order.
+A `BoxTransform` is sampled before its image is read, so that threads can read and transform images in any order.
 
 Shapes: M boxes as corners (x1, y1, x2, y2) in pixels.
 """
@@ -25,10 +24,9 @@ MIN_LEARNED_SIDE = 1.0
 
 @dataclass(frozen=True)
 class ScaleJitter:
-    """The square that every image is put into, and the range of scales.
+    """The square of `side` pixels that every image is put into, and the range of scales.
 
     Args:
-        side: Height and width of the square in pixels.
         scales: Lowest and highest; at 1 the longer side of the image is the side of the square.
         fill: Red, green and blue in 0 to 255 where no image covers the square.
 
@@ -45,8 +43,6 @@ class JitterPlacement:
     """Scale and position of one image in the square of a `ScaleJitter`.
 
     Args:
-        jitter: The square.
-        scale: Within the range of `jitter`.
         across: Fraction of the width that does not fit which is cut off on the left, from 0 to below 1.
         down: The same of the height, at the top.
     """
@@ -76,10 +72,9 @@ class BoxTransform:
 def sample_transforms(
     count: int, generator: torch.Generator, *, flip: bool, jitter: ScaleJitter | None
 ) -> list[BoxTransform]:
-    """Sample the transforms of the images of a batch.
+    """Sample the transforms of the `count` images of a batch.
 
     Args:
-        count: Images in the batch.
         generator: Drawn from for what is switched on, nothing else.
         flip: Flip each with probability one half.
         jitter: Place each at a scale and a position that are drawn uniformly; None leaves them at their size.
@@ -138,14 +133,7 @@ def place_in_square(image: Image.Image, target: Target, placement: JitterPlaceme
 
 
 def _resize_part(image: Image.Image, whole: Sequence[int], start: Sequence[int], shown: Sequence[int]) -> Image.Image:
-    """A part of the image resized to `whole`, without computing the rest.
-
-    Args:
-        image: Any size.
-        whole: Width and height that the image is enlarged or reduced to.
-        start: Left and top of the part, in pixels of `whole`.
-        shown: Width and height of the part.
-    """
+    """The part of size `shown` at `start`, left and top, of an image resized to `whole`; the rest is not computed."""
     left, top, right, bottom = (
         min(edge * old / new, old)  # rounding must not lead out of the image
         for edge, old, new in zip(
