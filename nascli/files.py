@@ -101,9 +101,9 @@ def cannot_write(path: Path, error: Exception, hint: str) -> NascliError:
 
 
 @contextmanager
-def writing(path: Path, hint: str) -> Iterator[None]:
-    """Turn an `OSError` of the block into the error of `cannot_write`."""
+def writing(path: Path, hint: str, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+    """Turn an error of these types in the block into the error of `cannot_write`."""
     try:
         yield
-    except OSError as error:
+    except errors as error:
         raise cannot_write(path, error, hint) from error

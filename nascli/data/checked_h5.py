@@ -73,11 +73,11 @@ class CheckedFormat:
 
 
 def read_column(opened: Any, name: str, dtype: str, ndim: int, path: Path) -> npt.NDArray[Any]:  # noqa: ANN401
-    """Read a column, unless it has another kind or number of dimensions, or claims to be larger than the file."""
+    """Read a column; ValueError where it has another kind or dimension, or claims to be larger than the file."""
     column = opened[name]
     is_expected = column.ndim == ndim and column.dtype.kind == np.dtype(dtype).kind
     if not is_expected or column.nbytes > path.stat().st_size:
-        raise ValueError(f"{column.name} has not the expected form")
+        raise ValueError(f"{column.name} has not the expected type and shape")
     values: npt.NDArray[Any] = column[()]
     return values
 

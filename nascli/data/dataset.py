@@ -51,10 +51,10 @@ class Split(Protocol):
         """The split with whatever it keeps in memory on `device`."""
 
     def training_batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
-        """Batches for training: the images at positions `order`, varied by random numbers that follow from `seed`."""
+        """Batches for training: the images at positions `order`; random numbers follow from `seed`."""
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """Every image once, in order, never varied; the last batch may be smaller."""
+        """Every image once, in order, nothing random; the last batch may be smaller."""
 
 
 AnySplit = TypeVar("AnySplit", bound=Split)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 IMAGENET_CLASSES = 1000
 
 _WNIDS_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
-"""Of the sorted names of the class folders, one per line: to know them where timm, which lists them, is missing."""
+"""SHA-256 of the sorted names of the class folders, one per line, for where timm, which lists them, is missing."""
 
 
 def imagenet_wnids() -> tuple[str, ...] | None:
@@ -30,5 +30,5 @@ def imagenet_categories() -> tuple[str, ...]:
 
 
 def are_imagenet_wnids(names: Sequence[str]) -> bool:
-    """Whether these are the names of ImageNet's 1000 class folders, in the order of the outputs."""
+    """True for the names of ImageNet's 1000 class folders, in the order of the outputs."""
     return len(names) == IMAGENET_CLASSES and hashlib.sha256("\n".join(names).encode()).hexdigest() == _WNIDS_SHA256

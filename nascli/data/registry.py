@@ -27,9 +27,9 @@ ALLOW_UNREADABLE = "--set data.max_unreadable_images=N"
 """The option that allows more images that cannot be decoded, where a recipe says how many."""
 
 _MAX_BYTES = 8 << 30
-"""Of a data set in memory."""
+"""Largest data set that is resized in memory."""
 _SUBSET_SEED = 0
-"""Seed of the draw that `max_train_images` makes; equal for all runs, so that they see the same images."""
+"""Seed of the subset of `max_train_images`; equal for all runs, so that they see the same images."""
 _HALF: Color = (0.5, 0.5, 0.5)
 """Mean and standard deviation that take streamed images to [-1, 1], as in the released code."""
 
@@ -141,7 +141,7 @@ LOADERS: dict[str, Callable[[_Request], ImageData]] = {
     "folder:PATH": _load_folder,
     "pack:FILE.h5": _load_pack,
 }
-"""Of `nascli.config.DATASETS`; what follows a colon there stands for the location."""
+"""The loader of each of `nascli.config.DATASETS`; what follows a colon there stands for the location."""
 
 
 def _open_index(request: _Request, index: FolderIndex[ImageSource]) -> ImageData:

@@ -29,7 +29,7 @@ STREAM_SIZE = 224
 
 _CROP_AREA = (0.05, 1.0)
 _CROP_ASPECT = (3 / 4, 4 / 3)
-"""Of a random crop (Inception preprocessing, as in the code released with AmoebaNet)."""
+"""Ranges for a random crop (Inception preprocessing, as in the code released with AmoebaNet)."""
 _CROP_TRIES = 10
 
 _PREFETCH = 2
@@ -50,7 +50,7 @@ def random_window(height: int, width: int, seed: int) -> Window:
 
     Sizes that do not fit are drawn again; after ten of them it is the largest part in the middle with such a shape.
 
-    References: Szegedy et al. 2015, random crops; as torchvision's RandomResizedCrop draws them.
+    References: Szegedy et al. 2015, random crops; as torchvision's RandomResizedCrop samples them.
     """
     rng = random.Random(seed)  # the fastest to seed of all there are
     narrowest, widest = _CROP_ASPECT

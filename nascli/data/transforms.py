@@ -40,8 +40,8 @@ _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 class BatchRng:
     """Random numbers per image of a batch.
 
-    Where several processes share a batch, each draws for the whole of it and takes the numbers of its own images. So an
-    image is varied in the same way whichever process has it, and whatever else that process has.
+    Where several processes share a batch, each samples for the whole of it and takes the numbers of its own images. So
+    an image is augmented in the same way whichever process has it, and whatever else that process has.
 
     Args:
         generator: A CPU generator.
@@ -99,7 +99,7 @@ def vary_batch(
 
     Args:
         rng: For augmentation, image by image.
-        mix_seed: For mixup and CutMix, which draw once per batch, from torch's global generator.
+        mix_seed: For mixup and CutMix, once per batch, from torch's global generator.
 
     Returns:
         Images, float32 (N, 3, H, W), normalized; labels, int64 (N,), or probabilities, (N, classes).

@@ -44,10 +44,10 @@ class Category:
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedImage:
-    """An image that is not read yet, and its M boxes.
+    """An image that is not read yet, and its M boxes, as COCO writes them.
 
-    `boxes` (M, 4) as COCO writes them; `labels` (M,) in 1 to K; `areas` (M,) in square pixels as the file gives them;
-    `crowd` (M,) is true where a box is drawn around an uncounted group.
+    `boxes` (M, 4); `labels` (M,) in 1 to K; `areas` (M,) in square pixels as the file gives them; `crowd` (M,) is true
+    where a box is around an uncounted group.
     """
 
     id: int

@@ -73,7 +73,7 @@ class Issue:
 
     @property
     def outcome(self) -> IssueOutcome:
-        """Whether it is refused, skipped or kept."""
+        """Its handling."""
         return ISSUE_KINDS[self.kind][0]
 
     @property
@@ -105,16 +105,14 @@ def select_refused(issues: Iterable[Issue]) -> list[Issue]:
 
 
 def raise_if_refused(source: Path, issues: Iterable[Issue]) -> None:
-    """Refuse data with an issue that has to be repaired first.
+    """Refuse data with an issue that has to be repaired first; the message holds the first example.
 
     Raises:
-        InputError: There is one; the message holds the first example.
         CorruptFileError: The first of them is an image that cannot be read.
+        InputError: It is another.
     """
-    serious = select_refused(issues)
-    if not serious:
-        return
-    others = sum(each.count for each in serious) - 1
-    more = f"; {others:,} more issues are listed by nascli detect check" if others else ""
-    error = CorruptFileError if serious[0].kind == "image cannot be read" else InputError
-    raise error(f"{source}: {serious[0].first}", serious[0].remedy + more)
+    if serious := select_refused(issues):
+        others = sum(each.count for each in serious) - 1
+        more = f"; {others:,} more issues are listed by nascli detect check" if others else ""
+        error = CorruptFileError if serious[0].kind == "image cannot be read" else InputError
+        raise error(f"{source}: {serious[0].first}", serious[0].remedy + more)

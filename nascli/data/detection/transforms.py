@@ -16,7 +16,7 @@ from nascli.data.decoding import image_to_tensor
 from nascli.data.detection.dataset import AnnotatedImage, open_annotated_image, training_target
 
 Target = dict[str, Tensor]
-"""What a detector learns from an image: `boxes` (M, 4) float32 and `labels` (M,)."""
+"""Training target of a detector for an image: `boxes` (M, 4) float32 and `labels` (M,)."""
 
 MIN_LEARNED_SIDE = 1.0
 """Pixels of a box that must be left, in width and in height, for it to be learned."""

@@ -11,7 +11,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from nascli.data.pack.format import SPLITS, PackedRow, open_pack, write_pack
 from nascli.data.pack.shards import ShardStore
 from nascli.data.streaming import worker_count
 from nascli.errors import CorruptFileError, InputError, Interrupted
-from nascli.files import PARTIAL, cannot_write, sync_folder
+from nascli.files import PARTIAL, sync_folder, writing
 
 UNCHECKED = ".unchecked"
 """Ends the name of a pack that was not read back yet."""
@@ -110,7 +110,11 @@ def pack_folder(
     entries = list(_list_entries(index, source))
     unreadable = UnreadableImages(max_unreadable, "--max-unreadable N", callbacks.log)
     about = {**asdict(settings), "pillow": PIL.__version__}
-    with _explain_write_errors(path), ShardStore(_beside(path, PARTIAL), about, overwrite=overwrite) as store:
+    kept = "Free some space or choose another place, then give the same command again: finished images are kept"
+    with (
+        writing(path, kept, (OSError, RuntimeError)),  # HDF5 on a full disk raises either
+        ShardStore(_beside(path, PARTIAL), about, overwrite=overwrite) as store,
+    ):
         _refuse_existing(path, overwrite)  # another process may have ended between the first look and the lock
         store.restore([entry.stamp for entry in entries])
         if store.rows:
@@ -247,13 +251,3 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
-
-
-@contextmanager
-def _explain_write_errors(path: Path) -> Iterator[None]:
-    hint = "Free some space or choose another place, then give the same command again: finished images are kept"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except (OSError, RuntimeError) as error:  # HDF5 on a full disk raises either
-        raise cannot_write(path, error, hint) from error

@@ -43,11 +43,10 @@ class ShardStore:
 
     Args:
         path: The folder; made where there is none.
-        settings: What the images depend on besides their files.
-        overwrite: Begin again where the folder was begun with other settings.
+        settings: The images depend on these and on their files.
 
     Raises:
-        InputError: It was, and `overwrite` is not given; or another process writes it.
+        InputError: The folder was begun with other settings, and `overwrite` is false; or another process writes it.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, str | int], *, overwrite: bool) -> None:
@@ -55,7 +54,7 @@ class ShardStore:
         self.rows: list[PackRow] = []
         self._starts: list[int] = []  # position of the first image of each shard
         self._pending: list[bytes] = []  # contents of images that are in no shard yet
-        path.mkdir(exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(path, os.O_RDONLY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,16 +96,15 @@ class ShardStore:
 
     def flush(self) -> None:
         """Write the images that are in no shard yet."""
-        if not self._pending:
-            return
-        start = len(self.rows) - len(self._pending)
-        temporary = self.path / "next.tmp"
-        with temporary.open("wb") as file:
-            content = np.frombuffer(b"".join(self._pending), dtype=np.uint8)
-            np.savez(file, content=content, rows=np.array(json.dumps(self.rows[start:])))
-        temporary.replace(self._file(start))
-        self._starts.append(start)
-        self._pending.clear()
+        if self._pending:
+            start = len(self.rows) - len(self._pending)
+            temporary = self.path / "next.tmp"
+            with temporary.open("wb") as file:
+                content = np.frombuffer(b"".join(self._pending), dtype=np.uint8)
+                np.savez(file, content=content, rows=np.array(json.dumps(self.rows[start:])))
+            temporary.replace(self._file(start))
+            self._starts.append(start)
+            self._pending.clear()
 
     def read(self, first: int, last: int) -> Iterator[bytes]:
         """Read the contents of the images from position `first` on and before `last`; empty where there is none."""
@@ -133,12 +131,12 @@ class ShardStore:
 
     def _begin(self, settings: dict[str, str | int], overwrite: bool) -> None:
         file = self.path / "settings.json"
-        found = None
-        with suppress(FileNotFoundError):
-            try:
-                found = json.loads(file.read_bytes())
-            except ValueError:
-                found = "damaged"
+        try:
+            found = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            found = None
+        except ValueError:
+            found = "damaged"
         if found not in (None, settings) and not overwrite:
             raise InputError(
                 f"{self.path} was begun with other settings than these",
