@@ -148,8 +148,8 @@ class Call:
 
     def refuse(self, message: str, surplus: Iterable[Setting[Any]], hint: str = "Leave them out") -> None:
         """InputError where some of these options are given; their names follow the message."""
-        among = list(surplus)
-        names = [each.flag for each in self.given if each in among]
+        given = self.given
+        names = [each.flag for each in surplus if each in given]
         if names:
             raise InputError(f"{message} {', '.join(names)}", hint)
 
@@ -157,6 +157,7 @@ class Call:
         """InputError where an option is given that --resume would ignore."""
         kept = {"--resume", "--json", *allowed}
         surplus = [each for each in self._settings if each.flag not in kept]
+        surplus.sort(key=lambda each: not isinstance(each, FieldSetting))
         self.refuse("--resume takes the settings saved in the run folder; it excludes", surplus, hint)
 
     def words(self, *without: Setting[Any]) -> list[str]:

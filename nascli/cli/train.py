@@ -121,8 +121,8 @@ def _default_recipe(terminal: Terminal, dataset: str) -> str | None:
         terminal.note(f"recipe {name} (another with --recipe)")
     else:
         terminal.note(
-            f"no recipe for {dataset}: keys that are not given have their defaults. --recipe imagenet-mobile suits "
-            "photos, cifar10 small images"
+            f"no recipe for {dataset}: what is not given has its default. --recipe imagenet-mobile suits photos, "
+            "cifar10 small images"
         )
     return name
 
