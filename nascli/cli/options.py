@@ -157,7 +157,6 @@ class Call:
         """InputError where an option is given that --resume would ignore."""
         kept = {"--resume", "--json", *allowed}
         surplus = [each for each in self._settings if each.flag not in kept]
-        surplus.sort(key=lambda each: not isinstance(each, FieldSetting))
         self.refuse("--resume takes the settings saved in the run folder; it excludes", surplus, hint)
 
     def words(self, *without: Setting[Any]) -> list[str]:
