@@ -55,7 +55,7 @@ TENSORBOARD = Setting[bool]("--tensorboard", "Write event files for TensorBoard 
 
 @command(
     "train",
-    [*field_settings(TrainRecipe, KEYS), CELL, GPUS, TENSORBOARD, *NEW_RUN],
+    [CELL, *field_settings(TrainRecipe, KEYS), GPUS, TENSORBOARD, *NEW_RUN],
     examples=[
         "nascli train --cell nasnet-a --dataset digits",
         "nascli train --cell runs/search/latest --dataset cifar10 --recipe cifar10-cpu --dry-run",

@@ -334,7 +334,7 @@ def spoil() -> None:
         ("--resume latest", 2, "nascli train makes one"),
         ("--resume empty", 2, "not a run folder"),
         ("--resume searched", 2, "a run of nascli search, not of nascli train"),
-        ("--resume x --cell cell.json --lr 1 --seed 0", 2, "it excludes --lr, --seed, --cell"),
+        ("--resume x --cell cell.json --lr 1 --seed 0", 2, "it excludes --cell, --lr, --seed"),
         ("--resume x --set train.lr=1 --dry-run", 2, "it excludes --set, --dry-run"),
         ("--cell cell.json --preset huge", 2, "huge"),
     ],
