@@ -3,7 +3,7 @@
     mkdir cifar && tar -xf cifar10_jpeg.tar.xz -C cifar
     python benchmarks/children.py --data cifar --train-images 2000 --epochs 2 --cores 1 --json children.json
 
-The plain loop: torchvision's transforms on PIL images (random crop with padding, flip, to tensor, normalise), a
+The plain loop: torchvision's transforms on PIL images (random crop with padding, flip, to tensor, normalize), a
 DataLoader with 0 or 1 workers, and the same cell as a straightforward module in the default memory layout, in which
 every op has a ReLU, convolution and batch norm of its own. Both have the same images, sizes, batches, SGD, weight
 decay, gradient clipping and cosine, the same rule of initial weights, and measure the held-out images after every
@@ -86,18 +86,18 @@ def nascli(task: Task) -> Figures:
 
 
 def proxy(task: Task) -> "ProxyTraining":
-    """nascli's proxy task on the prepared images."""
+    """nascli's proxy training on the prepared images."""
     import torch
 
     from nascli.config import CellNetworkConfig, DataConfig, TrainConfig
     from nascli.data.registry import load_dataset
-    from nascli.search.evaluators.proxy import ProxyTask, ProxyTraining
+    from nascli.search.evaluators.proxy import ChildSetup, ProxyTraining
 
     source = DataConfig(dataset=f"folder:{task['images']}", crop_padding=PADDING, flip=True, workers=0)
     train = TrainConfig(epochs=task["epochs"], batch_size=task["batch_size"], **OPTIMIZER)
     network = CellNetworkConfig(preset="cifar10", filters=task["filters"], cells_per_stage=task["cells_per_stage"])
     data = load_dataset(source)
-    return ProxyTraining(ProxyTask(data, network, source, torch.device("cpu")), train)
+    return ProxyTraining(ChildSetup(data, network, source, torch.device("cpu")), train)
 
 
 def plain(task: Task) -> Figures:

@@ -36,7 +36,7 @@ LEVELS = (0.02, 0.01, 0.005)
 """Regrets, in accuracy, whose first trial is counted."""
 TICKS = (0, 0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10, 20, 50)
 """Ticks of the regret axis, as far as they lie on it."""
-LOOKS = {  # colours of Okabe and Ito, told apart by every kind of colour vision, and by line alone in print
+LOOKS = {  # colors of Okabe and Ito, told apart by every kind of color vision, and by line alone in print
     "random": ("#000000", "-"),
     "evolution": ("#D55E00", "--"),
     "ppo": ("#0072B2", "-."),
@@ -187,9 +187,9 @@ def draw(found: Mapping[str, SimulatedRuns], title: str) -> Figure:
             regret = 100 * shown.regret[:, :reached]
             trials = np.arange(1, reached + 1)
             low, median, high = np.quantile(regret, [0.25, 0.5, 0.75], axis=0)
-            colour, line = LOOKS[name]
-            axes.fill_between(trials, low, high, color=colour, alpha=0.12, linewidth=0)
-            axes.plot(trials, median, color=colour, linestyle=line, linewidth=2, label=name)
+            color, line = LOOKS[name]
+            axes.fill_between(trials, low, high, color=color, alpha=0.12, linewidth=0)
+            axes.plot(trials, median, color=color, linestyle=line, linewidth=2, label=name)
             least, most = min(least, float(low.min())), max(most, float(high.max()))
         axes.set_xlabel(heading)
         axes.set_xlim(left=1)

@@ -202,13 +202,13 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     looks = (figures.BLUE, "o"), (figures.ORANGE, "s"), (figures.GREEN, "^"), (figures.VERMILLION, "D")
     with figures.report_style():
         figure, axes = figures.new_axes("epoch on the scenes", "AP at IoU 0.5, validation scenes", height=4.2)
-        for arm, (colour, marker) in zip(ARMS, looks, strict=True):
+        for arm, (color, marker) in zip(ARMS, looks, strict=True):
             if arm not in results:
                 continue
             curve, seeds = results[arm]["ap50_by_epoch"], len(results[arm]["ap50"]["each"])
             epochs = range(1, len(curve["mean"]) + 1)
-            axes.fill_between(epochs, curve["least"], curve["most"], color=colour, alpha=0.15, linewidth=0)
-            axes.plot(epochs, curve["mean"], color=colour, marker=marker, markersize=5, label=arm)
+            axes.fill_between(epochs, curve["least"], curve["most"], color=color, alpha=0.15, linewidth=0)
+            axes.plot(epochs, curve["mean"], color=color, marker=marker, markersize=5, label=arm)
         figures.use_percent_ticks(axes)
         figures.use_integer_ticks(axes)
         axes.set_ylim(bottom=0)

@@ -47,19 +47,20 @@ class RunFolder:
         self._record |= fields
         self._write("run.json", format_json(self._record))
 
-    def move_data(self, recipe: Section, data: Mapping[str, object], keys: Iterable[str]) -> None:
+    def move_data(self, recipe: Section, keys: Iterable[str], data: Mapping[str, object] | None = None) -> None:
         """Record that the same data have another place now.
 
         Args:
             recipe: The recipe that the run resumes with; `recipe.toml` becomes it.
-            data: The identity of the data.
             keys: Keys of the recipe's section `data` that may differ; everything else in `run.json` stays as it was.
+            data: The identity of the data, where the run records it.
         """
         now = recipe.model_dump(mode="json", exclude_none=True)["data"]
         begun = self._record["recipe"]
         moved = begun["data"] | {key: now[key] for key in keys if key in now}
         self._write("recipe.toml", to_toml(recipe))
-        self.update(recipe=begun | {"data": moved}, data=dict(data))
+        identity = {} if data is None else {"data": dict(data)}
+        self.update(recipe=begun | {"data": moved}, **identity)
 
     def _write(self, name: str, text: str) -> None:
         try:

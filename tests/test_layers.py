@@ -7,7 +7,7 @@ import nascli
 
 PACKAGE = Path(nascli.__file__).parent
 
-# Lowest first. A set holds neighbours that never import each other.
+# Lowest first. A set holds neighbors that never import each other.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"seeding", "signals", "units", "files"}),

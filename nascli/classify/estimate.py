@@ -51,7 +51,8 @@ def estimate_train_job(job: TrainJob) -> CostEstimate:
 
 
 def _estimate(job: TrainJob) -> CostEstimate:
-    recipe, plan, run = job.recipe, job.plan(), Run(job.device)
+    recipe, plan, run = job.recipe, job.plan, Run(job.device, retry_on_oom=False)
+    job.check()
     cost = measure_cost(job.spec)
     task = ClassifyTask(job.new_network(), job.data, recipe.train, recipe.data, recipe.seed, run)
     state = start_state(task, run)

@@ -69,17 +69,20 @@ class TrainJob:
         keys = find_family(self.spec.family).unused_train_keys
         return [f"train.{key}" for key in keys if getattr(self.recipe.train, key)]
 
+    @property
     def plan(self) -> TrainPlan:
-        """Batches and learning rates of a new run.
+        """Batches and learning rates."""
+        return plan_batches(self.data, self.recipe.train, self.dist)
+
+    def check(self) -> None:
+        """Refuse what cannot be trained from its beginning; a resumed run keeps its micro-batches, which `fit` checks.
 
         Raises:
             InputError: A micro-batch would have one image, on which batch normalization cannot train; or several
                 processes cannot have equal ones; or the precision needs another device.
         """
-        plan = plan_batches(self.data, self.recipe.train, self.dist)
         check_precision(self.recipe.train, self.device)
-        plan.check_micro_batches()
-        return plan
+        self.plan.check_micro_batches()
 
     def new_network(self) -> ImageClassifier:
         """The network with the weights that follow from the seed; the caller's random state is left as it was."""
@@ -97,7 +100,7 @@ def prepare_train_job(
         CorruptFileError: A data file is damaged.
     """
     data = load_dataset(
-        _among(recipe.data, dist),
+        _share_cores(recipe.data, dist),
         recipe.network.image_size,
         stream_size=find_family(architecture.family).stream_size(recipe.network),
         allow_option=_ALLOW_UNREADABLE,
@@ -131,13 +134,15 @@ def resume_train_job(
         dataset: What the same data are called now; None is what they were called.
 
     Raises:
-        InputError: A file is absent, or the data are not the same any more (see `describe_data`).
+        InputError: A file is absent, or the data are not the same any more (see `describe_data`), or the device cannot
+            train in the run's precision.
         CorruptFileError: A file is damaged.
     """
     moved = {"data.data_dir": data_dir, "data.dataset": dataset}
     recipe = load_recipe(TrainRecipe, folder / "recipe.toml", moved)
     spec = read_network(folder / NETWORK_FILE)
-    data = load_dataset(_among(recipe.data, dist), spec.image_size, allow_option=_ALLOW_UNREADABLE)
+    data = load_dataset(_share_cores(recipe.data, dist), spec.image_size, allow_option=_ALLOW_UNREADABLE)
+    check_precision(recipe.train, device)
     check_classes(spec, data, folder)
     _check_same(read_run(folder).get("data"), describe_data(data), folder)
     return TrainJob(recipe, spec, data, device, dist)
@@ -148,7 +153,7 @@ def describe_data(data: ImageData) -> dict[str, Any]:
 
     Returns:
         `name`; `train_images` and `val_images`; `sha256` over the labels of both, in order, the class names, and mean
-        and deviation of the colours, which are measured where images lie in memory. So images that came, went or
+        and deviation of the colors, which are measured where images lie in memory. So images that came, went or
         changed are noticed; of streamed ones an image that another of its class has replaced is not, nor others than
         the `data.max_train_images` that were chosen of all.
     """
@@ -246,8 +251,8 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
         }
 
 
-def _among(data: DataConfig, dist: DistContext) -> DataConfig:
-    """The same images; unless their number is given, decoding processes share the cores with the other ranks'."""
+def _share_cores(data: DataConfig, dist: DistContext) -> DataConfig:
+    """The same section; where `workers` is not given, the processes of this machine divide its cores among them."""
     if dist.size == 1 or data.workers is not None:
         return data
     return data.model_copy(update={"workers": max(1, worker_count(None) // dist.local_size)})

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from nascli.classify.metrics import Evaluation, evaluate
 from nascli.config import DataConfig, OptimConfig, TrainConfig
-from nascli.data.dataset import Batch, ImageData, Split
-from nascli.data.transforms import BatchRng, Normalizer, vary_batch
+from nascli.data.dataset import ByteBatch, ImageData, Split
+from nascli.data.transforms import BatchRng, FloatBatch, Normalizer, vary_batch
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.compile import compile_blocks
 from nascli.engine.device import autocast, generator_for
@@ -52,37 +52,42 @@ class AugmentedBatches:
         self._augmentation, self._plan, self._seed, self._device = augmentation, plan, seed, device
 
     @property
-    def places(self) -> Tensor:
-        """The images of a batch that this process reads: its share, after the one that its first is mixed with."""
+    def read_positions(self) -> Tensor:
+        """Positions in a batch of the images that this process reads: its share, and where needed one before it.
+
+        Mixup and CutMix mix each image with the one before it, the first of a batch with the last. Of a batch of 8 and
+        2 processes with mixing, process 0 reads [7, 0, 1, 2, 3] and process 1 [3, 4, 5, 6, 7]; each then drops its
+        first image, which only served as the partner of the second.
+        """
         mixed = self._plan.dist.size > 1 and (self._augmentation.mixup or self._augmentation.cutmix)
         share = self._plan.share
         return torch.arange(share.start - bool(mixed), share.stop) % self._plan.batch_size
 
-    def read(self, epoch: int, done: int) -> Iterator[Batch]:
+    def read(self, epoch: int, done: int) -> Iterator[FloatBatch]:
         """This process's share of the batches of an epoch, from the step after `done` on.
 
         Yields:
             Images float32 (n, 3, H, W), normalized; labels int64 (n,), or probabilities (n, classes).
         """
-        size, places = self._plan.batch_size, self.places
+        size, positions = self._plan.batch_size, self.read_positions
         order = self._plan.order(self._seed, epoch)[done * size :]
         if not len(order):  # stopped between the last step and the evaluation
             return
-        own = order.view(-1, size)[:, places].flatten()
-        batches = self._split.training_batches(own, len(places), derive_seed(self._seed, "vary", epoch))
+        order_of_share = order.view(-1, size)[:, positions].flatten()
+        batches = self._split.training_batches(order_of_share, len(positions), derive_seed(self._seed, "vary", epoch))
         for step, batch in enumerate(batches, epoch * self._plan.steps_per_epoch + done):
-            yield self._augment(batch, places, step)
+            yield self._augment(batch, positions, step)
 
-    def _augment(self, batch: Batch, places: Tensor, step: int) -> Batch:
+    def _augment(self, batch: ByteBatch, positions: Tensor, step: int) -> FloatBatch:
         images, labels = (each.to(self._device, non_blocking=True) for each in batch)
-        rng = BatchRng(generator_for(self._seed, "augment", step), (self._plan.batch_size, places))
+        rng = BatchRng(generator_for(self._seed, "augment", step), (self._plan.batch_size, positions))
         mix_seed = derive_seed(self._seed, "mix", step)
         varied = vary_batch((images, labels), self._classes, self._augmentation, self.normalizer, rng, mix_seed)
-        own = self._plan.batch_size // self._plan.dist.size  # after the one that the first of them is mixed with
-        return varied[0][-own:], varied[1][-own:]
+        share = self._plan.batch_size // self._plan.dist.size  # without the partner of its first image
+        return varied[0][-share:], varied[1][-share:]
 
 
-class ClassifyTask(Task[Batch]):
+class ClassifyTask(Task[FloatBatch]):
     """A network trained on `data.train`, measured on `data.val` after every epoch.
 
     Args:
@@ -106,7 +111,7 @@ class ClassifyTask(Task[Batch]):
         self._val = run.dist.shard(data.val).to(run.device)
         self._drop_path = linear(0.0, config.drop_path_prob, self.plan.steps)
 
-    def batches(self, epoch: int, done: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, done: int) -> Iterator[FloatBatch]:
         """Augmented images and their labels."""
         return self._batches.read(epoch, done)
 
@@ -117,7 +122,7 @@ class ClassifyTask(Task[Batch]):
         """
         self.network.set_drop_path(self._drop_path(step))
 
-    def loss(self, micro: Batch) -> Mapping[str, Tensor]:
+    def loss(self, micro: FloatBatch) -> Mapping[str, Tensor]:
         """CE(logits) + aux_weight CE(auxiliary logits), both with label smoothing."""
         images, targets = micro
         smoothing = self._config.label_smoothing

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from nascli.cli.console import Terminal
 from nascli.cli.options import Call, Setting, runs_folder
+from nascli.config import describe_reward
 from nascli.errors import InputError
 from nascli.genotype.cells.formats import looks_like_arc
 from nascli.genotype.genotype import Genotype, parse_genotype
-from nascli.genotype.notations import find_notation, list_notations, read_notation, recognise
+from nascli.genotype.notations import find_notation, list_notations, read_notation, recognize
 from nascli.genotype.resolve import find_cell, load_genotype
 from nascli.genotype.space import find_space
 from nascli.runs import find_run, read_run
@@ -32,7 +33,7 @@ TRIAL = Setting[int | None]("--trial", "This trial of the run, not its best one.
 FROM = Setting[str | None](
     "--from",
     f"Notation of SOURCE: {', '.join(list_notations())}. Recognized without it: "
-    f"{', '.join(name for name, each in list_notations().items() if each.recognises)}.",
+    f"{', '.join(name for name, each in list_notations().items() if each.recognizes)}.",
     metavar="NOTATION",
 )
 SELECT = Setting[str | None]("--select", "Select one of several genotypes in a darts text.", metavar="NAME")
@@ -107,9 +108,9 @@ def _in_notation(call: Call) -> tuple[str | None, str | None]:
     text = _read(source) if is_file or source == STDIN else source
     if notation is not None:
         return text, notation
-    recognised = recognise(text)
-    if recognised is not None:
-        return text, recognised
+    recognized = recognize(text)
+    if recognized is not None:
+        return text, recognized
     if is_file and not source.endswith(".json") and not text.lstrip().startswith("{"):
         raise InputError(
             f"{source}: neither genotype JSON nor a notation that shows itself",
@@ -181,7 +182,8 @@ def _from_run(folder: Path, trial: int | None, terminal: Terminal) -> Found:
     chosen = trials[trial]
     provenance = {**chosen.genotype.provenance} | {"source": "nascli search", "search_run": str(folder), "trial": trial}
     if chosen.score is not None:
-        provenance |= {"reward": chosen.score.reward, "reward_is": "proxy accuracy"}
+        evaluator = read_run(folder, "search")["recipe"]["search"]["evaluator"]
+        provenance |= {"reward": chosen.score.reward, "reward_is": describe_reward(evaluator)}
     else:
         why = f": {chosen.failure.error}" if chosen.failure else ""
         terminal.note(f"trial {trial} is {chosen.state}, so it has no reward{why}")

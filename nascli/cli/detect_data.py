@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from nascli.cli.console import Terminal
+from nascli.cli.detect_recipe import COCO, KEYS, resolve_recipe
 from nascli.cli.detect_view import describe_split, show_issues, show_scores
 from nascli.cli.options import (
     JSON,
@@ -18,32 +18,16 @@ from nascli.cli.options import (
     runs_folder,
 )
 from nascli.cli.processes import require_one_process
-from nascli.config import DetectDataConfig, DetectRecipe, find_recipe, load_recipe
+from nascli.config import DetectDataConfig, DetectRecipe
 from nascli.errors import InputError
 from nascli.files import write_json, writing
 
-COCO = Setting[bool]("--coco", "Short for --dataset coco.", False)
-KEYS = {"--dataset": "data.dataset", "--data-dir": "data.data_dir", "--max-train-images": "data.max_train_images"}
 AUGMENTED = Setting[bool]("--augmented", "Draw the training images as training augments them.", False)
 FOLDER = Setting[Path | None]("--out", "Folder to write into.", metavar="DIR")
 RESULTS = Setting[Path]("results", "A COCO results file of any tool.", ..., metavar="RESULTS.json")
 
 DATA = [COCO, *field_settings(DetectRecipe, KEYS), RECIPE, SET]
 """The options that say which data."""
-
-
-def resolve_recipe(call: Call, terminal: Terminal) -> tuple[DetectRecipe, Path]:
-    """The recipe with the options above it, and its file."""
-    keys = call.keys(DetectRecipe)
-    if call[COCO] and keys.setdefault("data.dataset", "coco") != "coco":
-        raise InputError(
-            f"--coco and --dataset {keys['data.dataset']} exclude each other", "--coco is short for --dataset coco"
-        )
-    name = call[RECIPE] or ("digit-scenes" if keys.get("data.dataset") in (None, "digit-scenes") else "coco")
-    if not call[RECIPE]:
-        terminal.note(f"recipe {name} (another with --recipe)")
-    file = find_recipe("detect", name)
-    return load_recipe(DetectRecipe, file, keys, call[SET]), file
 
 
 @command("check", [*DATA, JSON], examples=["nascli detect check --coco", "nascli detect check --dataset coco:my/data"])

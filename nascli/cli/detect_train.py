@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nascli.cli.console import Terminal
-from nascli.cli.detect_data import COCO, KEYS, resolve_recipe
+from nascli.cli.detect_recipe import COCO, KEYS, resolve_recipe
 from nascli.cli.detect_view import describe_split, show_scores
 from nascli.cli.options import (
     CELL,
@@ -178,7 +178,13 @@ def _resume(call: Call, dist: "DistContext") -> tuple["DetectJob", RunFolder | N
     path = dist.raise_together(find)
     device = dist.raise_together(lambda: local_device(call[DEVICE], dist))
     job = resume_detect_job(path, call.keys(DetectRecipe).get("data.data_dir"), device, dist)
-    return job, open_in_main(dist, lambda: resume_run(path, "detect"))
+
+    def lock() -> RunFolder:
+        folder = resume_run(path, "detect")
+        folder.move_data(job.recipe, ["data_dir"])
+        return folder
+
+    return job, open_in_main(dist, lock)
 
 
 def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> None:
@@ -188,7 +194,7 @@ def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> No
 
     if folder is None:  # the main process writes and prints
         with stop_on_signals(second_ends=False) as stop:
-            run_detect_job(job, None, Run(job.device, job.dist, stop))
+            run_detect_job(job, None, Run(job.device, job.dist, stop, terminal.note))
         return
     with folder:
         note_run(terminal, folder, job.dist, job.plan.batch_size)

@@ -7,6 +7,7 @@ from typing import Any
 
 from nascli.cli.console import Terminal
 from nascli.cli.options import JSON, Call, Setting, command, runs_folder
+from nascli.config import find_evaluator
 from nascli.errors import InputError, NascliError
 from nascli.files import read_json
 from nascli.units import format_duration
@@ -60,7 +61,7 @@ def _summarize(path: Path) -> dict[str, Any]:
         record = {"command": "?", "status": "damaged"}
         reached = str(error)
     else:
-        reached = _describe_results(str(record.get("command")), record.get("results") or {})
+        reached = _describe_results(str(record.get("command")), record)
     command_name = str(record.get("command"))
     files = [path / name for name in FILES.get(command_name, ())]
     return {
@@ -81,11 +82,15 @@ def _duration(record: Mapping[str, Any]) -> float | None:
         return None
 
 
-def _describe_results(command_name: str, results: Mapping[str, Any]) -> str:
+def _describe_results(command_name: str, record: Mapping[str, Any]) -> str:
     """The results in words, each called proxy or final (the two are never comparable); empty where there are none."""
+    results = record.get("results") or {}
     if command_name == "search" and results.get("best"):
         reward = results["best"]["reward"]
-        return f"best proxy accuracy {reward:.2%} of {results['trained']} trained cells"
+        evaluator = record.get("recipe", {}).get("search", {}).get("evaluator", "proxy")
+        if find_evaluator(evaluator).is_accuracy:
+            return f"best proxy accuracy {reward:.2%} of {results['trained']} trained cells"
+        return f"best {evaluator} {reward:.5g} of {results['trained']} scored cells"
     if command_name == "train" and "top1" in results:
         return f"final top-1 {results['top1']:.2%} on {results['dataset']}, {results['params']:,} params"
     if command_name == "detect" and results.get("ap50") is not None:

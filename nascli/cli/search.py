@@ -19,7 +19,7 @@ from nascli.cli.options import (
     place_run,
     runs_folder,
 )
-from nascli.config import SearchRecipe, find_recipe, load_recipe, parse, to_toml
+from nascli.config import SearchRecipe, find_evaluator, find_recipe, load_recipe, to_toml
 from nascli.errors import InputError
 from nascli.files import write_text
 from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
@@ -28,7 +28,7 @@ from nascli.units import format_duration, format_quantity
 if TYPE_CHECKING:
     import torch
 
-    from nascli.search.evaluators.proxy import ProxyTask
+    from nascli.search.evaluators.proxy import ChildSetup
     from nascli.search.trial import Trial
 
 DEFAULT_RECIPES = {"digits": "digits"}
@@ -94,15 +94,15 @@ def run(call: Call) -> None:
 def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> None:
     from nascli.engine.device import resolve_device
     from nascli.genotype.space import resolve_space
-    from nascli.search.builders import build_proxy_task, check_recipe, open_table, resolve_constraints
+    from nascli.search.builders import build_child_setup, check_recipe, open_table, resolve_constraints
     from nascli.search.study import search_name
 
     where = resolve_device(call[DEVICE])
     check_recipe(recipe)
-    proxy = build_proxy_task(recipe, where)  # what is wrong with recipe or data is said before there is a folder
+    setup = build_child_setup(recipe, where)  # what is wrong with recipe or data is said before there is a folder
     space = resolve_space(recipe.space)
     open_table(recipe.search, space)
-    recipe = resolve_constraints(recipe, proxy, space)
+    recipe = resolve_constraints(recipe, setup, space)
     folder = create_run(
         "search",
         search_name(recipe),
@@ -111,17 +111,17 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
         inputs=[path],
         asked={"device": str(where)},
     )
-    _search(terminal, folder, recipe, proxy, where)
+    _search(terminal, folder, recipe, setup, where)
 
 
 def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
     """Continue a run with the settings in its folder; only the number of trials may grow."""
     from nascli.engine.device import resolve_device
-    from nascli.search.builders import build_proxy_task
+    from nascli.search.builders import build_child_setup
 
     path = find_run(resume, "search", runs_folder())
     record = read_run(path, "search")
-    recipe = parse(SearchRecipe, record.get("recipe"), str(path / "run.json"))
+    recipe = load_recipe(SearchRecipe, path / "recipe.toml")
     before, total = recipe.search.trials, trials or recipe.search.trials
     if total < before:
         raise InputError(
@@ -129,18 +129,18 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
             f"Give {before} or more, or leave --trials out",
         )
     device = resolve_device(str(record.get("asked", {}).get("device", "auto")))
-    proxy = build_proxy_task(recipe, device)
+    setup = build_child_setup(recipe, device)
     folder = resume_run(path, "search")
     if total > before:
         recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"trials": total})})
         write_text(path / "recipe.toml", to_toml(recipe))
         grown = [*record.get("grown", []), {"from": before, "to": total}]
         folder.update(recipe=recipe.model_dump(mode="json", exclude_none=True), grown=grown)
-    _search(terminal, folder, recipe, proxy, device)
+    _search(terminal, folder, recipe, setup, device)
 
 
 def _search(
-    terminal: Terminal, folder: RunFolder, recipe: SearchRecipe, proxy: "ProxyTask | None", device: "torch.device"
+    terminal: Terminal, folder: RunFolder, recipe: SearchRecipe, setup: "ChildSetup | None", device: "torch.device"
 ) -> None:
     import torch
 
@@ -156,7 +156,7 @@ def _search(
     with folder, stop_on_signals() as stop:
         with show_steps(terminal, "supernet") as progress:
             evaluators = build_evaluators(
-                recipe, proxy, space, folder.path, stop=stop, progress=progress, log=terminal.note
+                recipe, setup, space, folder.path, stop=stop, progress=progress, log=terminal.note
             )
         torch.set_num_threads(1)  # the controller is small, and the cores are the workers'
         ranking = evaluators.trainer if recipe.rerank.top else None
@@ -174,7 +174,7 @@ def _search(
 
 def _title(recipe: SearchRecipe, workers: int) -> str:
     search = recipe.search
-    source = recipe.data.dataset if search.evaluator == "proxy" else search.evaluator
+    source = recipe.data.dataset if find_evaluator(search.evaluator).trains_children else search.evaluator
     return (
         f"{source} · {search.strategy} · space {recipe.space.name} · {workers} worker{'s' * (workers > 1)} · "
         f"seed {recipe.seed}"
@@ -192,7 +192,7 @@ def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: 
         f"{results['failed']} failed, in {format_duration(results['seconds'])}; mean reward "
         f"{results['reward_mean']:.4f}, standard deviation {results['reward_std']:.4f}"
     )
-    terminal.show(f"The reward is {results['reward_is']}. {_MEANING.get(recipe.search.evaluator, _NO_TRAINING)}")
+    terminal.show(f"The reward is {results['reward_is']}. {find_evaluator(recipe.search.evaluator).caution}")
     terminal.show(f"best cell: {path / 'best.json'}")
     terminal.result({"run": str(path), "best_cell": str(path / "best.json"), **results})
     cell = shlex.quote(str(path))
@@ -201,15 +201,6 @@ def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: 
         f"nascli report {cell}",
         f"nascli train --cell {cell} --dataset {shlex.quote(recipe.data.dataset)}",
     )
-
-
-_MEANING = {
-    "proxy": "It is that of a small network on held-out training images\nafter a short training. It ranks cells; it is "
-    "not the final accuracy, which nascli train measures on the test split.",
-    "one_shot": "It is that of a network on held-out training images\nthat was never trained alone. It ranks cells "
-    "roughly; nascli train measures the final accuracy on the test split.",
-}
-_NO_TRAINING = "Nothing was trained for it; nascli train measures the final accuracy of a cell."
 
 
 def _show_estimate(terminal: Terminal, recipe: SearchRecipe, device: str) -> None:

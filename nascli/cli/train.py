@@ -108,7 +108,7 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
     numbers = _network_numbers(keys.get("network.preset"), source.numbers)
     recipe = load_recipe(TrainRecipe, path, numbers | keys, call[SET], terminal.note)
     job = prepare_train_job(recipe, source.architecture, local_device(call[DEVICE], dist), dist)
-    job.plan()  # what cannot be trained is refused before there is a folder
+    job.check()  # what cannot be trained is refused before there is a folder
     if job.unused_keys:
         terminal.note(f"no effect on {job.spec.name}: {', '.join(job.unused_keys)}")
     return job, [file for file in (source.file, path) if file]
@@ -164,15 +164,13 @@ def _resume(call: Call, dist: "DistContext") -> tuple[RunFolder | None, "TrainJo
         path = find_run(str(call[RESUME]), "train", runs_folder())
         read_run(path, "train")
         where = local_device(call[DEVICE], dist)
-        job = resume_train_job(path, keys.get("data.data_dir"), where, dist, keys.get("data.dataset"))
-        job.plan()  # as for a new run
-        return path, job
+        return path, resume_train_job(path, keys.get("data.data_dir"), where, dist, keys.get("data.dataset"))
 
     path, job = dist.raise_together(open_job)
 
     def lock() -> RunFolder:
         folder = resume_run(path, "train")
-        folder.move_data(job.recipe, describe_data(job.data), MAY_MOVE)
+        folder.move_data(job.recipe, MAY_MOVE, describe_data(job.data))
         return folder
 
     return open_in_main(dist, lock), job
@@ -189,7 +187,7 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", *, ten
         with stop_on_signals(second_ends=False) as stop:
             run_train_job(job, None, Run(job.device, job.dist, stop, terminal.note))
         return
-    plan = job.plan()
+    plan = job.plan
     config = plan.config
     note_run(terminal, folder, plan.dist, plan.batch_size)
     if config.lr_base_size:

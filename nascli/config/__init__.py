@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         TABLE,
         BayesianConfig,
         CellSpaceConfig,
+        EvaluatorInfo,
         EvolutionConfig,
         HalvingConfig,
         PpoConfig,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
         SearchRecipe,
         SpaceConfig,
         SupernetConfig,
+        describe_reward,
+        find_evaluator,
     )
     from nascli.config.section import (
         ByFamily,

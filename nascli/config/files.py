@@ -65,7 +65,7 @@ def load_recipe(
     """
     values = read_toml(path) if path else {}
     if path:
-        parse(model, values, str(path))  # a fault of the file is said of the file, one of an option of the options
+        parse(model, values, str(path))  # first alone, so that an error names the file, or else the options
     family = (flags or {}).get("network.family")
     if family is not None and "network" in values:
         values["network"], unused = change_family(values["network"], str(family))

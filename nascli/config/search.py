@@ -1,5 +1,6 @@
 """The sections of `nascli search` besides those of a training: space, strategies, evaluators."""
 
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -17,21 +18,67 @@ STRATEGIES = {
     "bayesian": "Bayesian optimization with a Gaussian process",
     "exhaustive": "every network of a small space once",
 }
-"""The strategies; `nascli.search.builders` has their constructors."""
+"""The strategies; `nascli.search.builders` has their constructors. One with settings has the section of its name."""
 
 TABLE = "table:"
 """Begins the name of an evaluator that answers from a file."""
 
+
+@dataclass(frozen=True)
+class EvaluatorInfo:
+    """An evaluator as recipes and messages know it.
+
+    Args:
+        meaning: The reward in a few words.
+        is_accuracy: Whether the reward is a proxy accuracy.
+        trains_children: Whether each child is trained, so that there are epochs to shorten and steps to time.
+        uses_seed: Whether another seed may give another reward.
+        caution: Said of the rewards at the end of a search.
+    """
+
+    meaning: str
+    is_accuracy: bool = False
+    trains_children: bool = False
+    uses_seed: bool = True
+    caution: str = "Nothing was trained for it; nascli train measures the final accuracy of a cell."
+
+
 EVALUATORS = {
-    "proxy": "proxy accuracy",
-    "one_shot": "proxy accuracy with inherited weights of a supernet",
-    f"{TABLE}FILE": "proxy accuracy from a table",
-    "params": "a score without training, params in millions",
-    "mult_adds": "a score without training, multiply-accumulates in millions",
-    "naswot": "a score without training, Mellor et al. 2021",
-    "grad_norm": "a score without training, Abdelfattah et al. 2021",
+    "proxy": EvaluatorInfo(
+        "proxy accuracy",
+        is_accuracy=True,
+        trains_children=True,
+        caution="It is that of a small network on held-out training images\nafter a short training. It ranks cells; it "
+        "is not the final accuracy, which nascli train measures on the test split.",
+    ),
+    "one_shot": EvaluatorInfo(
+        "proxy accuracy with inherited weights of a supernet",
+        is_accuracy=True,
+        uses_seed=False,
+        caution="It is that of a network on held-out training images\nthat was never trained alone. It ranks cells "
+        "roughly; nascli train measures the final accuracy on the test split.",
+    ),
+    f"{TABLE}FILE": EvaluatorInfo("proxy accuracy from a table", is_accuracy=True),
+    "params": EvaluatorInfo("a score without training, params in millions"),
+    "mult_adds": EvaluatorInfo("a score without training, multiply-accumulates in millions"),
+    "naswot": EvaluatorInfo("a score without training, Mellor et al. 2021"),
+    "grad_norm": EvaluatorInfo("a score without training, Abdelfattah et al. 2021"),
 }
-"""The evaluators, with what their rewards are; `nascli.search.builders` has their constructors."""
+"""The evaluators; `nascli.search.builders` has their constructors."""
+
+
+def find_evaluator(name: str) -> EvaluatorInfo:
+    """The entry of `search.evaluator`; KeyError where there is none."""
+    return EVALUATORS[f"{TABLE}FILE" if name.startswith(TABLE) else name]
+
+
+def describe_reward(evaluator: str) -> str:
+    """The rewards of `search.evaluator` in words."""
+    info = find_evaluator(evaluator)
+    return info.meaning if info.is_accuracy else f"{evaluator}, {info.meaning}"
+
+
+_REWARDS = {name: info.meaning for name, info in EVALUATORS.items()}
 
 
 class SpaceConfig(FamilySection):
@@ -150,7 +197,7 @@ class SearchConfig(Section):
     )
     warm_start_strategy: Literal["random", "evolution"] = Field("random", description="that other strategy")
     evaluator: str = Field(
-        "proxy", description=f"evaluator, which makes the reward of a cell. {list_meanings(EVALUATORS)}"
+        "proxy", description=f"evaluator, which makes the reward of a cell. {list_meanings(_REWARDS)}"
     )
     num_seeds: int = Field(1, ge=1, description="trainings per cell, each from other weights; the reward is their mean")
     constraints: tuple[str, ...] = Field(
@@ -170,7 +217,7 @@ class SearchConfig(Section):
     )
     retries: int = Field(2, ge=0, description="new attempts for a child whose worker was lost")
     patience: int = Field(
-        200, ge=0, description="the search ends after this many duplicates or rejected proposals in a row; 0 is off"
+        200, ge=0, description="the search ends after this many proposals in a row that repeat earlier ones; 0 is off"
     )
     top: int = Field(5, ge=1, description="number of genotypes written to top/")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from nascli.config import Preprocessing
 from nascli.errors import CorruptFileError
 
-Batch = tuple[Tensor, Tensor]
+ByteBatch = tuple[Tensor, Tensor]
 """Images uint8 (N, 3, H, W) and labels int64 (N,)."""
 
 Color = tuple[float, float, float]
@@ -50,10 +50,10 @@ class Split(Protocol):
     def to(self, device: torch.device) -> Self:
         """The split with whatever it keeps in memory on `device`."""
 
-    def training_batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
+    def training_batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[ByteBatch]:
         """Batches for training: the images at positions `order`; random numbers follow from `seed`."""
 
-    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
+    def evaluation_batches(self, batch_size: int) -> Iterator[ByteBatch]:
         """Every image once, in order, nothing random; the last batch may be smaller."""
 
 

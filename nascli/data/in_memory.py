@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nascli.config import Preprocessing
-from nascli.data.dataset import Batch, Color
+from nascli.data.dataset import ByteBatch, Color
 
 _CHUNK = 4096
 """Images that are measured or resized at a time."""
@@ -65,13 +65,13 @@ class ImageArray:
         """The same images, laid out as they are augmented fastest."""
         return replace(self, images=self.images.contiguous(memory_format=torch.channels_last))
 
-    def training_batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
+    def training_batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[ByteBatch]:
         """Batches of the images at positions `order`; nothing is random here, so `seed` is not used."""
         rows = self.images.permute(0, 2, 3, 1)  # whole images are copied in one piece where they are channels last
         for indices in torch.split(order.to(self.labels.device), batch_size):
             yield rows.index_select(0, indices).permute(0, 3, 1, 2), self.labels[indices]
 
-    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
+    def evaluation_batches(self, batch_size: int) -> Iterator[ByteBatch]:
         """Every image once, in order."""
         yield from zip(torch.split(self.images, batch_size), torch.split(self.labels, batch_size), strict=True)
 

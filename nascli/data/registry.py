@@ -63,7 +63,7 @@ def load_dataset(
         stream_size: What streamed images get where `image_size` is None; they have no size of their own. None is 224.
         preprocessing: How streamed images are brought to that size in evaluation; None is the default. (Those in memory
             have their size already or are resized whole, by bilinear interpolation: a crop does not apply to them.)
-        allow_option: The option that allows more unreadable images, for the last words of that error.
+        allow_option: The option that allows more unreadable images; the hint of that error names it.
 
     Raises:
         InputError: The name is unknown, or the data are not there and cannot be downloaded; the message says where

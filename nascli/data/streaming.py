@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nascli.config import Preprocessing
-from nascli.data.dataset import Batch, UnreadableImages, no_image_left
+from nascli.data.dataset import ByteBatch, UnreadableImages, no_image_left
 from nascli.data.decoding import ImageSource, decode_image, decode_pixels, image_to_tensor, jpeg_decoder
 from nascli.errors import CorruptFileError, NascliError
 
@@ -52,7 +52,7 @@ def random_window(height: int, width: int, seed: int) -> Window:
 
     References: Szegedy et al. 2015, random crops; as torchvision's RandomResizedCrop samples them.
     """
-    rng = random.Random(seed)  # the fastest to seed of all there are
+    rng = random.Random(seed)  # seeding it takes less time than seeding numpy's or torch's
     narrowest, widest = _CROP_ASPECT
     for _ in range(_CROP_TRIES):
         area = height * width * rng.uniform(*_CROP_AREA)
@@ -111,14 +111,14 @@ class ImageFiles:
         """The same files; their batches will be ready for a quick copy to `device`."""
         return replace(self, pinned=device.type == "cuda")
 
-    def training_batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
+    def training_batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[ByteBatch]:
         """Batches of a `random_window` of each image, which follows from `seed` and the image's position.
 
         It is brought to its size by torch's bilinear interpolation of bytes.
         """
         return self._batches(order, batch_size, seed)
 
-    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
+    def evaluation_batches(self, batch_size: int) -> Iterator[ByteBatch]:
         """The central part of every image, in order, as `preprocessing` says: decoded and resized by Pillow.
 
         A batch is the smaller by its images that cannot be decoded, and skipped where it has no other.
@@ -126,7 +126,7 @@ class ImageFiles:
         batches = self._batches(torch.arange(len(self)), batch_size, None)
         return ((images, labels) for images, labels in batches if len(labels))
 
-    def _batches(self, order: Tensor, batch_size: int, seed: int | None) -> Iterator[Batch]:
+    def _batches(self, order: Tensor, batch_size: int, seed: int | None) -> Iterator[ByteBatch]:
         chunks = [chunk.tolist() for chunk in torch.split(order, batch_size)]
         workers = min(self.workers, len(chunks))
         reader = _Reader(self, seed, _make_slots(chunks, self.image_size, workers))

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nascli.config import DataConfig
-from nascli.data.dataset import Batch, Color
+from nascli.data.dataset import ByteBatch, Color
 
 RAND_AUGMENT_MAX = 30
 """The greatest magnitude of RandAugment; at 0 an operation changes nothing or little."""
@@ -34,6 +34,9 @@ _JITTER_HUE = 0.2
 
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 """Luma, and two numbers whose plane is that of hue and saturation, of red, green and blue."""
+
+FloatBatch = tuple[Tensor, Tensor]
+"""Images float32 (N, 3, H, W), normalized, and labels int64 (N,) or probabilities float32 (N, classes)."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ class Normalizer:
 
 
 def vary_batch(
-    batch: Batch, classes: int, config: DataConfig, normalizer: Normalizer, rng: BatchRng, mix_seed: int
-) -> Batch:
+    batch: ByteBatch, classes: int, config: DataConfig, normalizer: Normalizer, rng: BatchRng, mix_seed: int
+) -> FloatBatch:
     """Augment and mix a batch.
 
     Args:
@@ -129,7 +132,7 @@ def augment_batch(images: Tensor, config: DataConfig, normalizer: Normalizer, rn
     return numbers
 
 
-def mix_batch(images: Tensor, labels: Tensor, classes: int, config: DataConfig) -> Batch:
+def mix_batch(images: Tensor, labels: Tensor, classes: int, config: DataConfig) -> FloatBatch:
     """Mixup or CutMix; with both, one of them by a fair coin per batch. Random numbers: torch's global generator.
 
     Mixup: l x + (1 - l) x', where x' is the batch rolled by one image and l is drawn from Beta(alpha, alpha) once per

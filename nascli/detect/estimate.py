@@ -38,7 +38,7 @@ def estimate_detect_job(job: DetectJob) -> DetectCost:
     """Time a few steps and one evaluation batch; nothing is written, the job cannot be trained afterwards."""
     config, scored = job.recipe.train, job.scored
     with cpu_threads(config.threads):
-        run = Run(job.device)
+        run = Run(job.device, retry_on_oom=False)
         task = job.task(run)
         step = median_step(start_state(task, run), task, job.recipe.seed, run, _STEPS)
         batch_size = job.task(run).micro_batch_size  # as before the first step

@@ -32,7 +32,7 @@ class DistContext:
     """This process among those that train one network together.
 
     Where several are, each has to call the methods that exchange something (all but the properties and the shares) in
-    the same order. A process that is alone exchanges nothing: the methods then do what their arguments do.
+    the same order. A single process exchanges nothing: each method then returns its own value, or calls its argument.
 
     Args:
         rank: Counted from 0.

@@ -65,7 +65,7 @@ class MicroLoss:
 
 @dataclass(frozen=True)
 class StepLoss:
-    """Results of a step, still on the device: they are read later, when it is waited for anyway.
+    """Results of a step, still on the device; `LossMeter` reads them later, when the device has finished anyway.
 
     Args:
         loss: Mean over the whole batch, the same on all processes; a scalar on the device.

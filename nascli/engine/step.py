@@ -23,25 +23,26 @@ def train_step_with_oom_retry(state: TrainState, task: Task[Batch], batch: Batch
     one of several processes runs out of memory, all retry.
 
     Raises:
-        torch.OutOfMemoryError: The smallest micro-batches are too large, or `run.log` is None.
+        torch.OutOfMemoryError: The smallest micro-batches are too large, or `run.retry_on_oom` is false.
     """
     size = task.plan.batch_size
     while True:
         try:
             return train_step(state, task, batch, seed, run)
         except torch.OutOfMemoryError:
-            if run.log is None or size < 2 * task.plan.min_images * state.micro_batches:
+            if not run.retry_on_oom or size < 2 * task.plan.min_images * state.micro_batches:
                 raise
         # here, where the exception no longer holds on to the attempt's tensors
         state.optimizer.zero_grad()
         torch.cuda.empty_cache()
         state.micro_batches *= 2
         task.micro_batches = state.micro_batches
-        run.log(
-            f"out of memory: from step {state.step + 1} on a batch of {size} images is computed in "
-            f"{state.micro_batches} micro-batches, whose gradients add up to the batch's (batch-norm statistics are "
-            "each micro-batch's own)"
-        )
+        if run.log is not None:
+            run.log(
+                f"out of memory: from step {state.step + 1} on a batch of {size} images is computed in "
+                f"{state.micro_batches} micro-batches, whose gradients add up to the batch's (batch-norm statistics "
+                "are each micro-batch's own)"
+            )
 
 
 def train_step(state: TrainState, task: Task[Batch], batch: Batch, seed: int | None, run: Run) -> StepLoss:

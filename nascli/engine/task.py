@@ -32,10 +32,11 @@ class Run:
         device: The device of this process.
         dist: The processes that share each batch; all make the same calls.
         stop: Looked at between steps; once requested on any process, all save and leave with `Interrupted`.
-        log: Takes messages for the user. Without it, memory that runs out is an error: micro-batches would change the
-            result, and nobody would know.
+        log: Takes messages for the user.
         on_step: Called after each step with the steps made and the mean loss in the epoch so far.
         on_epoch: Called at the end of each epoch.
+        retry_on_oom: Whether a step that runs out of memory is made again in smaller micro-batches, the same on all
+            processes. Where rewards are compared it is an error instead, since batch norms see each micro-batch alone.
     """
 
     device: torch.device
@@ -44,6 +45,7 @@ class Run:
     log: Callable[[str], None] | None = None
     on_step: Callable[[int, float], None] | None = None
     on_epoch: Callable[[EpochRecord], None] | None = None
+    retry_on_oom: bool = True
 
 
 @dataclass(frozen=True)

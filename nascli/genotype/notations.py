@@ -24,14 +24,14 @@ class Notation:
             genotype that the text does not name, and facts for its provenance.
         write: A genotype as text that `read` reads back.
         asks: What a text may leave open: the name of one genotype of several, or the space.
-        recognises: Whether a text is in this notation beyond doubt; None where that cannot be seen.
+        recognizes: Whether a text is in this notation beyond doubt; None where that cannot be seen.
     """
 
     title: str
     read: Callable[[str, str | None, str, Mapping[str, JsonScalar]], Genotype]
     write: Callable[[Any], str]
     asks: Literal["name", "space"] | None = None
-    recognises: Callable[[str], bool] | None = None
+    recognizes: Callable[[str], bool] | None = None
 
 
 def list_notations() -> dict[str, Notation]:
@@ -49,9 +49,9 @@ def find_notation(name: str) -> Notation:
     return notations[name]
 
 
-def recognise(text: str) -> str | None:
+def recognize(text: str) -> str | None:
     """The one notation that a text is in beyond doubt, or None."""
-    fitting = [name for name, each in list_notations().items() if each.recognises and each.recognises(text)]
+    fitting = [name for name, each in list_notations().items() if each.recognizes and each.recognizes(text)]
     return fitting[0] if len(fitting) == 1 else None
 
 

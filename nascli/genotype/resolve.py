@@ -14,7 +14,7 @@ from nascli.errors import InputError, NascliError
 from nascli.files import read_json
 from nascli.genotype.cells.formats import looks_like_arc
 from nascli.genotype.genotype import Genotype, parse_genotype, read_genotype
-from nascli.genotype.notations import find_notation, recognise
+from nascli.genotype.notations import find_notation, recognize
 from nascli.units import shorten
 
 BEST_FILE = "best.json"
@@ -135,7 +135,7 @@ def _refuse_notation(text: str, source: str, label: str) -> None:
         source: Argument for `nascli decode`: a file, or the text itself.
         label: Name of the text in the error.
     """
-    notation = recognise(text)
+    notation = recognize(text)
     if notation is None and not looks_like_arc(text):
         return
     said = "an arc, perhaps ENAS' or NAO's" if notation is None else f"{find_notation(notation).title} notation"

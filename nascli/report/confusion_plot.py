@@ -81,7 +81,7 @@ def _plot_matrix(
 ) -> RenderedFigure:
     """Counts in squares, colored by their share of the row; the square root makes rare confusions visible.
 
-    Counts are written into the squares where they fit. The row of a class without samples is grey.
+    Counts are written into the squares where they fit. The row of a class without samples is gray.
 
     Args:
         counts: (K, K), rows are true classes.

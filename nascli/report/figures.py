@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7A7A7A"
-"""The palette of Okabe and Ito, told apart with any color vision; and a grey."""
+"""The palette of Okabe and Ito, told apart with any color vision; and a gray."""
 
 INK = "#111111"
 

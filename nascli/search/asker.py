@@ -40,7 +40,7 @@ class Asker:
         self._strategy, self._journal, self._plan = strategy, journal, plan
         self._record, self._observer, self._snapshots = record, observer, snapshots
         self._asked = self._told = 0
-        self._asked_before = self._told_before = 0  # proposals and rewards that a snapshot holds already
+        self._asked_in_snapshot = self._told_in_snapshot = 0  # their proposals and rewards are not repeated
         self._updates: list[UpdateRecord] = []
         self._first: dict[str, int] = {}  # canonical hash -> the first trial with it
         self._duplicates = 0  # in a row
@@ -63,14 +63,14 @@ class Asker:
         snapshot = self._snapshots.load(self._journal)
         if snapshot is not None:
             self._strategy.load_state(snapshot.strategy)
-            self._asked_before, self._told_before = snapshot.asked, snapshot.told
+            self._asked_in_snapshot, self._told_in_snapshot = snapshot.asked, snapshot.told
             self._updates = list(snapshot.updates)
             for told, diagnostics in snapshot.updates:
                 self._observer.on_update(told, diagnostics)
 
     def save(self) -> None:
         """Write a snapshot of the strategy, where it and the journal are at the same point."""
-        caught_up = self._asked == len(self._journal.trials) and self._told > self._told_before
+        caught_up = self._asked == len(self._journal.trials) and self._told > self._told_in_snapshot
         if self._snapshots is not None and isinstance(self._strategy, Stateful) and caught_up:
             snapshot = Snapshot(self._asked, self._told, self._updates, self._strategy.state())
             self._snapshots.save(snapshot, self._journal)
@@ -118,7 +118,7 @@ class Asker:
 
     def _tell(self, trial: Trial) -> None:
         assert trial.reward is not None
-        if self._told >= self._told_before:
+        if self._told >= self._told_in_snapshot:
             self._strategy.tell(trial.tokens, trial.reward)
         self._told += 1
 
@@ -128,7 +128,7 @@ class Asker:
         Only after all of a batch was told: its last reward starts the strategy's update, so before it the diagnostics
         are those of the batch before, and a snapshot would lie in the middle of a batch.
         """
-        if self._told > self._told_before:
+        if self._told > self._told_in_snapshot:
             self._updates.append((self._told, dict(self._strategy.diagnostics)))
             self._observer.on_update(*self._updates[-1])
             if self._snapshots is not None and self._snapshots.due:
@@ -137,7 +137,7 @@ class Asker:
     def _recall(self) -> Trial:
         """The next trial of the journal, after the strategy was asked for it again."""
         trial = self._journal.trials[self._asked]
-        spared = self._asked < self._asked_before
+        spared = self._asked < self._asked_in_snapshot
         if (not spared and trial.tokens != self._strategy.ask()) or trial.seed != self._seed(trial.id):
             raise CorruptFileError(
                 f"{self._journal.path}: trial {trial.id} is not what this recipe proposes with this version of nascli",
@@ -150,14 +150,14 @@ class Asker:
         if tokens is None:
             return None
         genotype = self._plan.space.decode(tokens, name=f"{self._plan.name}-trial-{self._asked}")
-        form = genotype.canonical_hash()
+        canonical_hash = genotype.canonical_hash()
         trial = Trial(
             id=self._asked,
             tokens=tokens,
             genotype=genotype,
-            hash=form,
+            hash=canonical_hash,
             seed=self._seed(self._asked),
-            duplicate_of=self._first.get(form),
+            duplicate_of=self._first.get(canonical_hash),
         )
         return self._count(self._record(Proposed.of(trial)))
 

@@ -8,16 +8,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from nascli.config import EVALUATORS, TABLE, SearchConfig, SearchRecipe, suggestion
+from nascli.config import EVALUATORS, TABLE, SearchConfig, SearchRecipe, find_evaluator, suggestion
 from nascli.errors import InputError
 from nascli.genotype.space import SearchSpace, resolve_space
 from nascli.search.evaluators.constraints import ConstrainedEvaluator, parse_constraint, resolve_percentages
 from nascli.search.evaluators.evaluator import Evaluator, SeedAverage
 from nascli.search.evaluators.one_shot import Progress, build_one_shot
-from nascli.search.evaluators.proxy import ProxyTask, ProxyTraining, load_proxy_task
+from nascli.search.evaluators.proxy import ChildSetup, ProxyTraining, load_child_setup
 from nascli.search.evaluators.tabular import TabularBenchmark, TabularEvaluator
 from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, ZeroCostScore
 from nascli.search.executors.executor import Executor
@@ -32,20 +33,26 @@ from nascli.search.strategies.strategy import Strategy, SupportsPretraining
 from nascli.search.strategies.warm_start import WarmStarted
 from nascli.signals import StopRequest
 
-STRATEGY_BUILDERS: Mapping[str, Callable[[SearchSpace, SearchRecipe], Strategy]] = {
-    "ppo": lambda space, recipe: ppo(space, recipe.ppo, recipe.seed),
-    "reinforce": lambda space, recipe: reinforce(space, recipe.reinforce, recipe.seed),
-    "random": lambda space, recipe: RandomSearch(space, recipe.seed),
-    "evolution": lambda space, recipe: Evolution(space, recipe.evolution, recipe.seed),
-    "bayesian": lambda space, recipe: BayesianSearch(space, recipe.bayesian, recipe.seed),
-    "exhaustive": lambda space, recipe: ExhaustiveSearch(space),
+# Given the space, the recipe's section of the strategy's name (None where there is none), and the seed: a strategy
+# gets no other setting, so a snapshot of it is bound to all that it was made from.
+STRATEGY_BUILDERS: Mapping[str, Callable[[SearchSpace, Any, int], Strategy]] = {
+    "ppo": ppo,
+    "reinforce": reinforce,
+    "random": lambda space, section, seed: RandomSearch(space, seed),
+    "evolution": Evolution,
+    "bayesian": BayesianSearch,
+    "exhaustive": lambda space, section, seed: ExhaustiveSearch(space),
 }
 
 
-EVALUATOR_BUILDERS: Mapping[str, Callable[..., Evaluator]] = {  # given recipe, proxy task, run folder, and callbacks
-    "proxy": lambda recipe, task, folder, **how: ProxyTraining(task, recipe.train),
+EVALUATOR_BUILDERS: Mapping[
+    str, Callable[..., Evaluator]
+] = {  # given recipe, setup of the children, run folder, and callbacks
+    "proxy": lambda recipe, setup, folder, **how: ProxyTraining(setup, recipe.train),
     "one_shot": build_one_shot,
-    **dict.fromkeys(ZERO_COST_SCORES, lambda recipe, task, folder, **how: ZeroCostScore(recipe.search.evaluator, task)),
+    **dict.fromkeys(
+        ZERO_COST_SCORES, lambda recipe, setup, folder, **how: ZeroCostScore(recipe.search.evaluator, setup)
+    ),
 }
 
 
@@ -74,11 +81,11 @@ def check_recipe(recipe: SearchRecipe) -> None:
         raise InputError(f"search.evaluator = {kind!r}: no such evaluator", suggestion(kind, EVALUATORS))
     if search.warm_start_trials:
         build_strategy(recipe, resolve_space(recipe.space))
-    if search.num_seeds > 1 and kind == "one_shot":
+    if search.num_seeds > 1 and not find_evaluator(kind).uses_seed:
         raise InputError(
-            f"search.num_seeds = {search.num_seeds}: a supernet scores a cell the same each time", "Leave it out"
+            f"search.num_seeds = {search.num_seeds}: {kind} scores a cell the same each time", "Leave it out"
         )
-    if rungs and kind != "proxy":
+    if rungs and not find_evaluator(kind).trains_children:
         raise InputError(f"halving.rungs need a training, but search.evaluator is {kind}", "Leave one of the two out")
     if list(rungs) != sorted({*rungs}) or any(not 0 < rung < recipe.train.epochs for rung in rungs):
         raise InputError(
@@ -102,7 +109,7 @@ def build_strategy(recipe: SearchRecipe, space: SearchSpace) -> Strategy:
         InputError: The strategy cannot be warm-started.
     """
     search = recipe.search
-    strategy = STRATEGY_BUILDERS[search.strategy](space, recipe)
+    strategy = _build_strategy(search.strategy, recipe, space)
     if not search.warm_start_trials:
         return strategy
     if not isinstance(strategy, SupportsPretraining):
@@ -110,13 +117,17 @@ def build_strategy(recipe: SearchRecipe, space: SearchSpace) -> Strategy:
             f"search.warm_start_trials = {search.warm_start_trials}: {search.strategy} cannot be warm-started",
             "Use it with ppo or reinforce, or leave it out",
         )
-    first = STRATEGY_BUILDERS[search.warm_start_strategy](space, recipe)
+    first = _build_strategy(search.warm_start_strategy, recipe, space)
     return WarmStarted(first, strategy, search.warm_start_trials)
 
 
-def build_proxy_task(recipe: SearchRecipe, device: torch.device) -> ProxyTask | None:
-    """The proxy task with its data loaded; None if the rewards come from a table."""
-    return None if recipe.search.evaluator.startswith(TABLE) else load_proxy_task(recipe, device)
+def _build_strategy(name: str, recipe: SearchRecipe, space: SearchSpace) -> Strategy:
+    return STRATEGY_BUILDERS[name](space, getattr(recipe, name, None), recipe.seed)
+
+
+def build_child_setup(recipe: SearchRecipe, device: torch.device) -> ChildSetup | None:
+    """The setup of the children, its data loaded; None if the rewards come from a table."""
+    return None if recipe.search.evaluator.startswith(TABLE) else load_child_setup(recipe, device)
 
 
 def open_table(search: SearchConfig, space: SearchSpace) -> TabularBenchmark | None:
@@ -136,18 +147,18 @@ def open_table(search: SearchConfig, space: SearchSpace) -> TabularBenchmark | N
     return table
 
 
-def resolve_constraints(recipe: SearchRecipe, task: ProxyTask | None, space: SearchSpace) -> SearchRecipe:
+def resolve_constraints(recipe: SearchRecipe, setup: ChildSetup | None, space: SearchSpace) -> SearchRecipe:
     """The recipe with every percentage in its constraints replaced by a number, with which a resumed run continues."""
-    if task is None or not any("%" in text for text in recipe.search.constraints):
+    if setup is None or not any("%" in text for text in recipe.search.constraints):
         return recipe
-    constraints = resolve_percentages(map(parse_constraint, recipe.search.constraints), task, space, recipe.seed)
+    constraints = resolve_percentages(map(parse_constraint, recipe.search.constraints), setup, space, recipe.seed)
     resolved = recipe.search.model_copy(update={"constraints": tuple(map(str, constraints))})
     return recipe.model_copy(update={"search": resolved})
 
 
 def build_evaluators(
     recipe: SearchRecipe,
-    task: ProxyTask | None,
+    setup: ChildSetup | None,
     space: SearchSpace,
     folder: Path,
     *,
@@ -159,7 +170,7 @@ def build_evaluators(
 
     Args:
         recipe: The resolved recipe, its constraints as numbers.
-        task: None where the rewards come from a table.
+        setup: None where the rewards come from a table.
         folder: The run folder, where a supernet is saved.
         stop, progress, log: For the training of a supernet; see `build_one_shot`.
 
@@ -168,16 +179,16 @@ def build_evaluators(
         Interrupted: `stop` was requested.
     """
     search = recipe.search
-    if task is None:
+    if setup is None:
         table = open_table(search, space)
-        assert table is not None, "without a proxy task the rewards come from a table"
+        assert table is not None, "without a setup the rewards come from a table"
         return Evaluators(_average_seeds(TabularEvaluator(table), search), None)
-    scorer = EVALUATOR_BUILDERS[search.evaluator](recipe, task, folder, stop=stop, progress=progress, log=log)
+    scorer = EVALUATOR_BUILDERS[search.evaluator](recipe, setup, folder, stop=stop, progress=progress, log=log)
     scorer = _average_seeds(scorer, search)
     constraints = tuple(map(parse_constraint, search.constraints))
     if constraints:
-        scorer = ConstrainedEvaluator(scorer, constraints, task)
-    return Evaluators(scorer, ProxyTraining(task, recipe.train))
+        scorer = ConstrainedEvaluator(scorer, constraints, setup)
+    return Evaluators(scorer, ProxyTraining(setup, recipe.train))
 
 
 def build_executor(evaluator: Evaluator, search: SearchConfig, device: torch.device) -> Executor:

@@ -7,12 +7,12 @@ import torch
 
 from nascli.classify.estimate import CostEstimate, estimate_train_job
 from nascli.classify.job import TrainJob
-from nascli.config import SearchRecipe, TrainRecipe
+from nascli.config import SearchRecipe, TrainRecipe, find_evaluator
 from nascli.engine.estimate import peak_memory
 from nascli.errors import InputError
 from nascli.genotype.space import resolve_space
 from nascli.search.builders import build_strategy, count_workers
-from nascli.search.evaluators.proxy import load_proxy_task
+from nascli.search.evaluators.proxy import load_child_setup
 
 _CHILDREN = 2
 
@@ -45,12 +45,12 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
     Raises:
         InputError: The recipe's evaluator does not train.
     """
-    if recipe.search.evaluator != "proxy":
+    if not find_evaluator(recipe.search.evaluator).trains_children:
         raise InputError(
             f"--dry-run times trainings, and search.evaluator = {recipe.search.evaluator} is none",
             "Start the search; the live view shows the time left",
         )
-    task = load_proxy_task(recipe, device)
+    setup = load_child_setup(recipe, device)
     space = resolve_space(recipe.space)
     strategy = build_strategy(recipe, space)
     torch.set_num_threads(1)
@@ -61,7 +61,7 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
         if tokens is None:
             break
         genotype = space.decode(tokens, name=f"proposal-{number}")
-        children.append(estimate_train_job(TrainJob(child, task.spec(genotype), task.data, device)))
+        children.append(estimate_train_job(TrainJob(child, setup.spec(genotype), setup.data, device)))
     whole = statistics.fmean(child.seconds for child in children)
     workers = count_workers(recipe.search, device)
     mean = whole * recipe.search.num_seeds * _share_trained(recipe)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nascli.config import EVALUATORS, TABLE, SearchRecipe
+from nascli.config import TABLE, SearchRecipe, describe_reward
 from nascli.errors import Interrupted, NascliError
 from nascli.files import write_json, write_text, writing
 from nascli.genotype.genotype import Genotype
@@ -129,13 +129,6 @@ def search_name(recipe: SearchRecipe) -> str:
     return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', data)}-{recipe.search.strategy}"
 
 
-def reward_is(recipe: SearchRecipe) -> str:
-    """The kind of a search's rewards, in words."""
-    kind = recipe.search.evaluator
-    meaning = EVALUATORS[f"{TABLE}FILE" if kind.startswith(TABLE) else kind]
-    return meaning if meaning.startswith("proxy accuracy") else f"{kind}, {meaning}"
-
-
 def best_trials(trials: Sequence[Trial], count: int) -> list[Trial]:
     """The best cells, best first, no network twice.
 
@@ -221,7 +214,7 @@ class ResultWriter:
         with writing(self._run.path, _MAKE_ROOM):
             write_json(self._run.path / "curves.json", {"updates": self._updates})
             seconds = self._before + time.monotonic() - self._since
-            self._run.update(results=asdict(summarize(trials, seconds, reward_is(self._recipe))))
+            self._run.update(results=asdict(summarize(trials, seconds, describe_reward(self._recipe.search.evaluator))))
 
     def _with_provenance(self, trial: Trial) -> Genotype:
         provenance = {
@@ -229,7 +222,7 @@ class ResultWriter:
             "search_run": str(self._run.path),
             "trial": trial.id,
             "reward": trial.reward,
-            "reward_is": reward_is(self._recipe),
+            "reward_is": describe_reward(self._recipe.search.evaluator),
             "dataset": self._recipe.data.dataset,
             "strategy": self._recipe.search.strategy,
             "seed": self._recipe.seed,

@@ -50,7 +50,7 @@ class Score:
     """The result of evaluating one genotype.
 
     Args:
-        reward: Maximised by the strategy; finite.
+        reward: Maximized by the strategy; finite.
         accuracy: Proxy accuracy on the held-out images, in [0, 1]; None for a score without training.
         params: Trainable parameters of the child network, without an auxiliary head.
         mult_adds: Multiply-accumulates per image.

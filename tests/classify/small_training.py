@@ -1,6 +1,5 @@
 """A network and data small enough to train in a moment, with everything switched on."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -110,6 +109,6 @@ class FixedTraining:
         """One step; the loss before it."""
         return train_step(self.state, self.task, (images, targets), None, Run(CPU, self._dist)).loss.double()
 
-    def step_within_memory(self, images: Tensor, targets: Tensor, seed: int, log: Callable[[str], None] | None) -> None:
-        run = Run(CPU, self._dist, log=log)
+    def step_within_memory(self, images: Tensor, targets: Tensor, seed: int, **run_settings: Any) -> None:  # noqa: ANN401
+        run = Run(CPU, self._dist, **run_settings)
         train_step_with_oom_retry(self.state, self.task, (images, targets), seed, run)

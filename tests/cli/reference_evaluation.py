@@ -42,7 +42,7 @@ def write_large_images(folder: Path, names: tuple[str, ...] = ("cat", "cow", "do
 
 
 def loss_by_hand(folder: str, files: list[tuple[Path, int]], length: float, method: Image.Resampling) -> float:
-    """Resize the shorter side to `length`, cut 8 pixels out of the middle, normalise, classify."""
+    """Resize the shorter side to `length`, cut 8 pixels out of the middle, normalize, classify."""
     images = []
     for path, _ in files:
         image = Image.open(path)

@@ -50,7 +50,7 @@ def test_each_command_shows_examples(name: str, capsys: pytest.CaptureFixture[st
     assert f"nascli {name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["serach"], ["build"], ["build", "--cell", "nasnet-a", "--colour", "red"]])
+@pytest.mark.parametrize("arguments", [["serach"], ["build"], ["build", "--cell", "nasnet-a", "--color", "red"]])
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert exit_code(*arguments) == 2
 

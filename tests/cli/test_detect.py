@@ -135,6 +135,15 @@ def start(arguments: list[str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+def test_data_that_moved_are_remembered_on_resume(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert detect("--coco", *RECIPE, *SMALL, "--epochs", "1", "--out", "run") == 0
+    (place / "data").rename(place / "moved")
+    assert detect("--resume", "run") == 2
+    assert detect("--resume", "run", "--data-dir", "moved") == 0
+    assert detect("--resume", "run") == 0
+    assert json.loads((place / "run" / "run.json").read_text())["recipe"]["data"]["data_dir"] == "moved"
+
+
 @pytest.mark.parametrize(("number", "more"), [(signal.SIGKILL, EVERYTHING), (signal.SIGTERM, [])])
 def test_killed_at_any_moment_and_resumed_it_ends_the_same(
     place: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals, more: list[str]

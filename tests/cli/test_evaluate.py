@@ -41,7 +41,7 @@ def test_the_table_goes_to_stdout_and_the_file_where_it_is_asked(nascli: Nascli,
 
 
 @pytest.mark.usefixtures("trained")
-def test_another_data_set_with_the_same_classes_is_normalised_as_in_training(nascli: Nascli) -> None:
+def test_another_data_set_with_the_same_classes_is_normalized_as_in_training(nascli: Nascli) -> None:
     write_images(Path("larger"), size=12)
     bright = nascli("evaluate run --dataset folder:larger --json")
     assert bright.code == 0, bright.err

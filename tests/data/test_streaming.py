@@ -205,7 +205,7 @@ def test_in_evaluation_a_broken_file_is_skipped_and_no_other_counted_for_it(
     files: ImageFiles, tmp_path: Path, workers: int
 ) -> None:
     whole = torch.cat([images for images, _ in files.evaluation_batches(4)])
-    broken = [2, 3, 6, 8]  # one of the first batch's end, its neighbour, one in the middle, and a batch of its own
+    broken = [2, 3, 6, 8]  # one of the first batch's end, its neighbor, one in the middle, and a batch of its own
     truncate(*(Path(str(files.paths[k])) for k in broken))
     lenient = ImageFiles(files.paths, files.labels, 24, workers, unreadable=UnreadableImages(4))
     batches = list(lenient.evaluation_batches(4))

@@ -1,4 +1,4 @@
-"""A small COCO-format folder to test with: coloured rectangles on grey, one class a colour."""
+"""A small COCO-format folder to test with: colored rectangles on gray, one class a color."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-COLOURS = {3: ("red thing", (220, 40, 30)), 7: ("blue thing", (30, 60, 220))}
+COLORS = {3: ("red thing", (220, 40, 30)), 7: ("blue thing", (30, 60, 220))}
 """Category ids with gaps, as COCO's own have."""
 
 
 def categories() -> list[dict[str, Any]]:
-    return [{"id": number, "name": name} for number, (name, _) in COLOURS.items()]
+    return [{"id": number, "name": name} for number, (name, _) in COLORS.items()]
 
 
 def write_coco(folder: Path, *, train: int = 8, val: int = 4, size: int = 64, seed: int = 0, narrow: int = 0) -> Path:
@@ -30,10 +30,10 @@ def write_coco(folder: Path, *, train: int = 8, val: int = 4, size: int = 64, se
             drawing = Image.new("RGB", (across, size), (120, 120, 120))
             pen = ImageDraw.Draw(drawing)
             for half in range(min(int(rng.integers(1, 3)), across * 2 // size)):
-                category = int(rng.choice(list(COLOURS)))
+                category = int(rng.choice(list(COLORS)))
                 width, height = (int(side) for side in rng.integers(size // 4, size // 2 - 2, 2))
                 x, y = half * size // 2, int(rng.integers(size - height))
-                pen.rectangle((x, y, x + width - 1, y + height - 1), fill=COLOURS[category][1])
+                pen.rectangle((x, y, x + width - 1, y + height - 1), fill=COLORS[category][1])
                 annotations.append(annotation(len(annotations) + 1, number, category, [x, y, width, height]))
             drawing.save(folder / split / f"{number:04d}.png")
             images.append({"id": number, "file_name": f"{number:04d}.png", "width": across, "height": size})

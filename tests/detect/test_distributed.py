@@ -45,6 +45,10 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         assert_close(each["trained"], expected)
     weights = [each["trained"]["weights"] for each in (first, second)]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    for each in (first, second):
+        assert each["short_of_memory"]["sizes"][:5] == [2, 1, 1, 1, 1]
+        halved = each["short_of_memory"]["weights"]
+        assert all(torch.equal(tensor, halved[name]) for name, tensor in first["in_four"]["weights"].items())
     assert_same_files(tmp_path / "two", tmp_path / "one")
     damaged.write_bytes(whole)
     for begun in ("torn", "stopped"):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from nascli.config import DetectTrainConfig
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
@@ -53,6 +54,23 @@ def train(job: DetectJob, folder: Path, *, stopped: bool = False) -> Found:
     return {"report": report, "weights": job.detector.state_dict()}
 
 
+def short_of_memory(job: DetectJob, folder: Path) -> Found:
+    """A training whose last process runs out of memory in its first step; with the images of each forward pass."""
+    forward, sizes = GeneralizedRCNN.forward, list[int]()
+
+    def guarded(detector: nn.Module, images: list[Tensor], targets: Any = None) -> Any:  # noqa: ANN401
+        sizes.append(len(images))
+        if job.dist.rank == 1 and len(sizes) == 1:
+            raise torch.OutOfMemoryError("no room")
+        return forward(detector, images, targets)
+
+    GeneralizedRCNN.forward = guarded
+    try:
+        return {**train(job, folder), "sizes": sizes}
+    finally:
+        GeneralizedRCNN.forward = forward
+
+
 class Steep(nn.Module):
     """In place of a detector: its loss is brightness times weight, and for a weight of 0 the root of that."""
 
@@ -93,6 +111,8 @@ def main(folder: Path) -> None:
             "diverged": failure(lambda: one_step(dist, 1.0 if dist.is_main else float("nan"))),
             "steep": failure(lambda: one_step(dist, 0.0)),
             "trained": train(new_job(dist, 2, folder / "data"), folder / "two"),
+            "in_four": train(new_job(dist, 4, folder / "data"), folder / "four"),
+            "short_of_memory": short_of_memory(new_job(dist, 2, folder / "data"), folder / "short"),
             "stopped": failure(
                 lambda: train(new_job(dist, 2, folder / "data"), folder / "stopped", stopped=not dist.is_main)
             ),

@@ -14,13 +14,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nascli.classify.task import AugmentedBatches, plan_batches
+from nascli.cli.progress import TrainProgress
 from nascli.config import DataConfig
 from nascli.data.in_memory import ImageArray
 from nascli.engine.batch_norm_sync import BatchNormSync
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.launch import resume_command
-from nascli.errors import InputError
+from nascli.engine.meters import EpochRecord
+from nascli.errors import InputError, Interrupted
 from tests.classify.small_training import CPU, EVERYTHING, make_data
 from tests.cli.program import SETTINGS, Nascli, prepare
 from tests.engine.worker_program import (
@@ -52,10 +54,10 @@ def write_images(folder: Path) -> None:
 
 
 def write_three(folder: Path) -> None:
-    """Plain images of three colours."""
+    """Plain images of three colors."""
     folder.mkdir(parents=True)
-    for k, colour in enumerate(("red", "green", "blue")):
-        Image.new("RGB", (8, 8), colour).save(folder / f"{k}.png")
+    for k, color in enumerate(("red", "green", "blue")):
+        Image.new("RGB", (8, 8), color).save(folder / f"{k}.png")
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
@@ -156,6 +158,22 @@ def test_a_signal_stops_all_and_one_process_goes_on_to_the_same_end(nascli_here:
     assert_close_weights("whole", "shared")
 
 
+def test_two_processes_resume_the_micro_batches_of_one(nascli_here: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four micro-batches of 3 images stay four, 2 per process; a new run of 2 processes would have eight."""
+    line = LONG.replace("epochs=16", "epochs=2") + " --batch-size 12 --set train.grad_accum_steps=4"
+    assert nascli_here(f"{line} --out whole").code == 0
+
+    def interrupt(progress: TrainProgress, record: EpochRecord) -> None:
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr(TrainProgress, "on_epoch", interrupt)
+    assert nascli_here(f"{line} --out parts").code == 130
+    resume = [sys.executable, "-c", LAUNCH, "train", "--resume", "parts"]
+    done = subprocess.run(resume, capture_output=True, text=True, env=ENVIRONMENT, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert_close_weights("whole", "parts")
+
+
 @pytest.mark.slow
 def test_torchrun_prints_once_and_leaves_what_one_process_leaves(nascli_here: Nascli) -> None:
     nascli_here(f"{LONG} --set train.grad_accum_steps=2 --out whole")
@@ -232,7 +250,7 @@ def test_shares_are_equal_and_together_the_whole() -> None:
 def test_a_process_reads_its_share_and_what_that_is_mixed_with() -> None:
     def places(dist: DistContext, **augmentation: float) -> list[int]:
         plan = plan_batches(make_data(), EVERYTHING, dist)
-        return AugmentedBatches(make_data(), DataConfig(**augmentation), plan, 1, CPU).places.tolist()
+        return AugmentedBatches(make_data(), DataConfig(**augmentation), plan, 1, CPU).read_positions.tolist()
 
     assert places(SINGLE_PROCESS, mixup=1.0) == list(range(16))
     assert places(FIRST) == list(range(8))

@@ -53,10 +53,10 @@ class Small:
 
 def test_memory_that_runs_out_makes_the_parts_smaller_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     small, whole, notes = Small(monkeypatch, 12), FixedTraining(PLAIN, 1), list[str]()
-    whole.step_within_memory(*batch(), 5, None)
+    whole.step_within_memory(*batch(), 5)
     small = Small(monkeypatch, 4)
     state = FixedTraining(PLAIN, 1)
-    state.step_within_memory(*batch(), 5, notes.append)
+    state.step_within_memory(*batch(), 5, log=notes.append)
     assert state.state.micro_batches == 4
     assert small.asked == [12, 6, 3, 3, 3, 3]
     assert [note.split(",")[0] for note in notes] == [
@@ -69,7 +69,7 @@ def test_memory_that_runs_out_makes_the_parts_smaller_and_is_said(monkeypatch: p
 def test_memory_that_does_not_hold_two_images_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     Small(monkeypatch, 1)
     with pytest.raises(torch.OutOfMemoryError):
-        FixedTraining(PLAIN, 1).step_within_memory(*batch(), 5, list[str]().append)
+        FixedTraining(PLAIN, 1).step_within_memory(*batch(), 5)
 
 
 def test_memory_that_runs_out_while_weights_change_is_no_reason_to_change_them_again(
@@ -82,14 +82,14 @@ def test_memory_that_runs_out_while_weights_change_is_no_reason_to_change_them_a
 
     monkeypatch.setattr(state.state.optimizer, "step", full)
     with pytest.raises(NascliError, match="not enough memory to change the weights"):
-        state.step_within_memory(*batch(), 5, list[str]().append)
+        state.step_within_memory(*batch(), 5)
     assert state.state.micro_batches == 1
 
 
-def test_without_a_log_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_retries_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     Small(monkeypatch, 4)
     with pytest.raises(torch.OutOfMemoryError):
-        FixedTraining(PLAIN, 1).step_within_memory(*batch(), 5, None)
+        FixedTraining(PLAIN, 1).step_within_memory(*batch(), 5, log=list[str]().append, retry_on_oom=False)
 
 
 def test_a_whole_training_goes_on_in_smaller_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,8 @@ def train(dist: DistContext, micro_batches: int, *, epochs: int = 3, streamed: P
         paths = tuple(sorted(streamed.iterdir()))
         data = replace(data, train=ImageFiles(paths, data.train.labels, image_size=8, workers=0))
     config = EVERYTHING.model_copy(update={"grad_accum_steps": micro_batches // dist.size, "epochs": epochs})
-    result = run_fit(network, config, augmentation=MIXED, data=data, dist=dist, log=lambda text: None)
+    log = (lambda text: None) if dist.is_main else None  # as of a program that prints on one process
+    result = run_fit(network, config, augmentation=MIXED, data=data, dist=dist, log=log)
     return {"network": network.state_dict(), "evaluation": vars(result.evaluation), "train_loss": result.train_loss}
 
 

@@ -95,7 +95,7 @@ def change(values: dict[str, Any], path: tuple[str | int, ...], value: object) -
         (("reduction",), 7, "reduction = 7"),
         (("name",), "", "name"),
         (("schema",), 2, "schema 2 is newer than this nascli reads (1). Upgrade nascli"),
-        (("colour",), "red", "unknown key colour"),
+        (("color",), "red", "unknown key color"),
         (("schema",), "one", "schema = 'one'"),
     ],
 )

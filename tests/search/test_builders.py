@@ -5,14 +5,39 @@ import sys
 
 import pytest
 
-from nascli.config import EVALUATORS, STRATEGIES, TABLE
-from nascli.search.builders import EVALUATOR_BUILDERS, STRATEGY_BUILDERS
+from nascli.config import EVALUATORS, STRATEGIES, TABLE, SearchRecipe, describe_reward, find_evaluator
+from nascli.genotype.space import resolve_space
+from nascli.search.builders import EVALUATOR_BUILDERS, STRATEGY_BUILDERS, build_strategy
 
 PURE = ("strategy", "random", "evolution", "exhaustive", "bayesian", "warm_start")
 
 
 def test_every_strategy_has_a_constructor() -> None:
     assert list(STRATEGY_BUILDERS) == list(STRATEGIES)
+
+
+def test_a_strategy_gets_the_section_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those sections alone bind a snapshot, so one under another name would not be noticed."""
+    recipe, shared = (
+        SearchRecipe(seed=7),
+        {"data", "space", "network", "train", "search", "supernet", "halving", "rerank"},
+    )
+    sections = set(SearchRecipe.model_fields) - shared - {"seed"}
+    assert sections < set(STRATEGIES)
+    given: list[object] = []
+    for name in STRATEGIES:
+        monkeypatch.setitem(STRATEGY_BUILDERS, name, lambda space, section, seed: given.append((section, seed)))
+        search = recipe.search.model_copy(update={"strategy": name})
+        build_strategy(recipe.model_copy(update={"search": search}), resolve_space(recipe.space))
+        assert given.pop() == (getattr(recipe, name) if name in sections else None, 7)
+
+
+def test_rewards_are_described_by_the_table_of_evaluators() -> None:
+    assert describe_reward("proxy") == "proxy accuracy"
+    assert describe_reward("table:x.h5") == "proxy accuracy from a table"
+    assert describe_reward("naswot") == "naswot, a score without training, Mellor et al. 2021"
+    assert [name for name, info in EVALUATORS.items() if info.trains_children] == ["proxy"]
+    assert not find_evaluator("one_shot").uses_seed
 
 
 def test_every_evaluator_has_a_constructor() -> None:

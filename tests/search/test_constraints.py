@@ -18,13 +18,13 @@ from nascli.search.evaluators.constraints import (
     parse_constraint,
     resolve_percentages,
 )
-from nascli.search.evaluators.proxy import ProxyTask
+from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.evaluators.zero_cost import naswot, params
 from nascli.search.trial import Score
 from tests.classify.small_training import AUGMENTATION, CPU, make_data
 from tests.fakes import TINY
 
-PROXY = ProxyTask(make_data(train=24), CellNetworkConfig(filters=2, cells_per_stage=1), AUGMENTATION, CPU)
+PROXY = ChildSetup(make_data(train=24), CellNetworkConfig(filters=2, cells_per_stage=1), AUGMENTATION, CPU)
 CELL = TINY.decode([0] * len(TINY.decision_sizes))
 SATISFIED = ("params>0", "mult_adds>0", "naswot>=0", "grad_norm>=0", "latency<100s")
 VIOLATED = ("params<1", "mult_adds<1", "naswot>1e9", "grad_norm>1e9", "latency<1us")

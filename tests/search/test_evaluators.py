@@ -17,7 +17,7 @@ from nascli.data.registry import load_dataset
 from nascli.errors import DivergedError, InputError
 from nascli.models.cost import measure_cost
 from nascli.models.interface import ImageClassifier
-from nascli.search.evaluators.proxy import ProxyTraining, load_proxy_task
+from nascli.search.evaluators.proxy import ProxyTraining, load_child_setup
 from tests.cells import as_cells
 from tests.fakes import TINY
 
@@ -31,7 +31,7 @@ def recipe(**flags: object) -> SearchRecipe:
 
 
 def build(recipe: SearchRecipe) -> ProxyTraining:
-    return ProxyTraining(load_proxy_task(recipe, CPU), recipe.train)
+    return ProxyTraining(load_child_setup(recipe, CPU), recipe.train)
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +46,13 @@ def count_images(split: object) -> Counter[bytes]:
 
 def test_the_reward_is_measured_on_held_out_training_images(evaluator: ProxyTraining) -> None:
     data = load_dataset(DataConfig(), 8)
-    train, held_out = count_images(evaluator.task.data.train), count_images(evaluator.task.data.val)
+    train, held_out = count_images(evaluator.setup.data.train), count_images(evaluator.setup.data.val)
     assert train + held_out == count_images(data.train)
     assert held_out.total() == pytest.approx(0.2 * len(data.train), abs=10)
 
 
 def test_the_held_out_part_follows_from_the_seed() -> None:
-    one, same, other = (count_images(load_proxy_task(recipe(seed=seed), CPU).data.val) for seed in (1, 1, 2))
+    one, same, other = (count_images(load_child_setup(recipe(seed=seed), CPU).data.val) for seed in (1, 1, 2))
     assert one == same != other
 
 
@@ -68,11 +68,11 @@ def test_the_same_seed_gives_the_same_score_and_another_seed_another(evaluator: 
 
 def test_the_score_is_an_accuracy_with_the_costs_of_the_child(evaluator: ProxyTraining) -> None:
     score = evaluator.evaluate(CELL, 3)
-    cost = measure_cost(evaluator.task.spec(CELL))
+    cost = measure_cost(evaluator.setup.spec(CELL))
     assert (score.params, score.mult_adds) == (cost.params, cost.mult_adds)
     assert score.reward == score.accuracy
     assert 0.2 < score.accuracy <= 1  # ten classes: 0.1 by chance
-    assert (score.accuracy * len(evaluator.task.data.val)) % 1 == pytest.approx(0, abs=1e-6)
+    assert (score.accuracy * len(evaluator.setup.data.val)) % 1 == pytest.approx(0, abs=1e-6)
     assert score.seconds > 0
 
 
@@ -86,11 +86,11 @@ def test_images_come_to_the_device_once_and_do_not_travel(
         return fit_classifier(network, data, *rest, **how)
 
     monkeypatch.setattr("nascli.search.evaluators.proxy.fit_classifier", watch)
-    own = replace(evaluator, task=replace(evaluator.task))
+    own = replace(evaluator, setup=replace(evaluator.setup))
     scores = [own.evaluate(CELL, seed) for seed in (1, 1)]
-    assert seen[0] is seen[1] is own.task.resident
+    assert seen[0] is seen[1] is own.setup.resident
     sent = pickle.loads(pickle.dumps(own))
-    assert "resident" not in vars(sent.task)
+    assert "resident" not in vars(sent.setup)
     assert sent.evaluate(CELL, 1).reward == scores[0].reward == scores[1].reward
 
 
@@ -100,8 +100,8 @@ def test_a_child_that_diverges_says_so() -> None:
 
 
 def test_an_auxiliary_head_is_no_part_of_the_params() -> None:
-    with_head = load_proxy_task(recipe(train__aux_weight=0.4, network__image_size=16), CPU)
-    without = load_proxy_task(recipe(network__image_size=16), CPU)
+    with_head = load_child_setup(recipe(train__aux_weight=0.4, network__image_size=16), CPU)
+    without = load_child_setup(recipe(network__image_size=16), CPU)
     assert as_cells(with_head.spec(CELL)).aux_head
     assert measure_cost(with_head.spec(CELL)).params == measure_cost(without.spec(CELL)).params
 
@@ -116,7 +116,7 @@ def test_an_auxiliary_head_is_no_part_of_the_params() -> None:
 )
 def test_what_cannot_be_searched_is_refused_at_once(flags: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        load_proxy_task(recipe(**flags), CPU)
+        load_child_setup(recipe(**flags), CPU)
 
 
 def test_every_shipped_recipe_is_valid_and_opens_with_its_promise() -> None:

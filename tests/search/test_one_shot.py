@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 
 from nascli.config import SearchRecipe, load_recipe
-from nascli.data.dataset import Batch, ImageData
+from nascli.data.dataset import ImageData
 from nascli.data.in_memory import ImageArray
+from nascli.data.transforms import FloatBatch
 from nascli.errors import CorruptFileError, DivergedError, InputError, Interrupted
 from nascli.genotype.cells.space import ENAS, resolve_cell_space
 from nascli.genotype.genotype import Genotype
 from nascli.models.cells.network import CellNetwork
 from nascli.models.cost import measure_cost
 from nascli.search.evaluators.one_shot import OneShotEvaluator, build_one_shot
-from nascli.search.evaluators.proxy import ProxyTask
+from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.evaluators.supernet_task import SUPERNET_FILE, SupernetTask
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.trial import Score
@@ -54,8 +55,8 @@ def recipe(**flags: object) -> SearchRecipe:
     return load_recipe(SearchRecipe, None, small | {key.replace("__", "."): value for key, value in flags.items()})
 
 
-def coloured(images: int, seed: int) -> ImageArray:
-    """Noise of one colour; which colour is the class."""
+def colored(images: int, seed: int) -> ImageArray:
+    """Noise of one color; which color is the class."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(images) % CLASSES
     tints = torch.tensor([[160, 80, 80], [80, 160, 80], [80, 80, 160], [140, 140, 60]])[labels]
@@ -63,10 +64,10 @@ def coloured(images: int, seed: int) -> ImageArray:
     return ImageArray((tints[:, :, None, None] + noise).clamp(0, 255).byte(), labels)
 
 
-def proxy(config: SearchRecipe) -> ProxyTask:
-    names = tuple(f"colour {k}" for k in range(CLASSES))
-    data = ImageData("colours", coloured(66, 1), coloured(60, 2), names, (0.5,) * 3, (0.25,) * 3)
-    return ProxyTask(data, config.network, config.data, torch.device("cpu"), config.train.aux_weight > 0)
+def proxy(config: SearchRecipe) -> ChildSetup:
+    names = tuple(f"color {k}" for k in range(CLASSES))
+    data = ImageData("colors", colored(66, 1), colored(60, 2), names, (0.5,) * 3, (0.25,) * 3)
+    return ChildSetup(data, config.network, config.data, torch.device("cpu"), config.train.aux_weight > 0)
 
 
 def train(folder: Path, stop_at: int | None = None, **flags: object) -> OneShotEvaluator:
@@ -134,7 +135,7 @@ def test_children_are_far_better_than_chance_though_none_was_trained_alone(tmp_p
 def test_a_score_has_the_costs_of_the_stand_alone_child(evaluator: OneShotEvaluator) -> None:
     genotype = drawn(1)[0]
     score = evaluator.evaluate(genotype, 0)
-    cost = measure_cost(evaluator.task.spec(genotype))
+    cost = measure_cost(evaluator.setup.spec(genotype))
     assert (score.params, score.mult_adds) == (cost.params, cost.mult_adds)
     assert score.seconds > 0
 
@@ -168,7 +169,7 @@ def test_the_statistics_are_the_mean_over_whole_batches_of_training_images(evalu
     assert not child.training
     assert len(evaluator.calibration) == 32  # 40 are asked for, 16 are a batch
     convolution, norm = child.stem
-    train = evaluator.task.data.train
+    train = evaluator.setup.data.train
     means = []
     for part in torch.split(evaluator.calibration, 16):
         ((images, _),) = train.take(part).evaluation_batches(16)
@@ -240,7 +241,7 @@ def test_memory_that_runs_out_makes_smaller_micro_batches(tmp_path: Path, monkey
     expected = train(tmp_path / "two", supernet__grad_accum_steps=2)
     config, tries, notes, loss = recipe(), itertools.count(), list[str](), SupernetTask.loss
 
-    def guarded(task: SupernetTask, micro: Batch) -> Mapping[str, Tensor]:
+    def guarded(task: SupernetTask, micro: FloatBatch) -> Mapping[str, Tensor]:
         if next(tries) == 0:
             raise torch.OutOfMemoryError("no room")
         return loss(task, micro)

@@ -157,12 +157,12 @@ def test_a_proxy_training_gives_the_same_score_on_ray_with_one_thread() -> None:
     """Whatever the environment in which the cluster was started says, and with tensors in shared memory."""
     import torch
 
-    from nascli.search.evaluators.proxy import ProxyTraining, load_proxy_task
+    from nascli.search.evaluators.proxy import ProxyTraining, load_child_setup
 
     flags = {"network.filters": 4, "network.cells_per_stage": 1, "network.image_size": 8, "train.epochs": 1}
     recipe = load_recipe(SearchRecipe, None, flags)
-    proxy = ProxyTraining(load_proxy_task(recipe, torch.device("cpu")), recipe.train)
-    proxy.task.data.train.labels.share_memory_()  # type: ignore[no-untyped-call]
+    proxy = ProxyTraining(load_child_setup(recipe, torch.device("cpu")), recipe.train)
+    proxy.setup.data.train.labels.share_memory_()  # type: ignore[no-untyped-call]
     with InProcessExecutor(proxy) as here, RayExecutor(ThreadsEvaluator(proxy), workers=1, retries=0) as executor:
         (expected,), (score,) = scores(drain(here, [job(0)])), scores(drain(executor, [job(0)]))
     assert score == replace(expected, seconds=11.0)

@@ -16,7 +16,7 @@ from nascli.genotype.genotype import Genotype
 from nascli.models.cost import measure_cost
 from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
-from nascli.search.evaluators.proxy import ProxyTask, load_proxy_task
+from nascli.search.evaluators.proxy import ChildSetup, load_child_setup
 from nascli.search.evaluators.zero_cost import (
     BATCH,
     ZERO_COST_SCORES,
@@ -30,7 +30,7 @@ from tests.cells import as_cells
 from tests.classify.small_training import AUGMENTATION, CPU, EVERYTHING, make_data
 from tests.fakes import TINY
 
-PROXY = ProxyTask(
+PROXY = ChildSetup(
     make_data(train=80),
     CellNetworkConfig(filters=4, cells_per_stage=1, dropout=0.5),
     AUGMENTATION,
@@ -52,7 +52,7 @@ def child(seed: int) -> ImageClassifier:
     return network
 
 
-def with_images(images: Tensor) -> ProxyTask:
+def with_images(images: Tensor) -> ChildSetup:
     split = PROXY.data.train
     assert isinstance(split, ImageArray)
     return replace(PROXY, data=replace(PROXY.data, train=ImageArray(images, split.labels)))
@@ -137,8 +137,8 @@ def test_how_the_child_would_be_trained_changes_nothing(kind: str) -> None:
     other = TrainConfig(epochs=9, lr=1.0, precision="bfloat16", drop_path_prob=0.9, label_smoothing=0.5, aux_weight=0.1)
     network = CellNetworkConfig(filters=4, cells_per_stage=1, image_size=16)
     recipe = SearchRecipe(network=network, train=TrainConfig(aux_weight=0.4))
-    task, changed = (load_proxy_task(each, CPU) for each in (recipe, recipe.model_copy(update={"train": other})))
-    assert ZERO_COST_SCORES[kind](changed, cell(0), 1) == ZERO_COST_SCORES[kind](task, cell(0), 1)
+    setup, changed = (load_child_setup(each, CPU) for each in (recipe, recipe.model_copy(update={"train": other})))
+    assert ZERO_COST_SCORES[kind](changed, cell(0), 1) == ZERO_COST_SCORES[kind](setup, cell(0), 1)
 
 
 @pytest.mark.parametrize("kind", ZERO_COST_SCORES)

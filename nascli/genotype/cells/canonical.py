@@ -1,6 +1,6 @@
 """Canonical form: two genotypes that build the same network have the same canonical hash.
 
-Three things do not change the network: the order of the two halves of a block, the order of independent blocks,
+Three things do not change the network: the order of the two branches of a block, the order of independent blocks,
 and blocks that reach no output. (For a `concat` block and for the cell's output, order only permutes channels, which
 the weights that follow undo.) A block used twice and two equal blocks are different: those share no weights.
 """
@@ -14,7 +14,7 @@ _Cell = tuple[tuple[_Key, ...], tuple[int, ...]]
 
 
 def canonical_cell(cell: CellSpec) -> CellSpec:
-    """The smallest spelling of a cell over all halves' orders and all valid orders of its live blocks.
+    """The smallest spelling of a cell over all orders of branches and all valid orders of its live blocks.
 
     Blocks are placed one by one; at each place the candidate that spells smallest wins, and only where candidates
     tie are both tried. So the search is exact, and linear but for cells with equal twins.

@@ -113,6 +113,7 @@ class Cell(nn.Module):
         if self.prev is not None:
             states[1] = self.prev(prev)
         prefixed: dict[tuple[int, SharedPrefix], Tensor] = {}
+        # `branches` is flat, two per live block in the order of the spec: the names of weights depend on that order.
         branches = iter(self.branches)
         for k in self._live_blocks:
             first, second = (self._branch(_as_branch(next(branches)), states, prefixed, mask) for _ in range(2))

@@ -20,7 +20,7 @@ from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace
 from nascli.models.cost import measure_latency
 from nascli.search.evaluators.evaluator import Evaluator
-from nascli.search.evaluators.proxy import ProxyTask
+from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, build_untrained_child
 from nascli.search.trial import Score
 from nascli.seeding import derive_seed
@@ -112,7 +112,7 @@ class ConstrainedEvaluator:
 
     evaluator: Evaluator
     constraints: tuple[Constraint, ...]
-    task: ProxyTask
+    setup: ChildSetup
 
     def __post_init__(self) -> None:
         if open_ := [str(constraint) for constraint in self.constraints if constraint.percent]:
@@ -126,7 +126,7 @@ class ConstrainedEvaluator:
         """
         for quantity in _UNITS:
             constraints = [constraint for constraint in self.constraints if constraint.quantity == quantity]
-            value = measure_quantity(quantity, self.task, genotype, seed) if constraints else 0.0
+            value = measure_quantity(quantity, self.setup, genotype, seed) if constraints else 0.0
             for constraint in constraints:
                 if not constraint.is_satisfied(value):
                     raise RejectedError(constraint.violation(value))
@@ -134,7 +134,7 @@ class ConstrainedEvaluator:
 
 
 def resolve_percentages(
-    constraints: Iterable[Constraint], task: ProxyTask, space: SearchSpace, seed: int, sample: int = 64
+    constraints: Iterable[Constraint], setup: ChildSetup, space: SearchSpace, seed: int, sample: int = 64
 ) -> tuple[Constraint, ...]:
     """The constraints with every percentage replaced by the number that so many percent of random cells lie below.
 
@@ -154,7 +154,7 @@ def resolve_percentages(
     tokens = [[draw.randrange(size) for size in space.decision_sizes] for _ in range(sample)]
     cells = [space.decode(each, name=f"random-{k}") for k, each in enumerate(tokens)]
     wanted = {constraint.quantity for constraint in constraints if constraint.percent}
-    values = {quantity: _measure_all(quantity, task, cells, seed) for quantity in _UNITS if quantity in wanted}
+    values = {quantity: _measure_all(quantity, setup, cells, seed) for quantity in _UNITS if quantity in wanted}
     return tuple(
         replace(
             constraint, bound=float(np.quantile(values[constraint.quantity], constraint.bound / 100)), percent=False
@@ -165,30 +165,30 @@ def resolve_percentages(
     )
 
 
-def measure_quantity(quantity: str, task: ProxyTask, genotype: Genotype, seed: int) -> float:
+def measure_quantity(quantity: str, setup: ChildSetup, genotype: Genotype, seed: int) -> float:
     """A quantity that a constraint can name, of the child network of a genotype, in plain units."""
     if quantity == "latency":
-        return measure_child_latency(task, genotype)
-    return ZERO_COST_SCORES[quantity](task, genotype, seed)
+        return measure_child_latency(setup, genotype)
+    return ZERO_COST_SCORES[quantity](setup, genotype, seed)
 
 
-def measure_child_latency(task: ProxyTask, genotype: Genotype) -> float:
+def measure_child_latency(setup: ChildSetup, genotype: Genotype) -> float:
     """The seconds of one image through the child network.
 
-    In evaluation mode, float32, on the task's device, with one thread on a CPU: after 3 runs to warm up, the median
+    In evaluation mode, float32, on the setup's device, with one thread on a CPU: after 3 runs to warm up, the median
     of 15. It is the one quantity that is not repeatable: it counts whatever else the machine does, other workers too,
     so a cell near the bound may pass one time and not the next.
     """
-    network = build_untrained_child(task, genotype, seed=0).eval()
+    network = build_untrained_child(setup, genotype, seed=0).eval()
     with cpu_threads(1):
         return measure_latency(network, network.spec.image_size).seconds
 
 
-def _measure_all(quantity: str, task: ProxyTask, cells: list[Genotype], seed: int) -> list[float]:
+def _measure_all(quantity: str, setup: ChildSetup, cells: list[Genotype], seed: int) -> list[float]:
     values = []
     for k, cell in enumerate(cells):
         try:
-            values.append(measure_quantity(quantity, task, cell, derive_seed(seed, "limits", k)))
+            values.append(measure_quantity(quantity, setup, cell, derive_seed(seed, "limits", k)))
         except NascliError as error:
             raise InputError(
                 f"a percentage of {quantity}: random cell {k} cannot be scored: {error.message}",

@@ -36,7 +36,7 @@ from nascli.models.cost import measure_cost
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import load_weights
-from nascli.search.evaluators.proxy import ProxyTask
+from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.evaluators.supernet_task import (
     SUPERNET_FILE,
     SupernetTask,
@@ -64,7 +64,7 @@ class OneShotEvaluator:
         batch_size: Images per batch of these.
     """
 
-    task: ProxyTask
+    setup: ChildSetup
     space: SearchSpace
     weights: Tensor
     layout: tuple[tuple[str, torch.Size], ...]
@@ -79,11 +79,11 @@ class OneShotEvaluator:
         self.space.encode(genotype)
         views = torch.split(self.weights, [shape.numel() for _, shape in self.layout])
         shared = {name: view.view(shape) for (name, shape), view in zip(self.layout, views, strict=True)}
-        spec = child_spec(self.task, genotype)
+        spec = child_spec(self.setup, genotype)
         child = find_supernet(spec).extract_child(spec, shared)
-        child.to(self.task.device).to(memory_format=torch.channels_last)
-        images = self.task.resident.train.take(self.calibration)
-        _recalibrate_batch_norm(child, images, self.batch_size, self.task)
+        child.to(self.setup.device).to(memory_format=torch.channels_last)
+        images = self.setup.resident.train.take(self.calibration)
+        _recalibrate_batch_norm(child, images, self.batch_size, self.setup)
         return child
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
@@ -93,14 +93,14 @@ class OneShotEvaluator:
         """
         started = time.monotonic()
         child = self.network(genotype)
-        accuracy = evaluate(child, self.task.resident.val, self.task.normalizer, Run(self.task.device)).top1
+        accuracy = evaluate(child, self.setup.resident.val, self.setup.normalizer, Run(self.setup.device)).top1
         cost = measure_cost(child)
         return Score.of(accuracy, cost.params, cost.mult_adds, started)
 
 
 def build_one_shot(
     recipe: SearchRecipe,
-    task: ProxyTask,
+    setup: ChildSetup,
     folder: Path,
     *,
     stop: StopRequest,
@@ -129,8 +129,8 @@ def build_one_shot(
         if progress is not None:
             progress(step, supernet.plan.steps, loss)
 
-    run = Run(task.device, stop=stop, log=log, on_step=on_step)
-    supernet, identity = SupernetTask(recipe, task, run), supernet_identity(recipe)
+    run = Run(setup.device, stop=stop, log=log, on_step=on_step)
+    supernet, identity = SupernetTask(recipe, setup, run), supernet_identity(recipe)
     path = folder / SUPERNET_FILE
     if not path.is_file():
         with cpu_threads(recipe.supernet.threads):
@@ -141,11 +141,11 @@ def build_one_shot(
     load_weights(path, shared)
     _check_identity(path, identity)
     named = dict(shared.named_parameters())
-    images = min(recipe.supernet.bn_calibration_images, len(task.data.train))
+    images = min(recipe.supernet.bn_calibration_images, len(setup.data.train))
     batch_size = min(recipe.supernet.batch_size, images)
-    order = torch.randperm(len(task.data.train), generator=generator_for(recipe.seed, "shared", "refresh"))
+    order = torch.randperm(len(setup.data.train), generator=generator_for(recipe.seed, "shared", "refresh"))
     return OneShotEvaluator(
-        task=task,
+        setup=setup,
         space=supernet.space,
         weights=torch.cat([weight.detach().reshape(-1) for weight in named.values()]),
         layout=tuple((name, weight.shape) for name, weight in named.items()),
@@ -155,14 +155,14 @@ def build_one_shot(
 
 
 @torch.no_grad()
-def _recalibrate_batch_norm(child: ImageClassifier, split: Split, batch_size: int, task: ProxyTask) -> None:
+def _recalibrate_batch_norm(child: ImageClassifier, split: Split, batch_size: int, setup: ChildSetup) -> None:
     """Measure the batch-norm statistics of a child on a split: the mean over its batches, all counting the same."""
     norms = [module for module in child.eval().modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None
         norm.train().reset_running_stats()
     for images, _ in split.evaluation_batches(batch_size):
-        child(task.normalizer(images.to(task.device)))
+        child(setup.normalizer(images.to(setup.device)))
     child.eval()
 
 

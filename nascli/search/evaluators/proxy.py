@@ -1,6 +1,6 @@
 """The paper's evaluator: a small child network, a short training, its accuracy on held-out training images.
 
-`ProxyTask` is what every evaluator that looks at child networks shares: the data and how a child is built.
+`ChildSetup` is what every evaluator that looks at child networks shares: the data and how a child is built.
 `ProxyTraining` trains it.
 """
 
@@ -29,7 +29,7 @@ from nascli.seeding import derive_seed
 
 
 @dataclass(frozen=True)
-class ProxyTask:
+class ChildSetup:
     """The data of a search and its child networks.
 
     Args:
@@ -89,7 +89,7 @@ class ProxyTraining:
         Zoph et al. 2018, appendices A.1, A.3 and A.6.
     """
 
-    task: ProxyTask
+    setup: ChildSetup
     train: TrainConfig
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
@@ -98,10 +98,11 @@ class ProxyTraining:
         Raises:
             DivergedError: The loss became infinite or not a number.
         """
-        started, task = time.monotonic(), self.task
-        network, cost = task.child(genotype, seed), task.cost(genotype)
+        started, setup = time.monotonic(), self.setup
+        network, cost = setup.child(genotype, seed), setup.cost(genotype)
         train = self.train if epochs is None else self.train.model_copy(update={"epochs": epochs})
-        result = fit_classifier(network, task.resident, train, task.augmentation, seed, Run(task.device))
+        run = Run(setup.device, retry_on_oom=False)  # rewards of other micro-batches could not be compared
+        result = fit_classifier(network, setup.resident, train, setup.augmentation, seed, run)
         return Score.of(result.evaluation.top1, cost.params, cost.mult_adds, started)
 
 
@@ -110,7 +111,7 @@ def _trace_cost(spec: NetworkSpec) -> Cost:
     return measure_cost(spec)
 
 
-def load_proxy_task(recipe: SearchRecipe, device: torch.device) -> ProxyTask:
+def load_child_setup(recipe: SearchRecipe, device: torch.device) -> ChildSetup:
     """Load the data set of a recipe and hold out a part of its training split; its test split is unseen.
 
     Raises:
@@ -122,7 +123,7 @@ def load_proxy_task(recipe: SearchRecipe, device: torch.device) -> ProxyTask:
     data = load_dataset(source, recipe.network.image_size)
     train, held_out = split_holdout(data.train, recipe.search.holdout, derive_seed(recipe.seed, "holdout"))
     data = replace(data, train=train, val=held_out)
-    task = ProxyTask(data, recipe.network, recipe.data, device, aux_head=recipe.train.aux_weight > 0)
+    setup = ChildSetup(data, recipe.network, recipe.data, device, aux_head=recipe.train.aux_weight > 0)
     space = resolve_space(recipe.space)
-    task.spec(space.decode([0] * len(space.decision_sizes)))  # refuse now, not trial by trial
-    return task
+    setup.spec(space.decode([0] * len(space.decision_sizes)))  # refuse now, not trial by trial
+    return setup

@@ -24,7 +24,7 @@ from torch.func import functional_call
 
 from nascli.classify.task import AugmentedBatches, plan_batches
 from nascli.config import SearchRecipe
-from nascli.data.dataset import Batch
+from nascli.data.transforms import FloatBatch
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import autocast, generator_for, temporary_seed
 from nascli.engine.fit import fit
@@ -36,7 +36,7 @@ from nascli.genotype.space import resolve_space
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
-from nascli.search.evaluators.proxy import ProxyTask
+from nascli.search.evaluators.proxy import ChildSetup
 
 SUPERNET_FILE = "supernet.safetensors"
 
@@ -49,29 +49,29 @@ _IDENTITY = {"seed", "data", "space", "network", "supernet"}
 """Sections of a recipe that the weights follow from, besides `train.label_smoothing` and `search.holdout`."""
 
 
-class SupernetTask(Task[Batch]):
+class SupernetTask(Task[FloatBatch]):
     """The weights of every child of a space, trained on the images that children are trained on.
 
     Args:
         recipe: The resolved recipe.
-        setting: Data and macro numbers of the children.
-        run: On the device of `setting`.
+        setup: Data and macro numbers of the children.
+        run: On the device of `setup`.
 
     Raises:
         InputError: There is one training image.
     """
 
-    def __init__(self, recipe: SearchRecipe, setting: ProxyTask, run: Run) -> None:
+    def __init__(self, recipe: SearchRecipe, setup: ChildSetup, run: Run) -> None:
         self.config, self.space = recipe.supernet, resolve_space(recipe.space)
-        self.plan = plan_batches(setting.data, self.config, run.dist)
-        self._setting, self._seed, self._label_smoothing = setting, recipe.seed, recipe.train.label_smoothing
-        self._batches = AugmentedBatches(setting.data, setting.augmentation, self.plan, recipe.seed, run.device)
+        self.plan = plan_batches(setup.data, self.config, run.dist)
+        self._setup, self._seed, self._label_smoothing = setup, recipe.seed, recipe.train.label_smoothing
+        self._batches = AugmentedBatches(setup.data, setup.augmentation, self.plan, recipe.seed, run.device)
         self._child: ImageClassifier | None = None
-        spec = child_spec(setting, self.space.decode([0] * len(self.space.decision_sizes)))
+        spec = child_spec(setup, self.space.decode([0] * len(self.space.decision_sizes)))
         with temporary_seed(self._seed, "shared", "init"):
             self.modules = self.weights = find_supernet(spec).shared_parameters(spec, self.space)
 
-    def batches(self, epoch: int, done: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, done: int) -> Iterator[FloatBatch]:
         """Augmented images and their labels."""
         return self._batches.read(epoch, done)
 
@@ -79,10 +79,10 @@ class SupernetTask(Task[Batch]):
         """Draw the child of a step uniformly from the decisions of the space; it has no weights of its own."""
         draw = generator_for(self._seed, "shared", step)
         tokens = [int(torch.randint(size, (), generator=draw)) for size in self.space.decision_sizes]
-        spec = child_spec(self._setting, self.space.decode(tokens))
+        spec = child_spec(self._setup, self.space.decode(tokens))
         self._child = find_supernet(spec).bare_child(spec).train()
 
-    def loss(self, micro: Batch) -> Mapping[str, Tensor]:
+    def loss(self, micro: FloatBatch) -> Mapping[str, Tensor]:
         """Cross-entropy of the child with its inherited weights."""
         assert self._child is not None
         images, targets = micro
@@ -122,6 +122,6 @@ def train_supernet(task: SupernetTask, identity: str, seed: int, folder: Path, r
     write_bytes(folder / SUPERNET_FILE, save(finished, {"identity": identity}))
 
 
-def child_spec(setting: ProxyTask, genotype: Genotype) -> NetworkSpec:
+def child_spec(setup: ChildSetup, genotype: Genotype) -> NetworkSpec:
     """The network of a child; without auxiliary head, for which a supernet has no weights."""
-    return setting.spec(genotype).without_aux_head()
+    return setup.spec(genotype).without_aux_head()

@@ -91,8 +91,8 @@ class TabularBenchmark:
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def __contains__(self, form: object) -> bool:
-        return form in self._rows
+    def __contains__(self, canonical_hash: object) -> bool:
+        return canonical_hash in self._rows
 
     @property
     def trainings(self) -> int:
@@ -109,30 +109,32 @@ class TabularBenchmark:
         """The hash of the cell with the highest mean accuracy; of equals the first."""
         return self.hashes[int(np.nanargmax(self.means))]
 
-    def row(self, form: str) -> int:
+    def row(self, canonical_hash: str) -> int:
         """The row of the cell with this canonical hash.
 
         Raises:
             InputError: It is not in the table.
         """
-        if form not in self._rows:
+        if canonical_hash not in self._rows:
             raise InputError(
-                f"cell {form} is not in the table: it holds {len(self)} cells of space {self.space.name!r}",
+                f"cell {canonical_hash} is not in the table: it holds {len(self)} cells of space {self.space.name!r}",
                 "Search the space that the table was made of, with its ops, blocks, inputs and cells",
             )
-        return self._rows[form]
+        return self._rows[canonical_hash]
 
-    def mean_accuracy(self, form: str) -> float:
+    def mean_accuracy(self, canonical_hash: str) -> float:
         """Mean accuracy of a cell over its trainings; NaN if it failed. InputError if it is not in the table."""
-        return float(self.means[self.row(form)])
+        return float(self.means[self.row(canonical_hash)])
 
-    def genotype(self, form: str) -> Genotype:
+    def genotype(self, canonical_hash: str) -> Genotype:
         """The cell with this canonical hash, as the table's search proposed it; InputError if it is not there."""
-        return self.space.decode(self.tokens[self.row(form)].tolist(), name=f"{self.space.name}-{form}")
+        return self.space.decode(
+            self.tokens[self.row(canonical_hash)].tolist(), name=f"{self.space.name}-{canonical_hash}"
+        )
 
     @cached_property
     def _rows(self) -> dict[str, int]:
-        return {form: row for row, form in enumerate(self.hashes)}
+        return {canonical_hash: row for row, canonical_hash in enumerate(self.hashes)}
 
 
 @dataclass(frozen=True)
@@ -155,11 +157,11 @@ class TabularEvaluator:
             DivergedError: Its training failed when the table was made.
         """
         started = time.monotonic()
-        form = genotype.canonical_hash()
-        row = self.table.row(form)
+        canonical_hash = genotype.canonical_hash()
+        row = self.table.row(canonical_hash)
         accuracy = float(self.table.accuracies[row, draw_training(seed, self.table.trainings)])
         if np.isnan(accuracy):
-            raise DivergedError(f"cell {form} failed when the table was made")
+            raise DivergedError(f"cell {canonical_hash} failed when the table was made")
         return Score.of(accuracy, int(self.table.params[row]), int(self.table.mult_adds[row]), started)
 
 

@@ -22,32 +22,33 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nascli.config import suggestion
-from nascli.data.dataset import Batch, no_image_left
+from nascli.data.dataset import no_image_left
+from nascli.data.transforms import FloatBatch
 from nascli.engine.device import cpu_threads, generator_for
 from nascli.errors import DivergedError, InputError
 from nascli.genotype.genotype import Genotype
 from nascli.models.interface import ImageClassifier
-from nascli.search.evaluators.proxy import ProxyTask
+from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.trial import Score
 
 BATCH = 64
 """Images that an untrained network is shown, where the data has so many."""
 
-ZeroCostFunction = Callable[[ProxyTask, Genotype, int], float]
-"""From the proxy task, a genotype and the seed of its weights to a score; the higher, the better."""
+ZeroCostFunction = Callable[[ChildSetup, Genotype, int], float]
+"""From the setup of a child, its genotype and the seed of its weights to a score; the higher, the better."""
 
 
-def params(task: ProxyTask, genotype: Genotype, seed: int) -> float:
+def params(setup: ChildSetup, genotype: Genotype, seed: int) -> float:
     """Trainable parameters of the child network, without an auxiliary head."""
-    return float(task.cost(genotype).params)
+    return float(setup.cost(genotype).params)
 
 
-def mult_adds(task: ProxyTask, genotype: Genotype, seed: int) -> float:
+def mult_adds(setup: ChildSetup, genotype: Genotype, seed: int) -> float:
     """Multiply-accumulates of the child network for one image."""
-    return float(task.cost(genotype).mult_adds)
+    return float(setup.cost(genotype).mult_adds)
 
 
-def naswot(task: ProxyTask, genotype: Genotype, seed: int) -> float:
+def naswot(setup: ChildSetup, genotype: Genotype, seed: int) -> float:
     """The log-determinant of a kernel of binary codes: it is high where an untrained network tells images apart.
 
     K[i, j] is the number of rectified units that are either on for both images i and j or off for both; the score is
@@ -63,8 +64,8 @@ def naswot(task: ProxyTask, genotype: Genotype, seed: int) -> float:
     """
     kernel = _CodeKernel()
     with cpu_threads(1), torch.no_grad():
-        network = build_untrained_child(task, genotype, seed)
-        images, _ = load_fixed_batch(task)
+        network = build_untrained_child(setup, genotype, seed)
+        images, _ = load_fixed_batch(setup)
         with kernel:
             network(images)
     assert kernel.total is not None, "every network ends with a ReLU"
@@ -72,7 +73,7 @@ def naswot(task: ProxyTask, genotype: Genotype, seed: int) -> float:
     return float(np.log(np.maximum(eigenvalues, 1.0)).sum())
 
 
-def grad_norm(task: ProxyTask, genotype: Genotype, seed: int) -> float:
+def grad_norm(setup: ChildSetup, genotype: Genotype, seed: int) -> float:
     """Sum of the Euclidean norms of the loss gradient, one for each weight of a convolution or classifier.
 
     The loss is the cross-entropy of one batch, without label smoothing. Biases and batch norms take no part.
@@ -83,8 +84,8 @@ def grad_norm(task: ProxyTask, genotype: Genotype, seed: int) -> float:
     References: Abdelfattah et al. 2021, "Zero-Cost Proxies for Lightweight NAS", section 3 (grad_norm).
     """
     with cpu_threads(1):
-        network = build_untrained_child(task, genotype, seed)
-        images, labels = load_fixed_batch(task)
+        network = build_untrained_child(setup, genotype, seed)
+        images, labels = load_fixed_batch(setup)
         weights = [layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
         loss = F.cross_entropy(network(images), labels)
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)  # the auxiliary head's are unused
@@ -114,7 +115,7 @@ class ZeroCostScore:
     """
 
     kind: str
-    task: ProxyTask
+    setup: ChildSetup
 
     def __post_init__(self) -> None:
         if self.kind not in ZERO_COST_SCORES:
@@ -123,30 +124,30 @@ class ZeroCostScore:
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """Score the untrained child; its weights follow from `seed`, and `epochs` changes nothing."""
         started = time.monotonic()
-        cost = self.task.cost(genotype)
-        value = ZERO_COST_SCORES[self.kind](self.task, genotype, seed)
+        cost = self.setup.cost(genotype)
+        value = ZERO_COST_SCORES[self.kind](self.setup, genotype, seed)
         reward = value / 1e6 if self.kind in _MILLIONS else value
         return Score.of(None, cost.params, cost.mult_adds, started, reward)
 
 
-def build_untrained_child(task: ProxyTask, genotype: Genotype, seed: int) -> ImageClassifier:
+def build_untrained_child(setup: ChildSetup, genotype: Genotype, seed: int) -> ImageClassifier:
     """The child network that a training from `seed` starts from, on its device, in training mode, no dropout."""
-    network = task.child(genotype, seed)
-    network.to(task.device).to(memory_format=torch.channels_last)
+    network = setup.child(genotype, seed)
+    network.to(setup.device).to(memory_format=torch.channels_last)
     network.train()
     network.dropout.eval()
     return network
 
 
-def load_fixed_batch(task: ProxyTask) -> Batch:
-    """`BATCH` training images by a draw that never changes, normalized, and their labels, on the task's device."""
-    split = task.data.train
+def load_fixed_batch(setup: ChildSetup) -> FloatBatch:
+    """`BATCH` training images by a draw that never changes, normalized, and their labels, on the setup's device."""
+    split = setup.data.train
     chosen = torch.randperm(len(split), generator=generator_for(0, "cheap-score"))[:BATCH]
     batch = next(split.take(chosen).evaluation_batches(BATCH), None)
     if batch is None:
         raise no_image_left(len(chosen))
     images, labels = batch
-    return task.normalizer(images.to(task.device)), labels.to(task.device)
+    return setup.normalizer(images.to(setup.device)), labels.to(setup.device)
 
 
 class _CodeKernel(TorchFunctionMode):

@@ -122,9 +122,9 @@ class BayesianSearch:
                 tokens = self._mutation.mutate(self._draw.choice(parents), self._draw)
                 if self._draw.random() < 0.3:
                     tokens = self._mutation.mutate(tokens, self._draw)
-            form = self._look_up(tokens)[0]
-            if form not in self._seen:
-                found.setdefault(form, tokens)
+            canonical_hash = self._look_up(tokens)[0]
+            if canonical_hash not in self._seen:
+                found.setdefault(canonical_hash, tokens)
         return list(found.values())
 
 

@@ -11,7 +11,7 @@ from nascli.search.strategies.strategy import Tokens
 class ExhaustiveSearch:
     """Proposes one decision sequence of every canonical form, the smallest in lexicographic order, in that order.
 
-    It needs no seed and learns nothing. The sequences are walked one by one, and the hash of each form is kept: spaces
+    It needs no seed and learns nothing. The sequences are walked one by one, and the hash of each is kept: spaces
     of up to some million sequences are practical.
 
     Example:
@@ -39,7 +39,7 @@ class ExhaustiveSearch:
 def _forms(space: SearchSpace) -> Iterator[Tokens]:
     seen: set[str] = set()
     for tokens in itertools.product(*(range(size) for size in space.decision_sizes)):
-        form = space.decode(tokens).canonical_hash()
-        if form not in seen:
-            seen.add(form)
+        canonical_hash = space.decode(tokens).canonical_hash()
+        if canonical_hash not in seen:
+            seen.add(canonical_hash)
             yield tokens

@@ -6,9 +6,9 @@ from typing import Literal
 from nascli.genotype.cells.formats.arcs import looks_like_arc as looks_like_arc
 from nascli.genotype.cells.formats.arcs import read_enas, read_naonet, write_enas, write_naonet
 from nascli.genotype.cells.formats.common import Cells
-from nascli.genotype.cells.formats.darts import read_darts, recognise_darts, write_darts
-from nascli.genotype.cells.formats.nni import read_nni, recognise_nni, write_nni
-from nascli.genotype.cells.formats.slim import read_slim, recognise_slim, write_slim
+from nascli.genotype.cells.formats.darts import read_darts, recognize_darts, write_darts
+from nascli.genotype.cells.formats.nni import read_nni, recognize_nni, write_nni
+from nascli.genotype.cells.formats.slim import read_slim, recognize_slim, write_slim
 from nascli.genotype.cells.genotype import CellGenotype, require_cells
 from nascli.genotype.cells.space import SPACES, CellSpace
 from nascli.genotype.genotype import Genotype, JsonScalar
@@ -21,7 +21,7 @@ def _notation(
     write: Callable[[CellGenotype], str],
     usual: str,
     asks: Literal["name", "space"] | None = None,
-    recognises: Callable[[str], bool] | None = None,
+    recognizes: Callable[[str], bool] | None = None,
 ) -> Notation:
     """A notation whose genotypes usually belong to the search space `usual`."""
 
@@ -38,14 +38,14 @@ def _notation(
     def write_genotype(genotype: Genotype) -> str:
         return write(require_cells(genotype, f"{title} notation"))
 
-    return Notation(title, read_genotype, write_genotype, asks, recognises)
+    return Notation(title, read_genotype, write_genotype, asks, recognizes)
 
 
 NOTATIONS: Mapping[str, Notation] = {
-    "darts": _notation("DARTS", read_darts, write_darts, "darts", "name", recognise_darts),
+    "darts": _notation("DARTS", read_darts, write_darts, "darts", "name", recognize_darts),
     "enas": _notation("ENAS", read_enas, write_enas, "enas"),
-    "slim": _notation("TF-slim", read_slim, write_slim, "nasnet", None, recognise_slim),
-    "nni": _notation("NNI", read_nni, write_nni, "nasnet", "space", recognise_nni),
+    "slim": _notation("TF-slim", read_slim, write_slim, "nasnet", None, recognize_slim),
+    "nni": _notation("NNI", read_nni, write_nni, "nasnet", "space", recognize_nni),
     "naonet": _notation("NAO", read_naonet, write_naonet, "nasnet"),
 }
 

@@ -53,7 +53,7 @@ _OPENING = re.compile(r"(?:\b(\w+)\s*=\s*(?:\w+\.)?)?(?<!\bclass )(?<!\bdef )\b\
 _QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|#[^\n]*|[()]")
 
 
-def recognise_darts(text: str) -> bool:
+def recognize_darts(text: str) -> bool:
     """Whether a text holds a DARTS genotype; one that only stands somewhere in a JSON object does not count."""
     return not text.lstrip().startswith("{") and bool(_find_genotypes(text))
 

@@ -97,7 +97,7 @@ _NOT_READ = {
 _QUOTED_KEY = re.compile(f"[\"'](?:{'|'.join([_KEY.pattern, _EXAMPLE_KEY.pattern, *_NOT_READ])})[\"']")
 
 
-def recognise_nni(text: str) -> bool:
+def recognize_nni(text: str) -> bool:
     """Whether a text holds a key of NNI's dictionary, in quotes."""
     return _QUOTED_KEY.search(text) is not None
 

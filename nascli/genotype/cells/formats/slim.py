@@ -43,7 +43,7 @@ _LISTS = ("operations", "hiddenstate_indices", "used_hiddenstates")
 _BLOCKS = 5  # the released cell always runs five
 
 
-def recognise_slim(text: str) -> bool:
+def recognize_slim(text: str) -> bool:
     """Whether a text holds slim's lists."""
     return all(name in text for name in _LISTS)
 

@@ -1,6 +1,6 @@
 """The x of every slot: as near to what it is linked with as the order and the widths along its row allow.
 
-Each row in turn is placed best for its neighbours, in the sense of least squares, under its order and least distances:
+Each row in turn is placed best for its neighbors, in the sense of least squares, under its order and least distances:
 that is an isotonic regression, solved exactly by pooling adjacent violators. Lanes weigh most, so that long edges run
 straight.
 """
@@ -22,7 +22,7 @@ def settle(
         rows: The ordered slots and their links.
         widths: Width of every slot in pixels; a lane's is its line's.
         entries: For (state, half) of a block, how far right of the block's middle that half is entered.
-        spacing: Least distance in pixels between two neighbours in a row.
+        spacing: Least distance in pixels between two neighbors in a row.
     """
     places = [_pack(row, widths, spacing) for row in rows.slots]
     x = {

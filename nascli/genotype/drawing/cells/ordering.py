@@ -4,7 +4,7 @@ Row 0 holds the two inputs; a block stands above everything it reads. An edge th
 slot of its own between the blocks, so it can never run through one. All edges of one hidden state share its lanes.
 
 References:
-    Sugiyama, Tagawa, Toda, 1981: layers, then barycentres. Gansner et al., 1993, section 3: exchanging neighbours.
+    Sugiyama, Tagawa, Toda, 1981: layers, then barycenters. Gansner et al., 1993, section 3: exchanging neighbors.
 """
 
 from dataclasses import dataclass
@@ -43,20 +43,20 @@ class Rows:
 
 
 def order_rows(cell: CellSpec) -> Rows:
-    """The rows of a cell, ordered: barycentre sweeps up and down, and exchanges of neighbours; the best one seen.
+    """The rows of a cell, ordered: barycenter sweeps up and down, and exchanges of neighbors; the best one seen.
 
     Deterministic: the same cell always gives the same rows.
     """
     rows, links = _rows(cell)
-    below = [_neighbours(links[r - 1], upward=False) if r else {} for r in range(len(rows))]
-    above = [_neighbours(links[r], upward=True) if r < len(links) else {} for r in range(len(rows))]
+    below = [_neighbors(links[r - 1], upward=False) if r else {} for r in range(len(rows))]
+    above = [_neighbors(links[r], upward=True) if r < len(links) else {} for r in range(len(rows))]
     best, fewest = [list(row) for row in rows], crossings(rows, links)
     for sweep in range(_SWEEPS):
         upwards = sweep % 2 == 0
         for r in range(len(rows)) if upwards else reversed(range(len(rows))):
             known = (below if upwards else above)[r]
             beside = rows[r - 1] if upwards else rows[min(r + 1, len(rows) - 1)]
-            _sort_by_barycentre(rows[r], known, beside)
+            _sort_by_barycenter(rows[r], known, beside)
         while _exchange(rows, below, above):
             pass
         found = crossings(rows, links)
@@ -105,7 +105,7 @@ def _rows(cell: CellSpec) -> tuple[list[list[Slot]], list[list[Link]]]:
     return rows, links
 
 
-def _neighbours(links: list[Link], *, upward: bool) -> dict[Slot, list[Slot]]:
+def _neighbors(links: list[Link], *, upward: bool) -> dict[Slot, list[Slot]]:
     found: dict[Slot, list[Slot]] = {}
     for link in links:
         here, there = (link.lower, link.upper) if upward else (link.upper, link.lower)
@@ -113,20 +113,20 @@ def _neighbours(links: list[Link], *, upward: bool) -> dict[Slot, list[Slot]]:
     return found
 
 
-def _sort_by_barycentre(row: list[Slot], neighbours: dict[Slot, list[Slot]], beside: list[Slot]) -> None:
+def _sort_by_barycenter(row: list[Slot], neighbors: dict[Slot, list[Slot]], beside: list[Slot]) -> None:
     place = {slot: x for x, slot in enumerate(beside)}
 
-    def barycentre(item: tuple[int, Slot]) -> float:
+    def barycenter(item: tuple[int, Slot]) -> float:
         here, slot = item
-        there = [place[n] for n in neighbours.get(slot, ())]
-        # A slot without neighbours keeps its relative place.
+        there = [place[n] for n in neighbors.get(slot, ())]
+        # A slot without neighbors keeps its relative place.
         return sum(there) / len(there) if there else here * len(beside) / len(row)
 
-    row[:] = [slot for _, slot in sorted(enumerate(row), key=barycentre)]
+    row[:] = [slot for _, slot in sorted(enumerate(row), key=barycenter)]
 
 
 def _exchange(rows: list[list[Slot]], below: list[dict[Slot, list[Slot]]], above: list[dict[Slot, list[Slot]]]) -> bool:
-    """Swap neighbours in a row wherever that saves crossings; whether any swap was made."""
+    """Swap neighbors in a row wherever that saves crossings; whether any swap was made."""
     swapped = False
     for r, row in enumerate(rows):
         sides = [

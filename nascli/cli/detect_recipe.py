@@ -1,0 +1,25 @@
+"""The recipe of the `nascli detect` commands: that of the data set, with the options above it."""
+
+from pathlib import Path
+
+from nascli.cli.console import Terminal
+from nascli.cli.options import RECIPE, SET, Call, Setting
+from nascli.config import DetectRecipe, find_recipe, load_recipe
+from nascli.errors import InputError
+
+COCO = Setting[bool]("--coco", "Short for --dataset coco.", False)
+KEYS = {"--dataset": "data.dataset", "--data-dir": "data.data_dir", "--max-train-images": "data.max_train_images"}
+
+
+def resolve_recipe(call: Call, terminal: Terminal) -> tuple[DetectRecipe, Path]:
+    """The recipe with the options above it, and its file."""
+    keys = call.keys(DetectRecipe)
+    if call[COCO] and keys.setdefault("data.dataset", "coco") != "coco":
+        raise InputError(
+            f"--coco and --dataset {keys['data.dataset']} exclude each other", "--coco is short for --dataset coco"
+        )
+    name = call[RECIPE] or ("digit-scenes" if keys.get("data.dataset") in (None, "digit-scenes") else "coco")
+    if not call[RECIPE]:
+        terminal.note(f"recipe {name} (another with --recipe)")
+    file = find_recipe("detect", name)
+    return load_recipe(DetectRecipe, file, keys, call[SET]), file
