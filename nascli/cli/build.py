@@ -191,6 +191,10 @@ def _size_cell(call: Call, terminal: Terminal) -> _Made:
 
     spec, sizes = resolve({}), None
     if target is not None:
+        knobs = find_family(family).knobs
+        decided = knobs.symbols.get(knobs.width, knobs.width)
+        excluded = [each for each in SIZES if each.name == knobs.width]
+        call.refuse(f"a target of {target} decides {decided}; it excludes", excluded)
         sizes = scale_to_target(spec, resolve, target, vary_depth=cells == "auto")
         spec = resolve(sizes.chosen.values)
     if weights is None:
@@ -210,10 +214,7 @@ def _find_target(call: Call) -> "Target | None":
             f"two targets: {targets[0]} and {targets[1]}",
             "Give one; the table shows params and mult-adds alike",
         )
-    if targets:
-        flags = [each for each in SIZES if each.name == "filters"]
-        call.refuse(f"a target of {targets[0]} decides F; it excludes", flags)
-    elif call[CELLS_PER_STAGE] == "auto":
+    if not targets and call[CELLS_PER_STAGE] == "auto":
         raise InputError("--cells-per-stage auto needs a target", "For example --target-mult-adds 600M")
     return targets[0] if targets else None
 

@@ -11,7 +11,6 @@ from nascli.cli.console import Terminal
 from nascli.cli.options import Call, Setting, runs_folder
 from nascli.config import describe_reward
 from nascli.errors import InputError
-from nascli.genotype.cells.formats import looks_like_arc
 from nascli.genotype.genotype import Genotype, parse_genotype
 from nascli.genotype.notations import find_notation, list_notations, read_notation, recognize
 from nascli.genotype.resolve import find_cell, load_genotype
@@ -32,8 +31,7 @@ SOURCE = Setting[str | None](
 TRIAL = Setting[int | None]("--trial", "This trial of the run, not its best one.", metavar="N")
 FROM = Setting[str | None](
     "--from",
-    f"Notation of SOURCE: {', '.join(list_notations())}. Recognized without it: "
-    f"{', '.join(name for name, each in list_notations().items() if each.recognizes)}.",
+    f"Notation of SOURCE: {', '.join(list_notations())}; not needed where the text can be in one alone.",
     metavar="NOTATION",
 )
 SELECT = Setting[str | None]("--select", "Select one of several genotypes in a darts text.", metavar="NAME")
@@ -80,10 +78,10 @@ def find_genotype(call: Call, terminal: Terminal) -> Found:
         return Found(genotype, None, f"nascli decode {STDIN} --out decoded.json")
     if _is_run(source):
         return _from_run(find_run(source, "search", runs_folder()), call[TRIAL], terminal)
-    if looks_like_arc(source):
+    if possible := recognize(source):
         raise InputError(
             f"{shorten(source, 40)} looks like numbers, not like a source",
-            "Give them as --tokens LIST, or say whose arc they are with --from enas or naonet",
+            f"Give them as --tokens LIST, or say whose notation they are with --from {' or '.join(possible)}",
         )
     cell = find_cell(source, runs_folder(), terminal.note)
     return Found(load_genotype(cell), None, f"nascli build --cell {shlex.quote(cell)}")
@@ -109,8 +107,8 @@ def _in_notation(call: Call) -> tuple[str | None, str | None]:
     if notation is not None:
         return text, notation
     recognized = recognize(text)
-    if recognized is not None:
-        return text, recognized
+    if len(recognized) == 1:
+        return text, recognized[0]
     if is_file and not source.endswith(".json") and not text.lstrip().startswith("{"):
         raise InputError(
             f"{source}: neither genotype JSON nor a notation that shows itself",

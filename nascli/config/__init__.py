@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         Preprocessing,
         Preset,
         ResNetConfig,
-        change_family,
+        follow_family,
     )
     from nascli.config.search import (
         EVALUATORS,

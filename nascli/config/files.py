@@ -8,7 +8,7 @@ from typing import Any
 import tomli_w
 
 from nascli.config.errors import parse, suggestion
-from nascli.config.network import change_family
+from nascli.config.network import follow_family
 from nascli.config.section import Recipe, Section
 from nascli.errors import CorruptFileError, InputError
 
@@ -54,8 +54,8 @@ def load_recipe(
     Args:
         model: The recipe class of the command.
         path: A TOML file, or None for the defaults alone.
-        flags: Values by dotted key (`"train.lr"`); those that are None are skipped. Where `network.family` is not the
-            one that the file's `[network]` is for, `change_family` says what of that section stays.
+        flags: Values by dotted key (`"train.lr"`); those that are None are skipped. With a `network.family`, the file's
+            `[network]` becomes one of that family (`follow_family`).
         note: Takes a message that names the keys that do not stay.
         assignments: The texts of `--set`, `key=value`; the value is read as TOML, else taken as text.
 
@@ -64,13 +64,13 @@ def load_recipe(
         InputError: A key is unknown or a value is out of range; the message names file, key and remedy.
     """
     values = read_toml(path) if path else {}
-    if path:
-        parse(model, values, str(path))  # first alone, so that an error names the file, or else the options
     family = (flags or {}).get("network.family")
     if family is not None and "network" in values:
-        values["network"], unused = change_family(values["network"], str(family))
+        values["network"], unused = follow_family(values["network"], str(family))
         if unused and note:
             note(f"[network] of {path} is not for the family {family}: {', '.join(unused)} not used")
+    if path:
+        parse(model, values, str(path))  # first alone, so that an error names the file, or else the options
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(values, key, value)

@@ -1,7 +1,7 @@
 """The numbers that make a network of an architecture, by family, and how an image becomes its input."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -54,15 +54,21 @@ NETWORK_SECTIONS: dict[str, type[NetworkConfig]] = {"cells": CellNetworkConfig, 
 """The section `network` of each family; the same names as `nascli.models.families.FAMILIES`."""
 
 
-def change_family(section: Mapping[str, Any], family: str) -> tuple[dict[str, Any], list[str]]:
-    """A recipe's `[network]` for an architecture of this family, and its keys that are not used.
+def follow_family(section: object, family: str) -> tuple[object, list[str]]:
+    """A recipe's `[network]` for an architecture of this family, which it need not name, and its unused keys.
 
-    Where the recipe was written for another family, its numbers would mean something else: only the image size stays.
+    Where it names another family, or its keys are those of another alone, its numbers would mean something else: only
+    the image size stays.
     """
-    if section.get("family", "cells") == family:
-        return dict(section), []
+    if not isinstance(section, Mapping):
+        return section, []
+    keys = set(section) - {"family"}
+    fitting = [name for name, each in NETWORK_SECTIONS.items() if keys <= each.model_fields.keys()]
+    own = family if family in fitting or not fitting else fitting[0]  # a key of none is refused as this family's
+    if section.get("family", own) == family:
+        return {"family": family, **section}, []
     kept = {key: section[key] for key in ("image_size",) if key in section}
-    return {"family": family} | kept, [key for key in section if key not in ("family", *kept)]
+    return {"family": family} | kept, [key for key in section if key in keys - kept.keys()]
 
 
 class Preprocessing(Section):

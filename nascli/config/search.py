@@ -1,9 +1,10 @@
 """The sections of `nascli search` besides those of a training: space, strategies, evaluators."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nascli.config.data import DataConfig
 from nascli.config.network import NETWORK_SECTIONS, CellNetworkConfig, NetworkConfig
@@ -238,3 +239,14 @@ class SearchRecipe(Section):
     supernet: SupernetConfig = Field(default_factory=SupernetConfig)
     halving: HalvingConfig = Field(default_factory=HalvingConfig)
     rerank: RerankConfig = Field(default_factory=RerankConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_space(cls, values: object) -> object:
+        """Make `[network]` one of the space's family where it names none."""
+        if not isinstance(values, Mapping):
+            return values
+        network = values.get("network", {})
+        if not isinstance(network, Mapping) or "family" in network:
+            return values
+        return {**values, "network": {"family": ByFamily(SPACE_SECTIONS).find_family(values.get("space")), **network}}

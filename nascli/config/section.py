@@ -113,13 +113,20 @@ class ByFamily:
 
     def validate(self, values: object) -> FamilySection:
         """The section, by the class of the family that it names or implies; ValidationError where it is wrong."""
-        load_plugins()
         if isinstance(values, FamilySection) and type(values) in self.sections.values():
             return values
         given = dict(values) if isinstance(values, Mapping) else {}
-        default = next(iter(self.sections))
-        implied = (family for family, section in self.sections.items() if given.get("name") in section.names)
-        family = str(given.pop("family", None) or next(implied, default))
+        family = self.find_family(values)
+        given.pop("family", None)
         if family not in self.sections:
             raise ValueError(f"family {family!r} is not one of {', '.join(self.sections)}")
         return self.sections[family].model_validate(given if isinstance(values, Mapping) else values)
+
+    def find_family(self, values: object) -> str:
+        """The family that a section names or implies; the default one where it does neither."""
+        load_plugins()
+        if isinstance(values, FamilySection):
+            return next((family for family, section in self.sections.items() if type(values) is section), "")
+        given = values if isinstance(values, Mapping) else {}
+        implied = (family for family, section in self.sections.items() if given.get("name") in section.names)
+        return str(given.get("family") or next(implied, next(iter(self.sections))))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from nascli.errors import InputError
+from nascli.models.families import advise_depth
 from nascli.models.interface import ImageClassifier
 
 FINEST_STRIDE = 2
@@ -61,8 +62,8 @@ class PyramidBackbone(DetectionBackbone):
         for info in used:
             if not info.channels:
                 raise InputError(
-                    f"cell {network.spec.name}: {info.name} is idle in this network, so it cannot be a backbone",
-                    "Give more cells_per_stage",
+                    f"{network.spec.name}: {info.name} is idle in this network, so it cannot be a backbone",
+                    advise_depth(network.spec),
                 )
         self.taps = tuple(info.name for info in used)
         self.strides = (*(info.stride for info in used), 2 * used[-1].stride)

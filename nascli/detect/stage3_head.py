@@ -20,6 +20,7 @@ from torchvision.ops import roi_align
 
 from nascli.detect.backbone import DetectionBackbone
 from nascli.errors import InputError
+from nascli.models.families import advise_depth
 from nascli.models.interface import ImageClassifier, Restartable
 from nascli.models.layers import concat_channels
 
@@ -48,9 +49,9 @@ class SingleScaleBackbone(DetectionBackbone):
         self.stride = next(info.stride for info in network.feature_info if info.name == STAGE)
         if {info.stride for info in maps} != {self.stride}:
             raise InputError(
-                f"cell {network.spec.name}: stage 3 of this network reads stage 1, whose map has twice the "
+                f"{network.spec.name}: stage 3 of this network reads stage 1, whose map has twice the "
                 "height and width of stage 2's and cannot be joined to it, as head nasnet needs",
-                "Give more cells_per_stage, or --head fpn",
+                advise_depth(network.spec, "--head fpn"),
             )
         self._forward_to = network.forward_to
         self.out_channels = sum(info.channels for info in maps)  # torchvision reads it under this name

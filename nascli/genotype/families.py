@@ -16,9 +16,8 @@ from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.space import SPACES, CellSpace, resolve_cell_space
 from nascli.genotype.drawing.cells.scene import cell_scene
 from nascli.genotype.drawing.cells.text import cell_graph, cell_tree
-from nascli.genotype.drawing.graph import Graph
+from nascli.genotype.drawing.graph import Branch, Graph
 from nascli.genotype.drawing.shapes import Scene
-from nascli.genotype.drawing.tree import Branch
 from nascli.genotype.genotype import CELLS
 from nascli.genotype.notations import Notation
 from nascli.genotype.space import SearchSpace
@@ -33,10 +32,10 @@ class Family:
         space: The model of its search spaces; it satisfies `SearchSpace`.
         spaces: Its named search spaces.
         resolve_space: The space that the `space` section of a recipe describes.
-        describe: The size of a genotype in two words.
         scene: A genotype as plain shapes.
         graph: A genotype as vertices and arrows.
-        tree: A genotype as lines for a terminal.
+        tree: A genotype as lines for a terminal; None is a line for each vertex of the graph.
+        describe: The size of a genotype in two words.
         notations: The notations of other tools, by a name that no other family uses.
     """
 
@@ -44,10 +43,10 @@ class Family:
     space: type[BaseModel]
     spaces: Mapping[str, SearchSpace]
     resolve_space: Callable[[SpaceConfig], SearchSpace]
-    describe: Callable[[Any], str]
     scene: Callable[[Any], Scene]
     graph: Callable[[Any], Graph]
-    tree: Callable[[Any], list[Branch]]
+    tree: Callable[[Any], list[Branch]] | None = None
+    describe: Callable[[Any], str] = lambda genotype: ""
     notations: Mapping[str, Notation] = field(default_factory=dict)
 
 

@@ -1,8 +1,4 @@
-"""An architecture as a value: what every genotype owes, whatever its family, and its JSON in and out.
-
-Numbering of hidden states, everywhere in nascli: 0 is h[i-1], the output two cells back; 1 is h[i], the output
-of the previous cell; block k makes state k+2. (The released NASNet code numbers the two inputs the other way.)
-"""
+"""An architecture as a value: the interface of every genotype, whatever its family, and its JSON in and out."""
 
 import json
 from collections.abc import Mapping
@@ -87,7 +83,6 @@ def parse_genotype(text: str | bytes, source: str) -> Genotype:
     """A genotype from JSON text.
 
     Args:
-        text: The JSON.
         source: Name of the text in an error message, usually the file's path.
 
     Raises:

@@ -23,15 +23,15 @@ class Notation:
         read: A genotype from a text, what chooses where the text leaves something open (or None), a name for a
             genotype that the text does not name, and facts for its provenance.
         write: A genotype as text that `read` reads back.
+        recognizes: Whether a text looks like this notation; one that others look like too is not beyond doubt.
         asks: What a text may leave open: the name of one genotype of several, or the space.
-        recognizes: Whether a text is in this notation beyond doubt; None where that cannot be seen.
     """
 
     title: str
     read: Callable[[str, str | None, str, Mapping[str, JsonScalar]], Genotype]
     write: Callable[[Any], str]
+    recognizes: Callable[[str], bool]
     asks: Literal["name", "space"] | None = None
-    recognizes: Callable[[str], bool] | None = None
 
 
 def list_notations() -> dict[str, Notation]:
@@ -49,10 +49,9 @@ def find_notation(name: str) -> Notation:
     return notations[name]
 
 
-def recognize(text: str) -> str | None:
-    """The one notation that a text is in beyond doubt, or None."""
-    fitting = [name for name, each in list_notations().items() if each.recognizes and each.recognizes(text)]
-    return fitting[0] if len(fitting) == 1 else None
+def recognize(text: str) -> list[str]:
+    """The notations that a text may be in: a single one where that is beyond doubt."""
+    return [name for name, each in list_notations().items() if each.recognizes(text)]
 
 
 def read_notation(
@@ -66,10 +65,8 @@ def read_notation(
     """A genotype out of a text in another tool's notation. The text is parsed, never run.
 
     Args:
-        text: The text.
-        notation: A key of `list_notations()`.
         which: What the text leaves open (`Notation.asks`): one name of several, or the space.
-        name: Name of the genotype if the text does not name it.
+        name: Of the genotype if the text does not name it.
         provenance: Added to what is known from the text.
 
     Raises:

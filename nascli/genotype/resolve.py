@@ -12,7 +12,6 @@ from pathlib import Path
 from nascli.config import suggestion
 from nascli.errors import InputError, NascliError
 from nascli.files import read_json
-from nascli.genotype.cells.formats import looks_like_arc
 from nascli.genotype.genotype import Genotype, parse_genotype, read_genotype
 from nascli.genotype.notations import find_notation, recognize
 from nascli.units import shorten
@@ -44,12 +43,8 @@ def zoo_genotype(name: str) -> Genotype:
 def find_cell(cell: str, runs: Path, note: Callable[[str], None]) -> str:
     """The `--cell` that the user wrote, but for a `best.json` that is not here the newest search run's.
 
-    So `nascli train --cell best.json` works right after a search, wherever the search put its folder.
-
-    Args:
-        cell: As the user wrote it.
-        runs: The folder of all runs.
-        note: Called with a sentence where another file than the one written is used.
+    So `nascli train --cell best.json` works right after a search, wherever the search put its folder in `runs`. Then
+    `note` is called with a sentence.
     """
     newest = runs / "search" / "latest" / BEST_FILE
     if cell == BEST_FILE and not Path(cell).exists() and newest.is_file():
@@ -130,21 +125,20 @@ def _read(path: Path) -> Genotype:
 def _refuse_notation(text: str, source: str, label: str) -> None:
     """InputError where a text is in another tool's notation; it names the command that reads that.
 
-    Args:
-        text: Perhaps a cell as another tool writes it.
-        source: Argument for `nascli decode`: a file, or the text itself.
-        label: Name of the text in the error.
+    `source` is the argument for `nascli decode`: a file, or the text itself; the error calls the text `label`.
     """
-    notation = recognize(text)
-    if notation is None and not looks_like_arc(text):
+    possible = recognize(text)
+    if not possible:
         return
-    said = "an arc, perhaps ENAS' or NAO's" if notation is None else f"{find_notation(notation).title} notation"
+    titles = " or ".join(find_notation(name).title for name in possible)
+    notation = f"{titles} notation" if len(possible) == 1 else f"perhaps {titles} notation"
+    chosen = ["--from", possible[0]] if len(possible) > 1 else []
+    either = "".join(f" (or --from {name})" for name in possible[1:])
     first, repeated = "", source.strip()
     if source == text and ("\n" in repeated or len(repeated) > _LONGEST_REPEATED):
         first, repeated = "save it as cell.txt, then ", "cell.txt"
-    words = ["nascli", "decode", repeated, *(["--from", "enas"] if notation is None else []), "--out", "cell.json"]
-    either = " (or --from naonet)" if notation is None else ""
-    raise InputError(f"{label} is {said}, not a genotype", f"Decode it first: {first}{shlex.join(words)}{either}")
+    command = shlex.join(["nascli", "decode", repeated, *chosen, "--out", "cell.json"])
+    raise InputError(f"{label} is {notation}, not a genotype", f"Decode it first: {first}{command}{either}")
 
 
 def _zoo() -> Traversable:

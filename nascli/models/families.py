@@ -52,6 +52,13 @@ def find_supernet(spec: NetworkSpec) -> "Supernet":
     return supernet
 
 
+def advise_depth(spec: NetworkSpec, *others: str) -> str:
+    """The hint to make a network deeper, by the key of its family if it has one, or to do something else."""
+    depth = find_family(spec.family).knobs.depth
+    ways = [*([f"more {depth}"] if depth else []), *others]
+    return f"Give {', or '.join(ways)}" if ways else ""
+
+
 def build_network(
     genotype: Genotype | str,
     preset: str | None = None,

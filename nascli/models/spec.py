@@ -72,9 +72,9 @@ class NetworkSpec(Strict, ABC):
     def size_text(self) -> str:
         """The numbers that decide the size, for tables: `N = 6, F = 32`."""
 
-    @abstractmethod
     def config_values(self) -> dict[str, object]:
         """The numbers as keys of the recipe section `[network]`, from which the same spec is resolved again."""
+        return self.model_dump(include=set(NETWORK_SECTIONS[self.family].model_fields))
 
     def file_values(self) -> dict[str, object]:
         """The content of `network.json`."""

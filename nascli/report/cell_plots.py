@@ -137,7 +137,7 @@ def _plot_heat_map(group: ChoiceGroup, shares: Shares, windows: Sequence[str]) -
         figure,
         group.name,
         group.title,
-        f"Share in percent of all choices that trials made, dead blocks included. At the end most often: {most}.",
+        f"Share in percent of all choices that trials made, idle ones included. At the end most often: {most}.",
         f"Heat map of {len(labels)} choices over {len(windows)} windows of trials. At the end most often: {most}.",
     )
 

@@ -13,7 +13,12 @@ from tests.cli.program import Nascli
 
 COMMANDS = ("build", "train", "detect")
 TEXTS = {name: write_notation(zoo_genotype("enas"), name) for name in ("darts", "slim", "enas", "nni")}
-TITLES = {"darts": "DARTS notation", "slim": "TF-slim notation", "nni": "NNI notation", "enas": "an arc, perhaps ENAS'"}
+TITLES = {
+    "darts": "DARTS notation",
+    "slim": "TF-slim notation",
+    "nni": "NNI notation",
+    "enas": "perhaps ENAS or NAO notation",
+}
 
 
 @pytest.fixture

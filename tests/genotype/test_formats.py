@@ -133,8 +133,8 @@ def test_published_text_is_the_published_cell(notation: str, text: str, cell: st
     assert same(read, published_cell(cell))
     assert read.space == published_cell(cell).space
     assert str(read.provenance["source"]).endswith(" notation")
-    if NOTATIONS[notation].recognizes:
-        assert recognize(text) == notation
+    if notation not in ("enas", "naonet"):  # an arc may be of either
+        assert recognize(text) == [notation]
 
 
 def test_naonet_b_joins_what_nothing_reads() -> None:
@@ -250,7 +250,7 @@ def test_what_a_notation_can_say_comes_back_the_same(case: tuple[str, str | None
 @given(st.text(alphabet="Genotype(normal=[]){}'\",:/_#0123 \n", max_size=80), st.sampled_from(sorted(NOTATIONS)))
 def test_no_text_brings_a_reader_down(text: str, notation: str) -> None:
     for each in (text, f"Genotype({text})", f"operations = [{text}]"):
-        assert recognize(each) in (None, *NOTATIONS)
+        assert set(recognize(each)) <= set(NOTATIONS)
         with suppress(InputError):
             assert isinstance(read_notation(each, notation), CellGenotype)
 
@@ -341,8 +341,8 @@ def test_what_cannot_be_read_says_where(notation: str, text: str, words: str) ->
 
 
 def test_keys_of_nni_that_are_not_read_are_nevertheless_known_as_its_own() -> None:
-    assert recognize("{'normal_node_0_x_op': 1, 'normal_node_0_x_input': [0]}") == "nni"
-    assert recognize('{"r0_n0_p0": [false]}') == "nni"
+    assert recognize("{'normal_node_0_x_op': 1, 'normal_node_0_x_input': [0]}") == ["nni"]
+    assert recognize('{"r0_n0_p0": [false]}') == ["nni"]
 
 
 def test_the_space_of_nni_tells_what_is_joined() -> None:

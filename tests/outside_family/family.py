@@ -5,6 +5,7 @@ An entry point names this module; importing it adds the family to the four table
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
@@ -16,7 +17,6 @@ from nascli.errors import InputError
 from nascli.genotype import families
 from nascli.genotype.drawing.graph import Arrow, Cluster, Graph, Vertex
 from nascli.genotype.drawing.shapes import EDGE_COLOR, INK, Box, Group, Paint, Plate, Scene, Stroke, Words, title_words
-from nascli.genotype.drawing.tree import Branch, Line
 from nascli.genotype.genotype import Genotype, JsonScalar
 from nascli.genotype.notations import Notation
 from nascli.genotype.space import ChoiceGroup, SearchSpace, check_tokens
@@ -176,11 +176,6 @@ def draw_graph(genotype: ChainGenotype) -> Graph:
     return Graph(genotype.name, (Cluster("chain", "Chain", vertices, arrows),), {"layer": PAINT})
 
 
-def draw_tree(genotype: ChainGenotype) -> list[Branch]:
-    """One branch, a line for each layer."""
-    return [Branch("chain", tuple(Line().add(layer.label, "yellow") for layer in genotype.layers))]
-
-
 def read_chain(text: str, which: str | None, name: str, facts: Mapping[str, JsonScalar]) -> ChainGenotype:
     """A chain from kernels and widths: `3x1 5x2 1x1`."""
     try:
@@ -189,6 +184,11 @@ def read_chain(text: str, which: str | None, name: str, facts: Mapping[str, Json
         return ChainGenotype.model_validate({"name": name, "space": "chain", "layers": layers, "provenance": facts})
     except ValueError as error:
         raise InputError(f"{text!r} is no chain", "For example 3x1 5x2 1x1") from error
+
+
+def recognize_chain(text: str) -> bool:
+    """Kernels and widths alone."""
+    return re.fullmatch(r"\s*(\dx\d\s*){3}", text) is not None
 
 
 def write_chain(genotype: Genotype) -> str:
@@ -212,11 +212,6 @@ class ChainNetworkSpec(NetworkSpec):
     filters: int = Field(ge=1)
 
     @property
-    def name(self) -> str:
-        """The genotype's name."""
-        return self.genotype.name
-
-    @property
     def architecture(self) -> ChainGenotype:
         """The genotype."""
         return self.genotype
@@ -225,10 +220,6 @@ class ChainNetworkSpec(NetworkSpec):
     def size_text(self) -> str:
         """F."""
         return f"F = {self.filters}"
-
-    def config_values(self) -> dict[str, object]:
-        """Every number of the section `[network]`."""
-        return self.model_dump(include=set(ChainNetworkConfig.model_fields))
 
 
 class ChainNetworks(NetworkFamily):
@@ -261,10 +252,8 @@ families.FAMILIES["chain"] = families.Family(
     space=ChainSpace,
     spaces={"chain": ChainSpace(name="chain")},
     resolve_space=resolve_chain_space,
-    describe=lambda genotype: f"{len(genotype.layers)} layers",
     scene=draw_scene,
     graph=draw_graph,
-    tree=draw_tree,
-    notations={"chain": Notation("Chain", read_chain, write_chain)},
+    notations={"chain": Notation("Chain", read_chain, write_chain, recognize_chain)},
 )
 networks.FAMILIES["chain"] = ChainNetworks()

@@ -32,7 +32,6 @@ name = "odd-chain"
 family = "chain"
 kernels = [1, 3]
 [network]
-family = "chain"
 filters = 4
 [train]
 epochs = 1

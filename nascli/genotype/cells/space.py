@@ -75,8 +75,6 @@ class CellSpace(Strict):
 
         Args:
             tokens: As many integers as `decision_sizes` has; token t is in [0, `decision_sizes[t]`).
-            name: Name of the genotype.
-            provenance: Its origin, kept with it.
 
         Raises:
             InputError: A wrong number of tokens, or one out of its range.
@@ -122,7 +120,7 @@ class CellSpace(Strict):
     def choice_groups(self) -> list[ChoiceGroup]:
         """Ops and inputs of the normal and of the reduction cell; of one cell where it serves as both."""
         roles: tuple[_Role, ...] = ("normal", "reduction") if self.cells == "two" else ("normal",)
-        return [group for role in roles for group in (_group_ops(self, role), _group_inputs(self, role))]
+        return [group for role in roles for group in _group_choices(self, role)]
 
     def summary(self) -> str:
         """The size of the space in words."""
@@ -245,34 +243,29 @@ def _encode_inputs(block: Block, space: CellSpace, where: str) -> tuple[int, int
     return first, second - (second > first)
 
 
-def _group_ops(space: CellSpace, role: _Role) -> ChoiceGroup:
-    count = len(space.ops)
-    return ChoiceGroup(
+def _group_choices(space: CellSpace, role: _Role) -> tuple[ChoiceGroup, ChoiceGroup]:
+    """Ops and inputs of a cell."""
+    caption = f"{role} cell" if space.cells == "two" else "cell"
+    count, states = len(space.ops), range(space.blocks + 1)  # block k chooses among k + 2 states
+
+    def blocks(genotype: Genotype) -> tuple[Block, ...]:
+        cells = require_cells(genotype, "counting choices")
+        return (cells.normal if role == "normal" else cells.reduction).blocks
+
+    ops = ChoiceGroup(
         name=f"ops-{role}",
-        title=f"Ops of the {_cell_name(space, role)}",
+        title=f"Ops of the {caption}",
         labels=tuple(OP_INFO[op].label for op in space.ops),
         uniform=(1 / count,) * count,
-        read=lambda genotype: (space.ops.index(op) for block in _cell(genotype, role).blocks for op in block.ops),
+        read=lambda genotype: (space.ops.index(op) for block in blocks(genotype) for op in block.ops),
     )
-
-
-def _group_inputs(space: CellSpace, role: _Role) -> ChoiceGroup:
-    states = range(space.blocks + 1)  # block k chooses among k + 2 states
-    return ChoiceGroup(
+    inputs = ChoiceGroup(
         name=f"inputs-{role}",
-        title=f"Inputs of the {_cell_name(space, role)}",
-        labels=tuple(state_name(state) for state in states),
+        title=f"Inputs of the {caption}",
+        labels=tuple(map(state_name, states)),
         uniform=tuple(
             sum(1 / (k + 2) for k in range(space.blocks) if state < k + 2) / space.blocks for state in states
         ),
-        read=lambda genotype: (state for block in _cell(genotype, role).blocks for state in block.inputs),
+        read=lambda genotype: (state for block in blocks(genotype) for state in block.inputs),
     )
-
-
-def _cell_name(space: CellSpace, role: _Role) -> str:
-    return f"{role} cell" if space.cells == "two" else "cell"
-
-
-def _cell(genotype: Genotype, role: _Role) -> CellSpec:
-    cells = require_cells(genotype, "counting choices")
-    return cells.normal if role == "normal" else cells.reduction
+    return ops, inputs

@@ -1,7 +1,7 @@
 """Drawings of genotypes as SVG, PNG, DOT and Mermaid, without Graphviz and without torch.
 
-A family turns its genotypes into plain shapes (`shapes`, painted by `svg` and `png`), into a graph (`graph`) and into
-lines for a terminal (`tree`); those of cells stand in `cells`.
+A family turns its genotypes into plain shapes (`shapes`, painted by `svg` and `png`) and into a graph and
+lines for a terminal (`graph`); those of cells stand in `cells`.
 """
 
 from collections.abc import Callable
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from nascli.errors import InputError
 from nascli.files import write_bytes
-from nascli.genotype.drawing.graph import dot_text, mermaid_text
+from nascli.genotype.drawing.graph import Branch, dot_text, graph_tree, mermaid_text
 from nascli.genotype.drawing.png import png_bytes
 from nascli.genotype.drawing.svg import svg_text
-from nascli.genotype.drawing.tree import Branch
 from nascli.genotype.genotype import Genotype
 
 if TYPE_CHECKING:
@@ -42,7 +41,8 @@ def genotype_mermaid(genotype: Genotype) -> str:
 
 def genotype_tree(genotype: Genotype) -> list[Branch]:
     """The genotype as branches of styled lines."""
-    return _family(genotype).tree(genotype)
+    family = _family(genotype)
+    return family.tree(genotype) if family.tree else graph_tree(family.graph(genotype))
 
 
 FORMATS: dict[str, Callable[[Genotype], str | bytes]] = {

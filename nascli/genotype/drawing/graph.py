@@ -1,8 +1,8 @@
-"""A genotype as a graph for other programs: DOT (Graphviz) and Mermaid (Markdown pages)."""
+"""A genotype as a graph for other programs (DOT, Mermaid), and as lines of a terminal's tree."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nascli.genotype.drawing.shapes import EDGE_COLOR, FAINT_EDGE_COLOR, PANEL_PAINT, Paint, printable
 
@@ -45,6 +45,36 @@ class Graph:
     clusters: tuple[Cluster, ...]
     styles: Mapping[str, Paint]
     dashed: frozenset[str] = frozenset()
+
+
+@dataclass
+class Line:
+    """A line of text in pieces, each with a style: "", "bold", "dim" or a color of the terminal."""
+
+    spans: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, text: str, style: str = "") -> "Line":
+        """Append a piece of text; the line itself comes back, so that calls can be chained."""
+        self.spans.append((text, style))
+        return self
+
+    @property
+    def plain(self) -> str:
+        """The text without its styles."""
+        return "".join(text for text, _ in self.spans)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A part of a genotype under its caption."""
+
+    caption: str
+    lines: tuple[Line, ...]
+
+
+def graph_tree(graph: Graph) -> list[Branch]:
+    """A branch for each cluster, a line for each of its vertices."""
+    return [Branch(each.caption, tuple(Line().add(v.label) for v in each.vertices)) for each in graph.clusters]
 
 
 def dot_text(graph: Graph) -> str:

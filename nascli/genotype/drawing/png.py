@@ -16,11 +16,7 @@ _DASHES = (0, (3.5, 2.8))
 
 
 def png_bytes(scene: Scene, scale: float = 2.0) -> bytes:
-    """The scene as the content of a PNG file.
-
-    Args:
-        scale: Pixels of the image per pixel of the scene.
-    """
+    """The scene as the content of a PNG file, with `scale` pixels per pixel of the scene."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -4,7 +4,6 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from nascli.config import CellNetworkConfig
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.models.spec import NetworkSpec
 
@@ -47,7 +46,7 @@ class CellNetworkSpec(NetworkSpec):
 
     def config_values(self) -> dict[str, object]:
         """Every macro number; `stem_filters` only where it does not follow from `filters`."""
-        values = self.model_dump(include=set(CellNetworkConfig.model_fields))
+        values = super().config_values()
         if self.stem_filters == STEM_MULTIPLIER * self.filters:
             del values["stem_filters"]
         return values

@@ -58,7 +58,7 @@ class ResNetSpec(NetworkSpec):
 
     def config_values(self) -> dict[str, object]:
         """Every number; of the widths that of the first stage."""
-        return {"filters": self.widths[0], **self.model_dump(include=set(NetworkConfig.model_fields))}
+        return {"filters": self.widths[0], **super().config_values()}
 
 
 class ResNetFamily(NetworkFamily):

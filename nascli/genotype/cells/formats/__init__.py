@@ -1,11 +1,11 @@
 """The notations of cells that other tools write: DARTS, ENAS, TF-slim, NNI, NAO."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 
-from nascli.genotype.cells.formats.arcs import looks_like_arc as looks_like_arc
-from nascli.genotype.cells.formats.arcs import read_enas, read_naonet, write_enas, write_naonet
-from nascli.genotype.cells.formats.common import Cells
+from nascli.genotype.cells.formats.arcs import ENAS, NAO, read_arc, recognize_arc, write_arc
+from nascli.genotype.cells.formats.common import Cells, Dialect
 from nascli.genotype.cells.formats.darts import read_darts, recognize_darts, write_darts
 from nascli.genotype.cells.formats.nni import read_nni, recognize_nni, write_nni
 from nascli.genotype.cells.formats.slim import read_slim, recognize_slim, write_slim
@@ -20,8 +20,8 @@ def _notation(
     read: Callable[[str, str | None], Cells],
     write: Callable[[CellGenotype], str],
     usual: str,
+    recognizes: Callable[[str], bool],
     asks: Literal["name", "space"] | None = None,
-    recognizes: Callable[[str], bool] | None = None,
 ) -> Notation:
     """A notation whose genotypes usually belong to the search space `usual`."""
 
@@ -38,15 +38,22 @@ def _notation(
     def write_genotype(genotype: Genotype) -> str:
         return write(require_cells(genotype, f"{title} notation"))
 
-    return Notation(title, read_genotype, write_genotype, asks, recognizes)
+    return Notation(title, read_genotype, write_genotype, recognizes, asks)
+
+
+def _arc_notation(dialect: Dialect, usual: str) -> Notation:
+    def read(text: str, which: str | None) -> Cells:
+        return read_arc(text, dialect)
+
+    return _notation(dialect.tool, read, partial(write_arc, dialect=dialect), usual, recognize_arc)
 
 
 NOTATIONS: Mapping[str, Notation] = {
-    "darts": _notation("DARTS", read_darts, write_darts, "darts", "name", recognize_darts),
-    "enas": _notation("ENAS", read_enas, write_enas, "enas"),
-    "slim": _notation("TF-slim", read_slim, write_slim, "nasnet", None, recognize_slim),
-    "nni": _notation("NNI", read_nni, write_nni, "nasnet", "space", recognize_nni),
-    "naonet": _notation("NAO", read_naonet, write_naonet, "nasnet"),
+    "darts": _notation("DARTS", read_darts, write_darts, "darts", recognize_darts, "name"),
+    "enas": _arc_notation(ENAS, "enas"),
+    "slim": _notation("TF-slim", lambda text, which: read_slim(text), write_slim, "nasnet", recognize_slim),
+    "nni": _notation("NNI", read_nni, write_nni, "nasnet", recognize_nni, "space"),
+    "naonet": _arc_notation(NAO, "nasnet"),
 }
 
 

@@ -31,8 +31,8 @@ from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import CellSpec
 
 _SHARED = {"0": "sep_conv_3x3", "1": "sep_conv_5x5", "2": "avg_pool_3x3", "3": "max_pool_3x3", "4": "identity"}
-_ENAS = Dialect("ENAS", _SHARED)
-_NAO = Dialect(
+ENAS = Dialect("ENAS", _SHARED)
+NAO = Dialect(
     "NAO",
     _SHARED
     | {
@@ -55,48 +55,51 @@ _LISTS = re.compile(r"[\[(]([^\[\]()]*)[\])]")
 _NUMBERS = re.compile(r"[\s,]*\d+(?:[\s,]+\d+)+[\s,]*")
 
 
-def looks_like_arc(text: str) -> bool:
+def recognize_arc(text: str) -> bool:
     """Whether a text may be an arc: numbers and nothing else, or a script with one. Whose it is cannot be seen."""
-    return _NUMBERS.fullmatch(text) is not None or _SCRIPT.search(text) is not None
+    return any(_NUMBERS.fullmatch(each) for each in (text, *_find_in_script(text)))
 
 
-def read_enas(text: str, which: str | None) -> Cells:
-    """The cells of an ENAS arc; its digits may also stand in one word. Otherwise as `read_naonet`."""
-    digits = text.strip()
-    in_one_word = re.fullmatch(r"[0-9]{8,}", digits)  # every number of an arc of up to 8 blocks has one digit
-    return _read([int(digit) for digit in digits] if in_one_word else _find_numbers(text, _ENAS.tool), _ENAS)
-
-
-def read_naonet(text: str, which: str | None) -> Cells:
-    """The cells of an arc of NAO.
+def read_arc(text: str, dialect: Dialect) -> Cells:
+    """The cells of an arc.
 
     Args:
         text: All numbers between spaces or commas; or two lists in brackets; or the authors' script, which says
-            `fixed_arc="..."`.
-        which: Not used.
+            `fixed_arc="..."`. Digits of an ENAS arc may also stand in one word.
+        dialect: `ENAS` or `NAO`.
 
     Raises:
         InputError: Other text, a number that is out of range, or cells that differ in length.
     """
-    return _read(_find_numbers(text, _NAO.tool), _NAO)
+    digits = text.strip()
+    in_one_word = dialect is ENAS and re.fullmatch(r"[0-9]{8,}", digits)  # up to 8 blocks each number has one digit
+    numbers = [int(digit) for digit in digits] if in_one_word else _find_numbers(text, dialect.tool)
+    if len(numbers) % 8 or not numbers:
+        raise InputError(
+            f"{len(numbers)} numbers are no {dialect.tool} arc",
+            "Give four for each block (state, op, state, op): the normal cell, then as many for the reduction cell",
+        )
+    half = len(numbers) // 2
+    return Cells(_read_cell(numbers[:half], "normal", dialect), _read_cell(numbers[half:], "reduction", dialect))
 
 
-def write_enas(genotype: CellGenotype) -> str:
-    """The arc of a genotype, a line per cell; errors as `write_naonet`."""
-    return _write(genotype, _ENAS)
-
-
-def write_naonet(genotype: CellGenotype) -> str:
+def write_arc(genotype: CellGenotype, dialect: Dialect) -> str:
     """The arc of a genotype, a line per cell.
 
     Raises:
         InputError: A concat other than the rule's, another op, a block that concatenates, cells that differ in length.
     """
-    return _write(genotype, _NAO)
+    count_blocks(genotype, dialect.tool)
+    cells = {"normal": genotype.normal, "reduction": genotype.reduction}
+    return "".join(_write_cell(cell, dialect, role) + "\n" for role, cell in cells.items())
+
+
+def _find_in_script(text: str) -> list[str]:
+    return [re.sub(r"\$\{?\w+\}?", " ", double or single) for double, single in _SCRIPT.findall(text)]
 
 
 def _find_numbers(text: str, tool: str) -> list[int]:
-    script = [re.sub(r"\$\{?\w+\}?", " ", double or single) for double, single in _SCRIPT.findall(text)]
+    script = _find_in_script(text)
     bare = " ".join(script) if script else text
     lengths = [len(re.findall(r"\d+", each)) for each in _LISTS.findall(bare)]
     if len(lengths) == 2 and lengths[0] != lengths[1]:
@@ -111,28 +114,12 @@ def _find_numbers(text: str, tool: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _read(numbers: list[int], dialect: Dialect) -> Cells:
-    if len(numbers) % 8 or not numbers:
-        raise InputError(
-            f"{len(numbers)} numbers are no {dialect.tool} arc",
-            "Give four for each block (state, op, state, op): the normal cell, then as many for the reduction cell",
-        )
-    half = len(numbers) // 2
-    return Cells(_read_cell(numbers[:half], "normal", dialect), _read_cell(numbers[half:], "reduction", dialect))
-
-
 def _read_cell(numbers: list[int], role: str, dialect: Dialect) -> CellSpec:
     edges = [
         (state, dialect.read(op, f"{role} cell, block {k // 2}"))
         for k, (state, op) in enumerate(zip(numbers[::2], numbers[1::2], strict=True))
     ]
     return make_cell(edges, None, f"{role} cell")
-
-
-def _write(genotype: CellGenotype, dialect: Dialect) -> str:
-    count_blocks(genotype, dialect.tool)
-    cells = (("normal", genotype.normal), ("reduction", genotype.reduction))
-    return "".join(_write_cell(cell, dialect, role) + "\n" for role, cell in cells)
 
 
 def _write_cell(cell: CellSpec, dialect: Dialect, role: str) -> str:

@@ -1,6 +1,7 @@
-"""Shared by the notations: op names both ways, cells out of foreign numbers, and refusals that say where."""
+"""Shared by the notations: op names, Python literals, cells out of foreign numbers, refusals that say where."""
 
-from collections.abc import Mapping, Sequence
+import ast
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -10,9 +11,12 @@ from nascli.errors import InputError
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.genotype import JsonScalar
+from nascli.units import shorten
 
 Edge = tuple[int, str]
 """One input of a block: the hidden state that is read (numbered as in the schema), and the op on it."""
+
+_LARGEST = 1000  # more than any cell needs; range(10**9) is not spelled out
 
 PASS_ON = "The genotype JSON says everything: pass that on instead (--out FILE.json)"
 
@@ -72,10 +76,8 @@ def make_cell(edges: Sequence[Edge], concat: Sequence[int] | None, where: str) -
     """A cell whose blocks each add two consecutive edges.
 
     Args:
-        edges: Two for each block.
         concat: The states joined as output, in any order; None for all that nothing reads, the cell's inputs included
             (the rule of the ENAS and NAO code, which is not quite the paper's).
-        where: Name of the cell in an error.
 
     Raises:
         InputError: An odd number of edges, or no possible cell.
@@ -117,3 +119,56 @@ def count_blocks(genotype: CellGenotype, tool: str) -> int:
             PASS_ON,
         )
     return normal
+
+
+def parse_python(text: str, where: str) -> ast.Module:
+    """The syntax tree of Python text; InputError where it is none."""
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise InputError(f"{where}{line}: not Python", "Copy it again, from its beginning to its end") from error
+
+
+def literal(node: ast.expr, where: str) -> object:
+    """The value of a written-out expression: numbers, words, None, lists (tuples too) and ranges of these.
+
+    Raises:
+        InputError: Anything else, for instance a name or a call.
+    """
+    match node:
+        case ast.Constant(value=str() | int() | float() | None as value):
+            return value
+        case ast.List(elts=parts) | ast.Tuple(elts=parts):
+            return [literal(part, where) for part in parts]
+        case ast.Call(func=ast.Name(id="range"), args=[_, *_] as bounds, keywords=[]):
+            return _range(bounds, where)
+        case ast.Call(func=ast.Name(id="list" | "tuple"), args=[inner], keywords=[]):
+            return literal(inner, where)
+    raise InputError(
+        f"{where}: {shorten(ast.unparse(node), 40)} is not written out",
+        "The text is read and never run: write it as a literal",
+    )
+
+
+def literal_list(node: ast.expr, where: str) -> list[object]:
+    """A written-out list; InputError for anything else."""
+    value = literal(node, where)
+    if not isinstance(value, list):
+        raise InputError(f"{where}: {shorten(ast.unparse(node), 40)} is no list")
+    return value
+
+
+def rows(items: Iterable[str], each: int) -> str:
+    """Items as the inside of a Python list, `each` per line."""
+    words = list(items)
+    lines = [", ".join(words[k : k + each]) for k in range(0, len(words), each)]
+    return "".join(f"        {line},\n" for line in lines)
+
+
+def _range(bounds: list[ast.expr], where: str) -> list[object]:
+    numbers = [literal(bound, where) for bound in bounds]
+    whole = [number for number in numbers if type(number) is int and 0 <= number <= _LARGEST]
+    if len(whole) != len(numbers) or len(whole) > 3 or whole[2:] == [0]:
+        raise InputError(f"{where}: not a possible range", "For example range(2, 6)")
+    return list(range(*whole))

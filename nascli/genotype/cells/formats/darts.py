@@ -14,8 +14,17 @@ import re
 
 from nascli.config import suggestion
 from nascli.errors import InputError
-from nascli.genotype.cells.formats.common import Cells, Dialect, Edge, edges_of, make_cell, whole_number
-from nascli.genotype.cells.formats.literals import literal_list, parse_python, rows
+from nascli.genotype.cells.formats.common import (
+    Cells,
+    Dialect,
+    Edge,
+    edges_of,
+    literal_list,
+    make_cell,
+    parse_python,
+    rows,
+    whole_number,
+)
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import CellSpec
 
@@ -89,8 +98,7 @@ def read_darts(text: str, which: str | None) -> Cells:
 def write_darts(genotype: CellGenotype) -> str:
     """A genotype in DARTS' notation; InputError where it concatenates in a block, or has an op that DARTS has not."""
     lines = []
-    for role, cell in (("normal", genotype.normal), ("reduce", genotype.reduction)):
-        where = "reduction" if role == "reduce" else role
+    for role, where, cell in (("normal", "normal", genotype.normal), ("reduce", "reduction", genotype.reduction)):
         edges = [
             f"({_DARTS.write(op, f'{where}.blocks[{k // 2}]')!r}, {state})"
             for k, (state, op) in enumerate(edges_of(cell, where, "DARTS"))

@@ -68,7 +68,6 @@ _SPACES = {
 }
 _NNI = Dialect("NNI", darts.OPS, darts.LACKING)
 _KEY = re.compile(r"(normal|reduce)/(op|input)_(\d{1,2})_([01])")
-_SPACE_NAMES = ", ".join(_SPACES)
 _EXAMPLE_KEY = re.compile(r"(normal|reduce)_n(\d{1,2})_(?:p\d{1,2}|switch)")
 
 _EXAMPLE = Dialect(
@@ -124,8 +123,9 @@ def read_nni(text: str, which: str | None) -> Cells:
     older = bool(values) and all(map(_EXAMPLE_KEY.fullmatch, values))
     if older and which not in (None, "darts"):
         raise InputError(f"those keys are of NNI's DARTS example, not of its space {which}", "Leave --space out")
-    cells = _read_example(values) if older else _read_space(values, which)
-    return replace(cells, facts=facts)
+    if older:
+        return Cells(_read_example_cell(values, "normal"), _read_example_cell(values, "reduce"), facts=facts)
+    return replace(_read_space(values, which), facts=facts)
 
 
 def _read_space(values: dict[str, object], which: str | None) -> Cells:
@@ -153,14 +153,13 @@ def write_nni(genotype: CellGenotype) -> str:
     """A genotype as NNI's dictionary, in JSON; InputError where none of its spaces could have made it."""
     count_blocks(genotype, "NNI")
     values: dict[str, object] = {}
-    for role, cell in (("normal", genotype.normal), ("reduce", genotype.reduction)):
-        where = "reduction" if role == "reduce" else role
+    for role, where, cell in (("normal", "normal", genotype.normal), ("reduce", "reduction", genotype.reduction)):
         for k, (state, op) in enumerate(edges_of(cell, where, "NNI")):
             values[f"{role}/op_{k // 2 + 2}_{k % 2}"] = _NNI.write(op, f"{where}.blocks[{k // 2}]")
             values[f"{role}/input_{k // 2 + 2}_{k % 2}"] = [state]
     if not _find_makers(genotype):
         raise InputError(
-            f"none of NNI's spaces ({_SPACE_NAMES}) makes this genotype: blocks, ops or concat differ",
+            f"none of NNI's spaces ({', '.join(_SPACES)}) makes this genotype: blocks, ops or concat differ",
             PASS_ON,
         )
     return "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()) + "\n}\n"
@@ -224,17 +223,8 @@ def _choose_space(plain: dict[str, list[Edge]], ops: set[str], which: str | None
     return next(iter(possible.values()))
 
 
-def _read_example(values: dict[str, object]) -> Cells:
-    """The cells of a dictionary whose keys all match `_EXAMPLE_KEY`.
-
-    Raises:
-        InputError: A key is missing, or has no possible value.
-    """
-    normal, reduction = (_read_example_cell(values, role) for role in ("normal", "reduce"))
-    return Cells(normal, reduction)
-
-
 def _read_example_cell(values: dict[str, object], role: str) -> CellSpec:
+    """A cell of a dictionary whose keys all match `_EXAMPLE_KEY`."""
     found = (key for key in map(_EXAMPLE_KEY.fullmatch, values) if key and key[1] == role)
     last = max((int(key[2]) for key in found), default=2)
     edges: list[Edge] = []

@@ -14,8 +14,17 @@ import textwrap
 from collections.abc import Sequence
 
 from nascli.errors import InputError
-from nascli.genotype.cells.formats.common import PASS_ON, Cells, Dialect, edges_of, make_cell, whole_number
-from nascli.genotype.cells.formats.literals import literal_list, parse_python, rows
+from nascli.genotype.cells.formats.common import (
+    PASS_ON,
+    Cells,
+    Dialect,
+    edges_of,
+    literal_list,
+    make_cell,
+    parse_python,
+    rows,
+    whole_number,
+)
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import CellSpec
 
@@ -48,13 +57,12 @@ def recognize_slim(text: str) -> bool:
     return all(name in text for name in _LISTS)
 
 
-def read_slim(text: str, which: str | None) -> Cells:
+def read_slim(text: str) -> Cells:
     """The cells of slim's lists: the first three are the normal cell's, the next three the reduction cell's.
 
     Args:
         text: Python code that assigns each list twice, for instance a copy of `nasnet_utils.py`. What stands before a
             list's name (`reduction_operations`) does not matter.
-        which: Not used.
 
     Raises:
         InputError: A list is missing, or they are no possible cells.

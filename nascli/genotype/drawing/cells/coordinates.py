@@ -19,7 +19,6 @@ def settle(
     """The x of every slot's middle.
 
     Args:
-        rows: The ordered slots and their links.
         widths: Width of every slot in pixels; a lane's is its line's.
         entries: For (state, half) of a block, how far right of the block's middle that half is entered.
         spacing: Least distance in pixels between two neighbors in a row.

@@ -5,9 +5,8 @@ from nascli.genotype.cells.op_info import OP_INFO, OpKind
 from nascli.genotype.cells.schema import CellSpec
 from nascli.genotype.drawing.cells import palette
 from nascli.genotype.drawing.cells.palette import state_name
-from nascli.genotype.drawing.graph import Arrow, Cluster, Graph, Vertex
+from nascli.genotype.drawing.graph import Arrow, Branch, Cluster, Graph, Line, Vertex
 from nascli.genotype.drawing.shapes import Paint
-from nascli.genotype.drawing.tree import Branch, Line
 
 _STYLES: dict[str, Paint] = {
     **{str(kind): paint for kind, paint in palette.KIND_PAINTS.items()},
@@ -21,10 +20,8 @@ _TERMINAL_INPUTS = ("red", "cyan")  # h[i-1] and h[i], as in the pictures
 
 def cell_graph(genotype: CellGenotype) -> Graph:
     """The genotype as a graph, a cluster for each cell."""
-    clusters = (
-        _cluster(genotype.normal, "normal", "Normal cell"),
-        _cluster(genotype.reduction, "reduction", "Reduction cell"),
-    )
+    roles = {"normal": genotype.normal, "reduction": genotype.reduction}
+    clusters = tuple(_cluster(cell, role, f"{role.capitalize()} cell") for role, cell in roles.items())
     return Graph(genotype.name, clusters, _STYLES, frozenset({"dead"}))
 
 
