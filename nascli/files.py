@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,13 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CorruptFileError(f"{path} holds a JSON {type(values).__name__}, not an object")
     return values
+
+
+def check_schema(values: Mapping[str, object], known: int, source: object) -> None:
+    """InputError where the JSON of a file, named as `source`, is of a schema above `known`; without one it is of it."""
+    version = values.get("schema", known)
+    if isinstance(version, int) and version > known:
+        raise InputError(f"{source}: schema {version} is newer than this nascli reads ({known})", "Upgrade nascli")
 
 
 def write_json(path: Path, values: object) -> None:

@@ -41,7 +41,7 @@ def estimate_detect_job(job: DetectJob) -> DetectCost:
         run = Run(job.device, retry_on_oom=False)
         task = job.task(run)
         step = median_step(start_state(task, run), task, job.recipe.seed, run, _STEPS)
-        batch_size = job.task(run).micro_batch_size  # as before the first step
+        batch_size = task.micro_batch_size
         sample = replace(scored, images=scored.images[:batch_size])
         since = time.monotonic()
         detect_boxes(job.detector, sample, run, batch_size)

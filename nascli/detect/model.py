@@ -19,7 +19,7 @@ from nascli.config import DetectorConfig, Strict, parse
 from nascli.data.detection.dataset import Category
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import read_json, write_json
+from nascli.files import check_schema, read_json, write_json
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_weights
@@ -129,9 +129,7 @@ def read_detector(folder: Path) -> DetectorSpec:
     """
     path = folder / DETECTOR_FILE
     values = read_json(path)
-    version = values.get("schema", _SCHEMA_VERSION)
-    if isinstance(version, int) and version > _SCHEMA_VERSION:
-        raise InputError(f"{path}: schema {version} is newer than this nascli reads", "Upgrade nascli")
+    check_schema(values, _SCHEMA_VERSION, path)
     try:
         given, entries = values["detector"], [CategoryEntry.model_validate(entry) for entry in values["categories"]]
     except (KeyError, TypeError, ValueError) as error:

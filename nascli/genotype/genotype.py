@@ -10,6 +10,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from nascli.config import explain
 from nascli.errors import CorruptFileError, InputError
+from nascli.files import check_schema
 
 JsonScalar = str | int | float | bool | None
 
@@ -134,6 +135,5 @@ def _refuse_foreign(values: object, model: type[BaseModel], source: str) -> None
         raise InputError(
             f"{source}: JSON, but not a genotype", f"A genotype has the fields {', '.join(sorted(required))}"
         )
-    version, known = values.get("schema"), fields["schema"].default if "schema" in fields else None
-    if isinstance(version, int) and isinstance(known, int) and version > known:
-        raise InputError(f"{source}: schema {version} is newer than this nascli reads ({known})", "Upgrade nascli")
+    if "schema" in fields:
+        check_schema(values, fields["schema"].default, source)

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from nascli.config import NETWORK_SECTIONS, NetworkConfig, Preprocessing, Strict, explain
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import read_json, write_json
+from nascli.files import check_schema, read_json, write_json
 from nascli.genotype.genotype import CELLS
 
 if TYPE_CHECKING:
@@ -208,11 +208,7 @@ def read_network(path: Path) -> NetworkSpec:
     values = read_json(path)
     if "classes" not in values:
         raise CorruptFileError(f"{path}: JSON, but not a network (no classes in it)")
-    version = values.get("schema", SCHEMA_VERSION)
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise InputError(
-            f"{path}: schema {version} is newer than this nascli reads ({SCHEMA_VERSION})", "Upgrade nascli"
-        )
+    check_schema(values, SCHEMA_VERSION, path)
     spec = find_family(str(values.pop("family", CELLS))).spec
     try:
         return spec.model_validate(values)

@@ -68,8 +68,9 @@ class SupernetTask(Task[FloatBatch]):
         self._batches = AugmentedBatches(setup.data, setup.augmentation, self.plan, recipe.seed, run.device)
         self._child: ImageClassifier | None = None
         spec = child_spec(setup, self.space.decode([0] * len(self.space.decision_sizes)))
+        self._supernet = find_supernet(spec)
         with temporary_seed(self._seed, "shared", "init"):
-            self.modules = self.weights = find_supernet(spec).shared_parameters(spec, self.space)
+            self.modules = self.weights = self._supernet.shared_parameters(spec, self.space)
 
     def batches(self, epoch: int, done: int) -> Iterator[FloatBatch]:
         """Augmented images and their labels."""
@@ -79,15 +80,13 @@ class SupernetTask(Task[FloatBatch]):
         """Draw the child of a step uniformly from the decisions of the space; it has no weights of its own."""
         draw = generator_for(self._seed, "shared", step)
         tokens = [int(torch.randint(size, (), generator=draw)) for size in self.space.decision_sizes]
-        spec = child_spec(self._setup, self.space.decode(tokens))
-        self._child = find_supernet(spec).bare_child(spec).train()
+        self._child = self._supernet.bare_child(child_spec(self._setup, self.space.decode(tokens))).train()
 
     def loss(self, micro: FloatBatch) -> Mapping[str, Tensor]:
         """Cross-entropy of the child with its inherited weights."""
         assert self._child is not None
         images, targets = micro
-        supernet = find_supernet(self._child.spec)
-        inherited = supernet.inherit_weights(self._child, dict(self.weights.named_parameters()))
+        inherited = self._supernet.inherit_weights(self._child, dict(self.weights.named_parameters()))
         with autocast(self.config.precision, images.device):
             logits: Tensor = functional_call(self._child, inherited, (images,))
         return {"loss": F.cross_entropy(logits.float(), targets, label_smoothing=self._label_smoothing)}
