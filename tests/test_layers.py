@@ -10,7 +10,7 @@ PACKAGE = Path(nascli.__file__).parent
 # Lowest first. A set holds neighbors that never import each other.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"seeding", "signals", "units", "files"}),
+    frozenset({"seeding", "signals", "text", "units", "files"}),
     frozenset({"config"}),
     frozenset({"runs", "genotype"}),
     frozenset({"data", "models"}),
@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-WITHOUT_TORCH = {"errors", "seeding", "signals", "units", "files", "config", "runs", "genotype"}
+WITHOUT_TORCH = {"errors", "seeding", "signals", "text", "units", "files", "config", "runs", "genotype"}
 
 
 def modules() -> dict[Path, str]:

@@ -36,8 +36,8 @@ def check(call: Call) -> None:
 
     Exit code 2 where something has to be repaired before the data can be used.
     """
-    from nascli.data.detection.issues import select_refused
     from nascli.data.detection.registry import audit_detection_data
+    from nascli.data.issues import select_refused
 
     require_one_process("detect check")
     terminal = call.terminal()
@@ -45,7 +45,7 @@ def check(call: Call) -> None:
     with terminal.status("reading annotations, decoding every image"):
         splits = audit_detection_data(config)
     show_issues(terminal, splits)
-    serious = sum(each.count for split in splits for each in select_refused(split.issues))
+    serious = sum(each.count for split in splits for each in select_refused(split.issues, strict=config.strict))
     files = [
         {
             "file": str(split.source),
@@ -53,7 +53,7 @@ def check(call: Call) -> None:
             "images": len(split.images),
             "boxes": split.boxes,
             "classes": len(split.categories),
-            "issues": [vars(each) | {"outcome": each.outcome, "remedy": each.remedy} for each in split.issues],
+            "issues": [each.to_dict() for each in split.issues],
         }
         for split in splits
     ]

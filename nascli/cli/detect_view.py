@@ -26,7 +26,7 @@ def show_issues(terminal: Terminal, splits: Sequence["DetectionSplit"]) -> None:
     """The issues of each split: how each is handled, how many, of what kind, the first example."""
     from rich.text import Text
 
-    colors = {"refused": "red", "skipped": "yellow", "kept": "dim"}
+    colors = {"refused": "red", "skipped": "yellow", "lenient": "yellow", "kept": "dim"}
     for split in splits:
         summary = f"{split.source}: {describe_split(split)}, {len(split.categories)} classes"
         terminal.show(Text(summary, style="bold"))

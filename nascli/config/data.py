@@ -24,7 +24,31 @@ DETECTION_DATASETS = {
 """Every detection data set; `nascli.data.detection.registry` has the same names."""
 
 
-class DataConfig(Section):
+class FilesConfig(Section):
+    """The reading of a user's own files, alike for classification and detection."""
+
+    strict: bool = Field(
+        False, description="refuse what breaks the rules of its format, instead of reading what it can only mean"
+    )
+    val_split: str | None = Field(
+        None, description="split to validate on; by default val, valid, validation or dev, else test"
+    )
+    val_fraction: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="part of the training images held out to validate on, where the data have no split for it; 0 is "
+        "none",
+    )
+    max_unreadable_images: int = Field(
+        0, ge=0, description="images that are missing or cannot be decoded and are skipped; one more ends the run"
+    )
+    max_megapixels: int = Field(
+        1000, ge=1, description="millions of pixels of the largest image that is decoded; a larger one is refused"
+    )
+
+
+class DataConfig(FilesConfig):
     """Images of a classifier and their augmentation."""
 
     dataset: str = Field("digits", description=f"data set: {', '.join(DATASETS)}")
@@ -50,12 +74,9 @@ class DataConfig(Section):
     workers: int | None = Field(
         None, ge=0, description="processes that decode images read from disk, 0 for none; by default one per core"
     )
-    max_unreadable_images: int = Field(
-        0, ge=0, description="images that cannot be decoded and are skipped; one more ends the run"
-    )
 
 
-class DetectDataConfig(Section):
+class DetectDataConfig(FilesConfig):
     """Images of a detector."""
 
     dataset: str = Field("digit-scenes", description=f"data set: {', '.join(DETECTION_DATASETS)}")

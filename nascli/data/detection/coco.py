@@ -2,7 +2,7 @@
 
 Classes come from the file: its own category ids, sorted, become labels 1 to K. Crowd boxes are kept for scoring and not
 trained on; images without boxes are kept as negatives; boxes that mean nothing are skipped and counted; all else that
-is wrong has to be repaired by its owner. `nascli.data.detection.issues` has the table.
+is wrong has to be repaired by its owner. `nascli.data.issues` has the table.
 """
 
 import json
@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, StrictBool, ValidationError
 
 from nascli.config import Strict
 from nascli.data.detection.dataset import MIN_BOX_SIDE, AnnotatedImage, Category, DetectionSplit
-from nascli.data.detection.issues import IssueLog
+from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.units import shorten
 

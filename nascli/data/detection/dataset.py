@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nascli.data.decoding import ORIENTATION, image_to_tensor, to_8_bits
-from nascli.data.detection.issues import Issue, IssueLog, IssueOutcome
+from nascli.data.issues import Issue, IssueLog, IssueOutcome
 from nascli.errors import CorruptFileError, InputError
 
 Boxes = NDArray[np.float64]

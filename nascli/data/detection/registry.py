@@ -7,7 +7,7 @@ from pathlib import Path
 from nascli.config import DETECTION_DATASETS, DetectDataConfig, suggestion
 from nascli.data.detection.coco import SplitFiles, parse_coco
 from nascli.data.detection.dataset import DetectionData, DetectionSplit, check_headers, check_pixels
-from nascli.data.detection.issues import Issue, raise_if_refused
+from nascli.data.issues import Issue, raise_if_refused
 from nascli.data.toy import write_scenes
 from nascli.errors import InputError
 
@@ -45,7 +45,7 @@ def load_detection_splits(config: DetectDataConfig) -> tuple[DetectionSplit, ...
     """Load the splits of the same data set, one or two, without decoding images; raises the same."""
     splits = _parse_splits(config, check_headers)
     for split in splits:
-        raise_if_refused(split.source, split.issues)
+        raise_if_refused(split.source, split.issues, strict=config.strict)
     return splits
 
 
@@ -71,7 +71,7 @@ def load_ground_truth(config: DetectDataConfig) -> DetectionSplit:
         split = parse_coco(train, "train").first(config.max_train_images)
     else:
         split = parse_coco(val, "val").first(config.max_val_images)
-    raise_if_refused(split.source, split.issues)
+    raise_if_refused(split.source, split.issues, strict=config.strict)
     return split
 
 

@@ -1,9 +1,10 @@
-"""Issues of annotated images: every kind by name, how it is handled, and how often it was met."""
+"""Issues of data sets: every kind by name, how it is handled, and how often it was met."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from nascli.errors import CorruptFileError, InputError
 
@@ -16,6 +17,9 @@ class IssueOutcome(StrEnum):
 
     SKIPPED = "skipped"
     """The box or image is not used, and counted."""
+
+    LENIENT = "lenient"
+    """It breaks the rules of its format and can mean one thing only: it is read as that, and counted."""
 
     KEPT = "kept"
     """It is used as the remedy says, and counted."""
@@ -49,6 +53,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "box outside its image": "the box is skipped",
         "image with too many boxes": "the image is not trained on",
     },
+    IssueOutcome.LENIENT: {},
     IssueOutcome.KEPT: {
         "box over the edge of its image": "the part inside is trained on, the whole is scored",
         "crowd box": "scored as COCO does, not trained on",
@@ -81,6 +86,10 @@ class Issue:
         """The action of the user, or of the program."""
         return ISSUE_KINDS[self.kind][1]
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**vars(self), "outcome": self.outcome, "remedy": self.remedy}
+
 
 class IssueLog:
     """Counts the issues of one file while it is read, and keeps the first example of each kind."""
@@ -99,20 +108,27 @@ class IssueLog:
         return tuple(self._issues.values())
 
 
-def select_refused(issues: Iterable[Issue]) -> list[Issue]:
-    """Those that keep data from being used."""
-    return [each for each in issues if each.outcome is IssueOutcome.REFUSED]
+def select_refused(issues: Iterable[Issue], *, strict: bool = False) -> list[Issue]:
+    """Those that keep data from being used; `strict` adds what would be skipped or read leniently."""
+    refused = {IssueOutcome.REFUSED, *((IssueOutcome.SKIPPED, IssueOutcome.LENIENT) if strict else ())}
+    return [each for each in issues if each.outcome in refused]
 
 
-def raise_if_refused(source: Path, issues: Iterable[Issue]) -> None:
+def raise_if_refused(source: Path, issues: Iterable[Issue], *, strict: bool = False) -> None:
     """Refuse data with an issue that has to be repaired first; the message holds the first example.
 
     Raises:
         CorruptFileError: The first of them is an image that cannot be read.
         InputError: It is another.
     """
-    if serious := select_refused(issues):
+    if serious := sorted(select_refused(issues, strict=strict), key=lambda each: each.outcome != IssueOutcome.REFUSED):
+        first = serious[0]
         others = sum(each.count for each in serious) - 1
         more = f"; {others:,} more issues are listed by nascli detect check" if others else ""
-        error = CorruptFileError if serious[0].kind == "image cannot be read" else InputError
-        raise error(f"{source}: {serious[0].first}", serious[0].remedy + more)
+        error = CorruptFileError if first.kind == "image cannot be read" else InputError
+        remedy = (
+            first.remedy
+            if first.outcome is IssueOutcome.REFUSED
+            else f"Repair it, or leave --strict out ({first.remedy})"
+        )
+        raise error(f"{source}: {first.first}", remedy + more)
