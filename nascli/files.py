@@ -15,10 +15,37 @@ PARTIAL = ".partial"
 """Ends the name of a file that is being written."""
 
 
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8 or, where it shows that, in UTF-16 or UTF-32; a byte order mark is dropped.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        CorruptFileError: It is in another encoding, or no text; the message has line and column.
+    """
+    return decode_text(path.read_bytes(), path)
+
+
+def decode_text(content: bytes, source: object, errors: str = "strict") -> str:
+    """The text in the bytes of a file that begins with an ASCII letter, as `read_text`; its error names `source`.
+
+    Args:
+        errors: `replace` puts a mark in place of bytes that are no text.
+    """
+    try:
+        return content.decode(json.detect_encoding(content), errors).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        raise CorruptFileError(
+            f"{source} is not text in UTF-8: byte 0x{content[error.start]:02x} in line {line}, column {column}",
+            "Save it as UTF-8 in your editor, or convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW",
+        ) from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; InputError if there is no file, CorruptFileError if it is not a JSON object."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

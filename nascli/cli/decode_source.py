@@ -11,6 +11,7 @@ from nascli.cli.console import Terminal
 from nascli.cli.options import Call, Setting, runs_folder
 from nascli.config import describe_reward
 from nascli.errors import InputError
+from nascli.files import decode_text
 from nascli.genotype.genotype import Genotype, parse_genotype
 from nascli.genotype.notations import find_notation, list_notations, read_notation, recognize
 from nascli.genotype.resolve import find_cell, load_genotype
@@ -121,7 +122,7 @@ def _read(source: str) -> str:
     if source == STDIN:
         return sys.stdin.read()
     try:
-        return Path(source).read_text(encoding="utf-8", errors="replace")
+        return decode_text(Path(source).read_bytes(), source, errors="replace")
     except OSError as error:
         raise InputError(f"{source}: {error.strerror or error}") from error
 

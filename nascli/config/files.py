@@ -11,6 +11,7 @@ from nascli.config.errors import parse, suggestion
 from nascli.config.network import follow_family
 from nascli.config.section import Recipe, Section
 from nascli.errors import CorruptFileError, InputError
+from nascli.files import read_text
 
 
 def recipes_folder() -> Path:
@@ -30,14 +31,16 @@ def find_recipe(command: str, name: str) -> Path:
     Raises:
         InputError: There is no such recipe; the message lists those there are.
     """
+    folder, given = recipes_folder() / command, Path(name)
+    if (shipped := folder / f"{name}.toml").is_file():
+        return shipped
+    if given.is_file():
+        return given
+    if given.is_dir():
+        inside = f" ({given / 'recipe.toml'} is one)" if (given / "recipe.toml").is_file() else ""
+        raise InputError(f"recipe {name} is a folder", f"Give a TOML file{inside}, or the name of a shipped recipe")
     if name.endswith(".toml"):
-        if Path(name).is_file():
-            return Path(name)
         raise InputError(f"recipe {name}: no such file", "Give a path to a TOML file or the name of a shipped recipe")
-    folder = recipes_folder() / command
-    path = folder / f"{name}.toml"
-    if path.is_file():
-        return path
     known = sorted(p.stem for p in folder.glob("*.toml"))
     raise InputError(f"recipe {name!r}: not one of the {command} recipes", suggestion(name, known))
 
@@ -86,14 +89,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file.
 
     Raises:
-        InputError: The file does not exist.
+        InputError: There is no such file.
         CorruptFileError: It is not TOML; the message has line and column.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"recipe {path}: no such file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(read_text(path))
+    except OSError as error:
+        raise InputError(f"recipe {path}: {error.strerror or error}") from error
+    except tomllib.TOMLDecodeError as error:
         raise CorruptFileError(f"recipe {path} is not TOML: {error}") from error
 
 

@@ -10,7 +10,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from nascli.config import explain
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import check_schema
+from nascli.files import check_schema, read_text
 
 JsonScalar = str | int | float | bool | None
 
@@ -114,7 +114,7 @@ def parse_genotype(text: str | bytes, source: str) -> Genotype:
 def read_genotype(path: Path) -> Genotype:
     """A genotype from a JSON file; errors as `parse_genotype`, and InputError where there is no such file."""
     try:
-        text = path.read_bytes()
+        text = read_text(path)
     except OSError as error:
         raise InputError(f"genotype {path}: {error.strerror or error}") from error
     return parse_genotype(text, str(path))

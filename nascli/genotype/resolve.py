@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nascli.config import suggestion
 from nascli.errors import InputError, NascliError
-from nascli.files import read_json
+from nascli.files import decode_text, read_json
 from nascli.genotype.genotype import Genotype, parse_genotype, read_genotype
 from nascli.genotype.notations import find_notation, recognize
 from nascli.units import shorten
@@ -25,7 +25,7 @@ NETWORK_FILE = "network.json"
 _LONGEST_REPEATED = 2000
 """Letters of a text that the offered command repeats."""
 _LONGEST_READ = 1 << 24
-"""Letters of a file in which another tool's notation is looked for."""
+"""Bytes of a file in which another tool's notation is looked for."""
 
 
 def zoo_names() -> tuple[str, ...]:
@@ -117,8 +117,9 @@ def _read(path: Path) -> Genotype:
     try:
         return read_genotype(path)
     except NascliError:
-        with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
-            _refuse_notation(file.read(_LONGEST_READ), str(path), str(path))
+        with suppress(OSError), path.open("rb") as file:
+            text = decode_text(file.read(_LONGEST_READ), path, errors="replace")
+            _refuse_notation(text, str(path), str(path))
         raise
 
 
