@@ -10,6 +10,7 @@ import functools
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
@@ -17,7 +18,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from nascli.errors import CorruptFileError
+from nascli.errors import CorruptFileError, InputError
+from nascli.files import describe_content
 
 ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held; 1 is upright, from 5 on it lay on its side."""
@@ -72,6 +74,23 @@ def to_8_bits(image: Image.Image) -> Image.Image:
 def image_to_tensor(image: Image.Image) -> Tensor:
     """An RGB image as uint8 (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image as its pixels are stored, whatever its camera says of a rotation; from its header.
+
+    Raises:
+        InputError: There is no such file.
+        CorruptFileError: It is not an image; the message says what it is.
+    """
+    try:
+        with path.open("rb") as file, _open_header(file) as image:
+            return image.size
+    except FileNotFoundError as error:
+        raise InputError(f"image {path}: no such file") from error
+    except Exception as error:  # decoders raise whatever their format makes them raise
+        reason = f"it is {describe_content(path)}" if isinstance(error, UnidentifiedImageError) else error
+        raise CorruptFileError(f"image {path} cannot be read: {reason}", "Replace or remove the file") from error
 
 
 @functools.cache

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nascli.data import decoding
-from nascli.data.decoding import decode_image, decode_pixels, image_to_tensor
-from nascli.errors import CorruptFileError
+from nascli.data.decoding import decode_image, decode_pixels, image_to_tensor, read_size
+from nascli.errors import CorruptFileError, InputError
 
 ROUNDING = 2
 """Between two decoders; none was seen where both are libjpeg-turbo."""
@@ -150,3 +150,16 @@ def test_damage_is_named_and_absurd_sizes_are_refused_before_decoding(
     with pytest.raises(CorruptFileError, match="it claims 90x90 pixels, more than 6,000"):
         decode_pixels(path)
     assert not decoded
+
+
+def test_a_size_is_that_of_the_stored_pixels(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    for name in ("a.jpg", "a.png", "a.webp"):
+        Image.new("RGB", (7, 5)).save(tmp_path / name, exif=exif)
+        assert read_size(tmp_path / name) == (7, 5)
+    (tmp_path / "a.jpg").write_text("<html></html>")
+    with pytest.raises(CorruptFileError, match="an HTML page"):
+        read_size(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match="no such file"):
+        read_size(tmp_path / "none.jpg")
