@@ -11,7 +11,7 @@ import platform
 import shutil
 import sys
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -162,6 +162,26 @@ def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
     if command is not None and record.get("command") != command:
         raise InputError(f"{path} is a run of nascli {record.get('command')}, not of nascli {command}")
     return record
+
+
+def check_same_data(
+    folder: Path, now: Mapping[str, Any], describe: Callable[[Mapping[str, Any]], str], remedy: str
+) -> None:
+    """Refuse to resume a run with other data than those that its `run.json` records, if it records some.
+
+    Args:
+        now: The identity of the data: their `name`, counts, and a `sha256`, which alone is compared.
+        describe: The counts in words.
+
+    Raises:
+        InputError: They differ; the message has both counts.
+    """
+    before = read_run(folder).get("data")
+    if before is None or before["sha256"] == now["sha256"]:
+        return
+    counts = [describe(each) for each in (before, now)]
+    difference = f"{counts[0]}, now there are {counts[1]}" if len(set(counts)) == 2 else f"other {counts[0]}"
+    raise InputError(f"{folder} was begun with {difference} (data set {now['name']})", remedy)
 
 
 def find_run(spec: str, command: str, runs: Path) -> Path:

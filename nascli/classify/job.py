@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from nascli.models.families import NETWORK_FILE, build, find_family
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from nascli.models.spec import Architecture, NetworkSpec, read_network, resolve_network, write_network
-from nascli.runs import read_run
+from nascli.runs import check_same_data
 
 MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images")
 """Of a recipe's `data`: where the images lie and how they are read; which they are is compared."""
@@ -39,6 +40,12 @@ _ALLOW_UNREADABLE = (
     f"{ALLOW_UNREADABLE} (for a run that was begun: in its recipe.toml, before --resume; the file has to stay)"
 )
 """How a user allows for more images that cannot be decoded."""
+
+_RESTORE = (
+    "Restore the images (those that cannot be decoded, too: data.max_unreadable_images in recipe.toml skips them), say "
+    "where they lie with --dataset or --data-dir, or start a new run"
+)
+"""The ways on from a run whose data are not the same any more."""
 
 _UNNAMED = (
     "Give --dataset one with as many class folders, whose sorted names stand in the order of the network's outputs "
@@ -140,11 +147,13 @@ def resume_train_job(
     """
     moved = {"data.data_dir": data_dir, "data.dataset": dataset}
     recipe = load_recipe(TrainRecipe, folder / "recipe.toml", moved)
+    if not (folder / NETWORK_FILE).is_file():
+        raise InputError(f"{folder} was stopped before it began", "Start it again, with --out and --overwrite")
     spec = read_network(folder / NETWORK_FILE)
     data = load_dataset(_share_cores(recipe.data, dist), spec.image_size, allow_option=_ALLOW_UNREADABLE)
     check_precision(recipe.train, device)
     check_classes(spec, data, folder)
-    _check_same(read_run(folder).get("data"), describe_data(data), folder)
+    check_same_data(folder, describe_data(data), _describe_counts, _RESTORE)
     return TrainJob(recipe, spec, data, device, dist)
 
 
@@ -168,18 +177,8 @@ def describe_data(data: ImageData) -> dict[str, Any]:
     }
 
 
-def _check_same(before: dict[str, Any] | None, now: dict[str, Any], folder: Path) -> None:
-    if before is None or before["sha256"] == now["sha256"]:
-        return
-    counts = [
-        f"{each['train_images']:,} training and {each['val_images']:,} validation images" for each in (before, now)
-    ]
-    difference = f"{counts[0]}, now there are {counts[1]}" if len(set(counts)) == 2 else f"other {counts[0]}"
-    raise InputError(
-        f"{folder} was begun with {difference} (data set {now['name']})",
-        "Restore the images (those that cannot be decoded, too: data.max_unreadable_images in recipe.toml skips them), "
-        "say where they lie with --dataset or --data-dir, or start a new run",
-    )
+def _describe_counts(data: Mapping[str, Any]) -> str:
+    return f"{data['train_images']:,} training and {data['val_images']:,} validation images"
 
 
 def check_classes(spec: NetworkSpec, data: ImageData, folder: Path) -> None:

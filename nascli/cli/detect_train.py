@@ -74,7 +74,7 @@ def train(call: Call) -> None:
     does so on several machines. The batch size is that of all processes together.
     """
     if call[RESUME]:
-        call.refuse_with_resume({"--data-dir", "--device", "--gpus"})
+        call.refuse_with_resume({"--dataset", "--data-dir", "--device", "--gpus"})
     start_processes(call)
     with join_processes() as dist:
         terminal = call.terminal(quiet=not dist.is_main)
@@ -162,12 +162,14 @@ def _create(call: Call, job: "DetectJob", files: list[Path]) -> RunFolder:
         **place_run(call),
         inputs=files,
         asked={"backbone": call[BACKBONE], "cell": call[CELL], "recipe": call[RECIPE], "device": call[DEVICE]},
+        backbone=None if call[CELL] else str(find_run(call[BACKBONE] or "latest", "train", runs_folder()).resolve()),
+        data=job.describe_data(),
     )
 
 
 def _resume(call: Call, dist: "DistContext") -> tuple["DetectJob", RunFolder | None]:
     """The job of an earlier run, and its folder, which the main process alone has."""
-    from nascli.detect.job import resume_detect_job
+    from nascli.detect.job import MAY_MOVE, resume_detect_job
     from nascli.engine.launch import local_device
 
     def find() -> Path:
@@ -177,11 +179,12 @@ def _resume(call: Call, dist: "DistContext") -> tuple["DetectJob", RunFolder | N
 
     path = dist.raise_together(find)
     device = dist.raise_together(lambda: local_device(call[DEVICE], dist))
-    job = resume_detect_job(path, call.keys(DetectRecipe).get("data.data_dir"), device, dist)
+    moved = {key.removeprefix("data."): value for key, value in call.keys(DetectRecipe).items()}
+    job = resume_detect_job(path, device, dist, **moved)
 
     def lock() -> RunFolder:
         folder = resume_run(path, "detect")
-        folder.move_data(job.recipe, ["data_dir"])
+        folder.move_data(job.recipe, MAY_MOVE, job.describe_data())
         return folder
 
     return job, open_in_main(dist, lock)

@@ -5,9 +5,10 @@ then `weights.safetensors`, `results.json` (a COCO results file), `detection.jso
 `detections/` (the first images) and `worst/` (those with the lowest average precision).
 """
 
+import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,20 +31,27 @@ from nascli.detect.model import (
 from nascli.detect.sampler import BatchSampler
 from nascli.detect.task import DetectTask
 from nascli.detect.visualize import draw_detections
-from nascli.engine.checkpoint import NEWEST, CheckpointStore
+from nascli.engine.checkpoint import NEWEST, PREVIOUS, CheckpointStore
 from nascli.engine.device import check_precision, cpu_threads, temporary_seed
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
 from nascli.engine.fit import fit
+from nascli.engine.launch import resume_command
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError, Interrupted
-from nascli.files import sha256_json, write_json, write_text
+from nascli.files import sha256_file, sha256_json, write_json, write_text
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_network, save_weights
 from nascli.models.spec import Architecture, resolve_network
+from nascli.runs import check_same_data, read_run
+
+MAY_MOVE = ("dataset", "data_dir")
+"""Of a recipe's `data`: where they lie; which they are is compared."""
+
+_RESTORE = "Put the annotations back as they were, say where they lie with --dataset or --data-dir, or start a new run"
 
 _NOT_IDENTITY = {
-    "data": {"data_dir"},
+    "data": set(MAY_MOVE),
     "detector": {"grad_checkpointing"},
     "train": {"checkpoint_minutes", "checkpoint_steps"},
 }
@@ -80,14 +88,30 @@ class DetectJob:
 
     @property
     def identity(self) -> str:
-        """SHA-256 over recipe, network, classes, and the amount of data: what a checkpoint belongs to."""
+        """SHA-256 over recipe, network and data: what a checkpoint belongs to."""
         values: list[Any] = [
             self.recipe.model_dump(mode="json", exclude=_NOT_IDENTITY),
             self.spec.network.model_dump(mode="json", exclude={"preprocessing"}),  # detection has its own
-            [(category.id, category.name) for category in self.spec.categories],
-            [len(self.data.train.images), self.data.train.boxes],
+            self.describe_data()["sha256"],
         ]
         return sha256_json(values)
+
+    def describe_data(self) -> dict[str, Any]:
+        """The data as `run.json` names them, so that a resumed run is known to have the same.
+
+        Returns:
+            `name`; images and boxes of both splits; `sha256` over classes and annotations of both, wherever they lie.
+            An image that another of its size has replaced is not noticed.
+        """
+        digest = hashlib.sha256(json.dumps([(each.id, each.name) for each in self.data.categories]).encode())
+        counts: dict[str, int] = {}
+        for name, split in (("train", self.data.train), ("val", self.scored)):
+            counts |= {f"{name}_images": len(split.images), f"{name}_boxes": split.boxes}
+            for image in split.images:
+                digest.update(f"{image.id} {image.width} {image.height}\n".encode())
+                for values in (image.boxes, image.labels, image.areas, image.crowd):
+                    digest.update(values.tobytes())
+        return {"name": self.data.name, **counts, "sha256": digest.hexdigest()}
 
     def task(self, run: Run) -> DetectTask:
         """The job as a task of the engine; it trains `detector` in place."""
@@ -155,40 +179,69 @@ def prepare_detect_job(
 
 
 def resume_detect_job(
-    folder: Path, data_dir: str | None, device: torch.device, dist: DistContext = SINGLE_PROCESS
+    folder: Path,
+    device: torch.device,
+    dist: DistContext = SINGLE_PROCESS,
+    *,
+    dataset: str | None = None,
+    data_dir: str | None = None,
 ) -> DetectJob:
-    """The job of a run folder; its weights come from the checkpoint.
+    """The job of a run folder; its weights come from the checkpoint, or before the first one from where they did.
 
     Of several processes the first reads the annotations for all.
 
     Args:
-        data_dir: Folder of the data, where they have moved; None is the recipe's.
+        dataset: What the same data are called now; None is what they were called.
+        data_dir: Where the data are now; None is where they were.
 
     Raises:
-        InputError: The run was stopped before its first checkpoint, the annotations have other classes now, or the
-            device cannot train in the run's precision.
+        InputError: The run was stopped before it wrote what it trains, the data are not the same any more (see
+            `DetectJob.describe_data`), or the device cannot train in the run's precision.
         CorruptFileError: A file is damaged.
     """
-    recipe, spec = dist.raise_together(lambda: _read_run(folder, data_dir))
+    moved = {"data.dataset": dataset, "data.data_dir": data_dir}
+    recipe, spec, network = dist.raise_together(lambda: _read_run(folder, moved))
     check_precision(recipe.train, device)
     data = dist.broadcast_from_main(lambda: load_detection_data(recipe.data))
+    with temporary_seed(recipe.seed, "heads"):
+        detector = build_detector(network, spec.config, len(spec.categories))
+    sampler = BatchSampler.of(recipe, data.train, spec.network.mean, dist)
+    job = DetectJob(recipe, spec, detector, data, sampler, f"checkpoint in {folder}", device, dist)
     if spec.categories != data.categories:
         raise InputError(
-            f"{data.train.source}: its categories are not those that the run in {folder} began with",
-            "Put the annotations back as they were",
+            f"{data.train.source}: its categories are not those that the run in {folder} began with", _RESTORE
         )
-    detector = build_detector(build(spec.network), spec.config, len(spec.categories))
-    sampler = BatchSampler.of(recipe, data.train, spec.network.mean, dist)
-    return DetectJob(recipe, spec, detector, data, sampler, f"checkpoint in {folder}", device, dist)
+    if (folder / "run.json").is_file():
+        check_same_data(folder, job.describe_data(), _describe_counts, _RESTORE)
+    return job
 
 
-def _read_run(folder: Path, data_dir: str | None) -> tuple[DetectRecipe, DetectorSpec]:
-    if not (folder / NEWEST).is_file():
+def _read_run(folder: Path, moved: Mapping[str, object]) -> tuple[DetectRecipe, DetectorSpec, ImageClassifier]:
+    """Recipe and detector of a run, and its backbone, with the weights to start from where there is no checkpoint."""
+    if not is_detector(folder):
+        raise InputError(f"{folder} was stopped before it began", "Start it again, with --out and --overwrite")
+    recipe, spec = load_recipe(DetectRecipe, folder / "recipe.toml", moved), read_detector(folder)
+    if any((folder / name).is_file() for name in (NEWEST, PREVIOUS)):
+        return recipe, spec, build(spec.network)
+    record = read_run(folder, "detect")
+    if record.get("backbone") is None:
+        with temporary_seed(recipe.seed, "init"):
+            return recipe, spec, build(spec.network)
+    weights = Path(record["backbone"]) / WEIGHTS_FILE
+    if not weights.is_file() or sha256_file(weights) not in record["inputs"].values():
         raise InputError(
-            f"{folder} was stopped before its first checkpoint", "Start it again, with --out and --overwrite"
+            f"{folder} was stopped before its first checkpoint, and {weights}, from which it starts, is not there any "
+            "more or is another file now",
+            "Start it again, with --out and --overwrite",
         )
-    recipe = load_recipe(DetectRecipe, folder / "recipe.toml", {"data.data_dir": data_dir})
-    return recipe, read_detector(folder)
+    return recipe, spec, load_backbone(weights.parent)
+
+
+def _describe_counts(data: Mapping[str, Any]) -> str:
+    return (
+        f"{data['train_images']:,} training images with {data['train_boxes']:,} boxes and {data['val_images']:,} "
+        f"validation images with {data['val_boxes']:,}"
+    )
 
 
 def run_detect_job(job: DetectJob, folder: Path | None, run: Run) -> dict[str, Any]:
@@ -242,7 +295,8 @@ def run_detect_job(job: DetectJob, folder: Path | None, run: Run) -> dict[str, A
 def _leave_if_stopped(run: Run, folder: Path | None) -> None:
     """Between two batches of a scoring that follows the last checkpoint."""
     if run.dist.any(run.stop is not None and run.stop.requested):
-        raise Interrupted("stopped while scoring", f"Resume with: nascli detect --resume {shlex.quote(str(folder))}")
+        command = resume_command(run.dist, run.device, f"detect --resume {shlex.quote(str(folder))}")
+        raise Interrupted("stopped while scoring", f"Resume with: {command}" if folder else "")
 
 
 def _write_results(job: DetectJob, detections: Sequence[Detection], folder: Path) -> list[dict[str, Any]]:

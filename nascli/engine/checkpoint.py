@@ -7,6 +7,7 @@ is checked byte for byte (the file is a zip archive with checksums) and loaded a
 import io
 import json
 import os
+import shlex
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +64,7 @@ class CheckpointStore:
         buffer = io.BytesIO()
         torch.save({"format": _FORMAT, "identity": self._identity, "state": dict(state)}, buffer)
         newest = self.folder / NEWEST
-        with writing(newest, "Free some space, then use --resume"):
+        with writing(newest, f"Free some space, then: nascli {self.command} --resume {shlex.quote(str(self.folder))}"):
             if newest.exists() and self._newest_is_whole:
                 keep_copy(newest, self.folder / PREVIOUS)
             write_bytes(newest, buffer.getvalue())
@@ -117,7 +118,7 @@ class CheckpointStore:
         write_text(self.folder / METRICS, "".join(map(_line, records)))
 
     def _read(self, path: Path) -> dict[str, Any]:
-        remedy = "Start again with --overwrite"
+        remedy = "Start the run again, with --out and --overwrite"
         try:
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
@@ -134,12 +135,12 @@ class CheckpointStore:
         if written != _FORMAT:
             raise InputError(
                 f"{path}: checkpoint format {written!r} is not the one this nascli reads ({_FORMAT})",
-                "End the run with the nascli that began it, or start again with --overwrite",
+                "End the run with the nascli that began it, or start it again, with --out and --overwrite",
             )
         if identity != self._identity:
             raise InputError(
                 f"{path} belongs to another recipe, network or data than the run folder now holds",
-                "Restore recipe.toml, network.json and the data, or start again with --overwrite",
+                "Restore recipe.toml, network.json and the data, or start it again, with --out and --overwrite",
             )
         return dict(state)
 

@@ -96,7 +96,7 @@ def test_stopped_and_resumed_is_equal_to_uninterrupted(tmp_path: Path, recipe: D
     with pytest.raises(Interrupted, match=r"step \d of 6; the state is saved.*nascli detect --resume"):
         run_detect_job(new_job(recipe), stopped, Run(CPU, stop=StopAfter(looks)))
     assert not (stopped / "weights.safetensors").exists()
-    report = run_detect_job(resume_detect_job(stopped, None, CPU), stopped, Run(CPU))
+    report = run_detect_job(resume_detect_job(stopped, CPU), stopped, Run(CPU))
     assert {**report, "seconds": 0} == {**expected, "seconds": 0}
     for name in ("weights.safetensors", "results.json"):
         assert (stopped / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -125,7 +125,7 @@ def test_with_everything_on_a_resumed_run_is_equal_too(tmp_path: Path, settings:
     write_recipe(stopped, recipe)
     with pytest.raises(Interrupted, match="step 5 of 9"):
         run_detect_job(new_job(recipe), stopped, Run(CPU, stop=StopAfter(4 if "eval_interval" not in settings else 5)))
-    report = run_detect_job(resume_detect_job(stopped, None, CPU), stopped, Run(CPU))
+    report = run_detect_job(resume_detect_job(stopped, CPU), stopped, Run(CPU))
     assert {**report, "seconds": 0} == {**expected, "seconds": 0}
     for name in ("weights.safetensors", "results.json"):
         assert (stopped / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -139,7 +139,7 @@ def test_the_averaged_detector_is_what_is_scored_and_kept(tmp_path: Path, recipe
     assert all(torch.equal(tensor, state["ema"]["module"][name]) for name, tensor in kept.items())
     assert any(not torch.equal(tensor, state["modules"][name]) for name, tensor in kept.items())
     before = (tmp_path / "run" / "results.json").read_bytes()
-    again = run_detect_job(resume_detect_job(tmp_path / "run", None, CPU), tmp_path / "run", Run(CPU))
+    again = run_detect_job(resume_detect_job(tmp_path / "run", CPU), tmp_path / "run", Run(CPU))
     assert (again["ap"], (tmp_path / "run" / "results.json").read_bytes()) == (report["ap"], before)
     assert load_file(tmp_path / "run" / "weights.safetensors").keys() == kept.keys()
 
@@ -154,24 +154,24 @@ def test_killed_before_a_checkpoint_of_its_own_it_begins_anew(tmp_path: Path, re
     first = killed / "checkpoint.previous.pt"
     first.replace(killed / "checkpoint.pt")
     (killed / "metrics.jsonl").write_text('{"epoch": 1, "torn')
-    run_detect_job(resume_detect_job(killed, None, CPU), killed, Run(CPU))
+    run_detect_job(resume_detect_job(killed, CPU), killed, Run(CPU))
     assert (killed / "weights.safetensors").read_bytes() == (tmp_path / "whole" / "weights.safetensors").read_bytes()
     assert len((killed / "metrics.jsonl").read_text().splitlines()) == expected["epochs"]
 
 
 def test_resume_refuses_what_would_not_be_the_same_run(tmp_path: Path, recipe: DetectRecipe) -> None:
-    with pytest.raises(InputError, match="stopped before its first checkpoint"):
-        resume_detect_job(tmp_path, None, CPU)
+    with pytest.raises(InputError, match="stopped before it began"):
+        resume_detect_job(tmp_path, CPU)
     train(recipe, tmp_path / "run")
     other = recipe.model_copy(update={"seed": 5})
     write_recipe(tmp_path / "run", other)
     with pytest.raises(InputError, match="another recipe"):
-        run_detect_job(resume_detect_job(tmp_path / "run", None, CPU), tmp_path / "run", Run(CPU))
+        run_detect_job(resume_detect_job(tmp_path / "run", CPU), tmp_path / "run", Run(CPU))
     annotations = tmp_path / "data" / "annotations"
     for file in annotations.iterdir():
         file.write_text(file.read_text().replace("red thing", "green thing"))
     with pytest.raises(InputError, match="categories are not those"):
-        resume_detect_job(tmp_path / "run", None, CPU)
+        resume_detect_job(tmp_path / "run", CPU)
 
 
 def test_the_data_may_have_moved(tmp_path: Path, recipe: DetectRecipe) -> None:
@@ -179,7 +179,7 @@ def test_the_data_may_have_moved(tmp_path: Path, recipe: DetectRecipe) -> None:
     with pytest.raises(Interrupted):
         run_detect_job(new_job(recipe), tmp_path / "run", Run(CPU, stop=StopAfter(1)))
     (tmp_path / "data").rename(tmp_path / "moved")
-    job = resume_detect_job(tmp_path / "run", str(tmp_path / "moved"), CPU)
+    job = resume_detect_job(tmp_path / "run", CPU, dataset=f"coco:{tmp_path / 'moved'}")
     assert run_detect_job(job, tmp_path / "run", Run(CPU))["steps"] == 6
 
 
@@ -209,7 +209,7 @@ def test_damage_that_only_decoding_tells_costs_no_step(tmp_path: Path, recipe: D
     with pytest.raises(CorruptFileError, match=rf"{path.name} cannot be read.*the state is saved.*--resume"):
         train(recipe, tmp_path / "run")
     path.write_bytes(whole)
-    report = run_detect_job(resume_detect_job(tmp_path / "run", None, CPU), tmp_path / "run", Run(CPU))
+    report = run_detect_job(resume_detect_job(tmp_path / "run", CPU), tmp_path / "run", Run(CPU))
     assert {**report, "seconds": 0} == {**expected, "seconds": 0}
     for name in ("weights.safetensors", "results.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -240,7 +240,7 @@ def test_memory_that_runs_out_halves_the_batch_and_leaves_a_run_that_resumes(
         run_detect_job(new_job(recipe), folder, Run(CPU, stop=StopAfter(2), log=notes.append))
     (note,) = (each for each in notes if "memory" in each)
     assert note.startswith("out of memory: from step 1 on a batch of 4 images is computed in 2 micro-batches")
-    report = run_detect_job(resume_detect_job(folder, None, CPU), folder, Run(CPU))
+    report = run_detect_job(resume_detect_job(folder, CPU), folder, Run(CPU))
     assert {**report, "seconds": 0} == {**expected, "seconds": 0}
     for name in ("weights.safetensors", "results.json"):
         assert (folder / name).read_bytes() == (tmp_path / "halved" / name).read_bytes(), name
