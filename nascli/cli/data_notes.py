@@ -25,6 +25,8 @@ def note_issues(terminal: Terminal, source: object, issues: Iterable["Issue"]) -
             if each.outcome is outcome:
                 line = f"{source}: {each.count:,} {done}: {each.kind}: {each.remedy} (first: {each.first})"
                 terminal.note(printable(line))
-    remarks = [f"{each.count:,} {each.kind} ({each.first})" for each in met if each.outcome is IssueOutcome.KEPT]
+    remarks = [
+        f"{each.count:,} {each.kind}, {each.remedy} ({each.first})" for each in met if each.outcome is IssueOutcome.KEPT
+    ]
     if remarks:
         terminal.note(printable(f"{source}: {'; '.join(remarks)}"))

@@ -24,6 +24,7 @@ THRESHOLD = Setting[float]("--threshold", "Lowest score of a box.", 0.5, min=0, 
 )
 def predict(call: Call) -> None:
     """Find boxes on your own images; they are drawn and listed."""
+    from nascli.cli.data_notes import note_issues
     from nascli.detect.model import load_detector
     from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes
     from nascli.engine.device import resolve_device
@@ -33,14 +34,17 @@ def predict(call: Call) -> None:
     run_folder = find_run(call[RUN], "detect", runs_folder())
     device = resolve_device(call[DEVICE])
     detector = load_detector(run_folder, device)
-    images = collect_images(call[IMAGES])
+    collected = collect_images(call[IMAGES])
+    note_issues(terminal, "images", collected.issues)
     folder = choose_output_folder(run_folder, "predictions", call[FOLDER], call[OVERWRITE])
-    predictions = predict_boxes(detector, images, folder, device=device, threshold=threshold)
+    predictions = predict_boxes(detector, collected.files, folder, device=device, threshold=threshold)
     rows = [(str(each.path), str(len(each.objects)), each.summary()) for each in predictions]
     terminal.show_table(f"boxes with a score of at least {threshold:g}", rows, ("image", "boxes", "found"))
     terminal.show(f"drawn in {predictions[0].drawn.parent}")
     found = [prediction.to_dict() for prediction in predictions]
-    terminal.result({"run": str(run_folder), "out": str(folder), "threshold": threshold, "images": found})
+    issues = [each.to_dict() for each in collected.issues]
+    about = {"run": str(run_folder), "out": str(folder), "threshold": threshold, "issues": issues}
+    terminal.result({**about, "images": found})
     lower = f"{max(threshold - 0.2, 0.05):.2g}"
     words = ["nascli", "detect", "predict", str(call[IMAGES][0]), "--run", str(run_folder), "--threshold", lower]
     terminal.next(shlex.join(words))

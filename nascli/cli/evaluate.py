@@ -35,7 +35,7 @@ CROPS = Setting[int](
     "--crops", "Average over 5 crops of each image (corners and center), or 10 (mirrored too).", 1, metavar="N"
 )
 PREDICT = Setting[list[Path]](
-    "--predict", "Classify this image, or those of a folder; repeat for more.", [], metavar="PATH"
+    "--predict", "Classify this image, or those in and below a folder; repeat for more.", [], metavar="PATH"
 )
 MAX_UNREADABLE = Setting[int | None](
     "--max-unreadable",
@@ -134,13 +134,16 @@ def _write(report: "EvaluationReport", folder: Path) -> dict[str, Any]:
 
 def _predict(terminal: Terminal, folder: Path, paths: Sequence[Path], options: "InferenceOptions") -> None:
     from nascli.classify.predict import predict_classes
-    from nascli.data.folder import find_images
+    from nascli.cli.data_notes import note_issues
+    from nascli.data.walk import find_images
 
     found = find_images(paths)
+    note_issues(terminal, "--predict", found.issues)
     with terminal.status("classifying images"):
-        predictions, done = predict_classes(folder, found, options)
+        predictions, done = predict_classes(folder, found.files, options)
     _show_predictions(terminal, predictions, done)
-    terminal.result({**done, "images": [prediction.to_dict() for prediction in predictions]})
+    issues = [each.to_dict() for each in found.issues]
+    terminal.result({**done, "issues": issues, "images": [prediction.to_dict() for prediction in predictions]})
     terminal.next(f"nascli evaluate {shlex.quote(str(folder))}")
 
 

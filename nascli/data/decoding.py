@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from nascli.data.formats import register_plugins
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import describe_content
 
@@ -125,6 +126,7 @@ def _decode_usual_jpeg(source: ImageSource) -> Tensor | None:
 @contextlib.contextmanager
 def _open_header(file: BinaryIO) -> Iterator[Image.Image]:
     """Open an image whose header alone is read."""
+    register_plugins()
     with warnings.catch_warnings():
         # threads share the filters of warnings: an error made of this one would get lost, so callers check the size
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -14,13 +14,11 @@ from nascli.data.dataset import Split, UnreadableImages, ValName, no_image_left
 from nascli.data.decoding import ImageSource, decode_image, image_to_tensor
 from nascli.data.in_memory import ImageArray
 from nascli.data.streaming import STREAM_SIZE, ImageFiles
+from nascli.data.walk import ImageWalk
 from nascli.errors import CorruptFileError, InputError
 
 MAX_SIDE_IN_MEMORY = 96
 """Images up to this side in pixels, all of one size, are loaded whole."""
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-"""Suffixes of image files inside a folder."""
 
 VAL_NAMES: tuple[ValName, ...] = ("val", "test")
 _MAX_BYTES_IN_MEMORY = 4 << 30
@@ -76,28 +74,6 @@ def scan_folder(folder: Path) -> FolderIndex[Path]:
     return index
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The image files of these files and folders, in order; none is opened.
-
-    In a folder images are recognized by their suffix; a file that is given by name may have any.
-
-    Raises:
-        InputError: A path does not exist, or a folder holds no image.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-            if not inside:
-                raise InputError(f"{path}: there is no image in this folder", f"Looked for {', '.join(IMAGE_SUFFIXES)}")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise InputError(f"image {path}: no such file or folder")
-    return found
-
-
 def open_splits(
     index: FolderIndex[ImageSource], image_size: int | None, workers: int, unreadable: UnreadableImages
 ) -> tuple[Split, Split]:
@@ -138,16 +114,9 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _list_files(folder: Path, names: Sequence[str]) -> tuple[tuple[Path, int], ...]:
-    found = []
-    for label, name in enumerate(names):
-        inside = [
-            Path(base, file)
-            for base, _, files in os.walk(folder / name, followlinks=True)
-            for file in files
-            if Path(file).suffix.lower() in IMAGE_SUFFIXES and not file.startswith(".")
-        ]
-        found += [(path, label) for path in sorted(inside)]
-    return tuple(found)
+    walk = ImageWalk(folder)
+    there = [(label, folder / name) for label, name in enumerate(names) if (folder / name).is_dir()]
+    return tuple((path, label) for label, place in there for path in walk.find_below(place))
 
 
 def _common_size(index: FolderIndex[ImageSource], unreadable: UnreadableImages) -> int | None:

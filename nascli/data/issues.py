@@ -52,9 +52,16 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "box empty or inverted": "the box is skipped",
         "box outside its image": "the box is skipped",
         "image with too many boxes": "the image is not trained on",
+        "image of a format that cannot be read here": "convert it; for .heic, pip install pillow-heif is enough",
+        "link that leads nowhere": "there is nothing to read",
     },
-    IssueOutcome.LENIENT: {},
+    IssueOutcome.LENIENT: {
+        "image without the ending of one": "its content is one",
+    },
     IssueOutcome.KEPT: {
+        "hidden or service file or folder": "passed over",
+        "file that is no image": "passed over",
+        "folder that links lead to again": "read once",
         "box over the edge of its image": "the part inside is trained on, the whole is scored",
         "crowd box": "scored as COCO does, not trained on",
         "image without boxes": "a negative",

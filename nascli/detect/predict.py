@@ -12,7 +12,7 @@ from torch import nn
 
 from nascli.data.decoding import image_to_tensor
 from nascli.data.detection.dataset import open_image
-from nascli.data.folder import find_images
+from nascli.data.walk import FoundImages, find_images
 from nascli.detect.inference import to_float, to_plain_boxes
 from nascli.detect.model import DetectorSpec
 from nascli.detect.visualize import LabeledBox, draw_boxes
@@ -58,17 +58,17 @@ class ImageDetections:
         return ", ".join(f"{name} ×{number}" for name, number in counts.most_common())
 
 
-def collect_images(paths: Sequence[Path]) -> list[Path]:
+def collect_images(paths: Sequence[Path]) -> FoundImages:
     """The image files of these files and folders, in order; each is decoded once, so that no run starts in vain.
 
     Raises:
         InputError: A path does not exist, or a folder holds no image.
         CorruptFileError: A file is not an image, or damaged.
     """
-    files = find_images(paths)
-    for file in files:
+    found = find_images(paths)
+    for file in found.files:
         open_image(file)
-    return files
+    return found
 
 
 def choose_output_folder(parent: Path, name: str, out: Path | None, overwrite: bool) -> Path:

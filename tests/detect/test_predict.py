@@ -46,7 +46,7 @@ def test_images_of_any_mode_size_and_name(tmp_path: Path, built: Built) -> None:
         save(tmp_path / "tiny.gif", "P", (5, 5)),
     ]
     out = tmp_path / "out"
-    predictions = predict_boxes(built, collect_images(paths), out, device=CPU, threshold=0.0)
+    predictions = predict_boxes(built, collect_images(paths).files, out, device=CPU, threshold=0.0)
     names = [prediction.drawn.name for prediction in predictions]
     assert names == ["one.png", "one-2.png", "ONE-3.png", "photo of a.dog.jpg", "tiny.png"]
     values = json.loads((out / "predictions.json").read_text())
@@ -79,7 +79,7 @@ def test_folders_stand_for_their_images_in_order(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.webp"):
         save(tmp_path / "photos" / name, "RGB", (8, 8))
     (tmp_path / "photos" / "notes.txt").write_text("no image")
-    assert [path.name for path in collect_images([tmp_path / "photos"])] == ["a.JPG", "b.png", "c.webp"]
+    assert [path.name for path in collect_images([tmp_path / "photos"]).files] == ["a.JPG", "b.png", "c.webp"]
 
 
 def test_what_cannot_be_read_is_refused_before_anything_is_begun(tmp_path: Path) -> None:

@@ -1,0 +1,215 @@
+"""Images below a folder: what counts as one, what is passed over and why."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nascli.data.formats import foreign_endings, image_endings, is_image_by_content
+from nascli.data.issues import Issue, IssueLog
+from nascli.errors import InputError
+
+HIDDEN = "hidden or service file or folder"
+NO_IMAGE = "file that is no image"
+FOREIGN = "image of a format that cannot be read here"
+BY_CONTENT = "image without the ending of one"
+REPEATED = "folder that links lead to again"
+DANGLING = "link that leads nowhere"
+
+_SERVICE_NAMES = {
+    "__macosx", "@eadir", "@recycle", "#recycle", "$recycle.bin", "system volume information", "lost+found",
+    "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
+}  # fmt: skip
+"""Names, in small letters, of what operating systems, archives and disk stations leave in folders."""
+
+_ARCHIVES = {
+    (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar"): "tar -xf {file} -C {folder}",
+    (".zip",): "unzip {file} -d {folder}",
+    (".7z",): "7z x {file} -o{folder}",
+    (".rar",): "unrar x {file} {folder}/",
+}
+"""The command that unpacks an archive, by endings."""
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """Image files in order, and what was passed over or known by its content alone."""
+
+    files: tuple[Path, ...]
+    issues: tuple[Issue, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images and the folders that lie directly in a folder, sorted."""
+
+    images: tuple[Path, ...]
+    folders: tuple[Path, ...]
+
+
+class ImageWalk:
+    """Lists folders below `root`, each real one once, and counts what it passes over.
+
+    Names and files of the operating system, and hidden ones, are no part of anybody's data. Links are followed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._log = IssueLog()
+        self._others: Counter[str] = Counter()
+        self._first_other = ""
+        self._seen = {_identity(root)}
+
+    @property
+    def issues(self) -> tuple[Issue, ...]:
+        """Everything passed over so far, by kind."""
+        if not self._others:
+            return self._log.issues
+        kinds = ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in self._others.most_common(5))
+        more = " and others" if len(self._others) > 5 else ""
+        example = f"{kinds}{more}; first: {self._first_other}"
+        return *self._log.issues, Issue(NO_IMAGE, self._others.total(), example)
+
+    def look_into(self, folder: Path) -> Listing:
+        """The images and folders in a folder, without what lies deeper.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        try:
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError as error:
+            raise InputError(f"folder {folder} cannot be read: {error.strerror}", "Allow reading it") from error
+        images: list[Path] = []
+        folders: list[Path] = []
+        for entry in entries:
+            if is_service_name(entry.name):
+                self._log.add(HIDDEN, self._name(entry))
+            elif entry.is_dir():
+                if self._is_new(entry):
+                    folders.append(folder / entry.name)
+            elif self._is_image(entry):
+                images.append(folder / entry.name)
+        return Listing(tuple(images), tuple(folders))
+
+    def find_below(self, folder: Path) -> list[Path]:
+        """The images in a folder and in those below it, sorted."""
+        listing = self.look_into(folder)
+        found, waiting = [*listing.images], [*listing.folders]
+        while waiting:
+            listing = self.look_into(waiting.pop())
+            found += listing.images
+            waiting += listing.folders
+        return sorted(found)
+
+    def _is_new(self, entry: "os.DirEntry[str]") -> bool:
+        identity = _identity(Path(entry.path))
+        if identity in self._seen:
+            self._log.add(REPEATED, f"{self._name(entry)} leads to {os.path.realpath(entry.path)}")
+            return False
+        self._seen.add(identity)
+        return True
+
+    def _is_image(self, entry: "os.DirEntry[str]") -> bool:
+        ending = os.path.splitext(entry.name)[1].lower()
+        if ending in image_endings():
+            return entry.is_file() or entry.is_symlink()  # decoding says that a link leads nowhere
+        if not entry.is_file():
+            self._log.add(DANGLING, self._name(entry)) if entry.is_symlink() else self._pass_over(entry, "no file")
+        elif ending in foreign_endings():
+            self._log.add(FOREIGN, self._name(entry))
+        elif is_image_by_content(Path(entry.path)):
+            self._log.add(BY_CONTENT, self._name(entry))
+            return True
+        else:
+            self._pass_over(entry, ending)
+        return False
+
+    def _pass_over(self, entry: "os.DirEntry[str]", ending: str) -> None:
+        self._others[ending] += 1
+        self._first_other = self._first_other or self._name(entry)
+
+    def _name(self, entry: "os.DirEntry[str]") -> str:
+        return os.path.relpath(entry.path, self.root)
+
+
+def find_images(paths: Sequence[Path]) -> FoundImages:
+    """The image files of these files and folders, at every depth, in order; none is decoded.
+
+    A file that is given by name may have any name.
+
+    Raises:
+        InputError: A path does not exist, is an archive, or is a folder without an image; the message says what is in
+            it instead.
+    """
+    found: list[Path] = []
+    issues: list[Issue] = []
+    for path in paths:
+        if path.is_dir():
+            walk = ImageWalk(path)
+            inside = walk.find_below(path)
+            if not inside:
+                raise InputError(f"{path}: there is no image in this folder{describe_rest(walk.issues)}")
+            found += inside
+            issues += walk.issues
+        elif path.is_file():
+            refuse_archive(path)
+            found.append(path)
+        else:
+            raise InputError(f"image {path}: {describe_absence(path)}")
+    return FoundImages(tuple(found), join_issues(issues))
+
+
+def is_service_name(name: str) -> bool:
+    """Whether a file or folder of this name is hidden or belongs to an operating system."""
+    return name.startswith(".") or name.lower() in _SERVICE_NAMES
+
+
+def join_issues(issues: Iterable[Issue]) -> tuple[Issue, ...]:
+    """One issue per kind: counts added, the first example kept."""
+    joined: dict[str, Issue] = {}
+    for each in issues:
+        known = joined.get(each.kind)
+        joined[each.kind] = Issue(each.kind, each.count + known.count, known.first) if known else each
+    return tuple(joined.values())
+
+
+def describe_rest(issues: Iterable[Issue]) -> str:
+    """The end of a message about a folder without images: what lies in it instead."""
+    rest = "; ".join(f"{each.count:,} {each.kind}, {each.first} ({each.remedy})" for each in issues)
+    return f", but {rest}" if rest else " or below it"
+
+
+def describe_absence(path: Path) -> str:
+    """The reason why nothing can be read at a path, in words."""
+    if path.is_symlink():
+        return f"this link leads nowhere, to {os.readlink(path)}"
+    if path.exists():
+        return "it is neither a file nor a folder"
+    missing = next((parent for parent in reversed(path.parents) if not parent.exists()), None)
+    return f"no such file or folder ({missing} is missing already)" if missing else "no such file or folder"
+
+
+def refuse_archive(path: Path) -> None:
+    """InputError, with the command that unpacks it, where a path is an archive."""
+    import shlex
+
+    for endings, command in _ARCHIVES.items():
+        for ending in endings:
+            if path.name.lower().endswith(ending):
+                folder = path.with_name(path.name[: -len(ending)] or "unpacked")
+                made = command.format(file=shlex.quote(str(path)), folder=shlex.quote(str(folder)))
+                before = (
+                    "" if folder.is_dir() or not command.startswith("tar") else f"mkdir {shlex.quote(str(folder))} && "
+                )
+                raise InputError(f"{path} is an archive", f"Unpack it by {before}{made} and give {folder}")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_dev, status.st_ino
