@@ -8,7 +8,14 @@ from nascli.config import DetectRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
 
 COCO = Setting[bool]("--coco", "Short for --dataset coco.", False)
-KEYS = {"--dataset": "data.dataset", "--data-dir": "data.data_dir", "--max-train-images": "data.max_train_images"}
+KEYS = {
+    "--dataset": "data.dataset",
+    "--data-dir": "data.data_dir",
+    "--max-train-images": "data.max_train_images",
+    "--val-split": "data.val_split",
+    "--val-fraction": "data.val_fraction",
+    "--strict": "data.strict",
+}
 
 
 def resolve_recipe(call: Call, terminal: Terminal) -> tuple[DetectRecipe, Path]:

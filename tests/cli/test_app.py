@@ -85,12 +85,20 @@ OPTIONS = {
     "detect train": (
         "--backbone --batch-size --cell --cells-per-stage --coco --data-dir --dataset --device --dry-run --epochs "
         "--filters --gpus --head --json --lr --out --overwrite --preset --proposals --recipe --resume --seed --set "
-        "--max-train-images"
+        "--max-train-images --strict --val-fraction --val-split"
     ),
     "detect predict": "--device --json --out --overwrite --run --threshold IMAGES",
-    "detect check": "--coco --data-dir --dataset --json --recipe --set --max-train-images",
-    "detect show": "--augmented --coco --data-dir --dataset --json --out --overwrite --recipe --set --max-train-images",
-    "detect score": "--coco --data-dir --dataset --json --out --overwrite --recipe --set --max-train-images RESULTS",
+    "detect check": (
+        "--coco --data-dir --dataset --json --recipe --set --max-train-images --strict --val-fraction --val-split"
+    ),
+    "detect show": (
+        "--augmented --coco --data-dir --dataset --json --out --overwrite --recipe --set --max-train-images "
+        "--strict --val-fraction --val-split"
+    ),
+    "detect score": (
+        "--coco --data-dir --dataset --json --out --overwrite --recipe --set --max-train-images RESULTS "
+        "--strict --val-fraction --val-split"
+    ),
     "pack": "--json --max-unreadable --overwrite --quality --size --workers FILE SOURCE",
     "report": "--baseline --json --out --table SEARCH",
     "runs": "--json FOLDER",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from PIL import Image
 
 from nascli.config import DETECTION_DATASETS, DetectDataConfig
 from nascli.data.decoding import image_to_tensor
-from nascli.data.detection.coco import SplitFiles, parse_coco
+from nascli.data.detection.coco import parse_split
+from nascli.data.detection.coco_files import find_coco_splits
 from nascli.data.detection.dataset import (
     DetectionData,
     DetectionSplit,
@@ -26,7 +28,7 @@ from nascli.data.detection.dataset import (
     to_sides,
     training_target,
 )
-from nascli.data.detection.registry import FOLDERS, load_detection_data
+from nascli.data.detection.registry import FORMATS, NAMED, load_detection_data
 from nascli.data.issues import raise_if_refused
 from nascli.errors import CorruptFileError, InputError
 from tests.detect.coco_folder import annotation, categories, damage_pixels, write_annotations, write_coco
@@ -51,7 +53,8 @@ def valid() -> Values:
 
 def read_split(annotations: Path, folder: Path) -> DetectionSplit:
     """A split whose issues need no repair."""
-    split = parse_coco(SplitFiles(annotations, (folder,)), "train")
+    (raw,) = find_coco_splits(annotations).values()
+    split = parse_split(replace(raw, folders=(folder,)), "train")
     raise_if_refused(split.source, split.issues)
     return split
 
@@ -194,7 +197,7 @@ def test_damaged_and_absent_files(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(InputError, match="not COCO annotations"):
         read_split(path, tmp_path)
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="no such"):
         read_split(tmp_path / "none.json", tmp_path)
 
 
@@ -251,8 +254,10 @@ def test_the_folder_of_coco_may_be_the_data_dir_or_lie_in_it(tmp_path: Path, ins
     assert len(load_detection_data(DetectDataConfig(dataset="coco", data_dir=str(tmp_path))).train.images) == 8
 
 
-def test_every_detection_data_set_of_the_config_has_a_folder() -> None:
-    assert list(FOLDERS) == list(DETECTION_DATASETS)
+def test_every_detection_data_set_of_the_config_can_be_found() -> None:
+    named = [name for name in DETECTION_DATASETS if ":" not in name]
+    formats = [name.partition(":")[0] for name in DETECTION_DATASETS if ":" in name]
+    assert (list(NAMED), list(FORMATS)) == (named, formats)
 
 
 def test_missing_data_say_where_to_put_them(tmp_path: Path) -> None:

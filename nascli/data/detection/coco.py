@@ -9,13 +9,14 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import ConfigDict, Field, StrictBool, ValidationError
 
 from nascli.config import Strict
 from nascli.data.detection.dataset import MIN_BOX_SIDE, AnnotatedImage, Category, DetectionSplit
+from nascli.data.detection.raw import CocoLists, RawSplit
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.units import shorten
@@ -76,43 +77,37 @@ _MESSAGES = {
 _Model = TypeVar("_Model", bound=_Entry)
 
 
-class SplitFiles(NamedTuple):
-    """The annotation file of a split, and the folders in which its images may lie: the first that has the first one."""
-
-    annotations: Path
-    folders: tuple[Path, ...]
-
-
-def parse_coco(files: SplitFiles, name: str) -> DetectionSplit:
-    """Read one split from its JSON file, whatever is wrong with its entries; no image is opened.
+def parse_split(raw: RawSplit, name: str) -> DetectionSplit:
+    """Read one split of any format, whatever is wrong with its entries.
 
     Args:
-        files: A COCO `instances` file, with lists `images`, `annotations` and `categories`, and the folders.
-        name: Name of the split: train, val.
+        name: What the split is for: train, val.
 
     Returns:
         Everything that makes sense, with issues that name the file's ids.
 
     Raises:
-        InputError: No such file, or it has not these lists.
-        CorruptFileError: The file is not JSON, for instance truncated.
+        InputError: No such file, or it has not the lists that it must have.
+        CorruptFileError: The file is damaged, for instance truncated.
     """
-    lists, log = _read_lists(files.annotations), IssueLog()
+    log = IssueLog()
+    lists = raw.read(log)
     categories = _parse_categories(lists["categories"], log)
     labels = {category.id: label for label, category in enumerate(categories, 1)}
     entries = dict(_parse_entries(_Image, lists["images"], "image", log))
     boxes = _parse_boxes(lists["annotations"], entries, labels, log)
     usable = [entry for entry in entries.values() if entry is not None]
-    folder = next((each for each in files.folders if usable and (each / usable[0].file_name).is_file()), None)
-    images = tuple(_annotate(entry, folder or files.folders[0], boxes.get(entry.id, []), labels) for entry in usable)
+    folder = next((each for each in raw.folders if usable and (each / usable[0].file_name).is_file()), None)
+    images = tuple(_annotate(entry, folder or raw.folders[0], boxes.get(entry.id, []), labels) for entry in usable)
     for image in images:
         if not len(image.boxes):
             kind = "image that lost all its boxes" if image.id in boxes else "image without boxes"
             log.add(kind, f"image id {image.id} ({image.path.name})")
-    return DetectionSplit(name, files.annotations, categories, images, log.issues)
+    return DetectionSplit(name, raw.source, categories, images, log.issues)
 
 
-def _read_lists(path: Path) -> dict[str, list[dict[str, Any]]]:
+def read_coco_lists(path: Path, log: IssueLog) -> CocoLists:
+    """COCO's three lists from a JSON file; raises as `parse_split`."""
     try:
         # outlines are by far the largest part of COCO's files and are not needed: drop each as soon as it is read
         values = json.loads(path.read_bytes(), object_hook=_drop_outline)

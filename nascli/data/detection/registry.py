@@ -1,27 +1,28 @@
 """Detection data sets by name: their files, the limits of a recipe, and the refusal of what has to be repaired."""
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nascli.config import DETECTION_DATASETS, DetectDataConfig, suggestion
-from nascli.data.detection.coco import SplitFiles, parse_coco
+from nascli.data.detection.coco import parse_split
+from nascli.data.detection.coco_files import find_coco_splits
 from nascli.data.detection.dataset import DetectionData, DetectionSplit, check_headers, check_pixels
+from nascli.data.detection.raw import RawSplit
+from nascli.data.detection.splits import ChosenSplits, choose_splits, hold_out
 from nascli.data.issues import Issue, raise_if_refused
 from nascli.data.toy import write_scenes
 from nascli.errors import InputError
 
-FOLDERS: dict[str, Callable[[Path, str], Path]] = {
-    "digit-scenes": lambda data_dir, _: write_scenes(data_dir / "digit-scenes"),
-    "coco": lambda data_dir, _: data_dir if (data_dir / "annotations").is_dir() else data_dir / "coco",
-    "coco:PATH": lambda _, path: Path(path),
-}
-"""The folder of each of `nascli.config.DETECTION_DATASETS`, from `data_dir` and what follows the colon of the name.
+FORMATS: dict[str, Callable[[Path], dict[str, RawSplit]]] = {"coco": find_coco_splits}
+"""What finds the splits of a path by the names that the data give them, by format; each is a data set `FORMAT:PATH`."""
 
-It has `annotations/instances_train*.json` and `instances_val*.json` (images in `train*/` and `val*/`), or `train/` and
-`val/` (or `valid/`) that each hold `_annotations.coco.json` beside the images; or it is one JSON file beside its
-images, which stands for both splits.
-"""
+NAMED: dict[str, Callable[[Path], Path]] = {
+    "digit-scenes": lambda data_dir: write_scenes(data_dir / "digit-scenes"),
+    "coco": lambda data_dir: data_dir if (data_dir / "annotations").is_dir() else data_dir / "coco",
+}
+"""The folder of the other data sets of `nascli.config.DETECTION_DATASETS`, from `data_dir`; all are COCO's format."""
 
 
 def load_detection_data(config: DetectDataConfig) -> DetectionData:
@@ -33,12 +34,13 @@ def load_detection_data(config: DetectDataConfig) -> DetectionData:
     """
     splits = load_detection_splits(config)
     train, val = splits[0], splits[-1]
-    if val.source == train.source and config.evaluate_on == "val":
+    if len(splits) == 1 and config.evaluate_on == "val":
         raise InputError(
             f"{train.source} is one split, so there is nothing to validate on",
-            "Measure on what is trained on by --set data.evaluate_on=train, or give a folder with both splits",
+            "Hold a part of its images out by --val-fraction 0.2, or measure on what is trained on by --set "
+            "data.evaluate_on=train, or give a folder with both splits",
         )
-    return DetectionData(config.dataset, train, val)
+    return DetectionData(name_dataset(config), train, val)
 
 
 def load_detection_splits(config: DetectDataConfig) -> tuple[DetectionSplit, ...]:
@@ -66,24 +68,93 @@ def load_ground_truth(config: DetectDataConfig) -> DetectionSplit:
         InputError: Unknown, not on disk, or with an issue that has to be repaired.
         CorruptFileError: The annotations are not JSON.
     """
-    train, val = _locate_splits(config)
-    if config.evaluate_on == "train":
-        split = parse_coco(train, "train").first(config.max_train_images)
+    found = _find_splits(config)
+    on_train = config.evaluate_on == "train"
+    if found.chosen.val is not None and not on_train:
+        split = parse_split(found.splits[found.chosen.val], "val")
     else:
-        split = parse_coco(val, "val").first(config.max_val_images)
+        split = parse_split(found.train, "train" if on_train else "val")
+        if config.val_fraction:
+            split = hold_out(split, config.val_fraction)[0 if on_train else 1]
+    split = split.first(config.max_train_images if on_train else config.max_val_images)
     raise_if_refused(split.source, split.issues, strict=config.strict)
     return split
+
+
+def name_dataset(config: DetectDataConfig) -> str:
+    """The name of the data set; a path without a format gets the one that its files are in, as in `coco:PATH`.
+
+    Raises:
+        InputError: It is no data set for detection, and no path to one.
+    """
+    name, colon, location = config.dataset.partition(":")
+    if (colon and location and name in FORMATS) or (not colon and name in NAMED):
+        return config.dataset
+    path = Path(config.dataset)
+    if path.exists():
+        return f"{recognize_format(path)}:{path}"
+    raise InputError(
+        f"data set {config.dataset!r}: not one for detection, and no such file or folder",
+        suggestion(config.dataset, DETECTION_DATASETS),
+    )
+
+
+def recognize_format(path: Path) -> str:
+    """The first of `FORMATS` that finds splits there.
+
+    Raises:
+        InputError: None of them does.
+    """
+    for name, find in FORMATS.items():
+        with contextlib.suppress(InputError):
+            if find(path):
+                return name
+    raise InputError(
+        f"{path} holds no annotations that nascli knows", f"Say what they are: {', '.join(DETECTION_DATASETS)}"
+    )
+
+
+@dataclass(frozen=True)
+class _FoundSplits:
+    source: Path
+    splits: dict[str, RawSplit]
+    chosen: ChosenSplits
+
+    @property
+    def train(self) -> RawSplit:
+        """The split to train on.
+
+        Raises:
+            InputError: There is none.
+        """
+        if self.chosen.train is None:
+            raise InputError(
+                f"{self.source}: no annotations of both splits: there is {' and '.join(self.splits)}, none to train on",
+                "Name one of them train, or give its file alone",
+            )
+        return self.splits[self.chosen.train]
+
+
+def _find_splits(config: DetectDataConfig) -> _FoundSplits:
+    name, colon, location = name_dataset(config).partition(":")
+    path = Path(location) if colon else NAMED[name](Path(config.data_dir))
+    splits = FORMATS[name if colon else "coco"](path)
+    return _FoundSplits(path, splits, choose_splits(splits, path, config))
 
 
 def _parse_splits(
     config: DetectDataConfig, check: Callable[[DetectionSplit], tuple[Issue, ...]]
 ) -> tuple[DetectionSplit, ...]:
-    """The training split and, where it has a file of its own, the validation split."""
-    train_files, val_files = _locate_splits(config)
-    train = parse_coco(train_files, "train").first(config.max_train_images)
-    splits = [_select_training(train, config.max_boxes)]
-    if val_files != train_files:
-        val = parse_coco(val_files, "val").first(config.max_val_images)
+    """The training split and, where there is one, the validation split."""
+    found = _find_splits(config)
+    train, val = parse_split(found.train, "train"), None
+    if found.chosen.val is not None:
+        val = parse_split(found.splits[found.chosen.val], "val")
+    elif config.val_fraction:
+        train, val = hold_out(train, config.val_fraction)
+    splits = [_select_training(train.first(config.max_train_images), config.max_boxes)]
+    if val is not None:
+        val = val.first(config.max_val_images)
         if val.categories != train.categories:
             differ = Issue("categories of the splits differ", 1, f"its categories are not those of {train.source}")
             val = replace(val, issues=(*val.issues, differ))
@@ -106,39 +177,3 @@ def _select_training(split: DetectionSplit, max_boxes: int) -> DetectionSplit:
         where = f"there is no box to learn from in {len(selected.images)} training images"
         issues.append(Issue("no box to learn from", 1, where))
     return replace(selected, issues=tuple(issues))
-
-
-def _locate_splits(config: DetectDataConfig) -> tuple[SplitFiles, SplitFiles]:
-    """The files of the training and of the validation split."""
-    name, colon, location = config.dataset.partition(":")
-    known = next((known for known in FOLDERS if known.partition(":")[:2] == (name, colon)), None)
-    if known is None or (colon and not location):
-        raise InputError(
-            f"data set {config.dataset!r}: not one for detection", suggestion(config.dataset, DETECTION_DATASETS)
-        )
-    path = FOLDERS[known](Path(config.data_dir), location)
-    if path.is_file():
-        beside = (path.parent, path.parent / "images", path.parent / path.stem, path.parent.parent / path.stem)
-        return SplitFiles(path, beside), SplitFiles(path, beside)
-    train, val = _locate_split(path, ("train",)), _locate_split(path, ("val", "valid"))
-    if train is not None and val is not None:
-        return train, val
-    raise InputError(
-        f"COCO-format data {path}: " + ("no such folder" if not path.is_dir() else "no annotations of both splits"),
-        f"Put instances_train2017.json and instances_val2017.json in {path / 'annotations'}, and their images in "
-        f"{path / 'train2017'} and {path / 'val2017'}; or give --data-dir DIR, or --dataset coco:PATH",
-    )
-
-
-def _locate_split(path: Path, words: tuple[str, ...]) -> SplitFiles | None:
-    files = [file for word in words for file in sorted((path / "annotations").glob(f"instances_{word}*.json"))]
-    if len(files) > 1:
-        raise InputError(
-            f"{path / 'annotations'} holds {' and '.join(file.name for file in files)}",
-            "Keep one file per split there, or give one JSON file by --dataset coco:FILE",
-        )
-    if files:
-        split = files[0].stem.removeprefix("instances_")
-        return SplitFiles(files[0], (path / split, path / "images" / split, path / "images", path))
-    beside = (path / word / "_annotations.coco.json" for word in words)
-    return next((SplitFiles(file, (file.parent,)) for file in beside if file.is_file()), None)

@@ -1,0 +1,65 @@
+"""The names that people give the splits of a data set, and the choice among those that are there."""
+
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from nascli.errors import InputError
+
+ROLES = {
+    "train": ("train", "training", "trainval"),
+    "val": ("val", "valid", "validation", "dev", "minival", "eval"),
+    "test": ("test", "testing"),
+}
+"""The words that a split's name may begin with, by what the split is for; numbers and the like may follow."""
+
+
+def find_role(name: str) -> str | None:
+    """What a split of this name is for, a key of `ROLES`, in any case: `Val2017` and `valid_small` are `val`."""
+    word = re.match(r"[a-z]*", name.lower())
+    return next((role for role, words in ROLES.items() if word and word[0] in words), None)
+
+
+def choose_training(names: Collection[str], source: Path, describe: Callable[[str], str] = str) -> str | None:
+    """The split to train on: the one whose name says so, or the only one if its name says nothing; None for none.
+
+    Args:
+        source: The data set; errors name it.
+        describe: What errors call a split.
+
+    Raises:
+        InputError: Several are for training.
+    """
+    found = [name for name in names if find_role(name) == "train"]
+    return (
+        _take_one([*map(describe, found)], found, source, "")
+        if found or [*map(find_role, names)] != [None]
+        else next(iter(names))
+    )
+
+
+def choose_validation(
+    names: Collection[str], source: Path, asked: str | None = None, describe: Callable[[str], str] = str
+) -> str | None:
+    """The split to validate on: `asked` in any case, else one for validation, else one for tests; None for none.
+
+    Raises:
+        InputError: There is none of the name that was asked for, or several are for the same.
+    """
+    if asked is not None:
+        found = [name for name in names if name == asked] or [n for n in names if n.lower() == asked.lower()]
+        if not found:
+            raise InputError(f"{source}: there is no split {asked!r}", f"There is {' and '.join(names)}")
+        return found[0]
+    by_role = {role: [name for name in names if find_role(name) == role] for role in ("val", "test")}
+    found = by_role["val"] or by_role["test"]
+    return _take_one([*map(describe, found)], found, source, "name one by --val-split, ")
+
+
+def _take_one(described: list[str], names: list[str], source: Path, hint: str) -> str | None:
+    if len(names) > 1:
+        raise InputError(
+            f"{source} holds {' and '.join(described)}, which are for the same",
+            f"Keep one of them there, {hint}or give one alone",
+        )
+    return names[0] if names else None
