@@ -77,8 +77,8 @@ def image_to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image as its pixels are stored, whatever its camera says of a rotation; from its header.
+def read_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
+    """Width and height of an image as its pixels are stored, from its header; `upright` turns it as its camera says.
 
     Raises:
         InputError: There is no such file.
@@ -86,7 +86,8 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     try:
         with path.open("rb") as file, _open_header(file) as image:
-            return image.size
+            size = image.size
+            return size[::-1] if upright and image.getexif().get(ORIENTATION, 1) >= 5 else size
     except FileNotFoundError as error:
         raise InputError(f"image {path}: no such file") from error
     except Exception as error:  # decoders raise whatever their format makes them raise

@@ -1,7 +1,7 @@
 """Issues of data sets: every kind by name, how it is handled, and how often it was met."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,12 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "annotation of an unknown image": "Add the image, or remove the annotation",
         "annotation of an unknown category": "Add the category, or correct the annotation",
         "box not four numbers": "COCO's boxes are x, y, width, height",
+        "label line not five numbers": "A line is class, x, y, width, height; or class and an outline's points",
+        "label of an unknown class": "Classes are numbers from 0 in the order of the names",
+        "label not between 0 and 1": "YOLO's numbers are fractions of the width and the height of the image",
+        "XML file cannot be read": "Repair it, or take it out",
+        "object without name or box": "Give it name and bndbox with xmin, ymin, xmax, ymax",
+        "row without class or box": "Give all four numbers and the class, or none of them for an image without boxes",
         "area not a number": "Leave it out where it is not known",
         "crowd flag not 0 or 1": "Leave it out where the box is not a crowd",
         "categories of the splits differ": "Both need equal ids and names",
@@ -57,12 +63,25 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
     },
     IssueOutcome.LENIENT: {
         "image without the ending of one": "its content is one",
+        "split at another place": "the folder or list of that name beside the description is read",
+        "image at another place": "the file of that name beside the list is read",
+        "class number with decimals": "the whole number is taken",
+        "class without a name": "it is called by its number",
+        "nc is not the number of names": "the names count",
+        "label with a confidence": "the box is taken, the last number is not",
+        "XML file of another image's name": "the image of the XML file's own name is taken",
+        "box counted from 0": "VOC counts pixels from 1; this file's boxes are taken as edges from 0",
+        "number with a decimal comma": "read as a decimal point",
     },
     IssueOutcome.KEPT: {
         "hidden or service file or folder": "passed over",
         "file that is no image": "passed over",
         "folder that links lead to again": "read once",
         "box over the edge of its image": "the part inside is trained on, the whole is scored",
+        "outline in place of a box": "the box around it is taken",
+        "label file without image": "passed over",
+        "image without an XML file": "passed over; an XML file without objects makes it a negative",
+        "object marked difficult": "a crowd: not trained on, neither hit nor miss in scoring",
         "crowd box": "scored as COCO does, not trained on",
         "image without boxes": "a negative",
         "image that lost all its boxes": "every box of it is skipped; a negative",
@@ -108,6 +127,13 @@ class IssueLog:
         """Count one more of a kind of `ISSUE_KINDS`; `example` says place and value in words."""
         count, first = (self._issues[kind].count, self._issues[kind].first) if kind in self._issues else (0, example)
         self._issues[kind] = Issue(kind, count + 1, first)
+
+    def join(self, issue: Issue) -> None:
+        """Add what another log counted of a kind."""
+        self.add(issue.kind, issue.first)
+        self._issues[issue.kind] = replace(
+            self._issues[issue.kind], count=self._issues[issue.kind].count + issue.count - 1
+        )
 
     @property
     def issues(self) -> tuple[Issue, ...]:

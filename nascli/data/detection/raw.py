@@ -4,12 +4,15 @@ Every format is read to COCO's three lists, which `nascli.data.detection.coco` t
 know its own files alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nascli.data.decoding import read_size
 from nascli.data.issues import IssueLog
+from nascli.data.walk import NO_IMAGE, ImageWalk, describe_absence, is_service_name, refuse_archive
+from nascli.errors import InputError, NascliError
 
 CocoLists = dict[str, list[dict[str, Any]]]
 """COCO's `images`, `annotations` and `categories`, with whatever their author wrote in them."""
@@ -28,3 +31,103 @@ class RawSplit:
     source: Path
     folders: tuple[Path, ...]
     read: Callable[[IssueLog], CocoLists]
+
+
+class ListsBuilder:
+    """Makes COCO's lists, with ids counted from 1.
+
+    Args:
+        names: The classes in the order of their ids.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+        self.lists: CocoLists = {"images": [], "annotations": [], "categories": categories}
+
+    def add_image(self, file_name: str, size: tuple[int, int] | None = None) -> int:
+        """List an image; returns its id. Without a size (width, height) it is read from the file."""
+        sides = {} if size is None else {"width": size[0], "height": size[1]}
+        self.lists["images"].append({"id": len(self.lists["images"]) + 1, "file_name": file_name, **sides})
+        return len(self.lists["images"])
+
+    def add_box(self, image: int, category: int, bbox: Sequence[float], place: str, *, crowd: bool = False) -> None:
+        """List a box x, y, width, height of the image and category of these ids; `place` says where it is written."""
+        number = len(self.lists["annotations"]) + 1
+        entry = {"id": number, "image_id": image, "category_id": category, "bbox": list(bbox), "place": place}
+        self.lists["annotations"].append({**entry, "iscrowd": int(crowd)})
+
+
+def find_below(name: str, folders: Sequence[Path], fewest: int = 1) -> tuple[Path, bool] | None:
+    """Find a file or folder that a text, perhaps of another machine, names.
+
+    Args:
+        name: A path with either kind of slash, relative or not.
+        folders: Where it may lie, most likely first.
+        fewest: Names at the end of the path that have to agree.
+
+    Returns:
+        The path, and whether it is where the text says; otherwise it is the longest end of it that lies in a folder.
+    """
+    text = name.strip().replace("\\", "/")
+    for folder in folders:
+        if text and _exists(folder / text):
+            return folder / text, "\\" not in name
+    parts = [part for part in text.split("/") if part not in ("", ".", "..") and not part.endswith(":")]
+    for start in range(max(1, len(parts) - fewest + 1)):
+        for folder in folders:
+            if parts and _exists(found := folder.joinpath(*parts[start:])):
+                return found, False
+    return None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
+
+
+def descend(folder: Path, is_data: Callable[[Path], bool]) -> Path:
+    """The folder, or the one folder in it that holds the data: archives often unpack to one more level."""
+    if is_data(folder) or not folder.is_dir():
+        return folder
+    inside = [each for each in list_files(folder, "*") if each.is_dir() and is_data(each)]
+    return inside[0] if len(inside) == 1 else folder
+
+
+def require_path(path: Path, what: str, hint: str) -> None:
+    """InputError where nothing is at a path, or an archive that has to be unpacked first."""
+    if not path.exists():
+        raise InputError(f"{what} {path}: {describe_absence(path)}", hint)
+    if path.is_file():
+        refuse_archive(path)
+
+
+def list_files(folder: Path, *patterns: str) -> list[Path]:
+    """What is below a folder by patterns, each sorted, without files and folders of an operating system."""
+    found = (each for pattern in patterns for each in sorted(folder.glob(pattern)))
+    return [each for each in found if not any(map(is_service_name, each.relative_to(folder).parts))]
+
+
+def list_images(folder: Path, log: IssueLog | None = None) -> list[Path]:
+    """The images in a folder and below it, sorted; what is passed over goes into the log, but for files of labels."""
+    walk = ImageWalk(folder)
+    found = walk.find_below(folder)
+    for each in walk.issues:
+        if log and each.kind != NO_IMAGE:
+            log.join(each)
+    return found
+
+
+def measure_image(path: Path) -> tuple[int, int] | None:
+    """Width and height of an upright image by its header; None where it cannot be read, which is said later."""
+    try:
+        return read_size(path, upright=True)
+    except NascliError:
+        return None
+
+
+def name_below(image: Path, folders: Sequence[Path]) -> str:
+    """The `file_name` of an image: below the first of these folders that it is in, else absolute."""
+    folder = next((folder for folder in folders if image.is_relative_to(folder)), None)
+    return str(image.relative_to(folder) if folder else image.absolute())

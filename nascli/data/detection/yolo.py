@@ -1,0 +1,342 @@
+"""YOLO: a text file of labels per image, `class x y width height` in fractions of the image, around the center.
+
+The data set is described by `data.yaml` (classes, folders or lists of images per split), by darknet's `obj.data`, or by
+its folders alone with `classes.txt`. The labels of `images/a.jpg` are `labels/a.txt`, or `a.txt` beside it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nascli.data.detection.raw import (
+    CocoLists,
+    ListsBuilder,
+    RawSplit,
+    descend,
+    find_below,
+    list_files,
+    list_images,
+    measure_image,
+    name_below,
+    require_path,
+)
+from nascli.data.issues import IssueLog
+from nascli.data.walk import ImageWalk
+from nascli.errors import InputError
+from nascli.files import read_text
+from nascli.units import shorten
+
+SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
+_NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "labels/classes.txt")
+_LABEL_FOLDERS = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS", "JPEGImages": "labels"}
+_OVER = 0.01
+"""Fraction of the image by which a label may reach over its edge: annotators round."""
+_LOOKED_AT = 1000
+"""Images of a folder whose labels are looked for to tell whether it is YOLO's."""
+_HINT = "Give yolo:PATH of a data.yaml with names, train and val, or of a folder with images/ and labels/"
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What describes a data set: the file or folder, names by class number (None: unknown), images per split."""
+
+    source: Path
+    names: Mapping[int, str] | None
+    images: Mapping[str, tuple[str, ...]]
+    roots: tuple[Path, ...]
+    count: int | None = None
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes; None where only the labels tell."""
+        return self.count if self.names is None else max((*self.names, -1)) + 1
+
+
+def find_yolo_splits(path: Path) -> dict[str, RawSplit]:
+    """The splits of a YOLO data set by the names they have in it; `path` is its folder or the file that describes it.
+
+    Raises:
+        InputError: There is no such file or folder, or it describes no YOLO data set.
+    """
+    require_path(path, "YOLO data", _HINT)
+    described = _describe(path if path.is_file() else descend(path, looks_like_yolo))
+    splits = {}
+    for name, entries in described.images.items():
+        sources = [found[0] for entry in entries if (found := _find_images(entry, described.roots))]
+        if not sources and name == "test" and len(described.images) > 1:
+            continue  # exports name a test split whether there is one or not
+        folders = tuple(dict.fromkeys(each if each.is_dir() else each.parent for each in (*sources, *described.roots)))
+        source = sources[0] if len(sources) == 1 else described.source
+        splits[name] = RawSplit(source, folders, partial(_read_split, described, name, folders))
+    return splits
+
+
+def looks_like_yolo(path: Path) -> bool:
+    """Whether a file or folder is laid out as YOLO's."""
+    if path.is_file():
+        return path.suffix.lower() in (".yaml", ".yml") or path.name == "obj.data"
+    return bool(_find_description(path)) or any(_folder_splits(path))
+
+
+def _describe(path: Path) -> _Description:
+    file = path if path.is_file() else _find_description(path)
+    if file is None:
+        images = {name: (str(folder),) for name, folder in _folder_splits(path)}
+        if not images:
+            raise InputError(f"YOLO data {path}: no data.yaml and no label files beside its images", _HINT)
+        return _Description(path, _read_names_below(path), images, (path,))
+    if file.suffix.lower() in (".yaml", ".yml"):
+        return _read_yaml(file)
+    if file.suffix.lower() == ".data":
+        return _read_darknet(file)
+    raise InputError(f"YOLO data {file}: neither a folder nor a .yaml or .data file", _HINT)
+
+
+def _find_description(folder: Path) -> Path | None:
+    if not folder.is_dir():
+        return None
+    usual = [folder / name for name in ("data.yaml", "data.yml", "dataset.yaml", "obj.data")]
+    others = list_files(folder, "*.yaml", "*.yml", "*.data")
+    return next((each for each in (*usual, *others) if each.is_file()), None)
+
+
+def _folder_splits(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Folders of images with labels: `images/train`, `train/images`, `train`; else one for all, called train."""
+    found = False
+    for name in SPLIT_KEYS:
+        for place in (folder / "images" / name, folder / name / "images", folder / name):
+            if place.is_dir() and _has_labels(place):
+                found = True
+                yield name, place
+                break
+    place = folder / "images"
+    if not found and (_has_labels(place) if place.is_dir() else _has_labels(folder, deep=False)):
+        yield "train", place if place.is_dir() else folder
+
+
+def _has_labels(folder: Path, *, deep: bool = True) -> bool:
+    images = list_images(folder) if deep else ImageWalk(folder).look_into(folder).images
+    return any(map(_label_file, images[:_LOOKED_AT]))
+
+
+def _read_yaml(file: Path) -> _Description:
+    try:
+        values = yaml.load(read_text(file), yaml.BaseLoader)  # makes text of everything: no, 1.0, 2024
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}", _HINT) from error
+    if not isinstance(values, dict) or not {"names", "nc", *SPLIT_KEYS} & {*values}:
+        raise InputError(f"{file}: YAML, but no YOLO data set (neither names nor train)", _HINT)
+    images = {key: tuple(_texts(values[key])) for key in SPLIT_KEYS if values.get(key)}
+    if not images:
+        images = {name: (str(folder),) for name, folder in _folder_splits(file.parent)}
+    if not images:
+        raise InputError(f"{file}: none of {', '.join(SPLIT_KEYS)} says where images are", _HINT)
+    roots = [file.parent]
+    if isinstance(values.get("path"), str) and (found := find_below(values["path"], roots)):
+        roots.insert(0, found[0])
+    count = values.get("nc", "")
+    return _Description(
+        file,
+        _read_names(values.get("names"), file),
+        images,
+        tuple(dict.fromkeys(roots)),
+        int(count) if isinstance(count, str) and count.isdecimal() else None,
+    )
+
+
+def _read_names(names: Any, file: Path) -> Mapping[int, str] | None:  # noqa: ANN401 - any YAML
+    if names in (None, "", [], {}):
+        return _read_names_below(file.parent)
+    if isinstance(names, str) and (found := find_below(names, [file.parent])):
+        return _read_lines(found[0])
+    if isinstance(names, list) and all(isinstance(each, str) for each in names):
+        return dict(enumerate(names))
+    if isinstance(names, dict) and all(key.isdecimal() and isinstance(name, str) for key, name in names.items()):
+        return {int(key): name for key, name in sorted(names.items(), key=lambda item: int(item[0]))}
+    raise InputError(f"{file}: names is {shorten(repr(names))}, neither a list of names nor names by number")
+
+
+def _read_darknet(file: Path) -> _Description:
+    """darknet's `key = value` lines: classes, train, valid, names; its paths begin where darknet was started."""
+    pairs = (line.partition("=")[::2] for line in read_text(file).splitlines() if "=" in line)
+    values = {key.strip(): value.strip() for key, value in pairs}
+    roots = (file.parent, file.parent.parent)
+    images = {key: (values[key],) for key in SPLIT_KEYS if values.get(key)}
+    if not images:
+        raise InputError(f"{file}: no YOLO data set (neither train nor valid says where images are)", _HINT)
+    names = find_below(values.get("names", ""), roots)
+    return _Description(file, _read_lines(names[0]) if names else _read_names_below(file.parent), images, roots)
+
+
+def _read_names_below(folder: Path) -> Mapping[int, str] | None:
+    return next((_read_lines(folder / name) for name in _NAME_FILES if (folder / name).is_file()), None)
+
+
+def _read_lines(file: Path) -> Mapping[int, str]:
+    return dict(enumerate(line.strip() for line in read_text(file).rstrip().splitlines()))
+
+
+def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - any YAML
+    """The texts in a value that may be a list."""
+    for each in value if isinstance(value, list) else [value]:
+        yield each if isinstance(each, str) else repr(each)
+
+
+def _find_images(entry: str, roots: Sequence[Path]) -> tuple[Path, bool] | None:
+    """The folder, list or image of an entry; by more than its last name where it is not where it should be."""
+    return find_below(entry, roots, fewest=2)
+
+
+def _read_split(described: _Description, name: str, folders: Sequence[Path], log: IssueLog) -> CocoLists:
+    images = list(_list_split(described, name, log))
+    labels = {image: file for image in images if (file := _label_file(image))}
+    if images and not labels:
+        raise InputError(
+            f"{described.source}: none of the {len(images):,} images of {name} has a label file",
+            f"That of {images[0]} is looked for as {_label_candidates(images[0])[0]}, or beside the image",
+        )
+    made = _Labels(described.classes, log)
+    lines = {image: made.read(file) for image, file in labels.items()}
+    names = _complete_names(described, made.highest, log)
+    builder = ListsBuilder(names)
+    for image in images:
+        size = measure_image(image)
+        number = builder.add_image(name_below(image, folders), size)
+        for place, label, box in lines.get(image, []):
+            if size:
+                x, y, width, height = box
+                sides = (width * size[0], height * size[1])
+                corner = (x * size[0] - sides[0] / 2, y * size[1] - sides[1] / 2)
+                builder.add_box(number, label + 1, (*corner, *sides), place)
+    for file in sorted(_label_files_beside(images) - {*labels.values()}):
+        log.add("label file without image", str(file))
+    return builder.lists
+
+
+def _list_split(described: _Description, name: str, log: IssueLog) -> Iterator[Path]:
+    """The images of a split, in order."""
+    for entry in described.images[name]:
+        found = _find_images(entry, described.roots)
+        if found is None:
+            raise InputError(
+                f"{described.source}: {name} is {entry!r}, and there is no such folder or file",
+                f"Looked in {' and '.join(map(str, described.roots))}",
+            )
+        place, exact = found
+        if not exact:
+            log.add("split at another place", f"{described.source}: {name} is {entry!r}, found as {place}")
+        if place.is_dir():
+            yield from list_images(place, log)
+        elif place.suffix.lower() == ".txt":
+            for line in filter(str.strip, read_text(place).splitlines()):
+                image = find_below(line, (place.parent, *described.roots))
+                if image and not image[1]:
+                    log.add("image at another place", f"{place}: {line.strip()!r}, found as {image[0]}")
+                yield image[0] if image else place.parent / line.strip()
+        else:
+            yield place
+
+
+def _label_candidates(image: Path) -> list[Path]:
+    """Where the labels of an image may be: `labels/` for its last `images/`, beside it, in `labels/` beside it."""
+    parts = image.parent.parts
+    named = [k for k, part in enumerate(parts) if part in _LABEL_FOLDERS]
+    usual = [Path(*parts[: named[-1]], _LABEL_FOLDERS[parts[named[-1]]], *parts[named[-1] + 1 :])] if named else []
+    return [folder / f"{image.stem}.txt" for folder in (*usual, image.parent, image.parent / "labels")]
+
+
+def _label_file(image: Path) -> Path | None:
+    return next((file for file in _label_candidates(image) if file.is_file()), None)
+
+
+def _label_files_beside(images: Sequence[Path]) -> set[Path]:
+    """Files that could be labels in the folders where those of the images are looked for."""
+    folders = {
+        file.parent
+        for parent in {image.parent: image for image in images}.values()
+        for file in _label_candidates(parent)
+    }
+    files = {file for folder in folders if folder.is_dir() for file in list_files(folder, "*.txt")}
+    return {file for file in files if file.name not in _NAME_FILES and not file.name.startswith("README")}
+
+
+def _complete_names(described: _Description, highest: int, log: IssueLog) -> list[str]:
+    """A name for each class up to the highest number."""
+    count = described.classes if described.classes is not None else highest + 1
+    names = described.names or {}
+    if described.names and described.count not in (None, count):
+        log.add("nc is not the number of names", f"{described.source}: nc is {described.count}, with {count} names")
+    for number in range(count):
+        if number not in names:
+            log.add("class without a name", f"{described.source}: class {number} is called {number}")
+    return [names.get(number, str(number)) for number in range(count)]
+
+
+class _Labels:
+    """Reads the lines of label files; `highest` is the highest class number met."""
+
+    def __init__(self, classes: int | None, log: IssueLog) -> None:
+        self._classes, self._log = classes, log
+        self.highest = -1
+
+    def read(self, file: Path) -> list[tuple[str, int, tuple[float, ...]]]:
+        """Place, class and box (fractions, around the center) of each line that can be used."""
+        found = []
+        for number, line in enumerate(read_text(file).splitlines(), 1):
+            if line.strip():
+                place = f"{file} line {number}"
+                try:
+                    found.append((place, *self._parse(line.split(), place)))
+                except _LabelError as error:
+                    self._log.add(error.kind, f"{place}: {error}")
+        return found
+
+    def _parse(self, words: Sequence[str], place: str) -> tuple[int, tuple[float, ...]]:
+        try:
+            values = [float(word) for word in words]
+        except ValueError:
+            raise _LabelError("label line not five numbers", f"{shorten(' '.join(words))!r} is not numbers") from None
+        if len(values) < 5 or (len(values) > 6 and len(values) % 2 == 0):
+            message = f"{len(values)} numbers, not class x y width height"
+            raise _LabelError("label line not five numbers", message)
+        label, values = self._parse_class(words[0], place), values[1:]
+        beyond = [value for value in values[: 4 if len(values) == 5 else None] if not -_OVER <= value <= 1 + _OVER]
+        if beyond and all(abs(value) < float("inf") for value in beyond):
+            text = "; pixels? divide them by the image's width and height" if max(beyond) > 2 else ""
+            raise _LabelError("label not between 0 and 1", f"{beyond[0]:g} is no fraction of the image{text}")
+        if len(values) == 5:
+            self._log.add("label with a confidence", f"{place}: {words[5]}")
+        elif len(values) > 5:
+            self._log.add("outline in place of a box", f"{place}: {len(values) // 2} points")
+            return label, _surround(values[::2], values[1::2])
+        return label, tuple(values[:4])
+
+    def _parse_class(self, word: str, place: str) -> int:
+        value = float(word)
+        label = int(value) if abs(value) < 2**31 else -1
+        if label != value or label < 0 or (self._classes is not None and label >= self._classes):
+            known = "" if self._classes is None else f"; there are {self._classes} names, counted from 0"
+            raise _LabelError("label of an unknown class", f"class {word}{known}")
+        if not word.isdecimal():
+            self._log.add("class number with decimals", f"{place}: class {word}")
+        self.highest = max(self.highest, label)
+        return label
+
+
+class _LabelError(ValueError):
+    """A line that cannot be used, with the kind of its issue."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def _surround(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, ...]:
+    """The box around points: center, width, height."""
+    return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)
