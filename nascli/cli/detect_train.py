@@ -112,7 +112,8 @@ def _prepare(
         )
     trained = call[CELL] is None
     job = prepare_detect_job(recipe, data, network, trained=trained, backbone=origin, device=where, dist=dist)
-    return job, [*files, *dict.fromkeys((data.train.source, data.val.source))]
+    sources = dict.fromkeys((data.train.source, data.val.source))
+    return job, [*files, *(each for each in sources if each.is_file())]
 
 
 def _open_backbone(call: Call, terminal: Terminal, seed: int) -> tuple["ImageClassifier", str, list[Path]]:

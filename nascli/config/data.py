@@ -20,6 +20,9 @@ DETECTION_DATASETS = {
     "digit-scenes": "scenes composed of the handwritten digits, written on first use",
     "coco": "COCO 2017, from data_dir or data_dir/coco",
     "coco:PATH": "a folder of COCO-format data, or one JSON file beside its images",
+    "yolo:PATH": "YOLO: a data.yaml, or a folder with images and a text file of labels per image",
+    "voc:PATH": "Pascal VOC: a folder with an XML file per image",
+    "csv:PATH": "a table with a row per box, or a folder of them",
 }
 """Every detection data set; `nascli.data.detection.registry` has the same names."""
 

@@ -28,7 +28,8 @@ from nascli.data.detection.dataset import (
     to_sides,
     training_target,
 )
-from nascli.data.detection.registry import FORMATS, NAMED, load_detection_data
+from nascli.data.detection.recognize import FORMATS
+from nascli.data.detection.registry import NAMED, load_detection_data
 from nascli.data.issues import raise_if_refused
 from nascli.errors import CorruptFileError, InputError
 from tests.detect.coco_folder import annotation, categories, damage_pixels, write_annotations, write_coco

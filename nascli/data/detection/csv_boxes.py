@@ -17,6 +17,7 @@ from nascli.data.detection.raw import (
     CocoLists,
     ListsBuilder,
     RawSplit,
+    find_below,
     list_files,
     list_images,
     measure_image,
@@ -208,12 +209,13 @@ def _read_rows(
     for line, row in rows:
         name, place = table.image(row), f"{table.path} line {line}"
         if name not in images:
-            file = files.get(name)
+            found = find_below(name, folders)
+            file = files.get(name) or (found[0] if found else None)
             sides = [table.number(row, side) for side in ("width", "height")]
             size = (int(sides[0]), int(sides[1])) if all(1 <= side < 1e9 for side in sides) else None
-            if table.fractions and file:
+            if size is None and file:
                 size = measure_image(file)
-            images[name] = builder.add_image(name_below(file, folders) if file else name, size), size
+            images[name] = builder.add_image(name_below(files[name], folders) if name in files else name, size), size
         number, size = images[name]
         box, word = _read_box(table, row), table.text(row, "class") or ("" if "class" in table.columns else OBJECT)
         if table.comma and any("," in text for text in row):

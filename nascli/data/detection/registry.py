@@ -1,22 +1,18 @@
 """Detection data sets by name: their files, the limits of a recipe, and the refusal of what has to be repaired."""
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nascli.config import DETECTION_DATASETS, DetectDataConfig, suggestion
 from nascli.data.detection.coco import parse_split
-from nascli.data.detection.coco_files import find_coco_splits
 from nascli.data.detection.dataset import DetectionData, DetectionSplit, check_headers, check_pixels
 from nascli.data.detection.raw import RawSplit
+from nascli.data.detection.recognize import FORMATS, find_splits, recognize_format
 from nascli.data.detection.splits import ChosenSplits, choose_splits, hold_out
 from nascli.data.issues import Issue, raise_if_refused
 from nascli.data.toy import write_scenes
 from nascli.errors import InputError
-
-FORMATS: dict[str, Callable[[Path], dict[str, RawSplit]]] = {"coco": find_coco_splits}
-"""What finds the splits of a path by the names that the data give them, by format; each is a data set `FORMAT:PATH`."""
 
 NAMED: dict[str, Callable[[Path], Path]] = {
     "digit-scenes": lambda data_dir: write_scenes(data_dir / "digit-scenes"),
@@ -92,25 +88,14 @@ def name_dataset(config: DetectDataConfig) -> str:
         return config.dataset
     path = Path(config.dataset)
     if path.exists():
-        return f"{recognize_format(path)}:{path}"
+        if found := recognize_format(path):
+            return f"{found}:{path}"
+        raise InputError(
+            f"{path} holds no annotations that nascli knows", f"Say what they are: {', '.join(DETECTION_DATASETS)}"
+        )
     raise InputError(
         f"data set {config.dataset!r}: not one for detection, and no such file or folder",
         suggestion(config.dataset, DETECTION_DATASETS),
-    )
-
-
-def recognize_format(path: Path) -> str:
-    """The first of `FORMATS` that finds splits there.
-
-    Raises:
-        InputError: None of them does.
-    """
-    for name, find in FORMATS.items():
-        with contextlib.suppress(InputError):
-            if find(path):
-                return name
-    raise InputError(
-        f"{path} holds no annotations that nascli knows", f"Say what they are: {', '.join(DETECTION_DATASETS)}"
     )
 
 
@@ -138,7 +123,7 @@ class _FoundSplits:
 def _find_splits(config: DetectDataConfig) -> _FoundSplits:
     name, colon, location = name_dataset(config).partition(":")
     path = Path(location) if colon else NAMED[name](Path(config.data_dir))
-    splits = FORMATS[name if colon else "coco"](path)
+    splits = find_splits(name if colon else "coco", path)
     return _FoundSplits(path, splits, choose_splits(splits, path, config))
 
 

@@ -189,8 +189,8 @@ def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - any YAML
 
 
 def _find_images(entry: str, roots: Sequence[Path]) -> tuple[Path, bool] | None:
-    """The folder, list or image of an entry; by more than its last name where it is not where it should be."""
-    return find_below(entry, roots, fewest=2)
+    """The folder, list or image of an entry; a folder by more than its last name, of which there may be several."""
+    return find_below(entry, roots, fewest=1 if Path(entry).suffix else 2)
 
 
 def _read_split(described: _Description, name: str, folders: Sequence[Path], log: IssueLog) -> CocoLists:
