@@ -124,11 +124,11 @@ NEW_RUN: list[Setting[Any]] = [RECIPE, SET, OUT, OVERWRITE, RESUME, DEVICE, DRY_
 class Call:
     """One call of a command: the values of its options, and which of them the user gave."""
 
-    def __init__(self, context: typer.Context, settings: Sequence[Setting[Any]]) -> None:
-        self._context, self._settings = context, settings
+    def __init__(self, context: typer.Context, settings: Sequence[Setting[Any]], values: Mapping[str, Any]) -> None:
+        self._context, self._settings, self._values = context, settings, values
 
     def __getitem__(self, setting: Setting[T]) -> T:
-        value: T = self._context.params[setting.name]
+        value: T = self._values[setting.name]
         return value
 
     @property
@@ -205,8 +205,8 @@ def command(
     """Make a function of a `Call` the command of this name; its docstring is the help."""
 
     def make(run: Callable[[Call], None]) -> ExampleCommand:
-        def call(context: typer.Context, **_: object) -> None:
-            run(Call(context, settings))
+        def call(context: typer.Context, **values: object) -> None:
+            run(Call(context, settings, values))  # context.params are texts still with versions of typer
 
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         parameters = [first, *(each.parameter() for each in settings)]
