@@ -1,0 +1,88 @@
+"""Numbers, flags and ids as programs write them into JSON: with quotes, as fractions, as null, or not at all."""
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from nascli.units import shorten
+
+_LARGEST_ID = 2**63
+_WHOLE = re.compile(r"[+-]?\d{1,19}(\.0*)?", re.ASCII)
+
+
+def read_number(value: object) -> float | None:
+    """The number that a value is or spells, finite or not; None where it is none, for instance true."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
+    except ValueError:
+        return None
+
+
+def read_whole(value: object) -> int | None:
+    """The whole number of 64 bits that a value is or spells: 12, 12.0, "12", "12.0"; None for any other."""
+    if isinstance(value, str):
+        text = value.strip()
+        number = int(text.partition(".")[0]) if _WHOLE.fullmatch(text) else None
+    elif isinstance(value, float):
+        number = int(value) if value.is_integer() else None
+    else:
+        number = value if isinstance(value, int) and not isinstance(value, bool) else None
+    return number if number is not None and -_LARGEST_ID < number < _LARGEST_ID else None
+
+
+def is_blank(value: object) -> bool:
+    """Whether a value says that it is not known: null, NaN, an empty text."""
+    return value is None or (isinstance(value, float) and math.isnan(value)) or value == ""
+
+
+class IdTable:
+    """The ids of one list, and what a reference to one of them means.
+
+    An id that spells a whole number is that number. Other texts are numbered after the largest of these, in their order.
+
+    Args:
+        noun: The entries of the list, for messages.
+        values: Their ids as they are written.
+        note: Called with a kind of issue of outcome LENIENT and an example, for each id that is not written as a number.
+    """
+
+    def __init__(self, noun: str, values: Collection[object], note: Callable[[str, str], None]) -> None:
+        self._noun, self._note = noun, note
+        self._texts: dict[str, int] = {}
+        self.numbers = [value if type(value) is int else self._read(value) for value in values]
+        """The id of each entry; None where there is none."""
+        if any(number is None for number in self.numbers):
+            self._number_texts(values)
+
+    def look_up(self, value: object) -> int | None:
+        """The id that a reference means, which may be of no entry; None where it is no id."""
+        if type(value) is int:
+            return value
+        return self._texts[value] if isinstance(value, str) and value in self._texts else self._read(value)
+
+    @property
+    def texts(self) -> Mapping[int, str]:
+        """The ids as they are written, by number, of those that are no numbers."""
+        return {number: text for text, number in self._texts.items()}
+
+    def _read(self, value: object) -> int | None:
+        number = read_whole(value)
+        if number is not None and type(value) is not int:
+            self._note("id of another type", f"the {self._noun} id {shorten(repr(value))} is read as {number}")
+        return number
+
+    def _number_texts(self, values: Iterable[object]) -> None:
+        following = max((number for number in self.numbers if number is not None), default=0) + 1
+        for position, value in enumerate(values):
+            if self.numbers[position] is not None or not isinstance(value, str) or not value.strip():
+                continue
+            if value not in self._texts:
+                self._texts[value] = following
+                following += 1
+                example = f"the {self._noun} id {shorten(repr(value))} is numbered {self._texts[value]}"
+                self._note("id that is no number", example)
+            self.numbers[position] = self._texts[value]
