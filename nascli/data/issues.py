@@ -35,7 +35,6 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "image without file_name": "Say which file it is",
         "image size not a number of pixels": "Give width and height of the file",
         "annotation id not a whole number": "Ids are whole numbers",
-        "annotation id given twice": "Ids must differ",
         "annotation of an unknown image": "Add the image, or remove the annotation",
         "annotation of an unknown category": "Add the category, or correct the annotation",
         "box not four numbers": "COCO's boxes are x, y, width, height",
@@ -45,6 +44,13 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "XML file cannot be read": "Repair it, or take it out",
         "object without name or box": "Give it name and bndbox with xmin, ymin, xmax, ymax",
         "row without class or box": "Give all four numbers and the class, or none of them for an image without boxes",
+        "boxes from 0 to 1": "They are parts of their images; COCO's boxes are pixels: multiply x and width by the "
+        "image's width, y and height by its height (first take half the sizes off where x, y are centers)",
+        "boxes are corners": "COCO's boxes are x, y, width, height: take x1 and y1 off the last two",
+        "boxes begin at their centers": "COCO's boxes begin at the top left: take half the sizes off x and y",
+        "boxes are rows first": "COCO's boxes are x, y, width, height: exchange the numbers",
+        "boxes are corners, rows first": "COCO's boxes are x, y, width, height: exchange the numbers, and take x1 and "
+        "y1 off the last two",
         "area not a number": "Leave it out where it is not known",
         "crowd flag not 0 or 1": "Leave it out where the box is not a crowd",
         "categories of the splits differ": "Both need equal ids and names",
@@ -62,6 +68,22 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "link that leads nowhere": "there is nothing to read",
     },
     IssueOutcome.LENIENT: {
+        "id of another type": "a text or fraction that spells a whole number is that number",
+        "id that is no number": "numbered in the order of the file, alike where something refers to it",
+        "annotation without id": "numbered by its position: nothing refers to it",
+        "annotation id given twice": "both are used: nothing refers to it",
+        "number of another type": "a text or fraction that spells a number is that number",
+        "area left empty": "as if it were absent: width times height",
+        "crowd flag left empty": "as if it were absent: not a crowd",
+        "crowd flag of another type": "read as 0 or 1",
+        "box not given": "the box around its outline",
+        "image size not given": "read from the image",
+        "category name as a number": "read as text",
+        "image named by another key": "read as file_name",
+        "image path with backslashes": "read with slashes",
+        "image found under another spelling": "the one file of this name, but for capitals, accents or %20",
+        "image found by its name alone": "the one file of this name; its folder is not there",
+        "categories numbered differently": "matched by name to those of the training split",
         "image without the ending of one": "its content is one",
         "split at another place": "the folder or list of that name beside the description is read",
         "image at another place": "the file of that name beside the list is read",
@@ -85,6 +107,13 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "crowd box": "scored as COCO does, not trained on",
         "image without boxes": "a negative",
         "image that lost all its boxes": "every box of it is skipped; a negative",
+        "box smaller than a pixel": "used as it is",
+        "boxes within 100 pixels": "used as they are; perhaps they are percent of their images",
+        "box given twice": "both are used",
+        "image listed twice": "both are used: what one entry has, the other teaches as background; better join them",
+        "category of the name of another": "told apart by their ids",
+        "category without boxes": "a class that nothing trains",
+        "supercategory as a class": "a class without boxes, which others name as theirs; better left out of the file",
         "category id 0": "a class like others; the detector's background is its own",
     },
 }
@@ -121,12 +150,13 @@ class IssueLog:
     """Counts the issues of one file while it is read, and keeps the first example of each kind."""
 
     def __init__(self) -> None:
-        self._issues: dict[str, Issue] = {}
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, str] = {}
 
-    def add(self, kind: str, example: str) -> None:
-        """Count one more of a kind of `ISSUE_KINDS`; `example` says place and value in words."""
-        count, first = (self._issues[kind].count, self._issues[kind].first) if kind in self._issues else (0, example)
-        self._issues[kind] = Issue(kind, count + 1, first)
+    def add(self, kind: str, example: str, count: int = 1) -> None:
+        """Count one or more of a kind of `ISSUE_KINDS`; `example` says place and value of the first in words."""
+        self._counts[kind] = self._counts.get(kind, 0) + count
+        self._examples.setdefault(kind, example)
 
     def join(self, issue: Issue) -> None:
         """Add what another log counted of a kind."""
@@ -138,7 +168,7 @@ class IssueLog:
     @property
     def issues(self) -> tuple[Issue, ...]:
         """Everything met so far, in the order of the first examples."""
-        return tuple(self._issues.values())
+        return tuple(Issue(kind, count, self._examples[kind]) for kind, count in self._counts.items())
 
 
 def select_refused(issues: Iterable[Issue], *, strict: bool = False) -> list[Issue]:

@@ -17,9 +17,9 @@ from typing import Annotated, Any, TypedDict
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError
 
-from nascli.data.detection.coco import CocoId, CocoRecord
+from nascli.config import Strict
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
 from nascli.errors import CorruptFileError, InputError
 from nascli.units import shorten
@@ -165,11 +165,16 @@ def read_results(path: Path) -> list[Detection]:
     return [_parse_detection(entry, f"results {path}: entry {position}") for position, entry in enumerate(values)]
 
 
-class _Result(CocoRecord):
-    """An entry of a results file."""
+_Id = Annotated[int, Field(gt=-(2**63), lt=2**63)]
 
-    image_id: CocoId
-    category_id: CocoId
+
+class _Result(Strict):
+    """An entry of a results file; further keys are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    image_id: _Id
+    category_id: _Id
     bbox: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
     score: FiniteFloat
 

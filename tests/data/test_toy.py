@@ -47,7 +47,7 @@ def test_the_files_are_valid_coco(folder: Path) -> None:
     assert len(coco.getImgIds()) == 6
     assert len(coco.getCatIds()) == 10
     data = load_detection_data(DetectDataConfig(dataset=f"coco:{folder}"))
-    assert data.train.issues == ()
+    assert {each.kind for each in data.train.issues} <= {"category without boxes"}, "few scenes have few digits"
     for image in data.train.images:
         assert read_annotated_image(image).shape == (3, 96, 96)
         assert 1 <= len(image.boxes) <= 5

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from nascli.data.detection.coco import read_coco_lists
+from nascli.data.detection.coco_json import read_coco_lists
 from nascli.data.detection.raw import RawSplit
 from nascli.errors import InputError
 

@@ -47,7 +47,8 @@ class AnnotatedImage:
     """An image that is not read yet, and its M boxes, as COCO writes them.
 
     `boxes` (M, 4); `labels` (M,) in 1 to K; `areas` (M,) in square pixels as the file gives them; `crowd` (M,) is true
-    where a box is around an uncounted group.
+    where a box is around an uncounted group. `width` and `height` are 0 where the annotations do not say them and the
+    image could not be opened. `written_id` is the id as the file has it, where that is no number.
     """
 
     id: int
@@ -58,6 +59,7 @@ class AnnotatedImage:
     labels: NDArray[np.int64]
     areas: NDArray[np.float64]
     crowd: NDArray[np.bool_]
+    written_id: str = ""
 
     @property
     def learned_boxes(self) -> int:
@@ -67,13 +69,17 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class DetectionSplit:
-    """The images of a split, in the order of their file, and the issues found in it."""
+    """The images of a split, in the order of their file, and the issues found in it.
+
+    `name` is what it is for, train or val; `own_name` what the data call it, where that is known.
+    """
 
     name: str
     source: Path
     categories: tuple[Category, ...]
     images: tuple[AnnotatedImage, ...]
     issues: tuple[Issue, ...] = ()
+    own_name: str = ""
 
     @property
     def boxes(self) -> int:

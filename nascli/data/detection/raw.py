@@ -17,6 +17,9 @@ from nascli.errors import InputError, NascliError
 CocoLists = dict[str, list[dict[str, Any]]]
 """COCO's `images`, `annotations` and `categories`, with whatever their author wrote in them."""
 
+OUTLINE_BOX = "box of the outline"
+"""The key under which a reader gives an annotation without `bbox` the box around its outline."""
+
 
 @dataclass(frozen=True)
 class RawSplit:

@@ -42,12 +42,12 @@ def is_blank(value: object) -> bool:
 class IdTable:
     """The ids of one list, and what a reference to one of them means.
 
-    An id that spells a whole number is that number. Other texts are numbered after the largest of these, in their order.
+    An id that spells a whole number is that number. Other texts are numbered in their order, after the largest of them.
 
     Args:
         noun: The entries of the list, for messages.
         values: Their ids as they are written.
-        note: Called with a kind of issue of outcome LENIENT and an example, for each id that is not written as a number.
+        note: Called with a kind of outcome LENIENT and an example, for each id that is not written as a number.
     """
 
     def __init__(self, noun: str, values: Collection[object], note: Callable[[str, str], None]) -> None:

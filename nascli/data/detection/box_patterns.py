@@ -1,0 +1,85 @@
+"""What all boxes of a split have in common: signs that they are not x, y, width, height in pixels.
+
+Each box alone may be right; together they show how they were written. N boxes (N, 4) as the file has them, on images of
+`sizes` (N, 2), width and height.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nascli.data.issues import IssueLog
+
+Numbers = NDArray[np.float64]
+
+_SLACK = 1.0  # pixels beyond an image that annotators' rounding explains
+_FAR = 0.1  # part of an image's side by which a box sticks out that rounding does not explain
+_MANY = 0.2  # part of the boxes that stick out so far
+_NEARLY_ALL = 0.99  # part of the boxes that fit once they are read in the other way
+_FEWEST = 4  # boxes that show how all were meant
+_WHOLE = 1.05  # the largest of four numbers that are parts of an image; annotators round
+_LARGE_SIDE = 150  # pixels of an image of which boxes would hardly keep within 100
+
+
+def _from_corners(boxes: Numbers) -> Numbers:
+    return boxes
+
+
+def _from_centers(boxes: Numbers) -> Numbers:
+    half = boxes[:, 2:] / 2
+    return np.concatenate((boxes[:, :2] - half, boxes[:, :2] + half), 1)
+
+
+def _from_rows_first(boxes: Numbers) -> Numbers:
+    return np.stack((boxes[:, 1], boxes[:, 0], boxes[:, 1] + boxes[:, 3], boxes[:, 0] + boxes[:, 2]), 1)
+
+
+def _from_corners_rows_first(boxes: Numbers) -> Numbers:
+    return boxes[:, [1, 0, 3, 2]]
+
+
+_READINGS: dict[str, tuple[str, Callable[[Numbers], Numbers]]] = {
+    "boxes are corners": ("x1, y1, x2, y2", _from_corners),
+    "boxes begin at their centers": ("center x, center y, width, height", _from_centers),
+    "boxes are rows first": ("y, x, height, width", _from_rows_first),
+    "boxes are corners, rows first": ("y1, x1, y2, x2", _from_corners_rows_first),
+}
+"""Other orders that people write, as kinds of issues: in words, and to corners (x1, y1, x2, y2)."""
+
+
+def find_other_reading(boxes: Numbers, sizes: Numbers) -> str | None:
+    """The kind of issue, of `_READINGS`, of boxes that often leave their images by far, and fit if read in that way."""
+    corner = (boxes[:, :2] != 0).any(1)  # a box from 0, 0 is equal as sides and as corners
+    boxes, sizes = boxes[corner], sizes[corner]
+    beyond = boxes[:, :2] + boxes[:, 2:] - sizes
+    if len(boxes) < _FEWEST or (beyond > _SLACK + _FAR * sizes).any(1).mean() < _MANY:
+        return None
+    for kind, (_, read) in _READINGS.items():
+        corners = read(boxes)
+        proper = (corners[:, 2:] > corners[:, :2]).all(1)
+        inside = (corners[:, :2] >= -_SLACK).all(1) & (corners[:, 2:] <= sizes + _SLACK).all(1)
+        if (proper & inside).mean() >= _NEARLY_ALL:
+            return kind
+    return None
+
+
+def check_patterns(boxes: Numbers, sizes: Numbers, log: IssueLog) -> None:
+    """Look at the boxes of a split that are finite and not empty, on images of known size."""
+    if not len(boxes):
+        return
+    ends = np.maximum(boxes[:, :2], boxes[:, :2] + boxes[:, 2:])
+    example = f"all {len(boxes):,} boxes, such as {_show(boxes[0])} on {sizes[0, 0]:.0f}x{sizes[0, 1]:.0f} pixels"
+    if boxes.max() <= _WHOLE and boxes.min() >= 1 - _WHOLE:
+        log.add("boxes from 0 to 1", example)
+    elif (kind := find_other_reading(boxes, sizes)) is not None:
+        log.add(kind, f"{example}, fit their images as {_READINGS[kind][0]} alone")
+    elif len(boxes) >= _FEWEST and ends.max() <= 100 and sizes.min() > _LARGE_SIDE and boxes.min() >= 0:
+        log.add("boxes within 100 pixels", example)
+    if small := int(((boxes[:, 2:] < 1).any(1) & (ends > 1).any(1)).sum()):
+        first = boxes[(boxes[:, 2:] < 1).any(1)][0]
+        log.add("box smaller than a pixel", f"bbox {_show(first)}", small)
+
+
+def _show(box: Numbers) -> str:
+    return f"[{', '.join(f'{value:g}' for value in box)}]"

@@ -1,0 +1,107 @@
+"""The three lists of a COCO JSON file; where it is none, what it is instead."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nascli.data.detection.outlines import surround_outline
+from nascli.data.detection.raw import OUTLINE_BOX, CocoLists
+from nascli.data.issues import IssueLog
+from nascli.errors import CorruptFileError, InputError
+from nascli.files import decode_text, describe_content
+from nascli.units import shorten
+
+_OTHERS = {
+    frozenset({"image_id", "category_id", "score"}): "a COCO results file",
+    frozenset({"image_id", "category_id", "bbox"}): "annotations alone, without their images and categories",
+    frozenset({"shapes", "imagePath"}): "a LabelMe file",
+    frozenset({"_via_img_metadata"}): "a VIA project",
+    frozenset({"regions", "filename"}): "a VIA export",
+    frozenset({"image", "annotations"}): "a CreateML file",
+    frozenset({"data", "annotations"}): "a Label Studio export; export it as COCO",
+}
+"""JSON files that are taken for COCO's, by the keys of their object or of the first of their list."""
+
+_CUT_OFF = {word[:length] for word in ("null", "true", "false", "NaN", "-Infinity") for length in range(len(word))}
+"""The rest of a file that ends in the middle of a value."""
+
+_CUT_OFF = {word[:length] for word in ("null", "true", "false", "NaN", "-Infinity") for length in range(len(word))}
+"""The rest of a file that ends in the middle of a value."""
+
+
+def read_coco_lists(path: Path, log: IssueLog) -> CocoLists:
+    """Read `images`, `annotations` and `categories`; of an outline no more is kept than the box that is not given.
+
+    Raises:
+        InputError: No such file, another encoding, or it has not these lists; the message says what it is.
+        CorruptFileError: It is not JSON, for instance cut off.
+    """
+    try:
+        text = decode_text(path.read_bytes(), f"annotations {path}")
+        # outlines are by far the largest part of COCO's files and are not needed: drop each as soon as it is read
+        values = json.loads(text, object_hook=_drop_outline)
+    except OSError as error:
+        raise InputError(f"annotations {path}: {error.strerror or error}") from error
+    except CorruptFileError as error:
+        raise _explain_encoding(path, error) from error
+    except json.JSONDecodeError as error:
+        raise _explain_syntax(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"annotations {path} are not JSON: {error}", "Write or copy the file again") from error
+    lists = {}
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(values, dict) or not isinstance(values.get(key), list):
+            raise InputError(f"{path}: JSON, but not COCO annotations: {_describe_other(values, key)}")
+        for position, entry in enumerate(values[key]):
+            if not isinstance(entry, dict):
+                raise InputError(f"{path}: {key}[{position}] is {shorten(repr(entry))}, not an object")
+        if not values[key] and key != "annotations":
+            raise InputError(f"{path}: its list {key!r} is empty")
+        lists[key] = values[key]
+    return lists
+
+
+def _drop_outline(entry: dict[str, Any]) -> dict[str, Any]:
+    outline = entry.pop("segmentation", None)
+    if outline and not entry.get("bbox") and (box := surround_outline(outline)):
+        entry[OUTLINE_BOX] = box
+    return entry
+
+
+def _explain_encoding(path: Path, error: CorruptFileError) -> InputError | CorruptFileError:
+    """The error of a file that is not UTF-8; a code page is not guessed, since many decode anything, to other names."""
+    kind = describe_content(path)
+    if "JSON" not in kind and path.read_bytes().lstrip()[:1] not in (b"{", b"["):
+        return InputError(f"annotations {path} are not JSON: it is {kind}", "Give COCO's JSON file")
+    return InputError(error.message, f"{error.hint}; for instance: iconv -f WINDOWS-1252 -t UTF-8 {path} > utf8.json")
+
+
+def _explain_syntax(path: Path, error: json.JSONDecodeError) -> InputError | CorruptFileError:
+    """The error of a text that is not JSON: cut off, of another format, or with a slip at some place."""
+    begin, start = f"annotations {path} are not JSON: ", error.doc.lstrip()[:1]
+    place = f"line {error.lineno}, column {error.colno}"
+    if start not in ("{", "["):
+        return InputError(f"{begin}it is {describe_content(path)}", "Give COCO's JSON file")
+    before = error.doc[: error.pos].rstrip()
+    rest = error.doc[error.pos :].strip()
+    if rest in _CUT_OFF or error.msg.startswith("Unterminated string"):
+        return CorruptFileError(f"{begin}the file ends at {place}, in the middle", "Copy, download or unpack it again")
+    if before.endswith(",") and error.doc[error.pos] in "]}":
+        return InputError(f"{begin}a comma stands before the {error.doc[error.pos]} at {place}", "Remove the comma")
+    if error.msg == "Extra data" and error.doc.lstrip().startswith("{"):
+        return InputError(f"{begin}after one object comes another ({place}), as in JSON Lines", "Write one object")
+    near = shorten(repr(error.doc[error.pos : error.pos + 30]))
+    return CorruptFileError(f"{begin}{error.msg} at {place}: {near}", "Correct that place, or write the file again")
+
+
+def _describe_other(values: object, missing: str) -> str:
+    """The list that is missing, and what the file has instead."""
+    first = values[0] if isinstance(values, list) and values else values
+    if not isinstance(first, dict):
+        return f"there is no list {missing!r}"
+    known = next((name for keys, name in _OTHERS.items() if keys <= first.keys()), None)
+    if "images" in first and isinstance(values, dict) and missing != "images":
+        known = None
+    has = f"{'a list of objects with' if isinstance(values, list) else 'it has'} {shorten(', '.join(map(repr, first)))}"
+    looks = f"; it looks like {known}" if known else ""
+    return f"there is no list {missing!r} ({has}){looks}"
