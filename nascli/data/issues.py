@@ -1,7 +1,7 @@
 """Issues of data sets: every kind by name, how it is handled, and how often it was met."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -160,10 +160,7 @@ class IssueLog:
 
     def join(self, issue: Issue) -> None:
         """Add what another log counted of a kind."""
-        self.add(issue.kind, issue.first)
-        self._issues[issue.kind] = replace(
-            self._issues[issue.kind], count=self._issues[issue.kind].count + issue.count - 1
-        )
+        self.add(issue.kind, issue.first, issue.count)
 
     @property
     def issues(self) -> tuple[Issue, ...]:

@@ -67,9 +67,14 @@ def parse_split(raw: RawSplit, name: str, own_name: str = "") -> DetectionSplit:
     places: dict[int, int | None] = {number: None for number, entry in entries.items() if entry is None}
     places.update({entry.id: place for place, entry in enumerate(usable)})
     labels = {category.id: label for label, category in enumerate(categories, 1)}
-    table = BoxReader(image_ids, places, category_ids, labels, log).read(lists["annotations"])
+    reader = BoxReader(image_ids, places, category_ids, labels, log)
+    table = reader.read(lists["annotations"])
     sizes = np.array([(entry.width or np.nan, entry.height or np.nan) for entry in usable]).reshape(-1, 2)
-    kept = check_boxes(table, sizes, lambda place: f"image id {usable[place].id}", log)
+
+    def describe(number: int, place: int) -> str:
+        return f"{reader.describe(number)} (image id {usable[place].id})"
+
+    kept = check_boxes(table, sizes, describe, log)
     images = _join_boxes(usable, image_ids.texts, kept)
     if not select_refused(log.issues):  # else what has no box may have a refused one
         _note_without_boxes(images, set(table.places.tolist()), log)

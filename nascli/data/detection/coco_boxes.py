@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nascli.data.detection.box_patterns import check_patterns
 from nascli.data.detection.dataset import MIN_BOX_SIDE
-from nascli.data.detection.raw import OUTLINE_BOX
+from nascli.data.detection.raw import OUTLINE_BOX, PLACE
 from nascli.data.detection.values import IdTable, is_blank, read_number, read_whole
 from nascli.data.issues import IssueLog, select_refused
 from nascli.units import shorten
@@ -61,11 +61,14 @@ class BoxReader:
     ) -> None:
         self._image_ids, self._places = image_ids, places
         self._category_ids, self._labels, self._log = category_ids, labels, log
+        self._places_in_files: dict[int, str] = {}
         self._known = f"{', '.join(map(str, list(labels)[:20]))}{', ...' if len(labels) > 20 else ''}"
 
     def read(self, entries: Sequence[Mapping[str, Any]]) -> BoxTable:
         """The annotations that make sense."""
         numbers = self._number(entries)
+        named = ((number, entry.get(PLACE)) for number, entry in zip(numbers, entries, strict=True))
+        self._places_in_files = {number: place for number, place in named if number is not None and place}
         rows: list[tuple[int, int, list[float], int, float, int]] = []
         for number, entry in zip(numbers, entries, strict=True):
             if number is None:
@@ -89,6 +92,10 @@ class BoxReader:
             np.array(crowds, dtype=np.bool_),
         )
 
+    def describe(self, number: int) -> str:
+        """An annotation in words: where it stands in a file of its own format, else its id."""
+        return self._places_in_files.get(number) or f"annotation id {number}"
+
     def _number(self, entries: Sequence[Mapping[str, Any]]) -> list[int | None]:
         """The ids of the annotations, by which messages name them; nothing refers to them."""
         values = [entry.get("id") for entry in entries]
@@ -103,7 +110,7 @@ class BoxReader:
                 example = f"the annotation at position {position} has the id {value}"
                 self._log.add("annotation id not a whole number", example)
             elif number in seen:
-                self._log.add("annotation id given twice", f"annotation id {number} is given twice")
+                self._log.add("annotation id given twice", f"{self.describe(number)} is given twice")
             else:
                 seen.add(number)
         return numbers
@@ -117,22 +124,22 @@ class BoxReader:
         if found is not None and found in known:
             return known[found]
         many = "images" if noun == "image" else f"categories. Known: {self._known}"
-        example = f"annotation id {number}: {noun}_id {shorten(repr(value))} is not among the {many}"
+        example = f"{self.describe(number)}: {noun}_id {shorten(repr(value))} is not among the {many}"
         self._log.add(f"annotation of an unknown {noun}", example)
         return None
 
     def _read_box(self, number: int, entry: Mapping[str, Any]) -> list[float] | None:
         box = entry.get("bbox")
         if not box and OUTLINE_BOX in entry:
-            self._log.add("box not given", f"annotation id {number}: bbox {box!r}, its outline is there")
+            self._log.add("box not given", f"{self.describe(number)}: bbox {box!r}, its outline is there")
             return list(entry[OUTLINE_BOX])
         if isinstance(box, list) and len(box) == 4:
             values = [value if type(value) is float else read_number(value) for value in box]
             if None not in values:
                 if any(isinstance(value, str) for value in box):
-                    self._log.add("number of another type", f"annotation id {number}: bbox {shorten(repr(box))}")
+                    self._log.add("number of another type", f"{self.describe(number)}: bbox {shorten(repr(box))}")
                 return values  # type: ignore[return-value]
-        example = f"annotation id {number}: bbox {shorten(repr(box))} is not four numbers x, y, width, height"
+        example = f"{self.describe(number)}: bbox {shorten(repr(box))} is not four numbers x, y, width, height"
         self._log.add("box not four numbers", example)
         return None
 
@@ -141,13 +148,13 @@ class BoxReader:
         area = read_number(value)
         if is_blank(value):
             if "area" in entry:
-                self._log.add("area left empty", f"annotation id {number}: area {value!r}")
+                self._log.add("area left empty", f"{self.describe(number)}: area {value!r}")
             return math.nan
         if area is None or not math.isfinite(area):
-            self._log.add("area not a number", f"annotation id {number}: area {shorten(repr(value))} is not a number")
+            self._log.add("area not a number", f"{self.describe(number)}: area {shorten(repr(value))} is not a number")
             return None
         if isinstance(value, str):
-            self._log.add("number of another type", f"annotation id {number}: area {value!r}")
+            self._log.add("number of another type", f"{self.describe(number)}: area {value!r}")
         return area
 
     def _read_crowd(self, number: int, entry: Mapping[str, Any]) -> int | None:
@@ -155,26 +162,26 @@ class BoxReader:
         if type(value) is int and value in (0, 1):
             return value
         if is_blank(value):
-            self._log.add("crowd flag left empty", f"annotation id {number}: iscrowd {value!r}")
+            self._log.add("crowd flag left empty", f"{self.describe(number)}: iscrowd {value!r}")
             return 0
         flag = int(value) if isinstance(value, bool) else read_whole(value)
         flag = _FLAGS.get(value.strip().lower(), flag) if isinstance(value, str) else flag
         if flag not in (0, 1) or type(value) is int:
-            example = f"annotation id {number}: iscrowd {shorten(repr(value))} is not 0 or 1"
+            example = f"{self.describe(number)}: iscrowd {shorten(repr(value))} is not 0 or 1"
             self._log.add("crowd flag not 0 or 1", example)
             return None
-        self._log.add("crowd flag of another type", f"annotation id {number}: iscrowd {value!r} is read as {flag}")
+        self._log.add("crowd flag of another type", f"{self.describe(number)}: iscrowd {value!r} is read as {flag}")
         return flag
 
 
 def check_boxes(
-    table: BoxTable, sizes: NDArray[np.float64], describe_image: Callable[[int], str], log: IssueLog
+    table: BoxTable, sizes: NDArray[np.float64], describe: Callable[[int, int], str], log: IssueLog
 ) -> BoxTable:
     """Count what is wrong with boxes, alone and together; those that mean something are left.
 
     Args:
         sizes: Width and height of each image in pixels, NaN where they are not known.
-        describe_image: An image, by its position, in words.
+        describe: A box in words, by its id and the position of its image.
     """
     boxes, sides = table.boxes, sizes[table.places].reshape(-1, 2)
     with np.errstate(all="ignore"):
@@ -199,7 +206,7 @@ def check_boxes(
     for kind, mask in issues.items():
         if count := int(mask.sum()):
             first = int(mask.argmax())
-            where = f"annotation id {table.numbers[first]} ({describe_image(int(table.places[first]))})"
+            where = describe(int(table.numbers[first]), int(table.places[first]))
             across, down = sides[first]
             on = "" if math.isnan(across) else f" on {across:.0f}x{down:.0f} pixels"
             box = shorten(repr([int(each) if each.is_integer() else each for each in boxes[first].tolist()]))

@@ -20,6 +20,9 @@ CocoLists = dict[str, list[dict[str, Any]]]
 OUTLINE_BOX = "box of the outline"
 """The key under which a reader gives an annotation without `bbox` the box around its outline."""
 
+PLACE = "place"
+"""The key under which a reader says where an annotation stands in a file of another format."""
+
 
 @dataclass(frozen=True)
 class RawSplit:
@@ -56,7 +59,7 @@ class ListsBuilder:
     def add_box(self, image: int, category: int, bbox: Sequence[float], place: str, *, crowd: bool = False) -> None:
         """List a box x, y, width, height of the image and category of these ids; `place` says where it is written."""
         number = len(self.lists["annotations"]) + 1
-        entry = {"id": number, "image_id": image, "category_id": category, "bbox": list(bbox), "place": place}
+        entry = {"id": number, "image_id": image, "category_id": category, "bbox": list(bbox), PLACE: place}
         self.lists["annotations"].append({**entry, "iscrowd": int(crowd)})
 
 
