@@ -35,6 +35,10 @@ class CorruptFileError(NascliError):
     """A file exists but its content is damaged: truncated, not the format it claims, wrong checksum."""
 
 
+class TooLargeError(CorruptFileError):
+    """An image that is not decoded since it has more pixels than are allowed; it counts as one that cannot be read."""
+
+
 class DivergedError(NascliError):
     """Training produced a loss that is not finite."""
 

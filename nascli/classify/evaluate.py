@@ -52,7 +52,8 @@ class TrainedRun:
     def data_key(self) -> Hashable:
         """Equal for runs that see the same evaluation images, and can share them in memory."""
         data = self.data
-        return data.dataset, data.data_dir, data.max_unreadable_images, self.spec.image_size, self.spec.preprocessing
+        limits = data.max_unreadable_images, data.max_megapixels
+        return data.dataset, data.data_dir, limits, self.spec.image_size, self.spec.preprocessing
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,11 @@ class EvaluationReport:
 
 
 def open_trained_run(
-    folder: Path, dataset: str | None = None, data_dir: str | None = None, max_unreadable_images: int | None = None
+    folder: Path,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    max_unreadable_images: int | None = None,
+    max_megapixels: int | None = None,
 ) -> TrainedRun:
     """Check a folder, before anything takes time.
 
@@ -80,12 +85,18 @@ def open_trained_run(
         dataset: None is the data set of the training.
         data_dir: None is the folder of the training.
         max_unreadable_images: Images that may be skipped since they cannot be decoded; None is the recipe's number.
+        max_megapixels: Millions of pixels of the largest image that is decoded; None is the recipe's number.
 
     Raises:
         InputError: The run has no weights yet, or nothing says which data set.
         CorruptFileError: `network.json` is damaged.
     """
-    asked = {"dataset": dataset, "data_dir": data_dir, "max_unreadable_images": max_unreadable_images}
+    asked = {
+        "dataset": dataset,
+        "data_dir": data_dir,
+        "max_unreadable_images": max_unreadable_images,
+        "max_megapixels": max_megapixels,
+    }
     data = _data_config(folder, {key: value for key, value in asked.items() if value is not None})
     check_weights(folder)
     return TrainedRun(folder, data, read_network(folder / NETWORK_FILE))

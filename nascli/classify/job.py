@@ -27,7 +27,7 @@ from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from nascli.models.spec import Architecture, NetworkSpec, read_network, resolve_network, write_network
 from nascli.runs import check_same_data
 
-MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images")
+MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images", "max_megapixels")
 """Of a recipe's `data`: where the images lie and how they are read; which they are is compared."""
 
 _NOT_IDENTITY = {

@@ -11,6 +11,7 @@ from torch import Tensor
 from nascli.classify.evaluate import check_weights, describe_preprocessing
 from nascli.classify.metrics import InferenceOptions, make_scorer
 from nascli.classify.tta import plan_tta
+from nascli.config import MAX_MEGAPIXELS
 from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_categories
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.transforms import Normalizer
@@ -53,13 +54,14 @@ class ImagePredictions:
 
 
 def predict_classes(
-    folder: Path, paths: Sequence[Path], options: InferenceOptions
+    folder: Path, paths: Sequence[Path], options: InferenceOptions, max_megapixels: int | None = None
 ) -> tuple[list[ImagePredictions], dict[str, Any]]:
     """Classify images. They are resized, cropped and normalized as `network.json` says; no data set is needed.
 
     Args:
         folder: Holds `network.json` and `weights.safetensors`.
         paths: Image files.
+        max_megapixels: Millions of pixels of the largest image that is decoded; None is the default.
 
     Returns:
         The predictions of each image, in order; network, preprocessing, augmentation and device as JSON values.
@@ -75,7 +77,14 @@ def predict_classes(
     engine = ENGINES[options.engine](network, run.device, torch.float32)
     workers = worker_count(None) if len(paths) > batch_size else 0
     positions = torch.arange(len(paths))
-    files = ImageFiles(tuple(paths), positions, spec.image_size, workers, preprocessing=spec.preprocessing)
+    files = ImageFiles(
+        tuple(paths),
+        positions,
+        spec.image_size,
+        workers,
+        preprocessing=spec.preprocessing,
+        max_megapixels=max_megapixels or MAX_MEGAPIXELS,
+    )
     split, tta = plan_tta(files, crops=options.crops, flip=options.flip)
     classes = _name_classes(spec)
     score = make_scorer(engine, Normalizer(spec.mean, spec.std), tta, batch_size, run.log)

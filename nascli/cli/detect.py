@@ -5,7 +5,17 @@ from pathlib import Path
 
 from nascli.cli.detect_data import FOLDER, check, score, show
 from nascli.cli.detect_train import train
-from nascli.cli.options import DEVICE, JSON, OVERWRITE, Call, Setting, command, command_group, runs_folder
+from nascli.cli.options import (
+    DEVICE,
+    JSON,
+    MAX_MEGAPIXELS,
+    OVERWRITE,
+    Call,
+    Setting,
+    command,
+    command_group,
+    runs_folder,
+)
 from nascli.cli.processes import require_one_process
 from nascli.runs import find_run
 
@@ -16,7 +26,7 @@ THRESHOLD = Setting[float]("--threshold", "Lowest score of a box.", 0.5, min=0, 
 
 @command(
     "predict",
-    [IMAGES, RUN, THRESHOLD, FOLDER, OVERWRITE, DEVICE, JSON],
+    [IMAGES, RUN, THRESHOLD, MAX_MEGAPIXELS, FOLDER, OVERWRITE, DEVICE, JSON],
     examples=[
         "nascli detect predict holiday.jpg photos --threshold 0.6",
         "nascli detect predict photos --run runs/detect/mine",
@@ -30,14 +40,16 @@ def predict(call: Call) -> None:
     from nascli.engine.device import resolve_device
 
     require_one_process("detect predict")
-    terminal, threshold = call.terminal(), call[THRESHOLD]
+    terminal, threshold, limit = call.terminal(), call[THRESHOLD], call[MAX_MEGAPIXELS]
     run_folder = find_run(call[RUN], "detect", runs_folder())
     device = resolve_device(call[DEVICE])
     detector = load_detector(run_folder, device)
-    collected = collect_images(call[IMAGES])
+    collected = collect_images(call[IMAGES], limit)
     note_issues(terminal, "images", collected.issues)
     folder = choose_output_folder(run_folder, "predictions", call[FOLDER], call[OVERWRITE])
-    predictions = predict_boxes(detector, collected.files, folder, device=device, threshold=threshold)
+    predictions = predict_boxes(
+        detector, collected.files, folder, device=device, threshold=threshold, max_megapixels=limit
+    )
     rows = [(str(each.path), str(len(each.objects)), each.summary()) for each in predictions]
     terminal.show_table(f"boxes with a score of at least {threshold:g}", rows, ("image", "boxes", "found"))
     terminal.show(f"drawn in {predictions[0].drawn.parent}")

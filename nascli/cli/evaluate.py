@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nascli.cli.console import Terminal
-from nascli.cli.options import DEVICE, JSON, Call, Setting, command, runs_folder
+from nascli.cli.options import DEVICE, JSON, MAX_MEGAPIXELS, Call, Setting, command, runs_folder
 from nascli.errors import InputError
 from nascli.files import write_bytes, write_json, write_text, writing
 from nascli.runs import find_run
@@ -49,7 +49,7 @@ FOLDER = Setting[Path | None]("--out", "Folder for evaluation.json; by default t
 
 @command(
     "evaluate",
-    [RUNS, DATASET, DATA_DIR, FLIP, CROPS, PREDICT, MAX_UNREADABLE, BATCH_SIZE, DEVICE, FOLDER, JSON],
+    [RUNS, DATASET, DATA_DIR, FLIP, CROPS, PREDICT, MAX_UNREADABLE, MAX_MEGAPIXELS, BATCH_SIZE, DEVICE, FOLDER, JSON],
     examples=[
         "nascli evaluate latest",
         "nascli evaluate runs/train/* --dataset folder:photos --flip",
@@ -82,9 +82,14 @@ def run(call: Call) -> None:
     on = Run(resolve_device(call[DEVICE]), log=terminal.note)
     options = InferenceOptions(on, call[BATCH_SIZE], call[CROPS], call[FLIP])
     if call[PREDICT]:
-        _predict(terminal, folders[0], call[PREDICT], options)
+        _predict(terminal, folders[0], call[PREDICT], options, call[MAX_MEGAPIXELS])
         return
-    asked = {"dataset": call[DATASET], "data_dir": call[DATA_DIR], "max_unreadable_images": call[MAX_UNREADABLE]}
+    asked = {
+        "dataset": call[DATASET],
+        "data_dir": call[DATA_DIR],
+        "max_unreadable_images": call[MAX_UNREADABLE],
+        "max_megapixels": call[MAX_MEGAPIXELS],
+    }
     results = _measure(terminal, folders, asked, out, options)
     best = max(results, key=lambda each: each["top1"])
     if len(runs) == 1:
@@ -132,7 +137,13 @@ def _write(report: "EvaluationReport", folder: Path) -> dict[str, Any]:
     return results
 
 
-def _predict(terminal: Terminal, folder: Path, paths: Sequence[Path], options: "InferenceOptions") -> None:
+def _predict(
+    terminal: Terminal,
+    folder: Path,
+    paths: Sequence[Path],
+    options: "InferenceOptions",
+    max_megapixels: int | None,
+) -> None:
     from nascli.classify.predict import predict_classes
     from nascli.cli.data_notes import note_issues
     from nascli.data.walk import find_images
@@ -140,7 +151,7 @@ def _predict(terminal: Terminal, folder: Path, paths: Sequence[Path], options: "
     found = find_images(paths)
     note_issues(terminal, "--predict", found.issues)
     with terminal.status("classifying images"):
-        predictions, done = predict_classes(folder, found.files, options)
+        predictions, done = predict_classes(folder, found.files, options, max_megapixels)
     _show_predictions(terminal, predictions, done)
     issues = [each.to_dict() for each in found.issues]
     terminal.result({**done, "issues": issues, "images": [prediction.to_dict() for prediction in predictions]})

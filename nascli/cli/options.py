@@ -107,6 +107,9 @@ def _option_type(annotation: Any) -> Any:  # noqa: ANN401 - any annotation of a 
 CELL = Setting[str | None]("--cell", "Genotype: a JSON file, a search run, or a zoo name.", metavar="CELL")
 RECIPE = Setting[str | None]("--recipe", "Shipped recipe by name, or a TOML file.", metavar="NAME|FILE")
 SET = Setting[list[str]]("--set", "Set any key of the recipe; repeat for more.", [], metavar="KEY=VALUE")
+MAX_MEGAPIXELS = Setting[int | None](
+    "--max-megapixels", "Millions of pixels of the largest image that is decoded.", min=1, metavar="N"
+)
 OUT = Setting[Path | None]("--out", "Run folder; by default runs/<command>/<time>-<name>.", metavar="DIR")
 OVERWRITE = Setting[bool]("--overwrite", "Replace an earlier run in --out.", False)
 RESUME = Setting[str | None](

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import asdict
 from pathlib import Path
 
-from nascli.cli.options import JSON, Call, Setting, command
+from nascli.cli.options import JSON, MAX_MEGAPIXELS, Call, Setting, command
 from nascli.units import format_quantity
 
 SOURCE = Setting[Path](
@@ -22,7 +22,7 @@ REPLACE = Setting[bool]("--overwrite", "Replace FILE.h5, and a pack that was beg
 
 @command(
     "pack",
-    [SOURCE, FILE, SIZE, QUALITY, MAX_UNREADABLE, WORKERS, REPLACE, JSON],
+    [SOURCE, FILE, SIZE, QUALITY, MAX_UNREADABLE, MAX_MEGAPIXELS, WORKERS, REPLACE, JSON],
     examples=[
         "nascli pack data/imagenet imagenet.h5",
         "nascli pack photos photos.h5 --size 128 --quality 95 --max-unreadable 10",
@@ -45,6 +45,7 @@ def run(call: Call) -> None:
             call[FILE],
             PackSettings(call[SIZE], call[QUALITY]),
             max_unreadable=call[MAX_UNREADABLE],
+            max_megapixels=call[MAX_MEGAPIXELS],
             overwrite=call[REPLACE],
             workers=call[WORKERS],
             callbacks=PackCallbacks(on_image, terminal.note, lambda: stop.requested),

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nascli.config.data import DATASETS, DETECTION_DATASETS, DataConfig, DetectDataConfig
+    from nascli.config.data import DATASETS, DETECTION_DATASETS, MAX_MEGAPIXELS, DataConfig, DetectDataConfig
     from nascli.config.detect import (
         DETECTION_HEADS,
         DetectorConfig,

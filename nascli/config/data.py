@@ -27,6 +27,10 @@ DETECTION_DATASETS = {
 """Every detection data set; `nascli.data.detection.registry` has the same names."""
 
 
+MAX_MEGAPIXELS = 300
+"""Default of the largest image: it takes 7 bytes per pixel while it is decoded, so 2 GB of each process that reads."""
+
+
 class FilesConfig(Section):
     """The reading of a user's own files, alike for classification and detection."""
 
@@ -47,7 +51,9 @@ class FilesConfig(Section):
         0, ge=0, description="images that are missing or cannot be decoded and are skipped; one more ends the run"
     )
     max_megapixels: int = Field(
-        1000, ge=1, description="millions of pixels of the largest image that is decoded; a larger one is refused"
+        MAX_MEGAPIXELS,
+        ge=1,
+        description="millions of pixels of the largest image that is decoded; a larger one is refused",
     )
 
 

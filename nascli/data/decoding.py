@@ -8,25 +8,40 @@ by libjpeg-turbo, with the same settings.
 import contextlib
 import functools
 import io
+import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from nascli.config import MAX_MEGAPIXELS
+from nascli.data import exif, png
 from nascli.data.formats import register_plugins
-from nascli.errors import CorruptFileError, InputError
-from nascli.files import describe_content
+from nascli.data.pixels import Note, PixelRangeError, correct_png, ignore_note, to_rgb
+from nascli.errors import CorruptFileError, InputError, TooLargeError
+from nascli.files import describe_bytes
 
-ORIENTATION = 0x0112
-"""The EXIF tag that says how the camera was held; 1 is upright, from 5 on it lay on its side."""
+REDUCED_ABOVE = 90
+"""Megapixels from which a JPEG is decoded at a half, a quarter or an eighth of its size where that suffices.
+
+Below, every image is decoded whole: reducing changes pixels a little, and saves memory that few images take.
+"""
 
 _RGB = 3
 """`torchvision.io.ImageReadMode.RGB`, as its operator takes it."""
+_HEAD = 2048
+_TAIL = 64
+"""Bytes at the end of a JPEG or PNG of which one is not zero, unless zeros were appended to a whole file."""
+_MARKS = {"JPEG": (b"\xff\xda", b"\xff\xd9"), "MPO": (b"\xff\xda", b"\xff\xd9"), "PNG": (b"IDAT", b"IEND")}
+"""What opens the pixels of a compressed format, and what stands behind them."""
+_MULTI_FRAME = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")
+_PILLOW = re.compile(r"PIL\.")
 
 
 class ImageSource(Protocol):
@@ -36,40 +51,49 @@ class ImageSource(Protocol):
         """Its encoded bytes."""
 
 
-def decode_image(source: ImageSource) -> Image.Image:
-    """Decode the image in a file or a pack, as RGB and upright.
+def decode_image(
+    source: ImageSource,
+    *,
+    max_megapixels: int = MAX_MEGAPIXELS,
+    least_side: int | None = None,
+    annotated_size: tuple[int, int] | None = None,
+    note: Note = ignore_note,
+) -> Image.Image:
+    """Decode the image in a file or a pack, as RGB; of several frames the first.
+
+    Args:
+        max_megapixels: Millions of pixels of the largest image that is decoded.
+        least_side: Pixels of the shorter side that suffice: a large JPEG may be decoded reduced to no less.
+        annotated_size: Width and height for which somebody drew boxes on it: where it is stored in that size, it stays
+            as it is. By default it is turned as its camera says that it was held.
+        note: Called for what is worth a remark.
 
     Raises:
-        CorruptFileError: It is not an image, is truncated, damaged, or claims an absurd size.
+        CorruptFileError: It is not an image, is truncated, damaged, too large, or its numbers mean no brightness.
     """
     try:
-        with source.open("rb") as file, _open_header(file) as image:
-            if _is_absurd(image):
-                raise ValueError(f"it claims {image.width}x{image.height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}")
-            ImageOps.exif_transpose(image, in_place=True)  # decodes it, too
-            return image if image.mode == "RGB" else to_8_bits(image).convert("RGB")
+        with source.open("rb") as file:
+            try:
+                return _decode(file, max_megapixels, least_side, annotated_size, note)
+            except Exception:  # whatever a text in a PNG makes its decoder raise
+                file.seek(0)
+                without_text = png.drop_texts(file)
+                if without_text is None:
+                    raise
+            return _decode(without_text, max_megapixels, least_side, annotated_size, note)
     except Exception as error:  # decoders raise whatever their format makes them raise
-        if isinstance(error, CorruptFileError):
-            raise
-        reason = "it is not an image" if isinstance(error, UnidentifiedImageError) else error
-        raise CorruptFileError(f"image {source} cannot be decoded: {reason}", "Replace or remove the file") from error
+        raise explain(source, error) from error
 
 
-def decode_pixels(source: ImageSource) -> Tensor:
+def decode_pixels(
+    source: ImageSource, *, max_megapixels: int = MAX_MEGAPIXELS, least_side: int | None = None
+) -> Tensor:
     """Decode an image as `decode_image` does, by the fastest decoder that takes it, to uint8 (H, W, 3)."""
-    pixels = _decode_usual_jpeg(source)
-    return image_to_tensor(decode_image(source)).permute(1, 2, 0) if pixels is None else pixels
-
-
-def to_8_bits(image: Image.Image) -> Image.Image:
-    """Turn a gray image of 16 bits per pixel into one of 8: value / 257, rounded down; any other stays as it is.
-
-    Pillow's own conversion would cut off at 255, which leaves nearly nothing but white.
-    """
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image).astype(np.int64) // 257  # 65535 / 255: one step of 8 bits in 16
-    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    pixels = _decode_usual_jpeg(source, max_megapixels)
+    if pixels is not None:
+        return pixels
+    image = decode_image(source, max_megapixels=max_megapixels, least_side=least_side)
+    return image_to_tensor(image).permute(1, 2, 0)
 
 
 def image_to_tensor(image: Image.Image) -> Tensor:
@@ -77,22 +101,21 @@ def image_to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def read_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
+def read_size(path: Path, *, upright: bool = False, max_megapixels: int = MAX_MEGAPIXELS) -> tuple[int, int]:
     """Width and height of an image as its pixels are stored, from its header; `upright` turns it as its camera says.
 
     Raises:
         InputError: There is no such file.
-        CorruptFileError: It is not an image; the message says what it is.
+        CorruptFileError: It is not an image (the message says what it is), or too large.
     """
     try:
-        with path.open("rb") as file, _open_header(file) as image:
-            size = image.size
-            return size[::-1] if upright and image.getexif().get(ORIENTATION, 1) >= 5 else size
+        with path.open("rb") as file, open_header(file, max_megapixels) as image:
+            turned = upright and exif.read_orientation(image) in exif.ON_ITS_SIDE
+            return image.size[::-1] if turned else image.size
     except FileNotFoundError as error:
         raise InputError(f"image {path}: no such file") from error
     except Exception as error:  # decoders raise whatever their format makes them raise
-        reason = f"it is {describe_content(path)}" if isinstance(error, UnidentifiedImageError) else error
-        raise CorruptFileError(f"image {path} cannot be read: {reason}", "Replace or remove the file") from error
+        raise explain(path, error) from error
 
 
 @functools.cache
@@ -107,7 +130,66 @@ def jpeg_decoder() -> Callable[[Tensor, int], Tensor] | None:
     return None if packet is None else packet.default
 
 
-def _decode_usual_jpeg(source: ImageSource) -> Tensor | None:
+@contextlib.contextmanager
+def open_header(file: BinaryIO, max_megapixels: int = MAX_MEGAPIXELS) -> Iterator[Image.Image]:
+    """Open an image whose header alone is read; one that is too large, or that zeros were written over, is refused."""
+    _prepare_pillow(max_megapixels)
+    try:
+        with Image.open(file) as image:
+            pixels = image.width * image.height
+            if pixels > max_megapixels * 10**6:
+                size = f"{image.width}x{image.height} pixels, {pixels / 1e6:,.1f} megapixels"
+                raise Image.DecompressionBombError(f"{size}; {max_megapixels:,} are allowed")
+            if _ends_in_zeros(file, image.format):
+                raise ValueError("it ends in zeros, as an interrupted copy leaves it")
+            yield image
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        raise ValueError(_describe_unidentified(file.read(_HEAD))) from error
+
+
+def explain(source: object, error: Exception) -> CorruptFileError:
+    """The error of an image that cannot be decoded, from what a decoder raised."""
+    hint, reason = "Replace or remove the file", str(error)
+    if isinstance(error, CorruptFileError):
+        return error
+    if isinstance(error, Image.DecompressionBombError):
+        return TooLargeError(
+            f"image {source} is too large: {reason}",
+            "Allow for more by --set data.max_megapixels=N (--max-megapixels N where nothing is trained), or reduce it",
+        )
+    if isinstance(error, PixelRangeError):
+        hint = "Save it with 8 or 16 bits per value, or as floats from 0 to 1"
+    elif isinstance(error, MemoryError):
+        reason, hint = "there is not enough memory for it", "Reduce it, or allow for fewer data.max_megapixels"
+    elif isinstance(error, OSError) and error.strerror:
+        reason = error.strerror
+    return CorruptFileError(f"image {source} cannot be decoded: {reason}", hint)
+
+
+def _decode(
+    file: BinaryIO,
+    max_megapixels: int,
+    least_side: int | None,
+    annotated_size: tuple[int, int] | None,
+    note: Note,
+) -> Image.Image:
+    with open_header(file, max_megapixels) as image:
+        if image.format in _MULTI_FRAME and getattr(image, "is_animated", False):
+            note("image of several frames", "the first is used")
+        if image.format == "PNG" and (image.mode.startswith("I") or "transparency" in image.info):
+            correct_png(image, png.read_samples(file))
+        if least_side is not None and image.width * image.height > REDUCED_ABOVE * 10**6:
+            image.draft(None, (least_side, least_side))  # a JPEG is, others are not reduced by it
+        image.load()
+        if exif.is_damaged(image):
+            note("image with damaged camera data", "it is taken as it is stored unless they say otherwise")
+        orientation = 1 if image.size == annotated_size else exif.read_orientation(image)
+        pixels = to_rgb(image, note)
+    return pixels if orientation == 1 else pixels.transpose(exif.TURNS[orientation])
+
+
+def _decode_usual_jpeg(source: ImageSource, max_megapixels: int) -> Tensor | None:
     """Decode an upright JPEG in gray or RGB; None where it is anything else, or where something is wrong with it."""
     decoder = jpeg_decoder()
     if decoder is None:
@@ -115,25 +197,48 @@ def _decode_usual_jpeg(source: ImageSource) -> Tensor | None:
     try:
         with source.open("rb") as file:
             content = bytearray(file.read())
-        with _open_header(io.BytesIO(content)) as image:
+        with open_header(io.BytesIO(content), max_megapixels) as image:
             usual = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
-            if not usual or _is_absurd(image) or image.getexif().get(ORIENTATION, 1) != 1:
+            if not usual or image.width * image.height > REDUCED_ABOVE * 10**6 or exif.read_orientation(image) != 1:
                 return None
         return decoder(torch.frombuffer(content, dtype=torch.uint8), _RGB).permute(1, 2, 0)
     except Exception:  # whatever it is, `decode_image` explains it
         return None
 
 
-@contextlib.contextmanager
-def _open_header(file: BinaryIO) -> Iterator[Image.Image]:
-    """Open an image whose header alone is read."""
+def _prepare_pillow(max_megapixels: int) -> None:
+    """Let Pillow open what is allowed, and keep its warnings, which name lines of its source, from users.
+
+    Both are set for the whole process, and never back: threads share them, so that a change for a moment in one would
+    come and go in all others.
+    """
     register_plugins()
-    with warnings.catch_warnings():
-        # threads share the filters of warnings: an error made of this one would get lost, so callers check the size
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(file) as image:
-            yield image
+    if Image.MAX_IMAGE_PIXELS is not None and max_megapixels * 10**6 > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_megapixels * 10**6
+    filters: Any = warnings.filters
+    if not filters or filters[0][3] != _PILLOW:
+        warnings.filterwarnings("ignore", module=_PILLOW.pattern)
 
 
-def _is_absurd(image: Image.Image) -> bool:
-    return Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS
+def _describe_unidentified(head: bytes) -> str:
+    kind = describe_bytes(head)
+    if "image" in kind:
+        return f"it is {kind}, of a kind that is not known here or with a damaged header"
+    return "it is not an image" + (f" but {kind}" if kind != "of an unknown kind" else "")
+
+
+def _ends_in_zeros(file: BinaryIO, image_format: str | None) -> bool:
+    """Whether a JPEG or PNG ends in zeros, and not in zeros that were appended to a whole file."""
+    if image_format not in _MARKS:
+        return False
+    start = file.tell()
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+    damaged = not file.read().strip(b"\0")
+    if damaged:
+        file.seek(0)
+        content = file.read()
+        begin, end = _MARKS[image_format]
+        # the last of the pixels' beginnings: camera data may hold a whole small JPEG
+        damaged = end not in content[content.rfind(begin) :]
+    file.seek(start)
+    return damaged

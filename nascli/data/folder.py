@@ -1,15 +1,17 @@
 """Image folders: `train/<class>/*` beside `val/<class>/*` or `test/<class>/*`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from nascli.config import MAX_MEGAPIXELS
 from nascli.data.dataset import Split, UnreadableImages, ValName, no_image_left
 from nascli.data.decoding import ImageSource, decode_image, image_to_tensor
 from nascli.data.in_memory import ImageArray
@@ -75,7 +77,11 @@ def scan_folder(folder: Path) -> FolderIndex[Path]:
 
 
 def open_splits(
-    index: FolderIndex[ImageSource], image_size: int | None, workers: int, unreadable: UnreadableImages
+    index: FolderIndex[ImageSource],
+    image_size: int | None,
+    workers: int,
+    unreadable: UnreadableImages,
+    max_megapixels: int = MAX_MEGAPIXELS,
 ) -> tuple[Split, Split]:
     """Open both splits: in memory where the images are small and all of one size, else streamed.
 
@@ -83,28 +89,44 @@ def open_splits(
         image_size: Height and width of streamed images in pixels. (Those in memory keep their size.)
         workers: Processes that decode streamed images.
         unreadable: Counts the images that cannot be decoded. A split in memory does not have them.
+        max_megapixels: Millions of pixels of the largest image that is decoded.
 
     Raises:
         CorruptFileError: More images than allowed cannot be decoded; the message has their paths.
     """
-    size = _common_size(index, unreadable)
+    size = _common_size(index, unreadable, max_megapixels)
     if size is not None:
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            train = _load(index.train, size, pool, unreadable)
-            val = _load(index.val, size, pool, unreadable) if train is not None else None
+            decode = partial(_try_to_decode, max_megapixels=max_megapixels)
+            train = _load(index.train, size, pool.map(decode, (path for path, _ in index.train)), unreadable)
+            val = None
+            if train is not None:
+                val = _load(index.val, size, pool.map(decode, (path for path, _ in index.val)), unreadable)
+            pool.shutdown(wait=False, cancel_futures=True)
         if train is not None and val is not None:
             return train, val
-    return stream_splits(index, image_size, workers, unreadable)
+    return stream_splits(index, image_size, workers, unreadable, max_megapixels)
 
 
 def stream_splits(
-    index: FolderIndex[ImageSource], image_size: int | None, workers: int, unreadable: UnreadableImages
+    index: FolderIndex[ImageSource],
+    image_size: int | None,
+    workers: int,
+    unreadable: UnreadableImages,
+    max_megapixels: int = MAX_MEGAPIXELS,
 ) -> tuple[Split, Split]:
     """Open both splits so that images stay on disk."""
 
     def stream(files: tuple[tuple[ImageSource, int], ...]) -> ImageFiles:
         paths, labels = zip(*files, strict=True)
-        return ImageFiles(paths, torch.tensor(labels), image_size or STREAM_SIZE, workers, unreadable=unreadable)
+        return ImageFiles(
+            paths,
+            torch.tensor(labels),
+            image_size or STREAM_SIZE,
+            workers,
+            unreadable=unreadable,
+            max_megapixels=max_megapixels,
+        )
 
     return stream(index.train), stream(index.val)
 
@@ -119,13 +141,13 @@ def _list_files(folder: Path, names: Sequence[str]) -> tuple[tuple[Path, int], .
     return tuple((path, label) for label, place in there for path in walk.find_below(place))
 
 
-def _common_size(index: FolderIndex[ImageSource], unreadable: UnreadableImages) -> int | None:
+def _common_size(index: FolderIndex[ImageSource], unreadable: UnreadableImages, max_megapixels: int) -> int | None:
     """The side of the first image of every class in pixels, where they are square, small, alike, and not too many."""
     first: dict[int, tuple[int, int]] = {}
     for path, label in index.train:
         if label not in first:
             try:
-                first[label] = decode_image(path).size
+                first[label] = decode_image(path, max_megapixels=max_megapixels).size
             except CorruptFileError as error:
                 unreadable.report(str(path), error)
     sizes = set(first.values())
@@ -139,18 +161,20 @@ def _common_size(index: FolderIndex[ImageSource], unreadable: UnreadableImages) 
 
 
 def _load(
-    files: Sequence[tuple[ImageSource, int]], size: int, pool: ThreadPoolExecutor, unreadable: UnreadableImages
+    files: Sequence[tuple[ImageSource, int]],
+    size: int,
+    decoded: Iterator[Tensor | CorruptFileError],
+    unreadable: UnreadableImages,
 ) -> ImageArray | None:
-    """Decode all; None as soon as one is of another size."""
+    """All in memory as they are decoded; None as soon as one is of another size."""
     images = torch.empty((len(files), 3, size, size), dtype=torch.uint8)
     labels: list[int] = []
     skipped: list[str] = []
-    for (path, label), image in zip(files, pool.map(_try_to_decode, (path for path, _ in files)), strict=True):
+    for (path, label), image in zip(files, decoded, strict=True):
         if isinstance(image, CorruptFileError):
             unreadable.report(str(path), image)
             skipped.append(str(path))
         elif image.shape != images.shape[1:]:
-            pool.shutdown(wait=False, cancel_futures=True)
             return None
         else:
             images[len(labels)] = image
@@ -160,8 +184,8 @@ def _load(
     return ImageArray(images[: len(labels)], torch.tensor(labels), tuple(skipped))
 
 
-def _try_to_decode(source: ImageSource) -> Tensor | CorruptFileError:
+def _try_to_decode(source: ImageSource, max_megapixels: int) -> Tensor | CorruptFileError:
     try:
-        return image_to_tensor(decode_image(source))
+        return image_to_tensor(decode_image(source, max_megapixels=max_megapixels))
     except CorruptFileError as error:
         return error

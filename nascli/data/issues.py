@@ -57,6 +57,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "no box to learn from": "Give a training split with boxes",
         "image not on disk": "Put it there, or take the image out of the file",
         "image cannot be read": "Copy it again, or take the image out of the file",
+        "image too large": "Allow for more by data.max_megapixels, or reduce it",
         "image of another size": "It was resized or replaced after it was annotated; its boxes do not fit",
     },
     IssueOutcome.SKIPPED: {
@@ -114,6 +115,13 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "category of the name of another": "told apart by their ids",
         "category without boxes": "a class that nothing trains",
         "supercategory as a class": "a class without boxes, which others name as theirs; better left out of the file",
+        "camera rotation that sizes cannot tell": "boxes are taken as drawn on the stored pixels; detect predict turns "
+        "such images upright",
+        "image of several frames": "the first is used",
+        "image with damaged camera data": "not turned, unless they say so all the same",
+        "16-bit image that uses 12 bits at most": "nearly black: divided by 257, as any of 16 bits",
+        "image of 32-bit numbers": "scaled to bytes by their range",
+        "image very long and thin": "a side keeps at least one pixel when it is resized",
         "category id 0": "a class like others; the detector's background is its own",
     },
 }

@@ -121,7 +121,9 @@ def _load_imagenet(request: _Request) -> ImageData:
                 f"Put the images at {folder}/train/<class>/*.JPEG and {folder}/val/<class>/*.JPEG, or give --data-dir",
             )
     index = scan_folder(folder)
-    train, val = stream_splits(index, request.stream_size, worker_count(request.config.workers), request.unreadable)
+    config = request.config
+    workers = worker_count(config.workers)
+    train, val = stream_splits(index, request.stream_size, workers, request.unreadable, config.max_megapixels)
     return ImageData("imagenet", train, val, index.class_names, _HALF, _HALF)
 
 
@@ -146,8 +148,9 @@ LOADERS: dict[str, Callable[[_Request], ImageData]] = {
 
 def _open_index(request: _Request, index: FolderIndex[ImageSource]) -> ImageData:
     """In memory or streamed, whichever suits the images."""
-    name = request.config.dataset
-    train, val = open_splits(index, request.stream_size, worker_count(request.config.workers), request.unreadable)
+    name, config = request.config.dataset, request.config
+    workers = worker_count(config.workers)
+    train, val = open_splits(index, request.stream_size, workers, request.unreadable, config.max_megapixels)
     if isinstance(train, ImageArray) and isinstance(val, ImageArray):
         return _in_memory(name, train, val, index.class_names, index.val_name)
     return ImageData(name, train, val, index.class_names, _HALF, _HALF, index.val_name)

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from nascli.config import Preprocessing
+from nascli.config import MAX_MEGAPIXELS, Preprocessing
 from nascli.data.dataset import ByteBatch, UnreadableImages, no_image_left
 from nascli.data.decoding import ImageSource, decode_image, decode_pixels, image_to_tensor, jpeg_decoder
 from nascli.errors import CorruptFileError, NascliError
@@ -31,6 +31,12 @@ _CROP_AREA = (0.05, 1.0)
 _CROP_ASPECT = (3 / 4, 4 / 3)
 """Ranges for a random crop (Inception preprocessing, as in the code released with AmoebaNet)."""
 _CROP_TRIES = 10
+
+_MAX_LENGTH = 16
+"""Times its shorter side that an image keeps of its longer side before a square is cut from its middle."""
+
+_REDUCED_FACTOR = 2
+"""Times the wanted size that a large image is decoded in at least, where it is decoded reduced."""
 
 _PREFETCH = 2
 """Batches that each worker decodes before they are asked for."""
@@ -80,6 +86,7 @@ class ImageFiles:
         pinned: Batches lie in page-locked memory, for CUDA.
         preprocessing: How an image is brought to its size in evaluation; training does not follow it.
         unreadable: Counts the images that cannot be decoded, over all batches and epochs, and allows for some.
+        max_megapixels: Millions of pixels of the largest image that is decoded.
     """
 
     paths: tuple[ImageSource, ...]
@@ -89,6 +96,7 @@ class ImageFiles:
     pinned: bool = False
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     unreadable: UnreadableImages = field(default_factory=UnreadableImages)
+    max_megapixels: int = MAX_MEGAPIXELS
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -190,8 +198,11 @@ class _Reader(Dataset[_Fetched]):
         self._seed = seed
         if seed is None:
             self._preprocess = _center_crop(files.image_size, files.preprocessing)
+            self._least_side = _REDUCED_FACTOR * round(files.image_size / files.preprocessing.crop)
         else:
             jpeg_decoder()  # imported here, once for all workers
+            narrowest = math.sqrt(_CROP_AREA[0] * _CROP_ASPECT[0])  # of a window, as a part of the shorter side
+            self._least_side = math.ceil(files.image_size / narrowest)
 
     def __getitems__(self, batch: tuple[int, Sequence[int]]) -> _Fetched:
         number, positions = batch
@@ -213,9 +224,11 @@ class _Reader(Dataset[_Fetched]):
 
     def _read(self, source: ImageSource, position: int) -> Tensor:
         """An image as it goes into a batch: uint8 (S, S, 3)."""
+        limit, least = self._files.max_megapixels, self._least_side
         if self._seed is None:
-            return image_to_tensor(self._preprocess(decode_image(source))).permute(1, 2, 0)
-        pixels = decode_pixels(source)
+            image = decode_image(source, max_megapixels=limit, least_side=least)
+            return image_to_tensor(self._preprocess(image)).permute(1, 2, 0)
+        pixels = decode_pixels(source, max_megapixels=limit, least_side=least)
         top, bottom, left, right = random_window(pixels.shape[0], pixels.shape[1], (self._seed + position) % 2**63)
         batch = pixels[None, top:bottom, left:right].permute(0, 3, 1, 2)  # channels last in memory: torch's fastest way
         sides = (self._files.image_size, self._files.image_size)
@@ -227,10 +240,21 @@ def _center_crop(size: int, preprocessing: Preprocessing) -> Callable[[Image.Ima
     from torchvision.transforms import InterpolationMode, v2  # takes a second to import, and most runs do not stream
 
     length = round(size / preprocessing.crop)
-    sides = length if preprocessing.resize == "shorter_side" else (length, length)
-    resize = v2.Resize(sides, InterpolationMode(preprocessing.interpolation), antialias=True)
+    whole = preprocessing.resize == "shorter_side"
+    resize = v2.Resize(
+        length if whole else (length, length), InterpolationMode(preprocessing.interpolation), antialias=True
+    )
     transform: Callable[[Image.Image], Image.Image] = v2.Compose([resize, v2.CenterCrop(size)])
-    return transform
+    return (lambda image: transform(_cut_ends(image))) if whole else transform
+
+
+def _cut_ends(image: Image.Image) -> Image.Image:
+    """The middle of an image that is very long: the rest is not in the square, and would take memory when enlarged."""
+    shorter = min(image.size)
+    if max(image.size) <= _MAX_LENGTH * shorter:
+        return image
+    left, top = (max(side - _MAX_LENGTH * shorter, 0) // 2 for side in image.size)
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
 def _keep_batch(fetched: Any) -> Any:  # noqa: ANN401 - a DataLoader thinks of lists of items

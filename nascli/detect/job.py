@@ -45,8 +45,8 @@ from nascli.models.serialization import WEIGHTS_FILE, load_network, save_weights
 from nascli.models.spec import Architecture, resolve_network
 from nascli.runs import check_same_data, read_run
 
-MAY_MOVE = ("dataset", "data_dir")
-"""Of a recipe's `data`: where they lie; which they are is compared."""
+MAY_MOVE = ("dataset", "data_dir", "max_megapixels")
+"""Of a recipe's `data`: where they lie and how they are read; which they are is compared."""
 
 _RESTORE = "Put the annotations back as they were, say where they lie with --dataset or --data-dir, or start a new run"
 

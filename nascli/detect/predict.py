@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nascli.config import MAX_MEGAPIXELS
 from nascli.data.decoding import image_to_tensor
 from nascli.data.detection.dataset import open_image
 from nascli.data.walk import FoundImages, find_images
@@ -58,8 +59,11 @@ class ImageDetections:
         return ", ".join(f"{name} ×{number}" for name, number in counts.most_common())
 
 
-def collect_images(paths: Sequence[Path]) -> FoundImages:
+def collect_images(paths: Sequence[Path], max_megapixels: int | None = None) -> FoundImages:
     """The image files of these files and folders, in order; each is decoded once, so that no run starts in vain.
+
+    Args:
+        max_megapixels: Millions of pixels of the largest image that is decoded; None is the default.
 
     Raises:
         InputError: A path does not exist, or a folder holds no image.
@@ -67,7 +71,7 @@ def collect_images(paths: Sequence[Path]) -> FoundImages:
     """
     found = find_images(paths)
     for file in found.files:
-        open_image(file)
+        open_image(file, max_megapixels or MAX_MEGAPIXELS)
     return found
 
 
@@ -100,6 +104,7 @@ def predict_boxes(
     *,
     device: torch.device,
     threshold: float,
+    max_megapixels: int | None = None,
 ) -> list[ImageDetections]:
     """Detect boxes on images, draw them, and write `predictions.json`.
 
@@ -108,6 +113,7 @@ def predict_boxes(
         paths: Files from `collect_images`.
         out: Folder for the drawn images and the JSON; created where it does not exist.
         threshold: Lowest score of a box that is kept, 0 to 1.
+        max_megapixels: As for `collect_images`.
 
     Raises:
         NascliError: `out` cannot be written.
@@ -118,7 +124,7 @@ def predict_boxes(
     with writing(out, "Choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
         for path in paths:
-            image = open_image(path)
+            image = open_image(path, max_megapixels or MAX_MEGAPIXELS)
             output = detector([to_float(image_to_tensor(image), device)])[0]
             boxes = [box for box in to_plain_boxes(output) if box[2] >= threshold]
             drawn = out / _choose_file_name(path, names)

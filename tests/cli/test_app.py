@@ -79,7 +79,8 @@ OPTIONS = {
         "--image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set --tensorboard"
     ),
     "evaluate": (
-        "--batch-size --crops --data-dir --dataset --device --flip --json --max-unreadable --out --predict RUNS"
+        "--batch-size --crops --data-dir --dataset --device --flip --json --max-megapixels --max-unreadable --out "
+        "--predict RUNS"
     ),
     "detect": "",
     "detect train": (
@@ -87,7 +88,7 @@ OPTIONS = {
         "--filters --gpus --head --json --lr --out --overwrite --preset --proposals --recipe --resume --seed --set "
         "--max-train-images --strict --val-fraction --val-split"
     ),
-    "detect predict": "--device --json --out --overwrite --run --threshold IMAGES",
+    "detect predict": "--device --json --max-megapixels --out --overwrite --run --threshold IMAGES",
     "detect check": (
         "--coco --data-dir --dataset --json --recipe --set --max-train-images --strict --val-fraction --val-split"
     ),
@@ -99,7 +100,7 @@ OPTIONS = {
         "--coco --data-dir --dataset --json --out --overwrite --recipe --set --max-train-images RESULTS "
         "--strict --val-fraction --val-split"
     ),
-    "pack": "--json --max-unreadable --overwrite --quality --size --workers FILE SOURCE",
+    "pack": "--json --max-megapixels --max-unreadable --overwrite --quality --size --workers FILE SOURCE",
     "report": "--baseline --json --out --table SEARCH",
     "runs": "--json FOLDER",
 }

@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[Callable[[], object], int, str]] = {
     "JSON too deep": (lambda: TRAIN.write_text("[" * 100_000), 1, "json are not JSON"),
     "no annotations": (TRAIN.unlink, 2, "no annotations of both splits"),
     "missing image": ((IMAGES / "0003.png").unlink, 2, "image id 3 is not on disk"),
-    "corrupt image": (cut(IMAGES / "0003.png", 90), 1, "image data/coco/train2017/0003.png cannot be read"),
+    "corrupt image": (cut(IMAGES / "0003.png", 90), 1, "image data/coco/train2017/0003.png cannot be decoded"),
     "another size": (lambda: Image.new("L", (30, 20)).save(IMAGES / "0003.png"), 2, "has 30x20 pixels"),
     "image id as a list": (first_of("images", id=[1]), 2, "image at position 0 has the id [1]. Ids are whole numbers"),
     "image twice": (edited(lambda v: v["images"].append(v["images"][0])), 2, "image id 1 is given twice"),
@@ -156,7 +156,7 @@ def test_only_decoding_tells_of_damage_in_the_middle(nascli: Nascli) -> None:
     damage_pixels(IMAGES / "0004.png")
     ran = nascli("detect check --coco")
     assert ran.code == 2
-    assert "0004.png cannot be read" in ran.out
+    assert "0004.png cannot be decoded" in ran.out
 
 
 def test_the_data_are_drawn(nascli: Nascli) -> None:

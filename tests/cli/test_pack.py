@@ -179,6 +179,7 @@ def test_a_run_that_a_bad_image_stopped_goes_on_with_a_higher_limit(
     assert ran.code == 0, ran.err
     assert ran.json["images"] == 17  # of 18
     assert [text for text in caplog.messages if "val/dog/03.png" in text] == [
-        "warning: image images/val/dog/03.png cannot be decoded: it is not an image; it is skipped (1 of 1 allowed)"
+        "warning: image images/val/dog/03.png cannot be decoded: it is not an image but a text that begins "
+        "with 'poison'; it is skipped (1 of 1 allowed)"
     ]
     assert nascli(f"{line} --set data.max_unreadable_images=1 --out again --json").json["loss"] == ran.json["loss"]

@@ -335,7 +335,7 @@ def test_an_image_that_is_damaged_or_of_another_size(tmp_path: Path) -> None:
     images = load_coco(write_coco(tmp_path)).train.images
     content = images[0].path.read_bytes()
     images[0].path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(CorruptFileError, match=r"0001\.png cannot be read"):
+    with pytest.raises(CorruptFileError, match=r"0001\.png cannot be decoded"):
         read_annotated_image(images[0])
     Image.new("RGB", (30, 20)).save(images[1].path)
     with pytest.raises(InputError, match=r"image id 2\) has 30x20 pixels, its annotations say 64x64"):

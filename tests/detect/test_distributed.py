@@ -67,10 +67,10 @@ def check_what_they_agree_on(first: Found, second: Found) -> None:
     assert "the gradient is inf at step 1, on the images with ids 10, 11, 12, 13." in message
     kind, message = first["damaged"]
     assert (kind, second["damaged"][0]) == ("CorruptFileError", "CorruptFileError")
-    assert "0003.png cannot be read" in message
+    assert "0003.png cannot be decoded" in message
     assert "the state is saved" in message
     assert "torchrun --nproc-per-node 2 -m nascli detect --resume" in message
-    assert "0003.png cannot be read" in second["damaged"][1]
+    assert "0003.png cannot be decoded" in second["damaged"][1]
     assert (first["stopped"][0], second["stopped"][0]) == ("Interrupted", "Interrupted")
     assert "stopped after step 1 of 6; the state is saved" in first["stopped"][1]
 

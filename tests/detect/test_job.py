@@ -195,7 +195,7 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path: Path, recipe:
 
 def test_a_damaged_image_is_named(tmp_path: Path, recipe: DetectRecipe) -> None:
     (tmp_path / "data" / "train2017" / "0005.png").write_bytes(b"no image")
-    with pytest.raises(CorruptFileError, match=r"0005\.png cannot be read"):
+    with pytest.raises(CorruptFileError, match=r"0005\.png cannot be decoded"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint.pt").exists(), "before the first step"
 
@@ -206,7 +206,7 @@ def test_damage_that_only_decoding_tells_costs_no_step(tmp_path: Path, recipe: D
     path = tmp_path / "data" / place
     whole = path.read_bytes()
     damage_pixels(path)
-    with pytest.raises(CorruptFileError, match=rf"{path.name} cannot be read.*the state is saved.*--resume"):
+    with pytest.raises(CorruptFileError, match=rf"{path.name} cannot be decoded.*the state is saved.*--resume"):
         train(recipe, tmp_path / "run")
     path.write_bytes(whole)
     report = run_detect_job(resume_detect_job(tmp_path / "run", CPU), tmp_path / "run", Run(CPU))

@@ -88,7 +88,7 @@ def test_what_cannot_be_read_is_refused_before_anything_is_begun(tmp_path: Path)
     cut.write_bytes(cut.read_bytes()[:-200])
     (tmp_path / "empty").mkdir()
     for path, error, phrase in (
-        (cut, CorruptFileError, "cut.jpg cannot be read"),
+        (cut, CorruptFileError, "cut.jpg cannot be decoded"),
         (tmp_path / "gone.png", InputError, "gone.png: no such file"),
         (tmp_path / "empty", InputError, "no image in this folder"),
     ):

@@ -13,17 +13,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from nascli.data.decoding import ORIENTATION, image_to_tensor, to_8_bits
-from nascli.data.issues import Issue, IssueLog, IssueOutcome
-from nascli.errors import CorruptFileError, InputError
+from nascli.config import MAX_MEGAPIXELS
+from nascli.data import exif
+from nascli.data.decoding import decode_image, explain, image_to_tensor, open_header
+from nascli.data.issues import ISSUE_KINDS, Issue, IssueLog, IssueOutcome
+from nascli.data.pixels import Note, ignore_note
+from nascli.errors import CorruptFileError, InputError, TooLargeError
 
 Boxes = NDArray[np.float64]
 
 MIN_BOX_SIDE = 0.01
 """Pixels of a box that must lie inside its image, in width and in height, for the box to mean anything."""
+
+_THIN = 100
+"""Times its shorter side that an image's longer side has where that is worth a remark."""
 
 _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 """Bytes near the end of a file that was written to its end."""
@@ -60,6 +66,7 @@ class AnnotatedImage:
     areas: NDArray[np.float64]
     crowd: NDArray[np.bool_]
     written_id: str = ""
+    max_megapixels: int = MAX_MEGAPIXELS
 
     @property
     def learned_boxes(self) -> int:
@@ -105,6 +112,10 @@ class DetectionSplit:
         """The split with its first `count` images; with all of them for 0."""
         return replace(self, images=self.images[:count]) if count else self
 
+    def limit_size(self, max_megapixels: int) -> "DetectionSplit":
+        """The split whose images are decoded up to so many millions of pixels."""
+        return replace(self, images=tuple(replace(each, max_megapixels=max_megapixels) for each in self.images))
+
 
 @dataclass(frozen=True)
 class DetectionData:
@@ -142,53 +153,44 @@ def read_annotated_image(image: AnnotatedImage) -> Tensor:
     return image_to_tensor(open_annotated_image(image))
 
 
-def open_annotated_image(image: AnnotatedImage) -> Image.Image:
+def open_annotated_image(image: AnnotatedImage, note: Note = ignore_note) -> Image.Image:
     """Open an annotated image as RGB, at the size its annotations were made for.
 
-    An image whose camera recorded a rotation is turned only if its annotations were made on the turned image.
+    An image whose camera recorded a rotation is turned only if its annotations were made on the turned image, as far as
+    sizes can tell.
 
     Raises:
-        CorruptFileError: The file is damaged.
-        InputError: Its size is not what the annotations say.
+        CorruptFileError: The file is damaged, or too large.
+        InputError: It is not there, or its size is not what the annotations say.
     """
     expected = (image.width, image.height)
-    for upright in (False, True):
-        opened = open_image(image.path, upright=upright)
-        if opened.size == expected:
-            return opened
+    opened = _open(image.path, image.max_megapixels, expected, note)
+    if opened.size == expected:
+        return opened
     raise InputError(
         _describe_size_mismatch(image, opened.size), "The image was resized or replaced after it was annotated"
     )
 
 
-def open_image(path: Path, *, upright: bool = True) -> Image.Image:
-    """Open an image of any mode as RGB; transparent parts become white, 16 bit become 8.
-
-    Args:
-        path: A file of any format that Pillow reads.
-        upright: Turn it as the camera says that it was held.
+def open_image(path: Path, max_megapixels: int = MAX_MEGAPIXELS) -> Image.Image:
+    """Open a user's own image as RGB, upright, as `decode_image` does.
 
     Raises:
         InputError: There is no such file.
-        CorruptFileError: It is not an image, or damaged; the message names it.
+        CorruptFileError: It is not an image, damaged, or too large; the message names it.
     """
+    return _open(path, max_megapixels)
+
+
+def _open(
+    path: Path, max_megapixels: int, annotated_size: tuple[int, int] | None = None, note: Note = ignore_note
+) -> Image.Image:
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            image = ImageOps.exif_transpose(opened) if upright else opened.copy()
-        return _to_rgb(image)
-    except FileNotFoundError as error:
-        raise InputError(f"image {path}: no such file") from error
-    except Exception as error:  # decoders raise whatever their format makes them raise
-        raise CorruptFileError(f"image {path} cannot be read: {error}", "Is it an image, and complete?") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    image = to_8_bits(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+        return decode_image(path, max_megapixels=max_megapixels, annotated_size=annotated_size, note=note)
+    except CorruptFileError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise InputError(f"image {path}: no such file") from error
+        raise
 
 
 def check_headers(split: DetectionSplit) -> tuple[Issue, ...]:
@@ -196,16 +198,16 @@ def check_headers(split: DetectionSplit) -> tuple[Issue, ...]:
 
     A file is opened for its size, and its end is looked at; where that seems cut off, it is decoded to be sure.
     """
-    return _check_images(split, _find_header_issue)
+    return _check_images(split, _find_header_issues)
 
 
 def check_pixels(split: DetectionSplit) -> tuple[Issue, ...]:
     """Check that images are there and fit their annotations, by decoding each of them."""
-    return _check_images(split, _find_pixel_issue)
+    return _check_images(split, _find_pixel_issues)
 
 
 def _check_images(
-    split: DetectionSplit, find_issue: Callable[[AnnotatedImage], tuple[str, str] | None]
+    split: DetectionSplit, find_issues: Callable[[AnnotatedImage], list[tuple[str, str]]]
 ) -> tuple[Issue, ...]:
     log = IssueLog()
     present: list[AnnotatedImage] = []
@@ -219,44 +221,60 @@ def _check_images(
         else:
             log.add("image not on disk", f"image id {image.id} is not on disk: {image.path}")
 
-    def check_chunk(chunk: Sequence[AnnotatedImage]) -> list[tuple[str, str] | None]:
-        return [find_issue(image) for image in chunk]
+    def check_chunk(chunk: Sequence[AnnotatedImage]) -> list[tuple[str, str]]:
+        return [issue for image in chunk for issue in find_issues(image)]
 
     chunks = [present[start : start + _CHUNK] for start in range(0, len(present), _CHUNK)]
     with ThreadPoolExecutor(min(_MAX_READERS, os.cpu_count() or 1)) as readers:
         for found in readers.map(check_chunk, chunks):
-            for each in filter(None, found):
+            for each in found:
                 log.add(*each)
     return log.issues
 
 
-def _find_header_issue(image: AnnotatedImage) -> tuple[str, str] | None:
-    """Kind and example of the issue of an image, as far as its header and its end tell."""
-    expected = (image.width, image.height)
+def _find_header_issues(image: AnnotatedImage) -> list[tuple[str, str]]:
+    """Kind and example of each issue of an image, as far as its header and its end tell."""
+    expected, where = (image.width, image.height), f"image id {image.id} ({image.path.name})"
+    issues: list[tuple[str, str]] = []
     try:
-        with image.path.open("rb") as file, Image.open(file) as opened:
-            size = opened.size
-            if size != expected and opened.getexif().get(ORIENTATION, 1) >= 5:  # the camera lay on its side
+        with image.path.open("rb") as file, open_header(file, image.max_megapixels) as opened:
+            size, orientation = opened.size, exif.read_orientation(opened)
+            if size != expected and orientation in exif.ON_ITS_SIDE:
                 size = size[::-1]
+            elif orientation != 1 and (orientation not in exif.ON_ITS_SIDE or image.width == image.height):
+                issues.append(("camera rotation that sizes cannot tell", f"{where} has orientation {orientation}"))
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
             complete = _END_MARKS.get(opened.format or "", b"") in file.read()
         if not complete:
-            open_image(image.path)
-    except CorruptFileError as error:
-        return "image cannot be read", f"image id {image.id}: {error.message}"
+            decode_image(image.path, max_megapixels=image.max_megapixels)
     except Exception as error:  # decoders raise whatever their format makes them raise
-        return "image cannot be read", f"image id {image.id}: image {image.path} cannot be read: {error}"
-    return None if size == expected else ("image of another size", _describe_size_mismatch(image, size))
+        return [_classify(image, explain(image.path, error))]
+    if size != expected:
+        issues.append(("image of another size", _describe_size_mismatch(image, size)))
+    if max(size) > _THIN * min(size):
+        issues.append(("image very long and thin", f"{where} has {size[0]}x{size[1]} pixels"))
+    return issues
 
 
-def _find_pixel_issue(image: AnnotatedImage) -> tuple[str, str] | None:
+def _find_pixel_issues(image: AnnotatedImage) -> list[tuple[str, str]]:
+    """The same, and what shows when it is decoded."""
+    issues = _find_header_issues(image)
+    if any(ISSUE_KINDS[kind][0] is IssueOutcome.REFUSED for kind, _ in issues):
+        return issues
+
+    def note(kind: str, example: str) -> None:
+        issues.append((kind, f"image id {image.id} ({image.path.name}): {example}"))
+
     try:
-        open_annotated_image(image)
+        open_annotated_image(image, note)
     except CorruptFileError as error:
-        return "image cannot be read", f"image id {image.id}: {error.message}"
-    except InputError as error:
-        return "image of another size", error.message
-    return None
+        issues.append(_classify(image, error))
+    return issues
+
+
+def _classify(image: AnnotatedImage, error: CorruptFileError) -> tuple[str, str]:
+    kind = "image too large" if isinstance(error, TooLargeError) else "image cannot be read"
+    return kind, f"image id {image.id}: {error.message}"
 
 
 def _describe_size_mismatch(image: AnnotatedImage, size: tuple[int, int]) -> str:

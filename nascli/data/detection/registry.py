@@ -144,6 +144,7 @@ def _parse_splits(
             differ = Issue("categories of the splits differ", 1, f"its categories are not those of {train.source}")
             val = replace(val, issues=(*val.issues, differ))
         splits.append(val)
+    splits = [split.limit_size(config.max_megapixels) for split in splits]
     return tuple(replace(split, issues=split.issues + check(split)) for split in splits)
 
 

@@ -13,11 +13,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import PIL
 from PIL import Image
 
+from nascli.config import MAX_MEGAPIXELS
 from nascli.data.dataset import UnreadableImages, no_image_left
 from nascli.data.decoding import decode_image
 from nascli.data.folder import FolderIndex, scan_folder
@@ -32,6 +34,8 @@ UNCHECKED = ".unchecked"
 
 _PREFETCH = 4
 """Images per thread that are encoded before they are asked for."""
+_REDUCED_FACTOR = 2
+"""Times the size in the pack that a large image is decoded in at least."""
 _JPEG_START = b"\xff\xd8\xff"
 
 
@@ -80,12 +84,16 @@ class _Entry:
     stamp: int
 
 
+_Encoder = Callable[[Path], bytes | CorruptFileError]
+
+
 def pack_folder(
     source: Path,
     path: Path,
     settings: PackSettings,
     *,
     max_unreadable: int = 0,
+    max_megapixels: int | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     callbacks: PackCallbacks | None = None,
@@ -95,6 +103,7 @@ def pack_folder(
     Args:
         source: Holds `train/<class>/*` and `val/` or `test/`.
         max_unreadable: Images that cannot be decoded and are skipped before packing stops.
+        max_megapixels: Millions of pixels of the largest image that is decoded; None is the default.
         overwrite: Replace a pack, and what was begun with other settings.
         workers: Threads; None is one per core.
 
@@ -122,7 +131,8 @@ def pack_folder(
         for entry, row in zip(entries, store.rows, strict=False):
             if row.error:
                 unreadable.report(str(entry.path), CorruptFileError(*row.error))
-        _encode_rest(store, entries, settings, worker_count(workers), unreadable, callbacks)
+        encode = partial(_encode_image, settings=settings, max_megapixels=max_megapixels or MAX_MEGAPIXELS)
+        _encode_rest(store, entries, encode, worker_count(workers), unreadable, callbacks)
         store.flush()
         about |= {"source": str(source.resolve()), "val_name": index.val_name}
         _write_checked(path, about, index.class_names, store, entries)
@@ -150,17 +160,17 @@ def _list_entries(index: FolderIndex[Path], source: Path) -> Iterator[_Entry]:
 def _encode_rest(
     store: ShardStore,
     entries: Sequence[_Entry],
-    settings: PackSettings,
+    encode: _Encoder,
     threads: int,
     unreadable: UnreadableImages,
     callbacks: PackCallbacks,
 ) -> None:
     rest = entries[len(store.rows) :]
-    with closing(_encode_ahead(rest, settings, threads)) as contents:
+    with closing(_encode_ahead((entry.path for entry in rest), encode, threads)) as contents:
         for entry, content in zip(rest, contents, strict=True):
-            store.append(entry.stamp, content)
             if isinstance(content, CorruptFileError):
-                unreadable.report(str(entry.path), content)
+                unreadable.report(str(entry.path), content)  # one too many is not kept: other options may allow for it
+            store.append(entry.stamp, content)
             callbacks.on_image(len(store.rows), len(entries))
             if callbacks.should_stop():
                 store.flush()
@@ -171,14 +181,14 @@ def _encode_rest(
 
 
 def _encode_ahead(
-    entries: Iterable[_Entry], settings: PackSettings, threads: int
+    paths: Iterable[Path], encode: _Encoder, threads: int
 ) -> Generator[bytes | CorruptFileError, None, None]:
     """Each image as bytes, or why there are none; in order, encoded ahead."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[bytes | CorruptFileError]] = deque()
         try:
-            for entry in entries:
-                waiting.append(pool.submit(_encode_image, entry.path, settings))
+            for path in paths:
+                waiting.append(pool.submit(encode, path))
                 if len(waiting) > _PREFETCH * threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -187,14 +197,14 @@ def _encode_ahead(
             pool.shutdown(cancel_futures=True)
 
 
-def _encode_image(path: Path, settings: PackSettings) -> bytes | CorruptFileError:
+def _encode_image(path: Path, settings: PackSettings, max_megapixels: int) -> bytes | CorruptFileError:
     """An image as it lies in a pack: a JPEG whose shorter side has the pixels of the settings, or fewer.
 
     A JPEG that is small enough is copied byte for byte. Others are turned upright and reduced by bilinear
     interpolation, as in evaluation: where that resizes to the size of the pack it finds nothing left to do.
     """
     try:
-        image = decode_image(path)
+        image = decode_image(path, max_megapixels=max_megapixels, least_side=_REDUCED_FACTOR * settings.size)
         shorter = min(image.size)
         if shorter > settings.size:
             width, height = (settings.size * side // shorter for side in image.size)
