@@ -11,6 +11,11 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def as_read(name: str) -> str:
+    """The name as a reader tells it from others: composed letters, single spaces."""
+    return " ".join(nfc(name).split())
+
+
 def printable(text: str) -> str:
     """The text on one line, fit for any UTF-8 output: what has no look of its own is written as a `\\\\x..` escape."""
     return "".join(_escape(letter) if unicodedata.category(letter) in _ESCAPED else letter for letter in text)

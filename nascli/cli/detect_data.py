@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from nascli.cli.data_notes import note_issues
 from nascli.cli.detect_recipe import COCO, KEYS, resolve_recipe
 from nascli.cli.detect_view import describe_split, show_issues, show_scores
 from nascli.cli.options import (
@@ -46,18 +47,8 @@ def check(call: Call) -> None:
         splits = audit_detection_data(config)
     show_issues(terminal, splits)
     serious = sum(each.count for split in splits for each in select_refused(split.issues, strict=config.strict))
-    files = [
-        {
-            "file": str(split.source),
-            "split": split.name,
-            "images": len(split.images),
-            "boxes": split.boxes,
-            "classes": len(split.categories),
-            "issues": [each.to_dict() for each in split.issues],
-        }
-        for split in splits
-    ]
-    terminal.result({"dataset": config.dataset, "usable": not serious, "splits": files})
+    described = [split.to_dict() for split in splits]
+    terminal.result({"dataset": config.dataset, "usable": not serious, "splits": described})
     if serious:
         raise InputError(
             f"{config.dataset}: {serious:,} faults keep it from being used", "Repair those that are marked refused"
@@ -126,10 +117,12 @@ def score(call: Call) -> None:
     split = load_ground_truth(config)
     folder = check_output_folder(out, call[OVERWRITE]) if out else None
     terminal.note(f"{split.source}: {describe_split(split)}, {len(split.categories)} classes; {len(found):,} found")
+    note_issues(terminal, split.source, split.issues)
     report = {
         "results": str(results),
         "dataset": config.dataset,
         "split": split.name,
+        "issues": [each.to_dict() for each in split.issues],
         "metric": METRIC,
         **score_detections(split, found).to_dict(),
     }

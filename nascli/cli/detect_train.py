@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nascli.cli.console import Terminal
+from nascli.cli.data_notes import note_issues
 from nascli.cli.detect_recipe import COCO, KEYS, resolve_recipe
 from nascli.cli.detect_view import describe_split, show_scores
 from nascli.cli.options import (
@@ -145,14 +146,13 @@ def _open_backbone(call: Call, terminal: Terminal, seed: int) -> tuple["ImageCla
 
 
 def _note_data(terminal: Terminal, data: "DetectionData") -> None:
-    """The counts of the data, and what was skipped in them."""
+    """The counts of the data, and the issues in them."""
     terminal.note(
         f"{data.name}: {describe_split(data.train)} to train on, {describe_split(data.val)} to validate on, "
         f"{len(data.categories)} classes"
     )
-    for split in {each.source: each for each in (data.train, data.val)}.values():
-        for each in split.skipped:
-            terminal.note(f"{split.source}: {each.count:,} skipped: {each.kind} (first: {each.first})")
+    for split in dict.fromkeys((data.train, data.val)):
+        note_issues(terminal, split.source, split.issues)
 
 
 def _create(call: Call, job: "DetectJob", files: list[Path]) -> RunFolder:
@@ -165,6 +165,7 @@ def _create(call: Call, job: "DetectJob", files: list[Path]) -> RunFolder:
         asked={"backbone": call[BACKBONE], "cell": call[CELL], "recipe": call[RECIPE], "device": call[DEVICE]},
         backbone=None if call[CELL] else str(find_run(call[BACKBONE] or "latest", "train", runs_folder()).resolve()),
         data=job.describe_data(),
+        splits=[split.to_dict() for split in dict.fromkeys((job.data.train, job.data.val))],
     )
 
 

@@ -19,18 +19,22 @@ def describe_split(split: "DetectionSplit") -> str:
     empty = sum(1 for image in split.images if not len(image.boxes))
     crowds = sum(int(image.crowd.sum()) for image in split.images)
     more = "".join(f", {n:,} {word}" for n, word in ((crowds, "crowds"), (empty, "images without boxes")) if n)
-    return f"{len(split.images):,} images with {split.boxes:,} boxes{more}"
+    own_name = f"{split.own_name}: " if split.own_name else ""
+    return f"{own_name}{len(split.images):,} images with {split.boxes:,} boxes{more}"
 
 
 def show_issues(terminal: Terminal, splits: Sequence["DetectionSplit"]) -> None:
     """The issues of each split: how each is handled, how many, of what kind, the first example."""
     from rich.text import Text
 
+    from nascli.data.issues import ISSUE_KINDS
+
     colors = {"refused": "red", "skipped": "yellow", "lenient": "yellow", "kept": "dim"}
+    order = list(ISSUE_KINDS)  # by outcome, then as they are looked for
     for split in splits:
         summary = f"{split.source}: {describe_split(split)}, {len(split.categories)} classes"
         terminal.show(Text(summary, style="bold"))
-        for each in sorted(split.issues, key=lambda each: list(colors).index(each.outcome)):
+        for each in sorted(split.issues, key=lambda each: order.index(each.kind)):
             line = Text(f"  {each.outcome:7} ", style=colors[each.outcome])
             line.append(f"{each.count:>7,}  {each.kind}: {each.remedy}", style="default")
             terminal.show(line)

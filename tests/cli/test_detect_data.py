@@ -97,7 +97,10 @@ def test_boxes_that_mean_nothing_are_skipped_and_counted(nascli: Nascli, box: li
     ran = nascli(f"detect {START} --json")
     assert ran.code == 0
     assert ran.json["train_boxes"] == 11
-    assert f"instances_train2017.json: 1 skipped: {kind} (first: annotation id 1 (image id 1)" in ran.err
+    assert (
+        f"instances_train2017.json: 1 skipped: {kind}: the box is skipped (first: annotation id 1 (image id 1)"
+        in ran.err
+    )
     checked = nascli("detect check --coco --json")
     assert checked.code == 0
     (finding,) = [each for each in checked.json["splits"][0]["issues"] if each["outcome"] == "skipped"]
@@ -110,7 +113,7 @@ def test_ten_thousand_boxes_on_one_image(nascli: Nascli) -> None:
     ran = nascli(f"detect {START} --json")
     assert ran.code == 0
     assert ran.json["train_images"] == 7
-    assert re.search(r"1 skipped: image with too many boxes \(first: image id 2 .* 10,00\d boxes", ran.err)
+    assert re.search(r"1 skipped: image with too many boxes: [^(]*\(first: image id 2 .* 10,00\d boxes", ran.err)
     assert nascli("detect check --coco --set data.max_boxes=0 --json").json["splits"][0]["images"] == 8
 
 

@@ -23,7 +23,7 @@ from nascli.data.detection.raw import RawSplit
 from nascli.data.detection.values import IdTable, is_blank, read_whole
 from nascli.data.issues import IssueLog, select_refused
 from nascli.errors import NascliError
-from nascli.text import nfc
+from nascli.text import as_read
 from nascli.units import shorten
 
 _OTHER_NAME_KEYS = ("path", "filename", "file_path", "image_path", "coco_url", "url", "flickr_url")
@@ -112,17 +112,12 @@ def _parse_categories(entries: Sequence[Mapping[str, Any]], ids: IdTable, log: I
         names[number] = name
     if 0 in names:
         log.add("category id 0", f"category id 0 ({names[0]})")
-    alike = Counter(_as_read(name) for name in names.values() if name)
+    alike = Counter(as_read(name) for name in names.values() if name)
     for number, name in names.items():
-        if alike[_as_read(name)] > 1:
+        if alike[as_read(name)] > 1:
             log.add("category of the name of another", f"category id {number} ({name}) is shown as {name} {number}")
             names[number] = f"{name} {number}"
     return tuple(Category(*item) for item in sorted(names.items()))
-
-
-def _as_read(name: str) -> str:
-    """A name as a reader tells it from others."""
-    return " ".join(nfc(name).split())
 
 
 def _parse_images(entries: Sequence[Mapping[str, Any]], ids: IdTable, log: IssueLog) -> dict[int, _ImageEntry | None]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,6 +103,18 @@ class DetectionSplit:
     def class_names(self) -> list[str]:
         """The names of labels 1 to K."""
         return [category.name for category in self.categories]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its counts and issues as JSON values."""
+        return {
+            "file": str(self.source),
+            "split": self.name,
+            "own_name": self.own_name,
+            "images": len(self.images),
+            "boxes": self.boxes,
+            "classes": len(self.categories),
+            "issues": [each.to_dict() for each in self.issues],
+        }
 
     @property
     def labels_by_id(self) -> dict[int, int]:

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nascli.config import DETECTION_DATASETS, DetectDataConfig, suggestion
+from nascli.data.detection.across import match_categories, note_crowded, note_shared_images
 from nascli.data.detection.coco import parse_split
 from nascli.data.detection.dataset import DetectionData, DetectionSplit, check_headers, check_pixels
 from nascli.data.detection.raw import RawSplit
 from nascli.data.detection.recognize import FORMATS, find_splits, recognize_format
 from nascli.data.detection.splits import ChosenSplits, choose_splits, hold_out
-from nascli.data.issues import Issue, raise_if_refused
+from nascli.data.issues import Issue, raise_if_refused, select_refused
 from nascli.data.toy import write_scenes
 from nascli.errors import InputError
 
@@ -66,13 +67,15 @@ def load_ground_truth(config: DetectDataConfig) -> DetectionSplit:
     """
     found = _find_splits(config)
     on_train = config.evaluate_on == "train"
-    if found.chosen.val is not None and not on_train:
-        split = parse_split(found.splits[found.chosen.val], "val")
-    else:
-        split = parse_split(found.train, "train" if on_train else "val")
+    split = found.parse_train() if on_train else found.parse_val()
+    if split is None:
+        split = found.parse_train()
         if config.val_fraction:
-            split = hold_out(split, config.val_fraction)[0 if on_train else 1]
-    split = split.first(config.max_train_images if on_train else config.max_val_images)
+            split = hold_out(split, config.val_fraction)[1]
+    elif on_train and config.val_fraction:
+        split = hold_out(split, config.val_fraction)[0]
+    split = replace(split, name=config.evaluate_on)
+    split = note_crowded(split.first(config.max_train_images if on_train else config.max_val_images))
     raise_if_refused(split.source, split.issues, strict=config.strict)
     return split
 
@@ -105,19 +108,19 @@ class _FoundSplits:
     splits: dict[str, RawSplit]
     chosen: ChosenSplits
 
-    @property
-    def train(self) -> RawSplit:
-        """The split to train on.
-
-        Raises:
-            InputError: There is none.
-        """
+    def parse_train(self) -> DetectionSplit:
+        """Read the split to train on; InputError where there is none."""
         if self.chosen.train is None:
             raise InputError(
                 f"{self.source}: no annotations of both splits: there is {' and '.join(self.splits)}, none to train on",
                 "Name one of them train, or give its file alone",
             )
-        return self.splits[self.chosen.train]
+        return parse_split(self.splits[self.chosen.train], "train", self.chosen.train)
+
+    def parse_val(self) -> DetectionSplit | None:
+        """Read the split to validate on, where there is one."""
+        val = self.chosen.val
+        return None if val is None else parse_split(self.splits[val], "val", val)
 
 
 def _find_splits(config: DetectDataConfig) -> _FoundSplits:
@@ -132,18 +135,15 @@ def _parse_splits(
 ) -> tuple[DetectionSplit, ...]:
     """The training split and, where there is one, the validation split."""
     found = _find_splits(config)
-    train, val = parse_split(found.train, "train"), None
-    if found.chosen.val is not None:
-        val = parse_split(found.splits[found.chosen.val], "val")
-    elif config.val_fraction:
+    train, val = found.parse_train(), found.parse_val()
+    if val is None and config.val_fraction:
         train, val = hold_out(train, config.val_fraction)
     splits = [_select_training(train.first(config.max_train_images), config.max_boxes)]
     if val is not None:
-        val = val.first(config.max_val_images)
-        if val.categories != train.categories:
-            differ = Issue("categories of the splits differ", 1, f"its categories are not those of {train.source}")
-            val = replace(val, issues=(*val.issues, differ))
-        splits.append(val)
+        val = match_categories(val, train).first(config.max_val_images)
+        splits.append(note_shared_images(val, splits[0]))
+    scored = 0 if config.evaluate_on == "train" else -1
+    splits[scored] = note_crowded(splits[scored])
     splits = [split.limit_size(config.max_megapixels) for split in splits]
     return tuple(replace(split, issues=split.issues + check(split)) for split in splits)
 
@@ -159,7 +159,7 @@ def _select_training(split: DetectionSplit, max_boxes: int) -> DetectionSplit:
         where = f"image id {first.id} ({first.path.name}) has {first.learned_boxes:,} boxes"
         example = f"{where}, data.max_boxes is {max_boxes:,}"
         issues.append(Issue("image with too many boxes", len(crowded), example))
-    if selected.boxes == 0:
+    if selected.boxes == 0 and not select_refused(issues):  # else that is why there is none
         where = f"there is no box to learn from in {len(selected.images)} training images"
         issues.append(Issue("no box to learn from", 1, where))
     return replace(selected, issues=tuple(issues))

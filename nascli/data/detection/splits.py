@@ -66,7 +66,8 @@ def hold_out(split: DetectionSplit, fraction: float) -> tuple[DetectionSplit, De
     held = set(groups[: min(max(1, round(len(groups) * fraction)), len(groups) - 1)])
     kept = tuple(image for image, name in zip(split.images, names, strict=True) if name not in held)
     out = tuple(image for image, name in zip(split.images, names, strict=True) if name in held)
-    return replace(split, images=kept), replace(split, name="val", images=out, issues=())
+    own_name = f"{split.own_name or split.name}, held out"
+    return replace(split, images=kept), replace(split, name="val", own_name=own_name, images=out, issues=())
 
 
 def _group_name(image: AnnotatedImage, parts: int) -> str:
