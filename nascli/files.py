@@ -78,6 +78,7 @@ def decode_text(content: bytes, source: object, errors: str = "strict") -> str:
         raise CorruptFileError(
             f"{source} is not text in UTF-8: byte 0x{content[error.start]:02x} in line {line}, column {column}",
             "Save it as UTF-8 in your editor, or convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW",
+            file=source,
         ) from error
 
 
@@ -86,11 +87,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(read_text(path))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise InputError(f"{path}: {error.strerror or error}", file=path) from error
     except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{path} is not JSON: {error}") from error
+        raise CorruptFileError(f"{path} is not JSON: {error}", file=path) from error
     if not isinstance(values, dict):
-        raise CorruptFileError(f"{path} holds a JSON {type(values).__name__}, not an object")
+        raise CorruptFileError(f"{path} holds a JSON {type(values).__name__}, not an object", file=path)
     return values
 
 
@@ -98,7 +99,9 @@ def check_schema(values: Mapping[str, object], known: int, source: object) -> No
     """InputError where the JSON of a file, named as `source`, is of a schema above `known`; without one it is of it."""
     version = values.get("schema", known)
     if isinstance(version, int) and version > known:
-        raise InputError(f"{source}: schema {version} is newer than this nascli reads ({known})", "Upgrade nascli")
+        raise InputError(
+            f"{source}: schema {version} is newer than this nascli reads ({known})", "Upgrade nascli", field="schema"
+        )
 
 
 def write_json(path: Path, values: object) -> None:
@@ -107,8 +110,8 @@ def write_json(path: Path, values: object) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write UTF-8 text whole or not at all; a name that is no UTF-8 stays the bytes that it is."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -170,7 +173,8 @@ def sha256_json(values: object) -> str:
 
 def cannot_write(path: Path, error: Exception, hint: str) -> NascliError:
     """The error of a file or folder that cannot be written: its path, the system's reason, what to do."""
-    return NascliError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}", hint)
+    reason = getattr(error, "strerror", None) or error
+    return NascliError(f"{path} cannot be written: {reason}", hint, file=path)
 
 
 @contextmanager

@@ -157,10 +157,10 @@ def resume_run(path: Path, command: str) -> RunFolder:
 def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
     """The content of `run.json`; InputError if the folder is no run folder, or of another command."""
     if not (path / "run.json").is_file():
-        raise InputError(f"{path}: not a run folder (there is no run.json in it)")
+        raise InputError(f"{path}: not a run folder (there is no run.json in it)", file=path)
     record = read_json(path / "run.json")
     if command is not None and record.get("command") != command:
-        raise InputError(f"{path} is a run of nascli {record.get('command')}, not of nascli {command}")
+        raise InputError(f"{path} is a run of nascli {record.get('command')}, not of nascli {command}", file=path)
     return record
 
 
@@ -188,12 +188,19 @@ def find_run(spec: str, command: str, runs: Path) -> Path:
     """The run folder that a path, or `latest`, stands for.
 
     Raises:
-        InputError: There is none; the message says which command makes one.
+        InputError: There is none; the message names the newest there is, or says which command makes one.
     """
     path = runs / command / "latest" if spec == "latest" else Path(spec)
-    if not path.is_dir():
-        raise InputError(f"run {path}: no such folder", f"nascli {command} makes one")
-    return path.resolve() if path.is_symlink() else path
+    if path.is_dir():
+        return path.resolve() if path.is_symlink() else path
+    if path.exists():
+        raise InputError(f"run {path} is a file", "Give the folder that it is in", file=path)
+    made = f"nascli {command} makes one"
+    others = [each.parent for each in path.parent.glob("*/run.json")] if path.name == "latest" else []
+    newest = max(others, key=lambda each: (each / "run.json").stat().st_mtime, default=None)
+    hint = f"The newest run there is {newest}" if newest else made
+    gone = f"{os.readlink(path)}, to which it points, is gone" if path.is_symlink() else "no such folder"
+    raise InputError(f"run {path}: {gone}", hint, file=path)
 
 
 def versions() -> dict[str, str]:

@@ -1,9 +1,23 @@
-"""Names that other people gave: compared, and shown, as a reader sees them."""
+"""Names that other people gave: compared, shown, and quoted, as a reader sees them and a shell reads them."""
 
+import codecs
+import os
+import shlex
 import unicodedata
+from collections.abc import Iterable
 
-_ESCAPED = {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Unicode categories without a look of their own: controls, lone surrogates (bytes that are no UTF-8), unassigned."""
+_ESCAPED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Unicode categories without a look of their own: controls, what turns the direction of writing, lone surrogates (bytes
+that are no UTF-8), private and unassigned letters."""
+
+_JOINERS = {"\u200c", "\u200d"}
+"""Of category Cf, but part of the words of some languages and of many emoji."""
+
+_PLAIN = {"×": "x", "·": "-", "±": "~", "–": "-", "…": "~", "←": "<", "→": ">"}
+"""Signs that nascli's own lines hold, as an output without Unicode has them: one column each, too."""
+
+SPELL_OUT = "nascli-spell-out"
+"""The handler of encoding errors (`errors=`) that writes an escape for a letter that an output cannot hold."""
 
 
 def nfc(name: str) -> str:
@@ -16,9 +30,42 @@ def as_read(name: str) -> str:
     return " ".join(nfc(name).split())
 
 
-def printable(text: str) -> str:
-    """The text on one line, fit for any UTF-8 output: what has no look of its own is written as a `\\\\x..` escape."""
-    return "".join(_escape(letter) if unicodedata.category(letter) in _ESCAPED else letter for letter in text)
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """The text on one line, fit for an output: what has no look of its own is an escape as `\\x0a`.
+
+    Args:
+        encoding: That of the output; letters which it has not are escaped, too.
+    """
+    if not text.isascii() or not text.isprintable():
+        text = "".join(_escape(letter) if _is_invisible(letter) else letter for letter in text)
+    return text if encoding.lower().startswith("utf") else text.encode(encoding, SPELL_OUT).decode(encoding)
+
+
+def quote(word: object, encoding: str = "utf-8") -> str:
+    """A word of a command line for a shell; bash's `$'...'` where it holds what is not `printable`.
+
+    A path whose name begins with a dash, as an option does, gets `./` before it.
+    """
+    text = str(word)
+    if isinstance(word, os.PathLike) and text.startswith("-"):
+        text = os.path.join(os.curdir, text)
+    if printable(text, encoding) == text:
+        return shlex.quote(text)
+    return "$'" + "".join(_ansi_c(letter, encoding) for letter in text) + "'"
+
+
+def quote_command(words: Iterable[object], encoding: str = "utf-8") -> str:
+    """A command line to paste."""
+    return " ".join(quote(word, encoding) for word in words)
+
+
+def as_cell(name: str) -> str:
+    """A name as a cell of a table for spreadsheets, which would compute `=1+1`: an apostrophe makes it a text."""
+    return f"'{printable(name)}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else printable(name)
+
+
+def _is_invisible(letter: str) -> bool:
+    return unicodedata.category(letter) in _ESCAPED and letter not in _JOINERS
 
 
 def _escape(letter: str) -> str:
@@ -26,3 +73,22 @@ def _escape(letter: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte that is no UTF-8
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _ansi_c(letter: str, encoding: str) -> str:
+    if letter in "\\'":
+        return f"\\{letter}"
+    if printable(letter, encoding) == letter:
+        return letter
+    errors = "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", errors))
+
+
+def _spell_out(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(letter) or _escape(letter) for letter in letters), error.end
+
+
+codecs.register_error(SPELL_OUT, _spell_out)

@@ -78,6 +78,12 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun: `1 class`, `2 classes`, `1,000 images`."""
+    plural = f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def shorten(value: object, limit: int = 60) -> str:
     """A text, or the `repr` of another value, cut to `limit` letters with `...` at its end."""
     text = value if isinstance(value, str) else repr(value)

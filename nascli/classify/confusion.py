@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nascli.text import as_cell
+
 
 @dataclass(frozen=True)
 class ClassAccuracy:
@@ -75,8 +77,9 @@ class Confusion:
 
     def to_csv(self, names: Sequence[str]) -> str:
         """The counts as a table with names: a row per true class, a column per predicted one."""
+        shown = list(map(as_cell, names))
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
-        lines.writerow(["true class", *names])
-        lines.writerows([name, *row] for name, row in zip(names, self.counts.tolist(), strict=True))
+        lines.writerow(["true class", *shown])
+        lines.writerows([name, *row] for name, row in zip(shown, self.counts.tolist(), strict=True))
         return text.getvalue()

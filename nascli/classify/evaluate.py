@@ -1,6 +1,5 @@
 """Evaluation of trained networks on a data set, as `nascli evaluate` does it."""
 
-import shlex
 import time
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
@@ -30,6 +29,7 @@ from nascli.models.families import NETWORK_FILE
 from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.spec import NetworkSpec, read_network
 from nascli.runs import read_run, versions
+from nascli.text import quote
 
 _ALLOW_UNREADABLE = "--max-unreadable N"
 """The option that allows for more images that cannot be decoded."""
@@ -140,7 +140,7 @@ def check_weights(folder: Path) -> None:
     if (folder / "run.json").is_file():
         raise InputError(
             f"{folder}: there are no weights yet, the training has not ended",
-            f"nascli train --resume {shlex.quote(str(folder))} ends it",
+            f"nascli train --resume {quote(folder)} ends it",
         )
     raise InputError(
         f"{folder}: there is no {WEIGHTS_FILE} in it",

@@ -244,6 +244,7 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
             "params": cost.params,
             "mult_adds": cost.mult_adds,
             "image_size": cost.image_size,
+            "classes": job.spec.classes,
             "seconds": result.seconds,
             "device": device_name(job.device, job.dist),
             "unused_keys": job.unused_keys,

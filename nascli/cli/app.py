@@ -7,15 +7,18 @@ keeps `nascli --help` quick.
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from traceback import print_exception
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from nascli import __version__
+from nascli.cli.console import JsonOutput, spell_out_streams
+from nascli.cli.failures import explain_failure, is_main_process, show_failure
 from nascli.cli.options import SETTINGS
-from nascli.errors import NascliError
+from nascli.errors import Interrupted
+
+DEBUG = "--debug"
 
 SUMMARIES = {
     "search": "Search for good cells: propose, train small and short, learn from the accuracy, propose better ones.",
@@ -74,14 +77,22 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program; errors that nascli explains become one line and an exit code."""
+    """Run the program; errors become one line and an exit code, with --json an object on stdout besides."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
+    words = [each for each in given if each != DEBUG]
+    spell_out_streams()
+    output = JsonOutput()
     try:
-        app(args=[argument for argument in given if argument != "--debug"], prog_name="nascli")
-    except NascliError as error:
-        if debug:
-            print_exception(error)
-        else:
-            typer.echo(f"{'interrupted' if error.exit_code == 130 else 'error'}: {error}", err=True)
-        sys.exit(error.exit_code)
+        left = app(args=words, prog_name="nascli", standalone_mode=False, obj=output)
+        code = left if isinstance(left, int) else 0
+        if code == Interrupted.exit_code and is_main_process() and not output.elsewhere:
+            raise KeyboardInterrupt  # typer makes an exit code of it
+    except (Exception, KeyboardInterrupt) as error:
+        failure = explain_failure(error)
+        code = failure["exit_code"]
+        if is_main_process() or DEBUG in given:
+            show_failure(error, failure, debug=DEBUG in given)
+            output.add({"error": failure})
+    if "--json" in given:
+        output.write()
+    sys.exit(code)

@@ -1,6 +1,5 @@
 """`nascli build`: a genotype as a network of any size, with what it costs; its speed, and files for other programs."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -284,13 +283,13 @@ def _show_next(call: Call, made: _Made, written: Path | None, terminal: Terminal
     data = _fitting_data(made.spec)
     if made.trained and (written or not call[IMPORT_WEIGHTS]):
         folder = written.parent if written else Path(made.source)
-        terminal.note(f'from Python: nascli.load_network("{folder}")')
+        terminal.note(f"from Python: nascli.load_network({str(folder)!r})")
         own = (folder / "run.json").is_file()
-        terminal.next(f"nascli evaluate {shlex.quote(str(folder))}" + ("" if own else f" --dataset {data}"))
+        terminal.next(["nascli", "evaluate", folder, *([] if own else ["--dataset", data])])
     elif made.sizes and not written:
         terminal.note("--out DIR writes this size as network.json, for nascli train --cell DIR/network.json")
     else:
-        terminal.next(f"nascli train --cell {shlex.quote(str(written or made.source))} --dataset {data}")
+        terminal.next(["nascli", "train", "--cell", written or made.source, "--dataset", data])
 
 
 def _fitting_data(spec: "NetworkSpec") -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nascli.cli.console import Terminal
-from nascli.units import UNITS, format_quantity
+from nascli.units import UNITS, count_of, format_quantity
 
 if TYPE_CHECKING:
     from nascli.models.cost import Cost, Latency, LayerCost
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def show_layers(terminal: Terminal, spec: "NetworkSpec", layers: "Sequence[LayerCost]", cost: "Cost") -> None:
     """A table with a row for each cell, and the sums under it."""
-    title = f"{spec.name}: {spec.size_text}, {spec.classes} classes"
+    title = f"{spec.name}: {spec.size_text}, {count_of(spec.classes, 'class')}"
     rows = [
         (row.name, str(row.filters), "×".join(map(str, row.shape)), f"{row.params:,}", format_quantity(row.mult_adds))
         for row in layers
@@ -98,4 +98,4 @@ def _conditions(latency: "Latency") -> str:
 
 
 def _threads(latency: "Latency") -> str:
-    return "1 thread" if latency.threads == 1 else f"{latency.threads} threads"
+    return count_of(latency.threads, "thread")

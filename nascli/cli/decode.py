@@ -1,7 +1,6 @@
 """`nascli decode`: whatever stands for a cell pair, as a genotype: on the terminal, in a file, in a drawing."""
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,13 @@ from nascli.config import SearchRecipe, parse
 from nascli.errors import InputError
 from nascli.files import write_text, writing
 from nascli.genotype.drawing import draw_genotype, drawing_format, genotype_tree
-from nascli.genotype.drawing.shapes import printable
 from nascli.genotype.families import genotype_families
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.notations import list_notations, write_notation
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.genotype.space import SearchSpace, list_spaces, resolve_space
 from nascli.runs import read_run
+from nascli.text import printable, quote
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -77,7 +76,7 @@ def run(call: Call) -> None:
     notation_text = write_notation(genotype, to) if to is not None else None
     files = _write(genotype, out, call[DRAW], overwrite=call[REPLACE])
     _show_genotype(terminal, genotype, found.run, files, notation_text)
-    terminal.next(f"nascli build --cell {shlex.quote(str(out))}" if out else found.next_command)
+    terminal.next(f"nascli build --cell {quote(out)}" if out else found.next_command)
 
 
 def _write(genotype: Genotype, out: Path | None, drawings: Sequence[Path], *, overwrite: bool) -> list[Path]:
@@ -127,7 +126,8 @@ def _show_genotype(
     except InputError as error:
         reason = str(error)
     if notation_text is not None:
-        terminal.show(Text(notation_text.rstrip("\n")))
+        for line in notation_text.rstrip("\n").split("\n"):
+            terminal.show(line)
     else:
         terminal.show(_Uncut(_render_tree(genotype)))
         said = ",".join(map(str, tokens)) if tokens else f"none: {reason}"

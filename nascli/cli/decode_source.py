@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from nascli.genotype.notations import find_notation, list_notations, read_notati
 from nascli.genotype.resolve import find_cell, load_genotype
 from nascli.genotype.space import find_space
 from nascli.runs import find_run, read_run
+from nascli.text import quote, quote_command
 from nascli.units import shorten
 
 STDIN = "-"
@@ -85,7 +85,7 @@ def find_genotype(call: Call, terminal: Terminal) -> Found:
             f"Give them as --tokens LIST, or say whose notation they are with --from {' or '.join(possible)}",
         )
     cell = find_cell(source, runs_folder(), terminal.note)
-    return Found(load_genotype(cell), None, f"nascli build --cell {shlex.quote(cell)}")
+    return Found(load_genotype(cell), None, f"nascli build --cell {quote(Path(cell))}")
 
 
 def _is_run(source: str | None) -> bool:
@@ -141,13 +141,13 @@ def _from_notation(text: str, notation: str, call: Call) -> Found:
             provenance={"file": source} if from_file else None,
         )
     except InputError as error:
-        raise InputError(f"{label}: {error.message}", error.hint) from error
+        raise error.reword(f"{label}: {error.message}", error.hint) from error
     one_line = "\n" not in text.strip() and len(text) <= _LONGEST_REPEATED
     repeated = text.strip() if one_line and not from_file else source
     options = {"--from": notation, "--select": call[SELECT], "--space": call[SPACE]}
     words = [repeated, *(word for name, value in options.items() if value for word in (name, value))]
     file = re.sub(r"[^A-Za-z0-9.]+", "-", genotype.name).strip("-.") or "decoded"
-    return Found(genotype, None, shlex.join(["nascli", "decode", *words, "--out", f"{file}.json"]))
+    return Found(genotype, None, quote_command(["nascli", "decode", *words, "--out", f"{file}.json"]))
 
 
 def _from_tokens(text: str, space: str) -> Found:
@@ -164,7 +164,7 @@ def _from_tokens(text: str, space: str) -> Found:
 def _from_run(folder: Path, trial: int | None, terminal: Terminal) -> Found:
     from nascli.search.journal import read_trials
 
-    quoted = shlex.quote(str(folder))
+    quoted = quote(folder)
     if trial is None:
         if not (folder / "best.json").is_file():
             read_run(folder, "search")  # says so if this is no run folder, or another command's

@@ -1,6 +1,5 @@
 """`nascli detect`: a detector trained, used on a user's own images, and its data looked at."""
 
-import shlex
 from pathlib import Path
 
 from nascli.cli.detect_data import FOLDER, check, score, show
@@ -57,9 +56,9 @@ def predict(call: Call) -> None:
     issues = [each.to_dict() for each in collected.issues]
     about = {"run": str(run_folder), "out": str(folder), "threshold": threshold, "issues": issues}
     terminal.result({**about, "images": found})
-    lower = f"{max(threshold - 0.2, 0.05):.2g}"
-    words = ["nascli", "detect", "predict", str(call[IMAGES][0]), "--run", str(run_folder), "--threshold", lower]
-    terminal.next(shlex.join(words))
+    other = max(threshold - 0.2, 0.05) if threshold > 0.05 else 0.3  # so that there are more boxes, or fewer
+    about_run = ["--run", run_folder, "--threshold", f"{other:.2g}"]
+    terminal.next(["nascli", "detect", "predict", call[IMAGES][0], *about_run])
 
 
 run = command_group(

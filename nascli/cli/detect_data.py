@@ -1,6 +1,5 @@
 """`nascli detect check`, `show` and `score`: the data of a detector without a training, and results of any tool."""
 
-import shlex
 from pathlib import Path
 
 from nascli.cli.data_notes import note_issues
@@ -22,6 +21,8 @@ from nascli.cli.processes import require_one_process
 from nascli.config import DetectDataConfig, DetectRecipe
 from nascli.errors import InputError
 from nascli.files import write_json, writing
+from nascli.text import quote_command
+from nascli.units import count_of
 
 AUGMENTED = Setting[bool]("--augmented", "Draw the training images as training augments them.", False)
 FOLDER = Setting[Path | None]("--out", "Folder to write into.", metavar="DIR")
@@ -51,7 +52,8 @@ def check(call: Call) -> None:
     terminal.result({"dataset": config.dataset, "usable": not serious, "splits": described})
     if serious:
         raise InputError(
-            f"{config.dataset}: {serious:,} faults keep it from being used", "Repair those that are marked refused"
+            f"{config.dataset}: {count_of(serious, 'fault')} {'keeps' if serious == 1 else 'keep'} it from being used",
+            "Repair those that are marked refused",
         )
     terminal.next(_next_command(config, "show"))
 
@@ -116,7 +118,9 @@ def score(call: Call) -> None:
     found = read_results(results)
     split = load_ground_truth(config)
     folder = check_output_folder(out, call[OVERWRITE]) if out else None
-    terminal.note(f"{split.source}: {describe_split(split)}, {len(split.categories)} classes; {len(found):,} found")
+    terminal.note(
+        f"{split.source}: {describe_split(split)}, {count_of(len(split.categories), 'class')}; {len(found):,} found"
+    )
     note_issues(terminal, split.source, split.issues)
     report = {
         "results": str(results),
@@ -138,4 +142,4 @@ def score(call: Call) -> None:
 
 
 def _next_command(config: DetectDataConfig, name: str) -> str:
-    return shlex.join(["nascli", "detect", name, "--dataset", config.dataset, "--data-dir", config.data_dir])
+    return quote_command(["nascli", "detect", name, "--dataset", config.dataset, "--data-dir", config.data_dir])

@@ -1,6 +1,5 @@
 """`nascli detect train`: a trained network, or a cell with random weights, as the backbone of a detector."""
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ from nascli.cli.processes import join_processes, note_run, open_in_main, refuse_
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, DetectRecipe, parse
 from nascli.errors import InputError
 from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
-from nascli.units import format_duration
+from nascli.units import count_of, format_duration
 
 if TYPE_CHECKING:
     from nascli.data.detection.dataset import DetectionData
@@ -149,7 +148,7 @@ def _note_data(terminal: Terminal, data: "DetectionData") -> None:
     """The counts of the data, and the issues in them."""
     terminal.note(
         f"{data.name}: {describe_split(data.train)} to train on, {describe_split(data.val)} to validate on, "
-        f"{len(data.categories)} classes"
+        f"{count_of(len(data.categories), 'class')}"
     )
     for split in dict.fromkeys((data.train, data.val)):
         note_issues(terminal, split.source, split.issues)
@@ -234,8 +233,8 @@ def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, A
     _show_run(terminal, report, folder)
     terminal.result({"run": str(folder), **report})
     is_latest = (runs_folder() / "detect" / "latest").resolve() == folder.resolve()
-    run_option = [] if is_latest else ["--run", str(folder)]
-    terminal.next(shlex.join(["nascli", "detect", "predict", str(job.scored.images[0].path), *run_option]))
+    run_option = [] if is_latest else ["--run", folder]
+    terminal.next(["nascli", "detect", "predict", job.scored.images[0].path, *run_option])
     return {key: value for key, value in report.items() if key not in ("metric", "per_class", "worst_images")}
 
 

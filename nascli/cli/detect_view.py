@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nascli.cli.console import Terminal
+from nascli.units import count_of
 
 if TYPE_CHECKING:
     from nascli.data.detection.dataset import DetectionSplit
@@ -18,9 +19,10 @@ def describe_split(split: "DetectionSplit") -> str:
     """The counts of a split in words."""
     empty = sum(1 for image in split.images if not len(image.boxes))
     crowds = sum(int(image.crowd.sum()) for image in split.images)
-    more = "".join(f", {n:,} {word}" for n, word in ((crowds, "crowds"), (empty, "images without boxes")) if n)
+    more = f", {count_of(crowds, 'crowd')}" if crowds else ""
+    more += f", {count_of(empty, 'image')} without boxes" if empty else ""
     own_name = f"{split.own_name}: " if split.own_name else ""
-    return f"{own_name}{len(split.images):,} images with {split.boxes:,} boxes{more}"
+    return f"{own_name}{count_of(len(split.images), 'image')} with {count_of(split.boxes, 'box')}{more}"
 
 
 def show_issues(terminal: Terminal, splits: Sequence["DetectionSplit"]) -> None:
@@ -32,7 +34,7 @@ def show_issues(terminal: Terminal, splits: Sequence["DetectionSplit"]) -> None:
     colors = {"refused": "red", "skipped": "yellow", "lenient": "yellow", "kept": "dim"}
     order = list(ISSUE_KINDS)  # by outcome, then as they are looked for
     for split in splits:
-        summary = f"{split.source}: {describe_split(split)}, {len(split.categories)} classes"
+        summary = f"{split.source}: {describe_split(split)}, {count_of(len(split.categories), 'class')}"
         terminal.show(Text(summary, style="bold"))
         for each in sorted(split.issues, key=lambda each: order.index(each.kind)):
             line = Text(f"  {each.outcome:7} ", style=colors[each.outcome])

@@ -1,6 +1,5 @@
 """`nascli evaluate`: how good trained networks are on a data set, and which classes they see in a user's own images."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +97,7 @@ def run(call: Call) -> None:
     else:
         _show_runs(terminal, results)
         terminal.result({"runs": results})
-    terminal.next(f"nascli detect --backbone {shlex.quote(best['run'])}")
+    terminal.next(["nascli", "detect", "--backbone", Path(best["run"])])
 
 
 def _measure(
@@ -155,7 +154,7 @@ def _predict(
     _show_predictions(terminal, predictions, done)
     issues = [each.to_dict() for each in found.issues]
     terminal.result({**done, "issues": issues, "images": [prediction.to_dict() for prediction in predictions]})
-    terminal.next(f"nascli evaluate {shlex.quote(str(folder))}")
+    terminal.next(["nascli", "evaluate", folder])
 
 
 def _show_evaluation(terminal: Terminal, results: Mapping[str, Any], folder: Path) -> None:
@@ -164,7 +163,7 @@ def _show_evaluation(terminal: Terminal, results: Mapping[str, Any], folder: Pat
     classes, seen = results["classes"], results["classes_in_images"]
     rows = [
         ("top-1", f"{results['top1']:.2%}"),
-        ("top-5", f"{results['top5']:.2%}"),
+        *([("top-5", f"{results['top5']:.2%}")] if classes > 5 else []),
         ("loss", f"{results['loss']:.4f}"),
         ("calibration error", f"{results['calibration_error']:.2%}"),
         (
@@ -196,7 +195,7 @@ def _show_runs(terminal: Terminal, measured: Sequence[Mapping[str, Any]]) -> Non
             *([results["dataset"]] if len(data) > 1 else []),
             format_quantity(results["params"]),
             f"{results['top1']:.2%}",
-            f"{results['top5']:.2%}",
+            f"{results['top5']:.2%}" if results["classes"] > 5 else "-",
             f"{results['loss']:.4f}",
             f"{results['calibration_error']:.2%}",
             f"{results['images_per_second']:,.0f}",
@@ -205,10 +204,8 @@ def _show_runs(terminal: Terminal, measured: Sequence[Mapping[str, Any]]) -> Non
     ]
     title = f"{len(measured)} networks on test images" + (f" of {data.pop()}" if len(data) == 1 else "")
     terminal.show_table(title, rows, (*columns, "images/s"))
-    terminal.show(
-        f"\nECE: expected calibration error. Averaged over: {'; '.join(sorted(views))}\n"
-        "written: evaluation.json in each run's folder"
-    )
+    terminal.show(f"\nECE: expected calibration error. Averaged over: {'; '.join(sorted(views))}")
+    terminal.show("written: evaluation.json in each run's folder")
 
 
 def _show_predictions(terminal: Terminal, predictions: "Sequence[ImagePredictions]", done: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, Uni
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from nascli.cli.console import Terminal
+from nascli.cli.console import JsonOutput, Terminal
 from nascli.errors import InputError
 
 if TYPE_CHECKING:
@@ -147,7 +147,13 @@ class Call:
 
     def terminal(self, *, quiet: bool = False) -> Terminal:
         """The terminal of this call; `quiet` where another process prints."""
-        return Terminal(as_json=self[JSON], quiet=quiet)
+        return Terminal(self.output if self[JSON] else None, quiet=quiet)
+
+    @property
+    def output(self) -> JsonOutput:
+        """The object that the program leaves on stdout with --json."""
+        output: JsonOutput = self._context.obj
+        return output
 
     def refuse(self, message: str, surplus: Iterable[Setting[Any]], hint: str = "Leave them out") -> None:
         """InputError where some of these options are given; their names follow the message."""

@@ -1,6 +1,5 @@
 """`nascli pack`: an image folder as one file."""
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -60,4 +59,4 @@ def run(call: Call) -> None:
     terminal.show_table(f"{call[SOURCE]}, packed", rows)
     terminal.show(f"\nwritten: {made.path}")
     terminal.result(asdict(made))
-    terminal.next(f"nascli train --cell nasnet-a --dataset {shlex.quote(f'pack:{made.path}')}")
+    terminal.next(["nascli", "train", "--cell", "nasnet-a", "--dataset", f"pack:{made.path}"])

@@ -46,7 +46,13 @@ def start_processes(call: Call) -> None:
 
     check_gpus(gpus, call[DEVICE])
     if gpus > 1:
-        raise typer.Exit(launch(gpus, [*call.words(GPUS), *(["--debug"] if "--debug" in sys.argv else [])]))
+        call.output.elsewhere = True
+        try:
+            code = launch(gpus, [*call.words(GPUS), *(["--debug"] if "--debug" in sys.argv else [])])
+        except NascliError as error:
+            call.output.elsewhere = not error.message.startswith("process 0 ")  # which could say nothing itself
+            raise
+        raise typer.Exit(code)
 
 
 def open_in_main(dist: "DistContext", open_folder: Callable[[], RunFolder]) -> RunFolder | None:

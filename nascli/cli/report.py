@@ -1,6 +1,5 @@
 """`nascli report`: a search run as one page to read."""
 
-import shlex
 from pathlib import Path
 
 from nascli.cli.options import JSON, Call, Setting, command, runs_folder
@@ -59,4 +58,4 @@ def run(call: Call) -> None:
         }
     )
     if (path / "best.json").is_file():
-        terminal.next(f"nascli train --cell {shlex.quote(str(path))} --dataset {shlex.quote(made.dataset)}")
+        terminal.next(["nascli", "train", "--cell", path, "--dataset", made.dataset])

@@ -1,6 +1,5 @@
 """`nascli search`: find good cells for a data set."""
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -195,11 +194,10 @@ def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: 
     terminal.show(f"The reward is {results['reward_is']}. {find_evaluator(recipe.search.evaluator).caution}")
     terminal.show(f"best cell: {path / 'best.json'}")
     terminal.result({"run": str(path), "best_cell": str(path / "best.json"), **results})
-    cell = shlex.quote(str(path))
     terminal.next(
-        f"nascli decode {cell}",
-        f"nascli report {cell}",
-        f"nascli train --cell {cell} --dataset {shlex.quote(recipe.data.dataset)}",
+        ["nascli", "decode", path],
+        ["nascli", "report", path],
+        ["nascli", "train", "--cell", path, "--dataset", recipe.data.dataset],
     )
 
 

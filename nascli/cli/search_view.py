@@ -15,7 +15,8 @@ from rich.text import Text
 from nascli.cli.console import Terminal
 from nascli.config import SearchRecipe
 from nascli.search.trial import Trial, TrialState
-from nascli.units import format_duration, format_quantity
+from nascli.text import printable
+from nascli.units import count_of, format_duration, format_quantity
 
 _BEST_SHOWN = 8
 _RUNNING_SHOWN = 8
@@ -203,24 +204,24 @@ class LiveView(_Board):
             Text(f"{format_duration(self.elapsed)} so far", "dim"),
             Text(left, "dim"),
         )
-        parts: list[RenderableType] = [Text(self._title, "bold"), bar, self.counts, ""]
+        parts: list[RenderableType] = [Text(printable(self._title), "bold"), bar, self.counts, ""]
         parts.append(_best_table(self.best))
         parts += ["", _running_line(self.started)]
         if self.diagnostics:
             parts.append(_learning_line(self.diagnostics))
         if self.last_failure:
-            parts.append(Text.assemble(("last failure  ", "bold"), (self.last_failure, "red")))
+            parts.append(Text.assemble(("last failure  ", "bold"), (printable(self.last_failure), "red")))
         return Group(*parts)
 
     @property
     def counts(self) -> Text:
         """Trained, duplicates, rejected, failed."""
         states = self._states
-        parts = [f"{states[TrialState.COMPLETE]} trained"]
-        parts += [_plural(states["duplicate"], "duplicate")] if states["duplicate"] else []
+        parts: list[str | tuple[str, str]] = [f"{states[TrialState.COMPLETE]} trained"]
+        parts += [count_of(states["duplicate"], "duplicate")] if states["duplicate"] else []
         parts += [f"{states[TrialState.REJECTED]} rejected"] if states[TrialState.REJECTED] else []
-        parts += [f"[red]{states[TrialState.FAILED]} failed[/]"] if states[TrialState.FAILED] else []
-        return Text.from_markup(" · ".join(parts))
+        parts += [(f"{states[TrialState.FAILED]} failed", "red")] if states[TrialState.FAILED] else []
+        return Text(" · ").join(Text.assemble(part) for part in parts)
 
 
 def _best_table(best: Sequence[Trial]) -> RenderableType:
@@ -245,13 +246,9 @@ def _running_line(started: Mapping[int, float]) -> Text:
     return line
 
 
-def _plural(number: float, word: str) -> str:
-    return f"{number:.0f} {word}{'' if number == 1 else 's'}"
-
-
 def _learning_line(learning: Mapping[str, float]) -> Text:
     said = {
-        "updates": _plural(learning.get("updates", 0.0), "update"),
+        "updates": count_of(int(learning.get("updates", 0)), "update"),
         "entropy": f"entropy {learning.get('entropy', 0):.1f} nats",
         "baseline": f"baseline {format_percent(learning.get('baseline'))}",
     }

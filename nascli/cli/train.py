@@ -1,6 +1,5 @@
 """`nascli train`: a cell, built at one size, trained on a data set."""
 
-import shlex
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -86,7 +85,7 @@ def run(call: Call) -> None:
             if call[DRY_RUN]:
                 refuse_several(dist, "--dry-run")
                 _show_estimate(terminal, job)
-                terminal.next(shlex.join(["nascli", *call.words(DRY_RUN, JSON)]))
+                terminal.next(["nascli", *call.words(DRY_RUN, JSON)])
                 return
             folder = open_in_main(dist, lambda: _create(call, job, files))
         _train(terminal, folder, job, tensorboard=call[TENSORBOARD])
@@ -215,7 +214,7 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", *, ten
 def _show_results(terminal: Terminal, folder: Path, results: dict[str, Any]) -> None:
     rows = [
         ("top-1", f"{results['top1']:.2%}"),
-        ("top-5", f"{results['top5']:.2%}"),
+        *([("top-5", f"{results['top5']:.2%}")] if results["classes"] > 5 else []),
         ("test loss", f"{results['loss']:.4f}"),
         ("test images", f"{results['images']:,}"),
         ("params", f"{results['params']:,}"),
@@ -225,8 +224,7 @@ def _show_results(terminal: Terminal, folder: Path, results: dict[str, Any]) -> 
     terminal.show_table(f"{results['cell']} on {results['dataset']}: final", rows)
     terminal.show(f"\nweights: {folder / 'weights.safetensors'}")
     terminal.result({"run": str(folder), **results})
-    trained = shlex.quote(str(folder))
-    terminal.next(f"nascli evaluate {trained}", f"nascli detect --backbone {trained}")
+    terminal.next(["nascli", "evaluate", folder], ["nascli", "detect", "--backbone", folder])
 
 
 def _show_estimate(terminal: Terminal, job: "TrainJob") -> None:

@@ -1,6 +1,7 @@
 """Errors of recipes: an unknown key or a wrong value in one line, with its place and a suggestion."""
 
 import difflib
+import os
 from collections.abc import Iterable
 from typing import get_args
 
@@ -23,17 +24,21 @@ def explain(error: ValidationError, source: str, model: type[BaseModel]) -> Inpu
     """One line out of a pydantic error: source, field, value, reason."""
     fault = error.errors()[0]
     place = _join_keys(fault["loc"])
+    what, remedy = _describe(fault["type"], place, fault["msg"].removeprefix("Value error, "), fault["input"]), ""
     if fault["type"] == "extra_forbidden":
-        return InputError(
-            f"{source}: unknown key {place}", suggestion(str(fault["loc"][-1]), _keys_at(model, fault["loc"]))
-        )
-    if fault["type"] == "missing":
-        return InputError(f"{source}: {place} is missing")
-    reason = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "value_error" and not place:
-        return InputError(f"{source}: {reason}")
-    given = "" if fault["type"] == "value_error" else f" = {shorten(repr(fault['input']))}"
-    return InputError(f"{source}: {place}{given}: {reason[:1].lower()}{reason[1:]}")
+        remedy = suggestion(str(fault["loc"][-1]), _keys_at(model, fault["loc"]))
+    file = source if os.path.isfile(source) else None  # else it is the options, or a text
+    return InputError(f"{source}: {what}", remedy, file=file, field=place or None)
+
+
+def _describe(kind: str, place: str, reason: str, given: object) -> str:
+    if kind == "extra_forbidden":
+        return f"unknown key {place}"
+    if kind == "missing":
+        return f"{place} is missing"
+    if kind == "value_error":
+        return f"{place}: {reason[:1].lower()}{reason[1:]}" if place else reason
+    return f"{place} = {shorten(repr(given))}: {reason[:1].lower()}{reason[1:]}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

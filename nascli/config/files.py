@@ -11,7 +11,7 @@ from nascli.config.errors import parse, suggestion
 from nascli.config.network import follow_family
 from nascli.config.section import Recipe, Section
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import read_text
+from nascli.files import decode_text, read_text
 
 
 def recipes_folder() -> Path:
@@ -38,11 +38,13 @@ def find_recipe(command: str, name: str) -> Path:
         return given
     if given.is_dir():
         inside = f" ({given / 'recipe.toml'} is one)" if (given / "recipe.toml").is_file() else ""
-        raise InputError(f"recipe {name} is a folder", f"Give a TOML file{inside}, or the name of a shipped recipe")
+        hint = f"Give a TOML file{inside}, or the name of a shipped recipe"
+        raise InputError(f"recipe {name} is a folder", hint, file=name)
     if name.endswith(".toml"):
-        raise InputError(f"recipe {name}: no such file", "Give a path to a TOML file or the name of a shipped recipe")
+        hint = "Give a path to a TOML file or the name of a shipped recipe"
+        raise InputError(f"recipe {name}: no such file", hint, file=name)
     known = sorted(p.stem for p in folder.glob("*.toml"))
-    raise InputError(f"recipe {name!r}: not one of the {command} recipes", suggestion(name, known))
+    raise InputError(f"recipe {name!r}: not one of the {command} recipes", suggestion(name, known), field="--recipe")
 
 
 def load_recipe(
@@ -80,7 +82,9 @@ def load_recipe(
     for text in assignments:
         key, sign, raw = text.partition("=")
         if not sign:
-            raise InputError(f"--set {text}: not of the form key=value", "For example --set train.lr=0.05")
+            raise InputError(
+                f"--set {text}: not of the form key=value", "For example --set train.lr=0.05", field="--set"
+            )
         _assign(values, key.strip(), _toml_value(raw.strip()))
     return parse(model, values, "options")
 
@@ -92,12 +96,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         InputError: There is no such file.
         CorruptFileError: It is not TOML; the message has line and column.
     """
+    own = (path.parent / "run.json").is_file()  # written by nascli: a name in it that is no UTF-8 is as the disk has it
     try:
-        return tomllib.loads(read_text(path))
+        return tomllib.loads(decode_text(path.read_bytes(), path, "surrogateescape") if own else read_text(path))
     except OSError as error:
-        raise InputError(f"recipe {path}: {error.strerror or error}") from error
+        raise InputError(f"recipe {path}: {error.strerror or error}", file=path) from error
     except tomllib.TOMLDecodeError as error:
-        raise CorruptFileError(f"recipe {path} is not TOML: {error}") from error
+        raise CorruptFileError(f"recipe {path} is not TOML: {error}", file=path) from error
 
 
 def to_toml(recipe: Section) -> str:
@@ -110,7 +115,7 @@ def _assign(values: dict[str, Any], key: str, value: object) -> None:
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise InputError(f"{key}: {section} is a value, not a section")
+            raise InputError(f"{key}: {section} is a value, not a section", field=key)
     values[last] = value
 
 

@@ -49,14 +49,14 @@ EVALUATORS = {
         "proxy accuracy",
         is_accuracy=True,
         trains_children=True,
-        caution="It is that of a small network on held-out training images\nafter a short training. It ranks cells; it "
+        caution="It is that of a small network on held-out training images after a short training. It ranks cells; it "
         "is not the final accuracy, which nascli train measures on the test split.",
     ),
     "one_shot": EvaluatorInfo(
         "proxy accuracy with inherited weights of a supernet",
         is_accuracy=True,
         uses_seed=False,
-        caution="It is that of a network on held-out training images\nthat was never trained alone. It ranks cells "
+        caution="It is that of a network on held-out training images that was never trained alone. It ranks cells "
         "roughly; nascli train measures the final accuracy on the test split.",
     ),
     f"{TABLE}FILE": EvaluatorInfo("proxy accuracy from a table", is_accuracy=True),

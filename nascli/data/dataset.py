@@ -141,9 +141,8 @@ class UnreadableImages:
         if len(self._found) > self.allowed:
             message = f"{len(self._found)} images cannot be decoded, {self.allowed} may be skipped: "
             message = message + ", ".join(self._found) if self.allowed else error.message
-            raise CorruptFileError(
-                message, f"{error.hint}, or allow for more: {self.option}" if self.option else error.hint
-            )
+            hint = f"{error.hint}, or allow for more: {self.option}" if self.option else error.hint
+            raise error.reword(message, hint) from error
         if not known:
             self.log(f"warning: {error.message}; it is skipped ({len(self._found)} of {self.allowed} allowed)")
 

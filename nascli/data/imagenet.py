@@ -31,4 +31,7 @@ def imagenet_categories() -> tuple[str, ...]:
 
 def are_imagenet_wnids(names: Sequence[str]) -> bool:
     """True for the names of ImageNet's 1000 class folders, in the order of the outputs."""
-    return len(names) == IMAGENET_CLASSES and hashlib.sha256("\n".join(names).encode()).hexdigest() == _WNIDS_SHA256
+    return (
+        len(names) == IMAGENET_CLASSES
+        and hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest() == _WNIDS_SHA256
+    )

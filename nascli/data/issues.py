@@ -203,4 +203,4 @@ def raise_if_refused(source: Path, issues: Iterable[Issue], *, strict: bool = Fa
             if first.outcome is IssueOutcome.REFUSED
             else f"Repair it, or leave --strict out ({first.remedy})"
         )
-        raise error(f"{source}: {first.first}", remedy + more)
+        raise error(f"{source}: {first.first}", remedy + more, file=source)

@@ -9,6 +9,7 @@ from pathlib import Path
 from nascli.data.formats import foreign_endings, image_endings, is_image_by_content
 from nascli.data.issues import Issue, IssueLog
 from nascli.errors import InputError
+from nascli.text import quote
 
 HIDDEN = "hidden or service file or folder"
 NO_IMAGE = "file that is no image"
@@ -194,16 +195,12 @@ def describe_absence(path: Path) -> str:
 
 def refuse_archive(path: Path) -> None:
     """InputError, with the command that unpacks it, where a path is an archive."""
-    import shlex
-
     for endings, command in _ARCHIVES.items():
         for ending in endings:
             if path.name.lower().endswith(ending):
                 folder = path.with_name(path.name[: -len(ending)] or "unpacked")
-                made = command.format(file=shlex.quote(str(path)), folder=shlex.quote(str(folder)))
-                before = (
-                    "" if folder.is_dir() or not command.startswith("tar") else f"mkdir {shlex.quote(str(folder))} && "
-                )
+                made = command.format(file=quote(path), folder=quote(folder))
+                before = "" if folder.is_dir() or not command.startswith("tar") else f"mkdir {quote(folder)} && "
                 raise InputError(f"{path} is an archive", f"Unpack it by {before}{made} and give {folder}")
 
 

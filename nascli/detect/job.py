@@ -7,7 +7,6 @@ then `weights.safetensors`, `results.json` (a COCO results file), `detection.jso
 
 import hashlib
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +43,7 @@ from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_network, save_weights
 from nascli.models.spec import Architecture, resolve_network
 from nascli.runs import check_same_data, read_run
+from nascli.text import quote
 
 MAY_MOVE = ("dataset", "data_dir", "max_megapixels")
 """Of a recipe's `data`: where they lie and how they are read; which they are is compared."""
@@ -295,7 +295,7 @@ def run_detect_job(job: DetectJob, folder: Path | None, run: Run) -> dict[str, A
 def _leave_if_stopped(run: Run, folder: Path | None) -> None:
     """Between two batches of a scoring that follows the last checkpoint."""
     if run.dist.any(run.stop is not None and run.stop.requested):
-        command = resume_command(run.dist, run.device, f"detect --resume {shlex.quote(str(folder))}")
+        command = resume_command(run.dist, run.device, f"detect --resume {quote(folder)}")
         raise Interrupted("stopped while scoring", f"Resume with: {command}" if folder else "")
 
 

@@ -4,7 +4,6 @@ References: Ren et al. 2015, "Faster R-CNN"; the numbers not in the recipe are t
 of 0.7 and 0.3 for proposals and 0.5 for boxes, anchors of ratio 1/2, 1 and 2).
 """
 
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_weights
 from nascli.models.spec import NetworkSpec, read_network, write_network
+from nascli.text import quote
 
 DETECTOR_FILE = "detector.json"
 _SCHEMA_VERSION = 1
@@ -153,7 +153,7 @@ def load_detector(folder: Path, device: torch.device) -> tuple[nn.Module, Detect
     if not (folder / WEIGHTS_FILE).is_file():
         raise InputError(
             f"{folder}: there is no trained detector in it ({WEIGHTS_FILE} is missing)",
-            f"Finish the run with: nascli detect --resume {shlex.quote(str(folder))}",
+            f"Finish the run with: nascli detect --resume {quote(folder)}",
         )
     spec = read_detector(folder)
     detector = build_detector(build(spec.network), spec.config, len(spec.categories))

@@ -7,7 +7,6 @@ is checked byte for byte (the file is a zip archive with checksums) and loaded a
 import io
 import json
 import os
-import shlex
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ import torch
 from nascli.config import OptimConfig
 from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.files import keep_copy, sync_folder, write_bytes, write_text, writing
+from nascli.text import quote
 
 NEWEST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -64,7 +64,7 @@ class CheckpointStore:
         buffer = io.BytesIO()
         torch.save({"format": _FORMAT, "identity": self._identity, "state": dict(state)}, buffer)
         newest = self.folder / NEWEST
-        with writing(newest, f"Free some space, then: nascli {self.command} --resume {shlex.quote(str(self.folder))}"):
+        with writing(newest, f"Free some space, then: nascli {self.command} --resume {quote(self.folder)}"):
             if newest.exists() and self._newest_is_whole:
                 keep_copy(newest, self.folder / PREVIOUS)
             write_bytes(newest, buffer.getvalue())

@@ -19,6 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from nascli.data.dataset import AnySplit
 from nascli.errors import InputError, NascliError
+from nascli.units import count_of
 
 T = TypeVar("T")
 
@@ -171,11 +172,11 @@ class DistContext:
 
     def _raise_first(self, error: NascliError | None) -> None:
         """Raise the error of the lowest rank that has one, on all ranks; each has to call this."""
-        values = None if error is None else (type(error), error.message, error.hint)
+        values = None if error is None else (type(error), error.message, error.hint, error.file, error.field)
         for first in self.all_gather(values):
             if first is not None:
-                kind, message, hint = first
-                raise kind(message, hint) from error
+                kind, message, hint, file, place = first
+                raise kind(message, hint, file=file, field=place) from error
 
 
 SINGLE_PROCESS = DistContext()
@@ -183,7 +184,7 @@ SINGLE_PROCESS = DistContext()
 
 def device_name(device: torch.device, dist: DistContext = SINGLE_PROCESS) -> str:
     """The device in words: the GPU's name, or the number of CPU threads; times the processes."""
-    name = f"cpu, {torch.get_num_threads()} threads"
+    name = f"cpu, {count_of(torch.get_num_threads(), 'thread')}"
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     return name if dist.size == 1 else f"{dist.size} x {name}"

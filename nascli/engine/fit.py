@@ -8,7 +8,6 @@ same micro-batches, random numbers and running statistics. So a training may be 
 that divides the number of micro-batches.
 """
 
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from nascli.engine.task import Batch, Run, Task
 from nascli.engine.train_state import TrainState, start_state
 from nascli.errors import CorruptFileError, InputError, Interrupted
 from nascli.seeding import derive_seed
+from nascli.text import quote
 
 
 def fit(task: Task[Batch], seed: int, run: Run, store: CheckpointStore | None = None) -> TrainState:
@@ -130,10 +130,10 @@ class _Boundary:
                 raise
             self.store.save(self.state.to_payload())
             hint = f"{error.hint}; the state is saved, resume with: {self._command(self.store)}"
-            raise type(error)(error.message, hint.removeprefix("; ")) from error
+            raise error.reword(error.message, hint.removeprefix("; ")) from error
 
     def _command(self, store: CheckpointStore) -> str:
-        arguments = f"{store.command} --resume {shlex.quote(str(store.folder))}"
+        arguments = f"{store.command} --resume {quote(store.folder)}"
         return resume_command(self.run.dist, self.run.device, arguments)
 
 

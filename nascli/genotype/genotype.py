@@ -9,7 +9,7 @@ from pydantic import BaseModel, GetPydanticSchema, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from nascli.config import explain
-from nascli.errors import CorruptFileError, InputError
+from nascli.errors import CorruptFileError, InputError, about
 from nascli.files import check_schema, read_text
 
 JsonScalar = str | int | float | bool | None
@@ -116,8 +116,9 @@ def read_genotype(path: Path) -> Genotype:
     try:
         text = read_text(path)
     except OSError as error:
-        raise InputError(f"genotype {path}: {error.strerror or error}") from error
-    return parse_genotype(text, str(path))
+        raise InputError(f"genotype {path}: {error.strerror or error}", file=path) from error
+    with about(path):
+        return parse_genotype(text, str(path))
 
 
 def spread_json(value: object) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import resources
@@ -14,6 +13,7 @@ from nascli.errors import InputError, NascliError
 from nascli.files import decode_text, read_json
 from nascli.genotype.genotype import Genotype, parse_genotype, read_genotype
 from nascli.genotype.notations import find_notation, recognize
+from nascli.text import quote_command
 from nascli.units import shorten
 
 BEST_FILE = "best.json"
@@ -63,7 +63,7 @@ def find_cell_file(cell: str | Path) -> Path | None:
     if os.path.isdir(path):  # Path.is_dir fails on a text that is too long for a name
         inside = [path / name for name in (BEST_FILE, NETWORK_FILE) if (path / name).is_file()]
         if not inside:
-            raise InputError(f"cell {cell}: the folder holds neither {BEST_FILE} nor {NETWORK_FILE}")
+            raise InputError(f"cell {cell}: the folder holds neither {BEST_FILE} nor {NETWORK_FILE}", file=cell)
         return inside[0]
     return path if os.path.isfile(path) else None
 
@@ -109,7 +109,7 @@ def load_genotype(source: str | Path | Genotype) -> Genotype:
 def _read_network_genotype(path: Path) -> Genotype:
     values = read_json(path).get("genotype")
     if values is None:
-        raise InputError(f"{path}: a network without a genotype", "Give the network of a cell")
+        raise InputError(f"{path}: a network without a genotype", "Give the network of a cell", file=path)
     return parse_genotype(json.dumps(values), str(path))
 
 
@@ -138,7 +138,7 @@ def _refuse_notation(text: str, source: str, label: str) -> None:
     first, repeated = "", source.strip()
     if source == text and ("\n" in repeated or len(repeated) > _LONGEST_REPEATED):
         first, repeated = "save it as cell.txt, then ", "cell.txt"
-    command = shlex.join(["nascli", "decode", repeated, *chosen, "--out", "cell.json"])
+    command = quote_command(["nascli", "decode", repeated, *chosen, "--out", "cell.json"])
     raise InputError(f"{label} is {notation}, not a genotype", f"Decode it first: {first}{command}{either}")
 
 

@@ -13,7 +13,6 @@ replacement no trial is counted twice, at the price that nothing is left to chan
 """
 
 import math
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from nascli.config import SearchRecipe, Section
 from nascli.errors import InputError, NascliError
 from nascli.report.search_data import SearchData, best_so_far, read_search, reward_of
 from nascli.runs import read_run
+from nascli.text import quote_command
 
 LOW, HIGH = 0.1, 0.9
 """The band holds the best of n in eight of ten orderings."""
@@ -143,10 +143,10 @@ def find_difference(first: SearchRecipe, second: SearchRecipe) -> str | None:
 
 def baseline_command(data: SearchData) -> str:
     """The command that makes the baseline of a search."""
-    words = ["nascli", "search", "--recipe", str(data.path / "recipe.toml"), "--strategy", "random"]
+    words: list[object] = ["nascli", "search", "--recipe", data.path / "recipe.toml", "--strategy", "random"]
     words += ["--set", "search.warm_start_trials=0"] if data.recipe.search.warm_start_trials else []
     words += ["--set", "rerank.top=0"] if data.recipe.rerank.top else []
-    return shlex.join(words)
+    return quote_command(words)
 
 
 def compare_with_random(data: SearchData, random: SearchData | None) -> str:

@@ -5,7 +5,6 @@
 
 import json
 import re
-import shlex
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from nascli.config import to_toml
 from nascli.errors import InputError, NascliError
@@ -26,6 +26,7 @@ from nascli.report.search_data import SearchData, read_search, reward_of, select
 from nascli.search.strategies.strategy import COLLAPSED
 from nascli.search.study import best_trials
 from nascli.search.trial import Trial, TrialState
+from nascli.text import printable, quote, quote_command
 from nascli.units import format_duration, shorten
 
 PAGE = "report.html"
@@ -132,13 +133,13 @@ def collapse_warning(data: SearchData) -> str | None:
 
 def train_command(data: SearchData, trial: Trial) -> str:
     """The command that trains a trial's cell in full: from its file in `top/`, or one that is written first."""
-    dataset = shlex.quote(data.recipe.data.dataset)
+    dataset = data.recipe.data.dataset
     file = _find_cell_files(data.path).get(trial.id)
     if file is not None:
-        return f"nascli train --cell {shlex.quote(str(file))} --dataset {dataset}"
+        return quote_command(["nascli", "train", "--cell", file, "--dataset", dataset])
     name = f"trial-{trial.id}.json"
-    decode = f"nascli decode {shlex.quote(str(data.path))} --trial {trial.id} --out {name}"
-    return f"{decode} && nascli train --cell {name} --dataset {dataset}"
+    decode = f"nascli decode {quote(data.path)} --trial {trial.id} --out {name}"
+    return f"{decode} && nascli train --cell {name} --dataset {quote(dataset)}"
 
 
 def rung_counts(data: SearchData) -> Counter[int]:
@@ -166,6 +167,7 @@ def _render_page(
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=_show_names,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -196,6 +198,15 @@ def _render_page(
         toml=to_toml(data.recipe),
         results=json.dumps(data.record.get("results"), indent=2),
     )
+
+
+def _show_names(value: object) -> object:
+    """A text fit for a page: no letter in it turns the direction of the rest, or is none at all."""
+    if isinstance(value, Path):
+        return printable(str(value))
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\n".join(map(printable, value.split("\n")))
 
 
 def _count_failures(data: SearchData, state: TrialState) -> _Failures:

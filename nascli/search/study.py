@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import statistics
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from nascli.search.rerank import RerankPlan, rerank, sort_reranked
 from nascli.search.snapshot import SNAPSHOT, SnapshotFile
 from nascli.search.trial import Trial, TrialState
 from nascli.signals import StopRequest
+from nascli.text import quote
 
 JOURNAL = "trials.jsonl"
 
@@ -96,7 +96,7 @@ def run_search(
                 with ranking:
                     rerank(ranking, journal, _make_rerank_plan(recipe, journal.trials), writer, stop)
         except Interrupted as interrupted:
-            command = f"nascli search --resume {shlex.quote(str(run.path))}"
+            command = f"nascli search --resume {quote(run.path)}"
             raise Interrupted(interrupted.message, f"Resume with: {command}") from interrupted
         finally:
             writer.close(journal.trials)
@@ -118,7 +118,7 @@ def tabulate_run(path: Path, table: Path) -> TabularBenchmark:
         **{f"version of {name}": version for name, version in record.get("versions", {}).items()},
         **{name: value for name, value in record.get("machine", {}).items() if isinstance(value, str | int | float)},
     }
-    recipe = (path / "recipe.toml").read_text(encoding="utf-8")
+    recipe = (path / "recipe.toml").read_text(encoding="utf-8", errors="backslashreplace")
     return write_table(table, read_trials(path / JOURNAL), recipe_toml=recipe, about=about)
 
 

@@ -28,6 +28,7 @@ from nascli.data.pack.shards import ShardStore
 from nascli.data.streaming import worker_count
 from nascli.errors import CorruptFileError, InputError, Interrupted
 from nascli.files import PARTIAL, sync_folder, writing
+from nascli.text import printable
 
 UNCHECKED = ".unchecked"
 """Ends the name of a pack that was not read back yet."""
@@ -134,7 +135,7 @@ def pack_folder(
         encode = partial(_encode_image, settings=settings, max_megapixels=max_megapixels or MAX_MEGAPIXELS)
         _encode_rest(store, entries, encode, worker_count(workers), unreadable, callbacks)
         store.flush()
-        about |= {"source": str(source.resolve()), "val_name": index.val_name}
+        about |= {"source": printable(str(source.resolve())), "val_name": index.val_name}
         _write_checked(path, about, index.class_names, store, entries)
         shutil.rmtree(store.path)
     pack = open_pack(path)

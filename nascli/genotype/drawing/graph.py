@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nascli.genotype.drawing.shapes import EDGE_COLOR, FAINT_EDGE_COLOR, PANEL_PAINT, Paint, printable
+from nascli.genotype.drawing.shapes import EDGE_COLOR, FAINT_EDGE_COLOR, PANEL_PAINT, Paint
+from nascli.text import printable
 
 
 @dataclass(frozen=True)

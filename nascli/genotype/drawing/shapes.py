@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from nascli.genotype.genotype import Genotype
+from nascli.text import printable
 
 Point = tuple[float, float]
 Curve = tuple[Point, Point, Point, Point]
@@ -140,8 +141,3 @@ def title_words(genotype: Genotype, width: float) -> tuple[Words, Words]:
 def right_end(shapes: Iterable[Shape]) -> float:
     """The x where the last text ends."""
     return max(s.at[0] + len(s.text) * s.size * _BOLD_LETTER for s in shapes if isinstance(s, Words))
-
-
-def printable(text: str) -> str:
-    """Text from outside (a genotype's name) on one line, without the characters that XML and terminals refuse."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

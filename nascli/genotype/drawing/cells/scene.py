@@ -26,10 +26,10 @@ from nascli.genotype.drawing.shapes import (
     Shape,
     Stroke,
     Words,
-    printable,
     right_end,
     title_words,
 )
+from nascli.text import printable
 
 _MARGIN, _BETWEEN = 36.0, 72.0
 _TITLE_HEIGHT, _CAPTION_HEIGHT, _LEGEND_HEIGHT = 64.0, 40.0, 34.0

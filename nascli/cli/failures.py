@@ -1,0 +1,121 @@
+"""A call that failed: explained to people in one line, to programs as an object, with one exit code."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from traceback import print_exception
+from typing import Any
+
+import typer
+
+from nascli.errors import CorruptFileError, InputError, Interrupted, NascliError
+from nascli.text import printable
+from nascli.units import shorten
+
+EXIT_CODES = {
+    0: "done",
+    1: "failed: a damaged file, a training that diverged, a full disk",
+    2: "wrong usage, or an input that cannot be used",
+    130: "interrupted, with the state saved",
+}
+"""Every exit code of the commands; some have one more of their own, which their help page names."""
+
+ERROR_CODES = {
+    "usage": "the command line is wrong: an unknown option, a value of another type, a missing argument",
+    InputError.code: "an input cannot be used: a value, a file that is absent, a field that is wrong",
+    CorruptFileError.code: "a file is damaged: cut off, not the format it claims, a wrong checksum",
+    "diverged": "the loss of a training is not finite",
+    "out_of_memory": "the device's memory does not suffice",
+    "rejected": "a cell violates a constraint",
+    NascliError.code: "something else that nascli can explain, such as a file that cannot be written",
+    Interrupted.code: "a signal asked to stop; the state is saved",
+    "unexpected": "a fault of nascli itself",
+}
+"""Every `code` of the error object."""
+
+LONGEST_REASON = 300
+
+_UsageError: Any = typer.BadParameter.__mro__[2]
+"""The class of all errors of the command line: typer names only its heir."""
+
+_PLACE = re.compile(r": |, (?:line|trial|block) | (?:is|are|has|holds|was|does|cannot|belongs|exists)\b")
+_FIELD = re.compile(r"[A-Za-z_]\w*(?:\.\w+|\[\d+\])+(?=[ :,]|$)")
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that prints, of those that torchrun started."""
+    return "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
+def explain_failure(error: BaseException) -> dict[str, Any]:
+    """The error as the object that programs read (`docs/json.md`)."""
+    if isinstance(error, NascliError):
+        return _locate(error.to_dict())
+    if isinstance(error, _UsageError):
+        return _explain_usage(error)
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return Interrupted("stopped by a signal").to_dict()
+    reason = shorten(" ".join(str(error).split()), LONGEST_REASON)
+    what = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    remedy = "Give the same command with --debug, and report what it prints"
+    unexpected = NascliError(
+        f"nascli met what it did not expect: {what}", remedy, file=getattr(error, "filename", None)
+    )
+    return {**unexpected.to_dict(), "code": "unexpected", "type": type(error).__name__}
+
+
+def show_failure(error: BaseException, explained: dict[str, Any], *, debug: bool) -> None:
+    """The error on stderr: one line, the usage below a wrong command line, a traceback with --debug."""
+    if isinstance(error, _UsageError):
+        if _is_plain(error):
+            error.message = printable(error.message)
+        error.show(sys.stderr)
+    elif debug:
+        print_exception(error)
+    else:
+        line = str(NascliError(explained["message"], explained["remedy"] or ""))
+        title = "interrupted" if explained["exit_code"] == Interrupted.exit_code else "error"
+        sys.stderr.write(f"{title}: {printable(line)}\n")
+
+
+def _explain_usage(error: Any) -> dict[str, Any]:  # noqa: ANN401 - types of typer's own copy of click
+    """An error of the command line; its field is the option or argument."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "nascli"
+    parameter = getattr(error, "param", None)
+    option = getattr(error, "option_name", None) or (parameter.opts[0] if parameter else None)
+    message = error.format_message() if _is_plain(error) else f"{path} needs a command or arguments"
+    explained = InputError(message, f"{path} --help lists what there is", field=option).to_dict()
+    return {**explained, "code": "usage", "exit_code": error.exit_code, "type": type(error).__name__}
+
+
+def _is_plain(error: Any) -> bool:  # noqa: ANN401 - types of typer's own copy of click
+    """Whether the message is a sentence; that of a command without arguments is its help page."""
+    return type(error).__name__ != "NoArgsIsHelpError"
+
+
+def _locate(explained: dict[str, Any]) -> dict[str, Any]:
+    """File and field, where the error itself does not know them: messages begin with them."""
+    message = explained["message"]
+    if explained["file"] is None:
+        explained["file"] = next(_leading_files(message), None)
+    if explained["field"] is None:
+        rest = message.removeprefix(explained["file"] or "").lstrip(":, ")
+        found = _FIELD.match(rest)
+        explained["field"] = found[0] if found and not Path(found[0]).exists() else None
+    return explained
+
+
+def _leading_files(message: str) -> Iterator[str]:
+    """The file or folder that a message begins with, if it is there."""
+    text = re.sub(r"^(?:recipe|run|network|data set) ", "", message)
+    for end in _PLACE.finditer(text):
+        name = text[: end.start()]
+        if os.sep in name or Path(name).suffix or end[0] == ": ":
+            try:
+                if Path(name).exists():
+                    yield name
+            except (OSError, ValueError):
+                return
