@@ -11,6 +11,7 @@ PACKAGE = Path(nascli.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"seeding", "signals", "text", "units", "files"}),
+    frozenset({"fonts"}),
     frozenset({"config"}),
     frozenset({"runs", "genotype"}),
     frozenset({"data", "models"}),
@@ -21,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-WITHOUT_TORCH = {"errors", "seeding", "signals", "text", "units", "files", "config", "runs", "genotype"}
+WITHOUT_TORCH = {"errors", "seeding", "signals", "text", "units", "files", "fonts", "config", "runs", "genotype"}
 
 
 def modules() -> dict[Path, str]:

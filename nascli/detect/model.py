@@ -81,9 +81,32 @@ def build_detector(network: ImageClassifier, config: DetectorConfig, classes: in
         box_detections_per_img=config.box_detections_per_img,
         box_batch_size_per_image=config.box_batch_size_per_image,
     )
+    detector.transform.register_forward_pre_hook(_thicken)  # type: ignore[operator, union-attr, unused-ignore]
     roi_heads: Any = detector.roi_heads
     roi_heads.box_roi_pool = head.roi_pool  # FasterRCNN itself takes no other than torchvision's
     return detector
+
+
+def _thicken(transform: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ANN401 - torchvision's
+    """Stretch images that are so long that torchvision's resizing would leave no pixel of their shorter side.
+
+    Boxes are stretched with them; those that are found are brought to the size that the image had before.
+    """
+    images, targets = inputs[0], inputs[1] if len(inputs) > 1 else None
+    if transform.fixed_size is not None:
+        return inputs
+    stretched, moved = list(images), None if targets is None else list(targets)
+    for k, image in enumerate(images):
+        height, width = image.shape[-2:]
+        least = max(height, width) // transform.max_size + 1
+        if min(height, width) >= least:
+            continue
+        size = max(height, least), max(width, least)
+        stretched[k] = nn.functional.interpolate(image[None], size, mode="nearest")[0]
+        if moved is not None:
+            factors = torch.tensor([size[1] / width, size[0] / height] * 2, device=image.device)
+            moved[k] = {**moved[k], "boxes": moved[k]["boxes"] * factors}
+    return stretched, moved
 
 
 def _check_sizes(config: DetectorConfig) -> None:

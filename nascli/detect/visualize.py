@@ -5,6 +5,7 @@ split, as PNG files.
 """
 
 import colorsys
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,12 @@ from PIL import Image, ImageDraw, ImageFont
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, open_annotated_image, training_target
 from nascli.data.detection.transforms import BoxTransform
 from nascli.detect.coco_eval import Detection, group_by_image
+from nascli.fonts import fit_letters
+from nascli.units import shorten
 
 Color = tuple[int, int, int]
 Corners = tuple[float, float, float, float]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Font = ImageFont.FreeTypeFont
 
 MIN_DRAWN_SCORE = 0.5
 """Lowest score of a box that is drawn, unless the user gives another."""
@@ -30,6 +33,9 @@ MAX_ENLARGED = 1600
 
 GROUND_TRUTH_IMAGES = 12
 """Default number of images that are drawn with their own boxes."""
+
+MAX_NAME = 60
+"""Letters of a class on a box; longer names are cut."""
 
 _DETECTION_IMAGES = 6
 _GOLDEN_RATIO = 0.618034
@@ -60,8 +66,13 @@ class LabeledBox:
 
     def text(self, class_names: Sequence[str]) -> str:
         """Class, score and remark, as they are written on the box."""
+        return class_names[self.label - 1] + self.ending
+
+    @property
+    def ending(self) -> str:
+        """Score and remark, which follow the class."""
         score = "" if self.score is None else f" {self.score:.2f}"
-        return class_names[self.label - 1] + score + (f", {self.remark}" if self.remark else "")
+        return score + (f", {self.remark}" if self.remark else "")
 
 
 def draw_ground_truth(split: DetectionSplit, folder: Path, count: int) -> list[Path]:
@@ -160,13 +171,10 @@ def draw_boxes(image: Image.Image, boxes: Sequence[LabeledBox], class_names: Seq
         # a thin dark rim keeps the line visible on ground of its own color
         pen.rectangle(_grow(corners, 1), outline="black", width=line + 2)
         pen.rectangle(corners, outline=class_color(box.label), width=line)
-    font = _load_font(side)
     occupied: list[Corners] = []
     for box in reversed(ranked):
-        text, ground = box.text(class_names), class_color(box.label)
-        occupied.append(
-            _draw_label(pen, text, ground, _clip(box.corners, factor, size), font=font, size=size, occupied=occupied)
-        )
+        text, ground = (class_names[box.label - 1], box.ending), class_color(box.label)
+        occupied.append(_draw_label(pen, text, ground, _clip(box.corners, factor, size), size=size, occupied=occupied))
     return drawing
 
 
@@ -174,7 +182,7 @@ def tile_panels(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     """Images of one size, each with a caption above it: in a row, or in a column where they are wider than high."""
     width, height = panels[0][1].size
     side = min(width, height)
-    font, gap = _load_font(side), max(4, side // 60)
+    gap = max(4, side // 60)
     strip = round(1.8 * max(11, side / 32))  # for the caption
     right, down = (width + gap, 0) if width <= 1.2 * height else (0, height + strip + gap)
     last = len(panels) - 1
@@ -182,7 +190,8 @@ def tile_panels(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     pen = ImageDraw.Draw(sheet)
     for place, (text, image) in enumerate(panels):
         x, y = place * right, place * down
-        pen.text((x + gap, y + strip / 2), _fit_text(pen, text, font, width - 2 * gap), "black", font, anchor="lm")
+        caption, font = _fit_text(text, "", side, width - 2 * gap)
+        pen.text((x + gap, y + strip / 2), caption, "black", font, anchor="lm")
         sheet.paste(image, (x, y + strip))
     return sheet
 
@@ -205,37 +214,46 @@ def text_color(ground: Color) -> str:
     return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "white"
 
 
-def _load_font(side: int) -> Font:
-    """The font for an image whose shorter side has so many pixels."""
-    return ImageFont.load_default(max(11, round(side / 32)))
+def _letter_size(side: int) -> int:
+    """The size of letters on an image whose shorter side has so many pixels."""
+    return max(11, round(side / 34))
 
 
-def _fit_text(pen: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
-    """The text, cut where it is wider than that many pixels."""
-    while len(text) > 1 and pen.textlength(text, font=font) > width:
-        text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
-    return text
+@functools.lru_cache(maxsize=64)
+def _load_font(path: Path, size: int) -> Font:
+    return ImageFont.truetype(path, size)
+
+
+def _fit_text(name: str, ending: str, side: int, width: float) -> tuple[str, Font]:
+    """A name and what stands behind it as they can be drawn, and the font for a shorter side of that many pixels.
+
+    Where both are wider than `width` pixels, the name is cut.
+    """
+    name, path = fit_letters(shorten(name, MAX_NAME))
+    font = _load_font(path, _letter_size(side))
+    while name.rstrip("…") and font.getlength(name + ending) > width:
+        name = name.rstrip("…")[:-1] + "…"
+    return name + ending, font
 
 
 def _draw_label(
     pen: ImageDraw.ImageDraw,
-    text: str,
+    text: tuple[str, str],
     ground: Color,
     corners: Corners,
     *,
-    font: Font,
     size: tuple[int, int],
     occupied: Sequence[Corners],
 ) -> Corners:
     """Write the label of a box where there is room; returns the rectangle it occupies."""
+    pad = max(2, _letter_size(min(size)) // 5)
+    line, font = _fit_text(*text, min(size), size[0] - 2 * pad)
     # the letters' own height differs from word to word; one height for all labels looks calmer
-    _, high, _, low = pen.textbbox((0, 0), "Ag0|", font=font)
-    pad = max(2, round((low - high) / 5))
-    text = _fit_text(pen, text, font, size[0] - 2 * pad)
-    left, _, right, _ = pen.textbbox((0, 0), text, font=font)
+    _, high, _, low = pen.textbbox((0, 0), "ÅAg0|", font=font)
+    left, _, right, _ = pen.textbbox((0, 0), line, font=font)
     place = _choose_place(corners, (right - left + 2 * pad, low - high + 2 * pad), size, occupied)
     pen.rectangle(place, fill=ground)
-    pen.text((place[0] + pad - left, place[1] + pad - high), text, fill=text_color(ground), font=font)
+    pen.text((place[0] + pad - left, place[1] + pad - high), line, fill=text_color(ground), font=font)
     return place
 
 

@@ -5,7 +5,6 @@ squares, so that every name has room beside its row.
 """
 
 import textwrap
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from nascli.detect.confusion import CONFUSION_FILE, BoxConfusion
 from nascli.files import read_json, write_bytes
+from nascli.fonts import fit_letters, set_font
 from nascli.report import figures
 from nascli.report.figures import RenderedFigure
 
@@ -32,7 +32,7 @@ Counts = NDArray[np.int64]
 
 _MATRIX_SIDE = 5.5
 _MIN_SQUARE, _MAX_SQUARE = 0.13, 0.8
-_MAX_NAME = 24
+_MAX_NAME, _MAX_WRITTEN = 24, 40  # letters of a name, and of one in which some are written as escapes
 _MIN_FONT, _NAME_FONT, _COUNT_FONT = 5.5, 9.5, 10.0
 _HEADING_LENGTH, _HEADING_FONT = 70, 10.5
 _LETTER_WIDTH = 0.64  # of its size, on average
@@ -94,24 +94,30 @@ def _plot_matrix(
     classes = len(counts)
     square = min(_MAX_SQUARE, max(_MIN_SQUARE, _MATRIX_SIDE / classes))
     font_size = min(_NAME_FONT, 72 * square * 0.75)
-    names = [_truncate(name) for name in class_names]
+    fitted = [fit_letters(_truncate(name, _MAX_NAME)) for name in class_names]
+    names = [_truncate(name, _MAX_WRITTEN) for name, _ in fitted]
     longest = max(map(len, names)) * font_size * _LETTER_WIDTH / 72
-    lines = [*textwrap.wrap(heading[0], _HEADING_LENGTH), heading[1]]
+    title, title_font = fit_letters(heading[0])
+    lines = [*textwrap.wrap(title, _HEADING_LENGTH), heading[1]]
     plain = matplotlib.rc_context({"text.parse_math": False})  # a $ in a name is a $
-    with figures.report_style(), plain, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font has not
-        figure, axes, scale = _new_sheet(classes * square, longest, longest < square, lines)
+    with figures.report_style(), plain:
+        figure, axes, scale = _new_sheet(classes * square, longest, longest < square, lines, title_font)
         _draw_squares(axes, scale, counts, totals, words[1])
         _write_counts(axes, counts, totals, square)
         axes.set_yticks(np.arange(classes), names, fontsize=font_size)
         axes.set_xticks(np.arange(classes), names, fontsize=font_size, rotation=0 if longest < square else 90)
+        for axis in (axes.xaxis, axes.yaxis):
+            for text, (_, font) in zip(axis.get_ticklabels(), fitted, strict=True):
+                set_font(text, font)
         axes.set_xlabel(words[0])
         axes.set_ylabel("true class")
         alt = f"Confusion matrix of {classes} classes, {heading[1]}."
         return figures.render(figure, "confusion", heading[0], caption, alt)
 
 
-def _new_sheet(side: float, names: float, upright: bool, heading: Sequence[str]) -> tuple[Figure, Axes, Axes]:
+def _new_sheet(
+    side: float, names: float, upright: bool, heading: Sequence[str], font: Path
+) -> tuple[Figure, Axes, Axes]:
     """A figure with its heading, and room for the matrix and its color scale.
 
     Everything is placed in inches: matplotlib's own layout cuts off letters where the matrix has to stay square.
@@ -122,7 +128,8 @@ def _new_sheet(side: float, names: float, upright: bool, heading: Sequence[str])
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
     scale = figure.add_axes(((left + side + 0.15) / width, bottom / height, 0.18 / width, side / height))
-    figure.text(0.1 / width, 1 - 0.1 / height, "\n".join(heading), fontsize=_HEADING_FONT, va="top")
+    text = figure.text(0.1 / width, 1 - 0.1 / height, "\n".join(heading), fontsize=_HEADING_FONT, va="top")
+    set_font(text, font)
     return figure, axes, scale
 
 
@@ -156,7 +163,7 @@ def _write_counts(axes: Axes, counts: Counts, totals: Counts, square: float) -> 
         figures.write_number(axes, place, number, dark=dark, fontsize=font_size, va="center_baseline")
 
 
-def _truncate(name: str) -> str:
+def _truncate(name: str, letters: int) -> str:
     """A name on one line, and no longer than there is room for."""
     line = " ".join(name.split())
-    return line if len(line) <= _MAX_NAME else line[: _MAX_NAME - 1] + "…"
+    return line if len(line) <= letters else line[: letters - 1] + "…"

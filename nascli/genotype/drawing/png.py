@@ -1,9 +1,9 @@
 """A scene as a PNG, painted by matplotlib without a window and without its global state."""
 
 import io
-import warnings
 from typing import TYPE_CHECKING
 
+from nascli.fonts import fit_letters, set_font
 from nascli.genotype.drawing.shapes import Arrowhead, Group, Plate, Scene, Stroke, Words
 
 if TYPE_CHECKING:
@@ -28,20 +28,19 @@ def png_bytes(scene: Scene, scale: float = 2.0) -> bytes:
     for order, group in enumerate(scene.groups):
         _paint(axes, group, order)
     content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font has not
-        FigureCanvasAgg(figure)
-        figure.savefig(content, format="png", dpi=_PIXELS_PER_INCH * scale)
+    FigureCanvasAgg(figure)
+    figure.savefig(content, format="png", dpi=_PIXELS_PER_INCH * scale)
     return content.getvalue()
 
 
 def _paint(axes: "Axes", group: Group, order: int) -> None:
     for shape in group.shapes:
         if isinstance(shape, Words):
-            axes.text(
+            text, font = fit_letters(shape.text)
+            drawn = axes.text(
                 group.x + shape.at[0],
                 group.y + shape.at[1],
-                shape.text,
+                text,
                 fontsize=shape.size * _POINTS_PER_PIXEL,
                 fontweight="bold" if shape.bold else "normal",
                 color=shape.color,
@@ -50,6 +49,7 @@ def _paint(axes: "Axes", group: Group, order: int) -> None:
                 parse_math=False,
                 zorder=order,
             )
+            set_font(drawn, font)
         else:
             axes.add_patch(_patch(shape, group)).set_zorder(order)
 

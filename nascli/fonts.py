@@ -1,0 +1,80 @@
+"""Fonts for names in images and figures: one that has all their letters, else escapes in place of letters.
+
+A letter that a font has not is drawn as an empty box, in which all names look alike.
+"""
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nascli.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.text import Text
+
+_ASCII = frozenset(range(32, 127))
+_NO_LETTERS = ("lastresort", "blank", "emoji")
+"""In names of fonts that have a box for every letter, nothing for every letter, or images in place of outlines."""
+_STYLES = ("bold", "italic", "oblique", "light", "thin", "black", "condensed", "narrow", "mono", "serif")
+
+
+def fit_letters(text: str) -> tuple[str, Path]:
+    """The text as it can be drawn, on one line, and the file of a font that has each of its letters.
+
+    DejaVu Sans, which matplotlib ships, is taken where it has them, else a font of the system. What none has stands
+    there as an escape as `\\\\u732b`.
+    """
+    text, usual = printable(text), usual_font()
+    wanted = frozenset(map(ord, text))
+    if wanted <= _letters(usual):
+        return text, usual
+    font = _find_font(wanted | _ASCII)  # what is written beside it has these
+    return "".join(letter if ord(letter) in _letters(font) else _escape(letter) for letter in text), font
+
+
+def set_font(text: "Text", font: Path) -> None:
+    """Draw a text of matplotlib in a font of `fit_letters`, at the size and weight that it has."""
+    if font != usual_font():
+        properties = text.get_fontproperties().copy()
+        properties.set_file(str(font))
+        text.set_fontproperties(properties)
+
+
+@functools.cache
+def usual_font() -> Path:
+    """DejaVu Sans: the letters of Europe, Arabic, Hebrew, and many signs."""
+    import matplotlib
+
+    return Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+
+
+@functools.cache
+def _find_font(wanted: frozenset[int]) -> Path:
+    """The font with most of these letters; the usual one where others have no more."""
+    return max((usual_font(), *_system_fonts()), key=lambda font: len(wanted & _letters(font)))  # the first of equals
+
+
+@functools.cache
+def _system_fonts() -> tuple[Path, ...]:
+    """The fonts of the system, plain ones first."""
+    from matplotlib.font_manager import findSystemFonts
+
+    fonts = map(Path, findSystemFonts())
+    usable = [font for font in fonts if not any(word in font.stem.lower() for word in _NO_LETTERS)]
+    return tuple(sorted(usable, key=lambda font: (sum(style in font.stem.lower() for style in _STYLES), font)))
+
+
+@functools.cache
+def _letters(font: Path) -> frozenset[int]:
+    """The letters that a font has outlines of."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        face = FT2Font(str(font))
+    except (OSError, RuntimeError):
+        return frozenset()
+    return frozenset(face.get_charmap()) if face.scalable else frozenset()
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("ascii", "backslashreplace").decode()
