@@ -55,12 +55,17 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "crowd flag not 0 or 1": "Leave it out where the box is not a crowd",
         "categories of the splits differ": "Both need the same names",
         "no box to learn from": "Give a training split with boxes",
-        "image not on disk": "Put it there, or take the image out of the file",
-        "image cannot be read": "Copy it again, or take the image out of the file",
+        "image not on disk": "Put it there, or take the image out of the file, or skip up to N such images by --set "
+        "data.max_unreadable_images=N",
+        "image cannot be read": "Copy it again, or take the image out of the file, or skip up to N such images by "
+        "--set data.max_unreadable_images=N",
         "image too large": "Allow for more by data.max_megapixels, or reduce it",
         "image of another size": "It was resized or replaced after it was annotated; its boxes do not fit",
     },
     IssueOutcome.SKIPPED: {
+        "image missing": "skipped, as data.max_unreadable_images allows",
+        "image unreadable": "skipped, as data.max_unreadable_images allows",
+        "image over the limit of size": "skipped, as data.max_unreadable_images allows",
         "box not finite": "the box is skipped",
         "box empty or inverted": "the box is skipped",
         "box outside its image": "the box is skipped",

@@ -132,7 +132,8 @@ def test_the_check_says_everything_by_kind_with_its_first_example(nascli: Nascli
     lines = [" ".join(line.split()) for line in ran.out.splitlines()]
     for phrase in (
         "refused 2 annotation of an unknown category: Add the category, or correct the annotation",
-        "refused 1 image not on disk: Put it there, or take the image out of the file",
+        "refused 1 image not on disk: Put it there, or take the image out of the file, or skip up to N such images by "
+        "--set data.max_unreadable_images=N",
         "skipped 2 box empty or inverted: the box is skipped",
         "kept 1 crowd box: scored as COCO does, not trained on",
         "nothing to remark",

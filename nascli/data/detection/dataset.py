@@ -5,7 +5,7 @@ Boxes are kept as COCO writes them, (x, y, width, height) in pixels with the ori
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,13 @@ MIN_BOX_SIDE = 0.01
 
 _THIN = 100
 """Times its shorter side that an image's longer side has where that is worth a remark."""
+
+SKIPPED_INSTEAD = {
+    "image not on disk": "image missing",
+    "image cannot be read": "image unreadable",
+    "image too large": "image over the limit of size",
+}
+"""Kinds of issue of an image that cannot be used, with the kind that it is where such images are skipped."""
 
 _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 """Bytes near the end of a file that was written to its end."""
@@ -211,18 +218,19 @@ def check_headers(split: DetectionSplit) -> tuple[Issue, ...]:
 
     A file is opened for its size, and its end is looked at; where that seems cut off, it is decoded to be sure.
     """
-    return _check_images(split, _find_header_issues)
+    return check_images(split, decode=False)[0]
 
 
 def check_pixels(split: DetectionSplit) -> tuple[Issue, ...]:
     """Check that images are there and fit their annotations, by decoding each of them."""
-    return _check_images(split, _find_pixel_issues)
+    return check_images(split, decode=True)[0]
 
 
-def _check_images(
-    split: DetectionSplit, find_issues: Callable[[AnnotatedImage], list[tuple[str, str]]]
-) -> tuple[Issue, ...]:
+def check_images(split: DetectionSplit, *, decode: bool) -> tuple[tuple[Issue, ...], frozenset[int]]:
+    """The issues of a split's images, by header or by decoding, and the ids of those that cannot be used at all."""
+    find_issues = _find_pixel_issues if decode else _find_header_issues
     log = IssueLog()
+    unusable: set[int] = set()
     present: list[AnnotatedImage] = []
     listed: dict[Path, frozenset[str]] = {}  # one listing per folder is much faster than a stat per file
     for image in split.images:
@@ -233,16 +241,19 @@ def _check_images(
             present.append(image)
         else:
             log.add("image not on disk", f"image id {image.id} is not on disk: {image.path}")
+            unusable.add(image.id)
 
-    def check_chunk(chunk: Sequence[AnnotatedImage]) -> list[tuple[str, str]]:
-        return [issue for image in chunk for issue in find_issues(image)]
+    def check_chunk(chunk: Sequence[AnnotatedImage]) -> list[tuple[int, str, str]]:
+        return [(image.id, *issue) for image in chunk for issue in find_issues(image)]
 
     chunks = [present[start : start + _CHUNK] for start in range(0, len(present), _CHUNK)]
     with ThreadPoolExecutor(min(_MAX_READERS, os.cpu_count() or 1)) as readers:
         for found in readers.map(check_chunk, chunks):
-            for each in found:
-                log.add(*each)
-    return log.issues
+            for number, kind, example in found:
+                log.add(kind, example)
+                if kind in SKIPPED_INSTEAD:
+                    unusable.add(number)
+    return log.issues, frozenset(unusable)
 
 
 def _find_header_issues(image: AnnotatedImage) -> list[tuple[str, str]]:

@@ -1,13 +1,13 @@
 """Detection data sets by name: their files, the limits of a recipe, and the refusal of what has to be repaired."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nascli.config import DETECTION_DATASETS, DetectDataConfig, suggestion
 from nascli.data.detection.across import match_categories, note_crowded, note_shared_images
 from nascli.data.detection.coco import parse_split
-from nascli.data.detection.dataset import DetectionData, DetectionSplit, check_headers, check_pixels
+from nascli.data.detection.dataset import SKIPPED_INSTEAD, DetectionData, DetectionSplit, check_images
 from nascli.data.detection.raw import RawSplit
 from nascli.data.detection.recognize import FORMATS, find_splits, recognize_format
 from nascli.data.detection.splits import ChosenSplits, choose_splits, hold_out
@@ -42,7 +42,7 @@ def load_detection_data(config: DetectDataConfig) -> DetectionData:
 
 def load_detection_splits(config: DetectDataConfig) -> tuple[DetectionSplit, ...]:
     """Load the splits of the same data set, one or two, without decoding images; raises the same."""
-    splits = _parse_splits(config, check_headers)
+    splits = _parse_splits(config, decode=False)
     for split in splits:
         raise_if_refused(split.source, split.issues, strict=config.strict)
     return splits
@@ -55,7 +55,7 @@ def audit_detection_data(config: DetectDataConfig) -> tuple[DetectionSplit, ...]
         InputError: Unknown or not on disk, or a file that is no COCO file.
         CorruptFileError: An annotation file is not JSON.
     """
-    return _parse_splits(config, check_pixels)
+    return _parse_splits(config, decode=True)
 
 
 def load_ground_truth(config: DetectDataConfig) -> DetectionSplit:
@@ -130,22 +130,40 @@ def _find_splits(config: DetectDataConfig) -> _FoundSplits:
     return _FoundSplits(path, splits, choose_splits(splits, path, config))
 
 
-def _parse_splits(
-    config: DetectDataConfig, check: Callable[[DetectionSplit], tuple[Issue, ...]]
-) -> tuple[DetectionSplit, ...]:
+def _parse_splits(config: DetectDataConfig, *, decode: bool) -> tuple[DetectionSplit, ...]:
     """The training split and, where there is one, the validation split."""
     found = _find_splits(config)
     train, val = found.parse_train(), found.parse_val()
     if val is None and config.val_fraction:
         train, val = hold_out(train, config.val_fraction)
-    splits = [_select_training(train.first(config.max_train_images), config.max_boxes)]
+    splits = [train.first(config.max_train_images)]
     if val is not None:
         val = match_categories(val, train).first(config.max_val_images)
         splits.append(note_shared_images(val, splits[0]))
+    splits = _check_splits([split.limit_size(config.max_megapixels) for split in splits], config, decode=decode)
+    splits[0] = _select_training(splits[0], config.max_boxes)
     scored = 0 if config.evaluate_on == "train" else -1
     splits[scored] = note_crowded(splits[scored])
-    splits = [split.limit_size(config.max_megapixels) for split in splits]
-    return tuple(replace(split, issues=split.issues + check(split)) for split in splits)
+    return tuple(splits)
+
+
+def _check_splits(splits: Sequence[DetectionSplit], config: DetectDataConfig, *, decode: bool) -> list[DetectionSplit]:
+    """The splits with the issues of their images; without those that cannot be used, where no more than allowed are.
+
+    All are decoded where some may be skipped, so that none is met in training that the check has not seen.
+    """
+    allowed = config.max_unreadable_images
+    found = [check_images(split, decode=decode or allowed > 0) for split in splits]
+    lost = sum(len(unusable) for _, unusable in found)
+    some_left = all(len(unusable) < len(split.images) for split, (_, unusable) in zip(splits, found, strict=True))
+    checked: list[DetectionSplit] = []
+    for split, (issues, unusable) in zip(splits, found, strict=True):
+        images = split.images
+        if 0 < lost <= allowed and some_left:
+            issues = tuple(replace(each, kind=SKIPPED_INSTEAD.get(each.kind, each.kind)) for each in issues)
+            images = tuple(image for image in images if image.id not in unusable)
+        checked.append(replace(split, images=images, issues=(*split.issues, *issues)))
+    return checked
 
 
 def _select_training(split: DetectionSplit, max_boxes: int) -> DetectionSplit:

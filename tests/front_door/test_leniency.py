@@ -1,0 +1,156 @@
+"""Nothing is read leniently without being listed, and the strict mode refuses all of it."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nascli.data.issues import ISSUE_KINDS, IssueOutcome
+from tests.cli.program import Nascli
+from tests.front_door.made import Lists, write_coco
+
+CHECK_COCO = "detect check --dataset coco:data"
+
+
+@dataclass(frozen=True)
+class Leniency:
+    """An input that is read leniently.
+
+    Args:
+        make: Writes it into the current folder.
+        count: How often the kind is met in it.
+        line: The command that reads it.
+    """
+
+    make: Callable[[], object]
+    count: int
+    line: str = CHECK_COCO
+
+
+def changed(change: Callable[[Lists], object], split: str = "train") -> Callable[[], object]:
+    """Cats and dogs, with the lists of one split changed."""
+
+    def apply(name: str, lists: Lists, _: Path) -> None:
+        if name == split:
+            change(lists)
+
+    return lambda: write_coco(Path("data"), apply)
+
+
+def each(key: str, change: Callable[[dict[str, Any]], object]) -> Callable[[], object]:
+    """All entries of a list of the training split changed."""
+    return changed(lambda lists: [change(entry) for entry in lists[key]])
+
+
+def each_of(key: str, **fields: object) -> Callable[[], object]:
+    """Fields of all entries of a list of the training split, set to these values."""
+    return each(key, lambda entry: entry.update(fields))
+
+
+def text_ids(lists: Lists) -> None:
+    for entry in lists["images"]:
+        entry["id"] = f"img_{entry['id']:04d}"
+    for entry in lists["annotations"]:
+        entry["image_id"] = f"img_{entry['image_id']:04d}"
+
+
+def number_names(_: str, lists: Lists, __: Path) -> None:
+    for entry in lists["categories"]:
+        entry["name"] = entry["id"]
+
+
+def outlines_alone(entry: dict[str, Any]) -> None:
+    x, y, width, height = entry.pop("bbox")
+    entry["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+
+
+def other_numbers(lists: Lists) -> None:
+    for entry in lists["categories"]:
+        entry["id"] = 3 - entry["id"]
+    for entry in lists["annotations"]:
+        entry["category_id"] = 3 - entry["category_id"]
+
+
+def renamed(place: str, name: Callable[[str], str]) -> Callable[[], object]:
+    """The training images under other names on the disk than in their file."""
+
+    def make() -> None:
+        write_coco(Path("data"))
+        for file in sorted(Path("data/train2017").iterdir()):
+            target = Path("data", place, name(file.name))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(file, target)
+
+    return make
+
+
+LENIENT: dict[str, Leniency] = {
+    "id of another type": Leniency(each("images", lambda entry: entry.update(id=f"{entry['id']}")), 4),
+    "id that is no number": Leniency(changed(text_ids), 4),
+    "annotation without id": Leniency(each("annotations", lambda entry: entry.pop("id")), 8),
+    "annotation id given twice": Leniency(each_of("annotations", id=7), 7),
+    "number of another type": Leniency(each("annotations", lambda e: e.update(bbox=[*map(str, e["bbox"])])), 8),
+    "area left empty": Leniency(each_of("annotations", area=None), 8),
+    "crowd flag left empty": Leniency(each_of("annotations", iscrowd=""), 8),
+    "crowd flag of another type": Leniency(each_of("annotations", iscrowd=False), 8),
+    "box not given": Leniency(each("annotations", outlines_alone), 8),
+    "image size not given": Leniency(each_of("images", width=None, height=0), 4),
+    "category name as a number": Leniency(lambda: write_coco(Path("data"), number_names), 2),
+    "image named by another key": Leniency(
+        each("images", lambda entry: entry.update(path=f"/data/{entry.pop('file_name')}")), 4
+    ),
+    "image path with backslashes": Leniency(
+        each("images", lambda entry: entry.update(file_name=f"train2017\\{entry['file_name']}")), 4
+    ),
+    "image found under another spelling": Leniency(renamed("train2017", str.upper), 4),
+    "image found by its name alone": Leniency(
+        each("images", lambda entry: entry.update(file_name=f"D:\\my photos\\{entry['file_name']}")), 4
+    ),
+    "categories numbered differently": Leniency(changed(other_numbers, "val"), 2),
+    "category spelled differently": Leniency(
+        changed(lambda lists: lists["categories"][0].update(name="CAT"), "val"), 1
+    ),
+}
+"""An input of each kind that is read leniently."""
+
+AWAITED: set[str] = {
+    "XML file of another image's name",
+    "box counted from 0",
+    "class number with decimals",
+    "class without a name",
+    "image at another place",
+    "image without the ending of one",
+    "label with a confidence",
+    "nc is not the number of names",
+    "number with a decimal comma",
+    "split at another place",
+}
+"""Kinds that still need an input."""
+
+
+def test_every_leniency_has_an_input_here() -> None:
+    lenient = [kind for kind, (outcome, _) in ISSUE_KINDS.items() if outcome is IssueOutcome.LENIENT]
+    assert sorted({*LENIENT, *AWAITED}) == sorted(lenient)
+
+
+@pytest.mark.parametrize("kind", LENIENT)
+def test_a_leniency_is_listed_with_its_count_and_refused_by_the_strict_mode(nascli: Nascli, kind: str) -> None:
+    leniency = LENIENT[kind]
+    leniency.make()
+    ran = nascli(f"{leniency.line} --json")
+    assert ran.code == 0, ran.err
+    met = {issue["kind"]: (issue["count"], issue["outcome"]) for issue in find_issues(ran.json)}
+    assert met.get(kind) == (leniency.count, "lenient")
+    assert nascli(f"{leniency.line} --strict").code == 2
+
+
+def find_issues(values: object) -> Iterator[dict[str, Any]]:
+    """The issues anywhere in a command's JSON."""
+    if isinstance(values, dict) and {"kind", "count", "outcome"} <= values.keys():
+        yield values
+    inside = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
+    for value in inside:
+        yield from find_issues(value)
