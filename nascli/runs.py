@@ -12,14 +12,30 @@ import shutil
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from nascli.config import Section, to_toml
-from nascli.errors import InputError, NascliError
+from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.files import PARTIAL, cannot_write, format_json, read_json, sha256_file, write_text
+from nascli.text import quote
+
+RUN_FILE = "run.json"
+"""The record of a run, in its folder."""
+
+DETECTOR_FILE = "detector.json"
+"""The numbers and classes of a detector, beside its network.json."""
+
+_USES = {
+    "search": "nascli report {0} and nascli train --cell {0} take it",
+    "train": "nascli evaluate {0} and nascli detect --backbone {0} take it; nascli train --resume {0} resumes it",
+    "detect": "nascli detect predict --run {0} takes it; nascli detect --resume {0} resumes it",
+}
+"""The commands for a run of each command."""
+
+_DATA_FOLDERS = ("train", "val", "valid", "test", "annotations", "images", "labels", "train2017")
 
 _PACKAGES = ("nascli", "torch", "torchvision", "numpy")
 
@@ -45,7 +61,7 @@ class RunFolder:
     def update(self, **fields: object) -> None:
         """Set fields of `run.json` (for instance `results={...}`) and write it; NascliError where that fails."""
         self._record |= fields
-        self._write("run.json", format_json(self._record))
+        self._write(RUN_FILE, format_json(self._record))
 
     def move_data(self, recipe: Section, keys: Iterable[str], data: Mapping[str, object] | None = None) -> None:
         """Record that the same data have another place now.
@@ -156,12 +172,29 @@ def resume_run(path: Path, command: str) -> RunFolder:
 
 def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
     """The content of `run.json`; InputError if the folder is no run folder, or of another command."""
-    if not (path / "run.json").is_file():
-        raise InputError(f"{path}: not a run folder (there is no run.json in it)", file=path)
-    record = read_json(path / "run.json")
-    if command is not None and record.get("command") != command:
-        raise InputError(f"{path} is a run of nascli {record.get('command')}, not of nascli {command}", file=path)
+    if not (path / RUN_FILE).is_file():
+        raise InputError(f"{path}: not a run folder (there is no {RUN_FILE} in it)", advise_folder(path), file=path)
+    record = read_json(path / RUN_FILE)
+    found = str(record.get("command"))
+    if command is not None and found != command:
+        use = _USES.get(found, "").format(quote(path))
+        raise InputError(f"{path} is a run of nascli {found}, not of nascli {command}", use, file=path)
     return record
+
+
+def advise_folder(path: Path) -> str:
+    """What a folder is that is not the run that it was taken for, and what to give; empty where it shows nothing."""
+    inside = sorted((each.parent for each in path.glob(f"*/{RUN_FILE}")), key=lambda run: run.stat().st_mtime)
+    if inside:
+        return f"It holds {len(inside)} runs: give one of them, for instance {inside[-1]}"
+    if any((path / name).is_dir() for name in _DATA_FOLDERS):
+        return "It looks like a data set, which is for --dataset"
+    if (path / DETECTOR_FILE).is_file():
+        return "It is a detector that nascli detect wrote"
+    if (path / "network.json").is_file():
+        weights = (path / "weights.safetensors").is_file()
+        return "It is a network that nascli build wrote" + ("" if weights else ", without weights")
+    return ""
 
 
 def check_same_data(
@@ -185,22 +218,39 @@ def check_same_data(
 
 
 def find_run(spec: str, command: str, runs: Path) -> Path:
-    """The run folder that a path, or `latest`, stands for.
+    """The folder that a path, or `latest`, stands for: a run of the command, or a network of `nascli build`.
 
     Raises:
-        InputError: There is none; the message names the newest there is, or says which command makes one.
+        InputError: There is none, or it is a run of another command; the message names the newest there is, or says
+            which command makes one, or what takes the run.
     """
     path = runs / command / "latest" if spec == "latest" else Path(spec)
     if path.is_dir():
+        if (path / RUN_FILE).is_file():
+            with suppress(CorruptFileError):  # a run without its record can still be used
+                read_run(path, command)
         return path.resolve() if path.is_symlink() else path
-    if path.exists():
-        raise InputError(f"run {path} is a file", "Give the folder that it is in", file=path)
     made = f"nascli {command} makes one"
-    others = [each.parent for each in path.parent.glob("*/run.json")] if path.name == "latest" else []
-    newest = max(others, key=lambda each: (each / "run.json").stat().st_mtime, default=None)
+    if path.exists():
+        hint = f"Give the folder that it is in: {quote(path.parent)}" if is_run(path.parent) else made
+        raise InputError(f"run {path} is a file, not a folder", hint, file=path)
+    others = [each.parent for each in path.parent.glob(f"*/{RUN_FILE}")] if path.name == "latest" else []
+    newest = max(others, key=lambda each: (each / RUN_FILE).stat().st_mtime, default=None)
     hint = f"The newest run there is {newest}" if newest else made
     gone = f"{os.readlink(path)}, to which it points, is gone" if path.is_symlink() else "no such folder"
     raise InputError(f"run {path}: {gone}", hint, file=path)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run of nascli, or a network that it built."""
+    return any((path / name).is_file() for name in (RUN_FILE, "network.json"))
+
+
+def refuse_detector(path: Path) -> None:
+    """InputError where a folder holds a detector, and the network of a train run is wanted."""
+    if (path / DETECTOR_FILE).is_file():
+        use = _USES["detect"].format(quote(path))
+        raise InputError(f"{path} holds a detector of nascli detect, not a network of nascli train", use)
 
 
 def versions() -> dict[str, str]:
@@ -241,7 +291,7 @@ def _make_room(path: Path, overwrite: bool) -> None:
         raise InputError(
             f"{path} is not empty", "Resume it with --resume, replace it with --overwrite, or choose another --out"
         )
-    if inside and not (path / "run.json").is_file():
+    if inside and not (path / RUN_FILE).is_file():
         raise InputError(f"{path} is not a run folder, so --overwrite does not empty it", "Choose another --out")
     for entry in inside:
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()

@@ -28,7 +28,7 @@ from nascli.models.deploy.engines import ENGINES, Engine
 from nascli.models.families import NETWORK_FILE
 from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.spec import NetworkSpec, read_network
-from nascli.runs import read_run, versions
+from nascli.runs import advise_folder, read_run, versions
 from nascli.text import quote
 
 _ALLOW_UNREADABLE = "--max-unreadable N"
@@ -97,8 +97,8 @@ def open_trained_run(
         "max_unreadable_images": max_unreadable_images,
         "max_megapixels": max_megapixels,
     }
-    data = _data_config(folder, {key: value for key, value in asked.items() if value is not None})
     check_weights(folder)
+    data = _data_config(folder, {key: value for key, value in asked.items() if value is not None})
     return TrainedRun(folder, data, read_network(folder / NETWORK_FILE))
 
 
@@ -142,10 +142,9 @@ def check_weights(folder: Path) -> None:
             f"{folder}: there are no weights yet, the training has not ended",
             f"nascli train --resume {quote(folder)} ends it",
         )
-    raise InputError(
-        f"{folder}: there is no {WEIGHTS_FILE} in it",
-        "Give a folder that nascli train or nascli build --import-weights wrote",
-    )
+    hint = "Give a folder that nascli train or nascli build --import-weights wrote"
+    advice = advise_folder(folder)
+    raise InputError(f"{folder}: there is no {WEIGHTS_FILE} in it", f"{advice}. {hint}" if advice else hint)
 
 
 def _evaluate_run(trained: TrainedRun, engine: Engine, data: ImageData, options: InferenceOptions) -> EvaluationReport:

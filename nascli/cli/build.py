@@ -175,6 +175,8 @@ def _size_cell(call: Call, terminal: Terminal) -> _Made:
     target, cells, weights = _find_target(call), call[CELLS_PER_STAGE], call[IMPORT_WEIGHTS]
     source = find_cell(str(call[CELL]), runs_folder(), terminal.note)
     opened = open_architecture(source)
+    if opened.unused_weights and weights is None:
+        terminal.note(f"{opened.unused_weights}; with --network in place of --cell they are shown, timed and exported")
     numbers = {key.removeprefix("network."): value for key, value in opened.numbers.items()}
     family = str(numbers.pop("family"))
     if not numbers and find_family(family).default_preset:  # a network.json has all numbers itself
@@ -226,7 +228,9 @@ def _import_weights(spec: "NetworkSpec", foreign: Path, terminal: Terminal) -> "
     network = build(spec).eval()
     imported = import_weights(foreign, network)
     network.spec = spec.model_copy(update={"preprocessing": imported.preprocessing})
-    terminal.note(f"{foreign}: a file of {imported.name}; images will be prepared as {imported.tool} does it")
+    entry = f", its entry {imported.wrapper}" if imported.wrapper else ""
+    entry += f" (not {', '.join(imported.others)})" if imported.others else ""
+    terminal.note(f"{foreign}: a file of {imported.name}{entry}; images will be prepared as {imported.tool} does it")
     return network
 
 

@@ -13,7 +13,7 @@ from nascli.errors import InputError
 from nascli.files import decode_text
 from nascli.genotype.genotype import Genotype, parse_genotype
 from nascli.genotype.notations import find_notation, list_notations, read_notation, recognize
-from nascli.genotype.resolve import find_cell, load_genotype
+from nascli.genotype.resolve import NETWORK_FILE, find_cell, load_genotype
 from nascli.genotype.space import find_space
 from nascli.runs import find_run, read_run
 from nascli.text import quote, quote_command
@@ -89,7 +89,10 @@ def find_genotype(call: Call, terminal: Terminal) -> Found:
 
 
 def _is_run(source: str | None) -> bool:
-    return source is not None and (source == "latest" or os.path.isdir(source))
+    """Whether the source is a search run; the cell of any other run is that of its network."""
+    if source is None or source == "latest":
+        return source is not None
+    return os.path.isdir(source) and not os.path.isfile(os.path.join(source, NETWORK_FILE))
 
 
 def _in_notation(call: Call) -> tuple[str | None, str | None]:

@@ -126,6 +126,8 @@ def _open_backbone(call: Call, terminal: Terminal, seed: int) -> tuple["ImageCla
     if cell is not None:
         call.refuse("--cell excludes", [BACKBONE], "--cell starts from random weights, --backbone from trained ones")
         opened = open_architecture(find_cell(cell, runs_folder(), terminal.note))
+        if opened.unused_weights:
+            terminal.note(opened.unused_weights)
         numbers = {key.removeprefix("network."): value for key, value in opened.numbers.items()} | sizes
         section = NETWORK_SECTIONS[str(numbers.pop("family"))]
         network = random_backbone(opened.architecture, parse(section, numbers, "options"), seed)

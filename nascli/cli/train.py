@@ -102,6 +102,8 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
     if cell is None:
         raise InputError("--cell is missing", "Give a genotype file, a search run, or a zoo name such as nasnet-a")
     source = open_architecture(find_cell(cell, runs_folder(), terminal.note))
+    if source.unused_weights:
+        terminal.note(f"{source.unused_weights}. This training begins with fresh weights")
     name = call[RECIPE] or _default_recipe(terminal, load_recipe(TrainRecipe, None, keys, call[SET]).data.dataset)
     path = find_recipe("train", name) if name else None
     numbers = _network_numbers(keys.get("network.preset"), source.numbers)

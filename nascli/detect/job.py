@@ -42,7 +42,7 @@ from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_network, save_weights
 from nascli.models.spec import Architecture, resolve_network
-from nascli.runs import check_same_data, read_run
+from nascli.runs import advise_folder, check_same_data, read_run, refuse_detector
 from nascli.text import quote
 
 MAY_MOVE = ("dataset", "data_dir", "max_megapixels")
@@ -125,10 +125,10 @@ def load_backbone(folder: Path) -> ImageClassifier:
         InputError: The folder holds no trained network.
         CorruptFileError: A file in it is damaged.
     """
-    if is_detector(folder):
-        raise InputError(f"{folder} is a run of nascli detect, not of nascli train", "Give a train run to --backbone")
+    refuse_detector(folder)
     if not (folder / NETWORK_FILE).is_file():
-        raise InputError(f"{folder}: there is no {NETWORK_FILE} in it", "Give a train run to --backbone")
+        hint = advise_folder(folder) or "Give a train run to --backbone"
+        raise InputError(f"{folder}: there is no {NETWORK_FILE} in it", hint)
     return load_network(folder)
 
 

@@ -23,9 +23,9 @@ from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_weights
 from nascli.models.spec import NetworkSpec, read_network, write_network
+from nascli.runs import DETECTOR_FILE, advise_folder
 from nascli.text import quote
 
-DETECTOR_FILE = "detector.json"
 _SCHEMA_VERSION = 1
 
 
@@ -171,7 +171,8 @@ def load_detector(folder: Path, device: torch.device) -> tuple[nn.Module, Detect
     """
     if not is_detector(folder):
         raise InputError(
-            f"{folder}: there is no detector in it ({DETECTOR_FILE} is missing)", "nascli detect makes one"
+            f"{folder}: there is no detector in it ({DETECTOR_FILE} is missing)",
+            ". ".join(filter(None, (advise_folder(folder), "nascli detect makes one"))),
         )
     if not (folder / WEIGHTS_FILE).is_file():
         raise InputError(

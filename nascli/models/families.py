@@ -15,6 +15,7 @@ from nascli.genotype.resolve import find_cell_file, is_network_file, load_genoty
 from nascli.models.cells.family import CellFamily
 from nascli.models.resnet.family import ResNetFamily
 from nascli.models.spec import Architecture, NetworkFamily, NetworkSpec, read_network, resolve_network
+from nascli.text import quote
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier, Supernet
@@ -100,6 +101,18 @@ class ArchitectureSource:
     architecture: Architecture
     file: Path | None
     numbers: dict[str, object]
+
+    @property
+    def unused_weights(self) -> str:
+        """A sentence about trained weights beside the file, which an architecture does not bring; empty without."""
+        weights = self.file and self.file.with_name("weights.safetensors")
+        if weights is None or self.file is None or self.file.name != NETWORK_FILE or not weights.is_file():
+            return ""
+        folder = quote(weights.parent)
+        return (
+            f"{weights} is not used: --cell takes the cell and the sizes alone. As a backbone its weights are taken by "
+            f"nascli detect --backbone {folder}"
+        )
 
 
 def open_architecture(source: str) -> ArchitectureSource:

@@ -1,26 +1,21 @@
-"""Published weights of other tools, read into our networks: files, and what of them fits.
+"""Published weights of other tools, read into our networks: what of a file fits.
 
-Files are `.pth` and `.safetensors` of PyTorch tools and `.h5` of Keras. Nothing in a file is ever run: `.pth` is loaded
-as tensors. The importer of a family knows what tools call the weights of its networks.
+The importer of a family knows what tools call the weights of its networks; `weight_files` reads the files.
 """
 
-import re
-import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import h5py
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from nascli.config import Preprocessing
 from nascli.errors import CorruptFileError, InputError
 from nascli.models.families import find_family
 from nascli.models.interface import ImageClassifier
+from nascli.models.weight_files import read_weights
 
 
 @dataclass(frozen=True)
@@ -32,12 +27,16 @@ class ImportedWeights:
         tool: The tool that most likely published it.
         preprocessing: How that tool prepares images for the network.
         keys: The entry of such a file for each tensor of the network.
+        wrapper: The entry of the file that holds the weights; empty where it is the file itself.
+        others: Further weights in the file, which are not taken.
     """
 
     name: str
     tool: str
     preprocessing: Preprocessing
     keys: Mapping[str, str]
+    wrapper: str = ""
+    others: tuple[str, ...] = ()
 
 
 class Importer(Protocol):
@@ -71,16 +70,19 @@ def import_weights(path: Path, network: ImageClassifier) -> ImportedWeights:
     importer = find_family(network.spec.family).importer()
     if importer is None:
         raise InputError(f"weights {path}: no tool's weights can be read for {network.spec.name}")
-    entries = _read(path)
+    held = read_weights(path)
+    entries = held.entries
     file = importer.recognize(entries, network)
     if file is None:
-        some = ", ".join(list(entries)[:3]) or "nothing"
-        raise InputError(f"weights {path}: not a file of {importer.title} (it holds {some} ...)")
+        some = ", ".join(list(entries)[:3])
+        own = set(entries) & set(network.state_dict())
+        hint = "These are weights of nascli itself: give their folder to --network or --backbone" if own else ""
+        raise InputError(f"weights {path}: not a file of {importer.title} (it holds {some} ...)", hint)
     found = {name: entries[key] for name, key in file.keys.items() if key in entries}
     converted = {name: importer.convert(tensor, name, file.keys[name], network) for name, tensor in found.items()}
     _refuse_misfit(path, network, entries, file.keys, converted)
     network.load_state_dict(converted, strict=False)  # only batch counters are absent, which carry nothing
-    return file
+    return replace(file, wrapper=held.wrapper, others=held.others)
 
 
 def _refuse_misfit(
@@ -102,61 +104,20 @@ def _refuse_misfit(
     misfits = {"missing": missing, "surplus": surplus, "misshaped": misshaped}
     if any(misfits.values()):
         said = "; ".join(f"{len(names)} {misfit}, first {names[0]}" for misfit, names in misfits.items() if names)
-        raise InputError(
-            f"weights {path} do not fit {network.spec.name} at this size: {said}",
-            "Choose the --cell and --preset that the file was made for",
-        )
+        classes = _count_classes(got, wanted)
+        if classes and len(misshaped) <= 2 and not missing and not surplus:
+            hint = f"The file is for {classes} classes, the network has {network.spec.classes}: --classes {classes}"
+        else:
+            hint = "Choose the --cell and --preset that the file was made for"
+        raise InputError(f"weights {path} do not fit {network.spec.name} at this size: {said}", hint)
     broken = next((expected[name] for name, tensor in got.items() if not bool(torch.isfinite(tensor).all())), None)
     if broken:
         raise CorruptFileError(f"weights {path}: entry {broken} holds values that are not finite")
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix not in _READERS:
-        raise InputError(f"weights {path}: unknown ending {path.suffix!r}", f"Known: {', '.join(_READERS)}")
-    if not path.is_file():
-        raise InputError(f"weights {path}: no such file")
-    try:
-        return _READERS[path.suffix](path)
-    except InputError:
-        raise
-    except Exception as error:  # torch.load raises pickle's own errors, and refuses code with one of them
-        known = SafetensorError, OSError, KeyError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile
-        damage = (
-            "are damaged or not what their ending says"
-            if isinstance(error, known)
-            else "hold more than tensors, or are damaged"
-        )
-        said = "" if isinstance(error, KeyError) else str(error).strip()  # a key alone says nothing
-        raise CorruptFileError(f"weights {path} {damage}: {(said or 'unreadable').splitlines()[0]}") from error
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise InputError(f"weights {path}: not a dictionary of tensors")
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
-
-
-def _read_keras(path: Path) -> dict[str, Tensor]:
-    """A legacy Keras file, with or without the model around the weights: `layer.weight` to tensor."""
-    entries: dict[str, Tensor] = {}
-    with h5py.File(path, "r") as file:
-        group = file.get("model_weights", file)
-        for layer in group:
-            for name in group[layer].attrs.get("weight_names", ()):
-                text = name.decode() if isinstance(name, bytes) else str(name)
-                short = re.sub(r":\d+$", "", text).rsplit("/", 1)[-1]
-                entries[f"{layer}.{short}"] = torch.from_numpy(group[layer][text][()])
-    return entries
-
-
-_READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
-    ".safetensors": load_file,
-    ".h5": _read_keras,
-    ".hdf5": _read_keras,
-    ".pth": _read_torch,
-    ".pt": _read_torch,
-    ".bin": _read_torch,
-}
+def _count_classes(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> int | None:
+    """The outputs of a file's classifier, where these alone tell it from the network's."""
+    ours, theirs = wanted.get("classifier.weight"), got.get("classifier.weight")
+    if ours is None or theirs is None or theirs.shape[1:] != ours.shape[1:] or theirs.shape == ours.shape:
+        return None
+    return theirs.shape[0]

@@ -10,11 +10,12 @@ from safetensors.torch import load, save
 from torch import fx, nn
 
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import write_bytes
+from nascli.files import describe_content, write_bytes
 from nascli.models.deploy.engines import build_folded
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import read_network
+from nascli.runs import refuse_detector
 
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -38,7 +39,9 @@ def load_weights(path: Path, network: nn.Module) -> None:
     except OSError as error:
         raise InputError(f"weights {path}: {error.strerror or error}") from error
     except (SafetensorError, json.JSONDecodeError, ValueError) as error:
-        raise CorruptFileError(f"weights {path} are damaged: {error}") from error
+        kind = describe_content(path)
+        wrong = "are damaged" if kind == "a safetensors file" else f"are no safetensors file: it is {kind}"
+        raise CorruptFileError(f"weights {path} {wrong}", "Copy it again from where it was written") from error
     wanted = network.state_dict()
     for name in [*wanted, *state]:
         misfit = None
@@ -82,6 +85,7 @@ def load_network(
         InputError: A file is absent, or the two do not belong together.
         CorruptFileError: A file is damaged.
     """
+    refuse_detector(Path(folder))
     network = build(read_network(Path(folder) / NETWORK_FILE))
     load_weights(Path(folder) / WEIGHTS_FILE, network)
     if inference:

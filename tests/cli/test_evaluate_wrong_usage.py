@@ -52,7 +52,11 @@ def spoil() -> None:
         ("mixed", 2, "mixed/weights.safetensors: entry"),
         ("gap", 1, "gap/network.json is not JSON"),
         ("odd", 2, "odd/network.json: preprocessing.crop = 2: input should be less than or equal to 1"),
-        ("empty --dataset digits", 2, "empty: there is no weights.safetensors in it. Give a folder that nascli train"),
+        (
+            "empty --dataset digits",
+            2,
+            "there is no weights.safetensors in it. It is a network that nascli build wrote, without weights. Give a",
+        ),
         ("run --dataset digits", 2, "run was trained for 3 classes, data set digits has 10"),
         ("run --dataset folder:fewer", 2, "run was trained for 3 classes, data set folder:fewer has 2"),
         ("run --dataset folder:others", 2, "'dog' as class 2, in data set folder:others that is 'pig'"),
