@@ -4,6 +4,7 @@ A command's module is imported when the command is called; the list of commands 
 keeps `nascli --help` quick.
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -32,6 +33,15 @@ SUMMARIES = {
     "runs": "List runs: what each reached, how long it took, and where its files are.",
 }
 """Every command: the module of its name in `nascli.cli`, and the first sentence of its help."""
+
+
+EVERYWHERE = {
+    DEBUG: "Show the traceback of an error; anywhere on the command line.",
+    "--help": "The help of the program, of a command or of a subcommand.",
+    "--help-json": "All commands and options as JSON.",
+    "--version": "Version.",
+}
+"""Options of the program itself."""
 
 
 class _Commands(TyperGroup):
@@ -67,10 +77,22 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _print_help_json(asked: bool) -> None:
+    if asked:
+        from nascli.cli.help_json import describe_program
+
+        sys.stdout.write(json.dumps(describe_program(SUMMARIES, EVERYWHERE), indent=2) + "\n")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+    ] = False,
+    help_json: Annotated[
+        bool,
+        typer.Option("--help-json", callback=_print_help_json, is_eager=True, help="All commands and options as JSON."),
     ] = False,
 ) -> None:
     """Search a convolutional cell, build networks of any size from it, train, evaluate, detect."""

@@ -41,6 +41,7 @@ _UsageError: Any = typer.BadParameter.__mro__[2]
 """The class of all errors of the command line: typer names only its heir."""
 
 _PLACE = re.compile(r": |, (?:line|trial|block) | (?:is|are|has|holds|was|does|cannot|belongs|exists)\b")
+_KIND = re.compile(r"^(?:annotations|cell|data set|genotype|image|network|pack|recipe|results|run|table) ")
 _FIELD = re.compile(r"[A-Za-z_]\w*(?:\.\w+|\[\d+\])+(?=[ :,]|$)")
 
 
@@ -102,7 +103,7 @@ def _locate(explained: dict[str, Any]) -> dict[str, Any]:
     if explained["file"] is None:
         explained["file"] = next(_leading_files(message), None)
     if explained["field"] is None:
-        rest = message.removeprefix(explained["file"] or "").lstrip(":, ")
+        rest = _KIND.sub("", message).removeprefix(explained["file"] or "").lstrip(":, ")
         found = _FIELD.match(rest)
         explained["field"] = found[0] if found and not Path(found[0]).exists() else None
     return explained
@@ -110,7 +111,7 @@ def _locate(explained: dict[str, Any]) -> dict[str, Any]:
 
 def _leading_files(message: str) -> Iterator[str]:
     """The file or folder that a message begins with, if it is there."""
-    text = re.sub(r"^(?:recipe|run|network|data set) ", "", message)
+    text = _KIND.sub("", message)
     for end in _PLACE.finditer(text):
         name = text[: end.start()]
         if os.sep in name or Path(name).suffix or end[0] == ": ":

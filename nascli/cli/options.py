@@ -74,6 +74,7 @@ class FieldSetting(Setting[Any]):
         field = owner.model_fields[last]
         text = field.description or ""
         self.model, self.key, self._type = model, key, _option_type(field.annotation)
+        self.key_default = None if field.is_required() else field.get_default(call_default_factory=True)
         default = False if self._type is bool else None
         choices = get_args(self._type) if get_origin(self._type) is Literal else ()
         text += f"; one of {', '.join(choices)}" if len(choices) > _FEW_CHOICES else ""
@@ -192,6 +193,7 @@ class ExampleCommand(TyperCommand):
     """A command whose help page ends its text with examples to paste, and has options under several headings."""
 
     examples: Sequence[str] = ()
+    settings: Sequence[Setting[Any]] = ()
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - types of typer's own copy of click
         """The examples, then the options."""
@@ -227,7 +229,7 @@ def command(
         app.command(name, cls=ExampleCommand, help=text, short_help=summary)(call)
         made = typer.main.get_command(app)
         assert isinstance(made, ExampleCommand)
-        made.examples = examples
+        made.examples, made.settings = examples, settings
         return made
 
     return make
