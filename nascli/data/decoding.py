@@ -33,6 +33,9 @@ REDUCED_ABOVE = 90
 Below, every image is decoded whole: reducing changes pixels a little, and saves memory that few images take.
 """
 
+THIN = 100
+"""Times its shorter side that an image's longer side has where that is worth a remark."""
+
 _RGB = 3
 """`torchvision.io.ImageReadMode.RGB`, as its operator takes it."""
 _HEAD = 2048
@@ -181,6 +184,8 @@ def _decode(
             correct_png(image, png.read_samples(file))
         if least_side is not None and image.width * image.height > REDUCED_ABOVE * 10**6:
             image.draft(None, (least_side, least_side))  # a JPEG is, others are not reduced by it
+        if annotated_size is None and max(image.size) > THIN * min(image.size):
+            note("image very long and thin", f"it has {image.width}x{image.height} pixels")
         image.load()
         if exif.is_damaged(image):
             note("image with damaged camera data", "it is taken as it is stored unless they say otherwise")

@@ -134,6 +134,19 @@ def test_images_are_normalized_as_the_backbone_was_trained() -> None:
     assert (transform.image_mean, transform.image_std) == ([0.4, 0.5, 0.6], [0.2, 0.2, 0.2])
 
 
+@pytest.mark.parametrize("size", [(1, 7000), (7000, 1), (1, 1), (5, 6400), (64, 96)])
+def test_an_image_of_any_shape_keeps_a_pixel_and_its_boxes(size: tuple[int, int]) -> None:
+    height, width = size
+    transform: Any = build_detector(small_network(), DetectorConfig(min_size=64, max_size=64), 2).transform
+    target = {"boxes": torch.tensor([[0.0, 0.0, width, height / 2]]), "labels": torch.tensor([1])}
+    images, (moved,) = transform([torch.rand(3, height, width)], [target])
+    ((rows, columns),) = images.image_sizes
+    assert 1 <= min(rows, columns) <= max(rows, columns) <= 64
+    torch.testing.assert_close(moved["boxes"], torch.tensor([[0.0, 0.0, columns, rows / 2]]))
+    (found,) = transform.eval().postprocess([moved], images.image_sizes, [size])
+    torch.testing.assert_close(found["boxes"], target["boxes"])
+
+
 def test_contradicting_sizes_are_refused() -> None:
     with pytest.raises(InputError, match=r"max_size 64 is less than detector\.min_size 96"):
         build_detector(small_network(), DetectorConfig(max_size=64), 2)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nascli.config import MAX_MEGAPIXELS
 from nascli.data import exif
-from nascli.data.decoding import decode_image, explain, image_to_tensor, open_header
+from nascli.data.decoding import THIN, decode_image, explain, image_to_tensor, open_header
 from nascli.data.issues import ISSUE_KINDS, Issue, IssueLog, IssueOutcome
 from nascli.data.pixels import Note, ignore_note
 from nascli.errors import CorruptFileError, InputError, TooLargeError
@@ -28,9 +28,6 @@ Boxes = NDArray[np.float64]
 
 MIN_BOX_SIDE = 0.01
 """Pixels of a box that must lie inside its image, in width and in height, for the box to mean anything."""
-
-_THIN = 100
-"""Times its shorter side that an image's longer side has where that is worth a remark."""
 
 SKIPPED_INSTEAD = {
     "image not on disk": "image missing",
@@ -275,7 +272,7 @@ def _find_header_issues(image: AnnotatedImage) -> list[tuple[str, str]]:
         return [_classify(image, explain(image.path, error))]
     if size != expected:
         issues.append(("image of another size", _describe_size_mismatch(image, size)))
-    if max(size) > _THIN * min(size):
+    if max(size) > THIN * min(size):
         issues.append(("image very long and thin", f"{where} has {size[0]}x{size[1]} pixels"))
     return issues
 
