@@ -49,13 +49,15 @@ def nascli(task: Task) -> Figures:
     from nascli.config import DataConfig
     from nascli.data.dataset import UnreadableImages
     from nascli.data.decoding import ImageSource
-    from nascli.data.folder import FolderIndex, scan_folder, stream_splits
+    from nascli.data.folder import scan_folder
+    from nascli.data.index import ImageIndex
+    from nascli.data.opening import stream_splits
     from nascli.data.pack.format import open_pack
     from nascli.data.transforms import BatchRng, Normalizer, augment_batch
     from nascli.engine.device import disable_malloc_trim
 
     disable_malloc_trim()  # as every training on a CPU
-    index: FolderIndex[ImageSource] = scan_folder(Path(task["folder"]))
+    index: ImageIndex[ImageSource] = scan_folder(Path(task["folder"]))
     if task["variant"] == PACK:
         index = open_pack(Path(task["pack"])).index()
     train, _ = stream_splits(index, task["crop"], task["workers"], UnreadableImages())

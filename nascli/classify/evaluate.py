@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from nascli.classify.tta import plan_tta
 from nascli.config import DataConfig, Preprocessing, TrainRecipe, parse
 from nascli.data.dataset import ImageData
 from nascli.data.imagenet import IMAGENET_CLASSES, imagenet_wnids
+from nascli.data.index import list_names
+from nascli.data.issues import Issue
 from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer
 from nascli.engine.dist import device_name
@@ -29,7 +31,7 @@ from nascli.models.families import NETWORK_FILE
 from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.spec import NetworkSpec, read_network
 from nascli.runs import advise_folder, read_run, versions
-from nascli.text import quote
+from nascli.text import nfc, quote
 
 _ALLOW_UNREADABLE = "--max-unreadable N"
 """The option that allows for more images that cannot be decoded."""
@@ -52,8 +54,9 @@ class TrainedRun:
     def data_key(self) -> Hashable:
         """Equal for runs that see the same evaluation images, and can share them in memory."""
         data = self.data
-        limits = data.max_unreadable_images, data.max_megapixels
-        return data.dataset, data.data_dir, limits, self.spec.image_size, self.spec.preprocessing
+        splits = data.val_split, data.val_fraction
+        place = data.dataset, data.data_dir, data.max_unreadable_images, data.max_megapixels
+        return *place, *splits, self.spec.image_size, self.spec.preprocessing
 
 
 @dataclass(frozen=True)
@@ -64,39 +67,27 @@ class EvaluationReport:
         results: JSON values of `evaluation.json`.
         confusion: The counts behind them, on the CPU.
         class_names: Names of the network's outputs.
+        issues: Those of the data set.
     """
 
     results: dict[str, Any]
     confusion: Confusion
     class_names: tuple[str, ...]
+    issues: tuple[Issue, ...]
 
 
-def open_trained_run(
-    folder: Path,
-    dataset: str | None = None,
-    data_dir: str | None = None,
-    max_unreadable_images: int | None = None,
-    max_megapixels: int | None = None,
-) -> TrainedRun:
+def open_trained_run(folder: Path, **asked: object) -> TrainedRun:
     """Check a folder, before anything takes time.
 
     Args:
         folder: Holds `network.json` and `weights.safetensors`; with a train run's `run.json`, `dataset` may be None.
-        dataset: None is the data set of the training.
-        data_dir: None is the folder of the training.
-        max_unreadable_images: Images that may be skipped since they cannot be decoded; None is the recipe's number.
-        max_megapixels: Millions of pixels of the largest image that is decoded; None is the recipe's number.
+        asked: Keys of `DataConfig`: `dataset`, `data_dir`, `val_split`, and what is allowed. None is as in the
+            training; of another data set, the splits are chosen anew.
 
     Raises:
         InputError: The run has no weights yet, or nothing says which data set.
         CorruptFileError: `network.json` is damaged.
     """
-    asked = {
-        "dataset": dataset,
-        "data_dir": data_dir,
-        "max_unreadable_images": max_unreadable_images,
-        "max_megapixels": max_megapixels,
-    }
     check_weights(folder)
     data = _data_config(folder, {key: value for key, value in asked.items() if value is not None})
     return TrainedRun(folder, data, read_network(folder / NETWORK_FILE))
@@ -121,7 +112,11 @@ def evaluate_runs(runs: Sequence[TrainedRun], options: InferenceOptions) -> Iter
         engine = ENGINES[options.engine](load_network(trained.folder), options.run.device, torch.float32)
         if key not in loaded:
             loaded[key] = load_dataset(
-                trained.data, spec.image_size, preprocessing=spec.preprocessing, allow_option=_ALLOW_UNREADABLE
+                trained.data,
+                spec.image_size,
+                preprocessing=spec.preprocessing,
+                allow_option=_ALLOW_UNREADABLE,
+                measured=True,
             )
         waiting[key] -= 1
         data = loaded[key] if waiting[key] else loaded.pop(key)
@@ -149,7 +144,7 @@ def check_weights(folder: Path) -> None:
 
 def _evaluate_run(trained: TrainedRun, engine: Engine, data: ImageData, options: InferenceOptions) -> EvaluationReport:
     spec, device, batch_size = trained.spec, options.run.device, options.batch_size
-    data = _match_labels(spec, data)
+    data = _match_labels(spec, data, trained.folder)
     check_classes(spec, data, trained.folder)
     split, tta = plan_tta(data.val, crops=options.crops, flip=options.flip, padding=trained.data.crop_padding)
     split, confusion, reliability = split.to(device), Confusion.empty(spec.classes, device), Reliability.empty(device)
@@ -175,6 +170,7 @@ def _evaluate_run(trained: TrainedRun, engine: Engine, data: ImageData, options:
         "classes": spec.classes,
         "classes_in_images": len(torch.unique(split.labels)),
         "skipped": list(split.skipped),
+        "issues": [each.to_dict() for each in data.issues],
         "tta": tta.to_dict(),
         "preprocessing": describe_preprocessing(spec, data.preprocessing),
         "images_per_second": round(evaluation.images / max(seconds, 1e-9), 1),
@@ -186,15 +182,29 @@ def _evaluate_run(trained: TrainedRun, engine: Engine, data: ImageData, options:
         "per_class": [asdict(each) for each in confusion.by_class(names)],
         "engine": options.engine,
     }
-    return EvaluationReport(results, Confusion(confusion.counts.cpu()), names)
+    return EvaluationReport(results, Confusion(confusion.counts.cpu()), names, data.issues)
 
 
-def _match_labels(spec: NetworkSpec, data: ImageData) -> ImageData:
-    """Data of some of ImageNet's classes with the labels of an ImageNet network; other data as they are."""
-    if spec.class_names is not None or not data.classes < spec.classes == IMAGENET_CLASSES:
-        return data
-    wnids = imagenet_wnids()
-    return data.among(wnids) if wnids and set(data.class_names) <= set(wnids) else data
+def _match_labels(spec: NetworkSpec, data: ImageData, folder: Path) -> ImageData:
+    """Data with the labels of the network, which may know more classes.
+
+    A network without class names has to have the data's own; if it is one of ImageNet, ImageNet's folders will do.
+
+    Raises:
+        InputError: The data have classes that the network was not trained for; the message names them.
+    """
+    if spec.class_names is None:
+        wnids = imagenet_wnids() if data.classes < spec.classes == IMAGENET_CLASSES else None
+        return data.among(wnids) if wnids and set(data.class_names) <= set(wnids) else data
+    known = {nfc(name): name for name in spec.class_names}
+    if unknown := [name for name in data.class_names if nfc(name) not in known]:
+        raise InputError(
+            f"{folder} was trained for {spec.classes} classes, and data set {data.name} has others: "
+            f"{list_names(unknown)}",
+            f"Give --dataset one with some of its classes: {list_names(spec.class_names)}",
+        )
+    names = tuple(known[nfc(name)] for name in data.class_names)
+    return replace(data, class_names=names).among(spec.class_names)
 
 
 def _data_config(folder: Path, asked: dict[str, object]) -> DataConfig:
@@ -204,4 +214,13 @@ def _data_config(folder: Path, asked: dict[str, object]) -> DataConfig:
         own = parse(TrainRecipe, read_run(folder, "train").get("recipe"), f"{folder / 'run.json'}: recipe").data
     elif "dataset" not in asked:
         raise InputError(f"{folder} does not say what it was trained on (there is no run.json)", "Give --dataset")
+    if _locate(str(asked.get("dataset", own.dataset))) != _locate(own.dataset):
+        own = own.model_copy(update={"val_split": None, "val_fraction": 0.0, "strict": False})
+    if "val_split" in asked:
+        own = own.model_copy(update={"val_fraction": 0.0})
     return own.model_copy(update=asked)
+
+
+def _locate(dataset: str) -> Path:
+    """The path in the name of a data set, by which two names are compared."""
+    return Path(dataset.partition(":")[2] or dataset).expanduser().resolve()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nascli.cli.console import Terminal
+from nascli.cli.data_notes import VAL_SPLIT, note_issues
 from nascli.cli.options import DEVICE, JSON, MAX_MEGAPIXELS, Call, Setting, command, runs_folder
 from nascli.errors import InputError
 from nascli.files import write_bytes, write_json, write_text, writing
@@ -26,7 +27,7 @@ WEAKEST = 10
 
 RUNS = Setting[list[str]]("runs", "Folders of train or of build --import-weights, or latest.", ..., metavar="RUN")
 DATASET = Setting[str | None](
-    "--dataset", "Another data set with the same classes; by default the run's own.", metavar="NAME"
+    "--dataset", "Another data set with some of its classes; by default the run's own.", metavar="NAME"
 )
 DATA_DIR = Setting[str | None]("--data-dir", "Folder of the data sets; by default the run's own.", metavar="DIR")
 FLIP = Setting[bool]("--flip", "Average the probabilities of each image and its mirror image.", False)
@@ -48,7 +49,21 @@ FOLDER = Setting[Path | None]("--out", "Folder for evaluation.json; by default t
 
 @command(
     "evaluate",
-    [RUNS, DATASET, DATA_DIR, FLIP, CROPS, PREDICT, MAX_UNREADABLE, MAX_MEGAPIXELS, BATCH_SIZE, DEVICE, FOLDER, JSON],
+    [
+        RUNS,
+        DATASET,
+        DATA_DIR,
+        VAL_SPLIT,
+        FLIP,
+        CROPS,
+        PREDICT,
+        MAX_UNREADABLE,
+        MAX_MEGAPIXELS,
+        BATCH_SIZE,
+        DEVICE,
+        FOLDER,
+        JSON,
+    ],
     examples=[
         "nascli evaluate latest",
         "nascli evaluate runs/train/* --dataset folder:photos --flip",
@@ -72,7 +87,7 @@ def run(call: Call) -> None:
                 f"--predict is for one RUN, here are {len(runs)}: {', '.join(runs)}",
                 "Write --predict before each image",
             )
-        surplus = (DATASET, DATA_DIR, MAX_UNREADABLE, FOLDER)
+        surplus = (DATASET, DATA_DIR, VAL_SPLIT, MAX_UNREADABLE, FOLDER)
         call.refuse("--predict excludes", surplus, "It needs no data set, and writes no file")
     if out and len(runs) > 1:
         raise InputError(f"--out is for one RUN, here are {len(runs)}", "Without it each keeps its own evaluation.json")
@@ -86,6 +101,7 @@ def run(call: Call) -> None:
     asked = {
         "dataset": call[DATASET],
         "data_dir": call[DATA_DIR],
+        "val_split": call[VAL_SPLIT],
         "max_unreadable_images": call[MAX_UNREADABLE],
         "max_megapixels": call[MAX_MEGAPIXELS],
     }
@@ -111,6 +127,7 @@ def _measure(
     for folder in folders:
         with terminal.status(f"measuring {folder}"):
             report = next(reports)
+        note_issues(terminal, report.results["dataset"], report.issues)
         results.append(_write(report, out or folder))
     return results
 
@@ -144,7 +161,6 @@ def _predict(
     max_megapixels: int | None,
 ) -> None:
     from nascli.classify.predict import predict_classes
-    from nascli.cli.data_notes import note_issues
     from nascli.data.walk import find_images
 
     found = find_images(paths)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nascli.cli.console import Terminal
+from nascli.cli.data_notes import describe_images, note_images
 from nascli.cli.options import (
     DEVICE,
     DRY_RUN,
@@ -39,6 +40,9 @@ OTHER_RECIPE = "cifar10-cpu"
 KEYS = {
     "--dataset": "data.dataset",
     "--data-dir": "data.data_dir",
+    "--val-split": "data.val_split",
+    "--val-fraction": "data.val_fraction",
+    "--strict": "data.strict",
     "--space": "space.name",
     "--strategy": "search.strategy",
     "--trials": "search.trials",
@@ -99,6 +103,8 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
     where = resolve_device(call[DEVICE])
     check_recipe(recipe)
     setup = build_child_setup(recipe, where)  # what is wrong with recipe or data is said before there is a folder
+    if setup is not None:
+        note_images(terminal, setup.data)
     space = resolve_space(recipe.space)
     open_table(recipe.search, space)
     recipe = resolve_constraints(recipe, setup, space)
@@ -109,6 +115,7 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
         **place_run(call),
         inputs=[path],
         asked={"device": str(where)},
+        **(describe_images(setup.data) if setup else {}),
     )
     _search(terminal, folder, recipe, setup, where)
 

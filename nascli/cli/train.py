@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nascli.cli.console import Terminal
+from nascli.cli.data_notes import describe_images, note_images
 from nascli.cli.options import (
     CELL,
     DEVICE,
@@ -40,6 +41,9 @@ DEFAULT_RECIPES = {"digits": "digits", "cifar10": "cifar10", "cifar100": "cifar1
 KEYS = {
     "--dataset": "data.dataset",
     "--data-dir": "data.data_dir",
+    "--val-split": "data.val_split",
+    "--val-fraction": "data.val_fraction",
+    "--strict": "data.strict",
     "--epochs": "train.epochs",
     "--batch-size": "train.batch_size",
     "--lr": "train.lr",
@@ -109,6 +113,7 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
     numbers = _network_numbers(keys.get("network.preset"), source.numbers)
     recipe = load_recipe(TrainRecipe, path, numbers | keys, call[SET], terminal.note)
     job = prepare_train_job(recipe, source.architecture, local_device(call[DEVICE], dist), dist)
+    note_images(terminal, job.data)
     job.check()  # what cannot be trained is refused before there is a folder
     if job.unused_keys:
         terminal.note(f"no effect on {job.spec.name}: {', '.join(job.unused_keys)}")
@@ -151,6 +156,7 @@ def _create(call: Call, job: "TrainJob", files: list[Path]) -> RunFolder:
         inputs=files,
         asked={"cell": call[CELL], "recipe": call[RECIPE], "device": call[DEVICE]},
         data=describe_data(job.data),
+        **describe_images(job.data),
     )
 
 
@@ -244,4 +250,5 @@ def _show_estimate(terminal: Terminal, job: "TrainJob") -> None:
         ("estimated total", format_duration(plan.seconds)),
     ]
     terminal.show_table(f"plan on {job.data.name}; nothing was written", rows)
-    terminal.result({"dry_run": True, "dataset": job.data.name, "cell": job.spec.name, **asdict(plan)})
+    about = {"dry_run": True, "dataset": job.data.name, "cell": job.spec.name}
+    terminal.result({**about, **asdict(plan), **describe_images(job.data)})

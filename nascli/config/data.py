@@ -11,8 +11,9 @@ DATASETS = {
     "cifar10": "60,000 images of 32 pixels in 10 classes; downloaded",
     "cifar100": "the same size in 100 classes; downloaded",
     "imagenet": "ILSVRC 2012, from data_dir/imagenet",
-    "folder:PATH": "an image folder: train/<class>/* beside val/<class>/* or test/<class>/*",
-    "pack:FILE.h5": "an image folder packed by nascli pack",
+    "folder:PATH": "an image folder: train/<class>/* beside val/<class>/* or test/<class>/*, or <class>/* alone",
+    "csv:FILE": "a table with a row per image: its file, its class, and perhaps its split",
+    "pack:FILE.h5": "images packed by nascli pack",
 }
 """Every classification data set, with its meaning; `nascli.data.registry` has the same names with their loaders."""
 

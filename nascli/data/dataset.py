@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from nascli.config import Preprocessing
+from nascli.data.issues import Issue
 from nascli.errors import CorruptFileError
 
 ByteBatch = tuple[Tensor, Tensor]
@@ -16,8 +17,6 @@ ByteBatch = tuple[Tensor, Tensor]
 
 Color = tuple[float, float, float]
 """A number for each of red, green and blue."""
-
-ValName = Literal["val", "test"]
 
 
 class Split(Protocol):
@@ -70,7 +69,9 @@ class ImageData:
         class_names: One per label, in order.
         mean: Per color, 0 to 1, for normalization.
         std: Standard deviation per color, for normalization.
-        val_name: What the data set itself calls `val`: "test" where it is the published test split.
+        val_name: The name that the data set itself gives to `val`: "test" where it is the published test split.
+        unused: Names of further splits of the data set.
+        issues: Everything that was passed over, skipped or read leniently.
     """
 
     name: str
@@ -79,7 +80,9 @@ class ImageData:
     class_names: tuple[str, ...]
     mean: Color
     std: Color
-    val_name: ValName = "val"
+    val_name: str = "val"
+    unused: tuple[str, ...] = ()
+    issues: tuple[Issue, ...] = ()
 
     @property
     def image_size(self) -> int:
@@ -149,7 +152,7 @@ class UnreadableImages:
 
 def no_image_left(count: int) -> CorruptFileError:
     """The error where none of the `count` images of a split can be decoded, though so many may be skipped."""
-    return CorruptFileError(f"none of the {count} images of a split can be decoded", "Is the data set complete?")
+    return CorruptFileError(f"none of the {count} images of a split can be decoded", "nascli data check says why")
 
 
 def split_holdout(split: AnySplit, fraction: float, seed: int) -> tuple[AnySplit, AnySplit]:
@@ -161,11 +164,16 @@ def split_holdout(split: AnySplit, fraction: float, seed: int) -> tuple[AnySplit
     Returns:
         (training part, held-out part), each in the order of `split`. A class with one image keeps it.
     """
+    held = choose_holdout(split.labels.cpu(), fraction, seed)
+    return split.take((~held).nonzero().squeeze(1)), split.take(held.nonzero().squeeze(1))
+
+
+def choose_holdout(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """Which images of these labels, int64 (N,), are held out, as `split_holdout` says: bool (N,)."""
     generator = torch.Generator().manual_seed(seed)
-    labels = split.labels.cpu()
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in torch.unique(labels):
         members = (labels == label).nonzero().squeeze(1)
         count = min(max(1, round(len(members) * fraction)), len(members) - 1)
         held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
-    return split.take((~held).nonzero().squeeze(1)), split.take(held.nonzero().squeeze(1))
+    return held

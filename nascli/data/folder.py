@@ -1,191 +1,147 @@
-"""Image folders: `train/<class>/*` beside `val/<class>/*` or `test/<class>/*`."""
+"""Image folders: class folders in the folders of splits, or class folders alone."""
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
 
-import torch
-from torch import Tensor
-
-from nascli.config import MAX_MEGAPIXELS
-from nascli.data.dataset import Split, UnreadableImages, ValName, no_image_left
-from nascli.data.decoding import ImageSource, decode_image, image_to_tensor
-from nascli.data.in_memory import ImageArray
-from nascli.data.streaming import STREAM_SIZE, ImageFiles
+from nascli.data.index import (
+    ImageIndex,
+    Named,
+    SplitChoice,
+    SplitRequest,
+    build_index,
+    choose_splits,
+    list_names,
+    name_class,
+)
+from nascli.data.issues import Issue, IssueLog
+from nascli.data.labels import find_metadata, scan_metadata
+from nascli.data.layout import (
+    Layout,
+    check_folder,
+    describe_content_of,
+    find_layout,
+    refuse_unsorted,
+    skip_level,
+)
+from nascli.data.recognize import recognize_boxes
+from nascli.data.split_names import find_role
 from nascli.data.walk import ImageWalk
-from nascli.errors import CorruptFileError, InputError
-
-MAX_SIDE_IN_MEMORY = 96
-"""Images up to this side in pixels, all of one size, are loaded whole."""
-
-VAL_NAMES: tuple[ValName, ...] = ("val", "test")
-_MAX_BYTES_IN_MEMORY = 4 << 30
-_LAYOUT = "It must hold train/<class>/*.jpg and val/<class>/*.jpg (or test/<class>/*.jpg)"
-
-Source = TypeVar("Source", bound=ImageSource, covariant=True)
+from nascli.errors import InputError
+from nascli.text import nfc
 
 
-@dataclass(frozen=True)
-class FolderIndex(Generic[Source]):
-    """The content of an image folder or a pack of one: images with labels of both splits, class by class.
-
-    Args:
-        val: Those of `val/`, or of `test/` where there is no `val/`; `val_name` says which.
-        class_names: The names of the folders in `train/`, sorted; a label is a position in it.
-    """
-
-    train: tuple[tuple[Source, int], ...]
-    val: tuple[tuple[Source, int], ...]
-    class_names: tuple[str, ...]
-    val_name: ValName = "val"
-
-
-def scan_folder(folder: Path) -> FolderIndex[Path]:
-    """List an image folder.
+def scan_folder(folder: Path, request: SplitRequest | None = None) -> ImageIndex[Path]:
+    """List an image folder: `train/<class>/*` beside `val/<class>/*`, or `<class>/*`, or what its `metadata.csv` lists.
 
     Raises:
-        InputError: A folder is missing or empty, there are fewer than two classes, or `val/` has a class that
-            `train/` has not.
+        InputError: It is not there, not laid out so, a class has no images, or `val/` has a class that `train/` has
+            not; the message says what was found instead.
     """
-    if not folder.is_dir():
-        raise InputError(f"data set folder {folder}: no such folder", _LAYOUT)
-    val_name = next((name for name in VAL_NAMES if (folder / name).is_dir()), None)
-    train = folder / "train"
-    if not train.is_dir() or val_name is None:
-        missing = "val or test" if train.is_dir() else "train"
-        raise InputError(f"data set folder {folder}: there is no {missing} folder in it", _LAYOUT)
-    val = folder / val_name
-    names = _class_names(train)
-    if len(names) < 2:
-        raise InputError(
-            f"data set folder {train} holds {len(names)} classes; at least two are needed",
-            "Each class is a folder of its own in it",
-        )
-    if unknown := sorted({*_class_names(val)} - {*names}):
-        raise InputError(f"data set folder {val}: class {unknown[0]!r} is not among those of {train}")
-    index = FolderIndex(_list_files(train, names), _list_files(val, names), names, val_name)
-    if not index.val:
-        raise InputError(f"data set folder {val}: there are no images in it", _LAYOUT)
-    empty = set(range(len(names))) - {label for _, label in index.train}
-    if empty:
-        raise InputError(f"data set folder {train / names[min(empty)]}: there are no images in it")
-    return index
-
-
-def open_splits(
-    index: FolderIndex[ImageSource],
-    image_size: int | None,
-    workers: int,
-    unreadable: UnreadableImages,
-    max_megapixels: int = MAX_MEGAPIXELS,
-) -> tuple[Split, Split]:
-    """Open both splits: in memory where the images are small and all of one size, else streamed.
-
-    Args:
-        image_size: Height and width of streamed images in pixels. (Those in memory keep their size.)
-        workers: Processes that decode streamed images.
-        unreadable: Counts the images that cannot be decoded. A split in memory does not have them.
-        max_megapixels: Millions of pixels of the largest image that is decoded.
-
-    Raises:
-        CorruptFileError: More images than allowed cannot be decoded; the message has their paths.
-    """
-    size = _common_size(index, unreadable, max_megapixels)
-    if size is not None:
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            decode = partial(_try_to_decode, max_megapixels=max_megapixels)
-            train = _load(index.train, size, pool.map(decode, (path for path, _ in index.train)), unreadable)
-            val = None
-            if train is not None:
-                val = _load(index.val, size, pool.map(decode, (path for path, _ in index.val)), unreadable)
-            pool.shutdown(wait=False, cancel_futures=True)
-        if train is not None and val is not None:
-            return train, val
-    return stream_splits(index, image_size, workers, unreadable, max_megapixels)
-
-
-def stream_splits(
-    index: FolderIndex[ImageSource],
-    image_size: int | None,
-    workers: int,
-    unreadable: UnreadableImages,
-    max_megapixels: int = MAX_MEGAPIXELS,
-) -> tuple[Split, Split]:
-    """Open both splits so that images stay on disk."""
-
-    def stream(files: tuple[tuple[ImageSource, int], ...]) -> ImageFiles:
-        paths, labels = zip(*files, strict=True)
-        return ImageFiles(
-            paths,
-            torch.tensor(labels),
-            image_size or STREAM_SIZE,
-            workers,
-            unreadable=unreadable,
-            max_megapixels=max_megapixels,
-        )
-
-    return stream(index.train), stream(index.val)
-
-
-def _class_names(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
-
-
-def _list_files(folder: Path, names: Sequence[str]) -> tuple[tuple[Path, int], ...]:
-    walk = ImageWalk(folder)
-    there = [(label, folder / name) for label, name in enumerate(names) if (folder / name).is_dir()]
-    return tuple((path, label) for label, place in there for path in walk.find_below(place))
-
-
-def _common_size(index: FolderIndex[ImageSource], unreadable: UnreadableImages, max_megapixels: int) -> int | None:
-    """The side of the first image of every class in pixels, where they are square, small, alike, and not too many."""
-    first: dict[int, tuple[int, int]] = {}
-    for path, label in index.train:
-        if label not in first:
-            try:
-                first[label] = decode_image(path, max_megapixels=max_megapixels).size
-            except CorruptFileError as error:
-                unreadable.report(str(path), error)
-    sizes = set(first.values())
-    if len(sizes) != 1:
-        return None
-    ((width, height),) = sizes
-    count = len(index.train) + len(index.val)
-    if width != height or width > MAX_SIDE_IN_MEMORY or 3 * width * height * count > _MAX_BYTES_IN_MEMORY:
-        return None
-    return width
-
-
-def _load(
-    files: Sequence[tuple[ImageSource, int]],
-    size: int,
-    decoded: Iterator[Tensor | CorruptFileError],
-    unreadable: UnreadableImages,
-) -> ImageArray | None:
-    """All in memory as they are decoded; None as soon as one is of another size."""
-    images = torch.empty((len(files), 3, size, size), dtype=torch.uint8)
-    labels: list[int] = []
-    skipped: list[str] = []
-    for (path, label), image in zip(files, decoded, strict=True):
-        if isinstance(image, CorruptFileError):
-            unreadable.report(str(path), image)
-            skipped.append(str(path))
-        elif image.shape != images.shape[1:]:
-            return None
-        else:
-            images[len(labels)] = image
-            labels.append(label)
-    if not labels:
-        raise no_image_left(len(files))
-    return ImageArray(images[: len(labels)], torch.tensor(labels), tuple(skipped))
-
-
-def _try_to_decode(source: ImageSource, max_megapixels: int) -> Tensor | CorruptFileError:
+    check_folder(folder)
     try:
-        return image_to_tensor(decode_image(source, max_megapixels=max_megapixels))
-    except CorruptFileError as error:
-        return error
+        if metadata := find_metadata(folder):
+            return scan_metadata(folder, metadata, request)
+        return _FolderScan(folder, request or SplitRequest()).index()
+    except InputError as error:
+        if (boxes := recognize_boxes(folder)) is None:
+            raise
+        raise boxes from error
+
+
+@dataclass
+class _FolderScan:
+    """One reading of a folder; `raw_names` has the name on disk of each class that was met."""
+
+    folder: Path
+    request: SplitRequest
+    log: IssueLog = field(default_factory=IssueLog)
+    loose: list[Path] = field(default_factory=list)
+    raw_names: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.walk = ImageWalk(self.folder)
+
+    def index(self) -> ImageIndex[Path]:
+        """Everything in the splits that are asked for."""
+        layout = find_layout(self.walk, self.folder, self.request, self.log)
+        if not layout.splits and (boxes := recognize_boxes(layout.root)):
+            raise boxes
+        choice = self._choose(layout)
+        train: list[Named] = []
+        if choice.train is not None:
+            train = self._read_split(layout.splits.get(choice.train, layout.root), (), whole=True)
+        val = None
+        if choice.val is not None:
+            place = layout.splits.get(choice.val, layout.root)
+            val = self._read_split(place, {name for _, name in train}, whole=False)
+            if not val:
+                refuse_unsorted(place, 0)
+        issues = [*self.walk.issues, *self.log.issues]
+        if self.loose:
+            first = self.loose[0].relative_to(self.folder)
+            issues.append(Issue("image in no class folder", len(self.loose), str(first)))
+        return build_index(layout.root, train, val, choice, self.request, issues)
+
+    def _choose(self, layout: Layout) -> SplitChoice:
+        """Choose the splits; one whose images are in no class folder is of no use."""
+        listings = {name: self.walk.look_into(place) for name, place in (layout.splits or {"": layout.root}).items()}
+        unsorted = [name for name, listing in listings.items() if not listing.folders]
+        names = list(layout.splits)
+        if not names:
+            self._check_flat(layout.root, len(listings[""].images), len(listings[""].folders))
+        elif self.request.val_fraction:
+            names = [name for name in names if name not in unsorted or find_role(name) == "train"]
+        choice = choose_splits(layout.root, names, self.request)
+        if choice.val in unsorted:
+            others = [name for name in names if name not in unsorted and find_role(name) != "train"]
+            ways = [f"--val-split {others[0]}"] if others else ["--val-fraction 0.2"]
+            way = "" if self.request.measured and not others else f", or leave them out by {ways[0]}"
+            refuse_unsorted(layout.splits[str(choice.val)], len(listings[str(choice.val)].images), way)
+        return choice
+
+    def _check_flat(self, root: Path, images: int, folders: int) -> None:
+        """Refuse a folder without splits that holds no classes, or that is a split itself."""
+        if not folders:
+            refuse_unsorted(root, images)
+        above = root.resolve()
+        role = find_role(above.name)
+        if role and not self.request.val_fraction and not self.request.measured:
+            inside = {each.name: find_role(each.name) for each in above.parent.iterdir() if each.is_dir()}
+            if beside := sorted(name for name, other in inside.items() if other not in (None, role)):
+                raise InputError(
+                    f"data set {root} is one split of a data set: {beside[0]} lies beside it",
+                    f"Give the folder that holds both: folder:{above.parent}",
+                )
+
+    def _read_split(self, place: Path, classes: Collection[str], *, whole: bool) -> list[Named]:
+        """The images of a split, class by class; `whole` refuses a class folder without any."""
+        self.walk.begin_split(place)
+        listing = skip_level(self.walk, place, set(classes), self.log)
+        if not listing.folders:
+            refuse_unsorted(place, len(listing.images))
+        folders = self.walk.select_new(listing.folders)
+        self.loose += listing.images
+        found: list[Named] = []
+        empty: list[Path] = []
+        seen: dict[str, Path] = {}
+        for folder in sorted(folders, key=lambda each: (name_class(each.name), each.name)):
+            name = name_class(folder.name)
+            self._compare(name, seen.setdefault(name, folder).name, folder)
+            inside = self.walk.find_below(folder)
+            found += [(path, name) for path in inside]
+            if not inside:
+                empty.append(folder)
+        if empty and whole:
+            more = "" if len(empty) == 1 else f"; so it is in {list_names([each.name for each in empty])}"
+            raise InputError(
+                f"data set folder {empty[0]}: there are no images in it{describe_content_of(empty[0])}{more}",
+                "Put images there, or remove the folder: it would be a class",
+            )
+        return found
+
+    def _compare(self, name: str, first: str, folder: Path) -> None:
+        """Count a class folder whose name is that of another one in another Unicode form."""
+        known = self.raw_names.setdefault(name, first)
+        if folder.name != known and nfc(folder.name) == nfc(known):
+            self.log.add("class name in another Unicode form", f"{folder.relative_to(self.folder)} is {name!r}")

@@ -1,7 +1,11 @@
 """Formats of images: endings, whether they can be decoded here, recognition by content."""
 
 import functools
+import os
+import re
 from pathlib import Path
+
+from nascli.files import describe_content
 
 _ENDINGS = {
     "JPEG": ".jpg .jpeg .jpe .jfif .jif .jfi .pjpeg .pjp .mpo",
@@ -35,7 +39,18 @@ _BACKUPS = ("~", ".bak", ".old", ".orig", ".part", ".tmp", ".crdownload", ".down
 _TEXTS = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".py", ".ipynb"}
 """Endings of files of which a data set may have one per image, which are not looked into either."""
 
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_KINDS = {
+    "a JPEG image": "JPEG",
+    "a PNG image": "PNG",
+    "a GIF image": "GIF",
+    "a WebP image": "WEBP",
+    "a TIFF image": "TIFF",
+    "a JPEG 2000 image": "JPEG2000",
+    "an AVIF image": "AVIF",
+    "a HEIC image": "HEIF",
+    "a HEIF image": "HEIF",
+}
+"""Formats by the words of `describe_content`."""
 
 
 @functools.cache
@@ -67,27 +82,21 @@ def foreign_endings() -> frozenset[str]:
     return frozenset(known) - image_endings()
 
 
+def lacks_ending(name: str) -> bool:
+    """Whether a file's name has no ending of its own: `IMG_1`, `frame.0001`, `a.jpg_large`, `a.png.1`."""
+    ending = os.path.splitext(name)[1].lower()
+    usual = re.match(r"\.[a-z0-9]*", ending)
+    return (
+        not ending or ending[1:].isdigit() or (usual is not None and usual[0] != ending and usual[0] in image_endings())
+    )
+
+
 def is_image_by_content(path: Path) -> bool:
     """Whether a file whose ending says nothing begins as an image that can be decoded here."""
-    name = path.name.lower()
-    if name.endswith(_BACKUPS) or path.suffix.lower() in _TEXTS:
+    if path.name.lower().endswith(_BACKUPS) or path.suffix.lower() in _TEXTS:
         return False
     try:
-        with path.open("rb") as file:
-            found = _recognize_start(file.read(32))
+        form = _KINDS.get(describe_content(path))
     except OSError:
         return False
-    return found is not None and _ENDINGS[found].split()[0] in image_endings()
-
-
-def _recognize_start(start: bytes) -> str | None:
-    """The format of a file with these first bytes."""
-    magic = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"qoif": "QOI"}
-    magic |= {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"\0\0\0\x0cjP  \r\n": "JPEG2000", b"\xff\x4f\xff\x51": "JPEG2000"}
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "WEBP"
-    if start[:2] == b"BM" and start[6:10] == bytes(4):
-        return "BMP"
-    if start[4:8] == b"ftyp":
-        return "AVIF" if start[8:12] in (b"avif", b"avis") else "HEIF" if start[8:12] in _HEIF_BRANDS else None
-    return next((name for first, name in magic.items() if start.startswith(first)), None)
+    return form is not None and _ENDINGS[form].split()[0] in image_endings()

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from nascli.errors import CorruptFileError, InputError
@@ -71,7 +70,11 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "box outside its image": "the box is skipped",
         "image with too many boxes": "the image is not trained on",
         "image of a format that cannot be read here": "convert it; for .heic, pip install pillow-heif is enough",
+        "image with the ending of another kind": "rename it, and it is used",
         "link that leads nowhere": "there is nothing to read",
+        "image in no class folder": "sort it into one, and it is used",
+        "image without a label": "the image is not used",
+        "image of the table that is not on disk": "the image is not used",
     },
     IssueOutcome.LENIENT: {
         "id of another type": "a text or fraction that spells a whole number is that number",
@@ -88,7 +91,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "image named by another key": "read as file_name",
         "image path with backslashes": "read with slashes",
         "image found under another spelling": "the one file of this name, but for capitals, accents or %20",
-        "image found by its name alone": "the one file of this name; its folder is not there",
+        "image found by its name alone": "the one file of this name, in another folder or with an ending",
         "categories numbered differently": "matched by name to those of the training split",
         "category spelled differently": "the one of this name in the training split, but for capitals",
         "image without the ending of one": "its content is one",
@@ -101,11 +104,18 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "XML file of another image's name": "the image of the XML file's own name is taken",
         "box counted from 0": "VOC counts pixels from 1; this file's boxes are taken as edges from 0",
         "number with a decimal comma": "read as a decimal point",
+        "data set in a folder of the one given": "it is the only one there",
+        "class folders one level deeper": "they are the only ones there",
+        "class name in another Unicode form": "it reads the same, so it is the same class",
+        "table without a header": "its columns are known by their content",
+        "image in several rows": "it is the same class in all of them, so it is taken once",
     },
     IssueOutcome.KEPT: {
         "hidden or service file or folder": "passed over",
         "file that is no image": "passed over",
         "folder that links lead to again": "read once",
+        "class names that differ in case or spaces alone": "two classes",
+        "class without validation images": "it is not measured",
         "box over the edge of its image": "the part inside is trained on, the whole is scored",
         "outline in place of a box": "the box around it is taken",
         "label file without image": "passed over",
@@ -191,7 +201,7 @@ def select_refused(issues: Iterable[Issue], *, strict: bool = False) -> list[Iss
     return [each for each in issues if each.outcome in refused]
 
 
-def raise_if_refused(source: Path, issues: Iterable[Issue], *, strict: bool = False) -> None:
+def raise_if_refused(source: object, issues: Iterable[Issue], *, strict: bool = False) -> None:
     """Refuse data with an issue that has to be repaired first; the message holds the first example.
 
     Raises:
@@ -208,4 +218,5 @@ def raise_if_refused(source: Path, issues: Iterable[Issue], *, strict: bool = Fa
             if first.outcome is IssueOutcome.REFUSED
             else f"Repair it, or leave --strict out ({first.remedy})"
         )
-        raise error(f"{source}: {first.first}", remedy + more, file=source)
+        what = first.first if first.outcome is IssueOutcome.REFUSED else f"{first.kind}: {first.first}"
+        raise error(f"{source}: {what}", remedy + more, file=source)

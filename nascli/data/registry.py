@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nascli.config import DATASETS, DataConfig, Preprocessing, suggestion
-from nascli.data.dataset import Color, ImageData, Split, UnreadableImages, ValName, split_holdout
+from nascli.config import DATASETS, DETECTION_DATASETS, DataConfig, Preprocessing, suggestion
+from nascli.data.dataset import Color, ImageData, Split, UnreadableImages, split_holdout
 from nascli.data.decoding import ImageSource
-from nascli.data.folder import FolderIndex, open_splits, scan_folder, stream_splits
+from nascli.data.folder import scan_folder
 from nascli.data.in_memory import ImageArray, measure_colors, resize_images
+from nascli.data.index import ImageIndex, SplitRequest
+from nascli.data.issues import raise_if_refused
+from nascli.data.labels import scan_table
+from nascli.data.opening import open_splits, stream_splits
 from nascli.data.pack.format import open_pack
+from nascli.data.recognize import recognize_dataset
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.toy import load_digits
 from nascli.errors import CorruptFileError, InputError, NascliError
@@ -47,6 +52,21 @@ class _Request:
     location: str
     stream_size: int | None
     unreadable: UnreadableImages
+    measured: bool
+
+    @property
+    def splits(self) -> SplitRequest:
+        """The splits that are asked for."""
+        config = self.config
+        return SplitRequest(config.val_split, config.val_fraction, self.measured, config.max_unreadable_images)
+
+    def refuse_splits(self, own: str) -> None:
+        """InputError where others are asked for than those that the data set comes with."""
+        if self.config.val_fraction or self.config.val_split not in (None, own):
+            raise InputError(
+                f"data set {self.config.dataset} has splits of its own, and --val-split or --val-fraction is given",
+                f"Leave it out: {own} is validated on",
+            )
 
 
 def load_dataset(
@@ -55,8 +75,10 @@ def load_dataset(
     stream_size: int | None = None,
     preprocessing: Preprocessing | None = None,
     allow_option: str = ALLOW_UNREADABLE,
+    *,
+    measured: bool = False,
 ) -> ImageData:
-    """Load the data set that `config.dataset` names.
+    """Load the data set that `config.dataset` names, or that lies at this path.
 
     Args:
         image_size: Height and width in pixels that its images are brought to; None leaves them at their own size.
@@ -64,20 +86,20 @@ def load_dataset(
         preprocessing: How streamed images are brought to that size in evaluation; None is the default. (Those in memory
             have their size already or are resized whole, by bilinear interpolation: a crop does not apply to them.)
         allow_option: The option that allows more unreadable images; the hint of that error names it.
+        measured: A trained network is measured: where there are no training images, `train` is `val`.
 
     Raises:
         InputError: The name is unknown, or the data are not there and cannot be downloaded; the message says where
             to put them.
         CorruptFileError: A file is damaged; the message has its path.
     """
+    config = config.model_copy(update={"dataset": name_dataset(config.dataset)})
     name, colon, location = config.dataset.partition(":")
-    known = next((known for known in LOADERS if known.partition(":")[:2] == (name, colon)), None)
-    if known is None:
-        raise InputError(f"data set {config.dataset!r} is unknown", suggestion(config.dataset, DATASETS))
+    known = next(known for known in LOADERS if known.partition(":")[:2] == (name, colon))
     if colon and not location:
         raise InputError(f"data set {config.dataset!r}: nothing follows the colon", f"Write {known}: {DATASETS[known]}")
     unreadable = UnreadableImages(config.max_unreadable_images, allow_option)
-    data = LOADERS[known](_Request(config, location, image_size or stream_size, unreadable))
+    data = LOADERS[known](_Request(config, location, image_size or stream_size, unreadable, measured))
     if preprocessing is not None:
         data = data.map_splits(
             lambda split: replace(split, preprocessing=preprocessing) if isinstance(split, ImageFiles) else split
@@ -88,7 +110,25 @@ def load_dataset(
     return data if image_size in (None, data.image_size) else _resize(data, image_size or 0)
 
 
+def name_dataset(name: str) -> str:
+    """The full name of a data set: the same, or for the path of a file or folder the name that says how it is read.
+
+    Raises:
+        InputError: It is none for classification; the message says what it is.
+    """
+    kind, colon, _ = name.partition(":")
+    if any(known.partition(":")[:2] == (kind, colon) for known in DATASETS):
+        return name
+    path = Path(name).expanduser()
+    if path.exists():
+        return recognize_dataset(path)
+    if any(known.partition(":")[:2] == (kind, colon) for known in DETECTION_DATASETS):
+        raise InputError(f"data set {name} is one of boxes", f"nascli detect train --dataset {name} takes it")
+    raise InputError(f"data set {name!r} is unknown", suggestion(name, DATASETS))
+
+
 def _load_digits(request: _Request) -> ImageData:
+    request.refuse_splits("test")
     train, test = load_digits()
     return _in_memory("digits", train, test, tuple("0123456789"), "test")
 
@@ -96,6 +136,7 @@ def _load_digits(request: _Request) -> ImageData:
 def _load_cifar(request: _Request) -> ImageData:
     from torchvision import datasets
 
+    request.refuse_splits("test")
     name, root = request.config.dataset, Path(request.config.data_dir).expanduser()
     source: type[CIFAR10] = getattr(datasets, name.upper())
     try:
@@ -120,19 +161,21 @@ def _load_imagenet(request: _Request) -> ImageData:
                 f"data set imagenet: {folder / part}: no such folder",
                 f"Put the images at {folder}/train/<class>/*.JPEG and {folder}/val/<class>/*.JPEG, or give --data-dir",
             )
-    index = scan_folder(folder)
-    config = request.config
-    workers = worker_count(config.workers)
-    train, val = stream_splits(index, request.stream_size, workers, request.unreadable, config.max_megapixels)
-    return ImageData("imagenet", train, val, index.class_names, _HALF, _HALF)
+    return _open_index(request, scan_folder(folder, request.splits), stream=True)
 
 
 def _load_folder(request: _Request) -> ImageData:
-    return _open_index(request, scan_folder(Path(request.location).expanduser()))
+    return _open_index(request, scan_folder(Path(request.location).expanduser(), request.splits))
+
+
+def _load_table(request: _Request) -> ImageData:
+    return _open_index(request, scan_table(Path(request.location).expanduser(), request.splits))
 
 
 def _load_pack(request: _Request) -> ImageData:
-    return _open_index(request, open_pack(Path(request.location).expanduser()).index())
+    index = open_pack(Path(request.location).expanduser()).index()
+    request.refuse_splits(index.val_name)
+    return _open_index(request, index)
 
 
 LOADERS: dict[str, Callable[[_Request], ImageData]] = {
@@ -141,24 +184,27 @@ LOADERS: dict[str, Callable[[_Request], ImageData]] = {
     "cifar100": _load_cifar,
     "imagenet": _load_imagenet,
     "folder:PATH": _load_folder,
+    "csv:FILE": _load_table,
     "pack:FILE.h5": _load_pack,
 }
 """The loader of each of `nascli.config.DATASETS`; what follows a colon there stands for the location."""
 
 
-def _open_index(request: _Request, index: FolderIndex[ImageSource]) -> ImageData:
-    """In memory or streamed, whichever suits the images."""
-    name, config = request.config.dataset, request.config
+def _open_index(request: _Request, index: ImageIndex[ImageSource], *, stream: bool = False) -> ImageData:
+    """In memory or streamed, whichever suits the images, or streamed in any case."""
+    raise_if_refused(request.config.dataset, index.issues, strict=request.config.strict)
+    config, open_them = request.config, stream_splits if stream else open_splits
     workers = worker_count(config.workers)
-    train, val = open_splits(index, request.stream_size, workers, request.unreadable, config.max_megapixels)
+    train, val = open_them(index, request.stream_size, workers, request.unreadable, config.max_megapixels)
+    name, classes = config.dataset, index.class_names
     if isinstance(train, ImageArray) and isinstance(val, ImageArray):
-        return _in_memory(name, train, val, index.class_names, index.val_name)
-    return ImageData(name, train, val, index.class_names, _HALF, _HALF, index.val_name)
+        data = _in_memory(name, train, val, classes, index.val_name)
+    else:
+        data = ImageData(name, train, val, classes, _HALF, _HALF, index.val_name)
+    return replace(data, unused=index.unused, issues=index.issues)
 
 
-def _in_memory(
-    name: str, train: ImageArray, val: ImageArray, class_names: tuple[str, ...], val_name: ValName
-) -> ImageData:
+def _in_memory(name: str, train: ImageArray, val: ImageArray, class_names: tuple[str, ...], val_name: str) -> ImageData:
     mean, std = measure_colors(train.images)
     return ImageData(name, train.channels_last(), val.channels_last(), class_names, mean, std, val_name)
 

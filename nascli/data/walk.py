@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nascli.data.formats import foreign_endings, image_endings, is_image_by_content
+from nascli.data.formats import foreign_endings, image_endings, is_image_by_content, lacks_ending
 from nascli.data.issues import Issue, IssueLog
 from nascli.errors import InputError
 from nascli.text import quote
@@ -15,6 +15,7 @@ HIDDEN = "hidden or service file or folder"
 NO_IMAGE = "file that is no image"
 FOREIGN = "image of a format that cannot be read here"
 BY_CONTENT = "image without the ending of one"
+RENAMED = "image with the ending of another kind"
 REPEATED = "folder that links lead to again"
 DANGLING = "link that leads nowhere"
 
@@ -61,6 +62,7 @@ class ImageWalk:
         self._others: Counter[str] = Counter()
         self._first_other = ""
         self._seen = {_identity(root)}
+        self._listings: dict[Path, Listing] = {}
 
     @property
     def issues(self) -> tuple[Issue, ...]:
@@ -78,6 +80,38 @@ class ImageWalk:
         Raises:
             InputError: It cannot be read.
         """
+        if folder not in self._listings:
+            self._listings[folder] = self._scan(folder)
+        return self._listings[folder]
+
+    def begin_split(self, folder: Path) -> None:
+        """Forget the folders that were met before: those of a split may lie in another one, too, by links."""
+        self._seen = {_identity(self.root), _identity(folder)}
+
+    def select_new(self, folders: Iterable[Path]) -> list[Path]:
+        """Those of the folders that were not met before, by links."""
+        new = []
+        for folder in folders:
+            identity = _identity(folder)
+            if identity in self._seen:
+                self._log.add(REPEATED, f"{self._name(folder)} leads to {os.path.realpath(folder)}")
+            else:
+                self._seen.add(identity)
+                new.append(folder)
+        return new
+
+    def find_below(self, folder: Path) -> list[Path]:
+        """The images in a folder and in those below it, sorted."""
+        self._seen.add(_identity(folder))
+        listing = self.look_into(folder)
+        found, waiting = [*listing.images], self.select_new(listing.folders)
+        while waiting:
+            listing = self.look_into(waiting.pop())
+            found += listing.images
+            waiting += self.select_new(listing.folders)
+        return sorted(found)
+
+    def _scan(self, folder: Path) -> Listing:
         try:
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
@@ -87,53 +121,35 @@ class ImageWalk:
         folders: list[Path] = []
         for entry in entries:
             if is_service_name(entry.name):
-                self._log.add(HIDDEN, self._name(entry))
+                self._log.add(HIDDEN, self._name(entry.path))
             elif entry.is_dir():
-                if self._is_new(entry):
-                    folders.append(folder / entry.name)
+                folders.append(folder / entry.name)
             elif self._is_image(entry):
                 images.append(folder / entry.name)
         return Listing(tuple(images), tuple(folders))
-
-    def find_below(self, folder: Path) -> list[Path]:
-        """The images in a folder and in those below it, sorted."""
-        listing = self.look_into(folder)
-        found, waiting = [*listing.images], [*listing.folders]
-        while waiting:
-            listing = self.look_into(waiting.pop())
-            found += listing.images
-            waiting += listing.folders
-        return sorted(found)
-
-    def _is_new(self, entry: "os.DirEntry[str]") -> bool:
-        identity = _identity(Path(entry.path))
-        if identity in self._seen:
-            self._log.add(REPEATED, f"{self._name(entry)} leads to {os.path.realpath(entry.path)}")
-            return False
-        self._seen.add(identity)
-        return True
 
     def _is_image(self, entry: "os.DirEntry[str]") -> bool:
         ending = os.path.splitext(entry.name)[1].lower()
         if ending in image_endings():
             return entry.is_file() or entry.is_symlink()  # decoding says that a link leads nowhere
         if not entry.is_file():
-            self._log.add(DANGLING, self._name(entry)) if entry.is_symlink() else self._pass_over(entry, "no file")
+            self._log.add(DANGLING, self._name(entry.path)) if entry.is_symlink() else self._pass_over(entry, "no file")
         elif ending in foreign_endings():
-            self._log.add(FOREIGN, self._name(entry))
+            self._log.add(FOREIGN, self._name(entry.path))
         elif is_image_by_content(Path(entry.path)):
-            self._log.add(BY_CONTENT, self._name(entry))
-            return True
+            unnamed = lacks_ending(entry.name)
+            self._log.add(BY_CONTENT if unnamed else RENAMED, self._name(entry.path))
+            return unnamed
         else:
             self._pass_over(entry, ending)
         return False
 
     def _pass_over(self, entry: "os.DirEntry[str]", ending: str) -> None:
         self._others[ending] += 1
-        self._first_other = self._first_other or self._name(entry)
+        self._first_other = self._first_other or self._name(entry.path)
 
-    def _name(self, entry: "os.DirEntry[str]") -> str:
-        return os.path.relpath(entry.path, self.root)
+    def _name(self, path: Path | str) -> str:
+        return os.path.relpath(path, self.root)
 
 
 def find_images(paths: Sequence[Path]) -> FoundImages:
@@ -183,14 +199,14 @@ def describe_rest(issues: Iterable[Issue]) -> str:
     return f", but {rest}" if rest else " or below it"
 
 
-def describe_absence(path: Path) -> str:
-    """The reason why nothing can be read at a path, in words."""
+def describe_absence(path: Path, what: str = "file or folder") -> str:
+    """The reason why nothing can be read at a path, in words; `what` was looked for."""
     if path.is_symlink():
         return f"this link leads nowhere, to {os.readlink(path)}"
     if path.exists():
         return "it is neither a file nor a folder"
     missing = next((parent for parent in reversed(path.parents) if not parent.exists()), None)
-    return f"no such file or folder ({missing} is missing already)" if missing else "no such file or folder"
+    return f"no such {what}" + (f" ({missing} is missing already)" if missing else "")
 
 
 def refuse_archive(path: Path) -> None:

@@ -63,8 +63,8 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys: pytest.Captur
 OPTIONS = {
     "search": (
         "--asynchronous --cells-per-stage --constraint --data-dir --dataset --device --dry-run --epochs --evaluator "
-        "--executor --filters --json --out --overwrite --recipe --resume --seed --set --space --strategy --trials "
-        "--workers --workers-per-gpu"
+        "--executor --filters --json --out --overwrite --recipe --resume --seed --set --space --strategy --strict "
+        "--trials --val-fraction --val-split --workers --workers-per-gpu"
     ),
     "decode": (
         "--canonical --draw --from --json --list --name --out --overwrite --select --space --to --tokens --trial SOURCE"
@@ -76,11 +76,12 @@ OPTIONS = {
     ),
     "train": (
         "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters --gpus "
-        "--image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set --tensorboard"
+        "--image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set --strict --tensorboard "
+        "--val-fraction --val-split"
     ),
     "evaluate": (
         "--batch-size --crops --data-dir --dataset --device --flip --json --max-megapixels --max-unreadable --out "
-        "--predict RUNS"
+        "--predict --val-split RUNS"
     ),
     "detect": "",
     "detect train": (
@@ -100,7 +101,10 @@ OPTIONS = {
         "--coco --data-dir --dataset --json --out --overwrite --recipe --set --max-train-images RESULTS "
         "--strict --val-fraction --val-split"
     ),
-    "pack": "--json --max-megapixels --max-unreadable --overwrite --quality --size --workers FILE SOURCE",
+    "pack": (
+        "--json --max-megapixels --max-unreadable --overwrite --quality --size --val-fraction --val-split --workers "
+        "FILE SOURCE"
+    ),
     "report": "--baseline --json --out --table SEARCH",
     "runs": "--json FOLDER",
 }

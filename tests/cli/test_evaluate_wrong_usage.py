@@ -13,7 +13,6 @@ from tests.cli.reference_evaluation import edit_network, write_large_images
 
 def spoil() -> None:
     """The files that wrong usages name."""
-    write_images(Path("fewer"), names=("cat", "cow"))
     write_images(Path("others"), names=("cat", "cow", "pig"))
     for name in ("unfinished", "torn", "mixed", "gap"):
         shutil.copytree("run", name)
@@ -57,9 +56,8 @@ def spoil() -> None:
             2,
             "there is no weights.safetensors in it. It is a network that nascli build wrote, without weights. Give a",
         ),
-        ("run --dataset digits", 2, "run was trained for 3 classes, data set digits has 10"),
-        ("run --dataset folder:fewer", 2, "run was trained for 3 classes, data set folder:fewer has 2"),
-        ("run --dataset folder:others", 2, "'dog' as class 2, in data set folder:others that is 'pig'"),
+        ("run --dataset digits", 2, "run was trained for 3 classes, and data set digits has others: '0', '1'"),
+        ("run --dataset folder:others", 2, "data set folder:others has others: 'pig'"),
         ("run --dataset folder:gone", 2, "gone: no such folder"),
         ("run --dataset cifra10", 2, "Did you mean cifar10?"),
         ("run --device gpu", 2, "no such device"),

@@ -33,6 +33,8 @@ def test_a_folder_becomes_one_file(nascli: Nascli) -> None:
         "classes": 3,
         "bytes": Path("other.h5").stat().st_size,
         "skipped": [],
+        "val_name": "val",
+        "issues": [],
     }
     assert Path("other.h5").read_bytes() == Path("packs/images.h5").read_bytes()
 
@@ -75,7 +77,7 @@ def test_bad_images_are_named_and_left_out_up_to_a_number(nascli: Nascli) -> Non
     ("options", "code", "phrase"),
     [
         ("gone p.h5", 2, "gone: no such folder"),
-        ("images/train p.h5", 2, "there is no train folder in it"),
+        ("images/train p.h5", 2, "val lies beside it"),
         ("images", 2, "FILE"),
         ("images p.h5 --size 4", 2, "--size"),
         ("images p.h5 --quality 101", 2, "--quality"),

@@ -139,9 +139,9 @@ def break_folder(root: Path, fault: str) -> None:
         for path in [*(root / "val").glob("*/*.png")]:
             path.unlink()
     elif fault == "no val":
-        (root / "val").rename(root / "validation")
+        (root / "val").rename(root / "later")
     elif fault == "no train":
-        (root / "train").rename(root / "training")
+        (root / "train").rename(root / "later")
 
 
 @pytest.mark.parametrize(
@@ -150,11 +150,11 @@ def break_folder(root: Path, fault: str) -> None:
         ("truncated", CorruptFileError, "train/dog/1.png cannot be decoded"),
         ("text", CorruptFileError, "val/dog/0.png cannot be decoded"),
         ("other class", InputError, "class 'cow' is not among those of"),
-        ("one class", InputError, "holds 1 classes; at least two are needed"),
+        ("one class", InputError, "holds only one class, 'cat'; at least two are needed"),
         ("empty class", InputError, "train/ant: there are no images in it"),
         ("empty val", InputError, "val: there are no images in it"),
-        ("no val", InputError, "there is no val or test folder in it"),
-        ("no train", InputError, "there is no train folder in it"),
+        ("no val", InputError, "has images to train on and none to validate on"),
+        ("no train", InputError, "has nothing to train on, only val"),
     ],
 )
 def test_a_folder_with_a_fault_is_refused_by_name(
@@ -219,7 +219,8 @@ def test_training_and_test_images_share_what_is_allowed(tmp_path: Path) -> None:
     [
         ("digit", "Did you mean digits?"),
         ("cifar", "Did you mean cifar10"),
-        ("coco", "Known: digits, cifar10, cifar100, imagenet, folder:PATH"),
+        ("flowers", "Known: digits, cifar10, cifar100, imagenet, folder:PATH"),
+        ("coco", "nascli detect train --dataset coco takes it"),
         ("folder", "unknown"),
         ("folder:", "Write folder:PATH"),
         ("folder:gone", "gone: no such folder"),

@@ -10,9 +10,11 @@ import pytest
 
 from nascli.data.issues import ISSUE_KINDS, IssueOutcome
 from tests.cli.program import Nascli
-from tests.front_door.made import Lists, write_coco
+from tests.front_door.made import TRAIN, Lists, write_classes, write_coco
 
 CHECK_COCO = "detect check --dataset coco:data"
+PLAN_CLASSES = f"{TRAIN} --dataset folder:data --dry-run"
+PLAN_TABLE = f"{TRAIN} --dataset csv:labels.csv --val-fraction 0.5 --dry-run"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,31 @@ def renamed(place: str, name: Callable[[str], str]) -> Callable[[], object]:
     return make
 
 
+def moved(*places: str) -> Callable[[], object]:
+    """Cats and dogs in class folders, of which one path is moved, from place to place."""
+
+    def make() -> None:
+        here, *others = (Path("data", place) for place in places)
+        write_classes(Path("data"))
+        for there in others:
+            there.parent.mkdir(exist_ok=True)
+            here = here.rename(there)
+
+    return make
+
+
+def write_accents(folder: Path) -> None:
+    write_classes(folder, ("caf\u00e9", "dog"))
+    (folder / "val/caf\u00e9").rename(folder / "val/cafe\u0301")
+
+
+def write_table(header: str, times: int) -> None:
+    """`labels.csv` of the training images of `data/`, each in so many rows."""
+    files = sorted(write_classes(Path("data")).glob("train/*/*.png"))
+    rows = "".join(f"{file},{file.parent.name}\n" for file in files)
+    Path("labels.csv").write_text(header + rows * times)
+
+
 LENIENT: dict[str, Leniency] = {
     "id of another type": Leniency(each("images", lambda entry: entry.update(id=f"{entry['id']}")), 4),
     "id that is no number": Leniency(changed(text_ids), 4),
@@ -113,6 +140,12 @@ LENIENT: dict[str, Leniency] = {
     "category spelled differently": Leniency(
         changed(lambda lists: lists["categories"][0].update(name="CAT"), "val"), 1
     ),
+    "image without the ending of one": Leniency(moved("train/cat/000.png", "train/cat/000"), 1, PLAN_CLASSES),
+    "data set in a folder of the one given": Leniency(lambda: write_classes(Path("data/export")), 1, PLAN_CLASSES),
+    "class folders one level deeper": Leniency(moved("train", "images", "train/images"), 1, PLAN_CLASSES),
+    "class name in another Unicode form": Leniency(lambda: write_accents(Path("data")), 1, PLAN_CLASSES),
+    "table without a header": Leniency(lambda: write_table("", 1), 1, PLAN_TABLE),
+    "image in several rows": Leniency(lambda: write_table("file,label\n", 2), 12, PLAN_TABLE),
 }
 """An input of each kind that is read leniently."""
 
@@ -122,7 +155,6 @@ AWAITED: set[str] = {
     "class number with decimals",
     "class without a name",
     "image at another place",
-    "image without the ending of one",
     "label with a confidence",
     "nc is not the number of names",
     "number with a decimal comma",

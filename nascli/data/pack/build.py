@@ -22,10 +22,13 @@ from PIL import Image
 from nascli.config import MAX_MEGAPIXELS
 from nascli.data.dataset import UnreadableImages, no_image_left
 from nascli.data.decoding import decode_image
-from nascli.data.folder import FolderIndex, scan_folder
+from nascli.data.folder import scan_folder
+from nascli.data.index import ImageIndex, SplitRequest
+from nascli.data.labels import scan_table
 from nascli.data.pack.format import SPLITS, PackedRow, open_pack, write_pack
 from nascli.data.pack.shards import ShardStore
 from nascli.data.streaming import worker_count
+from nascli.data.table import TABLE_ENDINGS
 from nascli.errors import CorruptFileError, InputError, Interrupted
 from nascli.files import PARTIAL, sync_folder, writing
 from nascli.text import printable
@@ -55,7 +58,12 @@ class PackSettings:
 
 @dataclass(frozen=True)
 class PackSummary:
-    """A pack that was made; `skipped` are the images that could not be decoded."""
+    """A pack that was made.
+
+    Args:
+        val_name: The split that `val_images` are.
+        skipped: The images that could not be decoded.
+    """
 
     path: Path
     train_images: int
@@ -63,15 +71,18 @@ class PackSummary:
     classes: int
     bytes: int
     skipped: tuple[str, ...]
+    val_name: str = "val"
 
 
 @dataclass(frozen=True)
 class PackCallbacks:
-    """Callbacks of a packing run: progress (images done, of all), messages, cancellation (asked after each image)."""
+    """Callbacks of a packing run: progress (images done, of all), messages, cancellation (asked after each image), and
+    the images, as soon as they are listed."""
 
     on_image: Callable[[int, int], None] = lambda done, images: None
     log: Callable[[str], None] = lambda text: None
     should_stop: Callable[[], bool] = lambda: False
+    on_index: Callable[[ImageIndex[Path]], None] = lambda index: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,7 @@ def pack_folder(
     path: Path,
     settings: PackSettings,
     *,
+    request: SplitRequest | None = None,
     max_unreadable: int = 0,
     max_megapixels: int | None = None,
     overwrite: bool = False,
@@ -102,7 +114,8 @@ def pack_folder(
     """Pack an image folder, or resume packing it. The same folder gives the same bytes.
 
     Args:
-        source: Holds `train/<class>/*` and `val/` or `test/`.
+        source: An image folder, or a table of labels.
+        request: Its splits.
         max_unreadable: Images that cannot be decoded and are skipped before packing stops.
         max_megapixels: Millions of pixels of the largest image that is decoded; None is the default.
         overwrite: Replace a pack, and what was begun with other settings.
@@ -116,7 +129,8 @@ def pack_folder(
     """
     callbacks = callbacks or PackCallbacks()
     _refuse_existing(path, overwrite)
-    index = scan_folder(source)
+    index = (scan_table if source.suffix.lower() in TABLE_ENDINGS else scan_folder)(source, request)
+    callbacks.on_index(index)
     entries = list(_list_entries(index, source))
     unreadable = UnreadableImages(max_unreadable, "--max-unreadable N", callbacks.log)
     about = {**asdict(settings), "pillow": PIL.__version__}
@@ -139,15 +153,14 @@ def pack_folder(
         _write_checked(path, about, index.class_names, store, entries)
         shutil.rmtree(store.path)
     pack = open_pack(path)
-    return PackSummary(
-        path, len(pack.train), len(pack.val), len(pack.class_names), path.stat().st_size, unreadable.names
-    )
+    counts = (len(pack.train), len(pack.val), len(pack.class_names), path.stat().st_size)
+    return PackSummary(path, *counts, unreadable.names, index.val_name)
 
 
-def _list_entries(index: FolderIndex[Path], source: Path) -> Iterator[_Entry]:
+def _list_entries(index: ImageIndex[Path], source: Path) -> Iterator[_Entry]:
     for split, files in zip(SPLITS, (index.train, index.val), strict=True):
         for path, label in files:
-            name = str(path.relative_to(source))
+            name = os.path.relpath(path, source if source.is_dir() else source.parent)
             try:
                 status = path.stat()
                 state = (status.st_size, status.st_mtime_ns)

@@ -29,8 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nascli.data.checked_h5 import CheckedFormat, check_content, read_column
-from nascli.data.dataset import ValName
-from nascli.data.folder import FolderIndex
+from nascli.data.index import ImageIndex
 from nascli.errors import CorruptFileError, InputError
 
 SPLITS = ("train", "val")
@@ -127,14 +126,13 @@ class Pack:
     train: PackedSplit
     val: PackedSplit
 
-    def index(self) -> FolderIndex[PackedImage]:
+    def index(self) -> ImageIndex[PackedImage]:
         """Its images and labels, as those of a folder."""
         train, val = (
             tuple((PackedImage(split, position), label) for position, label in enumerate(split.labels.tolist()))
             for split in (self.train, self.val)
         )
-        val_name: ValName = "test" if self.settings["val_name"] == "test" else "val"
-        return FolderIndex(train, val, self.class_names, val_name)
+        return ImageIndex(train, val, self.class_names, str(self.settings["val_name"]))
 
     def verify(self) -> None:
         """Read every image; CorruptFileError, which names it, at the first that is damaged."""

@@ -14,10 +14,12 @@ import torch
 from nascli.classify.task import fit_classifier
 from nascli.config import DataConfig, NetworkConfig, SearchRecipe, TrainConfig
 from nascli.data.dataset import ImageData, split_holdout
+from nascli.data.index import HELD_OUT
 from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer
 from nascli.engine.device import temporary_seed
 from nascli.engine.task import Run
+from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
 from nascli.models.cost import Cost, measure_cost
@@ -122,7 +124,13 @@ def load_child_setup(recipe: SearchRecipe, device: torch.device) -> ChildSetup:
         source = source.model_copy(update={"workers": 0})
     data = load_dataset(source, recipe.network.image_size)
     train, held_out = split_holdout(data.train, recipe.search.holdout, derive_seed(recipe.seed, "holdout"))
-    data = replace(data, train=train, val=held_out)
+    if not len(held_out):
+        raise InputError(
+            f"data set {data.name}: each class has one training image, so none can be held out to score cells on",
+            "Add images: a search needs two of a class at least, and of each to be of use",
+        )
+    unused = (*(() if data.val_name == HELD_OUT else (data.val_name,)), *data.unused)
+    data = replace(data, train=train, val=held_out, val_name=HELD_OUT, unused=unused)
     setup = ChildSetup(data, recipe.network, recipe.data, device, aux_head=recipe.train.aux_weight > 0)
     space = resolve_space(recipe.space)
     setup.spec(space.decode([0] * len(space.decision_sizes)))  # refuse now, not trial by trial

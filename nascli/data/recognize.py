@@ -1,0 +1,56 @@
+"""Data sets of classes and of boxes, told apart by what lies at a path."""
+
+import shlex
+from pathlib import Path
+
+from nascli.data.detection.recognize import TITLES, recognize_format
+from nascli.data.split_names import find_role
+from nascli.data.table import TABLE_ENDINGS
+from nascli.data.walk import ImageWalk, refuse_archive
+from nascli.errors import InputError
+from nascli.files import describe_content
+
+_NO_CLASSES = {"images", "labels", "annotations", "jpegimages"}
+"""Folders, in small letters, that hold images or boxes of all classes."""
+
+
+def recognize_dataset(path: Path) -> str:
+    """The name by which `--dataset` takes the data set of classes at a path that exists, as in `folder:photos`.
+
+    Raises:
+        InputError: It holds boxes, or is a file of another kind; the message says which and what to do.
+    """
+    if path.is_dir() and _has_class_folders(path):
+        return f"folder:{path}"
+    if boxes := recognize_boxes(path):
+        raise boxes
+    if path.is_dir():
+        return f"folder:{path}"
+    refuse_archive(path)
+    ending = path.suffix.lower()
+    if ending in TABLE_ENDINGS:
+        return f"csv:{path}"
+    if ending in (".h5", ".hdf5"):
+        return f"pack:{path}"
+    kind = describe_content(path)
+    raise InputError(f"data set {path}: it is {kind}", "Give a folder of images, a table of labels, or a pack")
+
+
+def recognize_boxes(path: Path) -> InputError | None:
+    """The error, to be raised, that says which command takes the boxes at a path; None where there are none."""
+    found = recognize_format(path)
+    if found is None:
+        return None
+    command = shlex.join(["nascli", "detect", "train", "--dataset", f"{found}:{path}"])
+    return InputError(f"data set {path} holds boxes of objects: it looks like {TITLES[found]}", f"{command} takes it")
+
+
+def _has_class_folders(folder: Path) -> bool:
+    """Whether a folder plainly is one of classes: at least two of them in a split."""
+    walk = ImageWalk(folder)
+    for split in walk.look_into(folder).folders:
+        if find_role(split.name):
+            names = {each.name.lower() for each in walk.look_into(split).folders}
+            if len(names) > 1 and not names & _NO_CLASSES:
+                return True
+    return False

@@ -1,0 +1,176 @@
+"""Tables with a row per image, as CSV or as lines of JSON: columns known by their usual names."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nascli.data.formats import image_endings
+from nascli.data.issues import IssueLog
+from nascli.errors import CorruptFileError, InputError
+from nascli.files import decode_text
+
+TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
+"""Endings of tables, in small letters."""
+
+FILE_COLUMNS = (
+    *("file_name", "filename", "file", "image", "path", "image_path", "file_path", "filepath", "filepaths", "img"),
+    *("img_path", "image_name", "imagename", "image_file", "img_name", "photo", "picture", "name", "image_id", "id"),
+)
+LABEL_COLUMNS = (
+    *("label", "labels", "class", "class_name", "classname", "category", "category_name", "label_name", "target"),
+    *("species", "breed", "diagnosis", "dx", "y", "type", "class_id", "label_id", "category_id"),
+)
+SPLIT_COLUMNS = ("split", "subset", "data_set", "dataset", "set", "partition")
+"""Usual names of columns, in small letters with _ between words; the first that is there is used."""
+
+BOX_COLUMNS = (
+    *({"xmin", "ymin", "xmax", "ymax"}, {"x_min", "y_min", "x_max", "y_max"}, {"x1", "y1", "x2", "y2"}),
+    *({"x", "y", "width", "height"}, {"x", "y", "w", "h"}, {"bbox"}, {"bbox_x", "bbox_y"}, {"box"}),
+)
+"""Columns of tables of boxes."""
+
+_DELIMITERS = ",;\t|"
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image of a table: the text that says which, its label (empty where it has none), its split."""
+
+    file: str
+    label: str
+    split: str | None
+    line: int
+
+
+def read_header(file: Path) -> list[str]:
+    """The names of a table's columns, in small letters with _ between words.
+
+    Raises:
+        OSError: It cannot be read.
+        CorruptFileError: It is no text.
+    """
+    with file.open("rb") as opened:
+        line = opened.readline(1 << 20)
+    if file.suffix.lower() in (".jsonl", ".ndjson"):
+        values = _parse_line(line.decode(errors="replace"), file, 1)
+        return [_normalize(key) for key in values]
+    text = decode_text(line, file, "replace")
+    return [_normalize(cell) for cell in next(csv.reader([text], delimiter=_find_delimiter(text)), [])]
+
+
+def read_rows(file: Path, log: IssueLog) -> list[Row]:
+    """The images of a table of labels.
+
+    Raises:
+        InputError: It cannot be read, or has no column of files or of labels; the message lists its columns.
+        CorruptFileError: It is no text, or a row does not fit its header.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"table {file}: {error.strerror}") from error
+    text = decode_text(content, file)
+    if file.suffix.lower() in (".jsonl", ".ndjson"):
+        lines = [(k, _parse_line(each, file, k)) for k, each in enumerate(text.split("\n"), 1) if each.strip()]
+        columns = list(dict.fromkeys(key for _, values in lines for key in values))
+        cells = [(k, [_to_text(values.get(key)) for key in columns]) for k, values in lines]
+    else:
+        columns, cells = _read_csv(text, file, log)
+    if not cells:
+        raise InputError(f"table {file} has no rows", "It needs one per image, below a header such as file_name,label")
+    return _read_cells(file, [_normalize(each) for each in columns], cells)
+
+
+def _read_csv(text: str, file: Path, log: IssueLog) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The names of the columns, and the cells of each row with its line."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_find_delimiter(text.partition("\n")[0]))
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise CorruptFileError(f"table {file}, line {reader.line_num}: {error}", "Save it as CSV again") from error
+    if not rows:
+        return [], []
+    header = rows[0][1]
+    files = [place for place, cell in enumerate(header) if Path(cell).suffix.lower() in image_endings()]
+    if files and len(header) == 2:
+        log.add("table without a header", f"its first line is {text.partition(chr(10))[0].strip()!r}")
+        return ["file_name" if place == files[0] else "label" for place in (0, 1)], rows
+    for line, row in rows[1:]:
+        if len(row) > len(header) and any(row[len(header) :]):
+            raise CorruptFileError(
+                f"table {file}, line {line}: {len(row)} cells, the header has {len(header)}",
+                'Put text with the delimiter in it between quotes ("")',
+            )
+    return header, [(line, row + [""] * (len(header) - len(row))) for line, row in rows[1:]]
+
+
+def _read_cells(file: Path, columns: Sequence[str], cells: Sequence[tuple[int, list[str]]]) -> list[Row]:
+    if any(boxes <= set(columns) for boxes in BOX_COLUMNS):
+        raise InputError(
+            f"table {file} is one of boxes of objects (its columns are {', '.join(columns)})",
+            f"nascli detect train --dataset csv:{file} takes it",
+        )
+    name = _find_column(columns, FILE_COLUMNS)
+    label = _find_column(columns, LABEL_COLUMNS, besides=name)
+    split = _find_column(columns, SPLIT_COLUMNS)
+    others = [place for place in range(len(columns)) if place not in (name, split)]
+    if name is not None and label is None and len(others) == 1:
+        label = others[0]
+    if name is None or (label is None and not others):
+        raise InputError(
+            f"table {file}: none of its columns ({', '.join(columns)}) is known as one of "
+            + ("image files" if name is None else "labels"),
+            "Name them file_name and label",
+        )
+    if label is None:
+        return [_read_marked(file, columns, name, others, split, *each) for each in cells]
+    return [Row(row[name], row[label], None if split is None else row[split], line) for line, row in cells]
+
+
+def _read_marked(
+    file: Path, columns: Sequence[str], name: int, marks: Sequence[int], split: int | None, line: int, row: list[str]
+) -> Row:
+    """A row whose class is the column that holds 1, where the others hold 0."""
+    values = {columns[place]: row[place] for place in marks}
+    classes = [column for column, value in values.items() if value in ("1", "1.0")]
+    if len(classes) != 1 or any(value not in ("0", "0.0", "", "1", "1.0") for value in values.values()):
+        raise InputError(
+            f"table {file}, line {line}: no column of labels is known among {', '.join(columns)}, and the row does not "
+            "mark one class by 1 and the others by 0",
+            "Name the columns file_name and label; a network of nascli gives an image one class",
+        )
+    return Row(row[name], classes[0], None if split is None else row[split], line)
+
+
+def _find_column(columns: Sequence[str], names: Sequence[str], besides: int | None = None) -> int | None:
+    return next((columns.index(each) for each in names if each in columns and columns.index(each) != besides), None)
+
+
+def _find_delimiter(header: str) -> str:
+    return max(_DELIMITERS, key=header.count)
+
+
+def _normalize(column: str) -> str:
+    return column.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _parse_line(line: str, file: Path, number: int) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise CorruptFileError(
+            f"table {file}, line {number} is not JSON: {error}", "Each line is one object"
+        ) from error
+    if not isinstance(values, dict):
+        raise CorruptFileError(f"table {file}, line {number} is not a JSON object", 'As in {"file_name": "a.jpg"}')
+    return values
+
+
+def _to_text(value: object) -> str:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
