@@ -258,7 +258,7 @@ def test_of_many_classes_the_best_and_the_worst_are_shown(nascli: Nascli) -> Non
         ("score cell.json --threshold 0.5", 2, ["No such option: --threshold"]),
         ("score", 2, ["Missing argument 'RESULTS.json'"]),
         ("check --resume latest", 2, ["No such option: --resume"]),
-        ("check --coco --data-dir nowhere", 2, ["nowhere/coco: no such folder"]),
+        ("check --coco --data-dir nowhere", 2, ["nowhere/coco: no such file or folder"]),
         ("chekc --coco", 2, ["No such command 'chekc'", "Did you mean 'check'"]),
     ],
 )
