@@ -129,10 +129,10 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "box given twice": "both are used",
         "image listed twice": "both are used: what one entry has, the other teaches as background; better join them",
         "category of the name of another": "told apart by their ids",
-        "category without boxes": "a class that nothing trains",
+        "category without boxes": "a class that nothing trains, or measures",
         "category of one split alone": "the other split has no box of it",
         "image of both splits": "both use it: what is measured was learned by heart; better take it out of one",
-        "image with more than 100 boxes": "COCO counts 100 detections per image, so not all of its boxes can be found",
+        "image with more than 100 boxes": "COCO counts 100 detections per image, so not all can be found",
         "supercategory as a class": "a class without boxes, which others name as theirs; better left out of the file",
         "camera rotation that sizes cannot tell": "boxes are taken as drawn on the stored pixels; detect predict turns "
         "such images upright",

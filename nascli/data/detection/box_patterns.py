@@ -71,11 +71,11 @@ def check_patterns(boxes: Numbers, sizes: Numbers, log: IssueLog) -> None:
     ends = np.maximum(boxes[:, :2], boxes[:, :2] + boxes[:, 2:])
     example = f"all {len(boxes):,} boxes, such as {_show(boxes[0])} on {sizes[0, 0]:.0f}x{sizes[0, 1]:.0f} pixels"
     if boxes.max() <= _WHOLE and boxes.min() >= 1 - _WHOLE:
-        log.add("boxes from 0 to 1", example)
+        log.add("boxes from 0 to 1", example, len(boxes))
     elif (kind := find_other_reading(boxes, sizes)) is not None:
-        log.add(kind, f"{example}, fit their images as {_READINGS[kind][0]} alone")
+        log.add(kind, f"{example}, fit their images as {_READINGS[kind][0]} alone", len(boxes))
     elif len(boxes) >= _FEWEST and ends.max() <= 100 and sizes.min() > _LARGE_SIDE and boxes.min() >= 0:
-        log.add("boxes within 100 pixels", example)
+        log.add("boxes within 100 pixels", example, len(boxes))
     if small := int(((boxes[:, 2:] < 1).any(1) & (ends > 1).any(1)).sum()):
         first = boxes[(boxes[:, 2:] < 1).any(1)][0]
         log.add("box smaller than a pixel", f"bbox {_show(first)}", small)

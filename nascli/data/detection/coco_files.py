@@ -1,20 +1,23 @@
 """The annotation files and image folders of COCO-format data, in the layouts that tools export."""
 
 import mmap
+import os
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from nascli.data.detection.coco_json import read_coco_lists
 from nascli.data.detection.raw import RawSplit, descend, list_files, require_path
 from nascli.data.split_names import find_role
+from nascli.data.walk import is_service_name
 from nascli.errors import InputError
 
 _NO_SPLIT_WORDS = {"instances", "annotations", "annotation", "coco", "labels", "label", "result", "results", "boxes"}
 """Words in the names of annotation files that say nothing about a split."""
 
 _ANNOTATION_FOLDERS = ("annotations", "annotation", "labels")
-_IMAGE_FOLDERS = ("images", "data", "image", "imgs", "img", "JPEGImages")
+_IMAGE_FOLDERS = ("images", "data", "image", "imgs", "img", "jpegimages")
 _OTHER_TASKS = ("captions_", "stuff_", "panoptic_", "image_info_")
 _MARKS = ('"images"', '"annotations"')
 """Keys that are in every COCO file and in few others."""
@@ -49,7 +52,7 @@ def find_coco_splits(path: Path) -> dict[str, RawSplit]:
 
 def _list_annotations(folder: Path) -> list[Path]:
     """The annotation files of a data set: those of COCO's own names, else those that look like COCO's."""
-    inside = [each for each in list_files(folder, "*") if each.is_dir() and each.name.lower() in _ANNOTATION_FOLDERS]
+    inside = [each for each in _list_folders(folder) if each.name.lower() in _ANNOTATION_FOLDERS]
     for place in inside:
         if found := list_files(place, "instances_*.json"):
             return found
@@ -96,15 +99,29 @@ def _clean(stem: str) -> str:
 
 def _list_image_folders(file: Path, root: Path, name: str) -> tuple[Path, ...]:
     """The folders in which the images of a split may lie, the likeliest first."""
-    name, role = name.partition("/")[0], find_role(name)
-    above = [root, *(root / each for each in _IMAGE_FOLDERS), file.parent]
-    named = [place / name for place in above]
+    name = name.partition("/")[0]
+    role = find_role(name)
+    above = [root, *_find_inside(root, _IMAGE_FOLDERS), file.parent]
+    named = [folder for place in above for folder in _find_inside(place, (name,))]
     if role:
-        folders = (each for place in above if place.is_dir() for each in list_files(place, "*"))
-        named += [each for each in folders if find_role(each.name) == role]
-    inside = [place / each for place in named for each in _IMAGE_FOLDERS]
+        named += [each for place in above for each in _list_folders(place) if find_role(each.name) == role]
+    inside = [folder for place in named for folder in _find_inside(place, _IMAGE_FOLDERS)]
     beside = [] if file.parent.name.lower() in _ANNOTATION_FOLDERS else [file.parent]
-    beside += [place / each for place in beside for each in (*_IMAGE_FOLDERS, file.stem)]
-    rest = [*(root / each for each in _IMAGE_FOLDERS), root]
-    found = tuple(dict.fromkeys(each for each in (*named, *inside, *beside, *rest) if each.is_dir()))
-    return found or (root,)
+    beside += [folder for place in beside for folder in _find_inside(place, (*_IMAGE_FOLDERS, file.stem))]
+    return tuple(dict.fromkeys((*named, *inside, *beside, *_find_inside(root, _IMAGE_FOLDERS), root)))
+
+
+def _find_inside(place: Path, names: Sequence[str]) -> list[Path]:
+    """The folders of these names, in any case, that lie in another."""
+    order = {name.lower(): position for position, name in enumerate(names)}
+    inside = [each for each in _list_folders(place) if each.name.lower() in order]
+    return sorted(inside, key=lambda each: order[each.name.lower()])
+
+
+def _list_folders(place: Path) -> list[Path]:
+    """The folders in a folder, sorted; quick though there are as many files beside them as in COCO."""
+    try:
+        with os.scandir(place) as entries:
+            return sorted(place / each.name for each in entries if each.is_dir() and not is_service_name(each.name))
+    except OSError:  # it may not be read: then nothing in it is of use
+        return []

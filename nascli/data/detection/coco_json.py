@@ -73,7 +73,7 @@ def _explain_encoding(path: Path, error: CorruptFileError) -> InputError | Corru
     kind = describe_content(path)
     if "JSON" not in kind and path.read_bytes().lstrip()[:1] not in (b"{", b"["):
         return InputError(f"annotations {path} are not JSON: it is {kind}", "Give COCO's JSON file")
-    return InputError(error.message, f"{error.hint}; for instance: iconv -f WINDOWS-1252 -t UTF-8 {path} > utf8.json")
+    return InputError(error.message, error.hint)
 
 
 def _explain_syntax(path: Path, error: json.JSONDecodeError) -> InputError | CorruptFileError:
