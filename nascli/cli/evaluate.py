@@ -161,15 +161,17 @@ def _predict(
     max_megapixels: int | None,
 ) -> None:
     from nascli.classify.predict import predict_classes
+    from nascli.data.decoding import inspect_headers
     from nascli.data.walk import find_images
 
     found = find_images(paths)
-    note_issues(terminal, "--predict", found.issues)
+    issues = (*found.issues, *inspect_headers(found.files))
+    note_issues(terminal, "--predict", issues)
     with terminal.status("classifying images"):
         predictions, done = predict_classes(folder, found.files, options, max_megapixels)
     _show_predictions(terminal, predictions, done)
-    issues = [each.to_dict() for each in found.issues]
-    terminal.result({**done, "issues": issues, "images": [prediction.to_dict() for prediction in predictions]})
+    listed = [each.to_dict() for each in issues]
+    terminal.result({**done, "issues": listed, "images": [prediction.to_dict() for prediction in predictions]})
     terminal.next(["nascli", "evaluate", folder])
 
 

@@ -8,10 +8,9 @@ by libjpeg-turbo, with the same settings.
 import contextlib
 import functools
 import io
-import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -22,7 +21,9 @@ from torch import Tensor
 
 from nascli.config import MAX_MEGAPIXELS
 from nascli.data import exif, png
+from nascli.data.damage import ends_in_zeros, lacks_rows, may_lack_rows
 from nascli.data.formats import register_plugins
+from nascli.data.issues import Issue, IssueLog
 from nascli.data.pixels import Note, PixelRangeError, correct_png, ignore_note, to_rgb
 from nascli.errors import CorruptFileError, InputError, TooLargeError
 from nascli.files import describe_bytes
@@ -39,10 +40,6 @@ THIN = 100
 _RGB = 3
 """`torchvision.io.ImageReadMode.RGB`, as its operator takes it."""
 _HEAD = 2048
-_TAIL = 64
-"""Bytes at the end of a JPEG or PNG of which one is not zero, unless zeros were appended to a whole file."""
-_MARKS = {"JPEG": (b"\xff\xda", b"\xff\xd9"), "MPO": (b"\xff\xda", b"\xff\xd9"), "PNG": (b"IDAT", b"IEND")}
-"""What opens the pixels of a compressed format, and what stands behind them."""
 _MULTI_FRAME = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")
 _PILLOW = re.compile(r"PIL\.")
 
@@ -104,6 +101,32 @@ def image_to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
+def inspect_headers(paths: Iterable[Path]) -> tuple[Issue, ...]:
+    """Count what is worth a remark in the headers of a user's own images; what is wrong with one, decoding says."""
+    log = IssueLog()
+    for path in paths:
+        with contextlib.suppress(Exception), path.open("rb") as file, open_header(file) as image:
+            note_header(image, log.note_on(path))
+    return log.issues
+
+
+def note_header(image: Image.Image, note: Note, annotated_size: tuple[int, int] | None = None) -> None:
+    """Call `note` for what is worth a remark in the header of an image; `annotated_size` is that of `decode_image`."""
+    if image.format in _MULTI_FRAME and getattr(image, "is_animated", False):
+        note("image of several frames", "the first is used")
+    if exif.is_damaged(image):
+        note("image with damaged camera data", "what they say of a rotation may be lost")
+    if max(image.size) > THIN * min(image.size):
+        note("image very long and thin", f"it has {image.width}x{image.height} pixels")
+    orientation = exif.read_orientation(image)
+    if orientation == 1:
+        return
+    if annotated_size is None:
+        note("image turned upright", f"its camera was held in orientation {orientation}")
+    elif image.size == annotated_size and (orientation not in exif.ON_ITS_SIDE or image.width == image.height):
+        note("camera rotation that sizes cannot tell", f"its camera was held in orientation {orientation}")
+
+
 def read_size(path: Path, *, upright: bool = False, max_megapixels: int = MAX_MEGAPIXELS) -> tuple[int, int]:
     """Width and height of an image as its pixels are stored, from its header; `upright` turns it as its camera says.
 
@@ -143,7 +166,7 @@ def open_header(file: BinaryIO, max_megapixels: int = MAX_MEGAPIXELS) -> Iterato
             if pixels > max_megapixels * 10**6:
                 size = f"{image.width}x{image.height} pixels, {pixels / 1e6:,.1f} megapixels"
                 raise Image.DecompressionBombError(f"{size}; {max_megapixels:,} are allowed")
-            if _ends_in_zeros(file, image.format):
+            if ends_in_zeros(file, image.format):
                 raise ValueError("it ends in zeros, as an interrupted copy leaves it")
             yield image
     except UnidentifiedImageError as error:
@@ -178,17 +201,15 @@ def _decode(
     note: Note,
 ) -> Image.Image:
     with open_header(file, max_megapixels) as image:
-        if image.format in _MULTI_FRAME and getattr(image, "is_animated", False):
-            note("image of several frames", "the first is used")
+        if annotated_size is None:
+            note_header(image, note)
         if image.format == "PNG" and (image.mode.startswith("I") or "transparency" in image.info):
             correct_png(image, png.read_samples(file))
         if least_side is not None and image.width * image.height > REDUCED_ABOVE * 10**6:
             image.draft(None, (least_side, least_side))  # a JPEG is, others are not reduced by it
-        if annotated_size is None and max(image.size) > THIN * min(image.size):
-            note("image very long and thin", f"it has {image.width}x{image.height} pixels")
         image.load()
-        if exif.is_damaged(image):
-            note("image with damaged camera data", "it is taken as it is stored unless they say otherwise")
+        if lacks_rows(file, image):
+            raise ValueError("it ends too early: its last rows are missing")
         orientation = 1 if image.size == annotated_size else exif.read_orientation(image)
         pixels = to_rgb(image, note)
     return pixels if orientation == 1 else pixels.transpose(exif.TURNS[orientation])
@@ -206,7 +227,8 @@ def _decode_usual_jpeg(source: ImageSource, max_megapixels: int) -> Tensor | Non
             usual = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
             if not usual or image.width * image.height > REDUCED_ABOVE * 10**6 or exif.read_orientation(image) != 1:
                 return None
-        return decoder(torch.frombuffer(content, dtype=torch.uint8), _RGB).permute(1, 2, 0)
+        pixels = decoder(torch.frombuffer(content, dtype=torch.uint8), _RGB).permute(1, 2, 0)
+        return None if may_lack_rows(pixels[-1, -1].tolist()) else pixels
     except Exception:  # whatever it is, `decode_image` explains it
         return None
 
@@ -230,20 +252,3 @@ def _describe_unidentified(head: bytes) -> str:
     if "image" in kind:
         return f"it is {kind}, of a kind that is not known here or with a damaged header"
     return "it is not an image" + (f" but {kind}" if kind != "of an unknown kind" else "")
-
-
-def _ends_in_zeros(file: BinaryIO, image_format: str | None) -> bool:
-    """Whether a JPEG or PNG ends in zeros, and not in zeros that were appended to a whole file."""
-    if image_format not in _MARKS:
-        return False
-    start = file.tell()
-    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-    damaged = not file.read().strip(b"\0")
-    if damaged:
-        file.seek(0)
-        content = file.read()
-        begin, end = _MARKS[image_format]
-        # the last of the pixels' beginnings: camera data may hold a whole small JPEG
-        damaged = end not in content[content.rfind(begin) :]
-    file.seek(start)
-    return damaged

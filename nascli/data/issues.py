@@ -1,6 +1,6 @@
 """Issues of data sets: every kind by name, how it is handled, and how often it was met."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -136,6 +136,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "supercategory as a class": "a class without boxes, which others name as theirs; better left out of the file",
         "camera rotation that sizes cannot tell": "boxes are taken as drawn on the stored pixels; detect predict turns "
         "such images upright",
+        "image turned upright": "as its camera says that it was held; boxes are those of the turned image",
         "image of several frames": "the first is used",
         "image with damaged camera data": "not turned, unless they say so all the same",
         "16-bit image that uses 12 bits at most": "nearly black: divided by 257, as any of 16 bits",
@@ -188,6 +189,10 @@ class IssueLog:
     def join(self, issue: Issue) -> None:
         """Add what another log counted of a kind."""
         self.add(issue.kind, issue.first, issue.count)
+
+    def note_on(self, source: object) -> Callable[[str, str], None]:
+        """A call of kind and example that adds an issue of `source`."""
+        return lambda kind, example: self.add(kind, f"{source}: {example}")
 
     @property
     def issues(self) -> tuple[Issue, ...]:

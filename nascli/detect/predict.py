@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from nascli.config import MAX_MEGAPIXELS
 from nascli.data.decoding import image_to_tensor
 from nascli.data.detection.dataset import open_image
+from nascli.data.issues import IssueLog
 from nascli.data.walk import FoundImages, find_images
 from nascli.detect.inference import to_float, to_plain_boxes
 from nascli.detect.model import DetectorSpec
@@ -70,9 +71,10 @@ def collect_images(paths: Sequence[Path], max_megapixels: int | None = None) -> 
         CorruptFileError: A file is not an image, or damaged.
     """
     found = find_images(paths)
+    log = IssueLog()
     for file in found.files:
-        open_image(file, max_megapixels or MAX_MEGAPIXELS)
-    return found
+        open_image(file, max_megapixels or MAX_MEGAPIXELS, log.note_on(file))
+    return replace(found, issues=(*found.issues, *log.issues))
 
 
 def choose_output_folder(parent: Path, name: str, out: Path | None, overwrite: bool) -> Path:

@@ -221,6 +221,9 @@ def test_prediction_turns_a_photo_as_viewers_do(nascli: Nascli, classifier: str,
         photo.transpose(back).save(f"{orientation}.tif", exif=held(orientation))
     first, *others = see(nascli, classifier, detector, ["up.png", "3.png", "3.tif", "6.png", "6.tif"])
     assert all(other == first for other in others)
+    photo.save("6.jpg", exif=held(6))
+    for said in ask_both(nascli, classifier, detector, "6.jpg"):
+        assert "1 image turned upright" in said.err
 
 
 @pytest.mark.parametrize("size", [(7000, 1), (1, 7000), (1, 1), (2000, 3)])
@@ -296,6 +299,24 @@ def test_a_file_that_is_cut_off_is_refused_or_whole(tmp_path: Path, name: str) -
             else:
                 assert (found == whole).all(), "no row is filled with gray"
     assert refused >= 8
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"restart_marker_rows": 1}, {"quality": 98}])
+def test_a_jpeg_that_was_cut_off_and_closed_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Its decoder fills what is missing with gray; an image whose last rows are of that gray is whole."""
+    path = tmp_path / "a.jpg"
+    pixels = np.full((90, 70, 3), 128, np.uint8)
+    pixels[:40] = np.asarray(draw_noise(3, size=(70, 40)))
+    for image in (Image.fromarray(pixels), Image.fromarray(pixels).convert("L")):
+        image.save(path, **options)
+        assert (decode_pixels(path)[-1] == 128).all()
+        content = path.read_bytes()
+        start = content.rindex(b"\xff\xda")
+        for part in (0.2, 0.4):
+            path.write_bytes(content[: start + int((len(content) - start) * part)] + b"\xff\xd9")
+            for decode in (decode_image, decode_pixels):
+                with pytest.raises(CorruptFileError, match="rows are missing"):
+                    decode(path)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nascli.config import MAX_MEGAPIXELS
 from nascli.data import exif
-from nascli.data.decoding import THIN, decode_image, explain, image_to_tensor, open_header
+from nascli.data.decoding import decode_image, explain, image_to_tensor, note_header, open_header
 from nascli.data.issues import ISSUE_KINDS, Issue, IssueLog, IssueOutcome
 from nascli.data.pixels import Note, ignore_note
 from nascli.errors import CorruptFileError, InputError, TooLargeError
@@ -189,14 +189,14 @@ def open_annotated_image(image: AnnotatedImage, note: Note = ignore_note) -> Ima
     )
 
 
-def open_image(path: Path, max_megapixels: int = MAX_MEGAPIXELS) -> Image.Image:
+def open_image(path: Path, max_megapixels: int = MAX_MEGAPIXELS, note: Note = ignore_note) -> Image.Image:
     """Open a user's own image as RGB, upright, as `decode_image` does.
 
     Raises:
         InputError: There is no such file.
         CorruptFileError: It is not an image, damaged, or too large; the message names it.
     """
-    return _open(path, max_megapixels)
+    return _open(path, max_megapixels, note=note)
 
 
 def _open(
@@ -255,15 +255,14 @@ def check_images(split: DetectionSplit, *, decode: bool) -> tuple[tuple[Issue, .
 
 def _find_header_issues(image: AnnotatedImage) -> list[tuple[str, str]]:
     """Kind and example of each issue of an image, as far as its header and its end tell."""
-    expected, where = (image.width, image.height), f"image id {image.id} ({image.path.name})"
+    expected = (image.width, image.height)
     issues: list[tuple[str, str]] = []
     try:
         with image.path.open("rb") as file, open_header(file, image.max_megapixels) as opened:
-            size, orientation = opened.size, exif.read_orientation(opened)
-            if size != expected and orientation in exif.ON_ITS_SIDE:
+            note_header(opened, _collect(image, issues), expected)
+            size = opened.size
+            if size != expected and exif.read_orientation(opened) in exif.ON_ITS_SIDE:
                 size = size[::-1]
-            elif orientation != 1 and (orientation not in exif.ON_ITS_SIDE or image.width == image.height):
-                issues.append(("camera rotation that sizes cannot tell", f"{where} has orientation {orientation}"))
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
             complete = _END_MARKS.get(opened.format or "", b"") in file.read()
         if not complete:
@@ -272,8 +271,6 @@ def _find_header_issues(image: AnnotatedImage) -> list[tuple[str, str]]:
         return [_classify(image, explain(image.path, error))]
     if size != expected:
         issues.append(("image of another size", _describe_size_mismatch(image, size)))
-    if max(size) > THIN * min(size):
-        issues.append(("image very long and thin", f"{where} has {size[0]}x{size[1]} pixels"))
     return issues
 
 
@@ -283,14 +280,16 @@ def _find_pixel_issues(image: AnnotatedImage) -> list[tuple[str, str]]:
     if any(ISSUE_KINDS[kind][0] is IssueOutcome.REFUSED for kind, _ in issues):
         return issues
 
-    def note(kind: str, example: str) -> None:
-        issues.append((kind, f"image id {image.id} ({image.path.name}): {example}"))
-
     try:
-        open_annotated_image(image, note)
+        open_annotated_image(image, _collect(image, issues))
     except CorruptFileError as error:
         issues.append(_classify(image, error))
     return issues
+
+
+def _collect(image: AnnotatedImage, issues: list[tuple[str, str]]) -> Note:
+    """A note that adds to these issues of an image."""
+    return lambda kind, example: issues.append((kind, f"image id {image.id} ({image.path.name}): {example}"))
 
 
 def _classify(image: AnnotatedImage, error: CorruptFileError) -> tuple[str, str]:
