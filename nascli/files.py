@@ -186,6 +186,19 @@ def writing(path: Path, hint: str, errors: tuple[type[Exception], ...] = (OSErro
         raise cannot_write(path, error, hint) from error
 
 
+def check_writable(path: Path, hint: str) -> None:
+    """Try to write beside a file that is to be written later; its folder is made where it is absent.
+
+    Raises:
+        NascliError: It cannot be written; the message names `path`.
+    """
+    with writing(path, hint):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_SHOWN]}.", suffix=PARTIAL)
+        os.close(handle)
+        os.unlink(name)
+
+
 def describe_content(path: Path) -> str:
     """A file's kind in words that follow "it is": "a PNG image", "an HTML page", "a Git LFS pointer", "an empty file".
 

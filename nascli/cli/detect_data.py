@@ -20,7 +20,7 @@ from nascli.cli.options import (
 from nascli.cli.processes import require_one_process
 from nascli.config import DetectDataConfig, DetectRecipe
 from nascli.errors import InputError
-from nascli.files import write_json, writing
+from nascli.files import check_writable, write_json, writing
 from nascli.text import quote_command
 from nascli.units import count_of
 
@@ -107,38 +107,46 @@ def score(call: Call) -> None:
     With --out, the scores, the confusion and the worst images are written too.
     """
     from nascli.data.detection.registry import load_ground_truth
-    from nascli.detect.coco_eval import METRIC, read_results, score_detections
+    from nascli.detect.coco_eval import METRIC, score_detections
     from nascli.detect.confusion import write_error_analysis
     from nascli.detect.predict import check_output_folder
+    from nascli.detect.results import read_results
     from nascli.report.confusion_plot import write_box_confusion
 
     require_one_process("detect score")
     terminal, results, out = call.terminal(), call[RESULTS], call[FOLDER]
     config = resolve_recipe(call, terminal)[0].data
-    found = read_results(results)
     split = load_ground_truth(config)
+    read = read_results(results, split, strict=config.strict)
+    found = read.detections
     folder = check_output_folder(out, call[OVERWRITE]) if out else None
+    if folder:
+        check_writable(folder / "detection.json", "Choose another --out")
     terminal.note(
         f"{split.source}: {describe_split(split)}, {count_of(len(split.categories), 'class')}; {len(found):,} found"
     )
     note_issues(terminal, split.source, split.issues)
+    note_issues(terminal, results, read.issues)
     report = {
         "results": str(results),
         "dataset": config.dataset,
         "split": split.name,
         "issues": [each.to_dict() for each in split.issues],
+        "results_issues": [each.to_dict() for each in read.issues],
         "metric": METRIC,
         **score_detections(split, found).to_dict(),
     }
+    show_scores(terminal, f"{results} on {config.dataset}, {split.name}", report, [])
+    for each in read.doubts:
+        terminal.note(f"warning: {each.first}: {each.remedy}")
+    terminal.result(report)  # before anything is written: a full disk shall not take the scores
     if folder:
         with writing(folder, "Choose another --out"):
-            folder.mkdir(parents=True, exist_ok=True)
             report["worst_images"] = write_error_analysis(split, found, folder)
             write_json(folder / "detection.json", report)
             write_box_confusion(folder)
-    written = [("written", str(folder))] if folder else []
-    show_scores(terminal, f"{results} on {config.dataset}, {split.name}", report, written)
-    terminal.result(report)
+        terminal.show(f"\nwritten: {folder}")
+        terminal.result(report)
 
 
 def _next_command(config: DetectDataConfig, name: str) -> str:

@@ -53,6 +53,12 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "area not a number": "Leave it out where it is not known",
         "crowd flag not 0 or 1": "Leave it out where the box is not a crowd",
         "categories of the splits differ": "Both need the same names",
+        "result without image": "Give image_id, as the annotations have it",
+        "result of one of two images": "Give image_id as the annotations have it",
+        "result of an unknown category": "Give category_id, or the name, as the annotations have it",
+        "result box not four numbers": "COCO's boxes are x, y, width, height",
+        "result box of negative size": "COCO's boxes are x, y, width, height",
+        "score not a number": "Give each entry its score",
         "no box to learn from": "Give a training split with boxes",
         "image not on disk": "Put it there, or take the image out of the file, or skip up to N such images by --set "
         "data.max_unreadable_images=N",
@@ -75,6 +81,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "image in no class folder": "sort it into one, and it is used",
         "image without a label": "the image is not used",
         "image of the table that is not on disk": "the image is not used",
+        "result of an unlisted image": "not scored",
     },
     IssueOutcome.LENIENT: {
         "id of another type": "a text or fraction that spells a whole number is that number",
@@ -109,8 +116,22 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "class name in another Unicode form": "it reads the same, so it is the same class",
         "table without a header": "its columns are known by their content",
         "image in several rows": "it is the same class in all of them, so it is taken once",
+        "results as JSON Lines": "each line is an entry",
+        "results inside an object": "its list is read",
+        "results as predictions.json": "images are found by their file names",
+        "image named in place of its id": "the one image of this file name",
+        "image numbered differently": "found by the file name that the results give it",
+        "category named in place of its id": "the one category of this name",
+        "category numbered differently": "found by the name that the results give it",
+        "score under another key": "read as score",
     },
     IssueOutcome.KEPT: {
+        "results that leave their images": "scored as they are, though COCO's boxes are x, y, width, height; "
+        "where they are corners, take x1 and y1 off the last two",
+        "results look like parts of their images": "scored as they are, though COCO's boxes are pixels: multiply "
+        "them by the sizes of their images",
+        "score not between 0 and 1": "used as it is: the order of scores is what counts",
+        "image with more than 100 results": "COCO counts the 100 with the highest scores",
         "hidden or service file or folder": "passed over",
         "file that is no image": "passed over",
         "folder that links lead to again": "read once",
@@ -206,8 +227,13 @@ def select_refused(issues: Iterable[Issue], *, strict: bool = False) -> list[Iss
     return [each for each in issues if each.outcome in refused]
 
 
-def raise_if_refused(source: object, issues: Iterable[Issue], *, strict: bool = False) -> None:
+def raise_if_refused(
+    source: object, issues: Iterable[Issue], *, strict: bool = False, lister: str = " are listed by nascli detect check"
+) -> None:
     """Refuse data with an issue that has to be repaired first; the message holds the first example.
+
+    Args:
+        lister: Ends the sentence about further issues.
 
     Raises:
         CorruptFileError: The first of them is an image that cannot be read.
@@ -216,7 +242,7 @@ def raise_if_refused(source: object, issues: Iterable[Issue], *, strict: bool = 
     if serious := sorted(select_refused(issues, strict=strict), key=lambda each: each.outcome != IssueOutcome.REFUSED):
         first = serious[0]
         others = sum(each.count for each in serious) - 1
-        more = f"; {others:,} more issues are listed by nascli detect check" if others else ""
+        more = f"; {others:,} more issues{lister}" if others else ""
         error = CorruptFileError if first.kind == "image cannot be read" else InputError
         remedy = (
             first.remedy

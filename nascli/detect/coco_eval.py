@@ -8,21 +8,16 @@ Images, classes and boxes are numbered from 1 here, whatever ids their file has,
 reference code takes a match with annotation id 0 for no match, and among equal scores the lower image id comes first.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, FiniteFloat, ValidationError
 
-from nascli.config import Strict
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
-from nascli.errors import CorruptFileError, InputError
-from nascli.units import shorten
+from nascli.errors import InputError
 
 _PRECISIONS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 _RECALLS = ("ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large")
@@ -33,9 +28,6 @@ METRIC = "COCO average precision of boxes, 0 to 1, computed by faster-coco-eval"
 
 _ALL_AREAS = [0.0, 1e10]
 _MAX_DETECTIONS = 100  # per image
-_RESULTS_HINT = (
-    "A COCO results file is a list of objects with image_id, category_id, bbox (x, y, width, height) and score"
-)
 
 
 class Detection(TypedDict):
@@ -145,61 +137,6 @@ def group_by_image(detections: Sequence[Detection], score_thresh: float) -> dict
         if each["score"] >= score_thresh:
             by_image.setdefault(each["image_id"], []).append(each)
     return by_image
-
-
-def read_results(path: Path) -> list[Detection]:
-    """Read the detections of any tool from a COCO results file; further keys are ignored.
-
-    Raises:
-        InputError: No such file, or an entry that is no detection; the message names its position and field.
-        CorruptFileError: The file is not JSON.
-    """
-    try:
-        values = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"results {path}: {error.strerror or error}", _RESULTS_HINT) from error
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"results {path} are not JSON: {error}", "Write them again") from error
-    if not isinstance(values, list):
-        raise InputError(f"results {path}: JSON, but not a list", _RESULTS_HINT)
-    return [_parse_detection(entry, f"results {path}: entry {position}") for position, entry in enumerate(values)]
-
-
-_Id = Annotated[int, Field(gt=-(2**63), lt=2**63)]
-
-
-class _Result(Strict):
-    """An entry of a results file; further keys are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    image_id: _Id
-    category_id: _Id
-    bbox: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
-    score: FiniteFloat
-
-
-_WANTED = {
-    "image_id": "a whole number",
-    "category_id": "a whole number",
-    "bbox": "four finite numbers",
-    "score": "a finite number",
-}
-
-
-def _parse_detection(entry: object, where: str) -> Detection:
-    if not isinstance(entry, dict):
-        raise InputError(f"{where} is {shorten(repr(entry))}, not an object", _RESULTS_HINT)
-    try:
-        result = _Result.model_validate(entry)
-    except ValidationError as error:
-        key = str(error.errors()[0]["loc"][0])
-        raise InputError(
-            f"{where}: {key} is {shorten(repr(entry.get(key)))}, not {_WANTED[key]}", _RESULTS_HINT
-        ) from error
-    if min(result.bbox[2:]) < 0:
-        raise InputError(f"{where}: bbox {shorten(repr(entry['bbox']))} has a negative width or height", _RESULTS_HINT)
-    return Detection(image_id=result.image_id, category_id=result.category_id, bbox=result.bbox, score=result.score)
 
 
 def _make_evaluation(split: DetectionSplit, detections: Sequence[Detection]) -> Any:  # noqa: ANN401 - no types there

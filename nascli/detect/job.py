@@ -302,6 +302,8 @@ def _leave_if_stopped(run: Run, folder: Path | None) -> None:
 def _write_results(job: DetectJob, detections: Sequence[Detection], folder: Path) -> list[dict[str, Any]]:
     """Write weights, detections and drawings; the worst images as `detection.json` names them."""
     save_weights(folder / WEIGHTS_FILE, job.detector)
-    write_text(folder / "results.json", json.dumps(detections) + "\n")
+    written = {image.id: image.written_id for image in job.scored.images if image.written_id}
+    results = [{**each, "image_id": written.get(each["image_id"], each["image_id"])} for each in detections]
+    write_text(folder / "results.json", json.dumps(results) + "\n")
     draw_detections(job.scored, detections, folder / "detections")
     return write_error_analysis(job.scored, detections, folder)

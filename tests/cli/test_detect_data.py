@@ -273,4 +273,5 @@ def test_foreign_results_name_their_entry(nascli: Nascli) -> None:
     Path("found.json").write_text('[{"image_id": 77, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]')
     ran = nascli("detect score found.json --coco")
     assert (ran.code, ran.out) == (2, "")
-    assert "detection 0: image_id 77 is not in data/coco/annotations/instances_val2017.json" in ran.err
+    assert "entry 0: image_id is 77" in ran.err
+    assert "data/coco/annotations/instances_val2017.json" in ran.err

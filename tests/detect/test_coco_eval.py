@@ -1,4 +1,4 @@
-"""Average precision: known values, and equality with pycocotools called directly; other tools' results files."""
+"""Average precision: known values, and equality with pycocotools called directly."""
 
 import contextlib
 import io
@@ -12,8 +12,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from nascli.data.detection.dataset import AnnotatedImage, Category, DetectionSplit
-from nascli.detect.coco_eval import SUMMARY, Detection, read_results, score_detections, score_images
-from nascli.errors import CorruptFileError, InputError
+from nascli.detect.coco_eval import SUMMARY, Detection, score_detections, score_images
+from nascli.errors import InputError
 
 Box = list[float]
 CATEGORIES = (Category(2, "cat"), Category(5, "dog"), Category(9, "owl"))
@@ -191,39 +191,3 @@ def test_nothing_is_printed_and_the_input_is_left_alone(capsys: pytest.CaptureFi
 def test_foreign_ids_are_refused(detection: Detection, phrase: str) -> None:
     with pytest.raises(InputError, match=phrase):
         score_detections(ONE, [found(1, 2, [10, 10, 50, 50]), detection])
-
-
-def test_a_results_file_is_read_whatever_else_stands_in_it(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    path.write_text('[{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3.5, 0], "score": 1, "segmentation": []}]')
-    assert read_results(path) == [found(1, 2, [1.0, 2.0, 3.5, 0.0], 1.0)]
-
-
-@pytest.mark.parametrize(
-    ("text", "phrase"),
-    [
-        ("{}", "JSON, but not a list"),
-        ("[3]", "entry 0 is 3, not an object"),
-        ('[{"image_id": "1", "category_id": 2, "bbox": [1, 2, 3, 4], "score": 1}]', "entry 0: image_id is '1'"),
-        ('[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]', "entry 0: category_id is None"),
-        ('[{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3], "score": 1}]', "bbox is \\[1, 2, 3\\]"),
-        ('[{"image_id": 1, "category_id": 2, "bbox": [1, 2, NaN, 4], "score": 1}]', "not four finite numbers"),
-        ('[{"image_id": 1, "category_id": 2, "bbox": [9, 9, -3, 4], "score": 1}]', "negative width or height"),
-        ('[{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4]}]', "score is None"),
-        ('[{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": Infinity}]', "score is inf"),
-    ],
-)
-def test_faults_of_a_results_file(tmp_path: Path, text: str, phrase: str) -> None:
-    path = tmp_path / "results.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=rf"results\.json.*{phrase}"):
-        read_results(path)
-
-
-def test_a_results_file_that_is_cut_off_or_absent(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    with pytest.raises(InputError, match="No such file"):
-        read_results(path)
-    path.write_text('[{"image_id": 1')
-    with pytest.raises(CorruptFileError, match="are not JSON"):
-        read_results(path)

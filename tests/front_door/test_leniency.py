@@ -1,5 +1,6 @@
 """Nothing is read leniently without being listed, and the strict mode refuses all of it."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pytest
 
 from nascli.data.issues import ISSUE_KINDS, IssueOutcome
 from tests.cli.program import Nascli
-from tests.front_door.made import TRAIN, Lists, write_classes, write_coco
+from tests.front_door.made import TRAIN, Lists, write_classes, write_coco, write_perfect_results
 
 CHECK_COCO = "detect check --dataset coco:data"
 PLAN_CLASSES = f"{TRAIN} --dataset folder:data --dry-run"
@@ -102,6 +103,39 @@ def moved(*places: str) -> Callable[[], object]:
     return make
 
 
+SCORE = "detect score data/results.json --dataset coco:data"
+
+
+def found(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[], object]:
+    """Perfect results of cats and dogs, each changed."""
+    return lambda: write_perfect_results(write_coco(Path("data")), change)
+
+
+def found_file(make: Callable[[list[dict[str, Any]]], str]) -> Callable[[], object]:
+    """Perfect results of cats and dogs, as another text."""
+
+    def write() -> None:
+        file = write_perfect_results(write_coco(Path("data")))
+        file.write_text(make(json.loads(file.read_text(encoding="utf-8"))), encoding="utf-8")
+
+    return write
+
+
+def inside(lists: str, key: str) -> Callable[[list[dict[str, Any]]], str]:
+    """The same results in an object, whose own ids in a list are ten more."""
+    name, first, values = {
+        "images": ("file_name", 111, ("000101.png", "000102.png")),
+        "categories": ("name", 11, ("cat", "dog")),
+    }[lists]
+    own = [{"id": first + k, name: value} for k, value in enumerate(values)]
+
+    def make(entries: list[dict[str, Any]]) -> str:
+        moved = [{**entry, key: entry[key] + 10} for entry in entries]
+        return json.dumps({"annotations": moved, lists: own})
+
+    return make
+
+
 def write_accents(folder: Path) -> None:
     write_classes(folder, ("caf\u00e9", "dog"))
     (folder / "val/caf\u00e9").rename(folder / "val/cafe\u0301")
@@ -114,7 +148,26 @@ def write_table(header: str, times: int) -> None:
     Path("labels.csv").write_text(header + rows * times)
 
 
+RESULTS = {
+    "results as JSON Lines": Leniency(found_file(lambda e: "\n".join(map(json.dumps, e))), 4, SCORE),
+    "results inside an object": Leniency(found_file(lambda e: json.dumps({"results": e})), 1, SCORE),
+    "results as predictions.json": Leniency(
+        found_file(lambda e: json.dumps({"images": [{"file": "a/000101.png", "detections": e}]})), 1, SCORE
+    ),
+    "image named in place of its id": Leniency(
+        found(lambda e: {**e, "image_id": f"{e['image_id']:06d}.png"}), 4, SCORE
+    ),
+    "image numbered differently": Leniency(found_file(inside("images", "image_id")), 4, SCORE),
+    "category named in place of its id": Leniency(
+        found(lambda e: {**e, "category_id": ("cat", "dog")[e["category_id"] - 1]}), 4, SCORE
+    ),
+    "category numbered differently": Leniency(found_file(inside("categories", "category_id")), 4, SCORE),
+    "score under another key": Leniency(found(lambda e: {"conf": e.pop("score"), **e}), 4, SCORE),
+}
+"""Those of results files."""
+
 LENIENT: dict[str, Leniency] = {
+    **RESULTS,
     "id of another type": Leniency(each("images", lambda entry: entry.update(id=f"{entry['id']}")), 4),
     "id that is no number": Leniency(changed(text_ids), 4),
     "annotation without id": Leniency(each("annotations", lambda entry: entry.pop("id")), 8),

@@ -64,6 +64,11 @@ def find_other_reading(boxes: Numbers, sizes: Numbers) -> str | None:
     return None
 
 
+def describe_reading(kind: str) -> str:
+    """The order of numbers that a kind of `find_other_reading` stands for: x1, y1, x2, y2."""
+    return _READINGS[kind][0]
+
+
 def check_patterns(boxes: Numbers, sizes: Numbers, log: IssueLog) -> None:
     """Look at the boxes of a split that are finite and not empty, on images of known size."""
     if not len(boxes):
