@@ -44,9 +44,10 @@ def scan_folder(folder: Path, request: SplitRequest | None = None) -> ImageIndex
             return scan_metadata(folder, metadata, request)
         return _FolderScan(folder, request or SplitRequest()).index()
     except InputError as error:
-        if (boxes := recognize_boxes(folder)) is None:
-            raise
-        raise boxes from error
+        error.file = error.file or str(folder)
+        if boxes := recognize_boxes(folder):
+            raise boxes from error
+        raise
 
 
 @dataclass

@@ -96,7 +96,7 @@ def _find_images(split: str, rows: Sequence[tuple[Path, Row]], images: dict[Path
         folders = (table.parent, *(table.parent / name for name in ("images", "img", "imgs", table.stem)))
         paths = ImageFinder(folders, split, log.add).find([row.file for row in labeled])
         for row, path in zip(labeled, paths, strict=True):
-            place = f"{table.name}, line {row.line}: {row.file}"
+            place = f"{table}, line {row.line}: {row.file}"
             if path.is_file():
                 _add_image(images, path, name_class(row.label), place, log)
             else:
@@ -145,8 +145,8 @@ def _check_missing(source: Path, missing: Sequence[str], rows: int, allowed: int
     if len(missing) > allowed:
         raise InputError(
             f"data set {source}: {len(missing):,} of {rows:,} images are not on disk (first: {missing[0]})",
-            "Put them beside the table or in images/ there, as it names them; or go on without them: "
-            f"--set data.max_unreadable_images={len(missing)}",
+            "Put them beside the table or in images/ there, as it names them; or go on without them by --set "
+            f"data.max_unreadable_images={len(missing)} (evaluate and pack: --max-unreadable {len(missing)})",
         )
     for each in missing:
         log.add("image of the table that is not on disk", each)
