@@ -23,7 +23,7 @@ from nascli.config import (
 ROOT = Path(nascli.__file__).parents[1]
 RENAMES = ROOT / "docs" / "renames.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "recipes").rglob("*.*"))]
-ELSEWHERE = {"json", "jsonl", "log", "py", "toml"}
+ELSEWHERE = {"csv", "html", "json", "jsonl", "log", "py", "toml", "yaml"}
 """Endings of file names, which look like recipe keys: `network.json`."""
 
 

@@ -28,6 +28,7 @@ SUMMARIES = {
     "train": "Train a network of a cell to the end and measure it.",
     "evaluate": "Measure trained networks on test images; or, with --predict, classify your own images.",
     "detect": "Train a Faster R-CNN on a network and score it, find boxes on your own images, check data.",
+    "data": "Check, show, convert and divide a data set of images with classes or boxes.",
     "pack": "Pack an image folder into one file that is faster to train on: resized, encoded, with checksums.",
     "report": "Write a search run as one page: best cells, random baseline, what was learned and chosen, cost, recipe.",
     "runs": "List runs: what each reached, how long it took, and where its files are.",

@@ -1,6 +1,6 @@
 """The tables of `nascli detect`: a split of the data, what was found wrong in it, scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nascli.cli.console import Terminal
@@ -8,6 +8,7 @@ from nascli.units import count_of
 
 if TYPE_CHECKING:
     from nascli.data.detection.dataset import DetectionSplit
+    from nascli.data.issues import Issue
 
 ALL_CLASSES = 20
 """Up to this number of classes all are listed; of more, the best and the worst few."""
@@ -27,22 +28,28 @@ def describe_split(split: "DetectionSplit") -> str:
 
 def show_issues(terminal: Terminal, splits: Sequence["DetectionSplit"]) -> None:
     """The issues of each split: how each is handled, how many, of what kind, the first example."""
+    for split in splits:
+        summary = f"{split.source}: {describe_split(split)}, {count_of(len(split.categories), 'class')}"
+        show_issue_lines(terminal, summary, split.issues)
+
+
+def show_issue_lines(terminal: Terminal, summary: str, issues: Iterable["Issue"]) -> None:
+    """A summary of a split, and its issues below it."""
     from rich.text import Text
 
     from nascli.data.issues import ISSUE_KINDS
 
     colors = {"refused": "red", "skipped": "yellow", "lenient": "yellow", "kept": "dim"}
     order = list(ISSUE_KINDS)  # by outcome, then as they are looked for
-    for split in splits:
-        summary = f"{split.source}: {describe_split(split)}, {count_of(len(split.categories), 'class')}"
-        terminal.show(Text(summary, style="bold"))
-        for each in sorted(split.issues, key=lambda each: order.index(each.kind)):
-            line = Text(f"  {each.outcome:7} ", style=colors[each.outcome])
-            line.append(f"{each.count:>7,}  {each.kind}: {each.remedy}", style="default")
-            terminal.show(line)
-            terminal.show(Text(f"                   first: {each.first}", style="dim"))
-        if not split.issues:
-            terminal.show("  nothing to remark")
+    terminal.show(Text(summary, style="bold"))
+    met = sorted(issues, key=lambda each: order.index(each.kind))
+    for each in met:
+        line = Text(f"  {each.outcome:7} ", style=colors[each.outcome])
+        line.append(f"{each.count:>7,}  {each.kind}: {each.remedy}", style="default")
+        terminal.show(line)
+        terminal.show(Text(f"                   first: {each.first}", style="dim"))
+    if not met:
+        terminal.show("  nothing to remark")
 
 
 def show_scores(terminal: Terminal, title: str, report: dict[str, Any], more: Sequence[tuple[str, str]]) -> None:

@@ -236,21 +236,28 @@ def command(
 
 
 class DefaultGroup(TyperGroup):
-    """Commands of which `default` is run where options come without a command's name."""
+    """Commands of which `default`, if there is one, is run where options come without a command's name."""
 
     default = ""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - types of typer's own copy of click
         """Put the default's name before options."""
         only_options = not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)
-        return super().parse_args(ctx, [self.default, *args] if only_options else args)
+        return super().parse_args(ctx, [self.default, *args] if only_options and self.default else args)
 
 
-def command_group(name: str, help_text: str, commands: Sequence[ExampleCommand], default: str) -> DefaultGroup:
+def command_group(name: str, help_text: str, commands: Sequence[ExampleCommand], default: str = "") -> DefaultGroup:
     """A command with subcommands, of which `default` may be left unsaid."""
     members: dict[str, Any] = {str(each.name): each for each in commands}
     settings = SETTINGS["context_settings"]
-    made = DefaultGroup(name=name, commands=members, help=help_text, context_settings=settings, rich_markup_mode=None)
+    made = DefaultGroup(
+        name=name,
+        commands=members,
+        help=help_text,
+        context_settings=settings,
+        rich_markup_mode=None,
+        no_args_is_help=not default,
+    )
     made.default = default
     return made
 

@@ -124,6 +124,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "category named in place of its id": "the one category of this name",
         "category numbered differently": "found by the name that the results give it",
         "score under another key": "read as score",
+        "table without classes": "all its boxes are of one class, called object",
     },
     IssueOutcome.KEPT: {
         "results that leave their images": "scored as they are, though COCO's boxes are x, y, width, height; "
@@ -140,6 +141,14 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "box over the edge of its image": "the part inside is trained on, the whole is scored",
         "outline in place of a box": "the box around it is taken",
         "label file without image": "passed over",
+        "box around the whole image": "used as it is",
+        "box very long and thin": "used as it is",
+        "class much rarer than others": "used as it is",
+        "image more than once": "each is used; remove the copies",
+        "image in two classes": "each is used; decide for one",
+        "nearly the same image more than once": "each is used",
+        "nearly the same image of both splits": "what is measured was nearly trained on; nascli data split keeps such "
+        "images on one side",
         "image without an XML file": "passed over; an XML file without objects makes it a negative",
         "object marked difficult": "a crowd: not trained on, neither hit nor miss in scoring",
         "crowd box": "scored as COCO does, not trained on",

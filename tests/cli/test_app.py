@@ -11,7 +11,7 @@ import pytest
 from nascli.cli.app import SUMMARIES
 from tests.cli.program import exit_code
 
-COMMANDS = ("search", "decode", "build", "train", "evaluate", "detect", "pack", "report", "runs")
+COMMANDS = ("search", "decode", "build", "train", "evaluate", "detect", "data", "pack", "report", "runs")
 
 
 PROBE = """
@@ -101,6 +101,11 @@ OPTIONS = {
         "--coco --data-dir --dataset --json --out --overwrite --recipe --set --max-train-images RESULTS "
         "--strict --val-fraction --val-split"
     ),
+    "data": "",
+    "data check": "--data-dir --json --out --overwrite --quick --strict DATASET",
+    "data show": "--data-dir --images --json --out --overwrite DATASET",
+    "data convert": "--copy --data-dir --json --strict DATASET OUT",
+    "data split": "--copy --data-dir --json --seed --strict --test --val DATASET OUT",
     "pack": (
         "--json --max-megapixels --max-unreadable --overwrite --quality --size --val-fraction --val-split --workers "
         "FILE SOURCE"
@@ -126,7 +131,7 @@ def test_the_option_set_changes_only_on_purpose(line: str) -> None:
     assert spelled == set(OPTIONS[line].split())
 
 
-@pytest.mark.parametrize("line", [line for line in OPTIONS if line != "detect"])
+@pytest.mark.parametrize("line", [line for line in OPTIONS if OPTIONS[line]])
 def test_every_option_says_what_it_does_and_every_example_can_be_read(line: str) -> None:
     command = find_command(line)
     for each in command.params:
@@ -134,7 +139,7 @@ def test_every_option_says_what_it_does_and_every_example_can_be_read(line: str)
     assert command.examples
     for example in command.examples:
         words = shlex.split(example.partition(" -m ")[2] or example)[1:]
-        inner = [word for word in words[1:] if word != line.split()[-1]] if line.startswith("detect ") else words[1:]
+        inner = [word for word in words[1:] if word != line.split()[-1]] if " " in line else words[1:]
         command.make_context(line, inner)
 
 

@@ -203,6 +203,8 @@ def _is_headerless(row: Sequence[str]) -> bool:
 def _read_rows(
     table: _Table, rows: Sequence[tuple[int, list[str]]], classes: Sequence[str], folders: Sequence[Path], log: IssueLog
 ) -> CocoLists:
+    if "class" not in table.columns:
+        log.add("table without classes", f"{table.path} has no column of them")
     builder, categories = ListsBuilder(classes), {name: number for number, name in enumerate(classes, 1)}
     files = _index_images(folders, log) if table.fractions or "id" in table.columns else {}
     images: dict[str, tuple[int, tuple[int, int] | None]] = {}

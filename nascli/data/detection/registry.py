@@ -123,10 +123,19 @@ class _FoundSplits:
         return None if val is None else parse_split(self.splits[val], "val", val)
 
 
-def _find_splits(config: DetectDataConfig) -> _FoundSplits:
+def list_splits(config: DetectDataConfig) -> tuple[Path, dict[str, RawSplit]]:
+    """The path of the data set, and all its splits by the names that the data give them, which are not read yet.
+
+    Raises:
+        InputError: Unknown or not on disk.
+    """
     name, colon, location = name_dataset(config).partition(":")
     path = Path(location) if colon else NAMED[name](Path(config.data_dir))
-    splits = find_splits(name if colon else "coco", path)
+    return path, find_splits(name if colon else "coco", path)
+
+
+def _find_splits(config: DetectDataConfig) -> _FoundSplits:
+    path, splits = list_splits(config)
     return _FoundSplits(path, splits, choose_splits(splits, path, config))
 
 

@@ -1,0 +1,146 @@
+"""Every image of a data set of either task, in all splits that it has, with its classes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from nascli.config import DETECTION_DATASETS, DetectDataConfig
+from nascli.data.decoding import ImageSource
+from nascli.data.detection.across import match_categories
+from nascli.data.detection.coco import parse_split
+from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
+from nascli.data.detection.recognize import recognize_format
+from nascli.data.detection.registry import list_splits
+from nascli.data.detection.registry import name_dataset as name_detection
+from nascli.data.folder import scan_folder
+from nascli.data.index import WHOLE, ImageIndex, SplitRequest
+from nascli.data.issues import Issue
+from nascli.data.labels import scan_table
+from nascli.data.pack.format import open_pack
+from nascli.data.registry import name_dataset
+from nascli.data.split_names import find_role
+from nascli.errors import InputError
+
+_CERTAIN = ("coco", "voc", "csv")
+"""Formats that class folders cannot be taken for; YOLO's labels may be other texts beside images."""
+
+
+@dataclass(frozen=True)
+class LabeledImage:
+    """An image with the classes of its boxes, or its own alone; `annotated` has the boxes."""
+
+    source: ImageSource
+    classes: tuple[str, ...]
+    annotated: AnnotatedImage | None = None
+
+
+@dataclass(frozen=True)
+class LabeledSplit:
+    """A split by the name that the data give it; `boxes` is the same split of a detector."""
+
+    name: str
+    source: str
+    images: tuple[LabeledImage, ...]
+    issues: tuple[Issue, ...]
+    boxes: DetectionSplit | None = None
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A data set by its full name."""
+
+    dataset: str
+    task: Literal["classify", "detect"]
+    class_names: tuple[str, ...]
+    splits: tuple[LabeledSplit, ...]
+
+
+def take_inventory(dataset: str, data_dir: str) -> Inventory:
+    """List a data set, which may be given as a path alone; no image is decoded.
+
+    Raises:
+        InputError: It is unknown or not on disk, or comes in memory, as digits and cifar10 do.
+        CorruptFileError: A file of it is damaged.
+    """
+    name, colon, location = dataset.partition(":")
+    path = Path(location if colon else dataset).expanduser()
+    if name == "csv" and colon:
+        is_detection = recognize_format(path) == "csv"
+    else:
+        is_detection = any(known.partition(":")[:2] == (name, colon) for known in DETECTION_DATASETS)
+    if not is_detection and not colon and path.exists():
+        found = recognize_format(path)
+        try:
+            dataset = dataset if found in _CERTAIN else name_dataset(dataset)
+        except InputError:
+            if found is None:
+                raise
+        is_detection = found is not None and not dataset.startswith("folder:")
+    return _list_detection(dataset, data_dir) if is_detection else _list_classes(name_dataset(dataset), data_dir)
+
+
+def _list_detection(dataset: str, data_dir: str) -> Inventory:
+    config = DetectDataConfig(dataset=dataset, data_dir=data_dir)
+    parsed = [
+        (name, parse_split(raw, name).limit_size(config.max_megapixels)) for name, raw in list_splits(config)[1].items()
+    ]
+    train = next((split for name, split in parsed if find_role(name) == "train"), parsed[0][1])
+    names = ["", *train.class_names]
+    splits = []
+    for name, split in parsed:
+        matched = split if split is train else match_categories(split, train)
+        images = tuple(
+            LabeledImage(image.path, tuple(names[label] for label in image.labels.tolist()), image)
+            for image in matched.images
+        )
+        splits.append(LabeledSplit(name, str(split.source), images, matched.issues, matched))
+    return Inventory(name_detection(config), "detect", tuple(train.class_names), tuple(splits))
+
+
+def _list_classes(dataset: str, data_dir: str) -> Inventory:
+    kind, _, location = dataset.partition(":")
+    path = Path(location).expanduser() if location else Path(data_dir).expanduser() / kind
+    indexes: list[ImageIndex[ImageSource]]
+    if kind == "pack":
+        indexes = [open_pack(path).index()]
+    elif kind in _SCANS:
+        indexes = list(_scan_all(_SCANS[kind], path))
+    else:
+        raise InputError(f"data set {dataset} is none of your own files", "Give a folder, a table or a pack")
+    first = indexes[0]
+    groups = [("train", first.train)] if first.train and first.val_name != WHOLE else []
+    groups += [(index.val_name, index.val) for index in indexes]
+    splits = [
+        LabeledSplit(
+            name,
+            str(path),
+            tuple(LabeledImage(source, (index.class_names[label],)) for source, label in images),
+            index.issues if place == 0 else (),
+        )
+        for place, ((name, images), index) in enumerate(zip(groups, [first, *indexes][-len(groups) :], strict=True))
+    ]
+    return Inventory(dataset, "classify", first.class_names, tuple(splits))
+
+
+def _scan_all(scan: Callable[[Path, SplitRequest], ImageIndex[Path]], path: Path) -> Iterator[ImageIndex[Path]]:
+    """An index of each split but the training split, which the first of them has, too."""
+    try:
+        first = scan(path, SplitRequest(measured=True))
+    except InputError as error:
+        try:
+            first = scan(path, SplitRequest(val_split="train", measured=True))
+        except InputError:
+            raise error from None
+        first = replace(first, train=())
+    yield first
+    for name in first.unused:
+        yield scan(path, SplitRequest(val_split=name, measured=True))
+
+
+_SCANS: dict[str, Callable[[Path, SplitRequest], ImageIndex[Path]]] = {
+    "folder": scan_folder,
+    "imagenet": scan_folder,
+    "csv": scan_table,
+}
+"""What lists the images of each data set for classification that is made of a user's files."""

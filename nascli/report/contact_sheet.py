@@ -1,0 +1,93 @@
+"""Images of a data set drawn: each with its boxes, or a sheet per split with a row of some of each class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from nascli.data.decoding import decode_image
+from nascli.data.detection.dataset import open_annotated_image
+from nascli.data.inventory import Inventory, LabeledImage, LabeledSplit
+from nascli.detect.visualize import draw_boxes, draw_ground_truth, ground_truth_boxes
+from nascli.errors import CorruptFileError
+from nascli.files import writing
+from nascli.fonts import fit_letters
+
+_SIDE = 96
+_GAP = 6
+_NAMES = 180
+"""Pixels of a sheet's images, of the gaps between them, and of the column of names."""
+_CLASSES = 100
+"""Classes on a sheet."""
+_LETTERS = 14
+
+
+def draw_inventory(inventory: Inventory, folder: Path, count: int) -> list[Path]:
+    """Draw images of every split into a folder.
+
+    Args:
+        count: Images of each split that are drawn with their boxes, or of each class on its sheet.
+
+    Returns:
+        The files.
+
+    Raises:
+        CorruptFileError: An image with boxes is damaged.
+        NascliError: The folder cannot be written.
+    """
+    drawn: list[Path] = []
+    with writing(folder, "Choose another --out"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for split in inventory.splits:
+            if split.boxes:
+                drawn += draw_ground_truth(split.boxes, folder, count)
+            elif split.images:
+                drawn.append(folder / f"{split.name.replace('/', '-')}.png")
+                _draw_sheet(split, inventory.class_names, count).save(drawn[-1])
+    return drawn
+
+
+def draw_example(image: LabeledImage, class_names: Sequence[str], side: int, only: Sequence[int] = ()) -> Image.Image:
+    """An image no larger than `side` pixels, with its boxes, or those at positions `only`; gray if it is damaged."""
+    try:
+        if image.annotated is None:
+            return ImageOps.contain(decode_image(image.source), (side, side))
+        opened = open_annotated_image(image.annotated)
+    except CorruptFileError:
+        return Image.new("RGB", (side, side), "gray")
+    boxes = ground_truth_boxes(image.annotated)
+    drawn = draw_boxes(opened, [boxes[place] for place in only] if only else boxes, class_names)
+    return ImageOps.contain(drawn, (side, side))
+
+
+def choose_by_class(split: LabeledSplit, count: int) -> dict[str, list[LabeledImage]]:
+    """Up to `count` images of each class, from all over the split."""
+    by_class: dict[str, list[LabeledImage]] = {}
+    for image in split.images:
+        for name in dict.fromkeys(image.classes):
+            by_class.setdefault(name, []).append(image)
+    return {name: found[:: max(1, len(found) // count)][:count] for name, found in sorted(by_class.items())}
+
+
+def _draw_sheet(split: LabeledSplit, class_names: Sequence[str], count: int) -> Image.Image:
+    rows = list(choose_by_class(split, count).items())[:_CLASSES]
+    columns = max(len(images) for _, images in rows)
+    step = _SIDE + _GAP
+    sheet = Image.new("RGB", (_NAMES + columns * step, len(rows) * step + _GAP), "white")
+    pen = ImageDraw.Draw(sheet)
+    for row, (name, images) in enumerate(rows):
+        top = row * step + _GAP
+        _write_name(pen, name, top + _SIDE // 2)
+        for column, image in enumerate(images):
+            small = draw_example(image, class_names, _SIDE)
+            left = _NAMES + column * step + (_SIDE - small.width) // 2
+            sheet.paste(small, (left, top + (_SIDE - small.height) // 2))
+    return sheet
+
+
+def _write_name(pen: ImageDraw.ImageDraw, name: str, middle: int) -> None:
+    text, file = fit_letters(name)
+    font = ImageFont.truetype(str(file), _LETTERS)
+    while len(text) > 1 and pen.textlength(text, font=font) > _NAMES - 2 * _GAP:
+        text = text.removesuffix("…")[:-1] + "…"
+    pen.text((_GAP, middle), text, "black", font, anchor="lm")
