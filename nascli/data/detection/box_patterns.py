@@ -16,6 +16,7 @@ Numbers = NDArray[np.float64]
 _SLACK = 1.0  # pixels beyond an image that annotators' rounding explains
 _FAR = 0.1  # part of an image's side by which a box sticks out that rounding does not explain
 _MANY = 0.2  # part of the boxes that stick out so far
+_MOST = 0.5  # part of the boxes that stick out at all
 _NEARLY_ALL = 0.99  # part of the boxes that fit once they are read in the other way
 _FEWEST = 4  # boxes that show how all were meant
 _WHOLE = 1.05  # the largest of four numbers that are parts of an image; annotators round
@@ -53,7 +54,8 @@ def find_other_reading(boxes: Numbers, sizes: Numbers) -> str | None:
     corner = (boxes[:, :2] != 0).any(1)  # a box from 0, 0 is equal as sides and as corners
     boxes, sizes = boxes[corner], sizes[corner]
     beyond = boxes[:, :2] + boxes[:, 2:] - sizes
-    if len(boxes) < _FEWEST or (beyond > _SLACK + _FAR * sizes).any(1).mean() < _MANY:
+    far, at_all = (beyond > _SLACK + _FAR * sizes).any(1), (beyond > _SLACK).any(1)
+    if len(boxes) < _FEWEST or (far.mean() < _MANY and at_all.mean() < _MOST):
         return None
     for kind, (_, read) in _READINGS.items():
         corners = read(boxes)

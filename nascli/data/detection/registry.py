@@ -130,7 +130,7 @@ def list_splits(config: DetectDataConfig) -> tuple[Path, dict[str, RawSplit]]:
         InputError: Unknown or not on disk.
     """
     name, colon, location = name_dataset(config).partition(":")
-    path = Path(location) if colon else NAMED[name](Path(config.data_dir))
+    path = Path(location).expanduser() if colon else NAMED[name](Path(config.data_dir))
     return path, find_splits(name if colon else "coco", path)
 
 
