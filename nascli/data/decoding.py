@@ -127,15 +127,15 @@ def note_header(image: Image.Image, note: Note, annotated_size: tuple[int, int] 
         note("camera rotation that sizes cannot tell", f"its camera was held in orientation {orientation}")
 
 
-def read_size(path: Path, *, upright: bool = False, max_megapixels: int = MAX_MEGAPIXELS) -> tuple[int, int]:
+def read_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
     """Width and height of an image as its pixels are stored, from its header; `upright` turns it as its camera says.
 
     Raises:
         InputError: There is no such file.
-        CorruptFileError: It is not an image (the message says what it is), or too large.
+        CorruptFileError: It is not an image; the message says what it is.
     """
     try:
-        with path.open("rb") as file, open_header(file, max_megapixels) as image:
+        with path.open("rb") as file, open_header(file) as image:
             turned = upright and exif.read_orientation(image) in exif.ON_ITS_SIDE
             return image.size[::-1] if turned else image.size
     except FileNotFoundError as error:
@@ -157,13 +157,17 @@ def jpeg_decoder() -> Callable[[Tensor, int], Tensor] | None:
 
 
 @contextlib.contextmanager
-def open_header(file: BinaryIO, max_megapixels: int = MAX_MEGAPIXELS) -> Iterator[Image.Image]:
-    """Open an image whose header alone is read; one that is too large, or that zeros were written over, is refused."""
-    _prepare_pillow(max_megapixels)
+def open_header(file: BinaryIO, max_megapixels: int | None = None) -> Iterator[Image.Image]:
+    """Open an image whose header alone is read; one that is too large, or that zeros were written over, is refused.
+
+    Args:
+        max_megapixels: Millions of pixels of the largest image; None where it is not decoded, which takes no memory.
+    """
+    _prepare_pillow(max_megapixels or MAX_MEGAPIXELS)
     try:
         with Image.open(file) as image:
             pixels = image.width * image.height
-            if pixels > max_megapixels * 10**6:
+            if max_megapixels is not None and pixels > max_megapixels * 10**6:
                 size = f"{image.width}x{image.height} pixels, {pixels / 1e6:,.1f} megapixels"
                 raise Image.DecompressionBombError(f"{size}; {max_megapixels:,} are allowed")
             if ends_in_zeros(file, image.format):

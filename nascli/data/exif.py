@@ -19,6 +19,8 @@ ON_ITS_SIDE = (5, 6, 7, 8)
 """EXIF's numbers of a camera that lay on its side, so that width and height change places."""
 
 _ORIENTATION = 0x0112
+_IN_PNG = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
+"""Keys of what Pillow finds in a PNG that may say how the camera was held."""
 _PREFIX = b"Exif\0\0"
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 """Bytes of a value of each of TIFF's types."""
@@ -30,7 +32,7 @@ def read_orientation(image: Image.Image) -> int:
     A TIFF's is 1: Pillow turns it when it decodes it, and gives its size so. What a PNG says behind its pixels is known
     once it is decoded.
     """
-    if image.format == "TIFF" or (image.format == "PNG" and not {"exif", "XML:com.adobe.xmp", "xmp"} & {*image.info}):
+    if image.format == "TIFF" or (image.format == "PNG" and not _IN_PNG & {*image.info}):
         return 1  # Pillow would decode a whole PNG to look behind its pixels
     try:
         found = image.getexif().get(_ORIENTATION, 1)

@@ -15,6 +15,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 
 from nascli.config import DetectorConfig, Strict, parse
+from nascli.data.decoding import REDUCED_ABOVE
 from nascli.data.detection.dataset import Category
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
 from nascli.errors import CorruptFileError, InputError
@@ -27,6 +28,8 @@ from nascli.runs import DETECTOR_FILE, advise_folder
 from nascli.text import quote
 
 _SCHEMA_VERSION = 1
+_REDUCED_FACTOR = 2
+"""Times the largest side which a detector sees that a very large image keeps until it is resized."""
 
 
 @dataclass(frozen=True)
@@ -81,32 +84,39 @@ def build_detector(network: ImageClassifier, config: DetectorConfig, classes: in
         box_detections_per_img=config.box_detections_per_img,
         box_batch_size_per_image=config.box_batch_size_per_image,
     )
-    detector.transform.register_forward_pre_hook(_thicken)  # type: ignore[operator, union-attr, unused-ignore]
+    detector.transform.register_forward_pre_hook(_stretch_extremes)  # type: ignore[operator, union-attr, unused-ignore]
     roi_heads: Any = detector.roi_heads
     roi_heads.box_roi_pool = head.roi_pool  # FasterRCNN itself takes no other than torchvision's
     return detector
 
 
-def _thicken(transform: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ANN401 - torchvision's
-    """Stretch images that are so long that torchvision's resizing would leave no pixel of their shorter side.
+def _stretch_extremes(transform: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ANN401 - torchvision's
+    """Bring images of extreme shapes to others before torchvision resizes them.
 
-    Boxes are stretched with them; those that are found are brought to the size that the image had before.
+    Of one that is very long, no pixel of the shorter side would be left; a very large one would be there three times.
+    Boxes follow; those that are found are brought to the size that the image had before.
     """
     images, targets = inputs[0], inputs[1] if len(inputs) > 1 else None
-    if transform.fixed_size is not None:
-        return inputs
-    stretched, moved = list(images), None if targets is None else list(targets)
+    changed, moved = list(images), None if targets is None else list(targets)
     for k, image in enumerate(images):
         height, width = image.shape[-2:]
-        least = max(height, width) // transform.max_size + 1
-        if min(height, width) >= least:
+        size = _find_size(height, width, transform)
+        if size == (height, width):
             continue
-        size = max(height, least), max(width, least)
-        stretched[k] = nn.functional.interpolate(image[None], size, mode="nearest")[0]
+        changed[k] = nn.functional.interpolate(image[None], size, mode="area")[0]
         if moved is not None:
             factors = torch.tensor([size[1] / width, size[0] / height] * 2, device=image.device)
             moved[k] = {**moved[k], "boxes": moved[k]["boxes"] * factors}
-    return stretched, moved
+    return changed, moved
+
+
+def _find_size(height: int, width: int, transform: Any) -> tuple[int, int]:  # noqa: ANN401 - torchvision's
+    """The height and width in which torchvision can resize an image well: its own, but for extremes."""
+    largest = max((transform.max_size, *(transform.fixed_size or ())))
+    reduced = max(height, width) // (_REDUCED_FACTOR * largest) if height * width > REDUCED_ABOVE * 10**6 else 1
+    height, width = max(1, height // max(reduced, 1)), max(1, width // max(reduced, 1))
+    least = 1 if transform.fixed_size else max(height, width) // transform.max_size + 1
+    return max(height, least), max(width, least)
 
 
 def _check_sizes(config: DetectorConfig) -> None:

@@ -134,8 +134,11 @@ def test_images_are_normalized_as_the_backbone_was_trained() -> None:
     assert (transform.image_mean, transform.image_std) == ([0.4, 0.5, 0.6], [0.2, 0.2, 0.2])
 
 
-@pytest.mark.parametrize("size", [(1, 7000), (7000, 1), (1, 1), (5, 6400), (64, 96)])
-def test_an_image_of_any_shape_keeps_a_pixel_and_its_boxes(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(1, 7000), (7000, 1), (1, 1), (5, 6400), (64, 96), (1001, 1502)])
+def test_an_image_of_any_shape_keeps_a_pixel_and_its_boxes(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nascli.detect.model.REDUCED_ABOVE", 1)  # the last size is a very large one
     height, width = size
     transform: Any = build_detector(small_network(), DetectorConfig(min_size=64, max_size=64), 2).transform
     target = {"boxes": torch.tensor([[0.0, 0.0, width, height / 2]]), "labels": torch.tensor([1])}
