@@ -12,7 +12,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"seeding", "signals", "text", "units", "files"}),
     frozenset({"fonts"}),
-    frozenset({"config"}),
+    frozenset({"config", "progress"}),
     frozenset({"runs", "genotype"}),
     frozenset({"data", "models"}),
     frozenset({"engine"}),
@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-WITHOUT_TORCH = {"errors", "seeding", "signals", "text", "units", "files", "fonts", "config", "runs", "genotype"}
+WITHOUT_TORCH = frozenset().union(*LAYERS[:5])
 
 
 def modules() -> dict[Path, str]:

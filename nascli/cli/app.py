@@ -32,6 +32,7 @@ SUMMARIES = {
     "pack": "Pack an image folder into one file that is faster to train on: resized, encoded, with checksums.",
     "report": "Write a search run as one page: best cells, random baseline, what was learned and chosen, cost, recipe.",
     "runs": "List runs: what each reached, how long it took, and where its files are.",
+    "status": "Show how far runs are: progress, speed, time left, the best so far.",
 }
 """Every command: the module of its name in `nascli.cli`, and the first sentence of its help."""
 

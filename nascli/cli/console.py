@@ -77,6 +77,11 @@ class Terminal:
         if not self.as_json:
             self._print(self.results, renderable)
 
+    def draw(self, renderable: "RenderableType") -> None:
+        """Something of several lines on stdout, whose texts are `printable` already; nothing with `--json`."""
+        if not self.as_json:
+            self.results.print(renderable)
+
     def show_table(self, title: str, rows: Iterable[Sequence[str]], columns: Sequence[str] = ("", "")) -> None:
         """A plain table on stdout, its first column left, the others right; its texts are shown as they are."""
         from rich.table import Table

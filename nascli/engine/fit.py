@@ -22,6 +22,7 @@ from nascli.engine.step import train_step_with_oom_retry
 from nascli.engine.task import Batch, Run, Task
 from nascli.engine.train_state import TrainState, start_state
 from nascli.errors import CorruptFileError, InputError, Interrupted
+from nascli.progress import ProgressFile
 from nascli.seeding import derive_seed
 from nascli.text import quote
 
@@ -47,7 +48,8 @@ def fit(task: Task[Batch], seed: int, run: Run, store: CheckpointStore | None = 
     check_precision(task.plan.config, run.device)
     state = start_state(task, run)
     _restore(state, task, run, store)
-    boundary = _Boundary(state, task, run, store)
+    boundary = _Boundary(state, task, run, store, ProgressFile(store.folder, "steps") if store is not None else None)
+    boundary.begin()
     with fork_rng(run.device):
         while len(state.records) < task.plan.config.epochs:
             with task.training(), boundary.save_on_error():
@@ -62,6 +64,7 @@ def fit(task: Task[Batch], seed: int, run: Run, store: CheckpointStore | None = 
                 store.save(state.to_payload())
             if run.on_epoch is not None:
                 run.on_epoch(record)
+    boundary.end()
     if state.ema is not None:
         state.modules.load_state_dict(state.ema.module.state_dict())
     return state
@@ -102,14 +105,36 @@ class _Boundary:
     task: Task[Any]
     run: Run
     store: CheckpointStore | None
+    progress: ProgressFile | None = None
+
+    def begin(self) -> None:
+        """Write where this session begins."""
+        if self.progress is not None:
+            self.progress.begin(self.state.step, self.task.plan.steps, "training", **self._describe())
+
+    def end(self) -> None:
+        """Write that all steps are made."""
+        if self.progress is not None:
+            self.progress.write(self.state.step, self.task.plan.steps, "finishing", **self._describe())
 
     def after_step(self) -> None:
         if self.run.on_step is not None:
             self.run.on_step(self.state.step, self.state.meter.mean)
-        self.pause()
+        self._save_or_leave("training")
 
     def pause(self) -> None:
-        """Save and leave if asked to stop; save if it is time."""
+        """Save and leave if asked to stop; save if it is time. For the batches of an evaluation."""
+        self._save_or_leave("evaluating")
+
+    def _describe(self) -> dict[str, object]:
+        state, plan = self.state, self.task.plan
+        speed = state.meter.images / state.meter.seconds if state.meter.seconds else None
+        epoch = min(len(state.records) + 1, plan.config.epochs)
+        return {"epoch": epoch, "epochs": plan.config.epochs, "loss": state.meter.mean, "images_per_second": speed}
+
+    def _save_or_leave(self, phase: str) -> None:
+        if self.progress is not None and self.progress.is_due:
+            self.progress.write(self.state.step, self.task.plan.steps, phase, **self._describe())
         state, stop = self.state, self.run.stop
         stopping = self.run.dist.any(stop is not None and stop.requested)
         if self.store is not None and (stopping or self.store.is_due(state.step, self.task.plan.config)):

@@ -8,6 +8,8 @@ Whatever the workers and however often it is killed, a synchronous search ends w
 can be resumed too, but not repeated.
 """
 
+from collections.abc import Callable
+
 from nascli.errors import Interrupted
 from nascli.search.asker import Asker
 from nascli.search.executors.executor import Executor
@@ -29,6 +31,7 @@ class SearchLoop:
         executor: Runs the evaluations; not closed here.
         journal: Every event is written to it before anything follows from it.
         snapshots: Where the strategy's state is saved now and then, if it is `Stateful`.
+        on_poll: Called whenever outcomes were looked for.
     """
 
     def __init__(
@@ -39,8 +42,10 @@ class SearchLoop:
         plan: SearchPlan,
         observer: Observer,
         snapshots: SnapshotFile | None = None,
+        on_poll: Callable[[], None] = lambda: None,
     ) -> None:
         self._executor, self._journal, self._plan, self._observer = executor, journal, plan, observer
+        self._on_poll = on_poll
         self._asker = Asker(strategy, journal, plan, self._record, observer, snapshots)
         self._lifecycle = Lifecycle(journal, plan, self._record)
         self._budget = FailureBudget()
@@ -70,6 +75,7 @@ class SearchLoop:
                 self._lifecycle.apply(outcome)
                 self._budget.count(outcome.result)
             self._ask()
+            self._on_poll()
         self._asker.save()
 
     def _ask(self) -> None:

@@ -14,6 +14,7 @@ from nascli.errors import Interrupted, NascliError
 from nascli.files import write_json, write_text, writing
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
+from nascli.progress import ProgressFile
 from nascli.runs import RunFolder, read_run
 from nascli.search.builders import build_strategy
 from nascli.search.evaluators.tabular import TabularBenchmark, write_table
@@ -90,7 +91,9 @@ def run_search(
     with Journal(run.file(JOURNAL)) as journal:
         try:
             with executor:
-                SearchLoop(strategy, executor, journal, plan, writer, _open_snapshots(run, recipe)).run(stop)
+                SearchLoop(strategy, executor, journal, plan, writer, _open_snapshots(run, recipe), writer.on_poll).run(
+                    stop
+                )
             _check_scored(journal.trials)
             if ranking is not None:
                 with ranking:
@@ -171,6 +174,9 @@ class ResultWriter:
         self._best = float("-inf")
         self._updates: list[dict[str, float]] = []
         self._collapsed = False
+        self._progress = ProgressFile(run.path, "trials")
+        self._finished = 0
+        self._running: dict[int, float] = {}
         self._since = time.monotonic()
         earlier = read_run(run.path).get("results") or {}
         self._before = float(earlier.get("seconds", 0.0))
@@ -179,9 +185,26 @@ class ResultWriter:
         """Find the best reward so far."""
         self._best = max((t.reward for t in trials if t.reward is not None and _is_candidate(t)), default=self._best)
         self._observer.on_start(trials)
+        self._finished = sum(trial.finished for trial in trials)
+        self._progress.begin(self._finished, self._recipe.search.trials, "searching", running=self._running)
+
+    def on_poll(self) -> None:
+        """Write `progress.json` if it is time."""
+        if self._progress.is_due:
+            self._progress.write(self._finished, self._recipe.search.trials, "searching", running=self._running)
+
+    def _count(self, trial: Trial) -> None:
+        if trial.reranks:
+            self._progress.write(self._finished, self._recipe.search.trials, "ranking")
+        elif trial.finished:
+            self._finished += 1
+            self._running.pop(trial.id, None)
+        elif trial.duplicate_of is None:
+            self._running.setdefault(trial.id, time.time())
 
     def on_trial(self, trial: Trial) -> None:
         """Write `best.json` if the trial is better than all before."""
+        self._count(trial)
         if _is_candidate(trial) and trial.reward is not None and trial.reward > self._best:
             self._best = trial.reward
             _write(self._run.path / "best.json", self._with_provenance(trial).to_json())
@@ -213,6 +236,7 @@ class ResultWriter:
                 _write(self._run.path / "best.json", text)
         with writing(self._run.path, _MAKE_ROOM):
             write_json(self._run.path / "curves.json", {"updates": self._updates})
+            self._progress.write(self._finished, self._recipe.search.trials, "finishing")
             seconds = self._before + time.monotonic() - self._since
             self._run.update(results=asdict(summarize(trials, seconds, describe_reward(self._recipe.search.evaluator))))
 

@@ -11,7 +11,7 @@ import pytest
 from nascli.cli.app import SUMMARIES
 from tests.cli.program import exit_code
 
-COMMANDS = ("search", "decode", "build", "train", "evaluate", "detect", "data", "pack", "report", "runs")
+COMMANDS = ("search", "decode", "build", "train", "evaluate", "detect", "data", "pack", "report", "runs", "status")
 
 
 PROBE = """
@@ -112,6 +112,7 @@ OPTIONS = {
     ),
     "report": "--baseline --json --out --table SEARCH",
     "runs": "--json FOLDER",
+    "status": "--interval --json --watch RUN",
 }
 """Every option and argument: a change here is a change of what people have in their scripts."""
 

@@ -48,8 +48,9 @@ def test_a_run_leaves_every_file_and_says_what_comes_next(nascli: Nascli) -> Non
     assert [line for line in ran.err.splitlines() if line.startswith("epoch 2/3  train loss ")]
     assert ran.next == ["nascli evaluate done", "nascli detect --backbone done"]
     written = {path.name for path in Path("done").iterdir()} - {".lock"}
-    checkpoints = {"checkpoint.pt", "checkpoint.previous.pt"}
-    assert written == {"run.json", "recipe.toml", "network.json", "metrics.jsonl", "weights.safetensors"} | checkpoints
+    written_on_the_way = {"checkpoint.pt", "checkpoint.previous.pt", "progress.json"}
+    results = {"run.json", "recipe.toml", "network.json", "metrics.jsonl", "weights.safetensors"}
+    assert written == results | written_on_the_way
     run = json.loads(Path("done/run.json").read_text())
     lines = metrics("done")
     assert run["status"] == "complete"

@@ -31,6 +31,7 @@ from nascli.data.streaming import worker_count
 from nascli.data.table import TABLE_ENDINGS
 from nascli.errors import CorruptFileError, InputError, Interrupted
 from nascli.files import PARTIAL, sync_folder, writing
+from nascli.progress import ProgressFile
 from nascli.text import printable
 
 UNCHECKED = ".unchecked"
@@ -180,12 +181,16 @@ def _encode_rest(
     callbacks: PackCallbacks,
 ) -> None:
     rest = entries[len(store.rows) :]
+    progress = ProgressFile(store.path, "images")
+    progress.begin(len(store.rows), len(entries), "packing")
     with closing(_encode_ahead((entry.path for entry in rest), encode, threads)) as contents:
         for entry, content in zip(rest, contents, strict=True):
             if isinstance(content, CorruptFileError):
                 unreadable.report(str(entry.path), content)  # one too many is not kept: other options may allow for it
             store.append(entry.stamp, content)
             callbacks.on_image(len(store.rows), len(entries))
+            if progress.is_due:
+                progress.write(len(store.rows), len(entries), "packing")
             if callbacks.should_stop():
                 store.flush()
                 raise Interrupted(

@@ -1,0 +1,91 @@
+"""How far a command is, as a file in its folder for other terminals and machines: `progress.json`, now and then.
+
+It decides nothing: a run resumes without it, and a disk that cannot take it stops nothing.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nascli.errors import NascliError
+from nascli.files import PARTIAL, read_json
+
+PROGRESS = "progress.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The content of the file.
+
+    Args:
+        unit: The things that are counted: `steps`, `trials` or `images`.
+        done: How many there are, of `total`.
+        phase: The present work, in a word or two.
+        begun: When this session began, in seconds since 1970; `begun_at` is `done` then.
+        written: When this was written, by the same clock.
+        host: The machine.
+        facts: What else is known: `epoch`, `epochs`, `loss`, `images_per_second`, `running`.
+    """
+
+    unit: str
+    done: int
+    total: int
+    phase: str
+    begun: float
+    begun_at: int
+    written: float
+    host: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def pace(self) -> float | None:
+        """Units per second of this session; None before the first."""
+        made, seconds = self.done - self.begun_at, self.written - self.begun
+        return made / seconds if made > 0 and seconds > 0 else None
+
+
+class ProgressFile:
+    """The file of one folder, which one process at a time writes.
+
+    Args:
+        every: Seconds between two writings; between them a call costs a look at the clock.
+    """
+
+    def __init__(self, folder: Path, unit: str, every: float = 3.0) -> None:
+        self._path, self._unit, self._every = folder / PROGRESS, unit, every
+        self._begun, self._begun_at = time.time(), 0
+        self._next = 0.0
+
+    def begin(self, done: int, total: int, phase: str, **facts: object) -> None:
+        """Start counting this session from `done`, and write."""
+        self._begun, self._begun_at = time.time(), done
+        self.write(done, total, phase, **facts)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to write again."""
+        return time.monotonic() >= self._next
+
+    def write(self, done: int, total: int, phase: str, **facts: object) -> None:
+        """Write the file, whole or not at all; it is not flushed to the disk, and no error of the disk is raised."""
+        now = time.time()
+        place = (self._unit, done, total, phase, self._begun, self._begun_at, now, socket.gethostname())
+        temporary = self._path.with_name(f".{PROGRESS}{PARTIAL}")
+        with suppress(OSError):
+            temporary.write_text(json.dumps(vars(Progress(*place, facts)), indent=1, default=str), encoding="utf-8")
+            os.replace(temporary, self._path)
+        self._next = time.monotonic() + self._every
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """The progress of a folder; None where there is none that can be read."""
+    try:
+        return Progress(**read_json(folder / PROGRESS))
+    except (NascliError, TypeError):
+        return None

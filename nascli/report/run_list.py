@@ -1,0 +1,137 @@
+"""The runs below a folder, each summed up from its files."""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nascli.config import find_evaluator
+from nascli.errors import NascliError
+from nascli.files import read_json
+from nascli.progress import PROGRESS, read_progress
+
+DEEPEST = 4
+"""Folders below the given one in which runs are found."""
+
+FILES = {
+    "search": ("best.json", "trials.jsonl"),
+    "train": ("weights.safetensors", "metrics.jsonl", "evaluation.json"),
+    "detect": ("weights.safetensors", "detection.json", "detections", "predictions"),
+}
+"""The files of a run of each command to open next."""
+
+
+SILENT = 300.0
+"""Seconds without a sign after which a run of another machine counts as silent."""
+
+_SIGNS = ("run.json", PROGRESS, "metrics.jsonl", "trials.jsonl", "checkpoint.pt")
+
+
+def find_runs(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:
+    """The run folders in a folder, or it itself."""
+    if (folder / "run.json").is_file():
+        yield folder
+    elif depth:
+        try:
+            inner = sorted(folder.iterdir())
+        except OSError:  # a folder that may not be looked into holds no run of this user
+            return
+        for inside in inner:
+            if inside.is_dir() and not inside.is_symlink():
+                yield from find_runs(inside, depth - 1)
+
+
+def summarize_run(path: Path) -> dict[str, Any]:
+    """The facts of one run as `--json` has them.
+
+    `status` is complete, failed or interrupted; running, silent or killed (`find_state`); damaged where `run.json`
+    cannot be read. `seconds` lie between the start (the last one, if it was resumed) and the end; None while it runs.
+    """
+    try:
+        record = read_json(path / "run.json")
+    except NascliError as error:
+        record = {"command": "?", "status": "damaged"}
+        reached = str(error)
+    else:
+        reached = _describe_results(str(record.get("command")), record)
+    command_name = str(record.get("command"))
+    files = [path / name for name in FILES.get(command_name, ())]
+    return {
+        "command": command_name,
+        "path": path,
+        "status": find_state(path, record),
+        "started": str(record.get("started", "")),
+        "seconds": _duration(record),
+        "reached": reached,
+        "files": [str(file) for file in files if file.exists()],
+    }
+
+
+def find_state(path: Path, record: Mapping[str, Any]) -> str:
+    """The state of a run with this `run.json`: its status, but where that is `running` and the run may not be.
+
+    The kernel's lock says whether a run of this machine lives, else it was `killed`. One that began on another machine
+    is `silent` where it gave no sign for `SILENT` seconds.
+    """
+    status = str(record.get("status"))
+    if status != "running" or is_locked(path):
+        return status
+    progress, sign = read_progress(path), last_sign(path)
+    if progress is None or progress.host == socket.gethostname():
+        return "killed"
+    return "running" if sign is not None and sign < SILENT else "silent"
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process of a machine whose locks are seen here writes the folder; it is asked without writing."""
+    lock = path / ".lock" if (path / ".lock").exists() else path
+    try:
+        descriptor = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a disk without locks
+        return False
+    finally:
+        os.close(descriptor)  # and the lock with it
+    return False
+
+
+def last_sign(path: Path) -> float | None:
+    """Seconds since a run wrote one of the files that it writes as it goes; None where there is none."""
+    times = []
+    for name in _SIGNS:
+        with suppress(OSError):
+            times.append((path / name).stat().st_mtime)
+    return max(0.0, time.time() - max(times)) if times else None
+
+
+def _duration(record: Mapping[str, Any]) -> float | None:
+    try:
+        return (datetime.fromisoformat(record["finished"]) - datetime.fromisoformat(record["started"])).total_seconds()
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _describe_results(command_name: str, record: Mapping[str, Any]) -> str:
+    """The results in words, each called proxy or final (the two are never comparable); empty where there are none."""
+    results = record.get("results") or {}
+    if command_name == "search" and results.get("best"):
+        reward = results["best"]["reward"]
+        evaluator = record.get("recipe", {}).get("search", {}).get("evaluator", "proxy")
+        if find_evaluator(evaluator).is_accuracy:
+            return f"best proxy accuracy {reward:.2%} of {results['trained']} trained cells"
+        return f"best {evaluator} {reward:.5g} of {results['trained']} scored cells"
+    if command_name == "train" and "top1" in results:
+        return f"final top-1 {results['top1']:.2%} on {results['dataset']}, {results['params']:,} params"
+    if command_name == "detect" and results.get("ap50") is not None:
+        return f"AP {results['ap']:.3f}, AP at IoU 0.5 {results['ap50']:.3f} on {results['dataset']}"
+    return ""
