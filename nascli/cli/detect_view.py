@@ -18,10 +18,11 @@ FEW_CLASSES = 5
 
 def describe_split(split: "DetectionSplit") -> str:
     """The counts of a split in words."""
+    refused = any(each.outcome == "refused" for each in split.issues)  # then an image may have lost its boxes
     empty = sum(1 for image in split.images if not len(image.boxes))
     crowds = sum(int(image.crowd.sum()) for image in split.images)
     more = f", {count_of(crowds, 'crowd')}" if crowds else ""
-    more += f", {count_of(empty, 'image')} without boxes" if empty else ""
+    more += f", {count_of(empty, 'image')} without boxes" if empty and not refused else ""
     own_name = f"{split.own_name}: " if split.own_name else ""
     return f"{own_name}{count_of(len(split.images), 'image')} with {count_of(split.boxes, 'box')}{more}"
 

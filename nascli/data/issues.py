@@ -86,6 +86,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
     IssueOutcome.LENIENT: {
         "id of another type": "a text or fraction that spells a whole number is that number",
         "id that is no number": "numbered in the order of the file, alike where something refers to it",
+        "reference by name": "the one image or category of this name",
         "annotation without id": "numbered by its position: nothing refers to it",
         "annotation id given twice": "both are used: nothing refers to it",
         "number of another type": "a text or fraction that spells a number is that number",

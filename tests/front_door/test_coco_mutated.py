@@ -121,7 +121,7 @@ def name_images(lists: Lists) -> None:
 
 
 def outline(entry: dict[str, Any]) -> None:
-    x, y, width, height = map(float, entry["bbox"])
+    x, y, width, height = map(float, json.loads(str(entry["bbox"]).replace("'", "")))
     entry["segmentation"] = [[x, y, x + width, y + height], [x + width, y]]
     entry["bbox"] = random.Random(str(entry)).choice([None, [], ""])
 
@@ -133,7 +133,10 @@ SAME: dict[str, Callable[[Lists], object]] = {
     "annotation ids": every("annotations", lambda entry: entry.pop("id", None)),
     "areas": every("annotations", lambda entry: entry.update(area=float("nan"))),
     "crowd flags": every("annotations", lambda entry: entry.update(iscrowd="false")),
-    "numbers": every("annotations", lambda entry: entry.update(bbox=[f"{each}.0" for each in entry["bbox"]])),
+    "one text": every("annotations", lambda entry: entry.update(bbox=str(entry["bbox"]))),
+    "numbers": every(
+        "annotations", lambda entry: entry.update(bbox=[f"{each}.0" for each in json.loads(str(entry["bbox"]))])
+    ),
     "outlines": every("annotations", outline),
     "widths": every("images", lambda entry: entry.update(width="")),
     "heights": every("images", lambda entry: entry.update(height=f"{entry['height']}.0")),

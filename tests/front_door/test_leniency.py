@@ -62,6 +62,12 @@ def text_ids(lists: Lists) -> None:
         entry["image_id"] = f"img_{entry['image_id']:04d}"
 
 
+def name_references(lists: Lists) -> None:
+    for entry in lists["annotations"]:
+        entry["image_id"] = f"{entry['image_id']:06d}.png"
+        entry["category_id"] = lists["categories"][entry["category_id"] - 1]["name"]
+
+
 def number_names(_: str, lists: Lists, __: Path) -> None:
     for entry in lists["categories"]:
         entry["name"] = entry["id"]
@@ -243,6 +249,7 @@ LENIENT: dict[str, Leniency] = {
     **RESULTS,
     "id of another type": Leniency(each("images", lambda entry: entry.update(id=f"{entry['id']}")), 4),
     "id that is no number": Leniency(changed(text_ids), 4),
+    "reference by name": Leniency(changed(name_references), 16),
     "annotation without id": Leniency(each("annotations", lambda entry: entry.pop("id")), 8),
     "annotation id given twice": Leniency(each_of("annotations", id=7), 7),
     "number of another type": Leniency(each("annotations", lambda e: e.update(bbox=[*map(str, e["bbox"])])), 8),

@@ -57,9 +57,9 @@ def parse_split(raw: RawSplit, name: str, own_name: str = "") -> DetectionSplit:
     """
     log = IssueLog()
     lists = raw.read(log)
-    category_ids = IdTable("category", [entry.get("id") for entry in lists["categories"]], log.add)
+    category_ids = _read_ids(lists["categories"], "category", "name", log)
     categories = _parse_categories(lists["categories"], category_ids, log)
-    image_ids = IdTable("image", [entry.get("id") for entry in lists["images"]], log.add)
+    image_ids = _read_ids(lists["images"], "image", "file_name", log)
     entries = _parse_images(lists["images"], image_ids, log)
     usable = [entry for entry in entries.values() if entry is not None]
     _find_files(usable, raw, own_name or name, log)
@@ -80,6 +80,11 @@ def parse_split(raw: RawSplit, name: str, own_name: str = "") -> DetectionSplit:
         _note_without_boxes(images, set(table.places.tolist()), log)
         _note_unused_categories(lists["categories"], category_ids, categories, kept, log)
     return DetectionSplit(name, raw.source, categories, images, log.issues, own_name)
+
+
+def _read_ids(entries: Sequence[Mapping[str, Any]], noun: str, name_key: str, log: IssueLog) -> IdTable:
+    ids, names = ([entry.get(key) for entry in entries] for key in ("id", name_key))
+    return IdTable(noun, ids, log.add, names)
 
 
 def _number_entries(

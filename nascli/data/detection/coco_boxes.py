@@ -4,6 +4,7 @@ N boxes are (x, y, width, height) as the file has them; `places` (N,) are positi
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,13 +134,17 @@ class BoxReader:
         if not box and OUTLINE_BOX in entry:
             self._log.add("box not given", f"{self.describe(number)}: bbox {box!r}, its outline is there")
             return list(entry[OUTLINE_BOX])
+        if isinstance(box, str):
+            box = re.split(r"[,;\s]+", box.strip(" ()[]"))
         if isinstance(box, list) and len(box) == 4:
             values = [value if type(value) is float else read_number(value) for value in box]
             if None not in values:
                 if any(isinstance(value, str) for value in box):
                     self._log.add("number of another type", f"{self.describe(number)}: bbox {shorten(repr(box))}")
                 return values  # type: ignore[return-value]
-        example = f"{self.describe(number)}: bbox {shorten(repr(box))} is not four numbers x, y, width, height"
+        example = (
+            f"{self.describe(number)}: bbox {shorten(repr(entry.get('bbox')))} is not four numbers x, y, width, height"
+        )
         self._log.add("box not four numbers", example)
         return None
 

@@ -54,7 +54,10 @@ def read_coco_lists(path: Path, log: IssueLog) -> CocoLists:
             raise InputError(f"{path}: JSON, but not COCO annotations: {_describe_other(values, key)}")
         for position, entry in enumerate(values[key]):
             if not isinstance(entry, dict):
-                raise InputError(f"{path}: {key}[{position}] is {shorten(repr(entry))}, not an object")
+                raise InputError(
+                    f"{path}: {key}[{position}] is {shorten(repr(entry))}, not an object",
+                    "Each of COCO's images, annotations and categories is an object with an id",
+                )
         if not values[key] and key != "annotations":
             raise InputError(f"{path}: its list {key!r} is empty")
         lists[key] = values[key]
@@ -72,7 +75,8 @@ def _explain_encoding(path: Path, error: CorruptFileError) -> InputError | Corru
     """The error of a file that is not UTF-8; a code page is not guessed, since many decode anything, to other names."""
     kind = describe_content(path)
     if "JSON" not in kind and path.read_bytes().lstrip()[:1] not in (b"{", b"["):
-        return InputError(f"annotations {path} are not JSON: it is {kind}", "Give COCO's JSON file")
+        hint = "Unpack it first" if "archive" in kind else "Give COCO's JSON file"
+        return InputError(f"annotations {path} are not JSON: it is {kind}", hint)
     return InputError(error.message, error.hint)
 
 

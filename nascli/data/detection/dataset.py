@@ -233,7 +233,7 @@ def check_images(split: DetectionSplit, *, decode: bool) -> tuple[tuple[Issue, .
     for image in split.images:
         folder = image.path.parent
         if folder not in listed:
-            listed[folder] = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+            listed[folder] = frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset()
         if image.path.name in listed[folder]:
             present.append(image)
         else:
@@ -301,4 +301,5 @@ def _describe_size_mismatch(image: AnnotatedImage, size: tuple[int, int]) -> str
     return (
         f"{image.path} (image id {image.id}) has {size[0]}x{size[1]} pixels, its annotations say "
         f"{image.width}x{image.height}"
+        + (": width and height changed places" if size == (image.height, image.width) else "")
     )

@@ -14,6 +14,7 @@ from nascli.data.detection.splits import ChosenSplits, choose_splits, hold_out
 from nascli.data.issues import Issue, raise_if_refused, select_refused
 from nascli.data.toy import write_scenes
 from nascli.errors import InputError
+from nascli.files import describe_content
 
 NAMED: dict[str, Callable[[Path], Path]] = {
     "digit-scenes": lambda data_dir: write_scenes(data_dir / "digit-scenes"),
@@ -94,7 +95,9 @@ def name_dataset(config: DetectDataConfig) -> str:
         if found := recognize_format(path):
             return f"{found}:{path}"
         raise InputError(
-            f"{path} holds no annotations that nascli knows", f"Say what they are: {', '.join(DETECTION_DATASETS)}"
+            f"{path} holds no annotations that nascli knows"
+            + (f": it is {describe_content(path)}" if path.is_file() else ""),
+            f"Say what they are: {', '.join(DETECTION_DATASETS)}",
         )
     raise InputError(
         f"data set {config.dataset!r}: not one for detection, and no such file or folder",

@@ -2,7 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import PurePath
 
 from nascli.units import shorten
 
@@ -48,11 +50,19 @@ class IdTable:
         noun: The entries of the list, for messages.
         values: Their ids as they are written.
         note: Called with a kind of outcome LENIENT and an example, for each id that is not written as a number.
+        names: What the entries are called, by which some programs refer to them.
     """
 
-    def __init__(self, noun: str, values: Collection[object], note: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        noun: str,
+        values: Collection[object],
+        note: Callable[[str, str], None],
+        names: Sequence[object] = (),
+    ) -> None:
         self._noun, self._note = noun, note
-        self._texts: dict[str, int] = {}
+        self._names, self._texts = names, dict[str, int]()
+        self._written = {value for value in values if isinstance(value, str)}
         self.numbers = [value if type(value) is int else self._read(value) for value in values]
         """The id of each entry; None where there is none."""
         if any(number is None for number in self.numbers):
@@ -62,12 +72,36 @@ class IdTable:
         """The id that a reference means, which may be of no entry; None where it is no id."""
         if type(value) is int:
             return value
-        return self._texts[value] if isinstance(value, str) and value in self._texts else self._read(value)
+        if isinstance(value, str):
+            if value in self._texts:
+                return self._texts[value]
+            number, named = read_whole(value), self._named.get(value)
+            if named not in (None, number) and value not in self._written:
+                if number in self._known:
+                    return None  # it may be the one or the other
+                self._note("reference by name", f"the {self._noun} {shorten(repr(value))} is id {named}")
+                return named
+        return self._read(value)
 
     @property
     def texts(self) -> Mapping[int, str]:
         """The ids as they are written, by number, of those that are no numbers."""
         return {number: text for text, number in self._texts.items()}
+
+    @cached_property
+    def _known(self) -> set[int | None]:
+        return set(self.numbers)
+
+    @cached_property
+    def _named(self) -> dict[str, int]:
+        """The id of each name that one entry alone has; of a file with and without its ending."""
+        found: dict[str, set[int]] = {}
+        for number, name in zip(self.numbers, self._names, strict=False):
+            if isinstance(name, str) and number is not None:
+                found.setdefault(name, set()).add(number)
+                if self._noun == "image":
+                    found.setdefault(PurePath(name).stem, set()).add(number)
+        return {name: numbers.pop() for name, numbers in found.items() if len(numbers) == 1}
 
     def _read(self, value: object) -> int | None:
         number = read_whole(value)
