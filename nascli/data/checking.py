@@ -11,7 +11,7 @@ import numpy as np
 
 from nascli.data.decoding import read_size
 from nascli.data.detection.dataset import check_headers
-from nascli.data.duplicates import Fingerprint, find_duplicates, take_fingerprints
+from nascli.data.duplicates import Fingerprint, find_duplicates, find_shared_files, take_fingerprints
 from nascli.data.inventory import Inventory, LabeledImage, LabeledSplit
 from nascli.data.issues import Issue, IssueLog, select_refused
 from nascli.data.split_names import find_role
@@ -20,6 +20,9 @@ from nascli.units import count_of
 
 _DECODED = ("image cannot be read", "image too large")
 """Issues that decoding finds, too, and all of them."""
+
+_SHARED = "image of both splits"
+"""An issue that is looked for anew, over all splits."""
 
 _RARE = 100
 """How many times as often as the rarest class the most frequent one may be there without a remark."""
@@ -127,8 +130,10 @@ def check_data(
     logs = [IssueLog() for _ in inventory.splits]
     for split, log in zip(inventory.splits, logs, strict=True):
         for issue in (*split.issues, *(check_headers(split.boxes) if split.boxes else ())):
-            if quick or issue.kind not in _DECODED:
+            if issue.kind != _SHARED and (quick or issue.kind not in _DECODED):
                 log.join(issue)
+    if quick:
+        _note_shared_files(inventory, logs)
     found = _measure(inventory, logs) if quick else _decode(inventory, logs, on_image)
     prints = {place: each for place, each in found.items() if isinstance(each, Fingerprint)}
     places = list(prints)
@@ -202,6 +207,16 @@ def _list_present(inventory: Inventory) -> Iterator[tuple[Place, LabeledImage]]:
         for k, image in enumerate(split.images):
             if image.annotated is None or image.annotated.path.is_file():
                 yield (s, k), image
+
+
+def _note_shared_files(inventory: Inventory, logs: Sequence[IssueLog]) -> None:
+    """Count images of a later split that are in an earlier one under the same name."""
+    paths = [[image.source for image in split.images if isinstance(image.source, Path)] for split in inventory.splits]
+    parts = 1 if inventory.task == "detect" else 2
+    for s, own in enumerate(paths):
+        earlier = [path for others in paths[:s] for path in others]
+        for one, other in find_shared_files(earlier, own, parts):
+            logs[s].add(_SHARED, f"{one} and {other}")
 
 
 def _note_duplicates(inventory: Inventory, groups: Iterable[Duplicates], logs: Sequence[IssueLog]) -> None:

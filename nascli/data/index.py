@@ -10,6 +10,7 @@ import torch
 
 from nascli.data.dataset import choose_holdout
 from nascli.data.decoding import ImageSource
+from nascli.data.duplicates import find_shared_files
 from nascli.data.issues import Issue, IssueLog
 from nascli.data.split_names import choose_training, choose_validation, find_role
 from nascli.errors import InputError
@@ -165,6 +166,9 @@ def build_index(
         if unknown := sorted({name for _, name in val} - {*names}):
             raise InputError(*_describe_unknown(source, unknown, names, choice))
         chosen = tuple((path, labels[name]) for path, name in val)
+        for one, other in find_shared_files((path for path, _ in train), (path for path, _ in val), parts=2):
+            if one != other:
+                log.add("image of both splits", f"{one} and {other}")
     if absent := [name for name in names if labels[name] not in {label for _, label in chosen}]:
         for name in absent:
             log.add("class without validation images", name)

@@ -13,7 +13,7 @@ from PIL import Image
 from nascli.data.duplicates import Fingerprint, find_duplicates, take_fingerprint
 from tests.cli.program import Nascli
 from tests.front_door.exports import write_csv, write_voc, write_yolo
-from tests.front_door.made import Lists, draw_noise, write_classes, write_coco
+from tests.front_door.made import DETECT, TRAIN, Lists, draw_noise, write_classes, write_coco
 from tests.front_door.test_formats import issues
 
 WRITERS: dict[str, Callable[[Path], Any]] = {
@@ -87,6 +87,21 @@ def test_damage_is_refused_by_name(nascli: Nascli, name: str) -> None:
     assert checked.code == 2
     assert not checked.json["usable"]
     assert issues(checked.json)["image cannot be read"] == 1
+
+
+@pytest.mark.parametrize("name", ["folder", "yolo"])
+def test_equal_files_of_one_name_are_found_before_each_training(nascli: Nascli, name: str) -> None:
+    data = WRITERS[name](Path("data"))
+    if name == "folder":
+        shutil.copy(data / "train/cat/004.png", data / "val/cat")
+        shutil.copy(data / "train/cat/004.png", data / "val/dog/005.png")  # another name: data check finds it
+    else:
+        shutil.copy(data / "train/images/train-1.jpg", data / "valid/images")
+        shutil.copy(data / "train/labels/train-1.txt", data / "valid/labels")
+    plan = nascli(f"{TRAIN if name == 'folder' else DETECT} --dataset {name}:data --dry-run")
+    assert "1 image of both splits" in plan.err
+    assert issues(nascli("data check data --quick --json").json)["image of both splits"] == 1
+    assert issues(nascli("data check data --json").json)["image of both splits"] == (2 if name == "folder" else 1)
 
 
 def test_flat_images_are_not_taken_for_one_another() -> None:

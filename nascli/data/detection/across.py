@@ -3,10 +3,12 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from nascli.data.detection.dataset import Category, DetectionSplit
+from nascli.data.duplicates import find_shared_files
 from nascli.data.issues import IssueLog
 from nascli.text import as_read
 
@@ -51,12 +53,11 @@ def match_categories(split: DetectionSplit, train: DetectionSplit) -> DetectionS
 
 
 def note_shared_images(val: DetectionSplit, train: DetectionSplit) -> DetectionSplit:
-    """The validation split, with an issue if files of the training split are among its images."""
+    """The validation split, with an issue if files of the training split, or equal ones of their names, are in it."""
     log = IssueLog()
-    known = {os.path.normpath(image.path) for image in train.images}
-    for image in val.images:
-        if os.path.normpath(image.path) in known:
-            log.add("image of both splits", f"{image.path} (image id {image.id})")
+    known, own = ([Path(os.path.normpath(image.path)) for image in split.images] for split in (train, val))
+    for one, other in find_shared_files(known, own):
+        log.add("image of both splits", str(one) if one == other else f"{one} and {other}")
     return replace(val, issues=(*val.issues, *log.issues))
 
 
