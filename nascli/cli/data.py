@@ -1,6 +1,5 @@
 """`nascli data`: a data set of either task checked, shown, converted and divided."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from nascli.cli.data_notes import note_issues
 from nascli.cli.data_view import describe_counts, show_check
 from nascli.cli.options import JSON, OVERWRITE, Call, Setting, command, command_group, run_label, runs_folder
 from nascli.errors import InputError
+from nascli.text import quote_command
 from nascli.units import count_of
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _write(call: Call, inventory: "Inventory", plan: "Plan") -> None:
 
 def _train_command(inventory: "Inventory") -> str:
     words = ["detect", "train"] if inventory.task == "detect" else ["train"]
-    return shlex.join(["nascli", *words, "--cell", "nasnet-a", "--dataset", inventory.dataset])
+    return quote_command(["nascli", *words, "--cell", "nasnet-a", "--dataset", inventory.dataset])
 
 
 run = command_group(

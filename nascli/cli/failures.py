@@ -18,9 +18,10 @@ EXIT_CODES = {
     0: "done",
     1: "failed: a damaged file, a training that diverged, a full disk",
     2: "wrong usage, or an input that cannot be used",
+    3: "of nascli data check: the data can be used, and there are remarks",
     130: "interrupted, with the state saved",
 }
-"""Every exit code of the commands; some have one more of their own, which their help page names."""
+"""Every exit code of the commands."""
 
 ERROR_CODES = {
     "usage": "the command line is wrong: an unknown option, a value of another type, a missing argument",

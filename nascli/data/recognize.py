@@ -1,6 +1,5 @@
 """Data sets of classes and of boxes, told apart by what lies at a path."""
 
-import shlex
 from pathlib import Path
 
 from nascli.data.detection.recognize import TITLES, recognize_format
@@ -9,6 +8,7 @@ from nascli.data.table import TABLE_ENDINGS
 from nascli.data.walk import ImageWalk, refuse_archive
 from nascli.errors import InputError
 from nascli.files import describe_content
+from nascli.text import quote_command
 
 _NO_CLASSES = {"images", "labels", "annotations", "jpegimages"}
 """Folders, in small letters, that hold images or boxes of all classes."""
@@ -41,7 +41,7 @@ def recognize_boxes(path: Path) -> InputError | None:
     found = recognize_format(path)
     if found is None:
         return None
-    command = shlex.join(["nascli", "detect", "train", "--dataset", f"{found}:{path}"])
+    command = quote_command(["nascli", "detect", "train", "--dataset", f"{found}:{path}"])
     return InputError(f"data set {path} holds boxes of objects: it looks like {TITLES[found]}", f"{command} takes it")
 
 
