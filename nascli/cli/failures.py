@@ -41,9 +41,18 @@ LONGEST_REASON = 300
 _UsageError: Any = typer.BadParameter.__mro__[2]
 """The class of all errors of the command line: typer names only its heir."""
 
-_PLACE = re.compile(r": |, (?:line|trial|block) | (?:is|are|has|holds|was|does|cannot|belongs|exists)\b")
-_KIND = re.compile(r"^(?:annotations|cell|data set|genotype|image|network|pack|recipe|results|run|table) ")
-_FIELD = re.compile(r"[A-Za-z_]\w*(?:\.\w+|\[\d+\])+(?=[ :,]|$)")
+_KIND = re.compile(
+    r"^(?:annotations|COCO-format data|cell|data set|genotype|image|network|pack|recipe|results|run|table) "
+)
+"""A word that may stand before the name of a file."""
+
+_FILE_ENDS = re.compile(r": |,? (?:line|trial|block) \d| (?:is|are|has|holds|was|does|cannot|belongs|exists)\b")
+_MISSING = re.compile(r": (?:no such|No such)\b")
+_FIELD = re.compile(r"\w*(?:\.[A-Za-z_]\w*|\[\d+\])+(?=[ :,]|$)|line \d+(?:, column \d+)?|--[a-z][\w-]*")
+_ENTRY = re.compile(
+    r"(?P<kind>image|annotation|category|entry) (?:id )?(?P<id>[^\s:,]+)(?:(?::| has no) (?P<key>[a-z_]+))?"
+)
+_LISTS = {"image": "images", "annotation": "annotations", "category": "categories"}
 
 
 def is_main_process() -> bool:
@@ -100,24 +109,35 @@ def _is_plain(error: Any) -> bool:  # noqa: ANN401 - types of typer's own copy o
 
 def _locate(explained: dict[str, Any]) -> dict[str, Any]:
     """File and field, where the error itself does not know them: messages begin with them."""
-    message = explained["message"]
-    if explained["file"] is None:
-        explained["file"] = next(_leading_files(message), None)
-    if explained["field"] is None:
-        rest = _KIND.sub("", message).removeprefix(explained["file"] or "").lstrip(":, ")
-        found = _FIELD.match(rest)
-        explained["field"] = found[0] if found and not Path(found[0]).exists() else None
+    text = _KIND.sub("", explained["message"])
+    own = explained["file"] or next(_leading_files(text), None)
+    rest = text.removeprefix(own or "").lstrip(":, ")
+    inner = next(_leading_files(rest), None) if own and os.path.isdir(own) else None  # one file of a data set
+    explained["file"] = inner or own
+    if explained["field"] is None and (explained["file"] or text.startswith("--")):
+        explained["field"] = _leading_field(rest.removeprefix(inner or "").lstrip(":, "))
     return explained
 
 
-def _leading_files(message: str) -> Iterator[str]:
-    """The file or folder that a message begins with, if it is there."""
-    text = _KIND.sub("", message)
-    for end in _PLACE.finditer(text):
+def _leading_files(text: str) -> Iterator[str]:
+    """The file or folder that a text begins with, if it is there or is said to be missing."""
+    for end in _FILE_ENDS.finditer(text):
         name = text[: end.start()]
-        if os.sep in name or Path(name).suffix or end[0] == ": ":
-            try:
-                if Path(name).exists():
-                    yield name
-            except (OSError, ValueError):
-                return
+        if _MISSING.match(text, end.start()) and " " not in name:
+            yield name
+        try:
+            if os.path.exists(name) and (os.sep in name or Path(name).suffix or end[0] == ": "):
+                yield name
+        except ValueError:  # not a possible name
+            return
+
+
+def _leading_field(text: str) -> str | None:
+    """The place that a text begins with: `train.lr`, `images[3]`, `annotations[id=7].bbox`, `line 3`."""
+    if found := _FIELD.match(text):
+        return found[0]
+    if found := _ENTRY.match(text):
+        key = f".{found['key']}" if found["key"] else ""
+        where = f"{_LISTS[found['kind']]}[id={found['id']}]" if found["kind"] in _LISTS else f"[{found['id']}]"
+        return where + key
+    return None

@@ -14,7 +14,7 @@ import pytest
 from nascli.cli import failures
 from nascli.cli.failures import ERROR_CODES, EXIT_CODES
 from tests.cli.program import Nascli
-from tests.front_door.made import TRAIN, Lists, write_classes, write_coco, write_json
+from tests.front_door.made import TRAIN, Lists, draw_noise, write_classes, write_coco, write_json
 
 
 def failed(nascli: Nascli, line: str) -> dict[str, Any]:
@@ -99,8 +99,21 @@ def test_data_sets(nascli: Nascli) -> None:
     assert not checked.json["usable"], "the result stands beside the error"
     assert checked.json["error"]["exit_code"] == 2
     error = failed(nascli, "detect train --cell nasnet-a --dataset coco:boxes --json")
-    assert error["file"] == "boxes/annotations/instances_train2017.json"
+    assert (error["file"], error["field"]) == ("boxes/annotations/instances_train2017.json", "annotations[id=1].bbox")
     assert failed(nascli, f"{TRAIN} --dataset folder:gone --json")["exit_code"] == 2
+    Path("results.json").write_text('[{"image_id": 101, "category_id": 1, "score": 1, "bbox": [1]}]', encoding="utf-8")
+    write_coco(Path("right"))
+    error = failed(nascli, "detect score results.json --dataset coco:right --json")
+    assert (error["file"], error["field"]) == ("results.json", "[0].bbox")
+    Path("yolo/images/train").mkdir(parents=True)
+    Path("yolo/labels/train").mkdir(parents=True)
+    draw_noise(1).save("yolo/images/train/a.png")
+    Path("yolo/labels/train/a.txt").write_text("0 0.5 0.5\n", encoding="utf-8")
+    Path("yolo/data.yaml").write_text("train: images/train\nval: images/train\nnames: [cat]\n", encoding="utf-8")
+    error = failed(nascli, "detect train --cell nasnet-a --dataset yolo:yolo --json")
+    assert (error["file"], error["field"]) == ("yolo/labels/train/a.txt", "line 1")
+    assert failed(nascli, "detect score gone.json --dataset coco:right --json")["file"] == "gone.json"
+    assert failed(nascli, "build --cell nasnet-a --import-weights x --json")["field"] == "--import-weights"
     error = failed(nascli, f"{TRAIN} --dataset folder:classes --json --out run")
     assert error["file"] == "classes/train/cat/000.png"
 
