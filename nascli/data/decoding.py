@@ -188,7 +188,9 @@ def explain(source: object, error: Exception) -> CorruptFileError:
             f"image {source} is too large: {reason}",
             "Allow for more by --set data.max_megapixels=N (--max-megapixels N where nothing is trained), or reduce it",
         )
-    if isinstance(error, PixelRangeError):
+    if isinstance(error.__cause__, UnidentifiedImageError):
+        hint = "Replace it, or save it as PNG or JPEG"
+    elif isinstance(error, PixelRangeError):
         hint = "Save it with 8 or 16 bits per value, or as floats from 0 to 1"
     elif isinstance(error, MemoryError):
         reason, hint = "there is not enough memory for it", "Reduce it, or allow for fewer data.max_megapixels"

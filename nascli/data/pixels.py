@@ -79,14 +79,14 @@ def _scale_16_bits(image: Image.Image, note: Note) -> Image.Image:
     top = 2 ** _find_bits(image, values) - 1
     if top == _WORD and 0 < int(values.max()) < 2**12:
         note("16-bit image that uses 12 bits at most", f"its values run {_describe_range(values)}")
-    gray = _to_bytes(values.astype(np.int64) * _BYTE // top, image)
+    gray = _to_rgb(_scale(values, top), image)
     clear = image.info.get("transparency")
     return gray if clear is None else _whiten(gray, values == clear)
 
 
 def _scale_whole_numbers(image: Image.Image, note: Note) -> Image.Image:
     """Numbers of 32 bits: 0 to 255 stay, 0 to 65,535 are numbers of 16 bits; a PGM or PNG has no other than these."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     known = image.format in ("PPM", "PNG")
     if low < 0 or high > _WORD:
@@ -94,19 +94,20 @@ def _scale_whole_numbers(image: Image.Image, note: Note) -> Image.Image:
     if not known:
         note("image of 32-bit numbers", f"its values run {_describe_range(values)}")
     top = _WORD if known or high > _BYTE else _BYTE
-    return _to_bytes(values * _BYTE // top, image)
+    return _to_rgb(_scale(values, top), image)
 
 
 def _scale_floats(image: Image.Image, note: Note) -> Image.Image:
     """0 to 1 are multiplied by 255, 0 to 255 stay."""
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     if not np.isfinite(values).all():
         raise PixelRangeError("some of its values are not finite (NaN or infinity)")
     low, high = float(values.min()), float(values.max())
     for top, least in ((1, 0), (_BYTE, _DARKEST_BYTES)):
         if -_ROUNDING * top <= low and least <= high <= (1 + _ROUNDING) * top:
             note("image of 32-bit numbers", f"its values run {_describe_range(values)}")
-            return _to_bytes(np.rint(values * (_BYTE / top)), image)
+            scaled = np.rint(values * np.float32(_BYTE / top)).clip(0, _BYTE)
+            return _to_rgb(scaled.astype(np.uint8), image)
     raise PixelRangeError(f"its values are floats {_describe_range(values)}")
 
 
@@ -140,8 +141,13 @@ def _describe_range(values: NDArray[Any]) -> str:
     return f"from {low} to {high}"
 
 
-def _to_bytes(values: NDArray[Any], image: Image.Image) -> Image.Image:
-    gray = values.clip(0, _BYTE).astype(np.uint8)
+def _scale(values: NDArray[Any], top: int) -> NDArray[np.uint8]:
+    """Bytes from whole numbers of 0 to 65,535: 255 from `top` on, below rounded down; by a table, to save memory."""
+    table: NDArray[np.uint8] = (np.arange(_WORD + 1) * _BYTE // top).clip(0, _BYTE).astype(np.uint8)
+    return table.take(values)
+
+
+def _to_rgb(gray: NDArray[np.uint8], image: Image.Image) -> Image.Image:
     if getattr(image, "tag_v2", {}).get(_TIFF_WHITE_IS_ZERO) == 0:
         gray = _BYTE - gray  # Pillow itself follows this for numbers of 8 bits and fewer
     return Image.fromarray(gray).convert("RGB")

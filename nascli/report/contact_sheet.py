@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from nascli.data.decoding import decode_image
 from nascli.data.detection.dataset import open_annotated_image
@@ -51,13 +51,19 @@ def draw_example(image: LabeledImage, class_names: Sequence[str], side: int, onl
     """An image no larger than `side` pixels, with its boxes, or those at positions `only`; gray if it is damaged."""
     try:
         if image.annotated is None:
-            return ImageOps.contain(decode_image(image.source), (side, side))
+            return _fit_within(decode_image(image.source), side)
         opened = open_annotated_image(image.annotated)
     except CorruptFileError:
         return Image.new("RGB", (side, side), "gray")
     boxes = ground_truth_boxes(image.annotated)
     drawn = draw_boxes(opened, [boxes[place] for place in only] if only else boxes, class_names)
-    return ImageOps.contain(drawn, (side, side))
+    return _fit_within(drawn, side)
+
+
+def _fit_within(image: Image.Image, side: int) -> Image.Image:
+    """The image with a longer side of `side` pixels; of a very long one at least a pixel of the shorter is left."""
+    width, height = (max(1, round(each * side / max(image.size))) for each in image.size)
+    return image.resize((width, height))
 
 
 def choose_by_class(split: LabeledSplit, count: int) -> dict[str, list[LabeledImage]]:

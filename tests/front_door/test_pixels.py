@@ -240,6 +240,9 @@ def test_any_shape_is_packed_and_checked(nascli: Nascli) -> None:
     for name, size in (("line", (7000, 1)), ("dot", (1, 1)), ("tall", (3, 900))):
         Image.new("RGB", size).save(f"classes/train/cat/{name}.png")
     assert nascli("pack classes a.h5 --size 16").code == 0
+    assert nascli("data show classes --images 99 --out shown").code == 0
+    checked = nascli("data check classes --out page --json").json["splits"][0]["issues"]
+    assert ("image very long and thin", 2) in [(each["kind"], each["count"]) for each in checked]
     assert nascli(f"{TRAIN} --dataset pack:a.h5 --image-size 32 --out run").code == 0
 
     def lengthen(split: str, lists: Lists, folder: Path) -> None:
