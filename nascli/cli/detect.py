@@ -35,7 +35,7 @@ def predict(call: Call) -> None:
     """Find boxes on your own images; they are drawn and listed."""
     from nascli.cli.data_notes import note_issues
     from nascli.detect.model import load_detector
-    from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes
+    from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes, write_predictions
     from nascli.engine.device import resolve_device
 
     require_one_process("detect predict")
@@ -56,6 +56,7 @@ def predict(call: Call) -> None:
     issues = [each.to_dict() for each in collected.issues]
     about = {"run": str(run_folder), "out": str(folder), "threshold": threshold, "issues": issues}
     terminal.result({**about, "images": found})
+    write_predictions(predictions, folder, threshold)
     other = max(threshold - 0.2, 0.05) if threshold > 0.05 else 0.3  # so that there are more boxes, or fewer
     about_run = ["--run", run_folder, "--threshold", f"{other:.2g}"]
     terminal.next(["nascli", "detect", "predict", call[IMAGES][0], *about_run])

@@ -27,7 +27,9 @@ from nascli.cli.options import (
 from nascli.cli.processes import join_processes, note_run, open_in_main, refuse_several, start_processes
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, DetectRecipe, parse
 from nascli.errors import InputError
+from nascli.files import writing
 from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
+from nascli.text import quote
 from nascli.units import count_of, format_duration
 
 if TYPE_CHECKING:
@@ -210,7 +212,7 @@ def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> No
 def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, Any]:
     """Train and show the scores; returns the results as they stand in `run.json`."""
     from nascli.cli.progress import TrainProgress
-    from nascli.detect.job import run_detect_job
+    from nascli.detect.job import train_detector, write_detections
     from nascli.engine.estimate import peak_memory
     from nascli.engine.task import Run
     from nascli.report.confusion_plot import write_box_confusion
@@ -229,29 +231,30 @@ def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, A
 
     with stop_on_signals(second_ends=job.dist.size == 1) as stop, progress:
         training = Run(job.device, job.dist, stop, terminal.note, progress.on_step, on_epoch)
-        report = run_detect_job(job, folder, training)
-    report["peak_memory"] = peak_memory(job.device)
-    write_box_confusion(folder)
-    _show_run(terminal, report, folder)
-    terminal.result({"run": str(folder), **report})
+        report, detections = train_detector(job, folder, training)
+    peak = {"peak_memory": peak_memory(job.device)}
+    _show_run(terminal, report | peak)
+    terminal.result({"run": str(folder), **report, **peak})  # before it is written: a full disk shall not take it
+    report = write_detections(job, report, detections, folder) | peak
+    with writing(folder, f"Free some space, then: nascli detect --resume {quote(folder)}"):
+        write_box_confusion(folder)
+    files = ("results.json", "detection.json", "confusion.png", "detections", "worst")
+    terminal.show(f"\nwritten: {', '.join(str(folder / name) for name in files)}")
+    terminal.result(report)
     is_latest = (runs_folder() / "detect" / "latest").resolve() == folder.resolve()
     run_option = [] if is_latest else ["--run", folder]
     terminal.next(["nascli", "detect", "predict", job.scored.images[0].path, *run_option])
     return {key: value for key, value in report.items() if key not in ("metric", "per_class", "worst_images")}
 
 
-def _show_run(terminal: Terminal, report: dict[str, Any], folder: Path) -> None:
-    """The report of a finished run as tables."""
+def _show_run(terminal: Terminal, report: dict[str, Any]) -> None:
+    """The scores and the cost of a finished run as tables."""
     split = report["split"] if report["split"] == "val" else f"{report['split']} (the images it was trained on)"
-    files = [
+    more = [
         ("steps", f"{report['steps']:,} in {format_duration(report['seconds'])}"),
         ("peak memory", _mebibytes(report["peak_memory"])),
-        ("detections", str(folder / "detections")),
-        ("worst images", str(folder / "worst")),
-        ("confusion", str(folder / "confusion.png")),
-        ("COCO results file", str(folder / "results.json")),
     ]
-    show_scores(terminal, f"{report['cell']} on {report['dataset']}, {split}", report, files)
+    show_scores(terminal, f"{report['cell']} on {report['dataset']}, {split}", report, more)
 
 
 def _show_estimate(terminal: Terminal, job: "DetectJob") -> None:

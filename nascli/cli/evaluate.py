@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from nascli.cli.console import Terminal
 from nascli.cli.data_notes import VAL_SPLIT, note_issues
 from nascli.cli.options import DEVICE, JSON, MAX_MEGAPIXELS, Call, Setting, command, runs_folder
-from nascli.errors import InputError
-from nascli.files import write_bytes, write_json, write_text, writing
+from nascli.errors import InputError, NascliError
+from nascli.files import check_writable, write_bytes, write_json, write_text, writing
 from nascli.runs import find_run
 from nascli.units import format_quantity
 
@@ -24,6 +24,9 @@ ALL_CLASSES = 20
 """Classes up to which each has a row; of more, the weakest have one."""
 
 WEAKEST = 10
+
+_WRITE_HINT = "Allow writing there, free some space, or give one RUN and another --out"
+_NO_FILES: dict[str, Any] = {"confusion_file": None, "confusion_figure": None, "confusion_matrix": None}
 
 RUNS = Setting[list[str]]("runs", "Folders of train or of build --import-weights, or latest.", ..., metavar="RUN")
 DATASET = Setting[str | None](
@@ -105,52 +108,70 @@ def run(call: Call) -> None:
         "max_unreadable_images": call[MAX_UNREADABLE],
         "max_megapixels": call[MAX_MEGAPIXELS],
     }
-    results = _measure(terminal, folders, asked, out, options)
+    results, errors = _measure(terminal, folders, asked, out, options)
     best = max(results, key=lambda each: each["top1"])
     if len(runs) == 1:
-        _show_evaluation(terminal, best, out or folders[0])
+        _show_evaluation(terminal, best)
         terminal.result(best)
     else:
         _show_runs(terminal, results)
         terminal.result({"runs": results})
+    if errors:  # what was measured is shown all the same
+        raise errors[0]
+    terminal.show("\nwritten: " + ", ".join(_list_files(results, out)))
     terminal.next(["nascli", "detect", "--backbone", Path(best["run"])])
 
 
 def _measure(
     terminal: Terminal, folders: list[Path], asked: dict[str, Any], out: Path | None, options: "InferenceOptions"
-) -> list[dict[str, Any]]:
-    """The results of each folder, written. All are checked before the first is measured."""
+) -> tuple[list[dict[str, Any]], list[NascliError]]:
+    """The results of each folder, and the errors of writing them. All are checked before the first is measured."""
     from nascli.classify.evaluate import evaluate_runs, open_trained_run
 
-    reports = evaluate_runs([open_trained_run(folder, **asked) for folder in folders], options)
-    results = []
+    trained = [open_trained_run(folder, **asked) for folder in folders]
+    for folder in folders:
+        check_writable((out or folder) / "evaluation.json", _WRITE_HINT)
+    reports = evaluate_runs(trained, options)
+    results, errors = list[dict[str, Any]](), list[NascliError]()
     for folder in folders:
         with terminal.status(f"measuring {folder}"):
             report = next(reports)
         note_issues(terminal, report.results["dataset"], report.issues)
-        results.append(_write(report, out or folder))
-    return results
+        results.append(report.results | _NO_FILES)
+        try:
+            results[-1] |= _write(report, out or folder)
+        except NascliError as error:
+            errors.append(error)
+    return results, errors
 
 
 def _write(report: "EvaluationReport", folder: Path) -> dict[str, Any]:
-    """Write `evaluation.json` and the confusion beside it; the results with the names of these files."""
+    """Write `evaluation.json` and the confusion beside it; the entries of the results that say which files."""
     from nascli.report.confusion_plot import MAX_CLASSES, plot_confusion
 
     confusion, names = report.confusion, report.class_names
-    results = report.results | {"confusion_file": None, "confusion_figure": None, "confusion_matrix": None}
-    with writing(folder / "evaluation.json", "Choose another --out"):
-        folder.mkdir(parents=True, exist_ok=True)
+    results, files = report.results, dict(_NO_FILES)
+    with writing(folder / "evaluation.json", _WRITE_HINT):
         if confusion.classes <= MAX_CLASSES:
             title = f"{results['cell']} on the {results['split']} images of {results['dataset']}"
             write_bytes(folder / "confusion.png", plot_confusion(confusion.counts.numpy(), names, title).png)
-            results["confusion_figure"] = "confusion.png"
+            files["confusion_figure"] = "confusion.png"
         if confusion.classes <= LARGEST_INLINE:
-            results["confusion_matrix"] = confusion.counts.tolist()
+            files["confusion_matrix"] = confusion.counts.tolist()
         else:
             write_text(folder / "confusion.csv", confusion.to_csv(names))
-            results["confusion_file"] = "confusion.csv"
-        write_json(folder / "evaluation.json", results)
-    return results
+            files["confusion_file"] = "confusion.csv"
+        write_json(folder / "evaluation.json", results | files)
+    return files
+
+
+def _list_files(results: Sequence[Mapping[str, Any]], out: Path | None) -> list[str]:
+    """The files of one run, or in words those of several."""
+    if len(results) > 1:
+        return ["evaluation.json in each run's folder"]
+    (one,) = results
+    written = ("evaluation.json", one["confusion_file"], one["confusion_figure"])
+    return [str((out or Path(one["run"])) / name) for name in written if name]
 
 
 def _predict(
@@ -175,8 +196,8 @@ def _predict(
     terminal.next(["nascli", "evaluate", folder])
 
 
-def _show_evaluation(terminal: Terminal, results: Mapping[str, Any], folder: Path) -> None:
-    """One network: the figures, the classes, the files."""
+def _show_evaluation(terminal: Terminal, results: Mapping[str, Any]) -> None:
+    """One network: the figures and the classes."""
     skipped = len(results["skipped"])
     classes, seen = results["classes"], results["classes_in_images"]
     rows = [
@@ -196,8 +217,6 @@ def _show_evaluation(terminal: Terminal, results: Mapping[str, Any], folder: Pat
     terminal.show_table(f"{results['cell']} on the {results['split']} images of {results['dataset']}", rows)
     terminal.show("")
     _show_classes(terminal, results["per_class"])
-    written = ["evaluation.json", results["confusion_file"], results["confusion_figure"]]
-    terminal.show("\nwritten: " + ", ".join(str(folder / name) for name in written if name))
 
 
 def _show_runs(terminal: Terminal, measured: Sequence[Mapping[str, Any]]) -> None:
@@ -223,7 +242,6 @@ def _show_runs(terminal: Terminal, measured: Sequence[Mapping[str, Any]]) -> Non
     title = f"{len(measured)} networks on test images" + (f" of {data.pop()}" if len(data) == 1 else "")
     terminal.show_table(title, rows, (*columns, "images/s"))
     terminal.show(f"\nECE: expected calibration error. Averaged over: {'; '.join(sorted(views))}")
-    terminal.show("written: evaluation.json in each run's folder")
 
 
 def _show_predictions(terminal: Terminal, predictions: "Sequence[ImagePredictions]", done: Mapping[str, Any]) -> None:

@@ -203,20 +203,22 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", *, ten
             f"{plan.peak_lr:g} for {plan.batch_size}"
         )
     events = folder.path / EVENTS_FOLDER
-    with ExitStack() as entered:
-        entered.enter_context(folder)
-        stop = entered.enter_context(stop_on_signals(second_ends=job.dist.size == 1))
-        progress = TrainProgress(terminal, epochs=plan.config.epochs, steps=plan.steps, batch_size=plan.batch_size)
-        watchers: list[TrainProgress | TensorBoardWriter] = [entered.enter_context(progress)]
-        if tensorboard or events.is_dir():  # asked for now, or when the run began
-            check_tensorboard()
-            watchers.append(entered.enter_context(TensorBoardWriter(events, plan.learning_rate, plan.steps_per_epoch)))
-        on_step = call_all(*(each.on_step for each in watchers))
-        on_epoch = call_all(*(each.on_epoch for each in watchers))
-        training = Run(job.device, job.dist, stop, terminal.note, on_step, on_epoch)
-        results = run_train_job(job, folder.path, training)
+    with folder:
+        with ExitStack() as entered:
+            stop = entered.enter_context(stop_on_signals(second_ends=job.dist.size == 1))
+            progress = TrainProgress(terminal, epochs=plan.config.epochs, steps=plan.steps, batch_size=plan.batch_size)
+            watchers: list[TrainProgress | TensorBoardWriter] = [entered.enter_context(progress)]
+            if tensorboard or events.is_dir():  # asked for now, or when the run began
+                check_tensorboard()
+                watchers.append(
+                    entered.enter_context(TensorBoardWriter(events, plan.learning_rate, plan.steps_per_epoch))
+                )
+            on_step = call_all(*(each.on_step for each in watchers))
+            on_epoch = call_all(*(each.on_epoch for each in watchers))
+            training = Run(job.device, job.dist, stop, terminal.note, on_step, on_epoch)
+            results = run_train_job(job, folder.path, training)
+        _show_results(terminal, folder.path, results)
         folder.update(results=results)
-    _show_results(terminal, folder.path, results)
 
 
 def _show_results(terminal: Terminal, folder: Path, results: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ from nascli.engine.fit import fit
 from nascli.engine.launch import resume_command
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError, Interrupted
-from nascli.files import sha256_file, sha256_json, write_json, write_text
+from nascli.files import sha256_file, sha256_json, write_json, write_text, writing
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_network, save_weights
@@ -247,17 +247,31 @@ def _describe_counts(data: Mapping[str, Any]) -> str:
 def run_detect_job(job: DetectJob, folder: Path | None, run: Run) -> dict[str, Any]:
     """Train to the end, from the last checkpoint in `folder` if there is one; measure; write all files.
 
+    Returns:
+        The content of `detection.json`; without a folder it has no worst images.
+
+    Raises:
+        NascliError: See `train_detector` and `write_detections`.
+    """
+    report, detections = train_detector(job, folder, run)
+    return report if folder is None else write_detections(job, report, detections, folder)
+
+
+def train_detector(job: DetectJob, folder: Path | None, run: Run) -> tuple[dict[str, Any], list[Detection]]:
+    """Train to the end, from the last checkpoint in `folder` if there is one; measure.
+
     Args:
         job: Its detector is trained in place, on the device and by the processes of `run`.
         folder: A run folder that this process alone writes; None where another of several writes it.
 
     Returns:
-        The content of `detection.json`; without a folder it has no worst images.
+        The scores and the cost of the training, and the detections behind the scores.
 
     Raises:
         DivergedError: A loss or a gradient is not finite.
         Interrupted: `run.stop` was requested; the state is saved.
         DeviceMemoryError: The device cannot hold one image.
+        NascliError: The folder cannot be written.
     """
     recipe, task = job.recipe, job.task(run)
     with cpu_threads(recipe.train.threads):
@@ -273,23 +287,43 @@ def run_detect_job(job: DetectJob, folder: Path | None, run: Run) -> dict[str, A
                 f"the device has not enough memory for one image of up to {recipe.detector.max_size} pixels",
                 "Lower detector.max_size, or add --set detector.grad_checkpointing=true",
             ) from error
-        report = {
-            "dataset": job.data.name,
-            "split": job.scored.name,
-            "metric": METRIC,
-            **score.to_dict(),
-            "worst_images": _write_results(job, detections, folder) if folder is not None else [],
-            "cell": job.spec.network.name,
-            "params": sum(p.numel() for p in job.detector.parameters() if p.requires_grad),
-            "epochs": len(records),
-            "steps": records[-1].step,
-            "train_loss": records[-1].train_loss,
-            "seconds": round(sum(record.seconds for record in records), 1),
-            "device": device_name(job.device, job.dist),
-        }
-        if folder is not None:
-            write_json(folder / "detection.json", report)
-        return report
+    report = {
+        "dataset": job.data.name,
+        "split": job.scored.name,
+        "metric": METRIC,
+        **score.to_dict(),
+        "worst_images": [],
+        "cell": job.spec.network.name,
+        "params": sum(p.numel() for p in job.detector.parameters() if p.requires_grad),
+        "epochs": len(records),
+        "steps": records[-1].step,
+        "train_loss": records[-1].train_loss,
+        "seconds": round(sum(record.seconds for record in records), 1),
+        "device": device_name(job.device, job.dist),
+    }
+    return report, detections
+
+
+def write_detections(
+    job: DetectJob, report: dict[str, Any], detections: Sequence[Detection], folder: Path
+) -> dict[str, Any]:
+    """Write what `train_detector` gave: weights, detections, drawings, and the report.
+
+    Returns:
+        The content of `detection.json`: the report with the worst images.
+
+    Raises:
+        NascliError: The folder cannot be written; the checkpoint stays, so that the run can be resumed.
+    """
+    with writing(folder, f"Free some space, then: nascli detect --resume {quote(folder)}"):
+        save_weights(folder / WEIGHTS_FILE, job.detector)
+        written = {image.id: image.written_id for image in job.scored.images if image.written_id}
+        results = [{**each, "image_id": written.get(each["image_id"], each["image_id"])} for each in detections]
+        write_text(folder / "results.json", json.dumps(results) + "\n")
+        draw_detections(job.scored, detections, folder / "detections")
+        whole = report | {"worst_images": write_error_analysis(job.scored, detections, folder)}
+        write_json(folder / "detection.json", whole)
+    return whole
 
 
 def _leave_if_stopped(run: Run, folder: Path | None) -> None:
@@ -297,13 +331,3 @@ def _leave_if_stopped(run: Run, folder: Path | None) -> None:
     if run.dist.any(run.stop is not None and run.stop.requested):
         command = resume_command(run.dist, run.device, f"detect --resume {quote(folder)}")
         raise Interrupted("stopped while scoring", f"Resume with: {command}" if folder else "")
-
-
-def _write_results(job: DetectJob, detections: Sequence[Detection], folder: Path) -> list[dict[str, Any]]:
-    """Write weights, detections and drawings; the worst images as `detection.json` names them."""
-    save_weights(folder / WEIGHTS_FILE, job.detector)
-    written = {image.id: image.written_id for image in job.scored.images if image.written_id}
-    results = [{**each, "image_id": written.get(each["image_id"], each["image_id"])} for each in detections]
-    write_text(folder / "results.json", json.dumps(results) + "\n")
-    draw_detections(job.scored, detections, folder / "detections")
-    return write_error_analysis(job.scored, detections, folder)

@@ -108,12 +108,12 @@ def predict_boxes(
     threshold: float,
     max_megapixels: int | None = None,
 ) -> list[ImageDetections]:
-    """Detect boxes on images, draw them, and write `predictions.json`.
+    """Detect boxes on images, and draw them.
 
     Args:
         trained: Detector and spec from `load_detector`.
         paths: Files from `collect_images`.
-        out: Folder for the drawn images and the JSON; created where it does not exist.
+        out: Folder for the drawn images; created where it does not exist.
         threshold: Lowest score of a box that is kept, 0 to 1.
         max_megapixels: As for `collect_images`.
 
@@ -133,11 +133,14 @@ def predict_boxes(
             draw_boxes(image, [LabeledBox.of(*box) for box in boxes], spec.class_names).save(drawn, quality=92)
             objects = tuple(_to_object(spec, box) for box in boxes)
             predictions.append(ImageDetections(path, drawn, image.width, image.height, objects))
-        write_json(
-            out / PREDICTIONS_FILE,
-            {"threshold": threshold, "images": [prediction.to_dict() for prediction in predictions]},
-        )
     return predictions
+
+
+def write_predictions(predictions: Sequence[ImageDetections], out: Path, threshold: float) -> None:
+    """Write `predictions.json` into an existing folder; NascliError where it cannot be written."""
+    values = {"threshold": threshold, "images": [prediction.to_dict() for prediction in predictions]}
+    with writing(out / PREDICTIONS_FILE, "Choose another --out"):
+        write_json(out / PREDICTIONS_FILE, values)
 
 
 def _to_object(spec: DetectorSpec, box: tuple[list[float], int, float]) -> DetectedObject:

@@ -12,7 +12,7 @@ from torch import nn
 from nascli.config import DetectorConfig
 from nascli.data.detection.dataset import Category
 from nascli.detect.model import DetectorSpec, build_detector
-from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes
+from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes, write_predictions
 from nascli.detect.visualize import compute_enlargement
 from nascli.errors import CorruptFileError, InputError, NascliError
 from tests.detect.small_detector import small_network
@@ -49,6 +49,7 @@ def test_images_of_any_mode_size_and_name(tmp_path: Path, built: Built) -> None:
     predictions = predict_boxes(built, collect_images(paths).files, out, device=CPU, threshold=0.0)
     names = [prediction.drawn.name for prediction in predictions]
     assert names == ["one.png", "one-2.png", "ONE-3.png", "photo of a.dog.jpg", "tiny.png"]
+    write_predictions(predictions, out, 0.0)
     values = json.loads((out / "predictions.json").read_text())
     assert values == {"threshold": 0.0, "images": [prediction.to_dict() for prediction in predictions]}
     for prediction in predictions:
