@@ -169,8 +169,9 @@ def build_index(
         for one, other in find_shared_files((path for path, _ in train), (path for path, _ in val), parts=2):
             if one != other:
                 log.add("image of both splits", f"{one} and {other}")
-    if absent := [name for name in names if labels[name] not in {label for _, label in chosen}]:
-        for name in absent:
+    measured = {label for _, label in chosen}
+    for name in names:
+        if labels[name] not in measured:
             log.add("class without validation images", name)
     val_name = HELD_OUT if val is None else choice.val or WHOLE
     return ImageIndex(listed, chosen, names, val_name, choice.unused, (*issues, *log.issues))

@@ -137,6 +137,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "hidden or service file or folder": "passed over",
         "file that is no image": "passed over",
         "folder that links lead to again": "read once",
+        "folder of results of nascli": "passed over",
         "class names that differ in case or spaces alone": "two classes",
         "class without validation images": "it is not measured",
         "box over the edge of its image": "the part inside is trained on, the whole is scored",

@@ -52,6 +52,7 @@ def find_layout(walk: ImageWalk, folder: Path, request: SplitRequest, log: Issue
             names = list_names([str(place) for place in found])
             raise InputError(f"data set {folder} holds several with splits: {names}", "Give one of them")
         for place, splits in found.items():
+            _refuse_classes_beside(walk, folder, place)
             return Layout(_note_depth(folder, place, log), splits)
         level = [inner for place in level for inner in walk.look_into(place).folders]
         if len(level) > _WIDEST:
@@ -93,6 +94,16 @@ def _find_splits(walk: ImageWalk, place: Path, request: SplitRequest) -> dict[st
     roles = {find_role(name) for name in found}
     with_classes = [each for each in found.values() if walk.look_into(each).folders]
     return found if with_classes or len(roles) > 1 or len(found) == len(folders) else {}
+
+
+def _refuse_classes_beside(walk: ImageWalk, folder: Path, place: Path) -> None:
+    """InputError where a folder that holds a data set holds images in other folders, too."""
+    others = [each for each in walk.look_into(folder).folders if place != folder and not place.is_relative_to(each)]
+    if beside := [each.name for each in others if walk.look_into(each).images]:
+        raise InputError(
+            f"data set {folder} holds images in {list_names(beside)}, and a data set with splits in {place}",
+            f"Give the one, folder:{place}; or take it away from the other",
+        )
 
 
 def _find_classes(walk: ImageWalk, folder: Path) -> Path:

@@ -18,6 +18,7 @@ BY_CONTENT = "image without the ending of one"
 RENAMED = "image with the ending of another kind"
 REPEATED = "folder that links lead to again"
 DANGLING = "link that leads nowhere"
+OWN = "folder of results of nascli"
 
 _SERVICE_NAMES = {
     "__macosx", "@eadir", "@recycle", "#recycle", "$recycle.bin", "system volume information", "lost+found",
@@ -123,7 +124,10 @@ class ImageWalk:
             if is_service_name(entry.name):
                 self._log.add(HIDDEN, self._name(entry.path))
             elif entry.is_dir():
-                folders.append(folder / entry.name)
+                if _holds_runs(entry.path):
+                    self._log.add(OWN, self._name(entry.path))
+                else:
+                    folders.append(folder / entry.name)
             elif self._is_image(entry):
                 images.append(folder / entry.name)
         return Listing(tuple(images), tuple(folders))
@@ -218,6 +222,12 @@ def refuse_archive(path: Path) -> None:
                 made = command.format(file=quote(path), folder=quote(folder))
                 before = "" if folder.is_dir() or not command.startswith("tar") else f"mkdir {quote(folder)} && "
                 raise InputError(f"{path} is an archive", f"Unpack it by {before}{made} and give {folder}")
+
+
+def _holds_runs(folder: str) -> bool:
+    """Whether a folder is a run of nascli, or the folder of all runs."""
+    marks = ("run.json", "train/latest", "search/latest", "detect/latest")
+    return any(os.path.lexists(os.path.join(folder, mark)) for mark in marks)
 
 
 def _identity(path: Path) -> tuple[int, int]:

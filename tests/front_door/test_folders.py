@@ -232,6 +232,26 @@ def test_several_data_sets_in_one_folder(plan: Plan) -> None:
     assert plan("folder:data/fold2") == (12, 6, 32)
 
 
+def test_classes_beside_another_data_set(plan: Plan) -> None:
+    write_classes(Path("all"))
+    Path("all/train").rename(DATA)
+    write_classes(DATA / "old")
+    plan.refused("'cat', 'dog'", "data/old", more="--val-fraction 0.5")
+
+
+@pytest.mark.parametrize("place", ["runs/train/20260101-first", "mine"])
+def test_runs_among_class_folders(nascli: Nascli, plan: Plan, place: str) -> None:
+    write_classes(Path("all"))
+    Path("all/train").rename(DATA)
+    run = DATA / place
+    save(run / "confusion.png")
+    (run / "run.json").write_text("{}")
+    if run.parent != DATA:
+        (run.parent / "latest").symlink_to(run.name)
+    assert plan(more="--val-fraction 0.5") == (6, 6, 32)
+    assert "folder of results of nascli" in plan.notes
+
+
 def test_a_class_may_be_called_train(plan: Plan) -> None:
     write_classes(Path("all"), ("bus", "car", "train"))
     Path("all/train").rename(DATA)
