@@ -50,8 +50,15 @@ def usual_font() -> Path:
 
 @functools.cache
 def _find_font(wanted: frozenset[int]) -> Path:
-    """The font with most of these letters; the usual one where others have no more."""
-    return max((usual_font(), *_system_fonts()), key=lambda font: len(wanted & _letters(font)))  # the first of equals
+    """The first font with all of these letters, or with most of them; the usual one where others have no more."""
+    best, most = usual_font(), len(wanted & _letters(usual_font()))
+    for font in _system_fonts():
+        count = _count_letters(font, wanted)
+        if count > most:
+            best, most = font, count
+        if most == len(wanted):
+            break
+    return best
 
 
 @functools.cache
@@ -66,14 +73,21 @@ def _system_fonts() -> tuple[Path, ...]:
 
 @functools.cache
 def _letters(font: Path) -> frozenset[int]:
-    """The letters that a font has outlines of."""
+    """All letters of a font."""
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(str(font)).get_charmap())
+
+
+def _count_letters(font: Path, wanted: frozenset[int]) -> int:
+    """How many of these letters a font has outlines of; 0 where it cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     try:
         face = FT2Font(str(font))
     except (OSError, RuntimeError):
-        return frozenset()
-    return frozenset(face.get_charmap()) if face.scalable else frozenset()
+        return 0
+    return sum(face.get_char_index(code) != 0 for code in wanted) if face.scalable else 0
 
 
 def _escape(letter: str) -> str:

@@ -240,12 +240,13 @@ def _center_crop(size: int, preprocessing: Preprocessing) -> Callable[[Image.Ima
     from torchvision.transforms import InterpolationMode, v2  # takes a second to import, and most runs do not stream
 
     length = round(size / preprocessing.crop)
-    whole = preprocessing.resize == "shorter_side"
+    keeps_shape = preprocessing.resize == "shorter_side"
     resize = v2.Resize(
-        length if whole else (length, length), InterpolationMode(preprocessing.interpolation), antialias=True
+        length if keeps_shape else (length, length), InterpolationMode(preprocessing.interpolation), antialias=True
     )
-    transform: Callable[[Image.Image], Image.Image] = v2.Compose([resize, v2.CenterCrop(size)])
-    return (lambda image: transform(_cut_ends(image))) if whole else transform
+    steps = [*([_cut_ends] if keeps_shape else []), resize, v2.CenterCrop(size)]
+    transform: Callable[[Image.Image], Image.Image] = v2.Compose(steps)
+    return transform
 
 
 def _cut_ends(image: Image.Image) -> Image.Image:
