@@ -15,11 +15,9 @@ from typer.core import TyperGroup
 
 from nascli import __version__
 from nascli.cli.console import JsonOutput, spell_out_streams
-from nascli.cli.failures import explain_failure, is_main_process, show_failure
+from nascli.cli.failures import DEBUG, explain_failure, is_main_process, report_failure
 from nascli.cli.options import SETTINGS
 from nascli.errors import Interrupted
-
-DEBUG = "--debug"
 
 SUMMARIES = {
     "search": "Search for good cells: propose, train small and short, learn from the accuracy, propose better ones.",
@@ -106,17 +104,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = [each for each in given if each != DEBUG]
     spell_out_streams()
     output = JsonOutput()
+    as_json = "--json" in given
     try:
         left = app(args=words, prog_name="nascli", standalone_mode=False, obj=output)
         code = left if isinstance(left, int) else 0
-        if code == Interrupted.exit_code and is_main_process() and not output.elsewhere:
+        if code == Interrupted.exit_code and not (output.elsewhere or output.is_closed) and is_main_process():
             raise KeyboardInterrupt  # typer makes an exit code of it
     except (Exception, KeyboardInterrupt) as error:
-        failure = explain_failure(error)
-        code = failure["exit_code"]
         if is_main_process() or DEBUG in given:
-            show_failure(error, failure, debug=DEBUG in given)
-            output.add({"error": failure})
-    if "--json" in given:
+            code = report_failure(error, output, as_json=as_json, debug=DEBUG in given)
+        else:
+            code = explain_failure(error)["exit_code"]
+    if as_json:
         output.write()
     sys.exit(code)

@@ -33,11 +33,13 @@ class JsonOutput:
 
     Attributes:
         elsewhere: Another process prints it.
+        is_closed: It is complete, and nothing is printed any more.
     """
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
         self.elsewhere = False
+        self.is_closed = False
 
     def add(self, values: Mapping[str, object]) -> None:
         """Set keys of the object."""
@@ -45,7 +47,7 @@ class JsonOutput:
 
     def write(self) -> None:
         """Print the object, if it has any key; what is not finite is null, since JSON has no NaN."""
-        if self._values and not self.elsewhere:
+        if self._values and not self.elsewhere and not self.is_closed:
             plain = json.loads(json.dumps(self._values, default=str), parse_constant=lambda _: None)
             try:
                 sys.stdout.write(json.dumps(plain, indent=2) + "\n")

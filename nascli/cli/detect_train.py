@@ -78,7 +78,7 @@ def train(call: Call) -> None:
     if call[RESUME]:
         call.refuse_with_resume({"--dataset", "--data-dir", "--device", "--gpus"})
     start_processes(call)
-    with join_processes() as dist:
+    with join_processes(call) as dist:
         terminal = call.terminal(quiet=not dist.is_main)
         if call[DRY_RUN]:
             refuse_several(dist, "--dry-run")

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from nascli.cli.console import JsonOutput
 from nascli.errors import CorruptFileError, InputError, Interrupted, NascliError
 from nascli.text import printable
 from nascli.units import shorten
@@ -36,13 +37,14 @@ ERROR_CODES = {
 }
 """Every `code` of the error object."""
 
+DEBUG = "--debug"
 LONGEST_REASON = 300
 
 _UsageError: Any = typer.BadParameter.__mro__[2]
 """The class of all errors of the command line: typer names only its heir."""
 
 _KIND = re.compile(
-    r"^(?:annotations|COCO-format data|cell|data set|genotype|image|network|pack|recipe|results|run|table) "
+    "^(?:annotations|cell|COCO-format data|data set folder|data set|genotype|image|network|pack|recipe|results|run) "
 )
 """A word that may stand before the name of a file."""
 
@@ -58,6 +60,17 @@ _LISTS = {"image": "images", "annotation": "annotations", "category": "categorie
 def is_main_process() -> bool:
     """Whether this is the process that prints, of those that torchrun started."""
     return "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
+def report_failure(error: BaseException, output: JsonOutput, *, as_json: bool, debug: bool) -> int:
+    """Say what failed, on stderr and as JSON; the exit code."""
+    explained = explain_failure(error)
+    show_failure(error, explained, debug=debug)
+    output.add({"error": explained})
+    if as_json:
+        output.write()
+    output.is_closed = True
+    return int(explained["exit_code"])
 
 
 def explain_failure(error: BaseException) -> dict[str, Any]:

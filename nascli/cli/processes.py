@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from nascli.cli.console import Terminal
-from nascli.cli.options import DEVICE, DRY_RUN, GPUS, Call
+from nascli.cli.failures import DEBUG, report_failure
+from nascli.cli.options import DEVICE, DRY_RUN, GPUS, JSON, Call
 from nascli.errors import InputError, NascliError
 from nascli.runs import RunFolder
 
@@ -17,16 +18,25 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def join_processes() -> Iterator["DistContext"]:
-    """This process among those that torchrun started, if it did; an error of all is reported by the main one alone."""
+def join_processes(call: Call) -> Iterator["DistContext"]:
+    """This process among those that torchrun started, if it did; an error of all is reported by the main one alone.
+
+    It does so before the others leave, since torchrun ends all as soon as one has left with an error.
+    """
     from nascli.engine.dist import DistContext, process_group
 
     dist = DistContext.here()
     try:
         with process_group(dist):
-            yield dist
+            try:
+                yield dist
+            except NascliError as error:
+                if dist.size > 1 and dist.is_main:
+                    code = report_failure(error, call.output, as_json=call[JSON], debug=DEBUG in sys.argv)
+                    raise typer.Exit(code) from error
+                raise
     except NascliError as error:
-        if dist.is_main or "--debug" in sys.argv:
+        if dist.is_main or DEBUG in sys.argv:
             raise
         raise typer.Exit(error.exit_code) from error
 
@@ -48,7 +58,7 @@ def start_processes(call: Call) -> None:
     if gpus > 1:
         call.output.elsewhere = True
         try:
-            code = launch(gpus, [*call.words(GPUS), *(["--debug"] if "--debug" in sys.argv else [])])
+            code = launch(gpus, [*call.words(GPUS), *([DEBUG] if DEBUG in sys.argv else [])])
         except NascliError as error:
             call.output.elsewhere = not error.message.startswith("process 0 ")  # which could say nothing itself
             raise

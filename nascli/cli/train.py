@@ -76,7 +76,7 @@ def run(call: Call) -> None:
     if call[RESUME]:
         call.refuse_with_resume({"--dataset", "--data-dir", "--device", "--gpus", "--tensorboard"})
     start_processes(call)
-    with join_processes() as dist:
+    with join_processes(call) as dist:
         terminal = call.terminal(quiet=not dist.is_main)
         if call[TENSORBOARD]:
             from nascli.engine.tensorboard import check_tensorboard
