@@ -87,6 +87,7 @@ def show(call: Call) -> None:
         with writing(folder, "Choose another --out"):
             files = draw_augmented(split, transforms, folder) if augmented else draw_ground_truth(split, folder, count)
         terminal.show(f"{split.source}: {describe_split(split)}; the first {len(files)} drawn")
+        note_issues(terminal, split.source, split.issues)
         images += [
             {"split": split.name, "image_id": image.id, "file": str(image.path), "drawn": str(file)}
             for image, file in zip(split.images, files, strict=False)

@@ -83,7 +83,9 @@ def train(call: Call) -> None:
         if call[DRY_RUN]:
             refuse_several(dist, "--dry-run")
         if call[RESUME]:
-            _train(terminal, *_resume(call, dist))
+            job, folder = _resume(call, dist)
+            _note_data(terminal, job.data)
+            _train(terminal, job, folder)
             return
         recipe, file = dist.raise_together(lambda: resolve_recipe(call, terminal))
         job, files = _prepare(call, terminal, recipe, dist)

@@ -318,7 +318,11 @@ def write_detections(
     with writing(folder, f"Free some space, then: nascli detect --resume {quote(folder)}"):
         save_weights(folder / WEIGHTS_FILE, job.detector)
         written = {image.id: image.written_id for image in job.scored.images if image.written_id}
-        results = [{**each, "image_id": written.get(each["image_id"], each["image_id"])} for each in detections]
+        results = [
+            {**each, "image_id": written.get(each["image_id"], each["image_id"])}
+            for each in detections
+            if each["category_id"] not in job.scored.absent_ids
+        ]
         write_text(folder / "results.json", json.dumps(results) + "\n")
         draw_detections(job.scored, detections, folder / "detections")
         whole = report | {"worst_images": write_error_analysis(job.scored, detections, folder)}

@@ -167,6 +167,10 @@ def test_missing_and_unreadable_images_are_skipped_up_to_a_limit(nascli: Nascli)
     assert "image missing" in plan.err
     assert nascli(f"{CHECK} --set data.max_unreadable_images=1").code == 2
     assert nascli(f"{CHECK} {allowed} --strict").code == 2
+    shutil.rmtree("data/val2017")
+    ran = nascli(f"{CHECK} --set data.max_unreadable_images=9")
+    assert ran.code == 2
+    assert "none of its 2 images" in ran.err
 
 
 def test_a_run_with_skipped_images_resumes_only_with_the_same_ones(nascli: Nascli) -> None:
@@ -247,6 +251,23 @@ def test_categories_are_matched_by_name_and_results_keep_the_numbers_of_their_fi
     again = nascli("detect score run/results.json --dataset coco:data --json").json
     assert again["ap"] == report["ap"]
     assert {each["name"]: each["id"] for each in report["per_class"]} == {"cat": 2, "dog": 1}
+
+
+def test_results_of_a_run_name_no_category_that_their_file_has_not(nascli: Nascli) -> None:
+    def dogs_alone(lists: Lists) -> None:
+        lists["categories"] = [{"id": 9, "name": "Dog"}]
+        lists["annotations"] = [{**e, "category_id": 9} for e in lists["annotations"] if e["category_id"] == 2]
+
+    write(dogs_alone, "val")
+    assert set(met(nascli, split=1)) == {
+        "categories numbered differently",
+        "category spelled differently",
+        "category of one split alone",
+    }
+    assert nascli(f"{DETECT} --dataset coco:data --out run").code == 0
+    again = nascli("detect score run/results.json --dataset coco:data --json")
+    assert again.code == 0, again.err
+    assert again.json["ap"] == json.loads(Path("run/detection.json").read_text())["ap"]
 
 
 def test_the_categories_that_differ_are_named(nascli: Nascli) -> None:

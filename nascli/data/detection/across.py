@@ -44,11 +44,13 @@ def match_categories(split: DetectionSplit, train: DetectionSplit) -> DetectionS
             log.add("category of one split alone", f"{category.name!r} of {train.source} is not in {split.source}")
     numbers = np.array([0, *(labels.get(label, 0) for label in range(1, len(split.categories) + 1))], dtype=np.int64)
     images = tuple(replace(image, labels=numbers[image.labels]) for image in split.images)
+    categories = _with_own_ids(split.categories, train.categories, labels)
     return replace(
         split,
         images=images,
-        categories=_with_own_ids(split.categories, train.categories, labels),
+        categories=categories,
         issues=(*split.issues, *log.issues),
+        absent_ids=frozenset(each.id for label, each in enumerate(categories, 1) if label not in labels.values()),
     )
 
 

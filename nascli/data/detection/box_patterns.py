@@ -18,7 +18,7 @@ _FAR = 0.1  # part of an image's side by which a box sticks out that rounding do
 _MANY = 0.2  # part of the boxes that stick out so far
 _MOST = 0.5  # part of the boxes that stick out at all
 _NEARLY_ALL = 0.99  # part of the boxes that fit once they are read in the other way
-_FEWEST = 4  # boxes that show how all were meant
+_FEWEST = 3  # boxes that show how all were meant
 _WHOLE = 1.05  # the largest of four numbers that are parts of an image; annotators round
 _LARGE_SIDE = 150  # pixels of an image of which boxes would hardly keep within 100
 
@@ -76,12 +76,16 @@ def check_patterns(boxes: Numbers, sizes: Numbers, log: IssueLog) -> None:
     if not len(boxes):
         return
     ends = np.maximum(boxes[:, :2], boxes[:, :2] + boxes[:, 2:])
-    example = f"all {len(boxes):,} boxes, such as {_show(boxes[0])} on {sizes[0, 0]:.0f}x{sizes[0, 1]:.0f} pixels"
+    example = f"all {len(boxes):,} boxes, such as {_show(boxes[0])}"
+    if np.isfinite(sizes[0]).all():
+        example += f" on {sizes[0, 0]:.0f}x{sizes[0, 1]:.0f} pixels"
     if boxes.max() <= _WHOLE and boxes.min() >= 1 - _WHOLE:
         log.add("boxes from 0 to 1", example, len(boxes))
-    elif (kind := find_other_reading(boxes, sizes)) is not None:
+        return
+    if (kind := find_other_reading(boxes, sizes)) is not None:
         log.add(kind, f"{example}, fit their images as {_READINGS[kind][0]} alone", len(boxes))
-    elif len(boxes) >= _FEWEST and ends.max() <= 100 and sizes.min() > _LARGE_SIDE and boxes.min() >= 0:
+        return
+    if len(boxes) >= _FEWEST and ends.max() <= 100 and sizes.min() > _LARGE_SIDE and boxes.min() >= 0:
         log.add("boxes within 100 pixels", example, len(boxes))
     if small := int(((boxes[:, 2:] < 1).any(1) & (ends > 1).any(1)).sum()):
         first = boxes[(boxes[:, 2:] < 1).any(1)][0]

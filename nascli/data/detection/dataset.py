@@ -84,6 +84,7 @@ class DetectionSplit:
     """The images of a split, in the order of their file, and the issues found in it.
 
     `name` is what it is for, train or val; `own_name` what the data call it, where that is known.
+    `absent_ids` are categories that the training split alone has: results for this one's file cannot name them.
     """
 
     name: str
@@ -92,6 +93,7 @@ class DetectionSplit:
     images: tuple[AnnotatedImage, ...]
     issues: tuple[Issue, ...] = ()
     own_name: str = ""
+    absent_ids: frozenset[int] = frozenset()
 
     @property
     def boxes(self) -> int:

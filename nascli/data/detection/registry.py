@@ -167,11 +167,17 @@ def _check_splits(splits: Sequence[DetectionSplit], config: DetectDataConfig, *,
     allowed = config.max_unreadable_images
     found = [check_images(split, decode=decode or allowed > 0) for split in splits]
     lost = sum(len(unusable) for _, unusable in found)
-    some_left = all(len(unusable) < len(split.images) for split, (_, unusable) in zip(splits, found, strict=True))
+    for split, (issues, unusable) in zip(splits, found, strict=True):
+        if len(unusable) == len(split.images) > (0 if allowed else 1):
+            first = next(each.first for each in issues if each.kind in SKIPPED_INSTEAD)
+            raise InputError(
+                f"{split.source}: none of its {len(unusable):,} images can be used; {first}",
+                "Put the images into a folder named for the split, or into images/ beside the annotations",
+            )
     checked: list[DetectionSplit] = []
     for split, (issues, unusable) in zip(splits, found, strict=True):
         images = split.images
-        if 0 < lost <= allowed and some_left:
+        if 0 < lost <= allowed:
             issues = tuple(replace(each, kind=SKIPPED_INSTEAD.get(each.kind, each.kind)) for each in issues)
             images = tuple(image for image in images if image.id not in unusable)
         checked.append(replace(split, images=images, issues=(*split.issues, *issues)))
