@@ -37,6 +37,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "annotation of an unknown image": "Add the image, or remove the annotation",
         "annotation of an unknown category": "Add the category, or correct the annotation",
         "box not four numbers": "COCO's boxes are x, y, width, height",
+        "label file cannot be read": "Copy it again, or remove it where nothing is on its image",
         "label line not five numbers": "A line is class, x, y, width, height; or class and an outline's points",
         "label of an unknown class": "Classes are numbers from 0 in the order of the names",
         "label not between 0 and 1": "YOLO's numbers are fractions of the width and the height of the image",

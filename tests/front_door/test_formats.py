@@ -101,10 +101,23 @@ def labels_beside_images(folder: Path) -> Path:
     return folder
 
 
+def all_in_one_folder(folder: Path) -> Path:
+    """`train/` and `val/` that hold images and labels, with `classes.txt`."""
+    write_yolo(folder)
+    for split, place in (("train", "train"), ("valid", "val")):
+        for file in [*(folder / split).glob("*/*")]:
+            (folder / place).mkdir(exist_ok=True)
+            file.rename(folder / place / file.name)
+    (folder / "data.yaml").unlink()
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    return folder
+
+
 FORMATS: dict[str, Callable[[Path], str]] = {
     "yolo of a web service": lambda folder: f"yolo:{write_yolo(folder)}",
     "yolo as usual": lambda folder: f"yolo:{write_yolo(folder, service=False) / 'data.yaml'}",
     "yolo one level down": lambda folder: f"yolo:{write_yolo(folder / 'export').parent}",
+    "yolo, all in one folder": lambda folder: f"yolo:{all_in_one_folder(folder)}",
     "darknet": lambda folder: f"yolo:{labels_beside_images(folder)}",
     "voc": lambda folder: f"voc:{write_voc(folder)}",
     "voc, devkit": lambda folder: f"voc:{write_voc(folder / 'VOCdevkit' / 'VOC2012').parents[1]}",
@@ -161,6 +174,11 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], Change, str]] = {
     "class out of range": (write_yolo, edited(LABELS, "1 0.", "2 0."), "line 2: class 2"),
     "four numbers": (write_yolo, edited(LABELS, "0 0.250000 0.375000", "0 0.375000"), "line 1: 4 numbers"),
     "words": (write_yolo, edited(LABELS, "0 0.25", "cat 0.25"), "is not numbers"),
+    "labels that are no text": (
+        write_yolo,
+        lambda data: (data / LABELS).write_bytes(b"\xff\xd8\0"),
+        "not text in UTF-8",
+    ),
     "no labels": (write_yolo, without_labels, "none of the 3 images of train has a label file"),
     "tab in YAML": (write_yolo, edited("data.yaml", "nc: 2", "nc:\n\t- 2"), "data.yaml is not YAML"),
     "other YAML": (write_yolo, lambda data: (data / "data.yaml").write_text("a: 1"), "no YOLO data set"),
@@ -169,6 +187,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], Change, str]] = {
     "archive": (write_yolo, zipped, "unzip"),
     "entities": (write_voc, lambda data: (data / XML).write_text(BOMB), "declares entities"),
     "cut XML": (write_voc, edited(XML, "</annotation>", ""), "train_0.xml"),
+    "other XML": (write_voc, lambda data: (data / XML).write_text("<svg/>"), "<svg>, not <annotation>"),
     "no box": (write_voc, edited(XML, "<xmax>24</xmax>", ""), "train_0.xml object 1"),
     "half a row": (write_csv, edited("boxes.csv", "cat,8,6", "cat,,6"), "boxes.csv line 2"),
     "labels": (write_csv, edited("boxes.csv", "xmin,ymin,xmax,ymax", "a,b,c,d"), "classification"),

@@ -1,6 +1,5 @@
 """The formats of detection data by name, and which of them a path holds."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from nascli.data.detection.csv_boxes import find_csv_splits
 from nascli.data.detection.raw import RawSplit
 from nascli.data.detection.voc import find_voc_splits
 from nascli.data.detection.yolo import find_yolo_splits
-from nascli.errors import InputError, NascliError
+from nascli.errors import CorruptFileError, InputError
 
 FORMATS: dict[str, Callable[[Path], dict[str, RawSplit]]] = {
     "coco": find_coco_splits,
@@ -48,9 +47,14 @@ def recognize_format(path: Path) -> str | None:
     if not path.exists():
         return None
     for name in sorted(FORMATS, key=lambda name: name == "coco" and path.is_file()):  # COCO takes any file for its own
-        with contextlib.suppress(NascliError):
+        try:
             if (name != "coco" or path.is_dir() or _begins_json(path)) and FORMATS[name](path):
                 return name
+        except CorruptFileError:
+            if path.is_dir():  # it has this format's files, and one of them is damaged
+                return name
+        except InputError:
+            continue
     return None
 
 

@@ -194,6 +194,8 @@ def _read_annotation(file: Path) -> _Annotated | None:
     log = IssueLog()
     try:
         root = parse_xml(file.read_bytes())
+        if root.tag != "annotation":
+            raise ValueError(f"it is <{root.tag}>, not <annotation>")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, expat.ExpatError) as error:

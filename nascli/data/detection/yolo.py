@@ -26,7 +26,7 @@ from nascli.data.detection.raw import (
 )
 from nascli.data.issues import IssueLog
 from nascli.data.walk import ImageWalk
-from nascli.errors import InputError
+from nascli.errors import CorruptFileError, InputError
 from nascli.files import read_text
 from nascli.units import shorten
 
@@ -85,7 +85,7 @@ def looks_like_yolo(path: Path) -> bool:
 def _describe(path: Path) -> _Description:
     file = path if path.is_file() else _find_description(path)
     if file is None:
-        images = {name: (str(folder),) for name, folder in _folder_splits(path)}
+        images = {name: (str(folder.relative_to(path)),) for name, folder in _folder_splits(path)}
         if not images:
             raise InputError(f"YOLO data {path}: no data.yaml and no label files beside its images", _HINT)
         return _Description(path, _read_names_below(path), images, (path,))
@@ -134,7 +134,7 @@ def _read_yaml(file: Path) -> _Description:
         raise InputError(f"{file}: YAML, but no YOLO data set (neither names nor train)", _HINT)
     images = {key: tuple(_texts(values[key])) for key in SPLIT_KEYS if values.get(key)}
     if not images:
-        images = {name: (str(folder),) for name, folder in _folder_splits(file.parent)}
+        images = {name: (str(folder.relative_to(file.parent)),) for name, folder in _folder_splits(file.parent)}
     if not images:
         raise InputError(f"{file}: none of {', '.join(SPLIT_KEYS)} says where images are", _HINT)
     roots = [file.parent]
@@ -287,8 +287,13 @@ class _Labels:
 
     def read(self, file: Path) -> list[tuple[str, int, tuple[float, ...]]]:
         """Place, class and box (fractions, around the center) of each line that can be used."""
-        found = []
-        for number, line in enumerate(read_text(file).splitlines(), 1):
+        found: list[tuple[str, int, tuple[float, ...]]] = []
+        try:
+            text = read_text(file)
+        except (OSError, CorruptFileError) as error:
+            self._log.add("label file cannot be read", str(getattr(error, "message", f"{file}: {error}")))
+            return found
+        for number, line in enumerate(text.splitlines(), 1):
             if line.strip():
                 place = f"{file} line {number}"
                 try:
