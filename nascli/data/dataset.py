@@ -164,16 +164,11 @@ def split_holdout(split: AnySplit, fraction: float, seed: int) -> tuple[AnySplit
     Returns:
         (training part, held-out part), each in the order of `split`. A class with one image keeps it.
     """
-    held = choose_holdout(split.labels.cpu(), fraction, seed)
-    return split.take((~held).nonzero().squeeze(1)), split.take(held.nonzero().squeeze(1))
-
-
-def choose_holdout(labels: Tensor, fraction: float, seed: int) -> Tensor:
-    """Which images of these labels, int64 (N,), are held out, as `split_holdout` says: bool (N,)."""
     generator = torch.Generator().manual_seed(seed)
+    labels = split.labels.cpu()
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in torch.unique(labels):
         members = (labels == label).nonzero().squeeze(1)
         count = min(max(1, round(len(members) * fraction)), len(members) - 1)
         held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
-    return held
+    return split.take((~held).nonzero().squeeze(1)), split.take(held.nonzero().squeeze(1))

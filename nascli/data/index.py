@@ -1,14 +1,13 @@
 """Indexes of images: files with their classes in two splits, whatever they were listed from."""
 
-from collections import Counter
+import hashlib
+import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import torch
-
-from nascli.data.dataset import choose_holdout
 from nascli.data.decoding import ImageSource
 from nascli.data.duplicates import find_shared_files
 from nascli.data.issues import Issue, IssueLog
@@ -22,8 +21,6 @@ HELD_OUT = "held-out"
 WHOLE = "all"
 """The name of the split that is measured where the data have no splits."""
 
-_HOLDOUT_SEED = 0
-"""Seed of the part that is held out; equal for all runs, so that they are validated on the same images."""
 _NAMED = 10
 """Names that a message lists."""
 
@@ -145,8 +142,7 @@ def build_index(
         InputError: Fewer than two classes, a class without training images, or no image to validate on.
     """
     log = IssueLog()
-    count = Counter(name for _, name in (train or val or ()))
-    names = tuple(sorted(count))
+    names = tuple(sorted({name for _, name in (train or val or ())}))
     if len(names) < (1 if request.measured else 2):
         holds = f"only one class, {names[0]!r}" if names else "no image in a class"
         raise InputError(f"data set {source} holds {holds}; at least two are needed", "A class is a folder or a label")
@@ -154,9 +150,9 @@ def build_index(
     labels = {name: label for label, name in enumerate(names)}
     listed = tuple((path, labels[name]) for path, name in train)
     if val is None:
-        held_out = choose_holdout(torch.tensor([label for _, label in listed]), request.val_fraction, _HOLDOUT_SEED)
-        chosen = tuple(each for each, held in zip(listed, held_out.tolist(), strict=True) if held)
-        listed = tuple(each for each, held in zip(listed, held_out.tolist(), strict=True) if not held)
+        held_out = _choose_held_out(train, request.val_fraction)
+        chosen = tuple((path, labels[name]) for path, name in train if path in held_out)
+        listed = tuple((path, labels[name]) for path, name in train if path not in held_out)
         if not chosen:
             raise InputError(
                 f"data set {source}: each of its {len(names)} classes has one image, so none can be held out",
@@ -175,6 +171,21 @@ def build_index(
             log.add("class without validation images", name)
     val_name = HELD_OUT if val is None else choice.val or WHOLE
     return ImageIndex(listed, chosen, names, val_name, choice.unused, (*issues, *log.issues))
+
+
+def _choose_held_out(images: Sequence[Named], fraction: float) -> set[Path]:
+    """A part of each class, at least one image of two; by the names of the files, so that others of them hardly count.
+
+    All runs hold the same images out, on every machine.
+    """
+    classes: dict[str, list[Path]] = defaultdict(list)
+    for path, name in images:
+        classes[name].append(path)
+    held_out: set[Path] = set()
+    for paths in classes.values():
+        ordered = sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(nfc(path.name))).digest())
+        held_out.update(ordered[: min(max(1, round(len(paths) * fraction)), len(paths) - 1)])
+    return held_out
 
 
 def name_class(raw: str) -> str:
