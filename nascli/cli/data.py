@@ -7,7 +7,17 @@ import typer
 
 from nascli.cli.data_notes import note_issues
 from nascli.cli.data_view import describe_counts, show_check
-from nascli.cli.options import JSON, OVERWRITE, Call, Setting, command, command_group, run_label, runs_folder
+from nascli.cli.options import (
+    JSON,
+    MAX_MEGAPIXELS,
+    OVERWRITE,
+    Call,
+    Setting,
+    command,
+    command_group,
+    run_label,
+    runs_folder,
+)
 from nascli.errors import InputError
 from nascli.text import quote_command
 from nascli.units import count_of
@@ -41,7 +51,7 @@ REMARKS = 3
 
 @command(
     "check",
-    [DATASET, DATA_DIR, QUICK, STRICT, PAGE, OVERWRITE, JSON],
+    [DATASET, DATA_DIR, QUICK, STRICT, MAX_MEGAPIXELS, PAGE, OVERWRITE, JSON],
     examples=["nascli data check photos", "nascli data check yolo:export --out page", "nascli data check coco --quick"],
 )
 def check(call: Call) -> None:
@@ -57,7 +67,7 @@ def check(call: Call) -> None:
 
     terminal, page = call.terminal(), call[PAGE]
     folder = check_output_folder(page, call[OVERWRITE]) if page else None
-    inventory = take_inventory(call[DATASET], call[DATA_DIR])
+    inventory = take_inventory(call[DATASET], call[DATA_DIR], call[MAX_MEGAPIXELS])
     with show_images(terminal, "checking") as on_image:
         checked = check_data(inventory, quick=call[QUICK], on_image=on_image)
     refused = sum(each.count for each in checked.refused(strict=call[STRICT]))
@@ -79,7 +89,7 @@ def check(call: Call) -> None:
 
 @command(
     "show",
-    [DATASET, DATA_DIR, COUNT, SHEETS, OVERWRITE, JSON],
+    [DATASET, DATA_DIR, COUNT, MAX_MEGAPIXELS, SHEETS, OVERWRITE, JSON],
     examples=["nascli data show photos", "nascli data show yolo:export --images 30 --out drawn"],
 )
 def show(call: Call) -> None:
@@ -89,7 +99,7 @@ def show(call: Call) -> None:
     from nascli.report.contact_sheet import draw_inventory
 
     terminal = call.terminal()
-    inventory = take_inventory(call[DATASET], call[DATA_DIR])
+    inventory = take_inventory(call[DATASET], call[DATA_DIR], call[MAX_MEGAPIXELS])
     label = run_label(inventory.dataset, "data")
     folder = choose_output_folder(runs_folder() / "data", label, call[SHEETS], call[OVERWRITE])
     drawn = draw_inventory(inventory, folder, call[COUNT])
@@ -119,7 +129,7 @@ def convert(call: Call) -> None:
 
 @command(
     "split",
-    [DATASET, OUT, VAL, TEST, SEED, DATA_DIR, STRICT, COPY, JSON],
+    [DATASET, OUT, VAL, TEST, SEED, DATA_DIR, STRICT, MAX_MEGAPIXELS, COPY, JSON],
     examples=["nascli data split photos divided --val 0.2 --test 0.1", "nascli data split voc:scans divided --seed 1"],
 )
 def split(call: Call) -> None:
@@ -135,7 +145,7 @@ def split(call: Call) -> None:
     parts = {"train": 1 - call[VAL] - call[TEST], "val": call[VAL], "test": call[TEST]}
     if parts["train"] <= 0 or parts["val"] + parts["test"] <= 0:
         raise InputError(f"--val {call[VAL]:g} and --test {call[TEST]:g} leave nothing", "Their sum is between 0 and 1")
-    inventory = take_inventory(call[DATASET], call[DATA_DIR])
+    inventory = take_inventory(call[DATASET], call[DATA_DIR], call[MAX_MEGAPIXELS])
     with show_images(call.terminal(), "comparing") as on_image:
         checked = check_data(inventory, on_image=on_image)
     parts = {name: part for name, part in parts.items() if part}

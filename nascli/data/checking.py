@@ -172,7 +172,7 @@ def _decode(
     """The fingerprint of every image that can be decoded; the others, and remarks, go into the logs."""
     images = dict(_list_present(inventory))
     sources = [
-        (each.source, (each.annotated.width, each.annotated.height) if each.annotated else None)
+        (each.source, (each.annotated.width, each.annotated.height) if each.annotated else None, each.max_megapixels)
         for each in images.values()
     ]
     prints = {}

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nascli.config import MAX_MEGAPIXELS
 from nascli.data.decoding import ImageSource, decode_image
 from nascli.errors import CorruptFileError
 
@@ -61,10 +62,17 @@ class DuplicateGroup:
     originals: tuple[int, ...]
 
 
-def take_fingerprint(source: ImageSource, annotated_size: tuple[int, int] | None = None) -> Fingerprint:
+def take_fingerprint(
+    source: ImageSource, annotated_size: tuple[int, int] | None = None, max_megapixels: int = MAX_MEGAPIXELS
+) -> Fingerprint:
     """Decode an image and describe it; arguments and errors are those of `decode_image`."""
     notes: list[tuple[str, str]] = []
-    image = decode_image(source, annotated_size=annotated_size, note=lambda *note: notes.append(note))
+    image = decode_image(
+        source,
+        max_megapixels=max_megapixels,
+        annotated_size=annotated_size,
+        note=lambda *note: notes.append(note),
+    )
     with source.open("rb") as file:
         digest = hashlib.sha256(file.read()).digest()
     small = image.resize(_SMALL, Image.Resampling.BOX, reducing_gap=2.0)
@@ -77,16 +85,17 @@ def take_fingerprint(source: ImageSource, annotated_size: tuple[int, int] | None
 
 
 def take_fingerprints(
-    sources: Sequence[tuple[ImageSource, tuple[int, int] | None]], on_image: Callable[[int, int], None] | None = None
+    sources: Sequence[tuple[ImageSource, tuple[int, int] | None, int]],
+    on_image: Callable[[int, int], None] | None = None,
 ) -> list[Fingerprint | CorruptFileError]:
     """The fingerprints of many images, by several threads; an error for each that cannot be decoded.
 
     Args:
-        sources: Each with the size that boxes were drawn for, if any were.
+        sources: The arguments of `take_fingerprint`.
         on_image: Called with the images done and all of them.
     """
 
-    def take(source: tuple[ImageSource, tuple[int, int] | None]) -> Fingerprint | CorruptFileError:
+    def take(source: tuple[ImageSource, tuple[int, int] | None, int]) -> Fingerprint | CorruptFileError:
         try:
             return take_fingerprint(*source)
         except CorruptFileError as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from nascli.config import DETECTION_DATASETS, DetectDataConfig
+from nascli.config import DETECTION_DATASETS, MAX_MEGAPIXELS, DetectDataConfig
 from nascli.data.decoding import ImageSource
 from nascli.data.detection.across import match_categories
 from nascli.data.detection.coco import parse_split
@@ -28,11 +28,15 @@ _CERTAIN = ("coco", "voc", "csv")
 
 @dataclass(frozen=True)
 class LabeledImage:
-    """An image with the classes of its boxes, or its own alone; `annotated` has the boxes."""
+    """An image with the classes of its boxes, or its own alone; `annotated` has the boxes.
+
+    It is decoded where it has no more than so many millions of pixels.
+    """
 
     source: ImageSource
     classes: tuple[str, ...]
     annotated: AnnotatedImage | None = None
+    max_megapixels: int = MAX_MEGAPIXELS
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,11 @@ class Inventory:
     splits: tuple[LabeledSplit, ...]
 
 
-def take_inventory(dataset: str, data_dir: str) -> Inventory:
+def take_inventory(dataset: str, data_dir: str, max_megapixels: int | None = None) -> Inventory:
     """List a data set, which may be given as a path alone; no image is decoded.
+
+    Args:
+        max_megapixels: Millions of pixels of the largest image that is decoded later; None is the default.
 
     Raises:
         InputError: It is unknown or not on disk, or comes in memory, as digits and cifar10 do.
@@ -77,11 +84,13 @@ def take_inventory(dataset: str, data_dir: str) -> Inventory:
             if found is None:
                 raise
         is_detection = found is not None and not dataset.startswith("folder:")
-    return _list_detection(dataset, data_dir) if is_detection else _list_classes(name_dataset(dataset), data_dir)
+    limit = max_megapixels or MAX_MEGAPIXELS
+    if is_detection:
+        return _list_detection(DetectDataConfig(dataset=dataset, data_dir=data_dir, max_megapixels=limit))
+    return _list_classes(name_dataset(dataset), data_dir, limit)
 
 
-def _list_detection(dataset: str, data_dir: str) -> Inventory:
-    config = DetectDataConfig(dataset=dataset, data_dir=data_dir)
+def _list_detection(config: DetectDataConfig) -> Inventory:
     parsed = [
         (name, parse_split(raw, name).limit_size(config.max_megapixels)) for name, raw in list_splits(config)[1].items()
     ]
@@ -91,14 +100,16 @@ def _list_detection(dataset: str, data_dir: str) -> Inventory:
     for name, split in parsed:
         matched = split if split is train else match_categories(split, train)
         images = tuple(
-            LabeledImage(image.path, tuple(names[label] for label in image.labels.tolist()), image)
+            LabeledImage(
+                image.path, tuple(names[label] for label in image.labels.tolist()), image, config.max_megapixels
+            )
             for image in matched.images
         )
         splits.append(LabeledSplit(name, str(split.source), images, matched.issues, matched))
     return Inventory(name_detection(config), "detect", tuple(train.class_names), tuple(splits))
 
 
-def _list_classes(dataset: str, data_dir: str) -> Inventory:
+def _list_classes(dataset: str, data_dir: str, max_megapixels: int) -> Inventory:
     kind, _, location = dataset.partition(":")
     path = Path(location).expanduser() if location else Path(data_dir).expanduser() / kind
     indexes: list[ImageIndex[ImageSource]]
@@ -115,7 +126,7 @@ def _list_classes(dataset: str, data_dir: str) -> Inventory:
         LabeledSplit(
             name,
             str(path),
-            tuple(LabeledImage(source, (index.class_names[label],)) for source, label in images),
+            tuple(LabeledImage(source, (index.class_names[label],), None, max_megapixels) for source, label in images),
             index.issues if place == 0 else (),
         )
         for place, ((name, images), index) in enumerate(zip(groups, [first, *indexes][-len(groups) :], strict=True))

@@ -51,7 +51,7 @@ def draw_example(image: LabeledImage, class_names: Sequence[str], side: int, onl
     """An image no larger than `side` pixels, with its boxes, or those at positions `only`; gray if it is damaged."""
     try:
         if image.annotated is None:
-            return _fit_within(decode_image(image.source), side)
+            return _fit_within(decode_image(image.source, max_megapixels=image.max_megapixels), side)
         opened = open_annotated_image(image.annotated)
     except CorruptFileError:
         return Image.new("RGB", (side, side), "gray")

@@ -102,10 +102,10 @@ OPTIONS = {
         "--strict --val-fraction --val-split"
     ),
     "data": "",
-    "data check": "--data-dir --json --out --overwrite --quick --strict DATASET",
-    "data show": "--data-dir --images --json --out --overwrite DATASET",
+    "data check": "--data-dir --json --max-megapixels --out --overwrite --quick --strict DATASET",
+    "data show": "--data-dir --images --json --max-megapixels --out --overwrite DATASET",
     "data convert": "--copy --data-dir --json --strict DATASET OUT",
-    "data split": "--copy --data-dir --json --seed --strict --test --val DATASET OUT",
+    "data split": "--copy --data-dir --json --max-megapixels --seed --strict --test --val DATASET OUT",
     "pack": (
         "--json --max-megapixels --max-unreadable --overwrite --quality --size --val-fraction --val-split --workers "
         "FILE SOURCE"

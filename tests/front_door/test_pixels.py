@@ -126,6 +126,13 @@ def test_a_large_image_is_refused_with_the_way_to_allow_it(nascli: Nascli, class
             assert taken.code == 0, taken.err
 
 
+def enlarge(split: str, lists: Lists, folder: Path) -> None:
+    """Make the first image of a split a large one."""
+    entry = lists["images"][0]
+    entry["width"], entry["height"] = 1250, 1000
+    Image.new("RGB", (1250, 1000)).save(folder / entry["file_name"])
+
+
 def test_the_limit_reaches_training_packing_and_checking(nascli: Nascli) -> None:
     write_classes(Path("classes"))
     Image.new("RGB", (1250, 1000)).save("classes/train/cat/scan.png")
@@ -137,11 +144,17 @@ def test_the_limit_reaches_training_packing_and_checking(nascli: Nascli) -> None
     assert "scan.png is too large" in nascli("pack classes a.h5 --size 32 --max-megapixels 1").err
     assert nascli("pack classes a.h5 --size 32").code == 0, "what was refused is not remembered"
 
-    write_coco(Path("data"), side=1100)
+    for limit, expected in ((1, ["image too large"]), (2, [])):
+        checked = nascli(f"data check classes --json --max-megapixels {limit}").json["splits"]
+        assert [each["kind"] for each in checked[0]["issues"] if "large" in each["kind"]] == expected
+    write_coco(Path("data"), enlarge)
     assert check(nascli) == (0, {})
     code, kinds = check(nascli, "--set data.max_megapixels=1")
-    assert code == 2
-    assert kinds["image too large"] == 6
+    assert (code, kinds) == (2, {"image too large": 2})
+    write_coco(Path("scans"), side=1100)
+    refused = nascli("detect check --dataset coco:scans --set data.max_megapixels=1")
+    assert refused.code == 2
+    assert "data.max_megapixels" in refused.err
 
 
 def test_a_large_jpeg_is_decoded_reduced_where_that_suffices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

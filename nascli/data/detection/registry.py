@@ -169,10 +169,11 @@ def _check_splits(splits: Sequence[DetectionSplit], config: DetectDataConfig, *,
     lost = sum(len(unusable) for _, unusable in found)
     for split, (issues, unusable) in zip(splits, found, strict=True):
         if len(unusable) == len(split.images) > (0 if allowed else 1):
-            first = next(each.first for each in issues if each.kind in SKIPPED_INSTEAD)
+            first = next(each for each in issues if each.kind in SKIPPED_INSTEAD)
+            remedy = "Put the images into a folder named for the split, or into images/ beside the annotations"
             raise InputError(
-                f"{split.source}: none of its {len(unusable):,} images can be used; {first}",
-                "Put the images into a folder named for the split, or into images/ beside the annotations",
+                f"{split.source}: none of its {len(unusable):,} images can be used; {first.first}",
+                remedy if first.kind == "image not on disk" else first.remedy,
             )
     checked: list[DetectionSplit] = []
     for split, (issues, unusable) in zip(splits, found, strict=True):
