@@ -16,6 +16,7 @@ from nascli.data.detection.dataset import Category, check_headers
 from nascli.data.index import WHOLE
 from nascli.data.inventory import Inventory, LabeledImage, take_inventory
 from nascli.data.issues import raise_if_refused
+from nascli.data.pack.format import PackedImage
 from nascli.errors import InputError, NascliError
 from nascli.files import write_json, writing
 
@@ -123,7 +124,7 @@ def _write_folders(inventory: Inventory, images: Sequence[LabeledImage], place: 
 
 def _place_file(image: LabeledImage, folder: Path, names: set[str], *, copy: bool) -> str:
     """Link or copy an image into a folder; its name, with a number where another there has it, in any case."""
-    own = Path(str(image.source)).name
+    own = Path(image.source.path if isinstance(image.source, PackedImage) else str(image.source)).name
     name, number = own, 2
     while name.casefold() in names:
         name, number = f"{Path(own).stem}-{number}{Path(own).suffix}", number + 1

@@ -146,6 +146,16 @@ def test_what_is_converted_is_the_same_in_a_plain_form(nascli: Nascli, name: str
     assert nascli(f"data convert {data} plain").code == 2  # not empty
 
 
+def test_packs_and_tables_of_labels_become_class_folders(nascli: Nascli) -> None:
+    data = write_classes(Path("data"))
+    assert nascli(f"pack {data} packed.h5").code == 0
+    rows = "".join(f"{file},{file.parent.name}\n" for file in sorted(data.glob("train/*/*.png")))
+    Path("labels.csv").write_text(f"file,label\n{rows}")
+    assert nascli("data convert packed.h5 unpacked").code == 0
+    assert nascli("data check unpacked --json").json["splits"][1]["classes"] == {"cat": 3, "dog": 3}
+    assert nascli("data split labels.csv divided --val 0.5 --json").json["images"] == {"train": 6, "val": 6}
+
+
 def test_equal_names_get_numbers_and_files_are_links(nascli: Nascli) -> None:
     data = write_coco(Path("data"), scatter)
     assert nascli(f"data convert {data} plain").code == 0

@@ -112,8 +112,13 @@ class PackedImage:
             )
         return io.BytesIO(content)
 
+    @property
+    def path(self) -> str:
+        """Its path in the folder that was packed."""
+        return os.fsdecode(self.split.paths[self.position])
+
     def __str__(self) -> str:
-        return f"{os.fsdecode(self.split.paths[self.position])} in {self.split.file.path}"
+        return f"{self.path} in {self.split.file.path}"
 
 
 @dataclass(frozen=True, eq=False)
