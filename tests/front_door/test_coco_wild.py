@@ -101,6 +101,7 @@ def test_large_objects_and_whole_images_are_not_taken_for_corners(nascli: Nascli
     ("name", "kind"),
     [
         ("https://images.example.org/bucket/{}?token=a%2Fb", "image found by its name alone"),
+        ("http://[::1/{}", "image found by its name alone"),
         ("file:///home/me/set/train2017/{}", "image found by its name alone"),
         ("/data/upload/4/{}", "image found by its name alone"),
         ("\\\\server\\share\\{}", "image found by its name alone"),
@@ -133,6 +134,13 @@ def test_names_with_accents_blanks_and_no_ending_are_found(nascli: Nascli) -> No
 def test_a_missing_image_is_not_replaced_by_one_of_the_other_split(nascli: Nascli) -> None:
     write_coco(Path("data"))
     shutil.move("data/train2017/000003.png", "data/val2017/000003.png")
+    assert met(nascli) == {"image not on disk": 1}
+
+
+def test_a_missing_image_is_not_replaced_by_a_mask_of_it(nascli: Nascli) -> None:
+    write_coco(Path("data"))
+    Path("data/train2017/masks").mkdir()
+    shutil.move("data/train2017/000003.png", "data/train2017/masks/000003.png")
     assert met(nascli) == {"image not on disk": 1}
 
 

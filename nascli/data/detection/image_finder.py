@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from nascli.data.formats import image_endings
 from nascli.data.split_names import find_role
@@ -15,6 +15,7 @@ BACKSLASHES = "image path with backslashes"
 SPELLING = "image found under another spelling"
 NAME_ALONE = "image found by its name alone"
 
+_HOST = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://[^/]*")
 _DEEPEST = 6
 """Folders below a candidate that are still looked into."""
 
@@ -42,9 +43,10 @@ class ImageFinder:
         """The file of each name; one that is not found is put into the first folder."""
         written = list(names)
         found = [self._find_exactly(name) for name in written]
+        hits = tuple(folder for folder in self._folders if folder in self._hits)
         for position, path in enumerate(found):
             if path is None:
-                found[position] = self._find_elsewhere(written[position])
+                found[position] = self._find_elsewhere(written[position], hits)
         home = next((folder for folder in self._folders if folder in self._hits), self._folders[0])
         return [Path(path or os.path.join(home, name)) for path, name in zip(found, written, strict=True)]
 
@@ -66,18 +68,18 @@ class ImageFinder:
                 self._listed[folder] = frozenset()
         return name in self._listed[folder]
 
-    def _find_elsewhere(self, name: str) -> str | None:
+    def _find_elsewhere(self, name: str, hits: tuple[str, ...]) -> str | None:
+        """The file that a name must mean; `hits` are the folders in which others are found as they are written."""
         slashed = name.replace("\\", "/")
         for kind, spelled in ((BACKSLASHES, slashed), (SPELLING, unquote(slashed))):
             if spelled != name and not _is_url(spelled) and (path := self._find_exactly(spelled)):
                 self._note(kind, f"{name!r} is {path}")
                 return path
-        wanted = unquote(urlsplit(slashed).path) if _is_url(slashed) else slashed
+        wanted = unquote(re.split(r"[?#]", _HOST.sub("", slashed))[0]) if _is_url(slashed) else slashed
         if slashed.startswith("file:") and self._is_file(wanted):
             self._note(SPELLING, f"{name!r} is {wanted}")
             return wanted
         parts = [part for part in wanted.split("/") if part not in ("", ".", "..")]
-        hits = tuple(folder for folder in self._folders if folder in self._hits)
         places = [hits or tuple(self._folders)]
         if hits and len(parts) > 1:
             places.append(tuple(self._folders))
@@ -86,8 +88,10 @@ class ImageFinder:
                 self._index[folders] = _FileIndex(folders, self._role)
             for spelled_parts in (parts, [unquote(part) for part in parts]):
                 if path := self._index[folders].find(spelled_parts):
-                    same = any(_fold(os.path.join(f, *parts)) == _fold(path) for f in folders)
-                    self._note(SPELLING if same else NAME_ALONE, f"{name!r} is {path}")
+                    same = any(_fold(os.path.join(f, *spelled_parts)) == _fold(path) for f in folders)
+                    if not same and hits and name == parts[0] and os.path.splitext(name)[1]:
+                        continue  # where others are, it is not: one deeper down may be a mask or a thumbnail of it
+                    self._note(SPELLING if same and wanted == slashed else NAME_ALONE, f"{name!r} is {path}")
                     return path
         return None
 
@@ -134,7 +138,7 @@ class _FileIndex:
 
 
 def _is_url(text: str) -> bool:
-    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text) is not None
+    return _HOST.match(text) is not None
 
 
 def _fold(text: str) -> str:
