@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from nascli import __version__
 from nascli.cli.console import JsonOutput, spell_out_streams
-from nascli.cli.failures import DEBUG, explain_failure, is_main_process, report_failure
+from nascli.cli.failures import DEBUG, explain_failure, is_main_process, report_failure, show_failure
 from nascli.cli.options import SETTINGS
 from nascli.errors import Interrupted
 
@@ -114,7 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if is_main_process() or DEBUG in given:
             code = report_failure(error, output, as_json=as_json, debug=DEBUG in given)
         else:
-            code = explain_failure(error)["exit_code"]
+            failure = explain_failure(error)
+            code = failure["exit_code"]
+            if failure["code"] == "unexpected":  # which the main process does not know of
+                show_failure(error, failure, debug=False)
     if as_json:
         output.write()
     sys.exit(code)

@@ -5,14 +5,15 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from traceback import print_exception
+from tempfile import NamedTemporaryFile
+from traceback import format_exception, print_exception
 from typing import Any
 
 import typer
 
 from nascli.cli.console import JsonOutput
 from nascli.errors import CorruptFileError, InputError, Interrupted, NascliError
-from nascli.text import printable
+from nascli.text import SPELL_OUT, printable
 from nascli.units import shorten
 
 EXIT_CODES = {
@@ -83,7 +84,7 @@ def explain_failure(error: BaseException) -> dict[str, Any]:
         return Interrupted("stopped by a signal").to_dict()
     reason = shorten(" ".join(str(error).split()), LONGEST_REASON)
     what = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-    remedy = "Give the same command with --debug, and report what it prints"
+    remedy = _keep_traceback(error)
     unexpected = NascliError(
         f"nascli met what it did not expect: {what}", remedy, file=getattr(error, "filename", None)
     )
@@ -102,6 +103,17 @@ def show_failure(error: BaseException, explained: dict[str, Any], *, debug: bool
         line = str(NascliError(explained["message"], explained["remedy"] or ""))
         title = "interrupted" if explained["exit_code"] == Interrupted.exit_code else "error"
         sys.stderr.write(f"{title}: {printable(line)}\n")
+
+
+def _keep_traceback(error: BaseException) -> str:
+    """What to do about a fault of the program; its traceback, which may not come again for hours, is kept in a file."""
+    lines = "".join(format_exception(error))
+    try:
+        with NamedTemporaryFile("w", prefix="nascli-", suffix=".txt", delete=False, errors=SPELL_OUT) as file:
+            file.write(lines)
+    except OSError:
+        return "Give the same command with --debug, and report what it prints"
+    return f"Report it with the traceback in {file.name}"
 
 
 def _explain_usage(error: Any) -> dict[str, Any]:  # noqa: ANN401 - types of typer's own copy of click

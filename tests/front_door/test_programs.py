@@ -122,10 +122,12 @@ def test_a_fault_of_the_program_itself(nascli: Nascli, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise ZeroDivisionError("by\nnothing")
 
-    monkeypatch.setattr("nascli.cli.build.find_cell", fail, raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(Path.cwd()))
     monkeypatch.setattr("nascli.genotype.resolve.find_cell", fail)
     error = failed(nascli, "build --cell nasnet-a --json")
     assert (error["code"], error["type"], error["exit_code"]) == ("unexpected", "ZeroDivisionError", 1)
+    kept = error["remedy"].split()[-1]
+    assert "ZeroDivisionError" in Path(kept).read_text(encoding="utf-8")
     plain = nascli("build --cell nasnet-a")
     assert plain.code == 1
     assert len(plain.err.splitlines()) == 1
