@@ -17,6 +17,7 @@ PARTIAL = ".partial"
 
 _HEAD = 2048
 """Bytes that are looked at."""
+_UNKNOWN = "of an unknown kind"
 _SHOWN = 40
 """Letters of a text that are shown."""
 
@@ -73,6 +74,10 @@ def decode_text(content: bytes, source: object, errors: str = "strict") -> str:
     try:
         return content.decode(json.detect_encoding(content), errors).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
+        head = content[:_HEAD]
+        kind = describe_bytes(head)
+        if kind != _UNKNOWN and _describe_text(head) is None:
+            raise CorruptFileError(f"{source} is no text: it is {kind}", file=source) from error
         before = content[: error.start]
         line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
         raise CorruptFileError(
@@ -85,11 +90,12 @@ def decode_text(content: bytes, source: object, errors: str = "strict") -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; InputError if there is no file, CorruptFileError if it is not a JSON object."""
     try:
-        values = json.loads(read_text(path))
+        text = read_text(path)
+        values = json.loads(text)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", file=path) from error
     except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{path} is not JSON: {error}", file=path) from error
+        raise CorruptFileError(f"{path} {describe_misfit(text, 'JSON', error)}", file=path) from error
     if not isinstance(values, dict):
         raise CorruptFileError(f"{path} holds a JSON {type(values).__name__}, not an object", file=path)
     return values
@@ -208,6 +214,13 @@ def describe_content(path: Path) -> str:
         return describe_bytes(file.read(_HEAD))
 
 
+def describe_misfit(text: str, wanted: str, error: Exception) -> str:
+    """What a text is that is not in the format `wanted`: an error page or the like, else what its parser says."""
+    kind = describe_bytes(text[:_HEAD].encode("utf-8", "replace"))
+    told = kind if not kind.startswith(("a text that", "a JSON file", _UNKNOWN)) else ""
+    return f"is not {wanted}: " + (f"it is {told}" if told else str(error))
+
+
 def describe_bytes(head: bytes) -> str:
     """The kind of content that begins with these bytes, in the words of `describe_content`."""
     if not head:
@@ -221,7 +234,7 @@ def describe_bytes(head: bytes) -> str:
     known = next((kind for start, mark, kind in _SIGNATURES if head[start : start + len(mark)] == mark), None)
     if known is None and head[0] == 0x80 and head[1] in range(2, 6):
         known = "a Python pickle"
-    return known or _describe_text(head) or "of an unknown kind"
+    return known or _describe_text(head) or _UNKNOWN
 
 
 def _describe_text(head: bytes) -> str | None:

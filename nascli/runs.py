@@ -21,6 +21,7 @@ from nascli.config import Section, to_toml
 from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.files import PARTIAL, cannot_write, format_json, read_json, sha256_file, write_text
 from nascli.text import quote
+from nascli.units import count_of
 
 RUN_FILE = "run.json"
 """The record of a run, in its folder."""
@@ -186,7 +187,7 @@ def advise_folder(path: Path) -> str:
     """What a folder is that is not the run that it was taken for, and what to give; empty where it shows nothing."""
     inside = sorted((each.parent for each in path.glob(f"*/{RUN_FILE}")), key=lambda run: run.stat().st_mtime)
     if inside:
-        return f"It holds {len(inside)} runs: give one of them, for instance {inside[-1]}"
+        return f"It holds {count_of(len(inside), 'run')}: give {inside[-1]}" + (" or another" if inside[1:] else "")
     if any((path / name).is_dir() for name in _DATA_FOLDERS):
         return "It looks like a data set, which is for --dataset"
     if (path / DETECTOR_FILE).is_file():

@@ -25,7 +25,7 @@ ALL_CLASSES = 20
 
 WEAKEST = 10
 
-_WRITE_HINT = "Allow writing there, free some space, or give one RUN and another --out"
+_WRITE_HINT = "Allow writing there, free some space, or choose another --out"
 _NO_FILES: dict[str, Any] = {"confusion_file": None, "confusion_figure": None, "confusion_matrix": None}
 
 RUNS = Setting[list[str]]("runs", "Folders of train or of build --import-weights, or latest.", ..., metavar="RUN")

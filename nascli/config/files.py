@@ -11,7 +11,7 @@ from nascli.config.errors import parse, suggestion
 from nascli.config.network import follow_family
 from nascli.config.section import Recipe, Section
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import decode_text, read_text
+from nascli.files import decode_text, describe_misfit, read_text
 
 
 def recipes_folder() -> Path:
@@ -98,11 +98,12 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     own = (path.parent / "run.json").is_file()  # written by nascli: a name in it that is no UTF-8 is as the disk has it
     try:
-        return tomllib.loads(decode_text(path.read_bytes(), path, "surrogateescape") if own else read_text(path))
+        text = decode_text(path.read_bytes(), path, "surrogateescape") if own else read_text(path)
+        return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"recipe {path}: {error.strerror or error}", file=path) from error
     except tomllib.TOMLDecodeError as error:
-        raise CorruptFileError(f"recipe {path} is not TOML: {error}", file=path) from error
+        raise CorruptFileError(f"recipe {path} {describe_misfit(text, 'TOML', error)}", file=path) from error
 
 
 def to_toml(recipe: Section) -> str:

@@ -10,7 +10,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from nascli.config import explain
 from nascli.errors import CorruptFileError, InputError, about
-from nascli.files import check_schema, read_text
+from nascli.files import check_schema, describe_misfit, read_text
 
 JsonScalar = str | int | float | bool | None
 
@@ -97,8 +97,9 @@ def parse_genotype(text: str | bytes, source: str) -> Genotype:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
+        shown = text if isinstance(text, str) else text.decode(errors="replace")
         raise CorruptFileError(
-            f"{source} is not JSON: {error}", "The file is damaged; write it again with nascli decode"
+            f"{source} {describe_misfit(shown, 'JSON', error)}", "Write it again with nascli decode"
         ) from error
     try:
         model = family_of(values).genotype

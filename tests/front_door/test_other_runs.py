@@ -54,7 +54,7 @@ OTHER_PLACES = (
     ("evaluate net --dataset digits", "nascli build wrote, without weights"),
     ("detect predict data --run net", "nascli build wrote, without weights"),
     ("train --resume net", "nascli build wrote"),
-    ("evaluate kept", "holds 1 runs: give one of them, for instance kept/classifier"),
+    ("evaluate kept", "It holds 1 run: give kept/classifier"),
     ("evaluate classifier/weights.safetensors", "is a file, not a folder. Give the folder that it is in: classifier"),
     ("build --network classifier/network.json", "Give the folder that it is in: classifier"),
     ("train --resume classifier/checkpoint.pt", "Give the folder that it is in: classifier"),

@@ -57,3 +57,36 @@ def test_a_recipe_is_a_file_whatever_its_ending_and_a_folder_is_not_one(nascli: 
     ran = nascli(f"{line} --recipe {classifier}")
     assert ran.code == 2
     assert f"{classifier}/recipe.toml" in ran.err
+
+
+NO_TEXTS = {
+    "page.json": (b"<!doctype html><title>404</title>", "an HTML page"),
+    "pointer.json": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a Git LFS pointer"),
+    "empty.json": (b"", "an empty file"),
+    "picture.json": (b"\x89PNG\r\n\x1a\n" + bytes(64), "a PNG image"),
+    "weights.json": (b'\x40\0\0\0\0\0\0\0{"a":1}' + bytes(range(256)), "a safetensors file"),
+}
+
+
+@pytest.mark.parametrize("name", NO_TEXTS)
+def test_what_is_no_text_of_ours_is_named(nascli: Nascli, name: str) -> None:
+    content, kind = NO_TEXTS[name]
+    Path(name).write_bytes(content)
+    Path(name).with_suffix(".toml").write_bytes(content)
+    for line in (f"build --cell {name}", f"train --cell nasnet-a --recipe {Path(name).stem}.toml --dry-run"):
+        if "recipe empty" in line:  # an empty recipe is one: everything has its default
+            continue
+        ran = nascli(line)
+        assert ran.code == 1
+        assert f"it is {kind}" in ran.err
+
+
+def test_a_mistake_in_a_long_text_is_not_called_another_format(nascli: Nascli) -> None:
+    Path("mine.toml").write_bytes(b"[train]\n" + b"# more\n" * 500 + "# für\n".encode("cp1252"))
+    assert (
+        "is not text in UTF-8: byte 0xfc in line 502"
+        in nascli("train --recipe mine.toml --cell nasnet-a --dry-run").err
+    )
+    Path("mine.toml").write_text("[train]\nlr = \n", encoding="utf-8")
+    ran = nascli("train --recipe mine.toml --cell nasnet-a --dry-run")
+    assert "is not TOML: Invalid value (at line 2" in ran.err
