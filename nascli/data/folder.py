@@ -26,7 +26,7 @@ from nascli.data.layout import (
 )
 from nascli.data.recognize import recognize_boxes
 from nascli.data.split_names import find_role
-from nascli.data.walk import ImageWalk
+from nascli.data.walk import ImageWalk, Listing
 from nascli.errors import InputError
 from nascli.text import nfc
 
@@ -90,7 +90,7 @@ class _FolderScan:
         unsorted = [name for name, listing in listings.items() if not listing.folders]
         names = list(layout.splits)
         if not names:
-            self._check_flat(layout.root, len(listings[""].images), len(listings[""].folders))
+            self._check_flat(layout.root, listings[""])
         elif self.request.val_fraction:
             names = [name for name in names if name not in unsorted or find_role(name) == "train"]
         choice = choose_splits(layout.root, names, self.request)
@@ -101,10 +101,17 @@ class _FolderScan:
             refuse_unsorted(layout.splits[str(choice.val)], len(listings[str(choice.val)].images), way)
         return choice
 
-    def _check_flat(self, root: Path, images: int, folders: int) -> None:
+    def _check_flat(self, root: Path, listing: Listing) -> None:
         """Refuse a folder without splits that holds no classes, or that is a split itself."""
-        if not folders:
-            refuse_unsorted(root, images)
+        if not listing.folders:
+            refuse_unsorted(root, len(listing.images))
+        if len(listing.folders) == 1 and not self.request.measured:
+            only = listing.folders[0]
+            if not self.walk.find_below(only):
+                refuse_unsorted(only, 0)
+            raise InputError(
+                f"data set {root} holds one class folder, {only.name!r}, and no splits", "A data set has two classes"
+            )
         above = root.resolve()
         role = find_role(above.name)
         if role and not self.request.val_fraction and not self.request.measured:

@@ -1,5 +1,6 @@
 """The layout of an image folder: where its splits are, found below the folder that a user names."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,12 @@ def find_layout(walk: ImageWalk, folder: Path, request: SplitRequest, log: Issue
     for _ in range(_DEEPEST):
         found = {place: splits for place in level if (splits := _find_splits(walk, place, request))}
         if len(found) > 1:
+            if not any(walk.look_into(split).folders for splits in found.values() for split in splits.values()):
+                place, (split, *_) = next(iter(found.items()))
+                raise InputError(
+                    f"data set {folder}: its class folders hold the splits, as in {place / split}",
+                    f"Turn them round: {folder / split / place.name}",
+                )
             names = list_names([str(place) for place in found])
             raise InputError(f"data set {folder} holds several with splits: {names}", "Give one of them")
         for place, splits in found.items():
@@ -76,6 +83,11 @@ def refuse_unsorted(place: Path, images: int, way: str = "") -> None:
     """InputError for a folder without class folders: how many images lie in it, or what does instead."""
     if images:
         lie = f"1 image lies in {place} itself" if images == 1 else f"{images:,} images lie in {place} itself"
+        if any("\\" in name for name in os.listdir(place)):
+            raise InputError(
+                f"{lie}, with the names of folders and backslashes in theirs",
+                "An archive made on Windows was unpacked so: unpack it again by another program, such as 7z",
+            )
         raise InputError(f"{lie}; they have to be in class folders", f"Sort them into {place}/<class>/{way}")
     raise InputError(f"data set folder {place}: there are no images in it{describe_content_of(place)}", LAYOUT + way)
 

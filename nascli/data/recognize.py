@@ -20,7 +20,7 @@ def recognize_dataset(path: Path) -> str:
     Raises:
         InputError: It holds boxes, or is a file of another kind; the message says which and what to do.
     """
-    if path.is_dir() and _has_class_folders(path):
+    if path.is_dir() and has_class_folders(path):
         return f"folder:{path}"
     if boxes := recognize_boxes(path):
         raise boxes
@@ -45,7 +45,7 @@ def recognize_boxes(path: Path) -> InputError | None:
     return InputError(f"data set {path} holds boxes of objects: it looks like {TITLES[found]}", f"{command} takes it")
 
 
-def _has_class_folders(folder: Path) -> bool:
+def has_class_folders(folder: Path) -> bool:
     """Whether a folder plainly is one of classes: at least two of them in a split."""
     walk = ImageWalk(folder)
     for split in walk.look_into(folder).folders:

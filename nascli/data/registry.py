@@ -155,7 +155,7 @@ def _load_cifar(request: _Request) -> ImageData:
 
 def _load_imagenet(request: _Request) -> ImageData:
     folder = Path(request.config.data_dir).expanduser() / "imagenet"
-    for part in ("train", "val"):
+    for part in ("val",) if request.measured else ("train", "val"):
         if not (folder / part).is_dir():
             raise InputError(
                 f"data set imagenet: {folder / part}: no such folder",

@@ -21,9 +21,10 @@ DANGLING = "link that leads nowhere"
 OWN = "folder of results of nascli"
 
 _SERVICE_NAMES = {
-    "__macosx", "@eadir", "@recycle", "#recycle", "$recycle.bin", "system volume information", "lost+found",
-    "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
-}  # fmt: skip
+    *("__macosx", "icon\r", "network trash folder", "temporary items"),
+    *("@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "lost+found", "__pycache__"),
+    *("$recycle.bin", "recycler", "found.000", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
+}
 """Names, in small letters, of what operating systems, archives and disk stations leave in folders."""
 
 _ARCHIVES = {

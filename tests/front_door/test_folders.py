@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.program import Nascli
-from tests.front_door.made import TRAIN, draw_noise, quote, write_classes, write_coco
+from tests.front_door.made import DETECT, TRAIN, draw_noise, quote, write_classes, write_coco
 
 DATA = Path("data")
 
@@ -379,6 +379,30 @@ def test_classes_are_matched_by_name(nascli: Nascli, classifier: str) -> None:
     ran = nascli(f"evaluate {classifier} --device cpu --dataset folder:new")
     assert ran.code == 2
     assert "'cow'" in ran.err
+
+
+@pytest.mark.usefixtures("data")
+@pytest.mark.parametrize("dataset", ["./data", "folder:data", "digits"])
+def test_classes_given_to_a_detector_are_named(nascli: Nascli, dataset: str) -> None:
+    ran = nascli(f"{DETECT} --dataset {dataset} --dry-run")
+    assert ran.code == 2
+    assert f"nascli train --dataset {dataset.replace('./', 'folder:')} takes it" in ran.err
+
+
+def test_other_wrong_layouts(plan: Plan) -> None:
+    files = [*write_classes(Path("all")).glob("*/*/*.png")]
+    for file in files:
+        _, split, name, image = file.parts
+        for target in (Path("turned", name, split, image), Path("windows", f"{split}\\{name}\\{image}")):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    plan.refused("turned/cat/train", "turned/train/cat", dataset="folder:turned")
+    plan.refused("18 images", "backslashes", dataset="folder:windows")
+    Path("rows/data").mkdir(parents=True)
+    Path("rows/data/train-00000.parquet").write_bytes(b"PAR1")
+    plan.refused("1 .parquet", dataset="rows")
+    shutil.copytree("all/train/cat", "one/cat")
+    plan.refused("one class folder, 'cat'", dataset="folder:one")
 
 
 def test_a_data_set_of_boxes_is_named(plan: Plan) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nascli.config import DETECTION_DATASETS, DetectDataConfig, suggestion
+from nascli.config import DATASETS, DETECTION_DATASETS, DetectDataConfig, suggestion
 from nascli.data.detection.across import match_categories, note_crowded, note_shared_images
 from nascli.data.detection.coco import parse_split
 from nascli.data.detection.dataset import SKIPPED_INSTEAD, DetectionData, DetectionSplit, check_images
@@ -12,6 +12,7 @@ from nascli.data.detection.raw import RawSplit
 from nascli.data.detection.recognize import FORMATS, find_splits, recognize_format
 from nascli.data.detection.splits import ChosenSplits, choose_splits, hold_out
 from nascli.data.issues import Issue, raise_if_refused, select_refused
+from nascli.data.recognize import has_class_folders
 from nascli.data.toy import write_scenes
 from nascli.errors import InputError
 from nascli.files import describe_content
@@ -94,10 +95,19 @@ def name_dataset(config: DetectDataConfig) -> str:
     if path.exists():
         if found := recognize_format(path):
             return f"{found}:{path}"
+        if path.is_dir() and has_class_folders(path):
+            raise InputError(
+                f"{path} holds images in class folders, and no boxes", f"nascli train --dataset folder:{path} takes it"
+            )
         raise InputError(
             f"{path} holds no annotations that nascli knows"
             + (f": it is {describe_content(path)}" if path.is_file() else ""),
             f"Say what they are: {', '.join(DETECTION_DATASETS)}",
+        )
+    if any(known.partition(":")[:2] == (name, colon) for known in DATASETS):
+        raise InputError(
+            f"data set {config.dataset} is one of classes, without boxes",
+            f"nascli train --dataset {config.dataset} takes it",
         )
     raise InputError(
         f"data set {config.dataset!r}: not one for detection, and no such file or folder",
