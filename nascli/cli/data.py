@@ -80,7 +80,7 @@ def check(call: Call) -> None:
     if refused:
         raise InputError(
             f"{inventory.dataset}: {count_of(refused, 'issue')} to repair before it can be used",
-            "They are marked refused",
+            "They are marked refused" + (", skipped or lenient" if call[STRICT] else ""),
         )
     terminal.next(_train_command(inventory))
     if checked.issues:
