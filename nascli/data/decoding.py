@@ -115,7 +115,7 @@ def note_header(image: Image.Image, note: Note, annotated_size: tuple[int, int] 
     if image.format in _MULTI_FRAME and getattr(image, "is_animated", False):
         note("image of several frames", "the first is used")
     if exif.is_damaged(image):
-        note("image with damaged camera data", "what they say of a rotation may be lost")
+        note("image with damaged camera data", "its EXIF data cannot be read whole")
     if max(image.size) > THIN * min(image.size):
         note("image very long and thin", f"it has {image.width}x{image.height} pixels")
     orientation = exif.read_orientation(image)

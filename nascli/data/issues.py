@@ -171,7 +171,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "such images upright",
         "image turned upright": "as its camera says that it was held; boxes are those of the turned image",
         "image of several frames": "the first is used",
-        "image with damaged camera data": "not turned, unless they say so all the same",
+        "image with damaged camera data": "what they say of a rotation may be lost",
         "16-bit image that uses 12 bits at most": "nearly black: divided by 257, as any of 16 bits",
         "image of 32-bit numbers": "scaled to bytes by their range",
         "image very long and thin": "a side keeps at least one pixel when it is resized",
