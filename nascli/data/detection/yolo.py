@@ -24,17 +24,16 @@ from nascli.data.detection.raw import (
     name_below,
     require_path,
 )
+from nascli.data.detection.yolo_labels import LabelReader
 from nascli.data.issues import IssueLog
 from nascli.data.walk import ImageWalk
-from nascli.errors import CorruptFileError, InputError
+from nascli.errors import InputError
 from nascli.files import read_text
 from nascli.units import shorten
 
 SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
 _NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "labels/classes.txt")
 _LABEL_FOLDERS = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS", "JPEGImages": "labels"}
-_OVER = 0.01
-"""Fraction of the image by which a label may reach over its edge: annotators round."""
 _LOOKED_AT = 1000
 """Images of a folder whose labels are looked for to tell whether it is YOLO's."""
 _HINT = "Give yolo:PATH of a data.yaml with names, train and val, or of a folder with images/ and labels/"
@@ -201,7 +200,7 @@ def _read_split(described: _Description, name: str, folders: Sequence[Path], log
             f"{described.source}: none of the {len(images):,} images of {name} has a label file",
             f"That of {images[0]} is looked for as {_label_candidates(images[0])[0]}, or beside the image",
         )
-    made = _Labels(described.classes, log)
+    made = LabelReader(described.classes, log)
     lines = {image: made.read(file) for image, file in labels.items()}
     names = _complete_names(described, made.highest, log)
     builder = ListsBuilder(names)
@@ -276,72 +275,3 @@ def _complete_names(described: _Description, highest: int, log: IssueLog) -> lis
         if number not in names:
             log.add("class without a name", f"{described.source}: class {number} is called {number}")
     return [names.get(number, str(number)) for number in range(count)]
-
-
-class _Labels:
-    """Reads the lines of label files; `highest` is the highest class number met."""
-
-    def __init__(self, classes: int | None, log: IssueLog) -> None:
-        self._classes, self._log = classes, log
-        self.highest = -1
-
-    def read(self, file: Path) -> list[tuple[str, int, tuple[float, ...]]]:
-        """Place, class and box (fractions, around the center) of each line that can be used."""
-        found: list[tuple[str, int, tuple[float, ...]]] = []
-        try:
-            text = read_text(file)
-        except (OSError, CorruptFileError) as error:
-            self._log.add("label file cannot be read", str(getattr(error, "message", f"{file}: {error}")))
-            return found
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                place = f"{file} line {number}"
-                try:
-                    found.append((place, *self._parse(line.split(), place)))
-                except _LabelError as error:
-                    self._log.add(error.kind, f"{place}: {error}")
-        return found
-
-    def _parse(self, words: Sequence[str], place: str) -> tuple[int, tuple[float, ...]]:
-        try:
-            values = [float(word) for word in words]
-        except ValueError:
-            raise _LabelError("label line not five numbers", f"{shorten(' '.join(words))!r} is not numbers") from None
-        if len(values) < 5 or (len(values) > 6 and len(values) % 2 == 0):
-            message = f"{len(values)} numbers, not class x y width height"
-            raise _LabelError("label line not five numbers", message)
-        label, values = self._parse_class(words[0], place), values[1:]
-        beyond = [value for value in values[: 4 if len(values) == 5 else None] if not -_OVER <= value <= 1 + _OVER]
-        if beyond and all(abs(value) < float("inf") for value in beyond):
-            text = "; pixels? divide them by the image's width and height" if max(beyond) > 2 else ""
-            raise _LabelError("label not between 0 and 1", f"{beyond[0]:g} is no fraction of the image{text}")
-        if len(values) == 5:
-            self._log.add("label with a confidence", f"{place}: {words[5]}")
-        elif len(values) > 5:
-            self._log.add("outline in place of a box", f"{place}: {len(values) // 2} points")
-            return label, _surround(values[::2], values[1::2])
-        return label, tuple(values[:4])
-
-    def _parse_class(self, word: str, place: str) -> int:
-        value = float(word)
-        label = int(value) if abs(value) < 2**31 else -1
-        if label != value or label < 0 or (self._classes is not None and label >= self._classes):
-            known = "" if self._classes is None else f"; there are {self._classes} names, counted from 0"
-            raise _LabelError("label of an unknown class", f"class {word}{known}")
-        if not word.isdecimal():
-            self._log.add("class number with decimals", f"{place}: class {word}")
-        self.highest = max(self.highest, label)
-        return label
-
-
-class _LabelError(ValueError):
-    """A line that cannot be used, with the kind of its issue."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
-def _surround(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, ...]:
-    """The box around points: center, width, height."""
-    return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)
