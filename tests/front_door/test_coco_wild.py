@@ -88,7 +88,7 @@ def test_percent_and_tiny_boxes_are_remarked(nascli: Nascli) -> None:
 
 def test_large_objects_and_whole_images_are_not_taken_for_corners(nascli: Nascli) -> None:
     write(lambda lists: boxes(lists, lambda *_: [0, 0, 64, 64]))
-    assert met(nascli) == {"box given twice": 0} or "boxes are corners" not in met(nascli)
+    assert nascli(CHECK).code == 0
     shutil.rmtree("data")
     write(lambda lists: boxes(lists, lambda x, y, w, h: [2, 3, 63, 60]))
     assert nascli(CHECK).code == 0
@@ -428,11 +428,9 @@ def test_another_file_is_named_as_what_it_is(nascli: Nascli, content: bytes, cod
 def test_byte_order_marks_and_utf_16_are_read(nascli: Nascli) -> None:
     write_coco(Path("data"), names=("Größe", "犬"))
     for encoding in ("utf-8-sig", "utf-16"):
-        TRAIN.write_bytes(TRAIN.read_text(encoding="utf-8").encode(encoding))
-        assert nascli(CHECK).code == 0
-        TRAIN.write_bytes(VAL.read_bytes().replace(b"000101", b"000001").replace(b"000102", b"000002"))
-        shutil.rmtree("data")
-        write_coco(Path("data"), names=("Größe", "犬"))
+        text = VAL.read_text(encoding="utf-8")
+        TRAIN.write_bytes(text.replace("0001", "../val2017/0001").encode(encoding))
+        assert met(nascli) == {}
 
 
 # outlines
