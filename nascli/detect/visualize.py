@@ -221,7 +221,7 @@ def _letter_size(side: int) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _load_font(path: Path, size: int) -> Font:
-    return ImageFont.truetype(path, size)
+    return ImageFont.truetype(str(path), size)
 
 
 def _fit_text(name: str, ending: str, side: int, width: float) -> tuple[str, Font]:
