@@ -43,7 +43,7 @@ from common import (
 )
 from PIL import Image
 
-from nascli.data.folder import scan_folder
+from nascli.data.folders.folder import scan_folder
 from nascli.genotype.cells.genotype import CellGenotype, require_cells
 from nascli.genotype.cells.space import NASNET
 from nascli.genotype.resolve import load_genotype

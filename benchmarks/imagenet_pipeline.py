@@ -48,10 +48,10 @@ def nascli(task: Task) -> Figures:
 
     from nascli.config import DataConfig
     from nascli.data.dataset import UnreadableImages
-    from nascli.data.decoding import ImageSource
-    from nascli.data.folder import scan_folder
-    from nascli.data.index import ImageIndex
-    from nascli.data.opening import stream_splits
+    from nascli.data.folders.folder import scan_folder
+    from nascli.data.folders.index import ImageIndex
+    from nascli.data.folders.opening import stream_splits
+    from nascli.data.images.decoding import ImageSource
     from nascli.data.pack.format import open_pack
     from nascli.data.transforms import BatchRng, Normalizer, augment_batch
     from nascli.engine.device import disable_malloc_trim

@@ -7,7 +7,7 @@ import pytest
 import nascli
 from nascli import config
 from nascli.data import registry as data_registry
-from nascli.data.detection import registry as detection_registry
+from nascli.data.detection import recognize
 from nascli.detect import heads
 from nascli.genotype import families
 from nascli.genotype.cells import op_info
@@ -26,7 +26,7 @@ TABLES = [
     (builders, "STRATEGY_BUILDERS EVALUATOR_BUILDERS"),
     (zero_cost, "ZERO_COST_SCORES"),
     (data_registry, "LOADERS"),
-    (detection_registry, "FOLDERS"),
+    (recognize, "FORMATS"),
     (heads, "HEADS"),
     (engines, "ENGINES"),
     (families, "FAMILIES"),

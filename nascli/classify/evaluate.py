@@ -17,8 +17,8 @@ from nascli.classify.metrics import InferenceOptions, evaluate
 from nascli.classify.tta import plan_tta
 from nascli.config import DataConfig, Preprocessing, TrainRecipe, parse
 from nascli.data.dataset import ImageData
+from nascli.data.folders.index import list_names
 from nascli.data.imagenet import IMAGENET_CLASSES, imagenet_wnids
-from nascli.data.index import list_names
 from nascli.data.issues import Issue
 from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer

@@ -23,8 +23,8 @@ from nascli.text import quote_command
 from nascli.units import count_of
 
 if TYPE_CHECKING:
-    from nascli.data.exporting import Plan
-    from nascli.data.inventory import Inventory
+    from nascli.data.audit.exporting import Plan
+    from nascli.data.audit.inventory import Inventory
 
 DATASET = Setting[str](
     "dataset", "A path, or a data set by name as in nascli train and nascli detect.", ..., metavar="DATASET"
@@ -60,8 +60,8 @@ def check(call: Call) -> None:
     Exit code 0: nothing to remark; 3: remarks; 2: something has to be repaired before the data can be used.
     """
     from nascli.cli.progress import show_images
-    from nascli.data.checking import check_data
-    from nascli.data.inventory import take_inventory
+    from nascli.data.audit.checking import check_data
+    from nascli.data.audit.inventory import take_inventory
     from nascli.detect.predict import check_output_folder
     from nascli.report.data_page import write_data_page
 
@@ -94,7 +94,7 @@ def check(call: Call) -> None:
 )
 def show(call: Call) -> None:
     """Draw images of a data set: each with its boxes, or a sheet per split with some of each class."""
-    from nascli.data.inventory import take_inventory
+    from nascli.data.audit.inventory import take_inventory
     from nascli.detect.predict import choose_output_folder
     from nascli.report.contact_sheet import draw_inventory
 
@@ -120,8 +120,8 @@ def convert(call: Call) -> None:
 
     What is read leniently here is plain there; boxes and images that are skipped here are not there.
     """
-    from nascli.data.exporting import keep_splits
-    from nascli.data.inventory import take_inventory
+    from nascli.data.audit.exporting import keep_splits
+    from nascli.data.audit.inventory import take_inventory
 
     inventory = take_inventory(call[DATASET], call[DATA_DIR])
     _write(call, inventory, keep_splits(inventory))
@@ -138,9 +138,9 @@ def split(call: Call) -> None:
     The splits that it has are joined first. It is written as nascli data convert does.
     """
     from nascli.cli.progress import show_images
-    from nascli.data.checking import check_data
-    from nascli.data.inventory import take_inventory
-    from nascli.data.splitting import plan_splits
+    from nascli.data.audit.checking import check_data
+    from nascli.data.audit.inventory import take_inventory
+    from nascli.data.audit.splitting import plan_splits
 
     parts = {"train": 1 - call[VAL] - call[TEST], "val": call[VAL], "test": call[TEST]}
     if parts["train"] <= 0 or parts["val"] + parts["test"] <= 0:
@@ -154,7 +154,7 @@ def split(call: Call) -> None:
 
 def _write(call: Call, inventory: "Inventory", plan: "Plan") -> None:
     """Write a data set into the folder that was given, and show what is there then."""
-    from nascli.data.exporting import require_usable, write_dataset
+    from nascli.data.audit.exporting import require_usable, write_dataset
     from nascli.detect.predict import check_output_folder
 
     terminal = call.terminal()

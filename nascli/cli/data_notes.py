@@ -34,7 +34,7 @@ def note_splits(
     terminal: Terminal, source: object, counts: tuple[int, int], val_name: str, unused: Sequence[str]
 ) -> None:
     """Say how many images are trained on, how many of which split are validated on, and which splits are not used."""
-    from nascli.data.index import HELD_OUT
+    from nascli.data.folders.index import HELD_OUT
 
     train, val = counts
     held = f"{val:,} {'held out' if val_name == HELD_OUT else f'of {val_name}'} to validate on"

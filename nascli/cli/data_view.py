@@ -8,8 +8,8 @@ from nascli.cli.detect_view import show_issue_lines
 from nascli.units import count_of
 
 if TYPE_CHECKING:
-    from nascli.data.checking import DataCheck
-    from nascli.data.inventory import LabeledSplit
+    from nascli.data.audit.checking import DataCheck
+    from nascli.data.audit.inventory import LabeledSplit
 
 _CLASSES = 20
 """Classes that are listed; of more, the most frequent and the rarest."""

@@ -182,8 +182,8 @@ def _predict(
     max_megapixels: int | None,
 ) -> None:
     from nascli.classify.predict import predict_classes
-    from nascli.data.decoding import inspect_headers
-    from nascli.data.walk import find_images
+    from nascli.data.images.decoding import inspect_headers
+    from nascli.data.images.walk import find_images
 
     found = find_images(paths)
     issues = (*found.issues, *inspect_headers(found.files))

@@ -11,7 +11,7 @@ from nascli.cli.options import JSON, MAX_MEGAPIXELS, Call, Setting, command
 from nascli.units import format_quantity
 
 if TYPE_CHECKING:
-    from nascli.data.index import ImageIndex
+    from nascli.data.folders.index import ImageIndex
 
 SOURCE = Setting[Path](
     "source", "A folder with train/<class>/* and val/<class>/* or test/<class>/*, or a CSV.", ..., metavar="SRC"
@@ -41,7 +41,7 @@ def run(call: Call) -> None:
     finished images are in the folder FILE.h5.partial.
     """
     from nascli.cli.progress import show_images
-    from nascli.data.index import SplitRequest
+    from nascli.data.folders.index import SplitRequest
     from nascli.data.pack.build import PackCallbacks, PackSettings, pack_folder
     from nascli.signals import stop_on_signals
 

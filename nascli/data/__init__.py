@@ -1,1 +1,1 @@
-"""Data sets: names to tensors in memory, streamed images, COCO-format detection data."""
+"""Data sets: images with classes in memory or streamed, images with boxes, and what may be wrong with them."""

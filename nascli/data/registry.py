@@ -12,15 +12,15 @@ import torch
 
 from nascli.config import DATASETS, DETECTION_DATASETS, DataConfig, Preprocessing, suggestion
 from nascli.data.dataset import Color, ImageData, Split, UnreadableImages, split_holdout
-from nascli.data.decoding import ImageSource
-from nascli.data.folder import scan_folder
+from nascli.data.folders.folder import scan_folder
+from nascli.data.folders.index import ImageIndex, SplitRequest
+from nascli.data.folders.labels import scan_table
+from nascli.data.folders.opening import open_splits, stream_splits
+from nascli.data.folders.recognize import recognize_dataset
+from nascli.data.images.decoding import ImageSource
 from nascli.data.in_memory import ImageArray, measure_colors, resize_images
-from nascli.data.index import ImageIndex, SplitRequest
 from nascli.data.issues import raise_if_refused
-from nascli.data.labels import scan_table
-from nascli.data.opening import open_splits, stream_splits
 from nascli.data.pack.format import open_pack
-from nascli.data.recognize import recognize_dataset
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.toy import load_digits
 from nascli.errors import CorruptFileError, InputError, NascliError

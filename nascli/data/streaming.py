@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nascli.config import MAX_MEGAPIXELS, Preprocessing
 from nascli.data.dataset import ByteBatch, UnreadableImages, no_image_left
-from nascli.data.decoding import ImageSource, decode_image, decode_pixels, image_to_tensor, jpeg_decoder
+from nascli.data.images.decoding import ImageSource, decode_image, decode_pixels, image_to_tensor, jpeg_decoder
 from nascli.errors import CorruptFileError, NascliError
 
 STREAM_SIZE = 224

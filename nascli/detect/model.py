@@ -15,8 +15,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 
 from nascli.config import DetectorConfig, Strict, parse
-from nascli.data.decoding import REDUCED_ABOVE
 from nascli.data.detection.dataset import Category
+from nascli.data.images.decoding import REDUCED_ABOVE
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import check_schema, read_json, write_json

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from nascli.config import MAX_MEGAPIXELS
-from nascli.data.decoding import image_to_tensor
 from nascli.data.detection.dataset import open_image
+from nascli.data.images.decoding import image_to_tensor
+from nascli.data.images.walk import FoundImages, find_images
 from nascli.data.issues import IssueLog
-from nascli.data.walk import FoundImages, find_images
 from nascli.detect.inference import to_float, to_plain_boxes
 from nascli.detect.model import DetectorSpec
 from nascli.detect.visualize import LabeledBox, draw_boxes

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from nascli.data.detection.across import MAX_COUNTED
-from nascli.data.detection.box_patterns import describe_reading, find_other_reading
 from nascli.data.detection.dataset import DetectionSplit
-from nascli.data.detection.values import is_blank, read_number, read_whole
+from nascli.data.detection.formats.box_patterns import describe_reading, find_other_reading
+from nascli.data.detection.formats.values import is_blank, read_number, read_whole
 from nascli.data.issues import Issue, IssueLog, raise_if_refused
 from nascli.detect.coco_eval import Detection
 from nascli.detect.results_file import RESULTS_HINT, Entry, ResultEntries, read_result_entries

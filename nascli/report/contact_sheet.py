@@ -5,9 +5,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from nascli.data.decoding import decode_image
+from nascli.data.audit.inventory import Inventory, LabeledImage, LabeledSplit
 from nascli.data.detection.dataset import open_annotated_image
-from nascli.data.inventory import Inventory, LabeledImage, LabeledSplit
+from nascli.data.images.decoding import decode_image
 from nascli.detect.visualize import draw_boxes, draw_ground_truth, ground_truth_boxes
 from nascli.errors import CorruptFileError
 from nascli.files import writing

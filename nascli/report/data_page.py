@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from nascli.data.checking import DataCheck
-from nascli.data.inventory import LabeledImage
+from nascli.data.audit.checking import DataCheck
+from nascli.data.audit.inventory import LabeledImage
 from nascli.files import write_text, writing
 from nascli.report.contact_sheet import choose_by_class, draw_example
 from nascli.text import printable

@@ -14,9 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nascli.config import DETECTION_DATASETS, DetectDataConfig
-from nascli.data.decoding import image_to_tensor
-from nascli.data.detection.coco import parse_split
-from nascli.data.detection.coco_files import find_coco_splits
 from nascli.data.detection.dataset import (
     DetectionData,
     DetectionSplit,
@@ -28,8 +25,11 @@ from nascli.data.detection.dataset import (
     to_sides,
     training_target,
 )
+from nascli.data.detection.formats.coco import parse_split
+from nascli.data.detection.formats.coco_files import find_coco_splits
 from nascli.data.detection.recognize import FORMATS
 from nascli.data.detection.registry import NAMED, load_detection_data
+from nascli.data.images.decoding import image_to_tensor
 from nascli.data.issues import raise_if_refused
 from nascli.errors import CorruptFileError, InputError
 from tests.detect.coco_folder import annotation, categories, damage_pixels, write_annotations, write_coco

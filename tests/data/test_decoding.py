@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from nascli.data import decoding
-from nascli.data.decoding import decode_image, decode_pixels, image_to_tensor, read_size
+from nascli.data.images import decoding
+from nascli.data.images.decoding import decode_image, decode_pixels, image_to_tensor, read_size
 from nascli.errors import CorruptFileError, InputError, TooLargeError
 
 ROUNDING = 2

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nascli.config import DataConfig
 from nascli.data.dataset import ImageData
-from nascli.data.decoding import decode_image
+from nascli.data.images.decoding import decode_image
 from nascli.data.in_memory import ImageArray
 from nascli.data.pack.build import PackCallbacks, PackSettings, PackSummary, pack_folder
 from nascli.data.pack.format import Pack, open_pack

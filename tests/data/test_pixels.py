@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nascli.data.decoding import decode_image
-from nascli.data.pixels import CONVERSIONS, PixelRangeError, to_rgb
+from nascli.data.images.decoding import decode_image
+from nascli.data.images.pixels import CONVERSIONS, PixelRangeError, to_rgb
 from nascli.errors import CorruptFileError
 
 WHITE = (255, 255, 255)

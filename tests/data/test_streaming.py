@@ -12,7 +12,7 @@ from PIL import Image
 
 from nascli.config import Preprocessing
 from nascli.data.dataset import UnreadableImages
-from nascli.data.decoding import decode_image, image_to_tensor
+from nascli.data.images.decoding import decode_image, image_to_tensor
 from nascli.data.streaming import ImageFiles, Window, random_window
 from nascli.errors import CorruptFileError, NascliError
 

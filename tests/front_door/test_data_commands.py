@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nascli.data.duplicates import Fingerprint, find_duplicates, take_fingerprint
+from nascli.data.audit.duplicates import Fingerprint, find_duplicates, take_fingerprint
 from tests.cli.program import Nascli
 from tests.front_door.exports import write_csv, write_voc, write_yolo
 from tests.front_door.made import DETECT, TRAIN, Lists, draw_noise, write_classes, write_coco

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from nascli.data.decoding import decode_image, decode_pixels
+from nascli.data.images.decoding import decode_image, decode_pixels
 from nascli.errors import CorruptFileError
 from tests.cli.program import Nascli
 from tests.front_door.made import TRAIN, Lists, draw_noise, write_classes, write_coco
@@ -162,7 +162,7 @@ def test_a_large_jpeg_is_decoded_reduced_where_that_suffices(tmp_path: Path, mon
     image.save(tmp_path / "a.jpg", exif=held(6))
     image.save(tmp_path / "a.png")
     assert decode_image(tmp_path / "a.jpg", least_side=100).size == (1200, 1600), "usual images are decoded whole"
-    monkeypatch.setattr("nascli.data.decoding.REDUCED_ABOVE", 1)
+    monkeypatch.setattr("nascli.data.images.decoding.REDUCED_ABOVE", 1)
     assert decode_image(tmp_path / "a.jpg", least_side=100).size == (150, 200)
     assert decode_pixels(tmp_path / "a.jpg", least_side=250).shape == (400, 300, 3)
     assert decode_image(tmp_path / "a.jpg").size == (1200, 1600)

@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from nascli.config import MAX_MEGAPIXELS
-from nascli.data import exif
-from nascli.data.decoding import decode_image, explain, image_to_tensor, note_header, open_header
+from nascli.data.images import exif
+from nascli.data.images.decoding import decode_image, explain, image_to_tensor, note_header, open_header
+from nascli.data.images.pixels import Note, ignore_note
 from nascli.data.issues import ISSUE_KINDS, Issue, IssueLog, IssueOutcome
-from nascli.data.pixels import Note, ignore_note
 from nascli.errors import CorruptFileError, InputError, TooLargeError
 
 Boxes = NDArray[np.float64]

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from nascli.data.detection.coco_files import find_coco_splits
-from nascli.data.detection.csv_boxes import find_csv_splits
-from nascli.data.detection.raw import RawSplit
-from nascli.data.detection.voc import find_voc_splits
-from nascli.data.detection.yolo import find_yolo_splits
+from nascli.data.detection.formats.coco_files import find_coco_splits
+from nascli.data.detection.formats.csv_boxes import find_csv_splits
+from nascli.data.detection.formats.raw import RawSplit
+from nascli.data.detection.formats.voc import find_voc_splits
+from nascli.data.detection.formats.yolo import find_yolo_splits
 from nascli.errors import CorruptFileError, InputError
 
 FORMATS: dict[str, Callable[[Path], dict[str, RawSplit]]] = {

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from nascli.config import DATASETS, DETECTION_DATASETS, DetectDataConfig, suggestion
 from nascli.data.detection.across import match_categories, note_crowded, note_shared_images
-from nascli.data.detection.coco import parse_split
 from nascli.data.detection.dataset import SKIPPED_INSTEAD, DetectionData, DetectionSplit, check_images
-from nascli.data.detection.raw import RawSplit
+from nascli.data.detection.formats.coco import parse_split
+from nascli.data.detection.formats.raw import RawSplit
 from nascli.data.detection.recognize import FORMATS, find_splits, recognize_format
 from nascli.data.detection.splits import ChosenSplits, choose_splits, hold_out
+from nascli.data.folders.recognize import has_class_folders
 from nascli.data.issues import Issue, raise_if_refused, select_refused
-from nascli.data.recognize import has_class_folders
 from nascli.data.toy import write_scenes
 from nascli.errors import InputError
 from nascli.files import describe_content

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from nascli.config import DetectDataConfig
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
-from nascli.data.detection.raw import RawSplit
-from nascli.data.split_names import choose_training, choose_validation, find_role
+from nascli.data.detection.formats.raw import RawSplit
+from nascli.data.folders.split_names import choose_training, choose_validation, find_role
 from nascli.errors import InputError
 from nascli.text import nfc
 

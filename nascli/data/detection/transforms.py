@@ -12,8 +12,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from nascli.data.decoding import image_to_tensor
 from nascli.data.detection.dataset import AnnotatedImage, open_annotated_image, training_target
+from nascli.data.images.decoding import image_to_tensor
 
 Target = dict[str, Tensor]
 """Training target of a detector for an image: `boxes` (M, 4) float32 and `labels` (M,)."""

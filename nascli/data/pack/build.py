@@ -21,14 +21,14 @@ from PIL import Image
 
 from nascli.config import MAX_MEGAPIXELS
 from nascli.data.dataset import UnreadableImages, no_image_left
-from nascli.data.decoding import decode_image
-from nascli.data.folder import scan_folder
-from nascli.data.index import ImageIndex, SplitRequest
-from nascli.data.labels import scan_table
+from nascli.data.folders.folder import scan_folder
+from nascli.data.folders.index import ImageIndex, SplitRequest
+from nascli.data.folders.labels import scan_table
+from nascli.data.folders.table import TABLE_ENDINGS
+from nascli.data.images.decoding import decode_image
 from nascli.data.pack.format import SPLITS, PackedRow, open_pack, write_pack
 from nascli.data.pack.shards import ShardStore
 from nascli.data.streaming import worker_count
-from nascli.data.table import TABLE_ENDINGS
 from nascli.errors import CorruptFileError, InputError, Interrupted
 from nascli.files import PARTIAL, sync_folder, writing
 from nascli.progress import ProgressFile

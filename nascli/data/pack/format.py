@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nascli.data.checked_h5 import CheckedFormat, check_content, read_column
-from nascli.data.index import ImageIndex
+from nascli.data.folders.index import ImageIndex
 from nascli.errors import CorruptFileError, InputError
 
 SPLITS = ("train", "val")

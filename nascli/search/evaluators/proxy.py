@@ -14,7 +14,7 @@ import torch
 from nascli.classify.task import fit_classifier
 from nascli.config import DataConfig, NetworkConfig, SearchRecipe, TrainConfig
 from nascli.data.dataset import ImageData, split_holdout
-from nascli.data.index import HELD_OUT
+from nascli.data.folders.index import HELD_OUT
 from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer
 from nascli.engine.device import temporary_seed

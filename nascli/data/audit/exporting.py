@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nascli.data.checking import Place
+from nascli.data.audit.checking import Place
+from nascli.data.audit.inventory import Inventory, LabeledImage, take_inventory
 from nascli.data.detection.dataset import Category, check_headers
-from nascli.data.index import WHOLE
-from nascli.data.inventory import Inventory, LabeledImage, take_inventory
+from nascli.data.folders.index import WHOLE
 from nascli.data.issues import raise_if_refused
 from nascli.data.pack.format import PackedImage
 from nascli.errors import InputError, NascliError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nascli.data.formats import image_endings
+from nascli.data.images.formats import image_endings
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import decode_text

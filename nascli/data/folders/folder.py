@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nascli.data.index import (
+from nascli.data.folders.index import (
     ImageIndex,
     Named,
     SplitChoice,
@@ -14,9 +14,8 @@ from nascli.data.index import (
     list_names,
     name_class,
 )
-from nascli.data.issues import Issue, IssueLog
-from nascli.data.labels import find_metadata, scan_metadata
-from nascli.data.layout import (
+from nascli.data.folders.labels import find_metadata, scan_metadata
+from nascli.data.folders.layout import (
     Layout,
     check_folder,
     describe_content_of,
@@ -24,9 +23,10 @@ from nascli.data.layout import (
     refuse_unsorted,
     skip_level,
 )
-from nascli.data.recognize import recognize_boxes
-from nascli.data.split_names import find_role
-from nascli.data.walk import ImageWalk, Listing
+from nascli.data.folders.recognize import recognize_boxes
+from nascli.data.folders.split_names import find_role
+from nascli.data.images.walk import ImageWalk, Listing
+from nascli.data.issues import Issue, IssueLog
 from nascli.errors import InputError
 from nascli.text import nfc
 

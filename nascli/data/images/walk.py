@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nascli.data.formats import foreign_endings, image_endings, is_image_by_content, lacks_ending
+from nascli.data.images.formats import foreign_endings, image_endings, is_image_by_content, lacks_ending
 from nascli.data.issues import Issue, IssueLog
 from nascli.errors import InputError
 from nascli.text import quote

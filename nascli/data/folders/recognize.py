@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from nascli.data.detection.recognize import TITLES, recognize_format
-from nascli.data.split_names import find_role
-from nascli.data.table import TABLE_ENDINGS
-from nascli.data.walk import ImageWalk, refuse_archive
+from nascli.data.folders.split_names import find_role
+from nascli.data.folders.table import TABLE_ENDINGS
+from nascli.data.images.walk import ImageWalk, refuse_archive
 from nascli.errors import InputError
 from nascli.files import describe_content
 from nascli.text import quote_command

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nascli.config import MAX_MEGAPIXELS
-from nascli.data.decoding import ImageSource, decode_image
+from nascli.data.images.decoding import ImageSource, decode_image
 from nascli.errors import CorruptFileError
 
 _MAX_DISTANCE = 8

@@ -20,11 +20,11 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from nascli.config import MAX_MEGAPIXELS
-from nascli.data import exif, png
-from nascli.data.damage import ends_in_zeros, lacks_rows, may_lack_rows
-from nascli.data.formats import register_plugins
+from nascli.data.images import exif, png
+from nascli.data.images.damage import ends_in_zeros, lacks_rows, may_lack_rows
+from nascli.data.images.formats import register_plugins
+from nascli.data.images.pixels import Note, PixelRangeError, correct_png, ignore_note, to_rgb
 from nascli.data.issues import Issue, IssueLog
-from nascli.data.pixels import Note, PixelRangeError, correct_png, ignore_note, to_rgb
 from nascli.errors import CorruptFileError, InputError, TooLargeError
 from nascli.files import describe_bytes
 

@@ -1,7 +1,7 @@
 """A split of a detection data set as its owner wrote it.
 
-Every format is read to COCO's three lists, which `nascli.data.detection.coco` then checks in one way; a format has to
-know its own files alone.
+Every format is read to COCO's three lists, which `nascli.data.detection.formats.coco` then checks in one way; a format
+has to know its own files alone.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nascli.data.decoding import read_size
+from nascli.data.images.decoding import read_size
+from nascli.data.images.walk import NO_IMAGE, ImageWalk, describe_absence, is_service_name, refuse_archive
 from nascli.data.issues import IssueLog
-from nascli.data.walk import NO_IMAGE, ImageWalk, describe_absence, is_service_name, refuse_archive
 from nascli.errors import InputError, NascliError
 
 CocoLists = dict[str, list[dict[str, Any]]]

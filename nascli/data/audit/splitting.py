@@ -4,9 +4,9 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from nascli.data.checking import Duplicates, Place
-from nascli.data.exporting import Plan
-from nascli.data.inventory import Inventory
+from nascli.data.audit.checking import Duplicates, Place
+from nascli.data.audit.exporting import Plan
+from nascli.data.audit.inventory import Inventory
 from nascli.errors import InputError
 
 _EMPTY = ""

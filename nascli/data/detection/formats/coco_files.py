@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from nascli.data.detection.coco_json import read_coco_lists
-from nascli.data.detection.raw import RawSplit, descend, list_files, require_path
-from nascli.data.split_names import find_role
-from nascli.data.walk import is_service_name
+from nascli.data.detection.formats.coco_json import read_coco_lists
+from nascli.data.detection.formats.raw import RawSplit, descend, list_files, require_path
+from nascli.data.folders.split_names import find_role
+from nascli.data.images.walk import is_service_name
 from nascli.errors import InputError
 
 _NO_SPLIT_WORDS = {"instances", "annotations", "annotation", "coco", "labels", "label", "result", "results", "boxes"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from nascli.data.detection.raw import (
+from nascli.data.detection.formats.raw import (
     CocoLists,
     ListsBuilder,
     RawSplit,
@@ -24,9 +24,9 @@ from nascli.data.detection.raw import (
     name_below,
     require_path,
 )
-from nascli.data.detection.yolo_labels import LabelReader
+from nascli.data.detection.formats.yolo_labels import LabelReader
+from nascli.data.images.walk import ImageWalk
 from nascli.data.issues import IssueLog
-from nascli.data.walk import ImageWalk
 from nascli.errors import InputError
 from nascli.files import read_text
 from nascli.units import shorten

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from nascli.data.decoding import read_size
+from nascli.data.audit.duplicates import Fingerprint, find_duplicates, find_shared_files, take_fingerprints
+from nascli.data.audit.inventory import Inventory, LabeledImage, LabeledSplit
 from nascli.data.detection.dataset import check_headers
-from nascli.data.duplicates import Fingerprint, find_duplicates, find_shared_files, take_fingerprints
-from nascli.data.inventory import Inventory, LabeledImage, LabeledSplit
+from nascli.data.folders.split_names import find_role
+from nascli.data.images.decoding import read_size
 from nascli.data.issues import Issue, IssueLog, select_refused
-from nascli.data.split_names import find_role
 from nascli.errors import NascliError, TooLargeError
 from nascli.units import count_of
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nascli.data.detection.outlines import surround_outline
-from nascli.data.detection.raw import OUTLINE_BOX, CocoLists
+from nascli.data.detection.formats.outlines import surround_outline
+from nascli.data.detection.formats.raw import OUTLINE_BOX, CocoLists
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import decode_text, describe_content

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from nascli.config import MAX_MEGAPIXELS
 from nascli.data.dataset import Split, UnreadableImages, no_image_left
-from nascli.data.decoding import ImageSource, decode_image, image_to_tensor
+from nascli.data.folders.index import ImageIndex
+from nascli.data.images.decoding import ImageSource, decode_image, image_to_tensor
 from nascli.data.in_memory import ImageArray
-from nascli.data.index import ImageIndex
 from nascli.data.streaming import STREAM_SIZE, ImageFiles
 from nascli.errors import CorruptFileError
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from nascli.data.formats import image_endings
-from nascli.data.split_names import find_role
-from nascli.data.walk import is_service_name
+from nascli.data.folders.split_names import find_role
+from nascli.data.images.formats import image_endings
+from nascli.data.images.walk import is_service_name
 from nascli.text import nfc
 
 BACKSLASHES = "image path with backslashes"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from nascli.data.detection.raw import (
+from nascli.data.detection.formats.raw import (
     CocoLists,
     ListsBuilder,
     RawSplit,
@@ -22,8 +22,8 @@ from nascli.data.detection.raw import (
     name_below,
     require_path,
 )
+from nascli.data.folders.split_names import find_role
 from nascli.data.issues import Issue, IssueLog
-from nascli.data.split_names import find_role
 from nascli.errors import InputError
 from nascli.files import read_text
 from nascli.units import shorten

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nascli.data.detection.box_patterns import check_patterns
 from nascli.data.detection.dataset import MIN_BOX_SIDE
-from nascli.data.detection.raw import OUTLINE_BOX, PLACE
-from nascli.data.detection.values import IdTable, is_blank, read_number, read_whole
+from nascli.data.detection.formats.box_patterns import check_patterns
+from nascli.data.detection.formats.raw import OUTLINE_BOX, PLACE
+from nascli.data.detection.formats.values import IdTable, is_blank, read_number, read_whole
 from nascli.data.issues import IssueLog, select_refused
 from nascli.units import shorten
 

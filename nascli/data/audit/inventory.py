@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Literal
 
 from nascli.config import DETECTION_DATASETS, MAX_MEGAPIXELS, DetectDataConfig
-from nascli.data.decoding import ImageSource
 from nascli.data.detection.across import match_categories
-from nascli.data.detection.coco import parse_split
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
+from nascli.data.detection.formats.coco import parse_split
 from nascli.data.detection.recognize import recognize_format
 from nascli.data.detection.registry import list_splits
 from nascli.data.detection.registry import name_dataset as name_detection
-from nascli.data.folder import scan_folder
-from nascli.data.index import WHOLE, ImageIndex, SplitRequest
+from nascli.data.folders.folder import scan_folder
+from nascli.data.folders.index import WHOLE, ImageIndex, SplitRequest
+from nascli.data.folders.labels import scan_table
+from nascli.data.folders.split_names import find_role
+from nascli.data.images.decoding import ImageSource
 from nascli.data.issues import Issue
-from nascli.data.labels import scan_table
 from nascli.data.pack.format import open_pack
 from nascli.data.registry import name_dataset
-from nascli.data.split_names import find_role
 from nascli.errors import InputError
 
 _CERTAIN = ("coco", "voc", "csv")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from nascli.data.decoding import ImageSource
-from nascli.data.duplicates import find_shared_files
+from nascli.data.audit.duplicates import find_shared_files
+from nascli.data.folders.split_names import choose_training, choose_validation, find_role
+from nascli.data.images.decoding import ImageSource
 from nascli.data.issues import Issue, IssueLog
-from nascli.data.split_names import choose_training, choose_validation, find_role
 from nascli.errors import InputError
 from nascli.text import nfc, printable
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from nascli.data.decoding import read_size
-from nascli.data.detection.coco_boxes import BoxReader, BoxTable, check_boxes
 from nascli.data.detection.dataset import AnnotatedImage, Category, DetectionSplit
-from nascli.data.detection.image_finder import ImageFinder
-from nascli.data.detection.raw import RawSplit
-from nascli.data.detection.values import IdTable, is_blank, read_whole
+from nascli.data.detection.formats.coco_boxes import BoxReader, BoxTable, check_boxes
+from nascli.data.detection.formats.image_finder import ImageFinder
+from nascli.data.detection.formats.raw import RawSplit
+from nascli.data.detection.formats.values import IdTable, is_blank, read_whole
+from nascli.data.images.decoding import read_size
 from nascli.data.issues import IssueLog, select_refused
 from nascli.errors import NascliError
 from nascli.text import as_read

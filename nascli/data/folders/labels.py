@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from nascli.data.detection.image_finder import ImageFinder
-from nascli.data.index import (
+from nascli.data.detection.formats.image_finder import ImageFinder
+from nascli.data.folders.index import (
     ImageIndex,
     Named,
     SplitRequest,
@@ -13,10 +13,10 @@ from nascli.data.index import (
     choose_splits,
     name_class,
 )
+from nascli.data.folders.split_names import find_role
+from nascli.data.folders.table import FILE_COLUMNS, LABEL_COLUMNS, TABLE_ENDINGS, Row, read_header, read_rows
+from nascli.data.images.walk import describe_absence
 from nascli.data.issues import IssueLog
-from nascli.data.split_names import find_role
-from nascli.data.table import FILE_COLUMNS, LABEL_COLUMNS, TABLE_ENDINGS, Row, read_header, read_rows
-from nascli.data.walk import describe_absence
 from nascli.errors import InputError, NascliError
 
 METADATA = tuple(f"metadata{ending}" for ending in TABLE_ENDINGS)

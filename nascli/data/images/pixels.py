@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nascli.data.png import Samples
+from nascli.data.images.png import Samples
 
 Note = Callable[[str, str], None]
 """Called with a kind of `nascli.data.issues` and an example in words, for what is worth a remark."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from nascli.data.detection.raw import (
+from nascli.data.detection.formats.raw import (
     CocoLists,
     ListsBuilder,
     RawSplit,
@@ -24,8 +24,8 @@ from nascli.data.detection.raw import (
     name_below,
     require_path,
 )
+from nascli.data.folders.split_names import find_role
 from nascli.data.issues import IssueLog
-from nascli.data.split_names import find_role
 from nascli.errors import InputError
 from nascli.files import read_text
 from nascli.units import shorten

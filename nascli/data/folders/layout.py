@@ -4,10 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nascli.data.index import SplitRequest, list_names
+from nascli.data.folders.index import SplitRequest, list_names
+from nascli.data.folders.split_names import find_role
+from nascli.data.images.walk import ImageWalk, Listing, describe_absence, describe_rest, refuse_archive
 from nascli.data.issues import IssueLog
-from nascli.data.split_names import find_role
-from nascli.data.walk import ImageWalk, Listing, describe_absence, describe_rest, refuse_archive
 from nascli.errors import InputError
 
 LAYOUT = "It must hold train/<class>/*.jpg and val/<class>/*.jpg (or test/<class>/*.jpg)"

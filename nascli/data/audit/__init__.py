@@ -1,0 +1,1 @@
+"""A whole data set looked at, copied, converted, split."""

@@ -1,0 +1,1 @@
+"""Folders and tables of labeled images, in the layouts that people give them."""

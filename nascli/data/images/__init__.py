@@ -1,0 +1,1 @@
+"""Image files: which are there, and from their bytes to RGB pixels."""
