@@ -215,7 +215,7 @@ def describe_content(path: Path) -> str:
 
 
 def describe_misfit(text: str, wanted: str, error: Exception) -> str:
-    """What a text is that is not in the format `wanted`: an error page or the like, else what its parser says."""
+    """The kind of a text that is not in the format `wanted`: an error page or the like, else what its parser says."""
     kind = describe_bytes(text[:_HEAD].encode("utf-8", "replace"))
     told = kind if not kind.startswith(("a text that", "a JSON file", _UNKNOWN)) else ""
     return f"is not {wanted}: " + (f"it is {told}" if told else str(error))

@@ -80,7 +80,7 @@ def _letters(font: Path) -> frozenset[int]:
 
 
 def _count_letters(font: Path, wanted: frozenset[int]) -> int:
-    """How many of these letters a font has outlines of; 0 where it cannot be read."""
+    """The number of these letters that a font has outlines of; 0 where it cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     try:

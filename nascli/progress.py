@@ -1,4 +1,4 @@
-"""How far a command is, as a file in its folder for other terminals and machines: `progress.json`, now and then.
+"""The progress of a command as a file in its folder, for other terminals and machines: `progress.json`, now and then.
 
 It decides nothing: a run resumes without it, and a disk that cannot take it stops nothing.
 """

@@ -184,7 +184,7 @@ def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
 
 
 def advise_folder(path: Path) -> str:
-    """What a folder is that is not the run that it was taken for, and what to give; empty where it shows nothing."""
+    """The kind of a folder that was taken for another run, and the one to give; empty where it shows nothing."""
     inside = sorted((each.parent for each in path.glob(f"*/{RUN_FILE}")), key=lambda run: run.stat().st_mtime)
     if inside:
         return f"It holds {count_of(len(inside), 'run')}: give {inside[-1]}" + (" or another" if inside[1:] else "")

@@ -35,12 +35,12 @@ _NOT_IDENTITY = {
     "data": set(MAY_MOVE),
     "train": {"checkpoint_minutes", "checkpoint_steps", "grad_checkpointing"},
 }
-"""What may change when a run is resumed: it does not touch a weight."""
+"""Keys that may change when a run is resumed: they do not touch a weight."""
 
 _ALLOW_UNREADABLE = (
     f"{ALLOW_UNREADABLE} (for a run that was begun: in its recipe.toml, before --resume; the file has to stay)"
 )
-"""How a user allows for more images that cannot be decoded."""
+"""The option that allows for more images that cannot be decoded."""
 
 _RESTORE = (
     "Restore the images (those that cannot be decoded, too: data.max_unreadable_images in recipe.toml skips them), say "

@@ -52,7 +52,7 @@ def check(call: Call) -> None:
     terminal.result({"dataset": config.dataset, "usable": not serious, "splits": described})
     if serious:
         raise InputError(
-            f"{config.dataset}: {count_of(serious, 'fault')} {'keeps' if serious == 1 else 'keep'} it from being used",
+            f"{config.dataset}: {count_of(serious, 'issue')} {'keeps' if serious == 1 else 'keep'} it from being used",
             "Repair those that are marked refused",
         )
     terminal.next(_next_command(config, "show"))

@@ -106,7 +106,7 @@ def show_failure(error: BaseException, explained: dict[str, Any], *, debug: bool
 
 
 def _keep_traceback(error: BaseException) -> str:
-    """What to do about a fault of the program; its traceback, which may not come again for hours, is kept in a file."""
+    """The remedy for a fault of the program; its traceback, which may not come again for hours, is kept in a file."""
     lines = "".join(format_exception(error))
     try:
         with NamedTemporaryFile("w", prefix="nascli-", suffix=".txt", delete=False, errors=SPELL_OUT) as file:

@@ -30,6 +30,7 @@ RUN = Setting[Path | None](
 WATCH = Setting[bool]("--watch", "Show it anew every few seconds until the run ends, or Ctrl-C.", False)
 INTERVAL = Setting[float]("--interval", "Seconds between two looks of --watch.", 2.0, min=0.1, metavar="X")
 
+_HINT = "Runs are made by nascli search, train and detect"
 COLORS = {"running": "yellow", "complete": "green", "silent": "red", "failed": "red", "killed": "red"}
 
 
@@ -79,9 +80,6 @@ def _choose(given: Path | None) -> "Callable[[], list[RunStatus]]":
     if not any(find_runs(folder)):
         raise InputError(f"{folder} holds no run", _HINT, file=folder)
     return lambda: _select(list(map(read_status, find_runs(folder))))
-
-
-_HINT = "Runs are made by nascli search, train and detect"
 
 
 def _select(found: "Sequence[RunStatus]") -> "list[RunStatus]":
@@ -161,7 +159,7 @@ def _describe_progress(status: "RunStatus") -> str:
 
 
 def _details(status: "RunStatus") -> list[tuple[str, str]]:
-    """What was reached, so far or in the end, what runs, and why it stopped."""
+    """The results so far or in the end, the trials that run, and the reason why it stopped."""
     lines = []
     if status.trials:
         counts = [f"{number} {word}" for word, number in status.trials.items() if word != "running" and number]

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from nascli.errors import CorruptFileError, InputError
+from nascli.units import count_of
 
 
 class IssueOutcome(StrEnum):
@@ -240,12 +241,12 @@ def select_refused(issues: Iterable[Issue], *, strict: bool = False) -> list[Iss
 
 
 def raise_if_refused(
-    source: object, issues: Iterable[Issue], *, strict: bool = False, lister: str = " are listed by nascli detect check"
+    source: object, issues: Iterable[Issue], *, strict: bool = False, lister: str = "nascli detect check"
 ) -> None:
     """Refuse data with an issue that has to be repaired first; the message holds the first example.
 
     Args:
-        lister: Ends the sentence about further issues.
+        lister: The command that lists further issues; none where it is empty.
 
     Raises:
         CorruptFileError: The first of them is an image that cannot be read.
@@ -254,7 +255,8 @@ def raise_if_refused(
     if serious := sorted(select_refused(issues, strict=strict), key=lambda each: each.outcome != IssueOutcome.REFUSED):
         first = serious[0]
         others = sum(each.count for each in serious) - 1
-        more = f"; {others:,} more issues{lister}" if others else ""
+        listed = f" {'is' if others == 1 else 'are'} listed by {lister}" if lister else ""
+        more = f"; {count_of(others, 'more issue')}{listed}" if others else ""
         error = CorruptFileError if first.kind == "image cannot be read" else InputError
         remedy = (
             first.remedy

@@ -192,9 +192,8 @@ LOADERS: dict[str, Callable[[_Request], ImageData]] = {
 
 def _open_index(request: _Request, index: ImageIndex[ImageSource], *, stream: bool = False) -> ImageData:
     """In memory or streamed, whichever suits the images, or streamed in any case."""
-    lister = " are listed by nascli data check"
-    raise_if_refused(request.config.dataset, index.issues, strict=request.config.strict, lister=lister)
     config, open_them = request.config, stream_splits if stream else open_splits
+    raise_if_refused(config.dataset, index.issues, strict=config.strict, lister="nascli data check")
     workers = worker_count(config.workers)
     train, val = open_them(index, request.stream_size, workers, request.unreadable, config.max_megapixels)
     name, classes = config.dataset, index.class_names

@@ -274,7 +274,7 @@ def _read_score(entry: Mapping[str, Any], position: int, log: IssueLog) -> float
 
 
 def _check_together(detections: Sequence[Detection], split: DetectionSplit, log: IssueLog) -> None:
-    """What all detections of a file have in common: remarks, with the numbers."""
+    """Remark on what all detections of a file have in common."""
     if not detections:
         return
     _check_boxes(detections, split, log)

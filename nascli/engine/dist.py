@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _FIRST_LEFT = "first left"
 _PATIENCE = timedelta(seconds=30)
-"""How long a process that leaves waits for the first, which may have to save, to have left."""
+"""Time that a process which leaves waits for the first, which may have to save, to have left."""
 
 
 @dataclass(frozen=True)

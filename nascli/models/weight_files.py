@@ -44,7 +44,7 @@ _DAMAGE = {
     "zeros": "Get it again",
     "cut off": "Get it again",
 }
-"""What to do about a file that is not what its owner copied, by a word of its kind."""
+"""The remedy for a file that is not what its owner copied, by a word of its kind."""
 _REMEDIES = {
     "archive": "Unpack it, and give the file of weights in it",
     "pickle": "Only the program that wrote it can read it; there: torch.save(model.state_dict(), 'weights.pth')",
@@ -52,7 +52,7 @@ _REMEDIES = {
     "exported": "Where it was made: torch.save(model.state_dict(), 'weights.pth')",
     "Keras": "Save it as HDF5 there: model.save('weights.h5')",
 }
-"""What to do about a file of another kind, by a word of the kind."""
+"""The remedy for a file of another kind, by a word of the kind."""
 
 
 @dataclass(frozen=True)

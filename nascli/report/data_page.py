@@ -23,7 +23,7 @@ _PER_CLASS = 6
 _GROUPS = 24
 _PER_GROUP = 6
 _BOXES = 24
-"""How much of each kind is shown."""
+"""The most of each kind that are shown."""
 
 
 class _Shown(NamedTuple):

@@ -1,4 +1,4 @@
-"""How far a run is: its progress, speed, time left and best result so far, from its files alone.
+"""The progress, speed, time left and best result so far of a run, from its files alone.
 
 Nothing is written and no process is asked, so it works from another terminal, and from another machine on the same
 disk. Whether a run lives is told by `find_state`.
@@ -119,7 +119,7 @@ def _describe(path: Path, record: Mapping[str, Any], progress: Progress | None, 
 
 
 def _count(path: Path, command: str, record: Mapping[str, Any], progress: Progress | None) -> Iterator[tuple[str, Any]]:
-    """What is done of what, and the best so far."""
+    """The amounts that are done and to do, and the best so far."""
     if progress is not None:
         yield from {name: getattr(progress, name) for name in ("unit", "done", "total", "phase")}.items()
         for name in ("epoch", "epochs", "loss", "images_per_second"):

@@ -128,7 +128,7 @@ def test_the_check_says_everything_by_kind_with_its_first_example(nascli: Nascli
     (IMAGES / "0008.png").unlink()
     ran = nascli("detect check --coco")
     assert ran.code == 2
-    assert "coco: 3 faults keep it from being used. Repair those that are marked refused" in ran.err
+    assert "coco: 3 issues keep it from being used. Repair those that are marked refused" in ran.err
     lines = [" ".join(line.split()) for line in ran.out.splitlines()]
     for phrase in (
         "refused 2 annotation of an unknown category: Add the category, or correct the annotation",
@@ -145,7 +145,7 @@ def test_the_check_says_everything_by_kind_with_its_first_example(nascli: Nascli
     assert values["splits"][0]["issues"][0]["remedy"]
 
 
-def test_data_without_a_fault_pass_the_check(nascli: Nascli) -> None:
+def test_data_without_an_issue_pass_the_check(nascli: Nascli) -> None:
     ran = nascli("detect check --coco")
     assert ran.code == 0
     assert ran.out.count("nothing to remark") == 2

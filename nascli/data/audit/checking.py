@@ -25,7 +25,7 @@ _SHARED = "image of both splits"
 """An issue that is looked for anew, over all splits."""
 
 _RARE = 100
-"""How many times as often as the rarest class the most frequent one may be there without a remark."""
+"""Times as often as the rarest class that the most frequent one may be there without a remark."""
 _WHOLE = 0.95
 """Part of an image's area from which a box is taken to be around the whole of it."""
 _LONG = 25

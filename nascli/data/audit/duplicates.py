@@ -37,7 +37,7 @@ _COUNTS = np.array([bin(number).count("1") for number in range(1 << 16)], dtype=
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """What tells an image from others.
+    """An image, told from others.
 
     Args:
         size: Width and height, upright.

@@ -154,4 +154,4 @@ _SCANS: dict[str, Callable[[Path, SplitRequest], ImageIndex[Path]]] = {
     "imagenet": scan_folder,
     "csv": scan_table,
 }
-"""What lists the images of each data set for classification that is made of a user's files."""
+"""The function that lists the images of each data set for classification that is made of a user's files."""

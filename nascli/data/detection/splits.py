@@ -1,4 +1,4 @@
-"""Which splits of a detection data set are trained and validated on, and a part that is held out of one."""
+"""The splits of a detection data set to train and to validate on, and a part that is held out of one."""
 
 import hashlib
 from dataclasses import dataclass, replace

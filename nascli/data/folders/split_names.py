@@ -15,7 +15,7 @@ ROLES = {
 
 
 def find_role(name: str) -> str | None:
-    """What a split of this name is for, a key of `ROLES`, in any case: `Val2017` and `valid_small` are `val`."""
+    """The use of a split of this name, a key of `ROLES`, in any case: `Val2017` and `valid_small` are `val`."""
     word = re.match(r"[a-z]*", name.lower())
     return next((role for role, words in ROLES.items() if word and word[0] in words), None)
 

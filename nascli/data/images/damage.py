@@ -10,7 +10,7 @@ _TAIL = 64
 """Bytes at the end of a JPEG or PNG of which one is not zero, unless zeros were appended to a whole file."""
 _JPEG = ("JPEG", "MPO")
 _MARKS = {**dict.fromkeys(_JPEG, (b"\xff\xda", b"\xff\xd9")), "PNG": (b"IDAT", b"IEND")}
-"""What opens the pixels of a compressed format, and what stands behind them."""
+"""The bytes before the pixels of a compressed format, and those behind them."""
 _FILLED = 128
 """The gray in which libjpeg shows a block that is missing."""
 _PADDING = 256

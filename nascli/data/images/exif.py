@@ -1,4 +1,4 @@
-"""How a camera was held, by the EXIF data in an image."""
+"""The orientation of a camera, by the EXIF data in an image."""
 
 import struct
 

@@ -51,7 +51,7 @@ FORMATS: dict[str, Callable[[Genotype], str | bytes]] = {
     ".dot": genotype_dot,
     ".mmd": genotype_mermaid,
 }
-"""What a picture's suffix stands for."""
+"""The format of an image file by its suffix."""
 
 
 def drawing_format(path: Path) -> Callable[[Genotype], str | bytes]:
@@ -65,7 +65,7 @@ def drawing_format(path: Path) -> Callable[[Genotype], str | bytes]:
 
 
 def draw_genotype(genotype: Genotype, path: Path) -> None:
-    """Write a picture, whole or not at all; the suffix chooses the format.
+    """Write an image, whole or not at all; the suffix chooses the format.
 
     Raises:
         InputError: The suffix is none of `FORMATS`.

@@ -1,4 +1,4 @@
-"""What all boxes of a split have in common: signs that they are not x, y, width, height in pixels.
+"""Signs in all boxes of a split together that they are not x, y, width, height in pixels.
 
 Each box alone may be right; together they show how they were written. N boxes (N, 4) as the file has them, on images of
 `sizes` (N, 2), width and height.

@@ -119,7 +119,7 @@ class BoxReader:
     def _find(
         self, number: int, entry: Mapping[str, Any], noun: str, ids: IdTable, known: Mapping[int, int | None]
     ) -> int | None:
-        """What `known` has for the image or category of an annotation."""
+        """The entry in `known` for the image or category of an annotation."""
         value = entry.get(f"{noun}_id")
         found = value if type(value) is int else ids.look_up(value)
         if found is not None and found in known:

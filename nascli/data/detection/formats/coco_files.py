@@ -82,7 +82,7 @@ def _looks_like_coco(file: Path) -> bool:
 
 
 def _name_split(file: Path, root: Path) -> str:
-    """What the data call the split of a file: by the file's name, or by its folder's."""
+    """The name that the data give the split of a file: by the file's name, or by its folder's."""
     name = _clean(file.stem)
     folder = "" if file.parent.name.lower() in _ANNOTATION_FOLDERS else file.parent.name
     if find_role(name) or (not find_role(folder) and (name or file.parent == root)):

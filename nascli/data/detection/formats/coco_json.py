@@ -25,9 +25,6 @@ _OTHERS = {
 _CUT_OFF = {word[:length] for word in ("null", "true", "false", "NaN", "-Infinity") for length in range(len(word))}
 """The rest of a file that ends in the middle of a value."""
 
-_CUT_OFF = {word[:length] for word in ("null", "true", "false", "NaN", "-Infinity") for length in range(len(word))}
-"""The rest of a file that ends in the middle of a value."""
-
 
 def read_coco_lists(path: Path, log: IssueLog) -> CocoLists:
     """Read `images`, `annotations` and `categories`; of an outline no more is kept than the box that is not given.

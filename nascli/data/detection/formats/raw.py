@@ -110,7 +110,7 @@ def require_path(path: Path, what: str, hint: str) -> None:
 
 
 def list_files(folder: Path, *patterns: str) -> list[Path]:
-    """What is below a folder by patterns, each sorted, without files and folders of an operating system."""
+    """Files and folders below one by patterns, each sorted, without those of an operating system."""
     found = (each for pattern in patterns for each in sorted(folder.glob(pattern)))
     return [each for each in found if not any(map(is_service_name, each.relative_to(folder).parts))]
 

@@ -190,7 +190,7 @@ class _ImageNames:
 
 
 def _read_annotation(file: Path) -> _Annotated | None:
-    """What an XML file says; None where there is no such file."""
+    """The content of an XML file; None where there is no such file."""
     log = IssueLog()
     try:
         root = parse_xml(file.read_bytes())

@@ -41,7 +41,7 @@ _HINT = "Give yolo:PATH of a data.yaml with names, train and val, or of a folder
 
 @dataclass(frozen=True)
 class _Description:
-    """What describes a data set: the file or folder, names by class number (None: unknown), images per split."""
+    """The description of a data set: its file or folder, names by class number (None: unknown), images per split."""
 
     source: Path
     names: Mapping[int, str] | None

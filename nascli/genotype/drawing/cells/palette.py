@@ -21,7 +21,7 @@ INPUT_EDGE_COLORS = ("#b4593b", "#2f7f86")
 
 
 def state_name(state: int) -> str:
-    """The name of a hidden state in pictures and trees: h[i-1], h[i], then its number."""
+    """The name of a hidden state in images and trees: h[i-1], h[i], then its number."""
     return ("h[i-1]", "h[i]")[state] if state < 2 else str(state)
 
 

@@ -15,7 +15,7 @@ _STYLES: dict[str, Paint] = {
     "dead": palette.DEAD_PAINT,
 }
 _TERMINAL: dict[OpKind, str] = {"separable": "blue", "convolution": "yellow", "pool": "green", "identity": "default"}
-_TERMINAL_INPUTS = ("red", "cyan")  # h[i-1] and h[i], as in the pictures
+_TERMINAL_INPUTS = ("red", "cyan")  # h[i-1] and h[i], as in the images
 
 
 def cell_graph(genotype: CellGenotype) -> Graph:
