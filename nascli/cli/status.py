@@ -30,8 +30,9 @@ RUN = Setting[Path | None](
 WATCH = Setting[bool]("--watch", "Show it anew every few seconds until the run ends, or Ctrl-C.", False)
 INTERVAL = Setting[float]("--interval", "Seconds between two looks of --watch.", 2.0, min=0.1, metavar="X")
 
-_HINT = "Runs are made by nascli search, train and detect"
-COLORS = {"running": "yellow", "complete": "green", "silent": "red", "failed": "red", "killed": "red"}
+NO_RUNS = "Runs are made by nascli search, train and detect"
+COLORS = {"running": "yellow", "complete": "green", "silent": "red", "failed": "red", "killed": "red", "damaged": "red"}
+"""Those of the other states are yellow."""
 
 
 @command(
@@ -71,14 +72,14 @@ def _choose(given: Path | None) -> "Callable[[], list[RunStatus]]":
     if given is not None and str(given) == "latest" and not given.exists():
         newest = max(find_runs(runs_folder()), key=lambda path: (path / "run.json").stat().st_mtime, default=None)
         if newest is None:
-            raise InputError(f"{runs_folder()} holds no run", _HINT, file=runs_folder())
+            raise InputError(f"{runs_folder()} holds no run", NO_RUNS, file=runs_folder())
         folder = newest
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder", _HINT, file=folder)
+        raise InputError(f"{folder}: no such folder", NO_RUNS, file=folder)
     if (folder / "run.json").is_file() or (folder / PROGRESS).is_file():
         return lambda: [read_status(folder)]
     if not any(find_runs(folder)):
-        raise InputError(f"{folder} holds no run", _HINT, file=folder)
+        raise InputError(f"{folder} holds no run", NO_RUNS, file=folder)
     return lambda: _select(list(map(read_status, find_runs(folder))))
 
 

@@ -190,7 +190,7 @@ def tile_panels(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     pen = ImageDraw.Draw(sheet)
     for place, (text, image) in enumerate(panels):
         x, y = place * right, place * down
-        caption, font = _fit_text(text, "", side, width - 2 * gap)
+        caption, font = fit_text(text, "", _letter_size(side), width - 2 * gap)
         pen.text((x + gap, y + strip / 2), caption, "black", font, anchor="lm")
         sheet.paste(image, (x, y + strip))
     return sheet
@@ -224,13 +224,13 @@ def _load_font(path: Path, size: int) -> Font:
     return ImageFont.truetype(str(path), size)
 
 
-def _fit_text(name: str, ending: str, side: int, width: float) -> tuple[str, Font]:
-    """A name and what stands behind it as they can be drawn, and the font for a shorter side of that many pixels.
+def fit_text(name: str, ending: str, letters: int, width: float) -> tuple[str, Font]:
+    """A name and what stands behind it as they can be drawn, and the font, with letters of that many pixels.
 
     Where both are wider than `width` pixels, the name is cut.
     """
     name, path = fit_letters(shorten(name, MAX_NAME))
-    font = _load_font(path, _letter_size(side))
+    font = _load_font(path, letters)
     while name.rstrip("…") and font.getlength(name + ending) > width:
         name = name.rstrip("…")[:-1] + "…"
     return name + ending, font
@@ -246,8 +246,9 @@ def _draw_label(
     occupied: Sequence[Corners],
 ) -> Corners:
     """Write the label of a box where there is room; returns the rectangle it occupies."""
-    pad = max(2, _letter_size(min(size)) // 5)
-    line, font = _fit_text(*text, min(size), size[0] - 2 * pad)
+    letters = _letter_size(min(size))
+    pad = max(2, letters // 5)
+    line, font = fit_text(*text, letters, size[0] - 2 * pad)
     # the letters' own height differs from word to word; one height for all labels looks calmer
     _, high, _, low = pen.textbbox((0, 0), "ÅAg0|", font=font)
     left, _, right, _ = pen.textbbox((0, 0), line, font=font)

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from nascli.data.audit.inventory import Inventory, LabeledImage, LabeledSplit
 from nascli.data.detection.dataset import open_annotated_image
 from nascli.data.images.decoding import decode_image
-from nascli.detect.visualize import draw_boxes, draw_ground_truth, ground_truth_boxes
+from nascli.detect.visualize import draw_boxes, draw_ground_truth, fit_text, ground_truth_boxes
 from nascli.errors import CorruptFileError
 from nascli.files import writing
-from nascli.fonts import fit_letters
 
 _SIDE = 96
 _GAP = 6
@@ -83,17 +82,10 @@ def _draw_sheet(split: LabeledSplit, class_names: Sequence[str], count: int) -> 
     pen = ImageDraw.Draw(sheet)
     for row, (name, images) in enumerate(rows):
         top = row * step + _GAP
-        _write_name(pen, name, top + _SIDE // 2)
+        text, font = fit_text(name, "", _LETTERS, _NAMES - 2 * _GAP)
+        pen.text((_GAP, top + _SIDE // 2), text, "black", font, anchor="lm")
         for column, image in enumerate(images):
             small = draw_example(image, class_names, _SIDE)
             left = _NAMES + column * step + (_SIDE - small.width) // 2
             sheet.paste(small, (left, top + (_SIDE - small.height) // 2))
     return sheet
-
-
-def _write_name(pen: ImageDraw.ImageDraw, name: str, middle: int) -> None:
-    text, file = fit_letters(name)
-    font = ImageFont.truetype(str(file), _LETTERS)
-    while len(text) > 1 and pen.textlength(text, font=font) > _NAMES - 2 * _GAP:
-        text = text.removesuffix("…")[:-1] + "…"
-    pen.text((_GAP, middle), text, "black", font, anchor="lm")

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from nascli.data.audit.checking import DataCheck
 from nascli.data.audit.inventory import LabeledImage
 from nascli.files import write_text, writing
 from nascli.report.contact_sheet import choose_by_class, draw_example
+from nascli.report.template import render_page
 from nascli.text import printable
 from nascli.units import count_of
 
@@ -44,17 +43,9 @@ def write_data_page(checked: DataCheck, folder: Path) -> Path:
     Raises:
         NascliError: The folder cannot be written.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     counts = {name: [each.classes[name] for each in checked.splits] for name in checked.inventory.class_names}
-    page = environment.get_template("data_page.html.j2").render(
-        css=(Path(__file__).parent / "report.css").read_text(encoding="utf-8"),
+    page = render_page(
+        "data_page.html.j2",
         checked=checked,
         inventory=checked.inventory,
         counts=dict(sorted(counts.items(), key=lambda item: -sum(item[1]))),

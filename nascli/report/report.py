@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from nascli.config import to_toml
 from nascli.errors import InputError, NascliError
 from nascli.files import read_json, write_bytes, write_text, writing
@@ -23,10 +20,11 @@ from nascli.report.cell_plots import draw_best_cells, plot_choices, plot_costs, 
 from nascli.report.figures import RenderedFigure, report_style
 from nascli.report.progress_plots import plot_learning, plot_progress, plot_rewards
 from nascli.report.search_data import SearchData, read_search, reward_of, select_best, summarize_reranks
+from nascli.report.template import render_page
 from nascli.search.strategies.strategy import COLLAPSED
 from nascli.search.study import best_trials
 from nascli.search.trial import Trial, TrialState
-from nascli.text import printable, quote, quote_command
+from nascli.text import quote, quote_command
 from nascli.units import format_duration, shorten
 
 PAGE = "report.html"
@@ -163,18 +161,10 @@ def _render_page(
     verdict: str,
     warnings: Sequence[str],
 ) -> str:
-    """The whole document: it loads nothing, and runs nothing. Every value is escaped but the SVG of the figures."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        finalize=_show_names,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    """The whole document; of its values the SVG of the figures alone is not escaped."""
     rewards = [reward_of(trial) for trial in data.scored]
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         data=data,
         recipe=data.recipe,
         random=random,
@@ -198,15 +188,6 @@ def _render_page(
         toml=to_toml(data.recipe),
         results=json.dumps(data.record.get("results"), indent=2),
     )
-
-
-def _show_names(value: object) -> object:
-    """A text fit for a page: no letter in it turns the direction of the rest, or is none at all."""
-    if isinstance(value, Path):
-        return printable(str(value))
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return "\n".join(map(printable, value.split("\n")))
 
 
 def _count_failures(data: SearchData, state: TrialState) -> _Failures:

@@ -18,7 +18,7 @@ from nascli.data.detection.dataset import (
     DetectionData,
     DetectionSplit,
     check_headers,
-    check_pixels,
+    check_images,
     open_image,
     read_annotated_image,
     to_corners,
@@ -322,7 +322,7 @@ def test_images_are_held_against_their_annotations_without_decoding(tmp_path: Pa
     }
     assert "image id 1: image" in by_header["image cannot be read"].first
     assert "30x20 pixels" in by_header["image of another size"].first
-    assert {each.kind: each.count for each in check_pixels(split)} == {
+    assert {each.kind: each.count for each in check_images(split, decode=True)[0]} == {
         "image not on disk": 1,
         "image cannot be read": 3,
         "image of another size": 1,

@@ -220,11 +220,6 @@ def check_headers(split: DetectionSplit) -> tuple[Issue, ...]:
     return check_images(split, decode=False)[0]
 
 
-def check_pixels(split: DetectionSplit) -> tuple[Issue, ...]:
-    """Check that images are there and fit their annotations, by decoding each of them."""
-    return check_images(split, decode=True)[0]
-
-
 def check_images(split: DetectionSplit, *, decode: bool) -> tuple[tuple[Issue, ...], frozenset[int]]:
     """The issues of a split's images, by header or by decoding, and the ids of those that cannot be used at all."""
     find_issues = _find_pixel_issues if decode else _find_header_issues
@@ -281,7 +276,6 @@ def _find_pixel_issues(image: AnnotatedImage) -> list[tuple[str, str]]:
     issues = _find_header_issues(image)
     if any(ISSUE_KINDS[kind][0] is IssueOutcome.REFUSED for kind, _ in issues):
         return issues
-
     try:
         open_annotated_image(image, _collect(image, issues))
     except CorruptFileError as error:

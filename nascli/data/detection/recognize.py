@@ -16,7 +16,7 @@ FORMATS: dict[str, Callable[[Path], dict[str, RawSplit]]] = {
     "voc": find_voc_splits,
     "csv": find_csv_splits,
 }
-"""The finder of a path's splits, by the names that the data give them, of each format; each is a data set `FORMAT:PATH`."""
+"""The finder of a path's splits, by the names that the data give them, of each format; a data set is `FORMAT:PATH`."""
 
 TITLES = {"coco": "COCO", "yolo": "YOLO", "voc": "Pascal VOC", "csv": "a table of boxes"}
 """The formats as a text calls them."""
