@@ -22,6 +22,7 @@ from nascli.genotype.cells.space import ENAS, resolve_cell_space
 from nascli.genotype.genotype import Genotype
 from nascli.models.cells.network import CellNetwork
 from nascli.models.cost import measure_cost
+from nascli.progress import PROGRESS
 from nascli.search.evaluators.one_shot import OneShotEvaluator, build_one_shot
 from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.evaluators.supernet_task import SUPERNET_FILE, SupernetTask
@@ -277,7 +278,7 @@ def test_half_precision_scales_its_loss_on_a_gpu(tmp_path: Path) -> None:
 
 
 def test_finished_weights_are_loaded_and_not_trained_again(folder: Path, evaluator: OneShotEvaluator) -> None:
-    assert [path.name for path in folder.iterdir()] == [SUPERNET_FILE]
+    assert {path.name for path in folder.iterdir()} == {SUPERNET_FILE, PROGRESS}
     elsewhere = {
         "search__trials": 99,
         "supernet__bn_calibration_images": 20,
