@@ -1,12 +1,14 @@
 """`nascli data`: a data set of either task checked, shown, converted and divided."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from nascli.cli.console import Terminal
 from nascli.cli.data_notes import note_issues
-from nascli.cli.data_view import describe_counts, show_check
+from nascli.cli.detect_view import show_issue_lines
 from nascli.cli.options import (
     JSON,
     MAX_MEGAPIXELS,
@@ -23,8 +25,9 @@ from nascli.text import quote_command
 from nascli.units import count_of
 
 if TYPE_CHECKING:
+    from nascli.data.audit.checking import DataCheck
     from nascli.data.audit.exporting import Plan
-    from nascli.data.audit.inventory import Inventory
+    from nascli.data.audit.inventory import Inventory, LabeledSplit
 
 DATASET = Setting[str](
     "dataset", "A path, or a data set by name as in nascli train and nascli detect.", ..., metavar="DATASET"
@@ -47,6 +50,9 @@ SEED = Setting[int]("--seed", "Seed of the division.", 0, metavar="N")
 
 REMARKS = 3
 """Exit code of a check that found something to remark."""
+
+_CLASSES = 20
+"""Classes that are listed; of more, the most frequent and the rarest."""
 
 
 @command(
@@ -72,7 +78,7 @@ def check(call: Call) -> None:
         checked = check_data(inventory, quick=call[QUICK], on_image=on_image)
     refused = sum(each.count for each in checked.refused(strict=call[STRICT]))
     written = write_data_page(checked, folder) if folder else None
-    show_check(terminal, checked)
+    _show_check(terminal, checked)
     if written:
         terminal.show(f"\npage: {written}")
     page_name = str(written) if written else None
@@ -104,7 +110,7 @@ def show(call: Call) -> None:
     folder = choose_output_folder(runs_folder() / "data", label, call[SHEETS], call[OVERWRITE])
     drawn = draw_inventory(inventory, folder, call[COUNT])
     for split in inventory.splits:
-        terminal.show(f"{split.name}: {describe_counts(split)}")
+        terminal.show(f"{split.name}: {_describe_counts(split)}")
     terminal.show(f"drawn in {folder}: {count_of(len(drawn), 'file')}")
     terminal.result({"dataset": inventory.dataset, "out": str(folder), "drawn": [str(file) for file in drawn]})
     terminal.next(_train_command(inventory))
@@ -112,7 +118,7 @@ def show(call: Call) -> None:
 
 @command(
     "convert",
-    [DATASET, OUT, DATA_DIR, STRICT, COPY, JSON],
+    [DATASET, OUT, DATA_DIR, STRICT, MAX_MEGAPIXELS, COPY, JSON],
     examples=["nascli data convert yolo:export as-coco", "nascli data convert csv:labels.csv as-folders --copy"],
 )
 def convert(call: Call) -> None:
@@ -123,7 +129,7 @@ def convert(call: Call) -> None:
     from nascli.data.audit.exporting import keep_splits
     from nascli.data.audit.inventory import take_inventory
 
-    inventory = take_inventory(call[DATASET], call[DATA_DIR])
+    inventory = take_inventory(call[DATASET], call[DATA_DIR], call[MAX_MEGAPIXELS])
     _write(call, inventory, keep_splits(inventory))
 
 
@@ -163,11 +169,38 @@ def _write(call: Call, inventory: "Inventory", plan: "Plan") -> None:
     require_usable(inventory, strict=call[STRICT])
     written = write_dataset(inventory, plan, check_output_folder(call[OUT], False), copy=call[COPY])
     for each in written.splits:
-        terminal.show(f"{each.name}: {describe_counts(each)}")
+        terminal.show(f"{each.name}: {_describe_counts(each)}")
     terminal.show(f"written: {call[OUT]}")
     counts = {each.name: len(each.images) for each in written.splits}
     terminal.result({"dataset": inventory.dataset, "written": written.dataset, "images": counts})
     terminal.next(_train_command(written))
+
+
+def _show_check(terminal: Terminal, checked: "DataCheck") -> None:
+    """Sizes, classes and issues of each split."""
+    counts: Counter[str] = Counter()
+    for each in checked.splits:
+        sizes = [
+            f"{name} {low:g}" + (f" to {high:g} (median {middle:g})" if high > low else "")
+            for name, (low, middle, high) in each.describe_sizes().items()
+        ]
+        summary = ", ".join([_describe_counts(each.split), *sizes])
+        show_issue_lines(terminal, f"{each.split.name}: {summary}", each.issues)
+        counts.update(each.classes)
+    names = [name for name, _ in counts.most_common()]
+    shown = names if len(names) <= _CLASSES else [*names[: _CLASSES // 2], *names[-_CLASSES // 2 :]]
+    rows = [(name, *(f"{each.classes[name]:,}" for each in checked.splits)) for name in shown]
+    what = "boxes" if checked.inventory.task == "detect" else "images"
+    title = f"{what} of each class" + (f", {len(shown)} of {len(names):,}" if len(shown) < len(names) else "")
+    terminal.show("")
+    terminal.show_table(title, rows, ("class", *(each.split.name for each in checked.splits)))
+
+
+def _describe_counts(split: "LabeledSplit") -> str:
+    """Images, boxes and classes of a split in words."""
+    classes = {name for image in split.images for name in image.classes}
+    boxes = "" if split.boxes is None else f" with {count_of(split.boxes.boxes, 'box')}"
+    return f"{count_of(len(split.images), 'image')}{boxes} of {count_of(len(classes), 'class')}"
 
 
 def _train_command(inventory: "Inventory") -> str:

@@ -19,15 +19,14 @@ from nascli.data.detection.formats.box_patterns import describe_reading, find_ot
 from nascli.data.detection.formats.values import is_blank, read_number, read_whole
 from nascli.data.issues import Issue, IssueLog, raise_if_refused
 from nascli.detect.coco_eval import Detection
-from nascli.detect.results_file import RESULTS_HINT, Entry, ResultEntries, read_result_entries
+from nascli.detect.results_file import RESULTS_HINT, SCORE_KEYS, Entry, ResultEntries, read_result_entries
 from nascli.errors import InputError
 from nascli.text import as_read, nfc
 from nascli.units import shorten
 
 _IMAGE_KEYS = ("image_id", "file_name", "filename", "image", "image_name", "image_path")
 _CATEGORY_KEYS = ("category_id", "category_name", "category", "class_name", "label", "class", "name")
-_SCORE_KEYS = ("score", "confidence", "conf", "probability")
-"""Keys that say the image, the class and the score, COCO's own first."""
+"""Keys that say the image and the class, COCO's own first."""
 
 _LEAVE, _PARTS = "results that leave their images", "results look like parts of their images"
 _UNLISTED = "result of an unlisted image"
@@ -259,7 +258,7 @@ def _read_box(value: object, position: int, log: IssueLog) -> list[float] | None
 
 
 def _read_score(entry: Mapping[str, Any], position: int, log: IssueLog) -> float | None:
-    key = next((each for each in _SCORE_KEYS if each in entry), "score")
+    key = next((each for each in SCORE_KEYS if each in entry), "score")
     value = entry.get(key)
     text = value.strip().removesuffix("%") if isinstance(value, str) else value
     score = read_number(text)

@@ -21,6 +21,9 @@ RESULTS_HINT = (
 _LISTS = ("annotations", "predictions", "results", "detections")
 """Keys of an object under which a list of results stands."""
 
+SCORE_KEYS = ("score", "confidence", "conf", "probability")
+"""Keys that say the score, COCO's own first."""
+
 Entry = dict[str, Any]
 
 
@@ -92,7 +95,7 @@ def _find_entries(values: object, path: Path, log: IssueLog) -> ResultEntries:
     if key is None:
         raise InputError(f"results {path}: JSON, but not a list (an object with {held})", RESULTS_HINT)
     entries = values[key]
-    if entries and all(isinstance(each, dict) and not _score_keys(each) for each in entries):
+    if entries and all(isinstance(each, dict) and not {*SCORE_KEYS} & {*each} for each in entries):
         raise InputError(
             f"results {path}: COCO annotations, not results: no entry of {key!r} has a score",
             "Give what a detector found, and the annotations by --dataset coco:FILE",
@@ -111,10 +114,6 @@ def _flatten(images: list[Entry], log: IssueLog) -> ResultEntries:
     ]
     log.add("results as predictions.json", f"{len(images):,} images with {len(entries):,} boxes")
     return ResultEntries(entries)
-
-
-def _score_keys(entry: Entry) -> set[str]:
-    return {"score", "confidence", "conf", "probability"} & entry.keys()
 
 
 def _names(entries: object, key: str) -> dict[object, str]:

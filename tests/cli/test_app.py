@@ -104,7 +104,7 @@ OPTIONS = {
     "data": "",
     "data check": "--data-dir --json --max-megapixels --out --overwrite --quick --strict DATASET",
     "data show": "--data-dir --images --json --max-megapixels --out --overwrite DATASET",
-    "data convert": "--copy --data-dir --json --strict DATASET OUT",
+    "data convert": "--copy --data-dir --json --max-megapixels --strict DATASET OUT",
     "data split": "--copy --data-dir --json --max-megapixels --seed --strict --test --val DATASET OUT",
     "pack": (
         "--json --max-megapixels --max-unreadable --overwrite --quality --size --val-fraction --val-split --workers "

@@ -108,7 +108,7 @@ def test_flat_images_are_not_taken_for_one_another() -> None:
     for number in range(6):
         Image.new("RGB", (40, 30), (200 + number, 200, 200)).save(f"{number}.png")
     prints = [take_fingerprint(Path(f"{number}.png")) for number in range(6)]
-    assert find_duplicates(prints) == []
+    assert find_duplicates({(0, place): each for place, each in enumerate(prints)}) == []
 
 
 def test_a_large_set_is_compared_by_bands() -> None:
@@ -120,7 +120,8 @@ def test_a_large_set_is_compared_by_bands() -> None:
         Fingerprint((1, 1), number.to_bytes(8, "big"), look, pixels)
         for number, (look, pixels) in enumerate(zip(looks, small, strict=True))
     ]
-    assert [group.members for group in find_duplicates(prints)] == [(7, 2000)]
+    numbered = {(0, place): each for place, each in enumerate(prints)}
+    assert [group.places for group in find_duplicates(numbered)] == [((0, 7), (0, 2000))]
 
 
 @pytest.mark.parametrize("name", WRITERS)

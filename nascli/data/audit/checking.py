@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from nascli.data.audit.duplicates import Fingerprint, find_duplicates, find_shared_files, take_fingerprints
+from nascli.data.audit.duplicates import (
+    Duplicates,
+    Fingerprint,
+    Place,
+    find_duplicates,
+    find_shared_files,
+    take_fingerprints,
+)
 from nascli.data.audit.inventory import Inventory, LabeledImage, LabeledSplit
 from nascli.data.detection.dataset import check_headers
 from nascli.data.folders.split_names import find_role
@@ -30,9 +37,6 @@ _WHOLE = 0.95
 """Part of an image's area from which a box is taken to be around the whole of it."""
 _LONG = 25
 """Ratio of sides from which a box is very long and thin."""
-
-Place = tuple[int, int]
-"""A split and an image in it, by their positions."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,6 @@ class SplitSummary:
             "aspect": [round(width / height, 3) for width, height in self.sizes],
         }
         return {name: [min(each), statistics.median(each), max(each)] for name, each in columns.items()}
-
-
-@dataclass(frozen=True)
-class Duplicates:
-    """Images that are one, in order; `files` are equal numbers where their files are equal."""
-
-    places: tuple[Place, ...]
-    files: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -135,12 +131,7 @@ def check_data(
     if quick:
         _note_shared_files(inventory, logs)
     found = _measure(inventory, logs) if quick else _decode(inventory, logs, on_image)
-    prints = {place: each for place, each in found.items() if isinstance(each, Fingerprint)}
-    places = list(prints)
-    duplicates = [
-        Duplicates(tuple(places[member] for member in group.members), group.originals)
-        for group in find_duplicates(list(prints.values()))
-    ]
+    duplicates = find_duplicates({place: each for place, each in found.items() if isinstance(each, Fingerprint)})
     _note_duplicates(inventory, duplicates, logs)
     odd = [each for s, split in enumerate(inventory.splits) for each in _find_odd_boxes(s, split)]
     for kind, (s, k), box in odd:

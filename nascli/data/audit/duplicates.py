@@ -8,7 +8,7 @@ images that share a band are compared; what the hash takes for equal is confirme
 import filecmp
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,9 @@ from PIL import Image
 from nascli.config import MAX_MEGAPIXELS
 from nascli.data.images.decoding import ImageSource, decode_image
 from nascli.errors import CorruptFileError
+
+Place = tuple[int, int]
+"""A split and an image in it, by their positions."""
 
 _MAX_DISTANCE = 8
 """Bits by which two hashes of one image may differ."""
@@ -55,11 +58,11 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
-class DuplicateGroup:
-    """Positions of images that are one, in order; for each the first of them whose file is equal."""
+class Duplicates:
+    """Images that are one, in order; `files` are equal numbers where their files are equal."""
 
-    members: tuple[int, ...]
-    originals: tuple[int, ...]
+    places: tuple[Place, ...]
+    files: tuple[int, ...]
 
 
 def take_fingerprint(
@@ -110,8 +113,9 @@ def take_fingerprints(
     return found
 
 
-def find_duplicates(prints: Sequence[Fingerprint]) -> list[DuplicateGroup]:
+def find_duplicates(fingerprints: Mapping[Place, Fingerprint]) -> list[Duplicates]:
     """Groups of images that are equal or nearly equal, in the order of their first."""
+    places, prints = list(fingerprints), list(fingerprints.values())
     first: dict[bytes, int] = {}
     originals = np.array([first.setdefault(each.digest, place) for place, each in enumerate(prints)], dtype=np.int64)
     roots = originals.copy()
@@ -123,7 +127,9 @@ def find_duplicates(prints: Sequence[Fingerprint]) -> list[DuplicateGroup]:
     for place, root in enumerate(roots.tolist()):
         groups.setdefault(root, []).append(place)
     return [
-        DuplicateGroup(tuple(group), tuple(originals[group].tolist())) for group in groups.values() if len(group) > 1
+        Duplicates(tuple(places[member] for member in group), tuple(originals[group].tolist()))
+        for group in groups.values()
+        if len(group) > 1
     ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nascli.data.audit.checking import Place
+from nascli.data.audit.duplicates import Place
 from nascli.data.audit.inventory import Inventory, LabeledImage, take_inventory
 from nascli.data.detection.dataset import Category, check_headers
 from nascli.data.folders.index import WHOLE

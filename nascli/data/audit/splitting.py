@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from nascli.data.audit.checking import Duplicates, Place
+from nascli.data.audit.duplicates import Duplicates, Place
 from nascli.data.audit.exporting import Plan
 from nascli.data.audit.inventory import Inventory
 from nascli.errors import InputError

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nascli.config import MAX_MEGAPIXELS
 from nascli.data.images import exif
+from nascli.data.images.damage import has_end
 from nascli.data.images.decoding import decode_image, explain, image_to_tensor, note_header, open_header
 from nascli.data.images.pixels import Note, ignore_note
 from nascli.data.issues import ISSUE_KINDS, Issue, IssueLog, IssueOutcome
@@ -36,10 +37,6 @@ SKIPPED_INSTEAD = {
 }
 """Kinds of issue of an image that cannot be used, with the kind that it is where such images are skipped."""
 
-_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-"""Bytes near the end of a file that was written to its end."""
-_TAIL = 64
-"""Bytes in which the mark is looked for."""
 _CHUNK = 64
 """Images per task of a thread that checks them."""
 _MAX_READERS = 8
@@ -260,8 +257,7 @@ def _find_header_issues(image: AnnotatedImage) -> list[tuple[str, str]]:
             size = opened.size
             if size != expected and exif.read_orientation(opened) in exif.ON_ITS_SIDE:
                 size = size[::-1]
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            complete = _END_MARKS.get(opened.format or "", b"") in file.read()
+            complete = has_end(file, opened.format)
         if not complete:
             decode_image(image.path, max_megapixels=image.max_megapixels)
     except Exception as error:  # decoders raise whatever their format makes them raise

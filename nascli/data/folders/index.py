@@ -13,7 +13,7 @@ from nascli.data.folders.split_names import choose_training, choose_validation, 
 from nascli.data.images.decoding import ImageSource
 from nascli.data.issues import Issue, IssueLog
 from nascli.errors import InputError
-from nascli.text import nfc, printable
+from nascli.text import as_read, nfc, printable
 
 HELD_OUT = "held-out"
 """The name of a validation split that is a part of the training images."""
@@ -204,14 +204,14 @@ def _compare_names(names: Sequence[str], log: IssueLog) -> None:
     """Remark on names that a reader may take for one."""
     known: dict[str, str] = {}
     for name in names:
-        other = known.setdefault(" ".join(name.casefold().split()), name)
+        other = known.setdefault(as_read(name).casefold(), name)
         if other != name:
             log.add("class names that differ in case or spaces alone", f"{other!r} and {name!r}")
 
 
 def _describe_unknown(source: object, unknown: Sequence[str], names: Sequence[str], choice: SplitChoice) -> list[str]:
-    alike = {" ".join(name.casefold().split()): name for name in names}
-    meant = [alike.get(" ".join(name.casefold().split())) for name in unknown]
+    alike = {as_read(name).casefold(): name for name in names}
+    meant = [alike.get(as_read(name).casefold()) for name in unknown]
     word = "class" if len(unknown) == 1 else f"{len(unknown)} classes"
     hint = (
         f"Is {unknown[0]!r} the class {meant[0]!r}? Rename it"

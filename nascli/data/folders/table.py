@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +58,9 @@ def read_header(file: Path) -> list[str]:
         line = opened.readline(1 << 20)
     if file.suffix.lower() in (".jsonl", ".ndjson"):
         values = _parse_line(line.decode(errors="replace"), file, 1)
-        return [_normalize(key) for key in values]
+        return [normalize_column(key) for key in values]
     text = decode_text(line, file, "replace")
-    return [_normalize(cell) for cell in next(csv.reader([text], delimiter=_find_delimiter(text)), [])]
+    return [normalize_column(cell) for cell in next(csv.reader([text], delimiter=find_delimiter(text)), [])]
 
 
 def read_rows(file: Path, log: IssueLog) -> list[Row]:
@@ -82,12 +83,12 @@ def read_rows(file: Path, log: IssueLog) -> list[Row]:
         columns, cells = _read_csv(text, file, log)
     if not cells:
         raise InputError(f"table {file} has no rows", "It needs one per image, below a header such as file_name,label")
-    return _read_cells(file, [_normalize(each) for each in columns], cells)
+    return _read_cells(file, [normalize_column(each) for each in columns], cells)
 
 
 def _read_csv(text: str, file: Path, log: IssueLog) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The names of the columns, and the cells of each row with its line."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_find_delimiter(text.partition("\n")[0]))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=find_delimiter(text.partition("\n")[0]))
     try:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
@@ -150,12 +151,14 @@ def _find_column(columns: Sequence[str], names: Sequence[str], besides: int | No
     return next((columns.index(each) for each in names if each in columns and columns.index(each) != besides), None)
 
 
-def _find_delimiter(header: str) -> str:
+def find_delimiter(header: str) -> str:
+    """The delimiter of a CSV file, by its first line."""
     return max(_DELIMITERS, key=header.count)
 
 
-def _normalize(column: str) -> str:
-    return column.strip().lower().replace(" ", "_").replace("-", "_")
+def normalize_column(name: str) -> str:
+    """The name of a column in small letters with _ between words."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
 def _parse_line(line: str, file: Path, number: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import BinaryIO
 from PIL import Image, ImageChops
 
 _TAIL = 64
-"""Bytes at the end of a JPEG or PNG of which one is not zero, unless zeros were appended to a whole file."""
+"""Bytes at the end of a JPEG or PNG that hold its end mark, unless something was appended to a whole file."""
 _JPEG = ("JPEG", "MPO")
 _MARKS = {**dict.fromkeys(_JPEG, (b"\xff\xda", b"\xff\xd9")), "PNG": (b"IDAT", b"IEND")}
 """The bytes before the pixels of a compressed format, and those behind them."""
@@ -22,10 +22,14 @@ def ends_in_zeros(file: BinaryIO, image_format: str | None) -> bool:
     if image_format not in _MARKS:
         return False
     start = file.tell()
-    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-    damaged = not file.read().strip(b"\0") and _find_end(_read_whole(file), image_format) < 0
+    damaged = not _read_tail(file).strip(b"\0") and _find_end(_read_whole(file), image_format) < 0
     file.seek(start)
     return damaged
+
+
+def has_end(file: BinaryIO, image_format: str | None) -> bool:
+    """Whether a file was plainly written to its end; true for formats that have no mark there."""
+    return _MARKS.get(image_format or "", (b"", b""))[1] in _read_tail(file)
 
 
 def may_lack_rows(last_pixel: object) -> bool:
@@ -53,6 +57,11 @@ def _find_end(content: bytes, image_format: str) -> int:
     begin, end = _MARKS[image_format]
     # after the last of the pixels' beginnings: camera data may hold a whole small JPEG
     return content.find(end, content.rfind(begin))
+
+
+def _read_tail(file: BinaryIO) -> bytes:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+    return file.read()
 
 
 def _read_whole(file: BinaryIO) -> bytes:

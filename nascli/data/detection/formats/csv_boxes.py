@@ -23,51 +23,32 @@ from nascli.data.detection.formats.raw import (
     measure_image,
     name_below,
     require_path,
+    to_size,
 )
 from nascli.data.folders.split_names import find_role
+from nascli.data.folders.table import find_delimiter, normalize_column
 from nascli.data.issues import IssueLog
 from nascli.errors import InputError
 from nascli.files import read_text
 from nascli.units import shorten
 
 _COLUMNS = {
-    "image": (
-        "filename",
-        "file_name",
-        "image_path",
-        "img_path",
-        "path",
-        "filepath",
-        "image",
-        "image_name",
-        "img",
-        "file",
-    ),
-    "id": ("image_id", "imageid", "img_id"),
-    "class": (
-        "class",
-        "label",
-        "class_name",
-        "labelname",
-        "category",
-        "name",
-        "label_name",
-        "category_name",
-        "classname",
-    ),
-    "x1": ("xmin", "x_min", "x1", "left", "bbox_x1"),
-    "y1": ("ymin", "y_min", "y1", "top", "bbox_y1"),
-    "x2": ("xmax", "x_max", "x2", "right", "bbox_x2"),
-    "y2": ("ymax", "y_max", "y2", "bottom", "bbox_y2"),
-    "x": ("x", "bbox_x"),
-    "y": ("y", "bbox_y"),
-    "w": ("w", "bbox_w", "bbox_width", "box_width"),
-    "h": ("h", "bbox_h", "bbox_height", "box_height"),
-    "box": ("bbox", "box"),
-    "width": ("width", "image_width", "img_width"),
-    "height": ("height", "image_height", "img_height"),
-    "split": ("split", "set", "subset", "dataset", "partition"),
-    "crowd": ("isgroupof", "iscrowd"),
+    "image": "filename file_name image_path img_path path filepath image image_name img file",
+    "id": "image_id imageid img_id",
+    "class": "class label class_name labelname category name label_name category_name classname",
+    "x1": "xmin x_min x1 left bbox_x1",
+    "y1": "ymin y_min y1 top bbox_y1",
+    "x2": "xmax x_max x2 right bbox_x2",
+    "y2": "ymax y_max y2 bottom bbox_y2",
+    "x": "x bbox_x",
+    "y": "y bbox_y",
+    "w": "w bbox_w bbox_width box_width",
+    "h": "h bbox_h bbox_height box_height",
+    "box": "bbox box",
+    "width": "width image_width img_width",
+    "height": "height image_height img_height",
+    "split": "split set subset dataset partition",
+    "crowd": "isgroupof iscrowd",
 }
 """Names of columns in small letters, by what they hold."""
 
@@ -162,14 +143,14 @@ def read_table(path: Path) -> _Table:
     try:
         text = read_text(path)
         first = next(filter(str.strip, text.splitlines()), "")
-        delimiter = max(",;\t|", key=first.count)
+        delimiter = find_delimiter(first)
         read = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
         rows = [(read.line_num, row) for row in read if any(map(str.strip, row))]
     except OSError as error:
         raise InputError(f"boxes as CSV {path}: {error.strerror or error}", _HINT) from error
     except csv.Error as error:
         raise InputError(f"{path} is no CSV: {error}", _HINT) from error
-    names = [re.sub(r"[\s-]+", "_", name.strip().lower()) for name in rows[0][1]] if rows else []
+    names = [normalize_column(name) for name in rows[0][1]] if rows else []
     columns = _find_columns(names)
     if {"image", "id"} & {*columns} and any({*wanted} <= {*columns} for wanted in (_CORNERS, _SIDES, ("box",))):
         return _Table(path, columns, rows[1:], comma=delimiter != ",", fractions="labelname" in names)
@@ -183,11 +164,8 @@ def read_table(path: Path) -> _Table:
 
 def _find_columns(names: Sequence[str]) -> dict[str, int]:
     """The positions of columns by what they hold; sides are called width and height, too, where x and y are there."""
-    found = {
-        kind: next(names.index(name) for name in known if name in names)
-        for kind, known in _COLUMNS.items()
-        if {*known} & {*names}
-    }
+    places = {kind: [names.index(name) for name in known.split() if name in names] for kind, known in _COLUMNS.items()}
+    found = {kind: each[0] for kind, each in places.items() if each}
     if {*_SIDES, "width", "height"} & {*found} == {"x", "y", "width", "height"} and "x1" not in found:
         found |= {"w": found.pop("width"), "h": found.pop("height")}
     return found
@@ -213,8 +191,7 @@ def _read_rows(
         if name not in images:
             found = find_below(name, folders)
             file = files.get(name) or (found[0] if found else None)
-            sides = [table.number(row, side) for side in ("width", "height")]
-            size = (int(sides[0]), int(sides[1])) if all(1 <= side < 1e9 for side in sides) else None
+            size = to_size(table.number(row, "width"), table.number(row, "height"))
             if size is None and file:
                 size = measure_image(file)
             images[name] = builder.add_image(name_below(files[name], folders) if name in files else name, size), size

@@ -133,6 +133,11 @@ def measure_image(path: Path) -> tuple[int, int] | None:
         return None
 
 
+def to_size(width: float, height: float) -> tuple[int, int] | None:
+    """The size of an image that a text gives; None where they are no numbers of pixels, perhaps NaN."""
+    return (int(width), int(height)) if 1 <= width < 1e9 and 1 <= height < 1e9 else None
+
+
 def name_below(image: Path, folders: Sequence[Path]) -> str:
     """The `file_name` of an image: below the first of these folders that it is in, else absolute."""
     folder = next((folder for folder in folders if image.is_relative_to(folder)), None)

@@ -21,6 +21,7 @@ from nascli.data.detection.formats.raw import (
     list_images,
     name_below,
     require_path,
+    to_size,
 )
 from nascli.data.folders.split_names import find_role
 from nascli.data.issues import Issue, IssueLog
@@ -201,11 +202,9 @@ def _read_annotation(file: Path) -> _Annotated | None:
     except (OSError, ValueError, expat.ExpatError) as error:
         log.add("XML file cannot be read", f"{file}: {error}")
         return _Annotated("", None, (), log.issues)
-    sides = tuple(_number(root.findtext(f"size/{side}")) for side in ("width", "height"))
-    size = (int(sides[0]), int(sides[1])) if all(1 <= side < 1e9 for side in sides) else None
-    return _Annotated(
-        (root.findtext("filename") or "").strip(), size, tuple(_read_objects(root, file, log)), log.issues
-    )
+    size = to_size(_number(root.findtext("size/width")), _number(root.findtext("size/height")))
+    objects = tuple(_read_objects(root, file, log))
+    return _Annotated((root.findtext("filename") or "").strip(), size, objects, log.issues)
 
 
 def _read_objects(root: Element, file: Path, log: IssueLog) -> Iterator[_Object]:
@@ -216,12 +215,7 @@ def _read_objects(root: Element, file: Path, log: IssueLog) -> Iterator[_Object]
         points = [(each.tag[0], _number(each.text)) for each in element.iterfind("polygon//*") if each.tag[0] in "xy"]
         if any(map(math.isnan, corners)) and points:
             xs, ys = ([value for axis, value in points if axis == wanted] for wanted in "xy")
-            corners = [
-                min(xs, default=math.nan),
-                min(ys, default=math.nan),
-                max(xs, default=math.nan),
-                max(ys, default=math.nan),
-            ]
+            corners = [pick(each, default=math.nan) for pick in (min, max) for each in (xs, ys)]
             log.add("outline in place of a box", f"{place}: {len(points) // 2} points")
         if not name or any(map(math.isnan, corners)):
             log.add("object without name or box", f"{place}: {name or 'no name'}, {shorten(repr(corners))}")
