@@ -122,7 +122,7 @@ def _prepare(
 
 def _open_backbone(call: Call, terminal: Terminal, seed: int) -> tuple["ImageClassifier", str, list[Path]]:
     """The backbone, where its weights come from in words, and its files."""
-    from nascli.detect.job import load_backbone, random_backbone
+    from nascli.detect.backbone import load_backbone, random_backbone
     from nascli.genotype.resolve import find_cell
     from nascli.models.families import open_architecture
 

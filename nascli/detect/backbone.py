@@ -8,18 +8,50 @@ Deviation: Zoph et al. 2018 run proposals over the last two cells of stage 2 and
 """
 
 from collections import OrderedDict
+from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
+from nascli.config import NetworkConfig
+from nascli.engine.device import temporary_seed
 from nascli.errors import InputError
-from nascli.models.families import advise_depth
+from nascli.models.families import NETWORK_FILE, advise_depth, build
 from nascli.models.interface import ImageClassifier
+from nascli.models.serialization import load_network
+from nascli.models.spec import Architecture, resolve_network
+from nascli.runs import advise_folder, refuse_detector
 
 FINEST_STRIDE = 2
 """Feature maps that are finer than this are not used: the CIFAR stem's first stage works at full resolution."""
+
+
+def load_backbone(folder: Path) -> ImageClassifier:
+    """The network of a train run, or of any folder with `network.json` and `weights.safetensors`.
+
+    Raises:
+        InputError: The folder holds no trained network.
+        CorruptFileError: A file in it is damaged.
+    """
+    refuse_detector(folder)
+    if not (folder / NETWORK_FILE).is_file():
+        hint = advise_folder(folder) or "Give a train run to --backbone"
+        raise InputError(f"{folder}: there is no {NETWORK_FILE} in it", hint)
+    return load_network(folder)
+
+
+def random_backbone(architecture: Architecture, config: NetworkConfig, seed: int) -> ImageClassifier:
+    """A network of fresh weights, which follow from the seed.
+
+    Unless `config` gives a batch-norm momentum it is 0.1: with the ImageNet presets' 3e-4 the statistics would need
+    many thousand steps until they describe the network.
+    """
+    if config.batch_norm_momentum is None:
+        config = config.model_copy(update={"batch_norm_momentum": 0.1})
+    with temporary_seed(seed, "init"):
+        return build(resolve_network(architecture, config))
 
 
 class DetectionBackbone(nn.Module):

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from nascli.config import DetectRecipe, NetworkConfig, load_recipe
+from nascli.config import DetectRecipe, load_recipe
 from nascli.data.detection.dataset import DetectionData, DetectionSplit
 from nascli.data.detection.registry import load_detection_data
+from nascli.detect.backbone import load_backbone
 from nascli.detect.coco_eval import METRIC, Detection
 from nascli.detect.confusion import write_error_analysis
 from nascli.detect.model import (
@@ -38,11 +39,10 @@ from nascli.engine.launch import resume_command
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError, Interrupted
 from nascli.files import sha256_file, sha256_json, write_json, write_text, writing
-from nascli.models.families import NETWORK_FILE, build
+from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
-from nascli.models.serialization import WEIGHTS_FILE, load_network, save_weights
-from nascli.models.spec import Architecture, resolve_network
-from nascli.runs import advise_folder, check_same_data, read_run, refuse_detector
+from nascli.models.serialization import WEIGHTS_FILE, save_weights
+from nascli.runs import check_same_data, read_run
 from nascli.text import quote
 
 MAY_MOVE = ("dataset", "data_dir", "max_megapixels")
@@ -116,32 +116,6 @@ class DetectJob:
     def task(self, run: Run) -> DetectTask:
         """The job as a task of the engine; it trains `detector` in place."""
         return DetectTask(self.detector, self.data.train, self.scored, self.sampler, run)
-
-
-def load_backbone(folder: Path) -> ImageClassifier:
-    """The network of a train run, or of any folder with `network.json` and `weights.safetensors`.
-
-    Raises:
-        InputError: The folder holds no trained network.
-        CorruptFileError: A file in it is damaged.
-    """
-    refuse_detector(folder)
-    if not (folder / NETWORK_FILE).is_file():
-        hint = advise_folder(folder) or "Give a train run to --backbone"
-        raise InputError(f"{folder}: there is no {NETWORK_FILE} in it", hint)
-    return load_network(folder)
-
-
-def random_backbone(architecture: Architecture, config: NetworkConfig, seed: int) -> ImageClassifier:
-    """A network of fresh weights, which follow from the seed.
-
-    Unless `config` gives a batch-norm momentum it is 0.1: with the ImageNet presets' 3e-4 the statistics would need
-    many thousand steps until they describe the network.
-    """
-    if config.batch_norm_momentum is None:
-        config = config.model_copy(update={"batch_norm_momentum": 0.1})
-    with temporary_seed(seed, "init"):
-        return build(resolve_network(architecture, config))
 
 
 def prepare_detect_job(
