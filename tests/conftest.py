@@ -23,3 +23,9 @@ def _own_runs_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     folder = tmp_path_factory.mktemp("work")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("NASCLI_RUNS", str(folder / "runs"))
+
+
+@pytest.fixture(autouse=True)
+def _no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No width of a terminal counts, whatever started the tests: some libraries set this variable."""
+    monkeypatch.delenv("COLUMNS", raising=False)
