@@ -138,6 +138,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "image with more than 100 results": "COCO counts the 100 with the highest scores",
         "hidden or service file or folder": "passed over",
         "file that is no image": "passed over",
+        "folder or image beside the splits": "passed over",
         "folder that links lead to again": "read once",
         "folder of results of nascli": "passed over",
         "class names that differ in case or spaces alone": "two classes",

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import describe_content
+from nascli.text import quote
 
 WRAPPERS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
@@ -46,6 +47,7 @@ _DAMAGE = {
 }
 """The remedy for a file that is not what its owner copied, by a word of its kind."""
 _REMEDIES = {
+    "NumPy": _READ_HINT,
     "archive": "Unpack it, and give the file of weights in it",
     "pickle": "Only the program that wrote it can read it; there: torch.save(model.state_dict(), 'weights.pth')",
     "TorchScript": "Where it was made: torch.save(model.state_dict(), 'weights.pth')",
@@ -77,6 +79,8 @@ def read_weights(path: Path) -> WeightFile:
         CorruptFileError: The file is damaged.
     """
     if path.is_dir():
+        if (path / "network.json").is_file():
+            raise InputError(f"weights {path} are a folder of nascli itself", f"nascli build --network {quote(path)}")
         inside = [each.name for each in sorted(path.iterdir()) if each.suffix in _ENDINGS]
         named = f"Give the file in it: {path / inside[0]}" if inside else "Give a file"
         saved = ", a SavedModel of TensorFlow" if (path / "saved_model.pb").is_file() else ""

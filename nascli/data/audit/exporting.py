@@ -15,6 +15,7 @@ from nascli.data.audit.duplicates import Place
 from nascli.data.audit.inventory import Inventory, LabeledImage, take_inventory
 from nascli.data.detection.dataset import Category, check_headers
 from nascli.data.folders.index import WHOLE
+from nascli.data.images.walk import is_service_name
 from nascli.data.issues import raise_if_refused
 from nascli.data.pack.format import PackedImage
 from nascli.errors import InputError, NascliError
@@ -110,10 +111,12 @@ def _list_categories(inventory: Inventory) -> Sequence[Category]:
 
 def _write_folders(inventory: Inventory, images: Sequence[LabeledImage], place: Path, *, copy: bool) -> None:
     """`<class>/` with the images of each class."""
-    folders = {name: name.translate(_NO_FILE_NAME).strip() or "_" for name in inventory.class_names}
-    if len({*folders.values()}) < len(folders) or {".", ".."} & {*folders.values()}:
+    folders = {name: name.translate(_NO_FILE_NAME) for name in inventory.class_names}
+    once = Counter(folders.values())
+    if wrong := [name for name, folder in folders.items() if once[folder] > 1 or is_service_name(folder)]:
         raise InputError(
-            f"{inventory.dataset}: its classes are no names of folders", "Rename those with / or . in them"
+            f"{inventory.dataset}: the class {wrong[0]!r} cannot be a folder",
+            "Rename it: a folder's name holds no / and does not begin with a dot",
         )
     names: dict[str, set[str]] = {}
     for image in images:

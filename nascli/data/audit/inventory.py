@@ -1,6 +1,6 @@
 """Every image of a data set of either task, in all splits that it has, with its classes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from nascli.data.detection.registry import name_dataset as name_detection
 from nascli.data.folders.folder import scan_folder
 from nascli.data.folders.index import WHOLE, ImageIndex, SplitRequest
 from nascli.data.folders.labels import scan_table
+from nascli.data.folders.layout import UnsortedError
 from nascli.data.folders.split_names import find_role
 from nascli.data.images.decoding import ImageSource
 from nascli.data.issues import Issue
@@ -122,31 +123,51 @@ def _list_classes(dataset: str, data_dir: str, max_megapixels: int) -> Inventory
     first = indexes[0]
     groups = [("train", first.train)] if first.train and first.val_name != WHOLE else []
     groups += [(index.val_name, index.val) for index in indexes]
+    owners = [first, *indexes][-len(groups) :]
+    issues = [first.issues, *(() if index is first else index.issues for index in owners[1:])]
     splits = [
         LabeledSplit(
             name,
             str(path),
             tuple(LabeledImage(source, (index.class_names[label],), None, max_megapixels) for source, label in images),
-            index.issues if place == 0 else (),
+            own,
         )
-        for place, ((name, images), index) in enumerate(zip(groups, [first, *indexes][-len(groups) :], strict=True))
+        for (name, images), index, own in zip(groups, owners, issues, strict=True)
     ]
     return Inventory(dataset, "classify", first.class_names, tuple(splits))
 
 
 def _scan_all(scan: Callable[[Path, SplitRequest], ImageIndex[Path]], path: Path) -> Iterator[ImageIndex[Path]]:
-    """An index of each split but the training split, which the first of them has, too."""
+    """An index of each split but the training split, which the first of them has, too, with its issues."""
+    training = SplitRequest(measured=True, train_alone=True)
     try:
         first = scan(path, SplitRequest(measured=True))
     except InputError as error:
         try:
-            first = scan(path, SplitRequest(val_split="train", measured=True))
+            first = scan(path, training)
         except InputError:
             raise error from None
-        first = replace(first, train=())
-    yield first
+    known = scan(path, training).issues if first.unused and first.train else ()
+    others: list[ImageIndex[Path]] = []
     for name in first.unused:
-        yield scan(path, SplitRequest(val_split=name, measured=True))
+        try:
+            index = scan(path, SplitRequest(val_split=name, measured=True))
+        except UnsortedError as error:
+            if find_role(name) == "val":
+                raise
+            unsorted = Issue("image in no class folder", error.images, str(error.file))
+            first = replace(first, issues=(*first.issues, unsorted))
+        else:
+            others.append(replace(index, issues=_subtract(index.issues, known)))
+    yield first
+    yield from others
+
+
+def _subtract(issues: Sequence[Issue], known: Sequence[Issue]) -> tuple[Issue, ...]:
+    """The issues of a further split: an index has those of the training split, too."""
+    counts = {each.kind: each.count for each in known}
+    left = (replace(each, count=each.count - counts.get(each.kind, 0)) for each in issues)
+    return tuple(each for each in left if each.count > 0)
 
 
 _SCANS: dict[str, Callable[[Path, SplitRequest], ImageIndex[Path]]] = {

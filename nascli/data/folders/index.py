@@ -57,12 +57,14 @@ class SplitRequest:
         val_fraction: Part of the training images to hold out.
         measured: A trained network is measured: no training images are needed, and not all classes.
         missing: Images of a table that need not be on disk.
+        train_alone: The training split is the one to measure on, and no other is read.
     """
 
     val_split: str | None = None
     val_fraction: float = 0.0
     measured: bool = False
     missing: int = 0
+    train_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def choose_splits(source: Path, names: Sequence[str], request: SplitRequest) -> 
     if not names:
         return _choose_without_splits(source, request)
     train = choose_training([name for name in names if find_role(name)], source) if any(map(find_role, names)) else None
+    if request.train_alone and train is not None:
+        return SplitChoice(None, train, tuple(name for name in names if name != train))
     val = choose_validation(names, source, request.val_split)
     if train is None and not request.measured:
         raise InputError(

@@ -60,6 +60,7 @@ def find_layout(walk: ImageWalk, folder: Path, request: SplitRequest, log: Issue
             raise InputError(f"data set {folder} holds several with splits: {names}", "Give one of them")
         for place, splits in found.items():
             _refuse_classes_beside(walk, folder, place)
+            _note_beside(walk, place, splits, log)
             return Layout(_note_depth(folder, place, log), splits)
         level = [inner for place in level for inner in walk.look_into(place).folders]
         if len(level) > _WIDEST:
@@ -79,6 +80,12 @@ def skip_level(walk: ImageWalk, split: Path, classes: set[str], log: IssueLog) -
     return listing
 
 
+class UnsortedError(InputError):
+    """Images of a split lie in no class folder; its `file` is the folder of the split, `images` their number."""
+
+    images = 0
+
+
 def refuse_unsorted(place: Path, images: int, way: str = "") -> None:
     """InputError for a folder without class folders: how many images lie in it, or what does instead."""
     if images:
@@ -88,7 +95,10 @@ def refuse_unsorted(place: Path, images: int, way: str = "") -> None:
                 f"{lie}, with the names of folders and backslashes in theirs",
                 "An archive made on Windows was unpacked so: unpack it again by another program, such as 7z",
             )
-        raise InputError(f"{lie}; they have to be in class folders", f"Sort them into {place}/<class>/{way}")
+        hint = f"Sort them into {place}/<class>/{way}"
+        error = UnsortedError(f"{lie}; they have to be in class folders", hint, file=place)
+        error.images = images
+        raise error
     raise InputError(f"data set folder {place}: there are no images in it{describe_content_of(place)}", LAYOUT + way)
 
 
@@ -116,6 +126,14 @@ def _refuse_classes_beside(walk: ImageWalk, folder: Path, place: Path) -> None:
             f"data set {folder} holds images in {list_names(beside)}, and a data set with splits in {place}",
             f"Give the one, folder:{place}; or take it away from the other",
         )
+
+
+def _note_beside(walk: ImageWalk, place: Path, splits: dict[str, Path], log: IssueLog) -> None:
+    """Count the folders that are no splits and the images that lie beside these."""
+    listing = walk.look_into(place)
+    for each in (*listing.folders, *listing.images):
+        if each.name not in splits:
+            log.add("folder or image beside the splits", str(each))
 
 
 def _find_classes(walk: ImageWalk, folder: Path) -> Path:

@@ -11,13 +11,14 @@ ROLES = {
     "val": ("val", "valid", "validation", "dev", "minival", "eval"),
     "test": ("test", "testing"),
 }
-"""The words that a split's name may begin with, by what the split is for; numbers and the like may follow."""
+"""The words that a split's name may begin or end with, by what the split is for; numbers and the like may follow."""
 
 
 def find_role(name: str) -> str | None:
-    """The use of a split of this name, a key of `ROLES`, in any case: `Val2017` and `valid_small` are `val`."""
-    word = re.match(r"[a-z]*", name.lower())
-    return next((role for role, words in ROLES.items() if word and word[0] in words), None)
+    """The use of a split of this name, a key of `ROLES`, in any case: `Val2017`, `valid_small`, `my_val` are `val`."""
+    words = re.findall(r"[a-z]+", name.lower())
+    ends = [words[0], words[-1]] if words else []
+    return next((role for word in ends for role, known in ROLES.items() if word in known), None)
 
 
 def choose_training(names: Collection[str], source: Path, describe: Callable[[str], str] = str) -> str | None:

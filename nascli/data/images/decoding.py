@@ -187,6 +187,7 @@ def explain(source: object, error: Exception) -> CorruptFileError:
         return TooLargeError(
             f"image {source} is too large: {reason}",
             "Allow for more by --set data.max_megapixels=N (--max-megapixels N where nothing is trained), or reduce it",
+            file=source,
         )
     if isinstance(error.__cause__, UnidentifiedImageError):
         hint = "Replace it, or save it as PNG or JPEG"
@@ -196,7 +197,7 @@ def explain(source: object, error: Exception) -> CorruptFileError:
         reason, hint = "there is not enough memory for it", "Reduce it, or allow for fewer data.max_megapixels"
     elif isinstance(error, OSError) and error.strerror:
         reason = error.strerror
-    return CorruptFileError(f"image {source} cannot be decoded: {reason}", hint)
+    return CorruptFileError(f"image {source} cannot be decoded: {reason}", hint, file=source)
 
 
 def _decode(

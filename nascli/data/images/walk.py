@@ -124,7 +124,7 @@ class ImageWalk:
         for entry in entries:
             if is_service_name(entry.name):
                 self._log.add(HIDDEN, self._name(entry.path))
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 if _holds_runs(entry.path):
                     self._log.add(OWN, self._name(entry.path))
                 else:
@@ -136,8 +136,8 @@ class ImageWalk:
     def _is_image(self, entry: "os.DirEntry[str]") -> bool:
         ending = os.path.splitext(entry.name)[1].lower()
         if ending in image_endings():
-            return entry.is_file() or entry.is_symlink()  # decoding says that a link leads nowhere
-        if not entry.is_file():
+            return entry.is_symlink() or entry.is_file()  # decoding says that a link leads nowhere
+        if not os.path.isfile(entry.path):
             self._log.add(DANGLING, self._name(entry.path)) if entry.is_symlink() else self._pass_over(entry, "no file")
         elif ending in foreign_endings():
             self._log.add(FOREIGN, self._name(entry.path))
@@ -223,6 +223,11 @@ def refuse_archive(path: Path) -> None:
                 made = command.format(file=quote(path), folder=quote(folder))
                 before = "" if folder.is_dir() or not command.startswith("tar") else f"mkdir {quote(folder)} && "
                 raise InputError(f"{path} is an archive", f"Unpack it by {before}{made} and give {folder}")
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a folder, or a link to one; a link to itself, at which `entry.is_dir` raises, is none."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _holds_runs(folder: str) -> bool:
