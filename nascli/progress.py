@@ -25,7 +25,7 @@ class Progress:
 
     Args:
         unit: The things that are counted: `steps`, `trials` or `images`.
-        done: How many there are, of `total`.
+        done: Their number so far, of `total`.
         phase: The present work, in a word or two.
         begun: When this session began, in seconds since 1970; `begun_at` is `done` then.
         written: When this was written, by the same clock.

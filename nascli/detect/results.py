@@ -20,7 +20,7 @@ from nascli.data.detection.formats.values import is_blank, read_number
 from nascli.data.issues import Issue, IssueLog, raise_if_refused
 from nascli.detect.coco_eval import Detection
 from nascli.detect.results_file import RESULTS_HINT, SCORE_KEYS, Entry, ResultEntries, read_result_entries
-from nascli.detect.results_names import IMAGE_KEYS, UNLISTED, match_categories, match_images
+from nascli.detect.results_names import IMAGE_KEYS, UNLISTED, match_category_ids, match_image_ids
 from nascli.errors import InputError
 from nascli.units import shorten
 
@@ -55,9 +55,9 @@ def read_results(path: Path, split: DetectionSplit, *, strict: bool = False) -> 
     log = IssueLog()
     found = read_result_entries(path, log)
     _refuse_other_results(path, found.entries)
-    images = match_images(found, split, log)
+    images = match_image_ids(found, split, log)
     _refuse_other_data(path, split, found, log.issues)
-    categories = match_categories(found, split, log)
+    categories = match_category_ids(found, split, log)
     detections = _join(found.entries, images, categories, log)
     raise_if_refused(path, log.issues, strict=strict, lister="")
     _check_together(detections, split, log)

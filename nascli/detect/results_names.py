@@ -21,12 +21,12 @@ _Value = tuple[str, Hashable]
 """A key of an entry, and what stands there."""
 
 
-def match_images(found: ResultEntries, split: DetectionSplit, log: IssueLog) -> list[int | None]:
+def match_image_ids(found: ResultEntries, split: DetectionSplit, log: IssueLog) -> list[int | None]:
     """The image id that each entry means; each kind of issue is counted once per entry."""
     return _match(found.entries, IMAGE_KEYS, _ImageTable(split, found.image_names).find, log)
 
 
-def match_categories(found: ResultEntries, split: DetectionSplit, log: IssueLog) -> list[int | None]:
+def match_category_ids(found: ResultEntries, split: DetectionSplit, log: IssueLog) -> list[int | None]:
     """The category id that each entry means."""
     return _match(found.entries, _CATEGORY_KEYS, _CategoryTable(split, found.category_names).find, log)
 

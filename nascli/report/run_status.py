@@ -34,14 +34,14 @@ class RunStatus:
             word); complete, failed, interrupted; damaged where `run.json` cannot be read.
         phase: The present work in a word; empty where nothing is being done.
         done: How many of `total` `unit`s (steps, trials, images) are made; None where it is not known.
-        epoch: That under way, of `epochs`.
+        epoch: The one under way, of `epochs`.
         pace: Units per second of this session.
         images_per_second: While training.
         loss: Mean of the epoch so far.
         best: The best value so far, and `best_is`, what it is; `best_at`, its epoch or trial.
         trials: Of a search: finished trials by state, and those that run, with their seconds.
         seconds: Since this session began; of a run that has ended, between start and end.
-        seconds_left: At the pace of this session.
+        seconds_left: An estimate by the pace of this session.
         last_sign: Seconds since the run last wrote.
         reached: The results of a run that has ended, in words.
         resume: The command's words that resume a run that stopped.

@@ -9,12 +9,7 @@ from nascli.text import printable
 
 
 def render_page(template: str, **values: object) -> str:
-    """A whole document.
-
-    Args:
-        template: Name of a file.
-        values: What its texts show.
-    """
+    """A whole document, from the file of a template and the values that its texts name."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

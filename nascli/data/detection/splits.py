@@ -1,13 +1,12 @@
 """The splits of a detection data set to train and to validate on, and a part that is held out of one."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nascli.config import DetectDataConfig
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
 from nascli.data.detection.formats.raw import RawSplit
-from nascli.data.folders.split_names import choose_training, choose_validation, find_role
+from nascli.data.folders.split_names import choose_held_out, choose_training, choose_validation, find_role
 from nascli.errors import InputError
 from nascli.text import nfc
 
@@ -51,8 +50,7 @@ def choose_splits(splits: dict[str, RawSplit], source: Path, config: DetectDataC
 def hold_out(split: DetectionSplit, fraction: float) -> tuple[DetectionSplit, DetectionSplit]:
     """A split without a part of its images, and that part, as a split to validate on.
 
-    The part follows from the names of the files alone, so it is the same in every run and on every machine; entries of
-    one file stay together.
+    The part follows from the names of the files alone; entries of one file stay together.
 
     Raises:
         InputError: There are fewer than two files.
@@ -60,10 +58,9 @@ def hold_out(split: DetectionSplit, fraction: float) -> tuple[DetectionSplit, De
     names = [_group_name(image, parts=1) for image in split.images]
     if 2 * len(set(names)) < len(names):  # one name per folder, such as image.png
         names = [_group_name(image, parts=2) for image in split.images]
-    groups = sorted(set(names), key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
-    if len(groups) < 2:
+    if len(set(names)) < 2:
         raise InputError(f"{split.source}: there are no two images, so none can be held out")
-    held = set(groups[: min(max(1, round(len(groups) * fraction)), len(groups) - 1)])
+    held = choose_held_out(set(names), fraction, str)
     kept = tuple(image for image, name in zip(split.images, names, strict=True) if name not in held)
     out = tuple(image for image, name in zip(split.images, names, strict=True) if name in held)
     own_name = f"{split.own_name or split.name}, held out"

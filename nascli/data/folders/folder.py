@@ -14,7 +14,7 @@ from nascli.data.folders.index import (
     list_names,
     name_class,
 )
-from nascli.data.folders.labels import find_metadata, scan_metadata
+from nascli.data.folders.labels import find_metadata, scan_tables
 from nascli.data.folders.layout import (
     Layout,
     check_folder,
@@ -41,7 +41,7 @@ def scan_folder(folder: Path, request: SplitRequest | None = None) -> ImageIndex
     check_folder(folder)
     try:
         if metadata := find_metadata(folder):
-            return scan_metadata(folder, metadata, request)
+            return scan_tables(folder, metadata, request)
         return _FolderScan(folder, request or SplitRequest()).index()
     except InputError as error:
         error.file = error.file or str(folder)

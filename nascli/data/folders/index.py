@@ -1,7 +1,5 @@
 """Indexes of images: files with their classes in two splits, whatever they were listed from."""
 
-import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from nascli.data.audit.duplicates import find_shared_files
-from nascli.data.folders.split_names import choose_training, choose_validation, find_role
+from nascli.data.folders.split_names import choose_held_out, choose_training, choose_validation, find_role
 from nascli.data.images.decoding import ImageSource
 from nascli.data.issues import Issue, IssueLog
 from nascli.errors import InputError
@@ -154,7 +152,7 @@ def build_index(
     labels = {name: label for label, name in enumerate(names)}
     listed = tuple((path, labels[name]) for path, name in train)
     if val is None:
-        held_out = _choose_held_out(train, request.val_fraction)
+        held_out = _hold_out(train, request.val_fraction)
         chosen = tuple((path, labels[name]) for path, name in train if path in held_out)
         listed = tuple((path, labels[name]) for path, name in train if path not in held_out)
         if not chosen:
@@ -177,19 +175,13 @@ def build_index(
     return ImageIndex(listed, chosen, names, val_name, choice.unused, (*issues, *log.issues))
 
 
-def _choose_held_out(images: Sequence[Named], fraction: float) -> set[Path]:
-    """A part of each class, at least one image of two; by the names of the files, so that others of them hardly count.
-
-    All runs hold the same images out, on every machine.
-    """
+def _hold_out(images: Sequence[Named], fraction: float) -> set[Path]:
+    """A part of each class, at least one image of two."""
     classes: dict[str, list[Path]] = defaultdict(list)
     for path, name in images:
         classes[name].append(path)
-    held_out: set[Path] = set()
-    for paths in classes.values():
-        ordered = sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(nfc(path.name))).digest())
-        held_out.update(ordered[: min(max(1, round(len(paths) * fraction)), len(paths) - 1)])
-    return held_out
+    parts = (choose_held_out(paths, fraction, lambda path: nfc(path.name)) for paths in classes.values())
+    return {path for part in parts for path in part}
 
 
 def name_class(raw: str) -> str:

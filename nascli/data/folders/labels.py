@@ -36,35 +36,13 @@ def scan_table(file: Path, request: SplitRequest | None = None) -> ImageIndex[Pa
         is_folder = file.is_dir()
         what = "it is a folder" if is_folder else describe_absence(file)
         raise InputError(f"table {file}: {what}", f"Is it what --dataset folder:{file} reads?" if is_folder else "")
-    log = IssueLog()
-    return _index_rows(file, {file: read_rows(file, log)}, request or SplitRequest(), log)
+    return scan_tables(file, [file], request)
 
 
-def find_metadata(folder: Path) -> list[Path]:
-    """The tables of labels in an image folder or in its splits, as Hugging Face's `datasets` wants them; often none."""
-    places = [folder, *(each for each in folder.iterdir() if find_role(each.name) and each.is_dir())]
-    found = [file for place in places for name in METADATA if (file := place / name).is_file() and _has_labels(file)]
-    return [file for file in found if file.parent == folder] or sorted(found)
-
-
-def scan_metadata(folder: Path, tables: Sequence[Path], request: SplitRequest | None = None) -> ImageIndex[Path]:
-    """List the images of the tables that `find_metadata` found; raises the same as `scan_table`."""
-    log = IssueLog()
-    return _index_rows(folder, {file: read_rows(file, log) for file in tables}, request or SplitRequest(), log)
-
-
-def _has_labels(file: Path) -> bool:
-    try:
-        columns = set(read_header(file))
-    except (OSError, NascliError):
-        return False
-    return bool(columns & set(FILE_COLUMNS)) and bool(columns & set(LABEL_COLUMNS))
-
-
-def _index_rows(
-    source: Path, tables: Mapping[Path, Sequence[Row]], request: SplitRequest, log: IssueLog
-) -> ImageIndex[Path]:
-    rows = [(file, row) for file, listed in tables.items() for row in listed]
+def scan_tables(source: Path, tables: Sequence[Path], request: SplitRequest | None = None) -> ImageIndex[Path]:
+    """List the images of tables as those of one data set, named `source`; raises the same as `scan_table`."""
+    request, log = request or SplitRequest(), IssueLog()
+    rows = [(file, row) for file in tables for row in read_rows(file, log)]
     splits = _name_splits(source, rows)
     names = list(dict.fromkeys(splits))
     choice = choose_splits(source, [] if names == [""] else names, request)
@@ -81,6 +59,21 @@ def _index_rows(
     if val == []:
         raise InputError(f"data set {source}: split {choice.val} has no images", "Choose another by --val-split")
     return build_index(source, train, val, choice, request, log.issues)
+
+
+def find_metadata(folder: Path) -> list[Path]:
+    """The tables of labels in an image folder or in its splits, as Hugging Face's `datasets` wants them; often none."""
+    places = [folder, *(each for each in folder.iterdir() if find_role(each.name) and each.is_dir())]
+    found = [file for place in places for name in METADATA if (file := place / name).is_file() and _has_labels(file)]
+    return [file for file in found if file.parent == folder] or sorted(found)
+
+
+def _has_labels(file: Path) -> bool:
+    try:
+        columns = set(read_header(file))
+    except (OSError, NascliError):
+        return False
+    return bool(columns & set(FILE_COLUMNS)) and bool(columns & set(LABEL_COLUMNS))
 
 
 def _sort(images: Mapping[Path, str]) -> list[Named]:

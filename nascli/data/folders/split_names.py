@@ -1,10 +1,14 @@
-"""The names that people give the splits of a data set, and the choice among those that are there."""
+"""Splits of a data set: the names that people give them, the choice among those that are there, a part held out."""
 
+import hashlib
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from nascli.errors import InputError
+
+T = TypeVar("T")
 
 ROLES = {
     "train": ("train", "training", "trainval"),
@@ -26,7 +30,7 @@ def choose_training(names: Collection[str], source: Path, describe: Callable[[st
 
     Args:
         source: The data set; errors name it.
-        describe: What errors call a split.
+        describe: The words for a split in errors.
 
     Raises:
         InputError: Several are for training.
@@ -55,6 +59,15 @@ def choose_validation(
     by_role = {role: [name for name in names if find_role(name) == role] for role in ("val", "test")}
     found = by_role["val"] or by_role["test"]
     return _take_one([*map(describe, found)], found, source, "name one by --val-split, ")
+
+
+def choose_held_out(items: Iterable[T], fraction: float, name: Callable[[T], str]) -> set[T]:
+    """A part of several items to hold out, at least one and not all.
+
+    It follows from their names, so that all runs hold the same out on every machine, and other items hardly count.
+    """
+    ordered = sorted(items, key=lambda item: hashlib.sha256(name(item).encode("utf-8", "surrogateescape")).digest())
+    return set(ordered[: min(max(1, round(len(ordered) * fraction)), len(ordered) - 1)])
 
 
 def _take_one(described: list[str], names: list[str], source: Path, hint: str) -> str | None:

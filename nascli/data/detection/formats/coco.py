@@ -45,8 +45,8 @@ def parse_split(raw: RawSplit, name: str, own_name: str = "") -> DetectionSplit:
     """Read one split of any format; images are opened where their size is not given, and not there for anything else.
 
     Args:
-        name: What the split is for: train, val.
-        own_name: What the data call it, where that is known.
+        name: Its use, train or val.
+        own_name: Its name in the data, where that is known.
 
     Returns:
         Everything that makes sense, with issues that name the file's ids.

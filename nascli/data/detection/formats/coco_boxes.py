@@ -220,7 +220,7 @@ def check_boxes(
 
 
 def _find_repeated(table: BoxTable) -> NDArray[np.bool_]:
-    """Where a box of the same image and class is equal to one before it."""
+    """A mask of the boxes that are equal to an earlier one of the same image and class."""
     hashes = table.places.astype(np.uint64) * np.uint64(0xFF51AFD7ED558CCD) + table.labels.astype(np.uint64)
     for column, prime in enumerate(_PRIMES[:4]):
         bits = np.ascontiguousarray(table.boxes[:, column] + 0.0).view(np.uint64)

@@ -30,7 +30,7 @@ class RawSplit:
 
     Args:
         source: The annotation file or folder; messages name it.
-        folders: Where its images may lie; a `file_name` is looked for below each.
+        folders: Possible places of its images; a `file_name` is looked for below each.
         read: Reads the files; what is particular to the format goes into the log.
     """
 
@@ -68,7 +68,7 @@ def find_below(name: str, folders: Sequence[Path], fewest: int = 1) -> tuple[Pat
 
     Args:
         name: A path with either kind of slash, relative or not.
-        folders: Where it may lie, most likely first.
+        folders: Its possible places, the likeliest first.
         fewest: Names at the end of the path that have to agree.
 
     Returns:

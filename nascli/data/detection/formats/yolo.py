@@ -243,7 +243,7 @@ def _list_split(described: _Description, name: str, log: IssueLog) -> Iterator[P
 
 
 def _label_candidates(image: Path) -> list[Path]:
-    """Where the labels of an image may be: `labels/` for its last `images/`, beside it, in `labels/` beside it."""
+    """The places of an image's labels: `labels/` for its last `images/`, beside it, in `labels/` beside it."""
     parts = image.parent.parts
     named = [k for k, part in enumerate(parts) if part in _LABEL_FOLDERS]
     usual = [Path(*parts[: named[-1]], _LABEL_FOLDERS[parts[named[-1]]], *parts[named[-1] + 1 :])] if named else []
