@@ -9,7 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nascli.config.data import DATASETS, DETECTION_DATASETS, MAX_MEGAPIXELS, DataConfig, DetectDataConfig
+    from nascli.config.data import (
+        DATASETS,
+        DETECTION_DATASETS,
+        MAX_MEGAPIXELS,
+        DataConfig,
+        DetectDataConfig,
+        find_dataset,
+    )
     from nascli.config.detect import (
         DETECTION_HEADS,
         DetectorConfig,

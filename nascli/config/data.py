@@ -1,5 +1,6 @@
 """The sections about images: which are used, and how training images are augmented."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
@@ -27,9 +28,13 @@ DETECTION_DATASETS = {
 }
 """Every detection data set; `nascli.data.detection.registry` has the same names."""
 
-
 MAX_MEGAPIXELS = 300
 """Default of the largest image: it takes 7 bytes per pixel while it is decoded, so 2 GB of each process that reads."""
+
+
+def find_dataset(name: str, known: Iterable[str]) -> str | None:
+    """The one of `DATASETS` or `DETECTION_DATASETS` that a name is of, as `folder:PATH` for `folder:photos`."""
+    return next((each for each in known if each.partition(":")[:2] == name.partition(":")[:2]), None)
 
 
 class FilesConfig(Section):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nascli.config import DATASETS, DETECTION_DATASETS, DataConfig, Preprocessing, suggestion
+from nascli.config import DATASETS, DETECTION_DATASETS, DataConfig, Preprocessing, find_dataset, suggestion
 from nascli.data.dataset import Color, ImageData, Split, UnreadableImages, split_holdout
 from nascli.data.folders.folder import scan_folder
 from nascli.data.folders.index import ImageIndex, SplitRequest
@@ -94,8 +94,8 @@ def load_dataset(
         CorruptFileError: A file is damaged; the message has its path.
     """
     config = config.model_copy(update={"dataset": name_dataset(config.dataset)})
-    name, colon, location = config.dataset.partition(":")
-    known = next(known for known in LOADERS if known.partition(":")[:2] == (name, colon))
+    known, (_, colon, location) = find_dataset(config.dataset, LOADERS), config.dataset.partition(":")
+    assert known is not None
     if colon and not location:
         raise InputError(f"data set {config.dataset!r}: nothing follows the colon", f"Write {known}: {DATASETS[known]}")
     unreadable = UnreadableImages(config.max_unreadable_images, allow_option)
@@ -116,13 +116,12 @@ def name_dataset(name: str) -> str:
     Raises:
         InputError: It is none for classification; the message says what it is.
     """
-    kind, colon, _ = name.partition(":")
-    if any(known.partition(":")[:2] == (kind, colon) for known in DATASETS):
+    if find_dataset(name, DATASETS):
         return name
     path = Path(name).expanduser()
     if path.exists():
         return recognize_dataset(path)
-    if any(known.partition(":")[:2] == (kind, colon) for known in DETECTION_DATASETS):
+    if find_dataset(name, DETECTION_DATASETS):
         raise InputError(f"data set {name} is one of boxes", f"nascli detect train --dataset {name} takes it")
     raise InputError(f"data set {name!r} is unknown", suggestion(name, DATASETS))
 

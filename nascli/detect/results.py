@@ -15,7 +15,7 @@ import numpy as np
 
 from nascli.data.detection.across import MAX_COUNTED
 from nascli.data.detection.dataset import DetectionSplit
-from nascli.data.detection.formats.box_patterns import describe_reading, find_other_reading
+from nascli.data.detection.formats.box_patterns import describe_box, describe_reading, find_other_reading
 from nascli.data.detection.formats.values import is_blank, read_number
 from nascli.data.issues import Issue, IssueLog, raise_if_refused
 from nascli.detect.coco_eval import Detection
@@ -160,7 +160,7 @@ def _check_boxes(detections: Iterable[Detection], split: DetectionSplit, log: Is
     beyond = boxes[:, :2] + boxes[:, 2:] - sizes
     far = int((beyond > 1 + _FAR * sizes).any(1).sum())
     reading = find_other_reading(boxes, sizes)
-    shown = f"[{', '.join(f'{value:g}' for value in boxes[0])}] on {sizes[0, 0]:.0f}x{sizes[0, 1]:.0f} pixels"
+    shown = describe_box(boxes[0], sizes[0])
     if boxes.max() <= 1:
         log.add(_PARTS, f"all are between 0 and 1, such as {shown}", len(boxes))
     elif reading or far >= _MOST * len(boxes):

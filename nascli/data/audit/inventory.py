@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from nascli.config import DETECTION_DATASETS, MAX_MEGAPIXELS, DetectDataConfig
+from nascli.config import DETECTION_DATASETS, MAX_MEGAPIXELS, DetectDataConfig, find_dataset
 from nascli.data.detection.across import match_categories
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
 from nascli.data.detection.formats.coco import parse_split
@@ -76,7 +76,7 @@ def take_inventory(dataset: str, data_dir: str, max_megapixels: int | None = Non
     if name == "csv" and colon:
         is_detection = recognize_format(path) == "csv"
     else:
-        is_detection = any(known.partition(":")[:2] == (name, colon) for known in DETECTION_DATASETS)
+        is_detection = find_dataset(dataset, DETECTION_DATASETS) is not None
     if not is_detection and not colon and path.exists():
         found = recognize_format(path)
         try:

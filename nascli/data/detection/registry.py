@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nascli.config import DATASETS, DETECTION_DATASETS, DetectDataConfig, suggestion
+from nascli.config import DATASETS, DETECTION_DATASETS, DetectDataConfig, find_dataset, suggestion
 from nascli.data.detection.across import match_categories, note_crowded, note_shared_images
 from nascli.data.detection.dataset import SKIPPED_INSTEAD, DetectionData, DetectionSplit, check_images
 from nascli.data.detection.formats.coco import parse_split
@@ -91,7 +91,7 @@ def name_dataset(config: DetectDataConfig) -> str:
     name, colon, location = config.dataset.partition(":")
     if (colon and location and name in FORMATS) or (not colon and name in NAMED):
         return config.dataset
-    path = Path(config.dataset)
+    path = Path(config.dataset).expanduser()
     if path.exists():
         if found := recognize_format(path):
             return f"{found}:{path}"
@@ -104,7 +104,7 @@ def name_dataset(config: DetectDataConfig) -> str:
             + (f": it is {describe_content(path)}" if path.is_file() else ""),
             f"Say what they are: {', '.join(DETECTION_DATASETS)}",
         )
-    if any(known.partition(":")[:2] == (name, colon) for known in DATASETS):
+    if find_dataset(config.dataset, DATASETS):
         raise InputError(
             f"data set {config.dataset} is one of classes, without boxes",
             f"nascli train --dataset {config.dataset} takes it",
@@ -143,7 +143,7 @@ def list_splits(config: DetectDataConfig) -> tuple[Path, dict[str, RawSplit]]:
         InputError: Unknown or not on disk.
     """
     name, colon, location = name_dataset(config).partition(":")
-    path = Path(location).expanduser() if colon else NAMED[name](Path(config.data_dir))
+    path = Path(location).expanduser() if colon else NAMED[name](Path(config.data_dir).expanduser())
     return path, find_splits(name if colon else "coco", path)
 
 

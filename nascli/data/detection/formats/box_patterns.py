@@ -76,9 +76,7 @@ def check_patterns(boxes: Numbers, sizes: Numbers, log: IssueLog) -> None:
     if not len(boxes):
         return
     ends = np.maximum(boxes[:, :2], boxes[:, :2] + boxes[:, 2:])
-    example = f"all {len(boxes):,} boxes, such as {_show(boxes[0])}"
-    if np.isfinite(sizes[0]).all():
-        example += f" on {sizes[0, 0]:.0f}x{sizes[0, 1]:.0f} pixels"
+    example = f"all {len(boxes):,} boxes, such as {describe_box(boxes[0], sizes[0])}"
     if boxes.max() <= _WHOLE and boxes.min() >= 1 - _WHOLE:
         log.add("boxes from 0 to 1", example, len(boxes))
         return
@@ -88,9 +86,11 @@ def check_patterns(boxes: Numbers, sizes: Numbers, log: IssueLog) -> None:
     if len(boxes) >= _FEWEST and ends.max() <= 100 and sizes.min() > _LARGE_SIDE and boxes.min() >= 0:
         log.add("boxes within 100 pixels", example, len(boxes))
     if small := int(((boxes[:, 2:] < 1).any(1) & (ends > 1).any(1)).sum()):
-        first = boxes[(boxes[:, 2:] < 1).any(1)][0]
-        log.add("box smaller than a pixel", f"bbox {_show(first)}", small)
+        first = int((boxes[:, 2:] < 1).any(1).argmax())
+        log.add("box smaller than a pixel", f"bbox {describe_box(boxes[first], sizes[first])}", small)
 
 
-def _show(box: Numbers) -> str:
-    return f"[{', '.join(f'{value:g}' for value in box)}]"
+def describe_box(box: Numbers, size: Numbers) -> str:
+    """A box with the size of its image in words, as far as that is known."""
+    on = f" on {size[0]:.0f}x{size[1]:.0f} pixels" if np.isfinite(size).all() else ""
+    return f"[{', '.join(f'{value:.12g}' for value in box)}]{on}"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascli.data.detection.dataset import MIN_BOX_SIDE
-from nascli.data.detection.formats.box_patterns import check_patterns
+from nascli.data.detection.formats.box_patterns import check_patterns, describe_box
 from nascli.data.detection.formats.raw import OUTLINE_BOX, PLACE
 from nascli.data.detection.formats.values import IdTable, is_blank, read_number, read_whole
 from nascli.data.issues import IssueLog, select_refused
@@ -212,10 +212,7 @@ def check_boxes(
         if count := int(mask.sum()):
             first = int(mask.argmax())
             where = describe(int(table.numbers[first]), int(table.places[first]))
-            across, down = sides[first]
-            on = "" if math.isnan(across) else f" on {across:.0f}x{down:.0f} pixels"
-            box = shorten(repr([int(each) if each.is_integer() else each for each in boxes[first].tolist()]))
-            log.add(kind, f"{where}: bbox {box}{on}", count)
+            log.add(kind, f"{where}: bbox {describe_box(boxes[first], sides[first])}", count)
     return table.take(kept)
 
 
