@@ -106,14 +106,12 @@ def draw_augmented(split: DetectionSplit, transforms: Sequence[BoxTransform], fo
     return _save_drawings(map(augment, split.images, transforms), split, folder)
 
 
-def draw_detections(
-    split: DetectionSplit, detections: Sequence[Detection], folder: Path, count: int = _DETECTION_IMAGES
-) -> None:
+def draw_detections(split: DetectionSplit, detections: Sequence[Detection], folder: Path) -> None:
     """Draw the first images with what was detected on them as `<image id>.png`."""
     by_image, labels = group_by_image(detections, MIN_DRAWN_SCORE), split.labels_by_id
     drawings = (
         (f"{image.id:06d}.png", open_annotated_image(image), detection_boxes(by_image.get(image.id, []), labels))
-        for image in split.images[:count]
+        for image in split.images[:_DETECTION_IMAGES]
     )
     _save_drawings(drawings, split, folder)
 

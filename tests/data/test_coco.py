@@ -17,8 +17,6 @@ from nascli.config import DETECTION_DATASETS, DetectDataConfig
 from nascli.data.detection.dataset import (
     DetectionData,
     DetectionSplit,
-    check_headers,
-    check_images,
     open_image,
     read_annotated_image,
     to_corners,
@@ -27,6 +25,7 @@ from nascli.data.detection.dataset import (
 )
 from nascli.data.detection.formats.coco import parse_split
 from nascli.data.detection.formats.coco_files import find_coco_splits
+from nascli.data.detection.image_check import check_headers, check_images
 from nascli.data.detection.recognize import FORMATS
 from nascli.data.detection.registry import NAMED, load_detection_data
 from nascli.data.images.decoding import image_to_tensor

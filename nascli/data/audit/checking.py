@@ -18,7 +18,6 @@ from nascli.data.audit.duplicates import (
     take_fingerprints,
 )
 from nascli.data.audit.inventory import Inventory, LabeledImage, LabeledSplit
-from nascli.data.detection.dataset import check_headers
 from nascli.data.folders.split_names import find_role
 from nascli.data.images.decoding import read_size
 from nascli.data.issues import Issue, IssueLog, select_refused
@@ -125,7 +124,7 @@ def check_data(
     """
     logs = [IssueLog() for _ in inventory.splits]
     for split, log in zip(inventory.splits, logs, strict=True):
-        for issue in (*split.issues, *(check_headers(split.boxes) if split.boxes else ())):
+        for issue in split.check_headers():
             if issue.kind != _SHARED and (quick or issue.kind not in _DECODED):
                 log.join(issue)
     if quick:

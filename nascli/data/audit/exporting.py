@@ -13,7 +13,7 @@ from typing import Any
 
 from nascli.data.audit.duplicates import Place
 from nascli.data.audit.inventory import Inventory, LabeledImage, take_inventory
-from nascli.data.detection.dataset import Category, check_headers
+from nascli.data.detection.dataset import Category
 from nascli.data.folders.index import WHOLE
 from nascli.data.images.walk import is_service_name
 from nascli.data.issues import raise_if_refused
@@ -35,8 +35,7 @@ def keep_splits(inventory: Inventory) -> Plan:
 def require_usable(inventory: Inventory, *, strict: bool = False) -> None:
     """Refuse a data set with an issue that has to be repaired first; raises what `raise_if_refused` does."""
     for split in inventory.splits:
-        issues = (*split.issues, *(check_headers(split.boxes) if split.boxes else ()))
-        raise_if_refused(Path(split.source), issues, strict=strict)
+        raise_if_refused(split.source, split.check_headers(), strict=strict)
 
 
 def write_dataset(inventory: Inventory, plan: Plan, out: Path, *, copy: bool = False) -> Inventory:

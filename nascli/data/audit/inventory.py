@@ -9,6 +9,7 @@ from nascli.config import DETECTION_DATASETS, MAX_MEGAPIXELS, DetectDataConfig, 
 from nascli.data.detection.across import match_categories
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
 from nascli.data.detection.formats.coco import parse_split
+from nascli.data.detection.image_check import check_headers
 from nascli.data.detection.recognize import recognize_format
 from nascli.data.detection.registry import list_splits
 from nascli.data.detection.registry import name_dataset as name_detection
@@ -49,6 +50,10 @@ class LabeledSplit:
     images: tuple[LabeledImage, ...]
     issues: tuple[Issue, ...]
     boxes: DetectionSplit | None = None
+
+    def check_headers(self) -> tuple[Issue, ...]:
+        """Its issues and, with boxes, those that the headers of its images show."""
+        return (*self.issues, *(check_headers(self.boxes) if self.boxes else ()))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from nascli.config import DATASETS, DETECTION_DATASETS, DetectDataConfig, find_dataset, suggestion
 from nascli.data.detection.across import match_categories, note_crowded, note_shared_images
-from nascli.data.detection.dataset import SKIPPED_INSTEAD, DetectionData, DetectionSplit, check_images
+from nascli.data.detection.dataset import DetectionData, DetectionSplit
 from nascli.data.detection.formats.coco import parse_split
 from nascli.data.detection.formats.raw import RawSplit
+from nascli.data.detection.image_check import SKIPPED_INSTEAD, check_images
 from nascli.data.detection.recognize import FORMATS, find_splits, recognize_format
 from nascli.data.detection.splits import ChosenSplits, choose_splits, hold_out
 from nascli.data.folders.recognize import has_class_folders

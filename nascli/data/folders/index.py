@@ -132,7 +132,7 @@ def build_index(
     val: Sequence[Named] | None,
     choice: SplitChoice,
     request: SplitRequest,
-    issues: Sequence[Issue] = (),
+    issues: Sequence[Issue],
 ) -> ImageIndex[Path]:
     """An index of images whose classes are known by name.
 

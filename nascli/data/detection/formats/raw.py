@@ -50,7 +50,7 @@ class ListsBuilder:
         categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
         self.lists: CocoLists = {"images": [], "annotations": [], "categories": categories}
 
-    def add_image(self, file_name: str, size: tuple[int, int] | None = None) -> int:
+    def add_image(self, file_name: str, size: tuple[int, int] | None) -> int:
         """List an image; returns its id. Without a size (width, height) it is read from the file."""
         sides = {} if size is None else {"width": size[0], "height": size[1]}
         self.lists["images"].append({"id": len(self.lists["images"]) + 1, "file_name": file_name, **sides})
