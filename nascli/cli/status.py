@@ -115,13 +115,15 @@ def _render(status: "RunStatus", *, bar: bool) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
+    from nascli.report.run_status import STOPPED
+
     lines: list[RenderableType] = [_head(status)]
     if status.lives and status.done is not None and status.total:
         row = Table.grid(padding=(0, 2))
         drawn = [ProgressBar(total=status.total, completed=status.done, width=20)] if bar else []
         row.add_row(" " * 6, *drawn, Text(_describe_progress(status)))
         lines.append(row)
-    elif status.done is not None and status.state in ("killed", "interrupted", "failed"):
+    elif status.done is not None and status.state in STOPPED:
         lines.append(Text(f"        {_describe_progress(status)}"))
     for text, style in _details(status):
         lines.append(Text(f"        {printable(text)}", style))
@@ -170,12 +172,13 @@ def _details(status: "RunStatus") -> list[tuple[str, str]]:
     if status.reached:
         lines.append((status.reached, "bold cyan"))
     elif status.best is not None:
-        percent = status.best_is != "AP" and ("top-1" in status.best_is or "accuracy" in status.best_is)
+        percent = "top-1" in status.best_is or "accuracy" in status.best_is
         value = f"{status.best:.2%}" if percent else f"{status.best:.4g}"
         at = f"{'trial' if status.command == 'search' else 'epoch'} {status.best_at}"
         lines.append((f"best {status.best_is} so far {value} ({at})", "bold cyan"))
     if status.error:
         lines.append((status.error, "red"))
-    if status.state == "killed" and status.resume:
-        lines.append((f"it ended without a word; {quote_command(status.resume)} resumes it", ""))
+    if status.state == "killed":
+        command = quote_command(status.resume) or "the command that began it"
+        lines.append((f"it ended without a word; {command} resumes it", ""))
     return [(text, style) for text, style in lines if text]

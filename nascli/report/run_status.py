@@ -21,6 +21,10 @@ from nascli.report.run_list import find_state, last_sign, summarize_run
 from nascli.search.journal import read_trials
 from nascli.search.trial import Trial
 
+LIVING = ("running", "silent")
+STOPPED = ("killed", "interrupted", "failed")
+"""States of a run that may still go on, and of one that can be resumed."""
+
 _METRICS = {"train": ("top1", "top-1"), "detect": ("ap", "AP")}
 """The metric that is the best result of a training: its key and its name."""
 
@@ -75,7 +79,7 @@ class RunStatus:
     @property
     def lives(self) -> bool:
         """Whether it may still go on."""
-        return self.state in ("running", "silent")
+        return self.state in LIVING
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -95,10 +99,8 @@ def read_status(path: Path) -> RunStatus:
 
 
 def _describe(path: Path, record: Mapping[str, Any], progress: Progress | None, now: float) -> RunStatus:
-    command = str(record.get("command"))
-    sign = last_sign(path)
-    state = find_state(path, record)
-    lives = state in ("running", "silent")
+    command, state, sign = str(record.get("command")), find_state(path, record), last_sign(path)
+    lives = state in LIVING
     facts = dict(_count(path, command, record, progress))
     if progress is not None and lives:
         facts |= _measure_pace(progress, facts, now)
@@ -114,7 +116,7 @@ def _describe(path: Path, record: Mapping[str, Any], progress: Progress | None, 
         host=progress.host if progress else "",
         reached=str(summary.get("reached", "")),
         error=str(record.get("error") or ""),
-        resume=["nascli", command, "--resume", str(path)] if state in ("killed", "interrupted", "failed") else (),
+        resume=["nascli", command, "--resume", str(path)] if command != "pack" and state in STOPPED else (),
     )
 
 

@@ -146,6 +146,7 @@ def test_the_pack_that_is_being_made(nascli: Nascli) -> None:
     ProgressFile(folder, "images").begin(50, 200, "packing")
     status = read(nascli, f"status {folder}")
     assert (status["command"], status["done"], status["total"], status["state"]) == ("pack", 50, 200, "killed")
+    assert status["resume"] == [], "nascli pack has no --resume: the same command goes on"
 
 
 def test_watching_ends_with_the_run(nascli: Nascli, classifier: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from nascli.data.folders.folder import scan_folder
 from nascli.data.folders.index import WHOLE, ImageIndex, SplitRequest
 from nascli.data.folders.labels import scan_table
 from nascli.data.folders.layout import UnsortedError
+from nascli.data.folders.recognize import has_class_folders
 from nascli.data.folders.split_names import find_role
 from nascli.data.images.decoding import ImageSource
 from nascli.data.issues import Issue
@@ -84,12 +85,7 @@ def take_inventory(dataset: str, data_dir: str, max_megapixels: int | None = Non
         is_detection = find_dataset(dataset, DETECTION_DATASETS) is not None
     if not is_detection and not colon and path.exists():
         found = recognize_format(path)
-        try:
-            dataset = dataset if found in _CERTAIN else name_dataset(dataset)
-        except InputError:
-            if found is None:
-                raise
-        is_detection = found is not None and not dataset.startswith("folder:")
+        is_detection = found in _CERTAIN or (found is not None and not has_class_folders(path))
     limit = max_megapixels or MAX_MEGAPIXELS
     if is_detection:
         return _list_detection(DetectDataConfig(dataset=dataset, data_dir=data_dir, max_megapixels=limit))

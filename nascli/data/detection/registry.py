@@ -96,7 +96,7 @@ def name_dataset(config: DetectDataConfig) -> str:
     if path.exists():
         if found := recognize_format(path):
             return f"{found}:{path}"
-        if path.is_dir() and has_class_folders(path):
+        if has_class_folders(path):
             raise InputError(
                 f"{path} holds images in class folders, and no boxes", f"nascli train --dataset folder:{path} takes it"
             )

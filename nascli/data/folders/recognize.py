@@ -20,7 +20,7 @@ def recognize_dataset(path: Path) -> str:
     Raises:
         InputError: It holds boxes, or is a file of another kind; the message says which and what to do.
     """
-    if path.is_dir() and has_class_folders(path):
+    if has_class_folders(path):
         return f"folder:{path}"
     if boxes := recognize_boxes(path):
         raise boxes
@@ -45,10 +45,10 @@ def recognize_boxes(path: Path) -> InputError | None:
     return InputError(f"data set {path} holds boxes of objects: it looks like {TITLES[found]}", f"{command} takes it")
 
 
-def has_class_folders(folder: Path) -> bool:
-    """Whether a folder plainly is one of classes: at least two of them in a split."""
-    walk = ImageWalk(folder)
-    for split in walk.look_into(folder).folders:
+def has_class_folders(path: Path) -> bool:
+    """Whether a path plainly is a folder of classes: at least two of them in a split."""
+    walk = ImageWalk(path)
+    for split in walk.look_into(path).folders if path.is_dir() else ():
         if find_role(split.name):
             names = {each.name.lower() for each in walk.look_into(split).folders}
             if len(names) > 1 and not names & _NO_CLASSES:
