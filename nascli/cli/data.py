@@ -167,7 +167,8 @@ def _write(call: Call, inventory: "Inventory", plan: "Plan") -> None:
     for each in inventory.splits:
         note_issues(terminal, each.name, each.issues)
     require_usable(inventory, strict=call[STRICT])
-    written = write_dataset(inventory, plan, check_output_folder(call[OUT], False), copy=call[COPY])
+    folder = check_output_folder(call[OUT], False, "Name another folder, or empty it")
+    written = write_dataset(inventory, plan, folder, copy=call[COPY])
     for each in written.splits:
         terminal.show(f"{each.name}: {_describe_counts(each)}")
     terminal.show(f"written: {call[OUT]}")
@@ -205,7 +206,8 @@ def _describe_counts(split: "LabeledSplit") -> str:
 
 def _train_command(inventory: "Inventory") -> str:
     words = ["detect", "train"] if inventory.task == "detect" else ["train"]
-    return quote_command(["nascli", *words, "--cell", "nasnet-a", "--dataset", inventory.dataset])
+    held_out = ["--val-fraction", "0.2"] if len(inventory.splits) == 1 else []
+    return quote_command(["nascli", *words, "--cell", "nasnet-a", "--dataset", inventory.dataset, *held_out])
 
 
 run = command_group(

@@ -53,9 +53,9 @@ def check(call: Call) -> None:
     if serious:
         raise InputError(
             f"{config.dataset}: {count_of(serious, 'issue')} {'keeps' if serious == 1 else 'keep'} it from being used",
-            "Repair those that are marked refused",
+            "Repair those that are marked refused" + (", skipped or lenient" if config.strict else ""),
         )
-    terminal.next(_next_command(config, "show"))
+    terminal.next(_next_command(config, "show", len(splits)))
 
 
 @command(
@@ -94,7 +94,7 @@ def show(call: Call) -> None:
         ]
     terminal.show(f"drawn in {folder}")
     terminal.result({"out": str(folder), "images": images})
-    terminal.next(_next_command(config, "train"))
+    terminal.next(_next_command(config, "train", 2 if augmented else len(splits)))
 
 
 @command(
@@ -150,5 +150,9 @@ def score(call: Call) -> None:
         terminal.result(report)
 
 
-def _next_command(config: DetectDataConfig, name: str) -> str:
-    return quote_command(["nascli", "detect", name, "--dataset", config.dataset, "--data-dir", config.data_dir])
+def _next_command(config: DetectDataConfig, name: str, splits: int) -> str:
+    """The command that takes the same splits; where there is one alone, a part of it is held out."""
+    words = ["nascli", "detect", name, "--dataset", config.dataset, "--data-dir", config.data_dir]
+    fraction = config.val_fraction or (0.2 if splits == 1 and config.evaluate_on == "val" else 0)
+    chosen = {"--val-split": config.val_split, "--val-fraction": fraction}
+    return quote_command(words + [str(word) for option in chosen.items() if option[1] for word in option])

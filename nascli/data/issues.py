@@ -264,5 +264,5 @@ def raise_if_refused(
             if first.outcome is IssueOutcome.REFUSED
             else f"Repair it, or leave --strict out ({first.remedy})"
         )
-        what = first.first if first.outcome is IssueOutcome.REFUSED else f"{first.kind}: {first.first}"
+        what = first.first if first.outcome is IssueOutcome.REFUSED else f"{first.first} ({first.kind})"
         raise error(f"{source}: {what}", remedy + more, file=source)

@@ -89,12 +89,14 @@ def choose_output_folder(parent: Path, name: str, out: Path | None, overwrite: b
     return next(parent / each for each in names if overwrite or not (parent / each).exists())
 
 
-def check_output_folder(out: Path, overwrite: bool) -> Path:
-    """The folder itself if it is empty or absent, or `overwrite` is set; else raises InputError."""
+def check_output_folder(
+    out: Path, overwrite: bool, hint: str = "Write into it all the same by --overwrite, or choose another --out"
+) -> Path:
+    """The folder itself if it is empty or absent, or `overwrite` is set; else raises InputError with the hint."""
     if out.is_file():
-        raise InputError(f"--out {out} is a file", "Name a folder")
+        raise InputError(f"{out} is a file, no folder to write into", "Name a folder", file=out)
     if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise InputError(f"{out} is not empty", "Write into it all the same by --overwrite, or choose another --out")
+        raise InputError(f"{out} is not empty", hint, file=out)
     return out
 
 

@@ -50,7 +50,8 @@ def read_result_entries(path: Path, log: IssueLog) -> ResultEntries:
     """
     if path.is_dir():
         inside = sorted(each.name for each in path.glob("*.json"))
-        raise InputError(f"results {path} are a folder", f"Give one of {', '.join(inside)}" if inside else RESULTS_HINT)
+        hint = f"Give one of {', '.join(inside)}" if inside else RESULTS_HINT
+        raise InputError(f"results {path} are a folder", hint, file=path)
     try:
         text = decode_text(path.read_bytes(), f"results {path}")
     except OSError as error:
@@ -87,7 +88,7 @@ def _find_entries(values: object, path: Path, log: IssueLog) -> ResultEntries:
     if isinstance(values, list):
         return ResultEntries(values)
     assert isinstance(values, dict)
-    held = ", ".join(map(repr, list(values)[:6]))
+    held = ", ".join(map(repr, list(values)[:6])) or "nothing"
     images = values.get("images")
     if isinstance(images, list) and images and all(isinstance(each, dict) and "detections" in each for each in images):
         return _flatten(images, log)

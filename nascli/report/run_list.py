@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nascli.config import find_evaluator
-from nascli.errors import NascliError
+from nascli.errors import CorruptFileError, NascliError
 from nascli.files import read_json
 from nascli.progress import PROGRESS, read_progress
 
@@ -52,14 +52,15 @@ def summarize_run(path: Path) -> dict[str, Any]:
     `status` is complete, failed or interrupted; running, silent or killed (`find_state`); damaged where `run.json`
     cannot be read. `seconds` lie between the start (the last one, if it was resumed) and the end; None while it runs.
     """
+    reached = ""
     try:
-        record = read_json(path / "run.json")
+        record = read_record(path)
     except NascliError as error:
         record = {"command": "?", "status": "damaged"}
         reached = str(error)
-    else:
-        reached = _describe_results(str(record.get("command")), record)
-    command_name = str(record.get("command"))
+    command_name = str(record["command"])
+    with suppress(KeyError, TypeError, ValueError):  # results that somebody changed are not told
+        reached = reached or _describe_results(command_name, record)
     files = [path / name for name in FILES.get(command_name, ())]
     return {
         "command": command_name,
@@ -70,6 +71,27 @@ def summarize_run(path: Path) -> dict[str, Any]:
         "reached": reached,
         "files": [str(file) for file in files if file.exists()],
     }
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The content of `run.json` in a run folder, with `command` and `status`; `recipe` and `results` may be empty.
+
+    Raises:
+        InputError: There is no such file.
+        CorruptFileError: It is damaged, or no run of nascli.
+    """
+    file = path / "run.json"
+    record = read_json(file)
+    filled = record | {key: {} for key in ("recipe", "results") if record.get(key) is None}
+    is_own = (
+        str(record.get("command")) in FILES
+        and isinstance(record.get("status"), str)
+        and all(isinstance(filled[key], dict) for key in ("recipe", "results"))
+        and isinstance(filled["recipe"].get("search", {}), dict)
+    )
+    if not is_own:
+        raise CorruptFileError(f"{file} is no record of a run of nascli", file=file)
+    return filled
 
 
 def find_state(path: Path, record: Mapping[str, Any]) -> str:
@@ -123,10 +145,10 @@ def _duration(record: Mapping[str, Any]) -> float | None:
 
 def _describe_results(command_name: str, record: Mapping[str, Any]) -> str:
     """The results in words, each called proxy or final (the two are never comparable); empty where there are none."""
-    results = record.get("results") or {}
+    results = record["results"]
     if command_name == "search" and results.get("best"):
         reward = results["best"]["reward"]
-        evaluator = record.get("recipe", {}).get("search", {}).get("evaluator", "proxy")
+        evaluator = record["recipe"].get("search", {}).get("evaluator", "proxy")
         if find_evaluator(evaluator).is_accuracy:
             return f"best proxy accuracy {reward:.2%} of {results['trained']} trained cells"
         return f"best {evaluator} {reward:.5g} of {results['trained']} scored cells"

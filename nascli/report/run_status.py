@@ -5,6 +5,7 @@ disk. Whether a run lives is told by `find_state`.
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,9 +16,8 @@ from typing import Any
 
 from nascli.config import find_evaluator
 from nascli.errors import NascliError
-from nascli.files import read_json
 from nascli.progress import Progress, read_progress
-from nascli.report.run_list import find_state, last_sign, summarize_run
+from nascli.report.run_list import find_state, last_sign, read_record, summarize_run
 from nascli.search.journal import read_trials
 from nascli.search.trial import Trial
 
@@ -35,7 +35,7 @@ class RunStatus:
 
     Args:
         state: running; silent (on another machine, without a sign for `SILENT` seconds); killed (it ended without a
-            word); complete, failed, interrupted; damaged where `run.json` cannot be read.
+            word); complete, failed, interrupted; damaged where `run.json` cannot be read, or is another program's.
         phase: The present work in a word; empty where nothing is being done.
         done: How many of `total` `unit`s (steps, trials, images) are made; None where it is not known.
         epoch: The one under way, of `epochs`.
@@ -92,7 +92,7 @@ def read_status(path: Path) -> RunStatus:
     if not (path / "run.json").is_file():
         return _describe(path, {"command": "pack", "status": "running"}, progress, now)
     try:
-        record = read_json(path / "run.json")
+        record = read_record(path)
     except NascliError as error:
         return RunStatus("?", str(path), "damaged", error=str(error))
     return _describe(path, record, progress, now)
@@ -135,7 +135,7 @@ def _count(path: Path, command: str, record: Mapping[str, Any], progress: Progre
 def _read_metrics(path: Path, command: str, progress: Progress | None) -> Iterator[tuple[str, Any]]:
     key, name = _METRICS[command]
     epochs = list(_read_lines(path / "metrics.jsonl"))
-    scored = [each for each in epochs if each.get(key) is not None]
+    scored = [each for each in epochs if isinstance(each.get(key), int | float) and math.isfinite(each[key])]
     if scored:
         best = max(scored, key=lambda each: each[key])
         yield from {"best": best[key], "best_is": name, "best_at": best.get("epoch")}.items()
@@ -144,8 +144,8 @@ def _read_metrics(path: Path, command: str, progress: Progress | None) -> Iterat
 
 
 def _read_search(path: Path, record: Mapping[str, Any], progress: Progress | None) -> Iterator[tuple[str, Any]]:
-    search = record.get("recipe", {}).get("search", {})
-    with suppress(NascliError):
+    search = record["recipe"].get("search", {})
+    with suppress(NascliError, KeyError):
         trials = read_trials(path / "trials.jsonl")
         finished = [trial for trial in trials if trial.finished]
         if progress is None or progress.unit == "trials":  # else the supernet is trained, which counts steps

@@ -194,3 +194,23 @@ def test_each_error_class_has_a_code() -> None:
 
     kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)]
     assert {each.code for each in kinds if issubclass(each, errors.NascliError)} <= set(failures.ERROR_CODES)
+
+
+def test_the_place_of_what_strict_reading_refuses(nascli: Nascli) -> None:
+    write_coco(Path("data"))
+    write_json(Path("r.json"), [{"image_id": "000101", "category_id": "cat", "bbox": [1, 2, 3, 4], "score": 0.5}])
+    error = failed(nascli, "detect score r.json --dataset coco:data --strict --json")
+    assert (error["file"], error["field"]) == ("r.json", "[0].category_id")
+
+
+def test_hints_are_commands_that_work(nascli: Nascli) -> None:
+    write_coco(Path("data"))
+    Path("data/annotations/instances_val2017.json").unlink()
+    for line in ("data check data --quick", "detect check --dataset coco:data", "detect show --dataset coco:data"):
+        assert "--val-fraction 0.2" in nascli(line).err
+    assert "--val-fraction 0.5" in nascli("detect check --dataset coco:data --val-fraction 0.5").err
+    Path("full").mkdir()
+    Path("full/note.txt").touch()
+    error = failed(nascli, "data convert coco:data full --json")
+    assert error["file"] == "full"
+    assert "--" not in error["remedy"]  # it has neither --out nor --overwrite

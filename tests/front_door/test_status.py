@@ -19,7 +19,7 @@ from nascli.search.trial import Trial
 from nascli.signals import StopRequest
 from tests.cli.program import Nascli
 from tests.fakes import FakeEvaluator, Recorder
-from tests.front_door.made import TRAIN, write_classes
+from tests.front_door.made import TRAIN, write_classes, write_json
 
 SPACE = {"name": "own", "ops": ["sep_conv_3x3", "identity"], "blocks": 1, "combines": ["add"]}
 RUN = Path("runs/train/run [1]")
@@ -170,3 +170,35 @@ def test_no_runs(nascli: Nascli) -> None:
         ran = nascli(line)
         assert ran.code == 2
         assert "nascli search" in ran.err
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"run_id": "1x", "config": {"lr": 1}},
+        {"command": ["train"], "status": "running"},
+        {"command": "train", "status": 1},
+        {"command": "search", "status": "running", "recipe": "a.toml"},
+        {"command": "search", "status": "running", "recipe": {"search": None}},
+        {"command": "detect", "status": "complete", "results": [1]},
+    ],
+)
+def test_a_run_json_of_another_program_is_damaged_and_the_other_runs_are_shown(
+    nascli: Nascli, record: dict[str, Any]
+) -> None:
+    write_json(Path("runs/other/run.json"), record)
+    write_json(Path("runs/own/run.json"), {"command": "train", "status": "complete"})
+    states = {each["path"]: each["state"] for each in nascli("status --json").json["runs"]}
+    assert states == {"runs/other": "damaged", "runs/own": "complete"}
+    assert nascli("runs").code == 0
+
+
+def test_results_and_metrics_that_somebody_changed(nascli: Nascli) -> None:
+    for command, results in (("train", {"top1": "best"}), ("train", {"top1": 0.5}), ("detect", {"ap50": 0.5})):
+        write_json(Path("run/run.json"), {"command": command, "status": "complete", "results": results})
+        assert read(nascli, "status run")["reached"] == ""
+    write_json(Path("run/run.json"), {"command": "train", "status": "complete"})
+    lines = ({"top1": "0.9", "epoch": 1}, {"top1": float("nan"), "epoch": 2}, {"top1": 0.25, "epoch": 3})
+    Path("run/metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
+    assert read(nascli, "status run")["best_at"] == 3
