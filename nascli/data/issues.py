@@ -146,6 +146,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "box over the edge of its image": "the part inside is trained on, the whole is scored",
         "outline in place of a box": "the box around it is taken",
         "label file without image": "passed over",
+        "label with keypoints": "its box is taken",
         "box around the whole image": "used as it is",
         "box very long and thin": "used as it is",
         "class much rarer than others": "used as it is",

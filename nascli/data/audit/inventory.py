@@ -10,7 +10,7 @@ from nascli.data.detection.across import match_categories
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
 from nascli.data.detection.formats.coco import parse_split
 from nascli.data.detection.image_check import check_headers
-from nascli.data.detection.recognize import recognize_format
+from nascli.data.detection.recognize import explain_unread_boxes, recognize_format
 from nascli.data.detection.registry import list_splits
 from nascli.data.detection.registry import name_dataset as name_detection
 from nascli.data.folders.folder import scan_folder
@@ -81,6 +81,8 @@ def take_inventory(dataset: str, data_dir: str, max_megapixels: int | None = Non
     path = Path(location if colon else dataset).expanduser()
     if name == "csv" and colon:
         is_detection = recognize_format(path) == "csv"
+        if not is_detection and (error := explain_unread_boxes(path)):
+            raise error
     else:
         is_detection = find_dataset(dataset, DETECTION_DATASETS) is not None
     if not is_detection and not colon and path.exists():

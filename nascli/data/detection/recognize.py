@@ -5,7 +5,8 @@ from pathlib import Path
 
 from nascli.data.detection.formats.coco_files import find_coco_splits
 from nascli.data.detection.formats.csv_boxes import find_csv_splits
-from nascli.data.detection.formats.raw import RawSplit
+from nascli.data.detection.formats.foreign import EXPORT_HINT, describe_annotations, find_foreign, list_folders
+from nascli.data.detection.formats.raw import RawSplit, list_files
 from nascli.data.detection.formats.voc import find_voc_splits
 from nascli.data.detection.formats.yolo import find_yolo_splits
 from nascli.errors import CorruptFileError, InputError
@@ -21,6 +22,9 @@ FORMATS: dict[str, Callable[[Path], dict[str, RawSplit]]] = {
 TITLES = {"coco": "COCO", "yolo": "YOLO", "voc": "Pascal VOC", "csv": "a table of boxes"}
 """The formats as a text calls them."""
 
+_LOOKED_INTO = 20
+"""Folders that may be data sets of their own."""
+
 
 def find_splits(name: str, path: Path) -> dict[str, RawSplit]:
     """The splits that the format of this name finds at a path.
@@ -31,11 +35,11 @@ def find_splits(name: str, path: Path) -> dict[str, RawSplit]:
     found = recognize_format(path) if path.is_file() else name
     try:
         splits = FORMATS[name](path)
-    except InputError:
+    except InputError as error:
         if found == name:
             found = recognize_format(path)
         if found in (None, name):
-            raise
+            raise _explain_foreign(path) or error from error
         splits = {}
     if found not in (None, name):
         raise InputError(f"{name}:{path} is not {TITLES[name]}: it looks like {TITLES[found]}", f"Give {found}:{path}")
@@ -56,6 +60,36 @@ def recognize_format(path: Path) -> str | None:
         except InputError:
             continue
     return None
+
+
+def explain_unread_boxes(path: Path) -> InputError | None:
+    """The error of a path in none of these formats: it is in another one, or several data sets; None for no sign of it.
+
+    A folder of two data sets is none itself.
+    """
+    if error := _explain_foreign(path):
+        return error
+    inside = [*list_folders(path)[:_LOOKED_INTO], *list_files(path, "*.csv")] if path.is_dir() else []
+    found = [(name, each) for each in inside if (name := recognize_format(each)) and _is_certain(name, each)]
+    if len(found) > 1:
+        each = " or ".join(f"{name}:{inner}" for name, inner in found)
+        return InputError(f"{path} holds several data sets with boxes", f"Give one, {each}", file=path)
+    return None
+
+
+def _is_certain(name: str, path: Path) -> bool:
+    """Whether it is boxes: a text beside an image may be about anything, not YOLO's labels alone."""
+    return name != "yolo" or (path / "labels").is_dir() or (path / "data.yaml").is_file()
+
+
+def _explain_foreign(path: Path) -> InputError | None:
+    if path.is_file():
+        known = describe_annotations(path)
+        return InputError(f"{path}: it looks like {known}", EXPORT_HINT, file=path) if known else None
+    found = find_foreign(path) if path.is_dir() else None
+    if found is None:
+        return None
+    return InputError(f"{path} holds annotations: {found[0]} looks like {found[1]}", EXPORT_HINT, file=found[0])
 
 
 def _begins_json(path: Path) -> bool:

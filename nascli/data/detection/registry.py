@@ -10,7 +10,7 @@ from nascli.data.detection.dataset import DetectionData, DetectionSplit
 from nascli.data.detection.formats.coco import parse_split
 from nascli.data.detection.formats.raw import RawSplit
 from nascli.data.detection.image_check import SKIPPED_INSTEAD, check_images
-from nascli.data.detection.recognize import FORMATS, find_splits, recognize_format
+from nascli.data.detection.recognize import FORMATS, explain_unread_boxes, find_splits, recognize_format
 from nascli.data.detection.splits import ChosenSplits, choose_splits, hold_out
 from nascli.data.folders.recognize import has_class_folders
 from nascli.data.issues import Issue, raise_if_refused, select_refused
@@ -100,6 +100,8 @@ def name_dataset(config: DetectDataConfig) -> str:
             raise InputError(
                 f"{path} holds images in class folders, and no boxes", f"nascli train --dataset folder:{path} takes it"
             )
+        if error := explain_unread_boxes(path):
+            raise error
         raise InputError(
             f"{path} holds no annotations that nascli knows"
             + (f": it is {describe_content(path)}" if path.is_file() else ""),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nascli.data.detection.recognize import TITLES, recognize_format
+from nascli.data.detection.recognize import TITLES, explain_unread_boxes, recognize_format
 from nascli.data.folders.split_names import find_role
 from nascli.data.folders.table import TABLE_ENDINGS
 from nascli.data.images.walk import ImageWalk, refuse_archive
@@ -10,7 +10,7 @@ from nascli.errors import InputError
 from nascli.files import describe_content
 from nascli.text import quote_command
 
-_NO_CLASSES = {"images", "labels", "annotations", "jpegimages"}
+_NO_CLASSES = {"images", "labels", "annotations", "jpegimages", "img", "ann", "image_2", "label_2", "labeltxt"}
 """Folders, in small letters, that hold images or boxes of all classes."""
 
 
@@ -25,8 +25,12 @@ def recognize_dataset(path: Path) -> str:
     if boxes := recognize_boxes(path):
         raise boxes
     if path.is_dir():
+        if error := explain_unread_boxes(path):
+            raise error.reword(error.message, f"{error.hint}; its folders as classes are folder:{path}")
         return f"folder:{path}"
     refuse_archive(path)
+    if error := explain_unread_boxes(path):
+        raise error
     ending = path.suffix.lower()
     if ending in TABLE_ENDINGS:
         return f"csv:{path}"

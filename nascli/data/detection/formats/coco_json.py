@@ -4,23 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nascli.data.detection.formats.foreign import EXPORT_HINT, describe_annotations, describe_json
 from nascli.data.detection.formats.outlines import surround_outline
 from nascli.data.detection.formats.raw import OUTLINE_BOX, CocoLists
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import decode_text, describe_content
 from nascli.units import shorten
-
-_OTHERS = {
-    frozenset({"image_id", "category_id", "score"}): "a COCO results file",
-    frozenset({"image_id", "category_id", "bbox"}): "annotations alone, without their images and categories",
-    frozenset({"shapes", "imagePath"}): "a LabelMe file",
-    frozenset({"_via_img_metadata"}): "a VIA project",
-    frozenset({"regions", "filename"}): "a VIA export",
-    frozenset({"image", "annotations"}): "a CreateML file",
-    frozenset({"data", "annotations"}): "a Label Studio export; export it as COCO",
-}
-"""JSON files that are taken for COCO's, by the keys of their object or of the first of their list."""
 
 _CUT_OFF = {word[:length] for word in ("null", "true", "false", "NaN", "-Infinity") for length in range(len(word))}
 """The rest of a file that ends in the middle of a value."""
@@ -48,7 +38,7 @@ def read_coco_lists(path: Path, log: IssueLog) -> CocoLists:
     lists = {}
     for key in ("images", "annotations", "categories"):
         if not isinstance(values, dict) or not isinstance(values.get(key), list):
-            raise InputError(f"{path}: JSON, but not COCO annotations: {_describe_other(values, key)}")
+            raise _explain_other(path, values, key)
         for position, entry in enumerate(values[key]):
             if not isinstance(entry, dict):
                 raise InputError(
@@ -90,19 +80,22 @@ def _explain_syntax(path: Path, error: json.JSONDecodeError) -> InputError | Cor
     if before.endswith(",") and error.doc[error.pos] in "]}":
         return InputError(f"{begin}a comma stands before the {error.doc[error.pos]} at {place}", "Remove the comma")
     if error.msg == "Extra data" and error.doc.lstrip().startswith("{"):
+        if known := describe_annotations(path):
+            return InputError(f"{begin}it looks like {known}", EXPORT_HINT, file=path)
         return InputError(f"{begin}after one object comes another ({place}), as in JSON Lines", "Write one object")
     near = shorten(repr(error.doc[error.pos : error.pos + 30]))
     return CorruptFileError(f"{begin}{error.msg} at {place}: {near}", "Correct that place, or write the file again")
 
 
-def _describe_other(values: object, missing: str) -> str:
-    """The list that is missing, and what the file has instead."""
+def _explain_other(path: Path, values: object, missing: str) -> InputError:
+    """The error of a JSON file without one of the lists: what it has instead, and which format that is."""
     first = values[0] if isinstance(values, list) and values else values
-    if not isinstance(first, dict):
-        return f"there is no list {missing!r}"
-    known = next((name for keys, name in _OTHERS.items() if keys <= first.keys()), None)
-    if "images" in first and isinstance(values, dict) and missing != "images":
-        known = None
-    has = f"{'a list of objects with' if isinstance(values, list) else 'it has'} {shorten(', '.join(map(repr, first)))}"
-    looks = f"; it looks like {known}" if known else ""
-    return f"there is no list {missing!r} ({has}){looks}"
+    begin = f"{path}: JSON, but not COCO annotations: there is no list {missing!r}"
+    if isinstance(first, dict):
+        keys = shorten(", ".join(map(repr, first))) or "nothing"
+        begin += f" ({'a list of objects with' if isinstance(values, list) else 'it has'} {keys})"
+    is_part = isinstance(values, dict) and "images" in values
+    if not is_part and (known := describe_json(values)):
+        hint = "Give the annotations; nascli detect score takes it" if "results" in known else EXPORT_HINT
+        return InputError(f"{begin}; it looks like {known}", hint, file=path)
+    return InputError(begin, f"COCO's file has three lists: images, annotations, categories. {EXPORT_HINT}", file=path)

@@ -28,7 +28,7 @@ from nascli.data.detection.formats.raw import (
 from nascli.data.folders.split_names import find_role
 from nascli.data.folders.table import find_delimiter, normalize_column
 from nascli.data.issues import IssueLog
-from nascli.errors import InputError
+from nascli.errors import CorruptFileError, InputError
 from nascli.files import read_text
 from nascli.units import shorten
 
@@ -53,6 +53,10 @@ _COLUMNS = {
 """Names of columns in small letters, by what they hold."""
 
 _CORNERS, _SIDES = ("x1", "y1", "x2", "y2"), ("x", "y", "w", "h")
+_HEADERLESS_BOXES = ("image", *_CORNERS, "class", "width", "height")
+_HEADERLESS_MAKESENSE = ("class", *_SIDES, "image", "width", "height")
+"""The columns of tables without a header."""
+_NUMBER = re.compile(r"-?\d+(\.\d*)?")
 OBJECT = "object"
 """Name of the one class of a table without a column of classes."""
 _NO_BOXES = "Give it to nascli train; for detection a CSV needs xmin, ymin, xmax, ymax"
@@ -103,9 +107,7 @@ def find_csv_splits(path: Path) -> dict[str, RawSplit]:
     """
     require_path(path, "boxes as CSV", _HINT)
     if path.is_dir():
-        files = {_name_split(file): file for file in list_files(path, "*.csv", "*/*.csv") if _name_split(file)}
-        if not files and len(alone := list_files(path, "*.csv")) == 1:
-            files = {"": alone[0]}
+        files = _choose_tables(path)
     else:
         files = {"": path}
     if not files:
@@ -126,6 +128,33 @@ def find_csv_splits(path: Path) -> dict[str, RawSplit]:
         folders = tuple(each for each in places if each.is_dir())
         made[name] = RawSplit(table.path, folders, partial(_read_rows, table, inside, classes, folders))
     return made
+
+
+def _choose_tables(folder: Path) -> dict[str, Path]:
+    """The table of each split in a folder; the name is empty where there is one for all.
+
+    Raises:
+        InputError: Several are for the same.
+    """
+    found: dict[str, list[Path]] = {}
+    for file in list_files(folder, "*.csv", "*/*.csv"):
+        if name := _name_split(file):
+            found.setdefault(name, []).append(file)
+    if not found and (alone := list_files(folder, "*.csv")):
+        found = {"": alone}
+    chosen = {name: [file for file in files if _holds_boxes(file)] or files for name, files in found.items()}
+    for files in chosen.values():
+        if len(files) > 1:
+            names = " and ".join(str(file.relative_to(folder)) for file in files)
+            raise InputError(f"boxes as CSV {folder}: {names} are for the same", f"Give one: csv:{files[0]}")
+    return {name: files[0] for name, files in chosen.items()}
+
+
+def _holds_boxes(file: Path) -> bool:
+    try:
+        return bool(read_table(file).rows)
+    except (InputError, CorruptFileError):
+        return False
 
 
 def _name_split(file: Path) -> str | None:
@@ -156,8 +185,11 @@ def read_table(path: Path) -> _Table:
         return _Table(path, columns, rows[1:], comma=delimiter != ",", fractions="labelname" in names)
     if {"image", "id"} & {*columns} and "class" in columns:
         raise InputError(f"{path} holds classes of images and no boxes: labels for classification", _NO_BOXES)
-    if rows and _is_headerless(rows[0][1]):
-        columns = dict(zip(("image", *_CORNERS, "class"), range(6), strict=True))
+    known = _HEADERLESS_BOXES if rows and _is_headerless(rows[0][1]) else ()
+    if rows and _is_of_makesense(rows[0][1]):
+        known = _HEADERLESS_MAKESENSE
+    if known:
+        columns = dict(zip(known, range(len(rows[0][1])), strict=False))
         return _Table(path, columns, rows, comma=delimiter != ",", fractions=False)
     raise InputError(f"{path}: no table of boxes; its first line is {shorten(repr(first))}", _HINT)
 
@@ -173,8 +205,17 @@ def _find_columns(names: Sequence[str]) -> dict[str, int]:
 
 def _is_headerless(row: Sequence[str]) -> bool:
     numbers = [text.strip() for text in row[1:5]]
-    return len(row) == 6 and (
-        all(re.fullmatch(r"-?\d+(\.\d*)?", text) for text in numbers) or not any((*numbers, row[5].strip()))
+    has_sizes = len(row) == 8 and bool(Path(row[0]).suffix) and all(text.strip().isdecimal() for text in row[6:])
+    return (len(row) == 6 or has_sizes) and (
+        all(map(_NUMBER.fullmatch, numbers)) or not any((*numbers, row[5].strip()))
+    )
+
+
+def _is_of_makesense(row: Sequence[str]) -> bool:
+    """Whether a row begins with the class, and ends with the image's name and size, as makesense.ai writes it."""
+    numbers = [*row[1:5], *row[6:]]
+    return (
+        len(row) == 8 and all(map(_NUMBER.fullmatch, numbers)) and bool(Path(row[5]).suffix and not Path(row[0]).suffix)
     )
 
 

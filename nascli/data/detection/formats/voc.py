@@ -5,6 +5,7 @@ boxes begin at 0 does not count so; its corners are taken as edges.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,8 @@ from nascli.units import shorten
 
 _XML_FOLDERS = ("Annotations", "annotations", "Annotation", "annotation", "xmls", "xml", "labels")
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "image", "imgs")
+_ROOT = re.compile(rb"<(?:\w+:)?annotation[\s>/]", re.IGNORECASE)
+"""The element of a file; that of CVAT is called annotations."""
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _HINT = (
     "Give voc:PATH of a folder with Annotations/ and JPEGImages/, or of one with train/ and valid/, XML beside images"
@@ -86,7 +89,9 @@ def find_voc_splits(path: Path) -> dict[str, RawSplit]:
 
 
 def _find_xml_folder(path: Path) -> Path | None:
-    return next((path / name for name in _XML_FOLDERS if list_files(path / name, "*.xml")), None)
+    return next(
+        (path / name for name in _XML_FOLDERS if any(map(_is_annotation, list_files(path / name, "*.xml")))), None
+    )
 
 
 def _list_image_sets(path: Path, xml: Path) -> dict[str, tuple[Path, list[Path]]]:
@@ -112,7 +117,7 @@ def _looks_like_voc(path: Path) -> bool:
 def _is_annotation(file: Path) -> bool:
     """Whether an XML file is VOC's, as far as its beginning tells."""
     with file.open("rb") as opened:
-        return b"annotation" in opened.read(1000).replace(b"\0", b"")
+        return bool(_ROOT.search(opened.read(1000).replace(b"\0", b"")))
 
 
 class _Reader:

@@ -4,7 +4,7 @@ The data set is described by `data.yaml` (classes, folders or lists of images pe
 its folders alone with `classes.txt`. The labels of `images/a.jpg` are `labels/a.txt`, or `a.txt` beside it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,18 +41,20 @@ _HINT = "Give yolo:PATH of a data.yaml with names, train and val, or of a folder
 
 @dataclass(frozen=True)
 class _Description:
-    """The description of a data set: its file or folder, names by class number (None: unknown), images per split."""
+    """The description of a data set: its file or folder, images per split, the number of classes where it is given.
+
+    Args:
+        read_names: Reads the names by class number; None where there are none. What is wrong with them is said when a
+            split is read: it is YOLO all the same.
+        keypoints: Numbers of keypoints in each label.
+    """
 
     source: Path
-    names: Mapping[int, str] | None
+    read_names: Callable[[], Mapping[int, str] | None]
     images: Mapping[str, tuple[str, ...]]
     roots: tuple[Path, ...]
     count: int | None = None
-
-    @property
-    def classes(self) -> int | None:
-        """Number of classes; None where only the labels tell."""
-        return self.count if self.names is None else max((*self.names, -1)) + 1
+    keypoints: int = 0
 
 
 def find_yolo_splits(path: Path) -> dict[str, RawSplit]:
@@ -87,7 +89,7 @@ def _describe(path: Path) -> _Description:
         images = {name: (str(folder.relative_to(path)),) for name, folder in _folder_splits(path)}
         if not images:
             raise InputError(f"YOLO data {path}: no data.yaml and no label files beside its images", _HINT)
-        return _Description(path, _read_names_below(path), images, (path,))
+        return _Description(path, partial(_read_names_below, path), images, (path,))
     if file.suffix.lower() in (".yaml", ".yml"):
         return _read_yaml(file)
     if file.suffix.lower() == ".data":
@@ -142,10 +144,29 @@ def _read_yaml(file: Path) -> _Description:
     count = values.get("nc", "")
     return _Description(
         file,
-        _read_names(values.get("names"), file),
+        partial(_read_names, values.get("names"), file),
         images,
         tuple(dict.fromkeys(roots)),
         int(count) if isinstance(count, str) and count.isdecimal() else None,
+        _count_keypoints(values.get("kpt_shape"), file),
+    )
+
+
+def _count_keypoints(shape: Any, file: Path) -> int:  # noqa: ANN401 - any YAML
+    """The numbers that keypoints add to each label; `kpt_shape` is their count, and that of the numbers of each."""
+    if shape is None:
+        return 0
+    if (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(isinstance(each, str) and each.isdecimal() for each in shape)
+    ):
+        return int(shape[0]) * int(shape[1])
+    raise InputError(
+        f"{file}: kpt_shape is {shorten(repr(shape))}, not two numbers",
+        "Write how many keypoints a label has, and how many numbers each of them, as in [17, 3]",
+        file=file,
+        field="kpt_shape",
     )
 
 
@@ -158,7 +179,12 @@ def _read_names(names: Any, file: Path) -> Mapping[int, str] | None:  # noqa: AN
         return dict(enumerate(names))
     if isinstance(names, dict) and all(key.isdecimal() and isinstance(name, str) for key, name in names.items()):
         return {int(key): name for key, name in sorted(names.items(), key=lambda item: int(item[0]))}
-    raise InputError(f"{file}: names is {shorten(repr(names))}, neither a list of names nor names by number")
+    raise InputError(
+        f"{file}: names is {shorten(repr(names))}, neither a list of names nor names by number",
+        "Write names: [first, second], or a line per class below names:, as in 0: first",
+        file=file,
+        field="names",
+    )
 
 
 def _read_darknet(file: Path) -> _Description:
@@ -170,7 +196,8 @@ def _read_darknet(file: Path) -> _Description:
     if not images:
         raise InputError(f"{file}: no YOLO data set (neither train nor valid says where images are)", _HINT)
     names = find_below(values.get("names", ""), roots)
-    return _Description(file, _read_lines(names[0]) if names else _read_names_below(file.parent), images, roots)
+    read_names = partial(_read_lines, names[0]) if names else partial(_read_names_below, file.parent)
+    return _Description(file, read_names, images, roots)
 
 
 def _read_names_below(folder: Path) -> Mapping[int, str] | None:
@@ -193,6 +220,8 @@ def _find_images(entry: str, roots: Sequence[Path]) -> tuple[Path, bool] | None:
 
 
 def _read_split(described: _Description, name: str, folders: Sequence[Path], log: IssueLog) -> CocoLists:
+    names = described.read_names()
+    classes = described.count if names is None else max((*names, -1)) + 1
     images = list(_list_split(described, name, log))
     labels = {image: file for image in images if (file := _label_file(image))}
     if images and not labels:
@@ -200,10 +229,10 @@ def _read_split(described: _Description, name: str, folders: Sequence[Path], log
             f"{described.source}: none of the {len(images):,} images of {name} has a label file",
             f"That of {images[0]} is looked for as {_label_candidates(images[0])[0]}, or beside the image",
         )
-    made = LabelReader(described.classes, log)
+    made = LabelReader(classes, log, described.keypoints)
     lines = {image: made.read(file) for image, file in labels.items()}
-    names = _complete_names(described, made.highest, log)
-    builder = ListsBuilder(names)
+    count = made.highest + 1 if classes is None else classes
+    builder = ListsBuilder(_complete_names(described, names or {}, count, log))
     for image in images:
         size = measure_image(image)
         number = builder.add_image(name_below(image, folders), size)
@@ -265,11 +294,9 @@ def _label_files_beside(images: Sequence[Path]) -> set[Path]:
     return {file for file in files if file.name not in _NAME_FILES and not file.name.startswith("README")}
 
 
-def _complete_names(described: _Description, highest: int, log: IssueLog) -> list[str]:
-    """A name for each class up to the highest number."""
-    count = described.classes if described.classes is not None else highest + 1
-    names = described.names or {}
-    if described.names and described.count not in (None, count):
+def _complete_names(described: _Description, names: Mapping[int, str], count: int, log: IssueLog) -> list[str]:
+    """A name for each of so many classes."""
+    if names and described.count not in (None, count):
         log.add("nc is not the number of names", f"{described.source}: nc is {described.count}, with {count} names")
     for number in range(count):
         if number not in names:

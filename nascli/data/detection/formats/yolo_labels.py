@@ -13,10 +13,14 @@ _OVER = 0.01
 
 
 class LabelReader:
-    """Reads the lines of label files; `highest` is the highest class number met."""
+    """Reads the lines of label files; `highest` is the highest class number met.
 
-    def __init__(self, classes: int | None, log: IssueLog) -> None:
-        self._classes, self._log = classes, log
+    Args:
+        keypoints: Numbers behind the box in each line, which are not used; else pairs of numbers are an outline.
+    """
+
+    def __init__(self, classes: int | None, log: IssueLog, keypoints: int = 0) -> None:
+        self._classes, self._log, self._keypoints = classes, log, keypoints
         self.highest = -1
 
     def read(self, file: Path) -> list[tuple[str, int, tuple[float, ...]]]:
@@ -41,6 +45,9 @@ class LabelReader:
             values = [float(word) for word in words]
         except ValueError:
             raise _LabelError("label line not five numbers", f"{shorten(' '.join(words))!r} is not numbers") from None
+        if self._keypoints and len(values) == 5 + self._keypoints:
+            self._log.add("label with keypoints", f"{place}: {self._keypoints} numbers behind the box")
+            values = values[:5]
         if len(values) < 5 or (len(values) > 6 and len(values) % 2 == 0):
             message = f"{len(values)} numbers, not class x y width height"
             raise _LabelError("label line not five numbers", message)
