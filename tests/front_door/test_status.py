@@ -189,8 +189,8 @@ def test_a_run_json_of_another_program_is_damaged_and_the_other_runs_are_shown(
 ) -> None:
     write_json(Path("runs/other/run.json"), record)
     write_json(Path("runs/own/run.json"), {"command": "train", "status": "complete"})
-    states = {each["path"]: each["state"] for each in nascli("status --json").json["runs"]}
-    assert states == {"runs/other": "damaged", "runs/own": "complete"}
+    states = {Path(each["path"]).name: each["state"] for each in nascli("status --json").json["runs"]}
+    assert states == {"other": "damaged", "own": "complete"}
     assert nascli("runs").code == 0
 
 
