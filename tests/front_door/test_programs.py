@@ -198,7 +198,7 @@ def test_each_error_class_has_a_code() -> None:
 
 def test_the_place_of_what_strict_reading_refuses(nascli: Nascli) -> None:
     write_coco(Path("data"))
-    write_json(Path("r.json"), [{"image_id": "000101", "category_id": "cat", "bbox": [1, 2, 3, 4], "score": 0.5}])
+    write_json(Path("r.json"), [{"image_id": 101, "category_id": "cat", "bbox": [1, 2, 3, 4], "score": 0.5}])
     error = failed(nascli, "detect score r.json --dataset coco:data --strict --json")
     assert (error["file"], error["field"]) == ("r.json", "[0].category_id")
 
