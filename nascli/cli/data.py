@@ -25,6 +25,7 @@ from nascli.text import quote_command
 from nascli.units import count_of
 
 if TYPE_CHECKING:
+    from nascli.cli.console import Terminal
     from nascli.data.audit.checking import DataCheck
     from nascli.data.audit.exporting import Plan
     from nascli.data.audit.inventory import Inventory, LabeledSplit
@@ -88,7 +89,7 @@ def check(call: Call) -> None:
             f"{inventory.dataset}: {count_of(refused, 'issue')} to repair before it can be used",
             "They are marked refused" + (", skipped or lenient" if call[STRICT] else ""),
         )
-    terminal.next(_train_command(inventory))
+    _suggest_training(terminal, inventory)
     if checked.issues:
         raise typer.Exit(REMARKS)
 
@@ -113,7 +114,7 @@ def show(call: Call) -> None:
         terminal.show(f"{split.name}: {_describe_counts(split)}")
     terminal.show(f"drawn in {folder}: {count_of(len(drawn), 'file')}")
     terminal.result({"dataset": inventory.dataset, "out": str(folder), "drawn": [str(file) for file in drawn]})
-    terminal.next(_train_command(inventory))
+    _suggest_training(terminal, inventory)
 
 
 @command(
@@ -174,7 +175,7 @@ def _write(call: Call, inventory: "Inventory", plan: "Plan") -> None:
     terminal.show(f"written: {call[OUT]}")
     counts = {each.name: len(each.images) for each in written.splits}
     terminal.result({"dataset": inventory.dataset, "written": written.dataset, "images": counts})
-    terminal.next(_train_command(written))
+    _suggest_training(terminal, written)
 
 
 def _show_check(terminal: Terminal, checked: "DataCheck") -> None:
@@ -204,10 +205,18 @@ def _describe_counts(split: "LabeledSplit") -> str:
     return f"{count_of(len(split.images), 'image')}{boxes} of {count_of(len(classes), 'class')}"
 
 
-def _train_command(inventory: "Inventory") -> str:
-    words = ["detect", "train"] if inventory.task == "detect" else ["train"]
-    held_out = ["--val-fraction", "0.2"] if len(inventory.splits) == 1 else []
-    return quote_command(["nascli", *words, "--cell", "nasnet-a", "--dataset", inventory.dataset, *held_out])
+def _suggest_training(terminal: "Terminal", inventory: "Inventory") -> None:
+    """The command that trains on a data set, where one can."""
+    from nascli.data.folders.split_names import find_role
+
+    roles = [find_role(split.name) for split in inventory.splits]
+    is_detection = inventory.task == "detect"
+    if {"train", None} & {*roles} and (is_detection or len(inventory.class_names) > 1):
+        words = ["detect", "train"] if is_detection else ["train"]
+        held_out = ["--val-fraction", "0.2"] if len(roles) == 1 else []
+        terminal.next(
+            quote_command(["nascli", *words, "--cell", "nasnet-a", "--dataset", inventory.dataset, *held_out])
+        )
 
 
 run = command_group(

@@ -178,3 +178,69 @@ def test_a_table_that_is_not_there(pack: Pack, nascli: Nascli, rows: list[Row]) 
     assert ran.code == 2
     assert "folder:data" in ran.err
     assert len(rows) == 12
+
+
+def test_marked_classes_keep_the_names_of_their_columns(nascli: Nascli, rows: list[Row]) -> None:
+    write("image,Big-Cat,big cat\n" + "".join(f"{p},{int(c == 'cat')}.0,{int(c == 'dog')}.0\n" for p, c, _ in rows))
+    split = nascli("data check csv:data/labels.csv --quick --json").json["splits"][0]
+    assert split["classes"] == {"Big-Cat": 4, "big cat": 4}
+
+
+def test_labels_as_programs_write_numbers_and_none(nascli: Nascli, pack: Pack, rows: list[Row]) -> None:
+    labels = ["1", "0.0", "1.0", "0", "nan", "NULL"] * 2
+    marked = zip(rows, labels, strict=True)
+    write("image,label\n" + "".join(f"{path},{label}\n" for (path, _, _), label in marked))
+    pack()
+    assert "4 read leniently: class number with decimals" in pack.notes
+    assert "4 skipped: image without a label" in pack.notes
+    splits = nascli("data check csv:data/labels.csv --quick --json").json["splits"]
+    assert {name for split in splits for name in split["classes"]} == {"0", "1"}
+    assert nascli("data check csv:data/labels.csv --quick --strict").code == 2
+    write("image,label\n" + "".join(f"{path},{1 + 0.5 * (name == 'cat')}\n" for path, name, _ in rows))
+    assert [*nascli("data check csv:data/labels.csv --json").json["splits"][0]["classes"]] == ["1.0", "1.5"]
+
+
+def test_lists_of_labels_are_refused(pack: Pack, rows: list[Row]) -> None:
+    write("image,label\n" + "".join(f"{path},\"['{name}', 'tame']\"\n" for path, name, _ in rows))
+    pack.refused("line 2", "one class", more="--val-fraction 0.25")
+    lines = [json.dumps({"image": path, "labels": [name, "tame"]}) for path, name, _ in rows]
+    write("\n".join(lines), "data/labels.jsonl")
+    pack.refused("line 1", "one class", table="data/labels.jsonl", more="--val-fraction 0.25")
+
+
+def test_lists_of_paths_and_labels(nascli: Nascli, rows: list[Row]) -> None:
+    write("".join(f"{path} {int(name == 'cat')}\n" for path, name, _ in rows), "data/list.txt")
+    ran = nascli("data check csv:data/list.txt --quick --json")
+    assert [split["images"] for split in ran.json["splits"]] == [8, 4]
+    assert ran.json["splits"][0]["issues"][0]["kind"] == "table without a header"
+    assert nascli("data check csv:data/list.txt --quick --strict").code == 2
+
+
+def test_the_line_for_excel_is_no_header(nascli: Nascli, pack: Pack, rows: list[Row]) -> None:
+    write("sep=;\r\nimage;label\r\n" + "".join(f"{path};{name}\r\n" for path, name, _ in rows), encoding="utf-8-sig")
+    assert pack() == (8, 4, "val")
+    assert "table with a line for Excel" in pack.notes
+    assert nascli("data check csv:data/labels.csv --quick --strict").code == 2
+    write("sep=;\r\nimage;label\r\n" + "".join(f"{path};{name};\r\n" for path, name, _ in rows[:3]) + "lost;cat;\r\n")
+    pack.refused("line 6: lost", more="--val-fraction 0.25")
+
+
+def test_a_column_of_splits_without_their_names_is_said(pack: Pack, rows: list[Row]) -> None:
+    for path in ("train", "val"):
+        Path("data", path).rename(f"data/{path[0]}0")
+    fold = [(path.replace("train", "t0").replace("val", "v0"), name, k % 3) for k, (path, name, _) in enumerate(rows)]
+    write("image,label,split\n" + "".join(f"{path},{name},{number}\n" for path, name, number in fold))
+    pack.refused("'0', '1', '2'", "--val-fraction 0.2")
+    assert pack(more="--val-fraction 0.25")[2] == "held-out"
+    assert "12 split of an unknown name" in pack.notes
+
+
+@pytest.mark.usefixtures("rows")
+def test_the_command_that_a_check_suggests_can_be_run(nascli: Nascli) -> None:
+    for dataset in ("data", "data/train"):
+        command = nascli(f"data check {dataset} --quick").err.partition("next: nascli ")[2].strip()
+        assert ("--val-fraction" in command) == (dataset == "data/train")
+        assert nascli(f"{command} --dry-run --device cpu --filters 4 --cells-per-stage 1").code == 0
+    shutil.rmtree("data/train/dog")  # one class alone can be measured, and not be trained on
+    shutil.rmtree("data/val")
+    assert "next:" not in nascli("data check data --quick").err

@@ -278,6 +278,7 @@ LENIENT: dict[str, Leniency] = {
     "class folders one level deeper": Leniency(moved("train", "images", "train/images"), 1, PLAN_CLASSES),
     "class name in another Unicode form": Leniency(lambda: write_accents(Path("data")), 1, PLAN_CLASSES),
     "table without a header": Leniency(lambda: write_table("", 1), 1, PLAN_TABLE),
+    "table with a line for Excel": Leniency(lambda: write_table("sep=,\nfile,label\n", 1), 1, PLAN_TABLE),
     "image in several rows": Leniency(lambda: write_table("file,label\n", 2), 12, PLAN_TABLE),
 }
 """An input of each kind that is read leniently."""

@@ -11,6 +11,7 @@ from nascli.data.folders.index import (
     SplitRequest,
     build_index,
     choose_splits,
+    list_names,
     name_class,
 )
 from nascli.data.folders.split_names import find_role
@@ -43,9 +44,16 @@ def scan_tables(source: Path, tables: Sequence[Path], request: SplitRequest | No
     """List the images of tables as those of one data set, named `source`; raises the same as `scan_table`."""
     request, log = request or SplitRequest(), IssueLog()
     rows = [(file, row) for file in tables for row in read_rows(file, log)]
-    splits = _name_splits(source, rows)
+    splits = _name_splits(source, rows, log)
     names = list(dict.fromkeys(splits))
-    choice = choose_splits(source, [] if names == [""] else names, request)
+    try:
+        choice = choose_splits(source, [] if names == [""] else names, request)
+    except InputError as error:
+        unknown = sorted({row.split for _, row in rows if row.split}) if names == [""] else []
+        if not unknown:
+            raise
+        hint = f"{error.hint}; or write train, val and test into its column of splits, which has {list_names(unknown)}"
+        raise error.reword(error.message, hint) from error
     listed: dict[str, dict[Path, str]] = defaultdict(dict)
     missing: list[str] = []
     for name in dict.fromkeys(each for each in (choice.train, choice.val) if each is not None):
@@ -115,7 +123,7 @@ def _add_image(images: dict[Path, str], path: Path, name: str, place: str, log: 
         )
 
 
-def _name_splits(source: Path, rows: Sequence[tuple[Path, Row]]) -> list[str]:
+def _name_splits(source: Path, rows: Sequence[tuple[Path, Row]], log: IssueLog) -> list[str]:
     """The split of each row, "" where the tables have none: a column, the folder of the table, or that of the image."""
     by_column = [row.split or "" for _, row in rows]
     if any(map(find_role, by_column)) and "" in by_column:
@@ -126,6 +134,9 @@ def _name_splits(source: Path, rows: Sequence[tuple[Path, Row]]) -> list[str]:
     for names in (by_column, by_table, by_path):
         if all(names) and any(map(find_role, names)):
             return names
+    for file, row in rows:
+        if row.split:
+            log.add("split of an unknown name", f"{file.name}, line {row.line}: {row.split!r}")
     return [""] * len(rows)
 
 

@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,11 @@ BOX_COLUMNS = (
 """Columns of tables of boxes."""
 
 _DELIMITERS = ",;\t|"
+_NONE = ("nan", "null", "<na>", "#n/a")
+"""Labels, in small letters, that programs write for none; `none` and `na` may be classes."""
+_EXCEL_LINE = re.compile(r"\"?sep=([^\"\s]|\t)[^\r\n]*\r?\n")
+"""A first line that tells Excel the delimiter."""
+_PATH_AND_LABEL = re.compile(r"\S+(\.\w+) +\S+\s*")
 
 
 @dataclass(frozen=True)
@@ -83,14 +88,23 @@ def read_rows(file: Path, log: IssueLog) -> list[Row]:
         columns, cells = _read_csv(text, file, log)
     if not cells:
         raise InputError(f"table {file} has no rows", "It needs one per image, below a header such as file_name,label")
-    return _read_cells(file, [normalize_column(each) for each in columns], cells)
+    return _read_numbers(file, _read_cells(file, columns, cells), log)
 
 
 def _read_csv(text: str, file: Path, log: IssueLog) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The names of the columns, and the cells of each row with its line."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=find_delimiter(text.partition("\n")[0]))
+    excel = _EXCEL_LINE.match(text)
+    if excel:
+        log.add("table with a line for Excel", f"its first line is {excel[0].strip()!r}")
+        text = text[excel.end() :]
+    delimiter = excel[1] if excel else find_delimiter(text.partition("\n")[0])
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=delimiter == " ")
     try:
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+        rows = [
+            (reader.line_num + bool(excel), [cell.strip() for cell in row])
+            for row in reader
+            if any(map(str.strip, row))
+        ]
     except csv.Error as error:
         raise CorruptFileError(f"table {file}, line {reader.line_num}: {error}", "Save it as CSV again") from error
     if not rows:
@@ -109,7 +123,8 @@ def _read_csv(text: str, file: Path, log: IssueLog) -> tuple[list[str], list[tup
     return header, [(line, row + [""] * (len(header) - len(row))) for line, row in rows[1:]]
 
 
-def _read_cells(file: Path, columns: Sequence[str], cells: Sequence[tuple[int, list[str]]]) -> list[Row]:
+def _read_cells(file: Path, header: Sequence[str], cells: Sequence[tuple[int, list[str]]]) -> list[Row]:
+    columns = [normalize_column(each) for each in header]
     if any(boxes <= set(columns) for boxes in BOX_COLUMNS):
         raise InputError(
             f"table {file} is one of boxes of objects (its columns are {', '.join(columns)})",
@@ -128,17 +143,39 @@ def _read_cells(file: Path, columns: Sequence[str], cells: Sequence[tuple[int, l
             "Name them file_name and label",
         )
     if label is None:
-        return [_read_marked(file, columns, name, others, split, *each) for each in cells]
-    return [Row(row[name], row[label], None if split is None else row[split], line) for line, row in cells]
+        return [_read_marked(file, header, name, others, split, *each) for each in cells]
+    return [
+        Row(row[name], _read_label(file, line, row[label]), None if split is None else row[split], line)
+        for line, row in cells
+    ]
+
+
+def _read_label(file: Path, line: int, label: str) -> str:
+    """A label as it stands; empty where a program wrote a word for none."""
+    if label[:1] == "[" and label[-1:] == "]" and "," in label:
+        raise InputError(
+            f"table {file}, line {line}: {label} are several classes",
+            "A network of nascli gives an image one class: write the one that counts",
+        )
+    return "" if label.lower() in _NONE else label
+
+
+def _read_numbers(file: Path, rows: list[Row], log: IssueLog) -> list[Row]:
+    """The rows with whole numbers as labels where all are, though a program wrote some of them as 1.0."""
+    if not all(re.fullmatch(r"\d+(\.0*)?", row.label) for row in rows if row.label):
+        return rows
+    for row in rows:
+        if "." in row.label:
+            log.add("class number with decimals", f"{file.name}, line {row.line}: {row.label}")
+    return [replace(row, label=row.label.partition(".")[0]) for row in rows]
 
 
 def _read_marked(
     file: Path, columns: Sequence[str], name: int, marks: Sequence[int], split: int | None, line: int, row: list[str]
 ) -> Row:
     """A row whose class is the column that holds 1, where the others hold 0."""
-    values = {columns[place]: row[place] for place in marks}
-    classes = [column for column, value in values.items() if value in ("1", "1.0")]
-    if len(classes) != 1 or any(value not in ("0", "0.0", "", "1", "1.0") for value in values.values()):
+    classes = [columns[place] for place in marks if row[place] in ("1", "1.0")]
+    if len(classes) != 1 or any(row[place] not in ("0", "0.0", "", "1", "1.0") for place in marks):
         raise InputError(
             f"table {file}, line {line}: no column of labels is known among {', '.join(columns)}, and the row does not "
             "mark one class by 1 and the others by 0",
@@ -153,7 +190,9 @@ def _find_column(columns: Sequence[str], names: Sequence[str], besides: int | No
 
 def find_delimiter(header: str) -> str:
     """The delimiter of a CSV file, by its first line."""
-    return max(_DELIMITERS, key=header.count)
+    found = max(_DELIMITERS, key=header.count)
+    listed = None if found in header else _PATH_AND_LABEL.fullmatch(header)
+    return " " if listed and listed[1].lower() in image_endings() else found
 
 
 def normalize_column(name: str) -> str:
