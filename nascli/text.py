@@ -37,7 +37,7 @@ def printable(text: str, encoding: str = "utf-8") -> str:
         encoding: That of the output; letters which it has not are escaped, too.
     """
     if not text.isascii() or not text.isprintable():
-        text = "".join(_escape(letter) if _is_invisible(letter) else letter for letter in text)
+        text = "".join(map(_escape_invisible, text))
     return text if encoding.lower().startswith("utf") else text.encode(encoding, SPELL_OUT).decode(encoding)
 
 
@@ -64,8 +64,8 @@ def as_cell(name: str) -> str:
     return f"'{printable(name)}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else printable(name)
 
 
-def _is_invisible(letter: str) -> bool:
-    return unicodedata.category(letter) in _ESCAPED and letter not in _JOINERS
+def _escape_invisible(letter: str) -> str:
+    return _escape(letter) if unicodedata.category(letter) in _ESCAPED and letter not in _JOINERS else letter
 
 
 def _escape(letter: str) -> str:

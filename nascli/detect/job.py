@@ -21,13 +21,7 @@ from nascli.data.detection.registry import load_detection_data
 from nascli.detect.backbone import load_backbone
 from nascli.detect.coco_eval import METRIC, Detection
 from nascli.detect.confusion import write_error_analysis
-from nascli.detect.model import (
-    DetectorSpec,
-    build_detector,
-    is_detector,
-    read_detector,
-    write_detector,
-)
+from nascli.detect.model import DetectorSpec, build_detector, is_detector, read_detector, write_detector
 from nascli.detect.sampler import BatchSampler
 from nascli.detect.task import DetectTask
 from nascli.detect.visualize import draw_detections
@@ -182,9 +176,8 @@ def resume_detect_job(
     sampler = BatchSampler.of(recipe, data.train, spec.network.mean, dist)
     job = DetectJob(recipe, spec, detector, data, sampler, f"checkpoint in {folder}", device, dist)
     if spec.categories != data.categories:
-        raise InputError(
-            f"{data.train.source}: its categories are not those that the run in {folder} began with", _RESTORE
-        )
+        what = f"{data.train.source}: its categories are not those that the run in {folder} began with"
+        raise InputError(what, _RESTORE)
     if (folder / "run.json").is_file():
         check_same_data(folder, job.describe_data(), _describe_counts, _RESTORE)
     return job
@@ -209,13 +202,6 @@ def _read_run(folder: Path, moved: Mapping[str, object]) -> tuple[DetectRecipe, 
             "Start it again, with --out and --overwrite",
         )
     return recipe, spec, load_backbone(weights.parent)
-
-
-def _describe_counts(data: Mapping[str, Any]) -> str:
-    return (
-        f"{data['train_images']:,} training images with {data['train_boxes']:,} boxes and {data['val_images']:,} "
-        f"validation images with {data['val_boxes']:,}"
-    )
 
 
 def run_detect_job(job: DetectJob, folder: Path | None, run: Run) -> dict[str, Any]:
@@ -309,3 +295,10 @@ def _leave_if_stopped(run: Run, folder: Path | None) -> None:
     if run.dist.any(run.stop is not None and run.stop.requested):
         command = resume_command(run.dist, run.device, f"detect --resume {quote(folder)}")
         raise Interrupted("stopped while scoring", f"Resume with: {command}" if folder else "")
+
+
+def _describe_counts(data: Mapping[str, Any]) -> str:
+    return (
+        f"{data['train_images']:,} training images with {data['train_boxes']:,} boxes and {data['val_images']:,} "
+        f"validation images with {data['val_boxes']:,}"
+    )

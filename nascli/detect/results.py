@@ -15,7 +15,7 @@ import numpy as np
 
 from nascli.data.detection.across import MAX_COUNTED
 from nascli.data.detection.dataset import DetectionSplit
-from nascli.data.detection.formats.box_patterns import describe_box, describe_reading, find_other_reading
+from nascli.data.detection.formats.box_patterns import READINGS, describe_box, find_other_reading
 from nascli.data.detection.formats.values import is_blank, read_number
 from nascli.data.issues import Issue, IssueLog, raise_if_refused
 from nascli.detect.coco_eval import Detection
@@ -164,6 +164,6 @@ def _check_boxes(detections: Iterable[Detection], split: DetectionSplit, log: Is
     if boxes.max() <= 1:
         log.add(_PARTS, f"all are between 0 and 1, such as {shown}", len(boxes))
     elif reading or far >= _MOST * len(boxes):
-        looks = f"; nearly all fit as {describe_reading(reading)}" if reading else ""
+        looks = f"; nearly all fit as {READINGS[reading][0]}" if reading else ""
         example = f"{far:,} of {len(boxes):,} boxes leave their images, such as {shown}{looks}"
         log.add(_LEAVE, example, far)

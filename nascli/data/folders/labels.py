@@ -93,7 +93,11 @@ def _find_images(split: str, rows: Sequence[tuple[Path, Row]], images: dict[Path
     """Add the images of a split to `images` with their classes; returns the places of those that are not on disk."""
     missing = []
     for table in dict.fromkeys(file for file, _ in rows):
-        labeled = [row for file, row in rows if file == table and _has_label(table, row, log)]
+        own = [row for file, row in rows if file == table]
+        labeled = [row for row in own if row.label]
+        for row in own:
+            if not row.label:
+                log.add("image without a label", f"{table.name}, line {row.line}: {row.file}")
         folders = (table.parent, *(table.parent / name for name in ("images", "img", "imgs", table.stem)))
         paths = ImageFinder(folders, split, log.add).find([row.file for row in labeled])
         for row, path in zip(labeled, paths, strict=True):
@@ -103,12 +107,6 @@ def _find_images(split: str, rows: Sequence[tuple[Path, Row]], images: dict[Path
             else:
                 missing.append(place)
     return missing
-
-
-def _has_label(table: Path, row: Row, log: IssueLog) -> bool:
-    if not row.label:
-        log.add("image without a label", f"{table.name}, line {row.line}: {row.file}")
-    return bool(row.label)
 
 
 def _add_image(images: dict[Path, str], path: Path, name: str, place: str, log: IssueLog) -> None:

@@ -80,8 +80,9 @@ def _scale_16_bits(image: Image.Image, note: Note) -> Image.Image:
     if top == _WORD and 0 < int(values.max()) < 2**12:
         note("16-bit image that uses 12 bits at most", f"its values run {_describe_range(values)}")
     gray = _to_rgb(_scale(values, top), image)
-    clear = image.info.get("transparency")
-    return gray if clear is None else _whiten(gray, values == clear)
+    if (clear := image.info.get("transparency")) is not None:
+        gray.paste("white", mask=Image.fromarray(values == clear))
+    return gray
 
 
 def _scale_whole_numbers(image: Image.Image, note: Note) -> Image.Image:
@@ -151,8 +152,3 @@ def _to_rgb(gray: NDArray[np.uint8], image: Image.Image) -> Image.Image:
     if getattr(image, "tag_v2", {}).get(_TIFF_WHITE_IS_ZERO) == 0:
         gray = _BYTE - gray  # Pillow itself follows this for numbers of 8 bits and fewer
     return Image.fromarray(gray).convert("RGB")
-
-
-def _whiten(image: Image.Image, clear: NDArray[np.bool_]) -> Image.Image:
-    image.paste("white", mask=Image.fromarray(clear))
-    return image

@@ -23,52 +23,36 @@ _WHOLE = 1.05  # the largest of four numbers that are parts of an image; annotat
 _LARGE_SIDE = 150  # pixels of an image of which boxes would hardly keep within 100
 
 
-def _from_corners(boxes: Numbers) -> Numbers:
-    return boxes
-
-
-def _from_centers(boxes: Numbers) -> Numbers:
-    half = boxes[:, 2:] / 2
-    return np.concatenate((boxes[:, :2] - half, boxes[:, :2] + half), 1)
-
-
-def _from_rows_first(boxes: Numbers) -> Numbers:
-    return np.stack((boxes[:, 1], boxes[:, 0], boxes[:, 1] + boxes[:, 3], boxes[:, 0] + boxes[:, 2]), 1)
-
-
-def _from_corners_rows_first(boxes: Numbers) -> Numbers:
-    return boxes[:, [1, 0, 3, 2]]
-
-
-_READINGS: dict[str, tuple[str, Callable[[Numbers], Numbers]]] = {
-    "boxes are corners": ("x1, y1, x2, y2", _from_corners),
-    "boxes begin at their centers": ("center x, center y, width, height", _from_centers),
-    "boxes are rows first": ("y, x, height, width", _from_rows_first),
-    "boxes are corners, rows first": ("y1, x1, y2, x2", _from_corners_rows_first),
+READINGS: dict[str, tuple[str, Callable[[Numbers], Numbers]]] = {
+    "boxes are corners": ("x1, y1, x2, y2", lambda boxes: boxes),
+    "boxes begin at their centers": (
+        "center x, center y, width, height",
+        lambda boxes: np.concatenate((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), 1),
+    ),
+    "boxes are rows first": (
+        "y, x, height, width",
+        lambda boxes: np.concatenate((boxes[:, [1, 0]], boxes[:, [1, 0]] + boxes[:, [3, 2]]), 1),
+    ),
+    "boxes are corners, rows first": ("y1, x1, y2, x2", lambda boxes: boxes[:, [1, 0, 3, 2]]),
 }
 """Other orders that people write, as kinds of issues: in words, and to corners (x1, y1, x2, y2)."""
 
 
 def find_other_reading(boxes: Numbers, sizes: Numbers) -> str | None:
-    """The kind of issue, of `_READINGS`, of boxes that often leave their images by far, and fit if read in that way."""
+    """The kind of issue, of `READINGS`, of boxes that often leave their images by far, and fit if read in that way."""
     corner = (boxes[:, :2] != 0).any(1)  # a box from 0, 0 is equal as sides and as corners
     boxes, sizes = boxes[corner], sizes[corner]
     beyond = boxes[:, :2] + boxes[:, 2:] - sizes
     far, at_all = (beyond > _SLACK + _FAR * sizes).any(1), (beyond > _SLACK).any(1)
     if len(boxes) < _FEWEST or (far.mean() < _MANY and at_all.mean() < _MOST):
         return None
-    for kind, (_, read) in _READINGS.items():
+    for kind, (_, read) in READINGS.items():
         corners = read(boxes)
         proper = (corners[:, 2:] > corners[:, :2]).all(1)
         inside = (corners[:, :2] >= -_SLACK).all(1) & (corners[:, 2:] <= sizes + _SLACK).all(1)
         if (proper & inside).mean() >= _NEARLY_ALL:
             return kind
     return None
-
-
-def describe_reading(kind: str) -> str:
-    """The order of numbers that a kind of `find_other_reading` stands for: x1, y1, x2, y2."""
-    return _READINGS[kind][0]
 
 
 def check_patterns(boxes: Numbers, sizes: Numbers, log: IssueLog) -> None:
@@ -81,7 +65,7 @@ def check_patterns(boxes: Numbers, sizes: Numbers, log: IssueLog) -> None:
         log.add("boxes from 0 to 1", example, len(boxes))
         return
     if (kind := find_other_reading(boxes, sizes)) is not None:
-        log.add(kind, f"{example}, fit their images as {_READINGS[kind][0]} alone", len(boxes))
+        log.add(kind, f"{example}, fit their images as {READINGS[kind][0]} alone", len(boxes))
         return
     if len(boxes) >= _FEWEST and ends.max() <= 100 and sizes.min() > _LARGE_SIDE and boxes.min() >= 0:
         log.add("boxes within 100 pixels", example, len(boxes))

@@ -67,7 +67,7 @@ def find_voc_splits(path: Path) -> dict[str, RawSplit]:
     require_path(path, "Pascal VOC data", _HINT)
     if not path.is_dir():
         raise InputError(f"Pascal VOC data {path}: a file, not the folder of the data set", _HINT)
-    path = descend(descend(path, _has_annotations), _looks_like_voc)
+    path = descend(descend(path, lambda each: each.name == "VOCdevkit" or _looks_like_voc(each)), _looks_like_voc)
     if xml := _find_xml_folder(path):
         splits = _list_image_sets(path, xml)
         folders = [*(path / name for name in _IMAGE_FOLDERS), xml, path]
@@ -104,10 +104,6 @@ def _list_image_sets(path: Path, xml: Path) -> dict[str, tuple[Path, list[Path]]
         return {"train": (xml, list_files(xml, "**/*.xml"))}
     lines = {name: filter(str.strip, read_text(file).splitlines()) for name, file in sets.items()}
     return {name: (sets[name], [xml / f"{line.split()[0]}.xml" for line in inside]) for name, inside in lines.items()}
-
-
-def _has_annotations(path: Path) -> bool:
-    return path.name == "VOCdevkit" or _looks_like_voc(path)
 
 
 def _looks_like_voc(path: Path) -> bool:

@@ -60,7 +60,8 @@ class LabelReader:
             self._log.add("label with a confidence", f"{place}: {words[5]}")
         elif len(values) > 5:
             self._log.add("outline in place of a box", f"{place}: {len(values) // 2} points")
-            return label, _surround(values[::2], values[1::2])
+            left, right, top, bottom = (pick(each) for each in (values[::2], values[1::2]) for pick in (min, max))
+            return label, ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
         return label, tuple(values[:4])
 
     def _parse_class(self, word: str, place: str) -> int:
@@ -81,8 +82,3 @@ class _LabelError(ValueError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
-
-
-def _surround(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, ...]:
-    """The box around points: center, width, height."""
-    return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)
