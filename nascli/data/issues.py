@@ -42,6 +42,8 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "label line not five numbers": "A line is class, x, y, width, height; or class and an outline's points",
         "label of an unknown class": "Classes are numbers from 0 in the order of the names",
         "label not between 0 and 1": "YOLO's numbers are fractions of the width and the height of the image",
+        "labels are corners": "YOLO's labels are center, width and height: take half of x1 + x2 and y1 + y2, and the "
+        "differences",
         "XML file cannot be read": "Repair it, or take it out",
         "object without name or box": "Give it name and bndbox with xmin, ymin, xmax, ymax",
         "row without class or box": "Give all four numbers and the class, or none of them for an image without boxes",

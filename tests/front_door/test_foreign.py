@@ -110,3 +110,56 @@ def test_tables_without_a_header_that_give_sizes(makesense: bool) -> None:
             lines += [",".join(line)] if own == split else []
         Path("data", f"{split}.csv").write_text("\n".join(lines))
     assert read_boxes("csv:data") == EXPECTED
+
+
+def test_a_description_of_yolo_among_other_yaml_files_and_one_that_is_damaged(nascli: Nascli) -> None:
+    described = write_yolo(Path("data")) / "data.yaml"
+    described.with_name("args.yaml").write_text("lr0: 0.01\n")
+    own = described.rename(described.with_name("own.yaml"))
+    assert nascli("data check data --json").json["dataset"] == "yolo:data"
+    for text in ("", "train:\timages\nnames:\n\t- cat\n"):
+        own.with_name("data.yaml").write_text(text)
+        for line in ("data check data", "detect check --dataset data"):
+            assert nascli(f"{line} --json").json["error"]["file"] == "data/data.yaml"
+
+
+def test_names_beside_the_labels(nascli: Nascli) -> None:
+    write_yolo(Path("data"), service=False)
+    Path("data/data.yaml").unlink()
+    Path("data/labels/train/classes.txt").write_text("cat\ndog\n")
+    assert nascli("data check data --json").json["splits"][0]["classes"] == {"cat": 3, "dog": 3}
+
+
+def test_yolo_labels_that_are_corners_are_refused(nascli: Nascli) -> None:
+    write_yolo(Path("data"))
+    for file in Path("data").rglob("labels/*.txt"):
+        file.write_text("0 0.1 0.1 0.9 0.95\n1 0.5 0.5 0.9 0.9\n")
+    checked = nascli("detect check --dataset yolo:data --json")
+    assert (checked.code, issues(checked.json)["labels are corners"]) == (2, 10)
+
+
+def test_lists_of_images_in_one_folder_share_its_labels(nascli: Nascli) -> None:
+    folder = write_yolo(Path("data"), service=False)
+    (folder / "data.yaml").write_text("train: train.txt\nval: val.txt\nnames: [cat, dog]\n")
+    for split, numbers in (("train", (0, 1)), ("val", (2,))):
+        lines = "".join(f"./images/train/train-{number}.jpg\n" for number in numbers)
+        (folder / f"{split}.txt").write_text(lines)
+    assert issues(nascli("detect check --dataset yolo:data --strict --json").json) == {}
+
+
+def test_xml_in_an_encoding_that_it_names(nascli: Nascli) -> None:
+    folder = write_voc(Path("data"))
+    for file in (folder / "Annotations").iterdir():
+        text = '<?xml version="1.0" encoding="GB2312"?>' + file.read_text().replace("cat", "猫")
+        file.write_bytes(text.encode("gb2312"))
+    assert nascli("detect check --dataset voc:data --strict --json").code == 0
+    assert {name for name, _ in read_boxes("voc:data")["train"]} == {"猫", "dog"}
+    file.write_text(file.read_text(encoding="gb2312").replace("GB2312", "none-such"), encoding="gb2312")
+    assert issues(nascli("detect check --dataset voc:data --json").json)["XML file cannot be read"] == 1
+
+
+def test_sizes_of_zero_in_a_table_are_read_from_the_images(nascli: Nascli) -> None:
+    table = write_csv(Path("data"))
+    table.write_text(table.read_text().replace(",64,48,", ",0,0,"))
+    assert issues(nascli(f"detect check --dataset csv:{table} --json").json)["image size not given"] == 5
+    assert nascli(f"detect check --dataset csv:{table} --strict --json").code == 2

@@ -67,8 +67,13 @@ def explain_unread_boxes(path: Path) -> InputError | None:
 
     A folder of two data sets is none itself.
     """
-    if error := _explain_foreign(path):
-        return error
+    if (path / "data.yaml").is_file():
+        try:
+            find_yolo_splits(path)
+        except InputError as error:
+            return error
+    if foreign := _explain_foreign(path):
+        return foreign
     inside = [*list_folders(path)[:_LOOKED_INTO], *list_files(path, "*.csv")] if path.is_dir() else []
     found = [(name, each) for each in inside if (name := recognize_format(each)) and _is_certain(name, each)]
     if len(found) > 1:

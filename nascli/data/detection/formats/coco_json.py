@@ -46,7 +46,7 @@ def read_coco_lists(path: Path, log: IssueLog) -> CocoLists:
                     "Each of COCO's images, annotations and categories is an object with an id",
                 )
         if not values[key] and key != "annotations":
-            raise InputError(f"{path}: its list {key!r} is empty")
+            raise InputError(f"{path}: its list {key!r} is empty", "Export it again, or leave the file out", file=path)
         lists[key] = values[key]
     return lists
 

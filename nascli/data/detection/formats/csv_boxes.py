@@ -235,6 +235,8 @@ def _read_rows(
             size = to_size(table.number(row, "width"), table.number(row, "height"))
             if size is None and file:
                 size = measure_image(file)
+                if "width" in table.columns:
+                    log.add("image size not given", place)
             images[name] = builder.add_image(name_below(files[name], folders) if name in files else name, size), size
         number, size = images[name]
         box, word = _read_box(table, row), table.text(row, "class") or ("" if "class" in table.columns else OBJECT)

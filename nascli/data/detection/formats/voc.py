@@ -34,6 +34,8 @@ _XML_FOLDERS = ("Annotations", "annotations", "Annotation", "annotation", "xmls"
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "image", "imgs")
 _ROOT = re.compile(rb"<(?:\w+:)?annotation[\s>/]", re.IGNORECASE)
 """The element of a file; that of CVAT is called annotations."""
+_ENCODING = re.compile(rb"""\s*<\?xml[^>]*\bencoding=["']([\w.-]+)["']""")
+_EXPATS_OWN = ("utf-8", "utf-16", "iso-8859-1", "us-ascii")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _HINT = (
     "Give voc:PATH of a folder with Annotations/ and JPEGImages/, or of one with train/ and valid/, XML beside images"
@@ -241,7 +243,14 @@ def parse_xml(content: bytes) -> Element:
         ValueError: It declares entities, which could grow without bounds.
     """
     builder = TreeBuilder()
-    parser = expat.ParserCreate(namespace_separator=" ")
+    named = _ENCODING.match(content)
+    encoding = named[1].decode().lower() if named else "utf-8"
+    if encoding not in _EXPATS_OWN:
+        try:
+            content, encoding = content.decode(encoding).encode(), "utf-8"
+        except LookupError as error:
+            raise ValueError(str(error)) from error
+    parser = expat.ParserCreate(encoding if named else None, namespace_separator=" ")
 
     def refuse(*_: object) -> None:
         raise ValueError("it declares entities, which annotations have no need of")

@@ -4,6 +4,7 @@ The data set is described by `data.yaml` (classes, folders or lists of images pe
 its folders alone with `classes.txt`. The labels of `images/a.jpg` are `labels/a.txt`, or `a.txt` beside it.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from nascli.data.detection.formats.raw import (
     name_below,
     require_path,
 )
-from nascli.data.detection.formats.yolo_labels import LabelReader
+from nascli.data.detection.formats.yolo_labels import LabelReader, check_corners
 from nascli.data.images.walk import ImageWalk
 from nascli.data.issues import IssueLog
 from nascli.errors import InputError
@@ -33,6 +34,8 @@ from nascli.units import shorten
 
 SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
 _NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "labels/classes.txt")
+_NAME_PATTERNS = ("*/classes.txt", "labels/*/classes.txt", "*/labels/classes.txt")
+_DESCRIBED = re.compile(rb"^(?:names|nc|train|val|valid) *[:=]", re.MULTILINE)
 _LABEL_FOLDERS = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS", "JPEGImages": "labels"}
 _LOOKED_AT = 1000
 """Images of a folder whose labels are looked for to tell whether it is YOLO's."""
@@ -101,8 +104,13 @@ def _find_description(folder: Path) -> Path | None:
     if not folder.is_dir():
         return None
     usual = [folder / name for name in ("data.yaml", "data.yml", "dataset.yaml", "obj.data")]
-    others = list_files(folder, "*.yaml", "*.yml", "*.data")
+    others = filter(_names_splits, list_files(folder, "*.yaml", "*.yml", "*.data"))
     return next((each for each in (*usual, *others) if each.is_file()), None)
+
+
+def _names_splits(file: Path) -> bool:
+    """Whether a file describes data; others beside them hold a training's arguments, for instance."""
+    return file.is_file() and bool(_DESCRIBED.search(file.read_bytes()))
 
 
 def _folder_splits(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -130,7 +138,7 @@ def _read_yaml(file: Path) -> _Description:
     except OSError as error:
         raise InputError(f"{file}: {error.strerror or error}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}", _HINT) from error
+        raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}", _HINT, file=file) from error
     if not isinstance(values, dict) or not {"names", "nc", *SPLIT_KEYS} & {*values}:
         raise InputError(f"{file}: YAML, but no YOLO data set (neither names nor train)", _HINT)
     images = {key: tuple(_texts(values[key])) for key in SPLIT_KEYS if values.get(key)}
@@ -201,7 +209,8 @@ def _read_darknet(file: Path) -> _Description:
 
 
 def _read_names_below(folder: Path) -> Mapping[int, str] | None:
-    return next((_read_lines(folder / name) for name in _NAME_FILES if (folder / name).is_file()), None)
+    usual = [folder / name for name in _NAME_FILES if (folder / name).is_file()]
+    return next(map(_read_lines, usual or list_files(folder, *_NAME_PATTERNS)), None)
 
 
 def _read_lines(file: Path) -> Mapping[int, str]:
@@ -231,6 +240,7 @@ def _read_split(described: _Description, name: str, folders: Sequence[Path], log
         )
     made = LabelReader(classes, log, described.keypoints)
     lines = {image: made.read(file) for image, file in labels.items()}
+    check_corners([line for found in lines.values() for line in found], log)
     count = made.highest + 1 if classes is None else classes
     builder = ListsBuilder(_complete_names(described, names or {}, count, log))
     for image in images:
@@ -285,13 +295,14 @@ def _label_file(image: Path) -> Path | None:
 
 def _label_files_beside(images: Sequence[Path]) -> set[Path]:
     """Files that could be labels in the folders where those of the images are looked for."""
+    parents = {image.parent for image in images}
+    known = {image.stem for parent in parents for image in ImageWalk(parent).look_into(parent).images}  # of any split
     folders = {
-        file.parent
-        for parent in {image.parent: image for image in images}.values()
-        for file in _label_candidates(parent)
+        file.parent for image in {image.parent: image for image in images}.values() for file in _label_candidates(image)
     }
     files = {file for folder in folders if folder.is_dir() for file in list_files(folder, "*.txt")}
-    return {file for file in files if file.name not in _NAME_FILES and not file.name.startswith("README")}
+    others = {file for file in files if file.name in _NAME_FILES or file.name.startswith("README")}
+    return {file for file in files - others if file.stem not in known}
 
 
 def _complete_names(described: _Description, names: Mapping[int, str], count: int, log: IssueLog) -> list[str]:

@@ -10,6 +10,8 @@ from nascli.units import shorten
 
 _OVER = 0.01
 """Fraction of the image by which a label may reach over its edge: annotators round."""
+_FAR_OVER = 0.05
+"""Fraction that no rounding explains."""
 
 
 class LabelReader:
@@ -74,6 +76,17 @@ class LabelReader:
             self._log.add("class number with decimals", f"{place}: class {word}")
         self.highest = max(self.highest, label)
         return label
+
+
+def check_corners(labels: Sequence[tuple[str, int, tuple[float, ...]]], log: IssueLog) -> None:
+    """Add an issue where boxes, as `LabelReader.read` has them, would fit their images as corners alone."""
+    beyond = [
+        place
+        for place, _, (x, y, width, height) in labels
+        if min(x - width / 2, y - height / 2) < -_FAR_OVER or max(x + width / 2, y + height / 2) > 1 + _FAR_OVER
+    ]
+    if 2 * len(beyond) >= len(labels) > 0 and all(box[2] > box[0] and box[3] > box[1] for _, _, box in labels):
+        log.add("labels are corners", f"{beyond[0]}: its box would leave the image", len(labels))
 
 
 class _LabelError(ValueError):
