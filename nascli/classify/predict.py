@@ -12,6 +12,7 @@ from nascli.classify.evaluate import check_weights, describe_preprocessing
 from nascli.classify.metrics import InferenceOptions, make_scorer
 from nascli.classify.tta import plan_tta
 from nascli.config import MAX_MEGAPIXELS
+from nascli.data.dataset import UnreadableImages, no_image_left
 from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_categories
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.transforms import Normalizer
@@ -54,7 +55,11 @@ class ImagePredictions:
 
 
 def predict_classes(
-    folder: Path, paths: Sequence[Path], options: InferenceOptions, max_megapixels: int | None = None
+    folder: Path,
+    paths: Sequence[Path],
+    options: InferenceOptions,
+    max_megapixels: int | None = None,
+    max_unreadable: int = 0,
 ) -> tuple[list[ImagePredictions], dict[str, Any]]:
     """Classify images. They are resized, cropped and normalized as `network.json` says; no data set is needed.
 
@@ -62,9 +67,11 @@ def predict_classes(
         folder: Holds `network.json` and `weights.safetensors`.
         paths: Image files.
         max_megapixels: Millions of pixels of the largest image that is decoded; None is the default.
+        max_unreadable: Images that cannot be decoded and are skipped.
 
     Returns:
-        The predictions of each image, in order; network, preprocessing, augmentation and device as JSON values.
+        The predictions of each image, in order; as JSON values the names of those skipped, network, preprocessing,
+        augmentation and device.
 
     Raises:
         InputError: The folder holds no weights, or no such crops can be cut.
@@ -77,12 +84,14 @@ def predict_classes(
     engine = ENGINES[options.engine](network, run.device, torch.float32)
     workers = worker_count(None) if len(paths) > batch_size else 0
     positions = torch.arange(len(paths))
+    unreadable = UnreadableImages(max_unreadable, "--max-unreadable N", run.log)
     files = ImageFiles(
         tuple(paths),
         positions,
         spec.image_size,
         workers,
         preprocessing=spec.preprocessing,
+        unreadable=unreadable,
         max_megapixels=max_megapixels or MAX_MEGAPIXELS,
     )
     split, tta = plan_tta(files, crops=options.crops, flip=options.flip)
@@ -93,7 +102,10 @@ def predict_classes(
         with torch.no_grad():
             logits = score(images.to(run.device))
         top |= zip(numbers.tolist(), _top_classes(logits, classes), strict=True)
+    if not top:
+        raise no_image_left(len(paths))
     report = {
+        "skipped_images": list(unreadable.names),
         "run": str(folder),
         "cell": spec.name,
         "classes": spec.classes,
@@ -101,7 +113,7 @@ def predict_classes(
         "preprocessing": describe_preprocessing(spec, spec.preprocessing),
         "device": device_name(run.device),
     }
-    return [ImagePredictions(path, top[number]) for number, path in enumerate(paths)], report
+    return [ImagePredictions(path, top[number]) for number, path in enumerate(paths) if number in top], report
 
 
 def _name_classes(spec: NetworkSpec) -> list[tuple[str | None, str | None]]:

@@ -25,7 +25,6 @@ from nascli.text import quote_command
 from nascli.units import count_of
 
 if TYPE_CHECKING:
-    from nascli.cli.console import Terminal
     from nascli.data.audit.checking import DataCheck
     from nascli.data.audit.exporting import Plan
     from nascli.data.audit.inventory import Inventory, LabeledSplit
@@ -205,7 +204,7 @@ def _describe_counts(split: "LabeledSplit") -> str:
     return f"{count_of(len(split.images), 'image')}{boxes} of {count_of(len(classes), 'class')}"
 
 
-def _suggest_training(terminal: "Terminal", inventory: "Inventory") -> None:
+def _suggest_training(terminal: Terminal, inventory: "Inventory") -> None:
     """The command that trains on a data set, where one can."""
     from nascli.data.folders.split_names import find_role
 

@@ -90,7 +90,7 @@ def run(call: Call) -> None:
                 f"--predict is for one RUN, here are {len(runs)}: {', '.join(runs)}",
                 "Write --predict before each image",
             )
-        surplus = (DATASET, DATA_DIR, VAL_SPLIT, MAX_UNREADABLE, FOLDER)
+        surplus = (DATASET, DATA_DIR, VAL_SPLIT, FOLDER)
         call.refuse("--predict excludes", surplus, "It needs no data set, and writes no file")
     if out and len(runs) > 1:
         raise InputError(f"--out is for one RUN, here are {len(runs)}", "Without it each keeps its own evaluation.json")
@@ -99,7 +99,8 @@ def run(call: Call) -> None:
     on = Run(resolve_device(call[DEVICE]), log=terminal.note)
     options = InferenceOptions(on, call[BATCH_SIZE], call[CROPS], call[FLIP])
     if call[PREDICT]:
-        _predict(terminal, folders[0], call[PREDICT], options, call[MAX_MEGAPIXELS])
+        limits = {"max_megapixels": call[MAX_MEGAPIXELS], "max_unreadable": call[MAX_UNREADABLE] or 0}
+        _predict(terminal, folders[0], call[PREDICT], options, limits)
         return
     asked = {
         "dataset": call[DATASET],
@@ -179,7 +180,7 @@ def _predict(
     folder: Path,
     paths: Sequence[Path],
     options: "InferenceOptions",
-    max_megapixels: int | None,
+    limits: Mapping[str, Any],
 ) -> None:
     from nascli.classify.predict import predict_classes
     from nascli.data.images.decoding import inspect_headers
@@ -189,7 +190,7 @@ def _predict(
     issues = (*found.issues, *inspect_headers(found.files))
     note_issues(terminal, "--predict", issues)
     with terminal.status("classifying images"):
-        predictions, done = predict_classes(folder, found.files, options, max_megapixels)
+        predictions, done = predict_classes(folder, found.files, options, **limits)
     _show_predictions(terminal, predictions, done)
     listed = [each.to_dict() for each in issues]
     terminal.result({**done, "issues": listed, "images": [prediction.to_dict() for prediction in predictions]})

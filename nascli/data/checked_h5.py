@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nascli.errors import CorruptFileError, InputError
+from nascli.files import describe_content
 
 Columns = Mapping[str, npt.NDArray[Any]]
 Attributes = Mapping[str, str | int]
@@ -66,6 +67,9 @@ class CheckedFormat:
                     )
                 yield opened
         except (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+            kind = describe_content(path) if path.is_file() else ""
+            if kind and "HDF5" not in kind:
+                raise CorruptFileError(f"{path} is no {self.noun} but {kind}", self.damage_hint) from error
             raise CorruptFileError(
                 f"{path} is damaged or no {self.noun}: {' '.join(str(error).split()) or type(error).__name__}",
                 self.damage_hint,

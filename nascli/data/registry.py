@@ -18,6 +18,7 @@ from nascli.data.folders.labels import scan_table
 from nascli.data.folders.opening import open_splits, stream_splits
 from nascli.data.folders.recognize import recognize_dataset
 from nascli.data.images.decoding import ImageSource
+from nascli.data.images.walk import describe_absence
 from nascli.data.in_memory import ImageArray, measure_colors, resize_images
 from nascli.data.issues import raise_if_refused
 from nascli.data.pack.format import open_pack
@@ -123,7 +124,9 @@ def name_dataset(name: str) -> str:
         return recognize_dataset(path)
     if find_dataset(name, DETECTION_DATASETS):
         raise InputError(f"data set {name} is one of boxes", f"nascli detect train --dataset {name} takes it")
-    raise InputError(f"data set {name!r} is unknown", suggestion(name, DATASETS))
+    is_path = path.suffix or path.is_symlink() or path.name != name
+    absent = f", and as a path: {describe_absence(path)}" if is_path else ""
+    raise InputError(f"data set {name!r} is unknown{absent}", suggestion(name, DATASETS))
 
 
 def _load_digits(request: _Request) -> ImageData:

@@ -87,3 +87,42 @@ def test_a_class_that_would_be_a_hidden_folder_is_named(nascli: Nascli) -> None:
     Path("labels.csv").write_text("file,label\ndata/train/cat/000.png,.net\ndata/train/dog/000.png,java\n")
     ran = nascli("data convert labels.csv plain")
     assert (ran.code, "'.net'" in ran.err, Path("plain").exists()) == (2, True, False)
+
+
+def test_a_folder_with_damaged_images_is_classified(nascli: Nascli, classifier: str) -> None:
+    write_classes(Path("data"))
+    Path("data/val/cat/lost.png").write_text("<html>not found")
+    ran = nascli(f"evaluate {classifier} --device cpu --predict data/val")
+    assert (ran.code, "--max-unreadable" in ran.err) == (1, True)
+    ran = nascli(f"evaluate {classifier} --device cpu --predict data/val --max-unreadable 1 --json")
+    assert (len(ran.json["images"]), ran.json["skipped_images"]) == (6, ["data/val/cat/lost.png"])
+    assert nascli(f"evaluate {classifier} --device cpu --predict data/val/cat/lost.png --max-unreadable 1").code == 1
+
+
+def test_a_table_beside_unsorted_images_is_named(nascli: Nascli) -> None:
+    folder = write_classes(Path("data"))
+    for image in [*folder.glob("train/*/*")]:
+        image.rename(folder / "train" / f"{image.parent.name}{image.name}")
+    for emptied in ("val", "train/cat", "train/dog"):
+        shutil.rmtree(folder / emptied)
+    names = [image.name for image in folder.glob("train/*.png")]
+    (folder / "train.csv").write_text("id,label\n" + "".join(f"{name},{name[:3]}\n" for name in names))
+    (folder / "sample.csv").write_text("id,label\n")
+    assert "--dataset csv:data/train.csv" in nascli(f"{DRY} --dataset data --val-fraction 0.3").err
+    assert nascli(f"{DRY} --dataset csv:data/train.csv --val-fraction 0.3").code == 0
+    (folder / "train.csv").write_text("id;label\n" + "".join(f"{name},{name[:3]}\n" for name in names))
+    ran = nascli(f"{DRY} --dataset csv:data/train.csv --val-fraction 0.3")
+    assert (ran.code, "delimiter" in ran.err) == (2, True)
+
+
+def test_what_is_said_of_paths_and_files_that_are_something_else(nascli: Nascli) -> None:
+    write_classes(Path("data"))
+    Path("page.h5").write_text("<html>not found")
+    Path("loop.h5").symlink_to("loop.h5")
+    assert "an HTML page" in nascli(f"{DRY} --dataset page.h5").err
+    assert "leads nowhere" in nascli(f"{DRY} --dataset loop.h5").err
+    assert "no such" in nascli("data check data/nothing").err
+    ran = nascli("data convert data data --json")
+    assert (ran.code, "--overwrite" in ran.err) == (2, False)
+    os.mkfifo("data/train/cat/pipe.png")
+    assert "1 no file" in nascli(f"{DRY} --dataset data").err

@@ -145,11 +145,8 @@ def _scan_all(scan: Callable[[Path, SplitRequest], ImageIndex[Path]], path: Path
     training = SplitRequest(measured=True, train_alone=True)
     try:
         first = scan(path, SplitRequest(measured=True))
-    except InputError as error:
-        try:
-            first = scan(path, training)
-        except InputError:
-            raise error from None
+    except InputError:
+        first = scan(path, training)
     known = scan(path, training).issues if first.unused and first.train else ()
     others: list[ImageIndex[Path]] = []
     for name in first.unused:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from nascli.data.folders.index import SplitRequest, list_names
 from nascli.data.folders.split_names import find_role
+from nascli.data.folders.table import TABLE_ENDINGS
 from nascli.data.images.walk import ImageWalk, Listing, describe_absence, describe_rest, refuse_archive
 from nascli.data.issues import IssueLog
 from nascli.errors import InputError
+from nascli.text import quote
 
 LAYOUT = "It must hold train/<class>/*.jpg and val/<class>/*.jpg (or test/<class>/*.jpg)"
 
@@ -95,11 +97,19 @@ def refuse_unsorted(place: Path, images: int, way: str = "") -> None:
                 f"{lie}, with the names of folders and backslashes in theirs",
                 "An archive made on Windows was unpacked so: unpack it again by another program, such as 7z",
             )
-        hint = f"Sort them into {place}/<class>/{way}"
+        hint = f"Sort them into {place}/<class>/{way}{_name_table(place)}"
         error = UnsortedError(f"{lie}; they have to be in class folders", hint, file=place)
         error.images = images
         raise error
     raise InputError(f"data set folder {place}: there are no images in it{describe_content_of(place)}", LAYOUT + way)
+
+
+def _name_table(place: Path) -> str:
+    """The end of a hint, where a table lies beside the images or beside their folder: what reads it."""
+    tables = [each for folder in (place, place.parent) for each in sorted(folder.iterdir())]
+    named = [each for each in tables if each.suffix.lower() in TABLE_ENDINGS]
+    first = min(named, key=lambda each: each.stem != place.name, default=None)
+    return f"; or, if {first} has a row per image with its class: --dataset {quote(f'csv:{first}')}" if first else ""
 
 
 def describe_content_of(folder: Path) -> str:

@@ -88,7 +88,14 @@ def read_rows(file: Path, log: IssueLog) -> list[Row]:
         columns, cells = _read_csv(text, file, log)
     if not cells:
         raise InputError(f"table {file} has no rows", "It needs one per image, below a header such as file_name,label")
-    return _read_numbers(file, _read_cells(file, columns, cells), log)
+    found = _read_cells(file, columns, cells)
+    if not any(row.label for row in found):
+        raise InputError(
+            f"table {file}: none of its {len(found):,} rows has a label",
+            "Is the delimiter below the header another one?",
+            file=file,
+        )
+    return _read_numbers(file, found, log)
 
 
 def _read_csv(text: str, file: Path, log: IssueLog) -> tuple[list[str], list[tuple[int, list[str]]]]:

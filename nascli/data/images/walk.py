@@ -135,8 +135,8 @@ class ImageWalk:
 
     def _is_image(self, entry: "os.DirEntry[str]") -> bool:
         ending = os.path.splitext(entry.name)[1].lower()
-        if ending in image_endings():
-            return entry.is_symlink() or entry.is_file()  # decoding says that a link leads nowhere
+        if ending in image_endings() and (entry.is_symlink() or entry.is_file()):
+            return True  # decoding says that a link leads nowhere
         if not os.path.isfile(entry.path):
             self._log.add(DANGLING, self._name(entry.path)) if entry.is_symlink() else self._pass_over(entry, "no file")
         elif ending in foreign_endings():
