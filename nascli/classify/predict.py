@@ -84,7 +84,9 @@ def predict_classes(
     engine = ENGINES[options.engine](network, run.device, torch.float32)
     workers = worker_count(None) if len(paths) > batch_size else 0
     positions = torch.arange(len(paths))
-    unreadable = UnreadableImages(max_unreadable, "--max-unreadable N", run.log)
+    unreadable = UnreadableImages(max_unreadable, "--max-unreadable N")
+    if run.log:
+        unreadable.log = run.log
     files = ImageFiles(
         tuple(paths),
         positions,
@@ -105,7 +107,7 @@ def predict_classes(
     if not top:
         raise no_image_left(len(paths))
     report = {
-        "skipped_images": list(unreadable.names),
+        "skipped": list(unreadable.names),
         "run": str(folder),
         "cell": spec.name,
         "classes": spec.classes,

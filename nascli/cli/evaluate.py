@@ -42,7 +42,7 @@ PREDICT = Setting[list[Path]](
 )
 MAX_UNREADABLE = Setting[int | None](
     "--max-unreadable",
-    "Skip up to N images that cannot be decoded; by default as the run's recipe says.",
+    "Skip up to N images that cannot be decoded; by default as the run's recipe says, with --predict none.",
     min=0,
     metavar="N",
 )

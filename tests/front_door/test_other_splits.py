@@ -23,6 +23,13 @@ def test_splits_are_known_by_the_last_word_of_their_names(nascli: Nascli, train:
     assert (ran.json["train_images"], ran.json["val_images"], ran.json["val_split"]) == (12, 6, val)
 
 
+def test_classes_may_end_in_the_word_of_a_split(nascli: Nascli) -> None:
+    write_classes(Path("data"), classes=("bullet-train", "crash_test", "car"))
+    ran = nascli(f"{DRY} --dataset folder:data/train --val-fraction 0.5")
+    assert (ran.json["train_images"], ran.json["val_images"]) == (9, 9)
+    assert nascli(f"{DRY} --dataset folder:data").json["train_images"] == 18
+
+
 def test_what_lies_beside_the_splits_is_said(nascli: Nascli) -> None:
     folder = write_classes(Path("data"))
     shutil.copytree(folder / "val", folder / "predictions")
@@ -95,7 +102,7 @@ def test_a_folder_with_damaged_images_is_classified(nascli: Nascli, classifier: 
     ran = nascli(f"evaluate {classifier} --device cpu --predict data/val")
     assert (ran.code, "--max-unreadable" in ran.err) == (1, True)
     ran = nascli(f"evaluate {classifier} --device cpu --predict data/val --max-unreadable 1 --json")
-    assert (len(ran.json["images"]), ran.json["skipped_images"]) == (6, ["data/val/cat/lost.png"])
+    assert (len(ran.json["images"]), ran.json["skipped"]) == (6, ["data/val/cat/lost.png"])
     assert nascli(f"evaluate {classifier} --device cpu --predict data/val/cat/lost.png --max-unreadable 1").code == 1
 
 

@@ -1,6 +1,7 @@
 """The layout of an image folder: where its splits are, found below the folder that a user names."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,10 +123,16 @@ def describe_content_of(folder: Path) -> str:
 def _find_splits(walk: ImageWalk, place: Path, request: SplitRequest) -> dict[str, Path]:
     """The folders that are splits by their names, unless they look like classes among others (train, bus, car)."""
     folders, asked = walk.look_into(place).folders, (request.val_split or "").lower()
-    found = {each.name: each for each in folders if find_role(each.name) or each.name.lower() == asked}
+    found = {each.name: each for each in folders if _may_be_split(walk, each) or each.name.lower() == asked}
     roles = {find_role(name) for name in found}
     with_classes = [each for each in found.values() if walk.look_into(each).folders]
     return found if with_classes or len(roles) > 1 or len(found) == len(folders) else {}
+
+
+def _may_be_split(walk: ImageWalk, folder: Path) -> bool:
+    """Whether a folder is a split by its name; one that only ends in such a word (`crash_test`) has to hold classes."""
+    begins = find_role(re.split("[^a-zA-Z]", folder.name)[0])
+    return begins is not None or (find_role(folder.name) is not None and bool(walk.look_into(folder).folders))
 
 
 def _refuse_classes_beside(walk: ImageWalk, folder: Path, place: Path) -> None:
