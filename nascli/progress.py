@@ -86,6 +86,9 @@ class ProgressFile:
 def read_progress(folder: Path) -> Progress | None:
     """The progress of a folder; None where there is none that can be read."""
     try:
-        return Progress(**read_json(folder / PROGRESS))
+        found = Progress(**read_json(folder / PROGRESS))
     except (NascliError, TypeError):
         return None
+    numbers = (found.done, found.total, found.begun, found.begun_at, found.written)
+    is_own = all(isinstance(each, int | float) for each in numbers) and isinstance(found.facts, dict)
+    return found if is_own else None

@@ -145,6 +145,8 @@ def test_lists_of_images_in_one_folder_share_its_labels(nascli: Nascli) -> None:
         lines = "".join(f"./images/train/train-{number}.jpg\n" for number in numbers)
         (folder / f"{split}.txt").write_text(lines)
     assert issues(nascli("detect check --dataset yolo:data --strict --json").json) == {}
+    (folder / "val.txt").write_text("./images/train/train-2.jpg\n./elsewhere/lost.jpg\n")
+    assert issues(nascli("detect check --dataset yolo:data --json").json)["image not on disk"] == 1
 
 
 def test_xml_in_an_encoding_that_it_names(nascli: Nascli) -> None:

@@ -202,3 +202,11 @@ def test_results_and_metrics_that_somebody_changed(nascli: Nascli) -> None:
     lines = ({"top1": "0.9", "epoch": 1}, {"top1": float("nan"), "epoch": 2}, {"top1": 0.25, "epoch": 3})
     Path("run/metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
     assert read(nascli, "status run")["best_at"] == 3
+
+
+@pytest.mark.parametrize("change", [{"done": "3"}, {"total": None}, {"written": "now"}, {"facts": [1]}])
+def test_a_progress_file_that_somebody_changed_is_not_told(nascli: Nascli, change: dict[str, Any]) -> None:
+    with running():
+        change_progress(**change)
+        assert read(nascli)["state"] == "running"
+        assert nascli("status").code == 0

@@ -1,5 +1,6 @@
 """The formats of detection data by name, and which of them a path holds."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ FORMATS: dict[str, Callable[[Path], dict[str, RawSplit]]] = {
 TITLES = {"coco": "COCO", "yolo": "YOLO", "voc": "Pascal VOC", "csv": "a table of boxes"}
 """The formats as a text calls them."""
 
+_ENDINGS = (".json", ".xml", ".csv", ".yaml")
 _LOOKED_INTO = 20
 """Folders that may be data sets of their own."""
 
@@ -75,16 +77,19 @@ def explain_unread_boxes(path: Path) -> InputError | None:
     if foreign := _explain_foreign(path):
         return foreign
     inside = [*list_folders(path)[:_LOOKED_INTO], *list_files(path, "*.csv")] if path.is_dir() else []
-    found = [(name, each) for each in inside if (name := recognize_format(each)) and _is_certain(name, each)]
+    found = [(name, each) for each in inside if _may_hold_boxes(each) and (name := recognize_format(each))]
     if len(found) > 1:
         each = " or ".join(f"{name}:{inner}" for name, inner in found)
         return InputError(f"{path} holds several data sets with boxes", f"Give one, {each}", file=path)
     return None
 
 
-def _is_certain(name: str, path: Path) -> bool:
-    """Whether it is boxes: a text beside an image may be about anything, not YOLO's labels alone."""
-    return name != "yolo" or (path / "labels").is_dir() or (path / "data.yaml").is_file()
+def _may_hold_boxes(path: Path) -> bool:
+    """Whether it is a file, or a folder with more than images: texts beside these may be about anything."""
+    if path.is_file():
+        return True
+    with os.scandir(path) as inside:
+        return any(each.is_dir() or Path(each.name).suffix.lower() in _ENDINGS for each in inside)
 
 
 def _explain_foreign(path: Path) -> InputError | None:

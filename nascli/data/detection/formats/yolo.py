@@ -295,8 +295,8 @@ def _label_file(image: Path) -> Path | None:
 
 def _label_files_beside(images: Sequence[Path]) -> set[Path]:
     """Files that could be labels in the folders where those of the images are looked for."""
-    parents = {image.parent for image in images}
-    known = {image.stem for parent in parents for image in ImageWalk(parent).look_into(parent).images}  # of any split
+    parents = {image.parent for image in images if image.parent.is_dir()}  # a list may name others
+    known = {image.stem for parent in parents for image in ImageWalk(parent).look_into(parent).images}
     folders = {
         file.parent for image in {image.parent: image for image in images}.values() for file in _label_candidates(image)
     }
