@@ -50,6 +50,7 @@ def test_leniency_of_a_further_split_is_counted_there(nascli: Nascli) -> None:
     assert counts[0]["image without the ending of one"] == 2
     assert counts[2]["image without the ending of one"] == counts[2]["class folders one level deeper"] == 1
     assert nascli("data check data --quick --strict").code == 2
+    assert "listed by nascli data check" in nascli("data convert data out --strict").err
     for split in ("train", "val"):
         (folder / split / "cat/IMG_0").rename(folder / split / "cat/000.png")
     assert nascli("data check data --quick --strict").code == 2

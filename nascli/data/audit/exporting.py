@@ -35,7 +35,7 @@ def keep_splits(inventory: Inventory) -> Plan:
 def require_usable(inventory: Inventory, *, strict: bool = False) -> None:
     """Refuse a data set with an issue that has to be repaired first; raises what `raise_if_refused` does."""
     for split in inventory.splits:
-        raise_if_refused(split.source, split.check_headers(), strict=strict)
+        raise_if_refused(split.source, split.check_headers(), strict=strict, lister="nascli data check")
 
 
 def write_dataset(inventory: Inventory, plan: Plan, out: Path, *, copy: bool = False) -> Inventory:
