@@ -11,7 +11,7 @@ from nascli.data.images.damage import has_end
 from nascli.data.images.decoding import decode_image, explain, note_header, open_header
 from nascli.data.images.pixels import Note
 from nascli.data.issues import ISSUE_KINDS, Issue, IssueLog, IssueOutcome
-from nascli.errors import CorruptFileError, TooLargeError
+from nascli.errors import CorruptFileError, InputError, TooLargeError
 
 SKIPPED_INSTEAD = {
     "image not on disk": "image missing",
@@ -43,7 +43,7 @@ def check_images(split: DetectionSplit, *, decode: bool) -> tuple[tuple[Issue, .
     for image in split.images:
         folder = image.path.parent
         if folder not in listed:
-            listed[folder] = frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset()
+            listed[folder] = _list_names(folder)
         if image.path.name in listed[folder]:
             present.append(image)
         else:
@@ -61,6 +61,16 @@ def check_images(split: DetectionSplit, *, decode: bool) -> tuple[tuple[Issue, .
                 if kind in SKIPPED_INSTEAD:
                     unusable.add(number)
     return log.issues, frozenset(unusable)
+
+
+def _list_names(folder: Path) -> frozenset[str]:
+    """What lies in a folder; nothing where it is not there, which is said of each of its images."""
+    try:
+        return frozenset(os.listdir(folder))
+    except PermissionError as error:
+        raise InputError(f"folder {folder} cannot be read: {error.strerror}", "Allow reading it") from error
+    except OSError:
+        return frozenset()
 
 
 def _find_header_issues(image: AnnotatedImage) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from nascli.data.issues import Issue, raise_if_refused, select_refused
 from nascli.data.toy import write_scenes
 from nascli.errors import InputError
 from nascli.files import describe_content
+from nascli.units import count_of
 
 NAMED: dict[str, Callable[[Path], Path]] = {
     "digit-scenes": lambda data_dir: write_scenes(data_dir / "digit-scenes"),
@@ -185,7 +186,7 @@ def _check_splits(splits: Sequence[DetectionSplit], config: DetectDataConfig, *,
             first = next(each for each in issues if each.kind in SKIPPED_INSTEAD)
             remedy = "Put the images into a folder named for the split, or into images/ beside the annotations"
             raise InputError(
-                f"{split.source}: none of its {len(unusable):,} images can be used; {first.first}",
+                f"{split.source}: {count_of(len(unusable), 'image')}, and none can be used; {first.first}",
                 remedy if first.kind == "image not on disk" else first.remedy,
             )
     checked: list[DetectionSplit] = []
