@@ -73,7 +73,6 @@ def spoil() -> None:
         ("run --predict searched", 2, "searched: there is no image in this folder"),
         ("run --predict photos/val/cat cow.png", 2, "--predict is for one RUN, here are 2: run, cow.png"),
         ("run --predict photos/val/cat --dataset digits --out x", 2, "--predict excludes --dataset, --out"),
-        ("run --predict photos/val/cat --max-unreadable 1", 2, "--predict excludes --max-unreadable"),
         ("run --max-unreadable -1", 2, "--max-unreadable"),
         ("run --dataset folder:photos", 1, "photos/val/dog/0.png cannot be decoded"),
         ("run --dataset folder:photos", 1, "Replace or remove the file, or allow for more: --max-unreadable N"),

@@ -307,7 +307,7 @@ def test_a_truncated_pack_is_found(source: Path, path: Path, part: float) -> Non
     packed(source, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
-    with pytest.raises(CorruptFileError, match=r"images\.h5 is damaged or no pack"):
+    with pytest.raises(CorruptFileError, match=r"images\.h5 is (damaged or )?no pack"):
         open_pack(path)
 
 

@@ -124,7 +124,7 @@ def test_a_truncated_file_is_found(path: Path, part: float) -> None:
     written(path, trained())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(part * len(whole))])
-    with pytest.raises(CorruptFileError, match=r"table\.h5 is damaged or no table"):
+    with pytest.raises(CorruptFileError, match=r"table\.h5 is (damaged or )?no table"):
         TabularBenchmark.read(path)
 
 
