@@ -153,7 +153,7 @@ def _read_torch(path: Path) -> WeightFile:
     if not entries:
         held = ", ".join(map(str, list(loaded)[:4])) if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
         raise InputError(f"weights {path}: not a dictionary of tensors (it holds {held or 'nothing'})", _READ_HINT)
-    return WeightFile(strip_prefixes(entries), ".".join(wrapper), others)
+    return WeightFile(strip_prefixes(entries, path), ".".join(wrapper), others)
 
 
 def _tensors(values: object) -> dict[str, Tensor]:
@@ -168,9 +168,22 @@ def _holds_tensors(values: object, depth: int = _DEEPEST) -> bool:
     return bool(_tensors(values)) or any(_holds_tensors(values.get(name), depth - 1) for name in WRAPPERS)
 
 
-def strip_prefixes(entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under the names that they have in the network itself."""
-    named = {_strip(name): tensor for name, tensor in entries.items() if name not in _COUNTERS}
+def strip_prefixes(entries: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The same tensors under the names that they have in the network itself.
+
+    Raises:
+        InputError: Two have one name then.
+    """
+    named: dict[str, Tensor] = {}
+    for name, tensor in entries.items():
+        own = _strip(name)
+        if own in named:
+            raise InputError(
+                f"weights {path}: entry {own} is there twice, once as {name}",
+                "Take one of the two networks out of the file",
+            )
+        if name not in _COUNTERS:
+            named[own] = tensor
     for prefix in _SHARED_PREFIXES:
         if named and all(name.startswith(prefix) for name in named):
             named = {name.removeprefix(prefix): tensor for name, tensor in named.items()}
@@ -184,7 +197,7 @@ def _strip(name: str) -> str:
 
 
 def _read_safetensors(path: Path) -> WeightFile:
-    return WeightFile(strip_prefixes(load_file(path)))
+    return WeightFile(strip_prefixes(load_file(path), path))
 
 
 def _read_keras(path: Path) -> WeightFile:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nascli.config import CellNetworkConfig
-from nascli.errors import NascliError
+from nascli.errors import InputError, NascliError
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.pretrained import CellImporter
 from nascli.models.weight_files import read_weights
@@ -131,6 +131,12 @@ def test_wrappers_and_prefixes_are_known(name: str, ending: str) -> None:
     assert read.wrapper == wrapper
     assert read.entries.keys() == STATE.keys()
     assert torch.equal(read.entries["conv.weight"], STATE["conv.weight"])
+
+
+def test_two_networks_in_one_dictionary_are_refused() -> None:
+    torch.save({**STATE, **{f"module.{name}": value + 1 for name, value in STATE.items()}}, "weights.pth")
+    with pytest.raises(InputError, match=r"weights\.pth: entry conv\.weight is there twice"):
+        read_weights(Path("weights.pth"))
 
 
 def test_files_are_known_by_content_whatever_their_ending() -> None:
