@@ -3,10 +3,11 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from nascli.data.detection import recognize
 from tests.cli.program import Nascli
 from tests.front_door.exports import BOXES, COUNTS, NAMES, SIZE, write_csv, write_voc, write_yolo
 from tests.front_door.made import DETECT, write_coco
@@ -298,3 +299,16 @@ def test_data_of_another_format_are_named(
     assert ran.code == 2
     assert "it looks like" in ran.err
     assert f"Give {right}" in ran.err
+
+
+def test_a_json_file_is_read_as_no_other_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """COCO's files have hundreds of megabytes: to look into them as a table takes minutes and all memory."""
+    write_coco(Path("data"))
+
+    def refuse(path: Path) -> NoReturn:
+        raise AssertionError(f"{path} was read")
+
+    for name in ("yolo", "voc", "csv"):
+        monkeypatch.setitem(recognize.FORMATS, name, refuse)
+    assert recognize.recognize_format(Path("data/annotations/instances_train2017.json")) == "coco"
+    assert list(recognize.find_splits("coco", Path("data/annotations/instances_train2017.json")))

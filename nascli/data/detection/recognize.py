@@ -52,9 +52,12 @@ def recognize_format(path: Path) -> str | None:
     """The name of the first format that finds splits at a path; None where none does."""
     if not path.exists():
         return None
-    for name in sorted(FORMATS, key=lambda name: name == "coco" and path.is_file()):  # COCO takes any file for its own
+    names = list(FORMATS)
+    if path.is_file():  # COCO takes any file for its own; a large JSON file is read by no other to be sure
+        names = ["coco"] if _begins_json(path) else [name for name in names if name != "coco"]
+    for name in names:
         try:
-            if (name != "coco" or path.is_dir() or _begins_json(path)) and FORMATS[name](path):
+            if FORMATS[name](path):
                 return name
         except CorruptFileError:
             if path.is_dir():  # it has this format's files, and one of them is damaged

@@ -142,7 +142,10 @@ def _choose_tables(folder: Path) -> dict[str, Path]:
             found.setdefault(name, []).append(file)
     if not found and (alone := list_files(folder, "*.csv")):
         found = {"": alone}
-    chosen = {name: [file for file in files if _holds_boxes(file)] or files for name, files in found.items()}
+    chosen = {
+        name: (len(files) > 1 and [file for file in files if _holds_boxes(file)]) or files
+        for name, files in found.items()
+    }
     for files in chosen.values():
         if len(files) > 1:
             names = " and ".join(str(file.relative_to(folder)) for file in files)
