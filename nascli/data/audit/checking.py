@@ -14,14 +14,15 @@ from nascli.data.audit.duplicates import (
     Fingerprint,
     Place,
     find_duplicates,
-    find_shared_files,
     take_fingerprints,
 )
 from nascli.data.audit.inventory import Inventory, LabeledImage, LabeledSplit
+from nascli.data.detection.image_check import name_damage
 from nascli.data.folders.split_names import find_role
 from nascli.data.images.decoding import read_size
+from nascli.data.images.shared_files import find_shared_files
 from nascli.data.issues import Issue, IssueLog, select_refused
-from nascli.errors import NascliError, TooLargeError
+from nascli.errors import NascliError
 from nascli.units import count_of
 
 _DECODED = ("image cannot be read", "image too large")
@@ -172,8 +173,7 @@ def _decode(
             for kind, example in each.notes:
                 logs[place[0]].add(kind, f"{images[place].source}: {example}")
         else:
-            kind = "image too large" if isinstance(each, TooLargeError) else "image cannot be read"
-            logs[place[0]].add(kind, each.message)
+            logs[place[0]].add(name_damage(each), each.message)
     return prints
 
 

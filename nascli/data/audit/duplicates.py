@@ -5,13 +5,11 @@ quality or a change of brightness turns few of its 128 bits. Hashes that differ 
 images that share a band are compared; what the hash takes for equal is confirmed on 18 x 18 pixels in color.
 """
 
-import filecmp
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,26 +129,6 @@ def find_duplicates(fingerprints: Mapping[Place, Fingerprint]) -> list[Duplicate
         for group in groups.values()
         if len(group) > 1
     ]
-
-
-def find_shared_files(train: Iterable[Path], val: Iterable[Path], parts: int = 1) -> list[tuple[Path, Path]]:
-    """Images of both splits: one file, or equal files of one name; only files of one name and size are read.
-
-    Args:
-        parts: Names at the end of a path that have to agree: 2 where images are numbered anew in each folder.
-    """
-    named: dict[tuple[str, ...], list[Path]] = {}
-    for path in train:
-        named.setdefault(path.parts[-parts:], []).append(path)
-    pairs = ((other, path) for path in val for other in named.get(path.parts[-parts:], ()))
-    return [pair for pair in pairs if _is_equal(*pair)]
-
-
-def _is_equal(one: Path, other: Path) -> bool:
-    try:
-        return one == other or filecmp.cmp(one, other, shallow=False)
-    except OSError:  # what is not there is said elsewhere
-        return False
 
 
 def _join_alike(prints: Sequence[Fingerprint]) -> NDArray[np.int64]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nascli.data.audit.duplicates import find_shared_files
 from nascli.data.detection.dataset import Category, DetectionSplit
+from nascli.data.images.shared_files import find_shared_files
 from nascli.data.issues import IssueLog
 from nascli.text import as_read
 

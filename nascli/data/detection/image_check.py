@@ -64,7 +64,7 @@ def check_images(split: DetectionSplit, *, decode: bool) -> tuple[tuple[Issue, .
 
 
 def _list_names(folder: Path) -> frozenset[str]:
-    """What lies in a folder; nothing where it is not there, which is said of each of its images."""
+    """The names in a folder; none where it is not there, which is said of each of its images."""
     try:
         return frozenset(os.listdir(folder))
     except PermissionError as error:
@@ -110,6 +110,10 @@ def _collect(image: AnnotatedImage, issues: list[tuple[str, str]]) -> Note:
     return lambda kind, example: issues.append((kind, f"image id {image.id} ({image.path.name}): {example}"))
 
 
+def name_damage(error: CorruptFileError) -> str:
+    """The kind of issue of an image that cannot be decoded."""
+    return "image too large" if isinstance(error, TooLargeError) else "image cannot be read"
+
+
 def _classify(image: AnnotatedImage, error: CorruptFileError) -> tuple[str, str]:
-    kind = "image too large" if isinstance(error, TooLargeError) else "image cannot be read"
-    return kind, f"image id {image.id}: {error.message}"
+    return name_damage(error), f"image id {image.id}: {error.message}"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from nascli.data.audit.duplicates import find_shared_files
 from nascli.data.folders.split_names import choose_held_out, choose_training, choose_validation, find_role
 from nascli.data.images.decoding import ImageSource
+from nascli.data.images.shared_files import find_shared_files
 from nascli.data.issues import Issue, IssueLog
 from nascli.errors import InputError
 from nascli.text import as_read, nfc, printable

@@ -152,7 +152,7 @@ class _Reader:
                 bbox = (x1 - first, y1 - first, x2 - x1 + first, y2 - y1 + first)
                 builder.add_box(number, names.index(name) + 1, bbox, place, crowd=difficult)
         stems = {file.stem for file in self._files}
-        for image in sorted(image for image in images.unused() if image.stem not in stems):
+        for image in sorted(image for image in images.list_unused() if image.stem not in stems):
             log.add("image without an XML file", str(image))
         return builder.lists
 
@@ -184,7 +184,7 @@ class _ImageNames:
         self._used.add(image)
         return name_below(image, [self._folder])
 
-    def unused(self) -> set[Path]:
+    def list_unused(self) -> set[Path]:
         """The images that were not asked for."""
         return {image for found in self._known.values() for image in found} - self._used
 
