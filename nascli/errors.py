@@ -70,6 +70,12 @@ class TooLargeError(CorruptFileError):
     """An image that is not decoded since it has more pixels than are allowed; it counts as one that cannot be read."""
 
 
+class CannotWriteError(NascliError):
+    """A file or folder cannot be written: the disk is full, the folder is gone or may not be written to."""
+
+    code = "cannot_write"
+
+
 class DivergedError(NascliError):
     """Training produced a loss that is not finite."""
 

@@ -1,58 +1,51 @@
-"""Files that are written whole or not at all, JSON, checksums; the kind of a file by its content."""
+"""Files that are written whole or not at all, in this one place; records of nascli, which carry a checksum.
 
+Every file that nascli writes goes through `open_whole` or one of its callers, or is appended to inside `writing`: so a
+full disk, a folder that is gone or may not be written to is one error, `CannotWriteError`, with the remedy.
+"""
+
+import errno
 import hashlib
 import json
 import os
-import re
-import tempfile
+import secrets
+import stat
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from nascli.errors import CorruptFileError, InputError, NascliError
+from nascli.content import HEAD, UNKNOWN, describe_bytes, describe_misfit, describe_text_bytes
+from nascli.errors import CannotWriteError, CorruptFileError, InputError
 
 PARTIAL = ".partial"
 """Ends the name of a file that is being written."""
 
-_HEAD = 2048
-"""Bytes that are looked at."""
-_UNKNOWN = "of an unknown kind"
-_SHOWN = 40
-"""Letters of a text that are shown."""
+CHECKSUM = "checksum"
+"""The last key of a record: the SHA-256 of the others."""
 
-_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\xff\xd8\xff", "a JPEG image"),
-    (0, b"\x89PNG\r\n\x1a\n", "a PNG image"),
-    (0, b"\x89PNG\n", "a PNG image that was copied as text: its line ends were changed"),
-    (0, b"GIF8", "a GIF image"),
-    (8, b"WEBP", "a WebP image"),
-    (0, b"II*\0", "a TIFF image"),
-    (0, b"MM\0*", "a TIFF image"),
-    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
-    (0, b"8BPS", "a Photoshop image"),
-    (4, b"ftypheic", "a HEIC image"),
-    (4, b"ftypmif1", "a HEIF image"),
-    (4, b"ftypavif", "an AVIF image"),
-    (4, b"ftyp", "a video"),
-    (128, b"DICM", "a DICOM image"),
-    (0, b"SIMPLE  =", "a FITS image"),
-    (0, b"%PDF", "a PDF document"),
-    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
-    (0, b"\x93NUMPY", "a NumPy array"),
-    (0, b"PAR1", "a Parquet table"),
-    (0, b"SQLite format 3\0", "an SQLite database"),
-    (0, b"\x1f\x8b", "a gzip archive"),
-    (0, b"BZh", "a bzip2 archive"),
-    (0, b"\xfd7zXZ\0", "an xz archive"),
-    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (0, b"Rar!", "a RAR archive"),
-    (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
-    (257, b"ustar", "a tar archive"),
-    (0, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "a PyTorch file"),  # torch.save before version 1.6
-    (0, b"\x7fELF", "a program"),
-)
-"""Position, bytes and kind; the first that fits counts."""
+_LINE_CHECKSUM = b', "crc": "'
+"""Stands before the CRC-32 of a line of records, which is over all bytes before it."""
+
+_LINE_END = b'"}\n'
+_NAME_LENGTH = 60
+"""Letters of a file's name that the name of its temporary file has."""
+
+_REMEDIES = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space: the quota is used up",
+    errno.EFBIG: "Raise the limit of a file's size (ulimit -f)",
+    errno.EACCES: "Allow writing there, or choose another place",
+    errno.EPERM: "Allow writing there, or choose another place",
+    errno.EROFS: "Choose another place: this one is mounted for reading only",
+    errno.ENOENT: "Its folder is not there: it was removed or renamed meanwhile, or its name is wrong",
+    errno.ESTALE: "Its folder is not there any more: mount it again",
+    errno.ENOTDIR: "A part of the path is a file: choose another place",
+    errno.EISDIR: "It is a folder: choose another name",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.EIO: "The disk reports a fault: look at it before you write there again",
+}
 
 
 def read_text(path: Path) -> str:
@@ -74,9 +67,9 @@ def decode_text(content: bytes, source: object, errors: str = "strict") -> str:
     try:
         return content.decode(json.detect_encoding(content), errors).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        head = content[:_HEAD]
+        head = content[:HEAD]
         kind = describe_bytes(head)
-        if kind != _UNKNOWN and _describe_text(head) is None:
+        if kind != UNKNOWN and describe_text_bytes(head) is None:
             raise CorruptFileError(f"{source} is no text: it is {kind}", file=source) from error
         before = content[: error.start]
         line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
@@ -111,7 +104,7 @@ def check_schema(values: Mapping[str, object], known: int, source: object) -> No
 
 
 def write_json(path: Path, values: object) -> None:
-    """Write JSON whole or not at all."""
+    """Write JSON whole or not at all; CannotWriteError, as from all writers here."""
     write_text(path, format_json(values))
 
 
@@ -121,20 +114,51 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a temporary name, flushed to disk, renamed, the folder flushed too."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    """Write a file whole or not at all."""
+    with open_whole(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def open_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file for writing that gets its name when the block ends without an error, and is removed otherwise.
+
+    It is written beside its place, flushed to disk, renamed, and the folder flushed, too. A link that has its name is
+    replaced, not followed; what is no file, such as a pipe or /dev/stdout, is written to as it is. The user's umask
+    decides who may read it.
+
+    Raises:
+        CannotWriteError: The disk is full, the folder is gone, may not be written to, and the like.
+    """
+    with writing(path):
+        if _is_stream(path):
+            with path.open("wb") as file:
+                yield file
+            return
+        temporary = temporary_beside(path)
+        try:
+            with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666), "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_folder(path.parent)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name of no file yet, beside a file that is to be written; `remove_partial` finds what a kill leaves of it."""
+    return path.with_name(f".{path.name[:_NAME_LENGTH]}.{secrets.token_hex(4)}{PARTIAL}")
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a kill in the middle of a write left in a folder of nascli, or in a folder in it."""
+    for partial in folder.rglob(f".*{PARTIAL}"):
+        with suppress(OSError):
+            partial.unlink()
 
 
 def format_json(values: object) -> str:
@@ -142,19 +166,60 @@ def format_json(values: object) -> str:
     return json.dumps(values, indent=2, allow_nan=False, default=str) + "\n"
 
 
+def write_record(path: Path, values: Mapping[str, object]) -> None:
+    """Write a JSON object of nascli's own with its checksum, whole or not at all."""
+    plain = json.loads(format_json(values))
+    write_json(path, {**plain, CHECKSUM: sha256_json(plain)})
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The JSON object that `write_record` wrote, without its checksum; one without a checksum is taken as it is.
+
+    Raises:
+        InputError: There is no such file.
+        CorruptFileError: It is no JSON object, or was changed after it was written.
+    """
+    values = read_json(path)
+    written = values.pop(CHECKSUM, None)
+    if written is not None and written != sha256_json(values):
+        raise CorruptFileError(
+            f"{path}: {CHECKSUM} does not fit: the file was changed or damaged after nascli wrote it",
+            f'Copy it again from where it was written; if the change is meant, remove its line "{CHECKSUM}"',
+            file=path,
+            field=CHECKSUM,
+        )
+    return values
+
+
+def format_line(values: Mapping[str, object]) -> bytes:
+    """A record as one line of a file that is appended to: JSON without NaN, whose last key `crc` is its CRC-32."""
+    begin = json.dumps(values, allow_nan=False).encode()[:-1]
+    return begin + _LINE_CHECKSUM + f"{zlib.crc32(begin):08x}".encode() + _LINE_END
+
+
+def parse_line(line: bytes) -> dict[str, Any]:
+    """The record that `format_line` made a line of, newline or not; ValueError where it is not as it was written."""
+    begin, _, end = line.rpartition(_LINE_CHECKSUM)
+    if end.removesuffix(b"\n") + b"\n" != f"{zlib.crc32(begin):08x}".encode() + _LINE_END:
+        json.loads(line)  # says more of a line that is no JSON
+        raise ValueError("the checksum of the line does not fit: it was changed or damaged after nascli wrote it")
+    values: dict[str, Any] = json.loads(begin + b"}")
+    return values
+
+
 def keep_copy(path: Path, copy: Path) -> None:
     """Keep a file under a second name, in place of what has that name; at no moment is either name without a file.
 
     The copy is a hard link, which costs no space or time; on a file system without links the file is moved instead.
     """
-    link = copy.with_name(f".{copy.name}{PARTIAL}")
-    link.unlink(missing_ok=True)
-    try:
-        link.hardlink_to(path)
-    except OSError:
-        path.replace(copy)
-    else:
-        link.replace(copy)
+    with writing(copy):
+        link = temporary_beside(copy)
+        try:
+            link.hardlink_to(path)
+        except OSError:
+            path.replace(copy)
+        else:
+            link.replace(copy)
 
 
 def sync_folder(path: Path) -> None:
@@ -162,6 +227,9 @@ def sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that flush no folders
+            raise
     finally:
         os.close(descriptor)
 
@@ -177,14 +245,19 @@ def sha256_json(values: object) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def cannot_write(path: Path, error: Exception, hint: str) -> NascliError:
-    """The error of a file or folder that cannot be written: its path, the system's reason, what to do."""
-    reason = getattr(error, "strerror", None) or error
-    return NascliError(f"{path} cannot be written: {reason}", hint, file=path)
+def cannot_write(path: Path, error: Exception, hint: str = "") -> CannotWriteError:
+    """The error of a file or folder that cannot be written: its path, the system's reason, the remedy.
+
+    Args:
+        hint: A remedy that says more than the one for this reason.
+    """
+    reason = str(getattr(error, "strerror", None) or " ".join(str(error).split()))
+    remedy = hint or _REMEDIES.get(getattr(error, "errno", None) or 0, "Choose another place")
+    return CannotWriteError(f"{path} cannot be written: {reason}", remedy, file=path)
 
 
 @contextmanager
-def writing(path: Path, hint: str, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+def writing(path: Path, hint: str = "", errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
     """Turn an error of these types in the block into the error of `cannot_write`."""
     try:
         yield
@@ -192,78 +265,22 @@ def writing(path: Path, hint: str, errors: tuple[type[Exception], ...] = (OSErro
         raise cannot_write(path, error, hint) from error
 
 
-def check_writable(path: Path, hint: str) -> None:
+def check_writable(path: Path, hint: str = "") -> None:
     """Try to write beside a file that is to be written later; its folder is made where it is absent.
 
     Raises:
-        NascliError: It cannot be written; the message names `path`.
+        CannotWriteError: It cannot be written; the message names `path`.
     """
     with writing(path, hint):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_SHOWN]}.", suffix=PARTIAL)
-        os.close(handle)
-        os.unlink(name)
+        temporary = temporary_beside(path)
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
 
 
-def describe_content(path: Path) -> str:
-    """A file's kind in words that follow "it is": "a PNG image", "an HTML page", "a Git LFS pointer", "an empty file".
-
-    A text of no known kind is shown by its beginning. OSError where it cannot be opened.
-    """
-    with path.open("rb") as file:
-        return describe_bytes(file.read(_HEAD))
-
-
-def describe_misfit(text: str, wanted: str, error: Exception) -> str:
-    """The kind of a text that is not in the format `wanted`: an error page or the like, else what its parser says."""
-    kind = describe_bytes(text[:_HEAD].encode("utf-8", "replace"))
-    told = kind if not kind.startswith(("a text that", "a JSON file", _UNKNOWN)) else ""
-    return f"is not {wanted}: " + (f"it is {told}" if told else str(error))
-
-
-def describe_bytes(head: bytes) -> str:
-    """The kind of content that begins with these bytes, in the words of `describe_content`."""
-    if not head:
-        return "an empty file"
-    if not head.strip(b"\0"):
-        return "a file of zeros, as an interrupted copy leaves it"
-    if head.startswith(b"PK\x03\x04"):  # a new torch.save is a ZIP archive with this name in it
-        return "a PyTorch file" if b"/data.pkl" in head[30:300] else "a ZIP archive"
-    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 1 << 32:
-        return "a safetensors file"
-    known = next((kind for start, mark, kind in _SIGNATURES if head[start : start + len(mark)] == mark), None)
-    if known is None and head[0] == 0x80 and head[1] in range(2, 6):
-        known = "a Python pickle"
-    return known or _describe_text(head) or _UNKNOWN
-
-
-def _describe_text(head: bytes) -> str | None:
-    """The kind of a text; None where it is none."""
-    text = _decode(head)
-    if text is None:
-        return None
-    begin = text.lstrip("\ufeff \t\r\n")
-    if begin.startswith("version https://git-lfs.github.com/spec/"):
-        return "a Git LFS pointer: the file itself was not fetched (git lfs pull)"
-    if "/annex/objects/" in begin.partition("\n")[0]:
-        return "a git-annex pointer: the file itself was not fetched (git annex get)"
-    if re.match(r"(<!--.*?-->\s*)?<(!doctype html|html|head|body|script|title)\b", begin, re.IGNORECASE | re.DOTALL):
-        return "an HTML page"
-    if begin.startswith("<"):
-        return "an SVG drawing" if "<svg" in begin else "an XML file"
-    if begin.startswith(("{", "[")):
-        return "a JSON file"
-    line = begin.split("\n")[0].strip()
-    return f"a text that begins with {line[:_SHOWN]!r}" if line else "an empty text"
-
-
-def _decode(head: bytes) -> str | None:
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return head.decode("utf-16", errors="replace")
+def _is_stream(path: Path) -> bool:
     try:
-        text = head.decode()
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 4:  # not a letter that the end of `head` cuts through
-            return None
-        text = head[: error.start].decode()
-    return None if re.search(r"[\0-\x08\x0e-\x1a\x1c-\x1f]", text) else text
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -5,12 +5,10 @@ A run folder is `<runs>/<command>/<time>-<name>/`; `<runs>/<command>/latest` poi
 One process at a time writes a run folder: the lock is the kernel's, so it ends with its process however that ends.
 """
 
-import fcntl
 import os
 import platform
 import shutil
 import sys
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
@@ -18,8 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from nascli.config import Section, to_toml
-from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.files import PARTIAL, cannot_write, format_json, read_json, sha256_file, write_text
+from nascli.errors import CannotWriteError, CorruptFileError, InputError
+from nascli.files import read_record, remove_partial, sha256_file, write_record, write_text, writing
+from nascli.locks import LOCK_FILE, lock_folder
 from nascli.text import quote
 from nascli.units import count_of
 
@@ -38,6 +37,7 @@ _USES = {
 
 _DATA_FOLDERS = ("train", "val", "valid", "test", "annotations", "images", "labels", "train2017")
 
+_IN_USE = "Wait for it, stop it, or choose another --out"
 _PACKAGES = ("nascli", "torch", "torchvision", "numpy")
 
 
@@ -48,7 +48,7 @@ class RunFolder:
     `complete`, `failed` with the error, or `interrupted`; the lock is released.
     """
 
-    def __init__(self, path: Path, lock: IO[str], record: dict[str, Any]) -> None:
+    def __init__(self, path: Path, lock: IO[bytes], record: dict[str, Any]) -> None:
         self.path = path
         self._lock = lock
         self._record = record
@@ -60,9 +60,9 @@ class RunFolder:
         return path
 
     def update(self, **fields: object) -> None:
-        """Set fields of `run.json` (for instance `results={...}`) and write it; NascliError where that fails."""
+        """Set fields of `run.json` (for instance `results={...}`) and write it; CannotWriteError where that fails."""
         self._record |= fields
-        self._write(RUN_FILE, format_json(self._record))
+        write_record(self.path / RUN_FILE, self._record)
 
     def move_data(self, recipe: Section, keys: Iterable[str], data: Mapping[str, object] | None = None) -> None:
         """Record that the same data have another place now.
@@ -75,27 +75,29 @@ class RunFolder:
         now = recipe.model_dump(mode="json", exclude_none=True)["data"]
         begun = self._record["recipe"]
         moved = begun["data"] | {key: now[key] for key in keys if key in now}
-        self._write("recipe.toml", to_toml(recipe))
+        write_text(self.path / "recipe.toml", to_toml(recipe))
         identity = {} if data is None else {"data": dict(data)}
         self.update(recipe=begun | {"data": moved}, **identity)
-
-    def _write(self, name: str, text: str) -> None:
-        try:
-            write_text(self.path / name, text)
-        except OSError as error:
-            raise cannot_write(self.path, error, "Allow writing there, or free some space") from error
 
     def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._explain(error)
         try:
             self.update(status=_status(error), error=None if error is None else str(error), finished=_now())
-        except NascliError:  # a full disk must not hide the error that is on its way
+        except CannotWriteError as unwritten:  # a full disk must not hide the error that is on its way
             if error is None:
+                self._explain(unwritten)
                 raise
         finally:
             self._lock.close()
+
+    def _explain(self, error: BaseException | None) -> None:
+        """Say of a write that failed how the run goes on once there is room: what was finished is safe."""
+        if isinstance(error, CannotWriteError) and self.path.is_dir():
+            resume = f"nascli {self._record['command']} --resume {quote(self.path)}"
+            error.hint = f"{error.hint}; nothing that was finished is lost, and this resumes the run: {resume}"
 
 
 def create_run(
@@ -125,9 +127,9 @@ def create_run(
     """
     path = out or _choose_folder(runs / command, name)
     with ExitStack() as on_failure:
-        try:
+        with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            lock = on_failure.enter_context(_lock(path))
+            lock = on_failure.enter_context(lock_folder(path, remedy=_IN_USE))
             _make_room(path, overwrite)
             record = {
                 "command": command,
@@ -143,8 +145,6 @@ def create_run(
             run.update(status="running", started=_now(), resumed=0)
             if out is None:
                 _point_latest(path)
-        except OSError as error:
-            raise cannot_write(path, error, "Choose another --out or free some space") from error
         on_failure.pop_all()
     return run
 
@@ -159,14 +159,10 @@ def resume_run(path: Path, command: str) -> RunFolder:
     """
     record = read_run(path, command)
     with ExitStack() as on_failure:
-        try:
-            lock = on_failure.enter_context(_lock(path))
-            for partial in path.glob(f".*{PARTIAL}"):  # a kill in the middle of a write leaves one
-                partial.unlink()
-            run = RunFolder(path, lock, record)
-            run.update(status="running", resumed=int(record.get("resumed", 0)) + 1, error=None, finished=None)
-        except OSError as error:
-            raise cannot_write(path, error, "Allow writing there, or free some space") from error
+        lock = on_failure.enter_context(lock_folder(path, remedy=_IN_USE))
+        remove_partial(path)
+        run = RunFolder(path, lock, record)
+        run.update(status="running", resumed=int(record.get("resumed", 0)) + 1, error=None, finished=None)
         on_failure.pop_all()
     return run
 
@@ -175,7 +171,7 @@ def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
     """The content of `run.json`; InputError if the folder is no run folder, or of another command."""
     if not (path / RUN_FILE).is_file():
         raise InputError(f"{path}: not a run folder (there is no {RUN_FILE} in it)", advise_folder(path), file=path)
-    record = read_json(path / RUN_FILE)
+    record = read_record(path / RUN_FILE)
     found = str(record.get("command"))
     if command is not None and found != command:
         use = _USES.get(found, "").format(quote(path))
@@ -267,33 +263,14 @@ def _choose_folder(folder: Path, name: str) -> Path:
     return next(folder / n for n in names if not (folder / n).exists())
 
 
-def _lock(path: Path) -> IO[str]:
-    lock = (path / ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise InputError(
-            f"{path} is in use by another process", "Wait for it, stop it, or choose another --out"
-        ) from error
-    held = weakref.ref(lock)
-
-    def close_in_child() -> None:  # or processes forked to decode images would hold the lock, too
-        if (file := held()) is not None:
-            file.close()
-
-    os.register_at_fork(after_in_child=close_in_child)
-    return lock
-
-
 def _make_room(path: Path, overwrite: bool) -> None:
-    inside = [entry for entry in path.iterdir() if entry.name != ".lock"]
+    inside = [entry for entry in path.iterdir() if entry.name != LOCK_FILE]
     if inside and not overwrite:
         raise InputError(
             f"{path} is not empty", "Resume it with --resume, replace it with --overwrite, or choose another --out"
         )
     if inside and not (path / RUN_FILE).is_file():
-        raise InputError(f"{path} is not a run folder, so --overwrite does not empty it", "Choose another --out")
+        raise InputError(f"{path} is not a run folder, so --overwrite does not empty it")
     for entry in inside:
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 

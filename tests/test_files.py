@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save as save_safetensors
 
-from nascli.files import describe_content
+from nascli.content import describe_content
 
 
 def saved(kind: str) -> bytes:

@@ -10,8 +10,9 @@ PACKAGE = Path(nascli.__file__).parent
 # Lowest first. A set holds neighbors that never import each other.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"seeding", "signals", "text", "units", "files"}),
-    frozenset({"fonts"}),
+    frozenset({"seeding", "signals", "text", "units", "content"}),
+    frozenset({"files", "fonts"}),
+    frozenset({"locks"}),
     frozenset({"config", "progress"}),
     frozenset({"runs", "genotype"}),
     frozenset({"data", "models"}),
@@ -22,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-WITHOUT_TORCH = frozenset().union(*LAYERS[:5])
+WITHOUT_TORCH = frozenset().union(*LAYERS[:6])
 
 
 def modules() -> dict[Path, str]:

@@ -26,7 +26,6 @@ from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from nascli.models.spec import Architecture, NetworkSpec, read_network, resolve_network, write_network
 from nascli.runs import check_same_data
-from nascli.text import quote
 
 MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images", "max_megapixels")
 """Of a recipe's `data`: where the images lie and how they are read; which they are is compared."""
@@ -233,7 +232,7 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
                 "Start again with fewer --filters, or with --set train.grad_checkpointing=true",
             ) from error
         if folder is not None:
-            with writing(folder / WEIGHTS_FILE, f"Free some space, then: nascli train --resume {quote(folder)}"):
+            with writing(folder / WEIGHTS_FILE):
                 save_weights(folder / WEIGHTS_FILE, network)
         cost = measure_cost(job.spec)
         return {

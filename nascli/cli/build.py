@@ -242,7 +242,7 @@ def _write(call: Call, made: _Made, terminal: Terminal) -> Path | None:
     from nascli.models.spec import write_network
 
     path = folder / "network.json"
-    with writing(path, "Choose another --out"):
+    with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
         write_network(path, made.spec)
         if made.trained is not None:

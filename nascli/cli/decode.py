@@ -87,11 +87,11 @@ def _write(genotype: Genotype, out: Path | None, drawings: Sequence[Path], *, ov
         drawing_format(path)
     files = [*([out] if out else []), *dict.fromkeys(drawings)]
     for path in files:
-        with writing(path, "Choose another place"):
+        with writing(path):
             if path.is_dir() or (path.exists() and not overwrite):
                 raise InputError(f"{path} exists", "Choose another name, or replace it with --overwrite")
     for path in files:
-        with writing(path, "Choose another place"):
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path == out:
                 write_text(path, genotype.to_json())

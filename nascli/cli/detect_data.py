@@ -84,7 +84,7 @@ def show(call: Call) -> None:
     folder = choose_output_folder(runs_folder() / "detect", label, call[FOLDER], call[OVERWRITE])
     images: list[dict[str, object]] = []
     for split, count in zip(splits, counts, strict=False):
-        with writing(folder, "Choose another --out"):
+        with writing(folder):
             files = draw_augmented(split, transforms, folder) if augmented else draw_ground_truth(split, folder, count)
         terminal.show(f"{split.source}: {describe_split(split)}; the first {len(files)} drawn")
         note_issues(terminal, split.source, split.issues)
@@ -122,7 +122,7 @@ def score(call: Call) -> None:
     found = read.detections
     folder = check_output_folder(out, call[OVERWRITE]) if out else None
     if folder:
-        check_writable(folder / "detection.json", "Choose another --out")
+        check_writable(folder / "detection.json")
     terminal.note(
         f"{split.source}: {describe_split(split)}, {count_of(len(split.categories), 'class')}; {len(found):,} found"
     )
@@ -142,7 +142,7 @@ def score(call: Call) -> None:
         terminal.note(f"warning: {each.first}: {each.remedy}")
     terminal.result(report)  # before anything is written: a full disk shall not take the scores
     if folder:
-        with writing(folder, "Choose another --out"):
+        with writing(folder):
             report["worst_images"] = write_error_analysis(split, found, folder)
             write_json(folder / "detection.json", report)
             write_box_confusion(folder)

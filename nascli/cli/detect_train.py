@@ -29,7 +29,6 @@ from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, DetectRecipe, par
 from nascli.errors import InputError
 from nascli.files import writing
 from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
-from nascli.text import quote
 from nascli.units import count_of, format_duration
 
 if TYPE_CHECKING:
@@ -238,7 +237,7 @@ def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, A
     _show_run(terminal, report | peak)
     terminal.result({"run": str(folder), **report, **peak})  # before it is written: a full disk shall not take it
     report = write_detections(job, report, detections, folder) | peak
-    with writing(folder, f"Free some space, then: nascli detect --resume {quote(folder)}"):
+    with writing(folder):
         write_box_confusion(folder)
     files = ("results.json", "detection.json", "confusion.png", "detections", "worst")
     terminal.show(f"\nwritten: {', '.join(str(folder / name) for name in files)}")

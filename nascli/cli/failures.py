@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from nascli.cli.console import JsonOutput
-from nascli.errors import CorruptFileError, InputError, Interrupted, NascliError
+from nascli.errors import CannotWriteError, CorruptFileError, InputError, Interrupted, NascliError
 from nascli.text import SPELL_OUT, printable
 from nascli.units import shorten
 
@@ -29,10 +29,11 @@ ERROR_CODES = {
     "usage": "the command line is wrong: an unknown option, a value of another type, a missing argument",
     InputError.code: "an input cannot be used: a value, a file that is absent, a field that is wrong",
     CorruptFileError.code: "a file is damaged: cut off, not the format it claims, a wrong checksum",
+    CannotWriteError.code: "a file cannot be written: a full disk, a folder that is gone or may not be written to",
     "diverged": "the loss of a training is not finite",
     "out_of_memory": "the device's memory does not suffice",
     "rejected": "a cell violates a constraint",
-    NascliError.code: "something else that nascli can explain, such as a file that cannot be written",
+    NascliError.code: "something else that nascli can explain",
     Interrupted.code: "a signal asked to stop; the state is saved",
     "unexpected": "a fault of nascli itself",
 }

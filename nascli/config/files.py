@@ -10,8 +10,9 @@ import tomli_w
 from nascli.config.errors import parse, suggestion
 from nascli.config.network import follow_family
 from nascli.config.section import Recipe, Section
+from nascli.content import describe_misfit
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import decode_text, describe_misfit, read_text
+from nascli.files import decode_text, read_text
 
 
 def recipes_folder() -> Path:

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from nascli.content import describe_content
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import describe_content
 
 Columns = Mapping[str, npt.NDArray[Any]]
 Attributes = Mapping[str, str | int]

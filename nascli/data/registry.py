@@ -1,7 +1,6 @@
 """Classification data sets by name."""
 
 import contextlib
-import fcntl
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -25,6 +24,8 @@ from nascli.data.pack.format import open_pack
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.toy import load_digits
 from nascli.errors import CorruptFileError, InputError, NascliError
+from nascli.files import writing
+from nascli.locks import lock_folder
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -229,9 +230,9 @@ def _no_cifar(name: str, root: Path, source: "type[CIFAR10]", error: Exception) 
 @contextlib.contextmanager
 def _lock(root: Path) -> Iterator[None]:
     """Let one process at a time download to `root`; the others wait."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+    with lock_folder(root, wait=True):
         yield
 
 

@@ -275,7 +275,7 @@ def write_detections(
     Raises:
         NascliError: The folder cannot be written; the checkpoint stays, so that the run can be resumed.
     """
-    with writing(folder, f"Free some space, then: nascli detect --resume {quote(folder)}"):
+    with writing(folder):
         save_weights(folder / WEIGHTS_FILE, job.detector)
         written = {image.id: image.written_id for image in job.scored.images if image.written_id}
         results = [

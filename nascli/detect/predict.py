@@ -125,7 +125,7 @@ def predict_boxes(
     detector, spec = trained
     predictions: list[ImageDetections] = []
     names: set[str] = set()
-    with writing(out, "Choose another --out"):
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         for path in paths:
             image = open_image(path, max_megapixels or MAX_MEGAPIXELS)
@@ -141,7 +141,7 @@ def predict_boxes(
 def write_predictions(predictions: Sequence[ImageDetections], out: Path, threshold: float) -> None:
     """Write `predictions.json` into an existing folder; NascliError where it cannot be written."""
     values = {"threshold": threshold, "images": [prediction.to_dict() for prediction in predictions]}
-    with writing(out / PREDICTIONS_FILE, "Choose another --out"):
+    with writing(out / PREDICTIONS_FILE):
         write_json(out / PREDICTIONS_FILE, values)
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nascli.content import describe_content
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import decode_text, describe_content
+from nascli.files import decode_text
 from nascli.units import shorten
 
 RESULTS_HINT = (

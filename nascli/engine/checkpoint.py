@@ -18,7 +18,6 @@ import torch
 from nascli.config import OptimConfig
 from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.files import keep_copy, sync_folder, write_bytes, write_text, writing
-from nascli.text import quote
 
 NEWEST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -64,7 +63,7 @@ class CheckpointStore:
         buffer = io.BytesIO()
         torch.save({"format": _FORMAT, "identity": self._identity, "state": dict(state)}, buffer)
         newest = self.folder / NEWEST
-        with writing(newest, f"Free some space, then: nascli {self.command} --resume {quote(self.folder)}"):
+        with writing(newest):
             if newest.exists() and self._newest_is_whole:
                 keep_copy(newest, self.folder / PREVIOUS)
             write_bytes(newest, buffer.getvalue())
@@ -104,7 +103,7 @@ class CheckpointStore:
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add a record as a line to `metrics.jsonl`, on disk when this returns."""
         path = self.folder / METRICS
-        with writing(path, "Free some space"):
+        with writing(path):
             new = not path.exists()
             with path.open("a", encoding="utf-8") as file:
                 file.write(_line(record))

@@ -9,8 +9,9 @@ from pydantic import BaseModel, GetPydanticSchema, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from nascli.config import explain
+from nascli.content import describe_misfit
 from nascli.errors import CorruptFileError, InputError, about
-from nascli.files import check_schema, describe_misfit, read_text
+from nascli.files import check_schema, read_text
 
 JsonScalar = str | int | float | bool | None
 

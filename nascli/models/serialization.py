@@ -9,8 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import fx, nn
 
+from nascli.content import describe_content
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import describe_content, write_bytes
+from nascli.files import write_bytes
 from nascli.models.deploy.engines import build_folded
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier

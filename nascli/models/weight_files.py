@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from nascli.content import describe_content
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import describe_content
 from nascli.text import quote
 
 WRAPPERS = (

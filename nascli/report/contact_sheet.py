@@ -35,7 +35,7 @@ def draw_inventory(inventory: Inventory, folder: Path, count: int) -> list[Path]
         NascliError: The folder cannot be written.
     """
     drawn: list[Path] = []
-    with writing(folder, "Choose another --out"):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for split in inventory.splits:
             if split.boxes:

@@ -57,7 +57,7 @@ def write_data_page(checked: DataCheck, folder: Path) -> Path:
         printable=printable,
         count_of=count_of,
     )
-    with writing(folder, "Choose another --out"):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / PAGE, page)
     return folder / PAGE

@@ -34,7 +34,6 @@ FIGURES = "report"
 _MAX_ERRORS = 20
 _MAX_ERROR_LENGTH = 300
 _MANY_FAILED = 0.2
-_HINT = "Choose another folder with --out"
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def write_search_report(run: Path, *, baseline: Path | None = None, out: Path | 
     if not data.trials:
         raise InputError(f"{run} has no trial yet, so there is nothing to report", "Wait for its first, or resume it")
     random = choose_baseline(data, baseline)
-    with writing(folder / FIGURES, _HINT):  # before anything is drawn, to refuse a folder that cannot be written
+    with writing(folder / FIGURES):  # before anything is drawn, to refuse a folder that cannot be written
         (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     warnings = tuple(collect_warnings(data))
     verdict = compare_with_random(data, random)
@@ -219,7 +218,7 @@ def _write(folder: Path, page: str, figures: Sequence[RenderedFigure]) -> tuple[
     earlier = page_file.read_text(encoding="utf-8") if page_file.is_file() else ""  # other files are the user's
     names = re.findall(r'<figure id="figure-([a-z0-9-]+)"', earlier)
     files = tuple(folder / FIGURES / f"{figure.name}.png" for figure in figures)
-    with writing(folder, _HINT):
+    with writing(folder):
         for file, figure in zip(files, figures, strict=True):
             write_bytes(file, figure.png)
         for stale in {folder / FIGURES / f"{name}.png" for name in names} - set(files):

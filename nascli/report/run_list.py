@@ -1,7 +1,5 @@
 """The runs below a folder, each summed up from its files."""
 
-import fcntl
-import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -10,9 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nascli import files
 from nascli.config import find_evaluator
 from nascli.errors import CorruptFileError, NascliError
-from nascli.files import read_json
+from nascli.locks import is_locked
 from nascli.progress import PROGRESS, read_progress
 
 DEEPEST = 4
@@ -81,7 +80,7 @@ def read_record(path: Path) -> dict[str, Any]:
         CorruptFileError: It is damaged, or no run of nascli.
     """
     file = path / "run.json"
-    record = read_json(file)
+    record = files.read_record(file)
     filled = record | {key: {} for key in ("recipe", "results") if record.get(key) is None}
     is_own = (
         str(record.get("command")) in FILES
@@ -107,24 +106,6 @@ def find_state(path: Path, record: Mapping[str, Any]) -> str:
     if progress is None or progress.host == socket.gethostname():
         return "killed"
     return "running" if sign is not None and sign < SILENT else "silent"
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process of a machine whose locks are seen here writes the folder; it is asked without writing."""
-    lock = path / ".lock" if (path / ".lock").exists() else path
-    try:
-        descriptor = os.open(lock, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a disk without locks
-        return False
-    finally:
-        os.close(descriptor)  # and the lock with it
-    return False
 
 
 def last_sign(path: Path) -> float | None:

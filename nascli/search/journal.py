@@ -24,7 +24,6 @@ from nascli.files import sync_folder, writing
 from nascli.genotype.genotype import AnyGenotype
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
 
-_MAKE_ROOM = "Finished trials are safe: make room, then continue with --resume"
 _BEGIN = ("tokens", "genotype", "hash", "seed", "duplicate_of")  # what a trial begins with
 
 
@@ -131,7 +130,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with writing(path, _MAKE_ROOM):
+        with writing(path):
             content = path.read_bytes() if path.exists() else b""
             self.trials, self.finishes, self.size = _read(content, path)
             self._hash = hashlib.sha256(content[: self.size])
@@ -148,7 +147,7 @@ class Journal:
         """
         changed = _apply(self.trials, event)
         line = event.line()
-        with writing(self.path, _MAKE_ROOM):
+        with writing(self.path):
             self._write(line)
         self.size += len(line)
         self._hash.update(line)

@@ -67,7 +67,7 @@ class SnapshotFile:
         buffer = io.BytesIO()
         torch.save({**bound, "snapshot": asdict(snapshot)}, buffer)
         content = buffer.getvalue()
-        with writing(self._path, "Finished trials are safe in the journal: make room, then continue with --resume"):
+        with writing(self._path):
             write_bytes(self._path, hashlib.sha256(content).digest() + content)
         self._saved = time.monotonic()
 

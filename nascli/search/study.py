@@ -30,8 +30,6 @@ from nascli.text import quote
 
 JOURNAL = "trials.jsonl"
 
-_MAKE_ROOM = "Finished trials are safe in the journal: make room, then continue with --resume"
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -234,7 +232,7 @@ class ResultWriter:
             _write(self._run.file(f"top/{place:02d}.json"), text)
             if place == 1:
                 _write(self._run.path / "best.json", text)
-        with writing(self._run.path, _MAKE_ROOM):
+        with writing(self._run.path):
             write_json(self._run.path / "curves.json", {"updates": self._updates})
             self._progress.write(self._finished, self._recipe.search.trials, "finishing")
             seconds = self._before + time.monotonic() - self._since
@@ -317,5 +315,5 @@ def _check_scored(trials: Sequence[Trial]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    with writing(path, _MAKE_ROOM):
+    with writing(path):
         write_text(path, text)

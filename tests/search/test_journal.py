@@ -215,7 +215,7 @@ def test_a_full_disk_stops_loudly_and_loses_nothing(tmp_path: Path) -> None:
         safe = path.read_bytes()
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(safe) + 40, hard))
         try:
-            with pytest.raises(NascliError, match=r"trials\.jsonl cannot be written: .*make room"):
+            with pytest.raises(NascliError, match=r"trials\.jsonl cannot be written"):
                 journal.append(Proposed.of(trial(1)))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -52,7 +52,7 @@ def write_dataset(inventory: Inventory, plan: Plan, out: Path, *, copy: bool = F
         InputError: Two classes would be one folder.
         NascliError: It cannot be written, or is not what was meant.
     """
-    with writing(out, "Choose another folder"):
+    with writing(out):
         for name, places in plan.items():
             images = [inventory.splits[s].images[k] for s, k in places]
             split = name.translate(_NO_FILE_NAME)

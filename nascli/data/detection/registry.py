@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nascli.config import DATASETS, DETECTION_DATASETS, DetectDataConfig, find_dataset, suggestion
+from nascli.content import describe_content
 from nascli.data.detection.across import match_categories, note_crowded, note_shared_images
 from nascli.data.detection.dataset import DetectionData, DetectionSplit
 from nascli.data.detection.formats.coco import parse_split
@@ -16,7 +17,6 @@ from nascli.data.folders.recognize import has_class_folders
 from nascli.data.issues import Issue, raise_if_refused, select_refused
 from nascli.data.toy import write_scenes
 from nascli.errors import InputError
-from nascli.files import describe_content
 from nascli.units import count_of
 
 NAMED: dict[str, Callable[[Path], Path]] = {

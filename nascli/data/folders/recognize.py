@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from nascli.content import describe_content
 from nascli.data.detection.recognize import TITLES, explain_unread_boxes, recognize_format
 from nascli.data.folders.split_names import find_role
 from nascli.data.folders.table import TABLE_ENDINGS
 from nascli.data.images.walk import ImageWalk, refuse_archive
 from nascli.errors import InputError
-from nascli.files import describe_content
 from nascli.text import quote_command
 
 _NO_CLASSES = {"images", "labels", "annotations", "jpegimages", "img", "ann", "image_2", "label_2", "labeltxt"}

@@ -20,13 +20,13 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from nascli.config import MAX_MEGAPIXELS
+from nascli.content import describe_bytes
 from nascli.data.images import exif, png
 from nascli.data.images.damage import ends_in_zeros, lacks_rows, may_lack_rows
 from nascli.data.images.formats import register_plugins
 from nascli.data.images.pixels import Note, PixelRangeError, correct_png, ignore_note, to_rgb
 from nascli.data.issues import Issue, IssueLog
 from nascli.errors import CorruptFileError, InputError, TooLargeError
-from nascli.files import describe_bytes
 
 REDUCED_ABOVE = 90
 """Megapixels from which a JPEG is decoded at a half, a quarter or an eighth of its size where that suffices.

@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from nascli.files import describe_content
+from nascli.content import describe_content
 
 _ENDINGS = {
     "JPEG": ".jpg .jpeg .jpe .jfif .jif .jfi .pjpeg .pjp .mpo",

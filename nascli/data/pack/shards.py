@@ -10,10 +10,8 @@ A shard gets its name when it is whole, and its ZIP checksums show damage. A res
 first whose shard is missing or damaged, or whose source file has changed.
 """
 
-import fcntl
 import itertools
 import json
-import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,8 +20,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from nascli.errors import CorruptFileError, InputError
-from nascli.files import write_json
+from nascli.errors import CannotWriteError, CorruptFileError, InputError
+from nascli.files import open_whole, write_json
+from nascli.locks import lock_folder
 
 _SHARD_IMAGES = 32
 """Images that a kill costs at most."""
@@ -55,23 +54,20 @@ class ShardStore:
         self._starts: list[int] = []  # position of the first image of each shard
         self._pending: list[bytes] = []  # contents of images that are in no shard yet
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(path, os.O_RDONLY)
+        self._lock = lock_folder(path)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._begin(dict(settings), overwrite)
-        except BaseException as error:
-            os.close(self._lock)
-            if isinstance(error, BlockingIOError):
-                raise InputError(f"{path} is in use by another process", "Wait for it, or stop it") from error
+        except BaseException:
+            self._lock.close()
             raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        with suppress(OSError):  # a full disk loses the images of the last shard
+        with suppress(CannotWriteError):  # a full disk loses the images of the last shard
             self.flush()
-        os.close(self._lock)
+        self._lock.close()
 
     def restore(self, stamps: Sequence[int]) -> None:
         """Take over the images that have these stamps, in this order, up to the first that is missing or differs."""
@@ -98,11 +94,9 @@ class ShardStore:
         """Write the images that are in no shard yet."""
         if self._pending:
             start = len(self.rows) - len(self._pending)
-            temporary = self.path / "next.tmp"
-            with temporary.open("wb") as file:
+            with open_whole(self._file(start)) as file:
                 content = np.frombuffer(b"".join(self._pending), dtype=np.uint8)
                 np.savez(file, content=content, rows=np.array(json.dumps(self.rows[start:])))
-            temporary.replace(self._file(start))
             self._starts.append(start)
             self._pending.clear()
 

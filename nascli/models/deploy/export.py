@@ -175,5 +175,5 @@ def _write(path: Path, content: bytes, run: Callable[[Tensor], Tensor], referenc
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
     except OSError as error:
-        raise cannot_write(path, error, "Choose another place") from error
+        raise cannot_write(path, error) from error
     return Exported(path, len(content), max(differences))

@@ -193,7 +193,7 @@ def write_table(
     recipe = parse(SearchRecipe, tomllib.loads(recipe_toml), "recipe")
     content = _encode(_tabulate(trials, resolve_space(recipe.space), recipe_toml, dict(about or {})))
     table = TabularBenchmark(**_decode(content, path))
-    with writing(path, "Choose another file"):
+    with writing(path):
         write_bytes(path, content)
     return table
 

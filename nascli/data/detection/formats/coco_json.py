@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nascli.content import describe_content
 from nascli.data.detection.formats.foreign import EXPORT_HINT, describe_annotations, describe_json
 from nascli.data.detection.formats.outlines import surround_outline
 from nascli.data.detection.formats.raw import OUTLINE_BOX, CocoLists
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import decode_text, describe_content
+from nascli.files import decode_text
 from nascli.units import shorten
 
 _CUT_OFF = {word[:length] for word in ("null", "true", "false", "NaN", "-Infinity") for length in range(len(word))}
