@@ -1,0 +1,1 @@
+"""What is promised about hostile input, full disks, kills: each kind tried beyond the case that was found."""
