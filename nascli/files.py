@@ -220,6 +220,7 @@ def keep_copy(path: Path, copy: Path) -> None:
             path.replace(copy)
         else:
             link.replace(copy)
+            link.unlink(missing_ok=True)  # where the copy was this very file already, the renaming did nothing
 
 
 def sync_folder(path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import save as save_safetensors
 
 from nascli.content import describe_content
+from nascli.files import keep_copy
 
 
 def saved(kind: str) -> bytes:
@@ -71,3 +72,11 @@ def test_a_checkpoint_of_old_is_named_too(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     path.write_bytes(checkpoint(zipped=False))
     assert describe_content(path) == "a PyTorch file"
+
+
+def test_a_copy_that_is_the_file_itself_already_leaves_no_other_name(tmp_path: Path) -> None:
+    path, copy = tmp_path / "state", tmp_path / "state.previous"
+    path.write_bytes(b"1")
+    for _ in range(2):  # as after a kill between the copy and the next state
+        keep_copy(path, copy)
+    assert sorted(tmp_path.iterdir()) == [path, copy]
