@@ -5,10 +5,13 @@ full disk, a folder that is gone or may not be written to is one error, `CannotW
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
 import stat
 import zlib
 from collections.abc import Iterator, Mapping
@@ -32,6 +35,8 @@ _LINE_END = b'"}\n'
 _NAME_LENGTH = 60
 """Letters of a file's name that the name of its temporary file has."""
 
+_LEFT_OVER = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(PARTIAL)}")
+
 _REMEDIES = {
     errno.ENOSPC: "Free some space",
     errno.EDQUOT: "Free some space: the quota is used up",
@@ -41,6 +46,7 @@ _REMEDIES = {
     errno.EROFS: "Choose another place: this one is mounted for reading only",
     errno.ENOENT: "Its folder is not there: it was removed or renamed meanwhile, or its name is wrong",
     errno.ESTALE: "Its folder is not there any more: mount it again",
+    errno.EEXIST: "A file has this name: choose another place",
     errno.ENOTDIR: "A part of the path is a file: choose another place",
     errno.EISDIR: "It is a folder: choose another name",
     errno.ENAMETOOLONG: "Choose a shorter name",
@@ -131,13 +137,14 @@ def open_whole(path: Path) -> Iterator[IO[bytes]]:
         CannotWriteError: The disk is full, the folder is gone, may not be written to, and the like.
     """
     with writing(path):
-        if _is_stream(path):
+        if is_stream(path):
             with path.open("wb") as file:
                 yield file
             return
         temporary = temporary_beside(path)
         try:
             with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666), "w+b") as file:
+                _claim(file.fileno())
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -149,16 +156,82 @@ def open_whole(path: Path) -> Iterator[IO[bytes]]:
         sync_folder(path.parent)
 
 
+@contextmanager
+def make_whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, whose content is in `path` when the block ends without an error, and is removed otherwise.
+
+    Args:
+        path: Not there yet, or an empty folder.
+
+    Raises:
+        CannotWriteError: As from `open_whole`.
+    """
+    with writing(path):
+        is_there = path.is_dir()
+        if not is_there:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path / temporary_beside(path).name if is_there else temporary_beside(path)
+        remove_partial(temporary.parent)
+        temporary.mkdir()
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            _claim(descriptor)
+            yield temporary
+            if is_there:  # it may be where somebody stands, or a disk of its own: it is not replaced
+                for entry in temporary.iterdir():
+                    entry.rename(path / entry.name)
+                temporary.rmdir()
+            else:
+                temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        finally:
+            os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder to write into, where it is absent; what a kill left in it of an earlier write is removed."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        remove_partial(path)
+
+
 def temporary_beside(path: Path) -> Path:
     """A name of no file yet, beside a file that is to be written; `remove_partial` finds what a kill leaves of it."""
     return path.with_name(f".{path.name[:_NAME_LENGTH]}.{secrets.token_hex(4)}{PARTIAL}")
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove what a kill in the middle of a write left in a folder of nascli, or in a folder in it."""
-    for partial in folder.rglob(f".*{PARTIAL}"):
-        with suppress(OSError):
-            partial.unlink()
+def remove_partial(folder: Path, *, deep: bool = False) -> None:
+    """Remove what a kill in the middle of a write left in a folder of nascli.
+
+    What another process is writing now stays: its writer holds a lock of the kernel's on it, which ends with the
+    process. Where a file system has no locks, nothing is removed.
+
+    Args:
+        deep: In the folders in it, too.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in filter(_LEFT_OVER.fullmatch, files + folders):
+            with suppress(OSError):
+                _remove_unclaimed(Path(place, name))
+        if not deep:
+            return
+
+
+def _claim(descriptor: int) -> None:
+    """Show `remove_partial` that the writer of a temporary file or folder lives."""
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_unclaimed(partial: Path) -> None:
+    descriptor = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def format_json(values: object) -> str:
@@ -212,8 +285,9 @@ def keep_copy(path: Path, copy: Path) -> None:
 
     The copy is a hard link, which costs no space or time; on a file system without links the file is moved instead.
     """
-    with writing(copy):
+    with writing(copy), path.open("rb") as file:
         link = temporary_beside(copy)
+        _claim(file.fileno())
         try:
             link.hardlink_to(path)
         except OSError:
@@ -225,7 +299,10 @@ def keep_copy(path: Path, copy: Path) -> None:
 
 def sync_folder(path: Path) -> None:
     """Flush a folder's entries to disk, so that a rename survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written to, but not read
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -274,12 +351,17 @@ def check_writable(path: Path, hint: str = "") -> None:
     """
     with writing(path, hint):
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_partial(path.parent)
         temporary = temporary_beside(path)
         temporary.touch(exist_ok=False)
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
+    """Whether a path is none of a file that can be replaced: a device, a pipe, a name of this process's own output."""
+    parent = os.path.realpath(path.parent)
+    if parent in ("/dev", "/dev/fd") or parent.startswith("/proc/"):
+        return True
     try:
         mode = path.stat().st_mode
     except OSError:

@@ -4,7 +4,6 @@ It decides nothing: a run resumes without it, and a disk that cannot take it sto
 """
 
 import json
-import os
 import socket
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nascli.errors import NascliError
-from nascli.files import PARTIAL, read_json
+from nascli.files import read_json, temporary_beside
 
 PROGRESS = "progress.json"
 
@@ -76,10 +75,13 @@ class ProgressFile:
         """Write the file, whole or not at all; it is not flushed to the disk, and no error of the disk is raised."""
         now = time.time()
         place = (self._unit, done, total, phase, self._begun, self._begun_at, now, socket.gethostname())
-        temporary = self._path.with_name(f".{PROGRESS}{PARTIAL}")
-        with suppress(OSError):
+        temporary = temporary_beside(self._path)
+        try:
             temporary.write_text(json.dumps(vars(Progress(*place, facts)), indent=1, default=str), encoding="utf-8")
-            os.replace(temporary, self._path)
+            temporary.replace(self._path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
         self._next = time.monotonic() + self._every
 
 

@@ -37,6 +37,7 @@ _USES = {
 
 _DATA_FOLDERS = ("train", "val", "valid", "test", "annotations", "images", "labels", "train2017")
 
+_GONE = "was removed, renamed or replaced while the run went on"
 _IN_USE = "Wait for it, stop it, or choose another --out"
 _PACKAGES = ("nascli", "torch", "torchvision", "numpy")
 
@@ -52,17 +53,23 @@ class RunFolder:
         self.path = path
         self._lock = lock
         self._record = record
+        self._is_written = (path / RUN_FILE).is_file()
 
     def file(self, name: str) -> Path:
-        """The path of a file in this folder; folders above it are made."""
+        """The path of a file in this folder, or in one in it, which is made; CannotWriteError where that fails."""
         path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            if path.parent != self.path:
+                path.parent.mkdir(exist_ok=True)
         return path
 
     def update(self, **fields: object) -> None:
         """Set fields of `run.json` (for instance `results={...}`) and write it; CannotWriteError where that fails."""
         self._record |= fields
+        if not self._is_there():
+            raise CannotWriteError(f"{self.path / RUN_FILE} cannot be written: the folder of the run {_GONE}")
         write_record(self.path / RUN_FILE, self._record)
+        self._is_written = True
 
     def move_data(self, recipe: Section, keys: Iterable[str], data: Mapping[str, object] | None = None) -> None:
         """Record that the same data have another place now.
@@ -93,9 +100,20 @@ class RunFolder:
         finally:
             self._lock.close()
 
+    def _is_there(self) -> bool:
+        """Whether the folder is still this run's: its record is there, and its lock is none of another process."""
+        with suppress(FileNotFoundError):
+            if not os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self.path / LOCK_FILE)):
+                return False
+        return not self._is_written or (self.path / RUN_FILE).is_file()
+
     def _explain(self, error: BaseException | None) -> None:
         """Say of a write that failed how the run goes on once there is room: what was finished is safe."""
-        if isinstance(error, CannotWriteError) and self.path.is_dir():
+        if not isinstance(error, CannotWriteError):
+            return
+        if not self._is_there():
+            error.hint = f"The folder {self.path} {_GONE}: nothing more is written"
+        else:
             resume = f"nascli {self._record['command']} --resume {quote(self.path)}"
             error.hint = f"{error.hint}; nothing that was finished is lost, and this resumes the run: {resume}"
 
@@ -160,7 +178,7 @@ def resume_run(path: Path, command: str) -> RunFolder:
     record = read_run(path, command)
     with ExitStack() as on_failure:
         lock = on_failure.enter_context(lock_folder(path, remedy=_IN_USE))
-        remove_partial(path)
+        remove_partial(path, deep=True)
         run = RunFolder(path, lock, record)
         run.update(status="running", resumed=int(record.get("resumed", 0)) + 1, error=None, finished=None)
         on_failure.pop_all()

@@ -19,7 +19,7 @@ from nascli.engine.device import check_precision, cpu_threads, temporary_seed
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError
-from nascli.files import sha256_json, writing
+from nascli.files import sha256_json
 from nascli.models.cost import measure_cost
 from nascli.models.families import NETWORK_FILE, build, find_family
 from nascli.models.interface import ImageClassifier
@@ -232,8 +232,7 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
                 "Start again with fewer --filters, or with --set train.grad_checkpointing=true",
             ) from error
         if folder is not None:
-            with writing(folder / WEIGHTS_FILE):
-                save_weights(folder / WEIGHTS_FILE, network)
+            save_weights(folder / WEIGHTS_FILE, network)
         cost = measure_cost(job.spec)
         return {
             "label": "final",

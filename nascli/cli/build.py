@@ -10,7 +10,7 @@ from nascli.cli.console import Terminal
 from nascli.cli.options import CELL, DEVICE, JSON, Call, Setting, command, field_settings, runs_folder
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, parse
 from nascli.errors import InputError
-from nascli.files import writing
+from nascli.files import make_folder
 from nascli.runs import find_run
 
 if TYPE_CHECKING:
@@ -242,14 +242,13 @@ def _write(call: Call, made: _Made, terminal: Terminal) -> Path | None:
     from nascli.models.spec import write_network
 
     path = folder / "network.json"
-    with writing(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_network(path, made.spec)
-        if made.trained is not None:
-            from nascli.models.serialization import WEIGHTS_FILE, save_weights
+    make_folder(folder)
+    write_network(path, made.spec)
+    if made.trained is not None:
+        from nascli.models.serialization import WEIGHTS_FILE, save_weights
 
-            save_weights(folder / WEIGHTS_FILE, made.trained)
-            terminal.note(f"wrote {folder / WEIGHTS_FILE}")
+        save_weights(folder / WEIGHTS_FILE, made.trained)
+        terminal.note(f"wrote {folder / WEIGHTS_FILE}")
     return path
 
 

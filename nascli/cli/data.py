@@ -21,6 +21,7 @@ from nascli.cli.options import (
     runs_folder,
 )
 from nascli.errors import InputError
+from nascli.files import remove_partial
 from nascli.text import quote_command
 from nascli.units import count_of
 
@@ -77,12 +78,12 @@ def check(call: Call) -> None:
     with show_images(terminal, "checking") as on_image:
         checked = check_data(inventory, quick=call[QUICK], on_image=on_image)
     refused = sum(each.count for each in checked.refused(strict=call[STRICT]))
-    written = write_data_page(checked, folder) if folder else None
     _show_check(terminal, checked)
-    if written:
+    terminal.result({**checked.to_dict(), "usable": not refused, "page": None})  # a full disk shall not take it
+    if folder:
+        written = write_data_page(checked, folder)
         terminal.show(f"\npage: {written}")
-    page_name = str(written) if written else None
-    terminal.result({**checked.to_dict(), "usable": not refused, "page": page_name})
+        terminal.result({"page": str(written)})
     if refused:
         raise InputError(
             f"{inventory.dataset}: {count_of(refused, 'issue')} to repair before it can be used",
@@ -167,6 +168,7 @@ def _write(call: Call, inventory: "Inventory", plan: "Plan") -> None:
     for each in inventory.splits:
         note_issues(terminal, each.name, each.issues)
     require_usable(inventory, strict=call[STRICT])
+    remove_partial(call[OUT])  # what a kill left of the same command
     folder = check_output_folder(call[OUT], False, "Name another folder, or empty it")
     written = write_dataset(inventory, plan, folder, copy=call[COPY])
     for each in written.splits:

@@ -11,7 +11,7 @@ from nascli.cli.decode_source import FROM, SELECT, SOURCE, SPACE, TOKENS, TRIAL,
 from nascli.cli.options import JSON, Call, Setting, command
 from nascli.config import SearchRecipe, parse
 from nascli.errors import InputError
-from nascli.files import write_text, writing
+from nascli.files import make_folder, write_text, writing
 from nascli.genotype.drawing import draw_genotype, drawing_format, genotype_tree
 from nascli.genotype.families import genotype_families
 from nascli.genotype.genotype import Genotype
@@ -91,12 +91,11 @@ def _write(genotype: Genotype, out: Path | None, drawings: Sequence[Path], *, ov
             if path.is_dir() or (path.exists() and not overwrite):
                 raise InputError(f"{path} exists", "Choose another name, or replace it with --overwrite")
     for path in files:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path == out:
-                write_text(path, genotype.to_json())
-            else:
-                draw_genotype(genotype, path)
+        make_folder(path.parent)
+        if path == out:
+            write_text(path, genotype.to_json())
+        else:
+            draw_genotype(genotype, path)
     return files
 
 

@@ -20,7 +20,7 @@ from nascli.cli.options import (
 from nascli.cli.processes import require_one_process
 from nascli.config import DetectDataConfig, DetectRecipe
 from nascli.errors import InputError
-from nascli.files import check_writable, write_json, writing
+from nascli.files import check_writable, write_json
 from nascli.text import quote_command
 from nascli.units import count_of
 
@@ -84,8 +84,7 @@ def show(call: Call) -> None:
     folder = choose_output_folder(runs_folder() / "detect", label, call[FOLDER], call[OVERWRITE])
     images: list[dict[str, object]] = []
     for split, count in zip(splits, counts, strict=False):
-        with writing(folder):
-            files = draw_augmented(split, transforms, folder) if augmented else draw_ground_truth(split, folder, count)
+        files = draw_augmented(split, transforms, folder) if augmented else draw_ground_truth(split, folder, count)
         terminal.show(f"{split.source}: {describe_split(split)}; the first {len(files)} drawn")
         note_issues(terminal, split.source, split.issues)
         images += [
@@ -142,10 +141,9 @@ def score(call: Call) -> None:
         terminal.note(f"warning: {each.first}: {each.remedy}")
     terminal.result(report)  # before anything is written: a full disk shall not take the scores
     if folder:
-        with writing(folder):
-            report["worst_images"] = write_error_analysis(split, found, folder)
-            write_json(folder / "detection.json", report)
-            write_box_confusion(folder)
+        report["worst_images"] = write_error_analysis(split, found, folder)
+        write_json(folder / "detection.json", report)
+        write_box_confusion(folder)
         terminal.show(f"\nwritten: {folder}")
         terminal.result(report)
 

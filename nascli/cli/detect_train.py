@@ -27,7 +27,6 @@ from nascli.cli.options import (
 from nascli.cli.processes import join_processes, note_run, open_in_main, refuse_several, start_processes
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, DetectRecipe, parse
 from nascli.errors import InputError
-from nascli.files import writing
 from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 from nascli.units import count_of, format_duration
 
@@ -237,8 +236,7 @@ def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, A
     _show_run(terminal, report | peak)
     terminal.result({"run": str(folder), **report, **peak})  # before it is written: a full disk shall not take it
     report = write_detections(job, report, detections, folder) | peak
-    with writing(folder):
-        write_box_confusion(folder)
+    write_box_confusion(folder)
     files = ("results.json", "detection.json", "confusion.png", "detections", "worst")
     terminal.show(f"\nwritten: {', '.join(str(folder / name) for name in files)}")
     terminal.result(report)

@@ -8,7 +8,7 @@ from nascli.cli.console import Terminal
 from nascli.cli.data_notes import VAL_SPLIT, note_issues
 from nascli.cli.options import DEVICE, JSON, MAX_MEGAPIXELS, Call, Setting, command, runs_folder
 from nascli.errors import InputError, NascliError
-from nascli.files import check_writable, write_bytes, write_json, write_text, writing
+from nascli.files import check_writable, write_bytes, write_json, write_text
 from nascli.runs import find_run
 from nascli.units import format_quantity
 
@@ -25,7 +25,6 @@ ALL_CLASSES = 20
 
 WEAKEST = 10
 
-_WRITE_HINT = "Allow writing there, free some space, or choose another --out"
 _NO_FILES: dict[str, Any] = {"confusion_file": None, "confusion_figure": None, "confusion_matrix": None}
 
 RUNS = Setting[list[str]]("runs", "Folders of train or of build --import-weights, or latest.", ..., metavar="RUN")
@@ -131,7 +130,7 @@ def _measure(
 
     trained = [open_trained_run(folder, **asked) for folder in folders]
     for folder in folders:
-        check_writable((out or folder) / "evaluation.json", _WRITE_HINT)
+        check_writable((out or folder) / "evaluation.json")
     reports = evaluate_runs(trained, options)
     results, errors = list[dict[str, Any]](), list[NascliError]()
     for folder in folders:
@@ -152,17 +151,16 @@ def _write(report: "EvaluationReport", folder: Path) -> dict[str, Any]:
 
     confusion, names = report.confusion, report.class_names
     results, files = report.results, dict(_NO_FILES)
-    with writing(folder / "evaluation.json", _WRITE_HINT):
-        if confusion.classes <= MAX_CLASSES:
-            title = f"{results['cell']} on the {results['split']} images of {results['dataset']}"
-            write_bytes(folder / "confusion.png", plot_confusion(confusion.counts.numpy(), names, title).png)
-            files["confusion_figure"] = "confusion.png"
-        if confusion.classes <= LARGEST_INLINE:
-            files["confusion_matrix"] = confusion.counts.tolist()
-        else:
-            write_text(folder / "confusion.csv", confusion.to_csv(names))
-            files["confusion_file"] = "confusion.csv"
-        write_json(folder / "evaluation.json", results | files)
+    if confusion.classes <= MAX_CLASSES:
+        title = f"{results['cell']} on the {results['split']} images of {results['dataset']}"
+        write_bytes(folder / "confusion.png", plot_confusion(confusion.counts.numpy(), names, title).png)
+        files["confusion_figure"] = "confusion.png"
+    if confusion.classes <= LARGEST_INLINE:
+        files["confusion_matrix"] = confusion.counts.tolist()
+    else:
+        write_text(folder / "confusion.csv", confusion.to_csv(names))
+        files["confusion_file"] = "confusion.csv"
+    write_json(folder / "evaluation.json", results | files)
     return files
 
 

@@ -24,7 +24,7 @@ from nascli.data.pack.format import open_pack
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.toy import load_digits
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.files import writing
+from nascli.files import make_folder
 from nascli.locks import lock_folder
 
 if TYPE_CHECKING:
@@ -230,8 +230,7 @@ def _no_cifar(name: str, root: Path, source: "type[CIFAR10]", error: Exception) 
 @contextlib.contextmanager
 def _lock(root: Path) -> Iterator[None]:
     """Let one process at a time download to `root`; the others wait."""
-    with writing(root):
-        root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     with lock_folder(root, wait=True):
         yield
 

@@ -7,7 +7,6 @@ everywhere.
 """
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +19,8 @@ from PIL import Image, ImageFilter
 
 from nascli.data.dataset import split_holdout
 from nascli.data.in_memory import ImageArray, resize_images
-from nascli.errors import InputError
-from nascli.files import cannot_write, read_json, write_text
+from nascli.errors import CannotWriteError, InputError
+from nascli.files import make_whole_folder, read_json, write_text
 
 Pixels = NDArray[np.float64]
 Box = tuple[int, int, int, int]
@@ -86,24 +85,15 @@ def write_scenes(folder: Path, config: SceneConfig | None = None) -> Path:
     if folder.exists():
         _check_written(folder, config)
         return folder
+    counts = (("train", config.train), ("val", config.val))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True
-        ) as name:
-            temporary = Path(name)
-            counts = (("train", config.train), ("val", config.val))
+        with make_whole_folder(folder) as temporary:
             for (split, count), digits in zip(counts, load_digits(), strict=True):
                 _write_split(temporary, split, digits, count, config)
-            temporary.chmod(0o755)
-            try:
-                temporary.rename(folder)
-            except OSError:
-                if not folder.exists():
-                    raise
-                _check_written(folder, config)  # another process was faster: use its scenes
-    except OSError as error:
-        raise cannot_write(folder, error, "Choose another --data-dir") from error
+    except CannotWriteError as error:
+        if not folder.exists():
+            raise error.reword(error.message, f"{error.hint}; or choose another --data-dir") from error
+        _check_written(folder, config)  # another process was faster: use its scenes
     return folder
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascli.data.detection.dataset import AnnotatedImage, Boxes, DetectionSplit, open_annotated_image, to_corners
+from nascli.data.images.saving import save_image
 from nascli.detect.coco_eval import Detection, ImageScore, group_by_image, score_images
 from nascli.detect.visualize import (
     MIN_DRAWN_SCORE,
@@ -26,7 +27,7 @@ from nascli.detect.visualize import (
     ground_truth_boxes,
     tile_panels,
 )
-from nascli.files import write_json
+from nascli.files import make_folder, write_json
 
 CONFUSION_FILE = "confusion.json"
 _WORST_FOLDER, _WORST_IMAGES = "worst", 12
@@ -160,7 +161,7 @@ def draw_worst_images(
     names, labels_of = split.class_names, split.labels_by_id
     by_image = group_by_image(detections, MIN_DRAWN_SCORE)
     files: list[Path] = []
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for rank, (image, ap) in enumerate(((each.image, each.ap) for each in worst), 1):
         detected = by_image.get(image.id, [])
         pairs = pair_boxes(image, detected, labels_of)
@@ -177,7 +178,7 @@ def draw_worst_images(
             (_caption(f"AP {100 * ap:.1f} %, detected", boxes, "false"), draw_boxes(original, boxes, names)),
         ]
         files.append(folder / f"{rank:02d}-{image.id:06d}.png")
-        tile_panels(panels).save(files[-1])
+        save_image(tile_panels(panels), files[-1])
     return files
 
 

@@ -32,7 +32,7 @@ from nascli.engine.fit import fit
 from nascli.engine.launch import resume_command
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError, Interrupted
-from nascli.files import sha256_file, sha256_json, write_json, write_text, writing
+from nascli.files import sha256_file, sha256_json, write_json, write_text
 from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
@@ -275,18 +275,17 @@ def write_detections(
     Raises:
         NascliError: The folder cannot be written; the checkpoint stays, so that the run can be resumed.
     """
-    with writing(folder):
-        save_weights(folder / WEIGHTS_FILE, job.detector)
-        written = {image.id: image.written_id for image in job.scored.images if image.written_id}
-        results = [
-            {**each, "image_id": written.get(each["image_id"], each["image_id"])}
-            for each in detections
-            if each["category_id"] not in job.scored.absent_ids
-        ]
-        write_text(folder / "results.json", json.dumps(results) + "\n")
-        draw_detections(job.scored, detections, folder / "detections")
-        whole = report | {"worst_images": write_error_analysis(job.scored, detections, folder)}
-        write_json(folder / "detection.json", whole)
+    save_weights(folder / WEIGHTS_FILE, job.detector)
+    written = {image.id: image.written_id for image in job.scored.images if image.written_id}
+    results = [
+        {**each, "image_id": written.get(each["image_id"], each["image_id"])}
+        for each in detections
+        if each["category_id"] not in job.scored.absent_ids
+    ]
+    write_text(folder / "results.json", json.dumps(results) + "\n")
+    draw_detections(job.scored, detections, folder / "detections")
+    whole = report | {"worst_images": write_error_analysis(job.scored, detections, folder)}
+    write_json(folder / "detection.json", whole)
     return whole
 
 

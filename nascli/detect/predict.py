@@ -13,13 +13,14 @@ from torch import nn
 from nascli.config import MAX_MEGAPIXELS
 from nascli.data.detection.dataset import open_image
 from nascli.data.images.decoding import image_to_tensor
+from nascli.data.images.saving import save_image
 from nascli.data.images.walk import FoundImages, find_images
 from nascli.data.issues import IssueLog
 from nascli.detect.inference import to_float, to_plain_boxes
 from nascli.detect.model import DetectorSpec
 from nascli.detect.visualize import LabeledBox, draw_boxes
 from nascli.errors import InputError
-from nascli.files import write_json, writing
+from nascli.files import make_folder, write_json
 
 PREDICTIONS_FILE = "predictions.json"
 
@@ -125,24 +126,22 @@ def predict_boxes(
     detector, spec = trained
     predictions: list[ImageDetections] = []
     names: set[str] = set()
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            image = open_image(path, max_megapixels or MAX_MEGAPIXELS)
-            output = detector([to_float(image_to_tensor(image), device)])[0]
-            boxes = [box for box in to_plain_boxes(output) if box[2] >= threshold]
-            drawn = out / _choose_file_name(path, names)
-            draw_boxes(image, [LabeledBox.of(*box) for box in boxes], spec.class_names).save(drawn, quality=92)
-            objects = tuple(_to_object(spec, box) for box in boxes)
-            predictions.append(ImageDetections(path, drawn, image.width, image.height, objects))
+    make_folder(out)
+    for path in paths:
+        image = open_image(path, max_megapixels or MAX_MEGAPIXELS)
+        output = detector([to_float(image_to_tensor(image), device)])[0]
+        boxes = [box for box in to_plain_boxes(output) if box[2] >= threshold]
+        drawn = out / _choose_file_name(path, names)
+        save_image(draw_boxes(image, [LabeledBox.of(*box) for box in boxes], spec.class_names), drawn, quality=92)
+        objects = tuple(_to_object(spec, box) for box in boxes)
+        predictions.append(ImageDetections(path, drawn, image.width, image.height, objects))
     return predictions
 
 
 def write_predictions(predictions: Sequence[ImageDetections], out: Path, threshold: float) -> None:
     """Write `predictions.json` into an existing folder; NascliError where it cannot be written."""
     values = {"threshold": threshold, "images": [prediction.to_dict() for prediction in predictions]}
-    with writing(out / PREDICTIONS_FILE):
-        write_json(out / PREDICTIONS_FILE, values)
+    write_json(out / PREDICTIONS_FILE, values)
 
 
 def _to_object(spec: DetectorSpec, box: tuple[list[float], int, float]) -> DetectedObject:

@@ -14,7 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, open_annotated_image, training_target
 from nascli.data.detection.transforms import BoxTransform
+from nascli.data.images.saving import save_image
 from nascli.detect.coco_eval import Detection, group_by_image
+from nascli.files import make_folder
 from nascli.fonts import fit_letters
 from nascli.units import shorten
 
@@ -120,11 +122,11 @@ def _save_drawings(
     drawings: Iterable[tuple[str, Image.Image, list[LabeledBox]]], split: DetectionSplit, folder: Path
 ) -> list[Path]:
     """Draw boxes on images and save them under their names."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     files: list[Path] = []
     for name, image, boxes in drawings:
         files.append(folder / name)
-        draw_boxes(image, boxes, split.class_names).save(files[-1])
+        save_image(draw_boxes(image, boxes, split.class_names), files[-1])
     return files
 
 

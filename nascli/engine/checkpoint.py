@@ -4,6 +4,7 @@
 is checked byte for byte (the file is a zip archive with checksums) and loaded as tensors and plain values only.
 """
 
+import errno
 import io
 import json
 import os
@@ -17,7 +18,7 @@ import torch
 
 from nascli.config import OptimConfig
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.files import keep_copy, sync_folder, write_bytes, write_text, writing
+from nascli.files import cannot_write, keep_copy, open_whole, sync_folder, write_text, writing
 
 NEWEST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -45,6 +46,7 @@ class CheckpointStore:
         self._saved = time.monotonic()
         self._saved_step = 0
         self._newest_is_whole = True
+        self._has_metrics = False
 
     @property
     def age(self) -> float:
@@ -63,10 +65,11 @@ class CheckpointStore:
         buffer = io.BytesIO()
         torch.save({"format": _FORMAT, "identity": self._identity, "state": dict(state)}, buffer)
         newest = self.folder / NEWEST
-        with writing(newest):
-            if newest.exists() and self._newest_is_whole:
-                keep_copy(newest, self.folder / PREVIOUS)
-            write_bytes(newest, buffer.getvalue())
+        self._check_folder()
+        if newest.exists() and self._newest_is_whole:
+            keep_copy(newest, self.folder / PREVIOUS)
+        with open_whole(newest) as file:
+            file.write(buffer.getbuffer())
         self._saved, self._saved_step, self._newest_is_whole = time.monotonic(), state["step"], True
 
     def is_due(self, step: int, config: OptimConfig) -> bool:
@@ -103,6 +106,7 @@ class CheckpointStore:
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add a record as a line to `metrics.jsonl`, on disk when this returns."""
         path = self.folder / METRICS
+        self._check_folder()
         with writing(path):
             new = not path.exists()
             with path.open("a", encoding="utf-8") as file:
@@ -115,6 +119,13 @@ class CheckpointStore:
     def restore_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Make `metrics.jsonl` hold these epochs and no others: what a checkpoint does not know is done again."""
         write_text(self.folder / METRICS, "".join(map(_line, records)))
+        self._has_metrics = True
+
+    def _check_folder(self) -> None:
+        """CannotWriteError where the files of the run were removed: a folder with the last of them alone is no run."""
+        metrics = self.folder / METRICS
+        if self._has_metrics and not metrics.is_file():
+            raise cannot_write(metrics, FileNotFoundError(errno.ENOENT, "the file was removed"))
 
     def _read(self, path: Path) -> dict[str, Any]:
         remedy = "Start the run again, with --out and --overwrite"

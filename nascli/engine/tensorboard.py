@@ -1,11 +1,13 @@
 """Event files of a training for TensorBoard."""
 
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from nascli.engine.meters import EpochRecord
 from nascli.engine.schedules import Schedule
-from nascli.errors import InputError
+from nascli.errors import CannotWriteError, InputError
+from nascli.files import writing
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -45,29 +47,34 @@ class TensorBoardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *raised: object) -> None:
-        if self._writer is not None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+        if self._writer is None:
+            return
+        with suppress(CannotWriteError) if kind else nullcontext(), writing(self._folder):
             self._writer.close()
 
     def on_step(self, step: int, loss: float) -> None:
         """Count the step, from 1, at which the mean loss of the epoch so far is `loss`."""
-        writer = self._open(step)
-        if step % self._every == 0:
-            _add(writer, step, {"train/loss": loss, "train/lr": self._learning_rate(step - 1)})
+        with writing(self._folder):
+            writer = self._open(step)
+            if step % self._every == 0:
+                _add(writer, step, {"train/loss": loss, "train/lr": self._learning_rate(step - 1)})
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Write the figures of an epoch that ends."""
         figures = {f"val/{name}": value for name, value in record.metrics.items() if value is not None}
         figures |= {"train/epoch_loss": record.train_loss, "train/images_per_second": record.images_per_second}
-        writer = self._open(record.step + 1)
-        _add(writer, record.step, figures)
-        writer.flush()
+        with writing(self._folder):
+            writer = self._open(record.step + 1)
+            _add(writer, record.step, figures)
+            writer.flush()
 
     def _open(self, step: int) -> "SummaryWriter":
         """The writer; made by the first call, where `step` is the first that is not yet written for good."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
+            self._folder.mkdir(exist_ok=True)  # in the run's folder, which is not made anew
             self._writer = SummaryWriter(str(self._folder), purge_step=step)
         return self._writer
 

@@ -8,9 +8,10 @@ from PIL import Image, ImageDraw
 from nascli.data.audit.inventory import Inventory, LabeledImage, LabeledSplit
 from nascli.data.detection.dataset import open_annotated_image
 from nascli.data.images.decoding import decode_image
+from nascli.data.images.saving import save_image
 from nascli.detect.visualize import draw_boxes, draw_ground_truth, fit_text, ground_truth_boxes
 from nascli.errors import CorruptFileError
-from nascli.files import writing
+from nascli.files import make_folder
 
 _SIDE = 96
 _GAP = 6
@@ -35,14 +36,13 @@ def draw_inventory(inventory: Inventory, folder: Path, count: int) -> list[Path]
         NascliError: The folder cannot be written.
     """
     drawn: list[Path] = []
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for split in inventory.splits:
-            if split.boxes:
-                drawn += draw_ground_truth(split.boxes, folder, count)
-            elif split.images:
-                drawn.append(folder / f"{split.name.replace('/', '-')}.png")
-                _draw_sheet(split, inventory.class_names, count).save(drawn[-1])
+    make_folder(folder)
+    for split in inventory.splits:
+        if split.boxes:
+            drawn += draw_ground_truth(split.boxes, folder, count)
+        elif split.images:
+            drawn.append(folder / f"{split.name.replace('/', '-')}.png")
+            save_image(_draw_sheet(split, inventory.class_names, count), drawn[-1])
     return drawn
 
 

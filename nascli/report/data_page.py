@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nascli.data.audit.checking import DataCheck
 from nascli.data.audit.inventory import LabeledImage
-from nascli.files import write_text, writing
+from nascli.files import make_folder, write_text
 from nascli.report.contact_sheet import choose_by_class, draw_example
 from nascli.report.template import render_page
 from nascli.text import printable
@@ -57,9 +57,8 @@ def write_data_page(checked: DataCheck, folder: Path) -> Path:
         printable=printable,
         count_of=count_of,
     )
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / PAGE, page)
+    make_folder(folder)
+    write_text(folder / PAGE, page)
     return folder / PAGE
 
 

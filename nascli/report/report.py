@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from nascli.config import to_toml
 from nascli.errors import InputError, NascliError
-from nascli.files import read_json, write_bytes, write_text, writing
+from nascli.files import make_folder, read_json, write_bytes, write_text, writing
 from nascli.report.baseline import baseline_command, choose_baseline, compare_with_random
 from nascli.report.cell_plots import draw_best_cells, plot_choices, plot_costs, plot_seconds
 from nascli.report.figures import RenderedFigure, report_style
@@ -74,8 +74,8 @@ def write_search_report(run: Path, *, baseline: Path | None = None, out: Path | 
     if not data.trials:
         raise InputError(f"{run} has no trial yet, so there is nothing to report", "Wait for its first, or resume it")
     random = choose_baseline(data, baseline)
-    with writing(folder / FIGURES):  # before anything is drawn, to refuse a folder that cannot be written
-        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    for each in (folder / FIGURES, folder):  # before anything is drawn, to refuse a folder that cannot be written
+        make_folder(each)
     warnings = tuple(collect_warnings(data))
     verdict = compare_with_random(data, random)
     with report_style():
@@ -218,10 +218,10 @@ def _write(folder: Path, page: str, figures: Sequence[RenderedFigure]) -> tuple[
     earlier = page_file.read_text(encoding="utf-8") if page_file.is_file() else ""  # other files are the user's
     names = re.findall(r'<figure id="figure-([a-z0-9-]+)"', earlier)
     files = tuple(folder / FIGURES / f"{figure.name}.png" for figure in figures)
+    for file, figure in zip(files, figures, strict=True):
+        write_bytes(file, figure.png)
     with writing(folder):
-        for file, figure in zip(files, figures, strict=True):
-            write_bytes(file, figure.png)
         for stale in {folder / FIGURES / f"{name}.png" for name in names} - set(files):
             stale.unlink(missing_ok=True)
-        write_text(page_file, page)
+    write_text(page_file, page)
     return files

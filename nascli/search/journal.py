@@ -9,6 +9,7 @@ Rules, first because the worst bugs break them:
 - Lines are strict JSON: no NaN, no infinity, no unknown fields.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -174,9 +175,15 @@ class Journal:
             while written < len(line):
                 written += self._file.write(line[written:]) or 0
             os.fsync(self._file.fileno())
+            self._check_name()
         except OSError:
             self._file.truncate(self.size)  # a part of the line may be there; making a file shorter needs no space
             raise
+
+    def _check_name(self) -> None:
+        """FileNotFoundError where the open file is not the one of this name any more: what it holds will be gone."""
+        if not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
+            raise FileNotFoundError(errno.ENOENT, "the file was removed or replaced", str(self.path))
 
 
 def read_trials(path: Path) -> list[Trial]:

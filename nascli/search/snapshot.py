@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from nascli.files import write_bytes, writing
+from nascli.files import write_bytes
 from nascli.search.journal import Journal
 
 SNAPSHOT = "strategy.pt"
@@ -67,8 +67,7 @@ class SnapshotFile:
         buffer = io.BytesIO()
         torch.save({**bound, "snapshot": asdict(snapshot)}, buffer)
         content = buffer.getvalue()
-        with writing(self._path):
-            write_bytes(self._path, hashlib.sha256(content).digest() + content)
+        write_bytes(self._path, hashlib.sha256(content).digest() + content)
         self._saved = time.monotonic()
 
     def load(self, journal: Journal) -> Snapshot | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nascli.config import TABLE, SearchRecipe, describe_reward
 from nascli.errors import Interrupted, NascliError
-from nascli.files import write_json, write_text, writing
+from nascli.files import write_json, write_text
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
 from nascli.progress import ProgressFile
@@ -205,7 +205,7 @@ class ResultWriter:
         self._count(trial)
         if _is_candidate(trial) and trial.reward is not None and trial.reward > self._best:
             self._best = trial.reward
-            _write(self._run.path / "best.json", self._with_provenance(trial).to_json())
+            write_text(self._run.path / "best.json", self._with_provenance(trial).to_json())
         self._observer.on_trial(trial)
 
     def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
@@ -229,14 +229,13 @@ class ResultWriter:
         top = best_trials(trials, self._recipe.search.top)
         for place, trial in enumerate(top, start=1):
             text = self._with_provenance(trial).to_json()
-            _write(self._run.file(f"top/{place:02d}.json"), text)
+            write_text(self._run.file(f"top/{place:02d}.json"), text)
             if place == 1:
-                _write(self._run.path / "best.json", text)
-        with writing(self._run.path):
-            write_json(self._run.path / "curves.json", {"updates": self._updates})
-            self._progress.write(self._finished, self._recipe.search.trials, "finishing")
-            seconds = self._before + time.monotonic() - self._since
-            self._run.update(results=asdict(summarize(trials, seconds, describe_reward(self._recipe.search.evaluator))))
+                write_text(self._run.path / "best.json", text)
+        write_json(self._run.path / "curves.json", {"updates": self._updates})
+        self._progress.write(self._finished, self._recipe.search.trials, "finishing")
+        seconds = self._before + time.monotonic() - self._since
+        self._run.update(results=asdict(summarize(trials, seconds, describe_reward(self._recipe.search.evaluator))))
 
     def _with_provenance(self, trial: Trial) -> Genotype:
         provenance = {
@@ -312,8 +311,3 @@ def _check_scored(trials: Sequence[Trial]) -> None:
         f"none of {len(trials)} cells satisfies the constraints; most often ({times} times): {failure.error}",
         "Set wider constraints with --constraint",
     )
-
-
-def _write(path: Path, text: str) -> None:
-    with writing(path):
-        write_text(path, text)

@@ -116,5 +116,5 @@ def test_predictions_never_replace_others_unasked(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written(tmp_path: Path, built: Built) -> None:
     path = save(tmp_path / "a.png", "RGB", (8, 8))
     (tmp_path / "file").write_text("")
-    with pytest.raises(NascliError, match=r"cannot be written.*another --out"):
+    with pytest.raises(NascliError, match=r"cannot be written.*another place"):
         predict_boxes(built, [path], tmp_path / "file" / "inside", device=CPU, threshold=0.5)

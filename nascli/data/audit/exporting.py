@@ -19,7 +19,7 @@ from nascli.data.images.walk import is_service_name
 from nascli.data.issues import raise_if_refused
 from nascli.data.pack.format import PackedImage
 from nascli.errors import InputError, NascliError
-from nascli.files import write_json, writing
+from nascli.files import make_whole_folder, write_json
 
 Plan = Mapping[str, Sequence[Place]]
 """The images of each split that is written."""
@@ -52,14 +52,14 @@ def write_dataset(inventory: Inventory, plan: Plan, out: Path, *, copy: bool = F
         InputError: Two classes would be one folder.
         NascliError: It cannot be written, or is not what was meant.
     """
-    with writing(out):
+    with make_whole_folder(out) as place:
         for name, places in plan.items():
             images = [inventory.splits[s].images[k] for s, k in places]
             split = name.translate(_NO_FILE_NAME)
             if inventory.task == "detect":
-                _write_coco(inventory, images, out, split, copy=copy)
+                _write_coco(inventory, images, place, split, copy=copy)
             else:
-                _write_folders(inventory, images, out if split == WHOLE else out / split, copy=copy)
+                _write_folders(inventory, images, place if split == WHOLE else place / split, copy=copy)
     written = take_inventory(f"{'coco' if inventory.task == 'detect' else 'folder'}:{out}", str(out))
     if (expected := _count(inventory, plan)) != (found := _count(written, keep_splits(written))):
         name = next(name for name in {**expected, **found} if expected.get(name) != found.get(name))

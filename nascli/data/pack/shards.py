@@ -21,7 +21,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from nascli.errors import CannotWriteError, CorruptFileError, InputError
-from nascli.files import open_whole, write_json
+from nascli.files import make_folder, open_whole, write_json, writing
 from nascli.locks import lock_folder
 
 _SHARD_IMAGES = 32
@@ -53,7 +53,7 @@ class ShardStore:
         self.rows: list[PackRow] = []
         self._starts: list[int] = []  # position of the first image of each shard
         self._pending: list[bytes] = []  # contents of images that are in no shard yet
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         self._lock = lock_folder(path)
         try:
             self._begin(dict(settings), overwrite)
@@ -137,6 +137,7 @@ class ShardStore:
                 "Give the same ones to resume it, or begin again with --overwrite",
             )
         if found != settings:
-            for shard in self.path.glob("*.npz"):
-                shard.unlink()
+            with writing(self.path):
+                for shard in self.path.glob("*.npz"):
+                    shard.unlink()
             write_json(file, settings)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from nascli.errors import InputError
-from nascli.files import cannot_write, write_bytes
+from nascli.files import make_folder, write_bytes
 from nascli.models.deploy.engines import compare_logits, make_images
 from nascli.models.deploy.fuse import fold
 from nascli.models.interface import ImageClassifier
@@ -171,9 +171,6 @@ def _write(path: Path, content: bytes, run: Callable[[Tensor], Tensor], referenc
             images = make_images(reference.spec, batch)
             found, expected = run(images), reference(images)
             differences.append(compare_logits(found, expected, TOLERANCE, subject=subject, hint=hint))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, content)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    make_folder(path.parent)
+    write_bytes(path, content)
     return Exported(path, len(content), max(differences))

@@ -30,6 +30,7 @@ from nascli.engine.checkpoint import METRICS, NEWEST, PREVIOUS
 from nascli.engine.device import cpu_threads, generator_for
 from nascli.engine.task import Run
 from nascli.errors import InputError
+from nascli.files import writing
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace
 from nascli.models.cost import measure_cost
@@ -135,8 +136,9 @@ def build_one_shot(
     if not path.is_file():
         with cpu_threads(recipe.supernet.threads):
             train_supernet(supernet, identity, recipe.seed, folder, run)
-    for name in (NEWEST, PREVIOUS, METRICS):  # the finished weights replace them
-        (folder / name).unlink(missing_ok=True)
+    with writing(path):
+        for name in (NEWEST, PREVIOUS, METRICS):  # the finished weights replace them
+            (folder / name).unlink(missing_ok=True)
     shared = supernet.weights.cpu()
     load_weights(path, shared)
     _check_identity(path, identity)

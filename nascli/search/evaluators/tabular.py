@@ -25,7 +25,7 @@ import numpy.typing as npt
 from nascli.config import SearchRecipe, parse
 from nascli.data.checked_h5 import CheckedFormat, check_content
 from nascli.errors import DivergedError, InputError
-from nascli.files import write_bytes, writing
+from nascli.files import write_bytes
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace, parse_space, resolve_space
 from nascli.search.trial import Score, Trial, TrialState
@@ -193,8 +193,7 @@ def write_table(
     recipe = parse(SearchRecipe, tomllib.loads(recipe_toml), "recipe")
     content = _encode(_tabulate(trials, resolve_space(recipe.space), recipe_toml, dict(about or {})))
     table = TabularBenchmark(**_decode(content, path))
-    with writing(path):
-        write_bytes(path, content)
+    write_bytes(path, content)
     return table
 
 
