@@ -50,6 +50,7 @@ _REMEDIES = {
     errno.ENOTDIR: "A part of the path is a file: choose another place",
     errno.EISDIR: "It is a folder: choose another name",
     errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ELOOP: "It is a link, which nascli did not make: remove it",
     errno.EIO: "The disk reports a fault: look at it before you write there again",
 }
 
@@ -195,6 +196,20 @@ def make_folder(path: Path) -> None:
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         remove_partial(path)
+
+
+def open_append(path: Path, buffering: int = -1) -> IO[bytes]:
+    """Open a file to add to its end; made where it is absent.
+
+    Raises:
+        OSError: It cannot be opened, or is a link or no plain file, of which nascli makes none.
+    """
+    flags = os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EEXIST, "it is no plain file")
+    return open(descriptor, "ab", buffering)
 
 
 def temporary_beside(path: Path) -> Path:

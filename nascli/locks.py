@@ -7,16 +7,21 @@ itself says nothing: it is never read, never emptied, and may stay.
 import errno
 import fcntl
 import os
+import stat
+import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from nascli.errors import InputError
-from nascli.files import writing
+from nascli.files import cannot_write, writing
 
 LOCK_FILE = ".lock"
 """The file in a folder that is locked."""
+
+_PATIENCE = 0.1
+"""Seconds for which a lock is asked for again: a look at it (`is_locked`) has it for a moment."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -24,34 +29,41 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 def lock_folder(path: Path, *, wait: bool = False, remedy: str = "Wait for it, or stop it") -> IO[bytes]:
     """Lock a folder for this process, until the file that is returned is closed or the process ends.
 
-    A `.lock` that is there already is opened as it is; one that is a link is refused, since what it leads to is not of
-    this folder. Processes forked from this one do not hold the lock.
+    A `.lock` that is there already is opened as it is; one that is no plain file is refused, since nascli did not make
+    it. Processes forked from this one do not hold the lock.
 
     Args:
         wait: Wait while another process has the lock.
 
     Raises:
-        InputError: Another process has the lock, or the file system has no locks.
+        InputError: Another process has the lock, or the file system has no locks, or `.lock` is no plain file.
         CannotWriteError: The file cannot be made.
     """
     file = path / LOCK_FILE
-    with writing(file):
-        flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        lock = os.fdopen(os.open(file, flags, 0o666), "r+b", buffering=0)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError as error:
-        lock.close()
-        raise InputError(f"{path} is in use by another process", remedy, file=path) from error
-    except OSError as error:
-        lock.close()
-        if error.errno not in _NO_LOCKS:
-            raise
-        raise InputError(
-            f"{path}: its file system has no file locks, by which two processes are kept from writing one folder",
-            "Choose a folder on another disk, or mount this one with locks (flock)",
-            file=path,
-        ) from error
+    patience = time.monotonic() + _PATIENCE
+    while True:
+        lock, is_new = _open_lock(file)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _is_at(lock, file):  # else it was removed by the process that had it
+                break
+            lock.close()
+        except BlockingIOError as error:
+            lock.close()
+            if time.monotonic() > patience:
+                raise InputError(f"{path} is in use by another process", remedy, file=path) from error
+            time.sleep(_PATIENCE / 10)
+        except OSError as error:
+            lock.close()
+            if is_new:
+                file.unlink(missing_ok=True)
+            if error.errno not in _NO_LOCKS:
+                raise cannot_write(file, error) from error
+            raise InputError(
+                f"{path}: its file system has no file locks, by which two processes are kept from writing one folder",
+                "Choose a folder on another disk, or mount this one with locks (flock)",
+                file=path,
+            ) from error
     held = weakref.ref(lock)
 
     def close_in_child() -> None:  # or processes forked to decode images would hold the lock, too
@@ -62,19 +74,54 @@ def lock_folder(path: Path, *, wait: bool = False, remedy: str = "Wait for it, o
     return lock
 
 
-def is_locked(path: Path) -> bool:
-    """Whether a process of a machine whose locks are seen here has locked the folder; it is asked without writing."""
+def remove_lock(path: Path) -> None:
+    """Remove the file of a lock that this process has and made, where nothing shall be left of a folder's use."""
+    with suppress(OSError):
+        (path / LOCK_FILE).unlink()
+
+
+def is_locked(path: Path) -> bool | None:
+    """Whether a process of a machine whose locks are seen here has locked the folder; it is asked without writing.
+
+    Returns:
+        None where it cannot be told: `.lock` is absent or may not be read, or the disk has no locks.
+    """
     try:
-        descriptor = os.open(path / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # a disk without locks
-        return False
+    except OSError:
+        return None
     finally:
-        with suppress(OSError):
-            os.close(descriptor)  # and the lock with it
+        os.close(descriptor)  # and the lock with it
     return False
+
+
+def _open_lock(file: Path) -> tuple[IO[bytes], bool]:
+    """The file of a lock, and whether it was made now."""
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with writing(file):
+        with suppress(FileExistsError):
+            return os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | flags, 0o666), "r+b", 0), True
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(file.lstat().st_mode):
+                raise InputError(
+                    f"{file} is no plain file, so nascli did not make it", "Remove it, or rename it", file=file
+                )
+        try:
+            descriptor = os.open(file, os.O_CREAT | os.O_RDWR | flags, 0o666)
+        except PermissionError:
+            descriptor = os.open(file, os.O_RDONLY | flags)  # a disk of this machine locks such a file as well
+        return os.fdopen(descriptor, "rb", 0), False
+
+
+def _is_at(lock: IO[bytes], file: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), file.lstat())
+    except FileNotFoundError:
+        return False

@@ -75,9 +75,11 @@ class ProgressFile:
         """Write the file, whole or not at all; it is not flushed to the disk, and no error of the disk is raised."""
         now = time.time()
         place = (self._unit, done, total, phase, self._begun, self._begun_at, now, socket.gethostname())
+        content = json.dumps(vars(Progress(*place, facts)), indent=1, default=str)
         temporary = temporary_beside(self._path)
         try:
-            temporary.write_text(json.dumps(vars(Progress(*place, facts)), indent=1, default=str), encoding="utf-8")
+            with temporary.open("x", encoding="utf-8") as file:
+                file.write(content)
             temporary.replace(self._path)
         except OSError:
             with suppress(OSError):

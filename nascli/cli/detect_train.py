@@ -24,10 +24,17 @@ from nascli.cli.options import (
     run_label,
     runs_folder,
 )
-from nascli.cli.processes import join_processes, note_run, open_in_main, refuse_several, start_processes
+from nascli.cli.processes import (
+    join_processes,
+    note_run,
+    open_in_main,
+    refuse_several,
+    resume_in_main,
+    start_processes,
+)
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, DetectRecipe, parse
 from nascli.errors import InputError
-from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
+from nascli.runs import RunFolder, create_run, find_run
 from nascli.units import count_of, format_duration
 
 if TYPE_CHECKING:
@@ -159,6 +166,8 @@ def _note_data(terminal: Terminal, data: "DetectionData") -> None:
 
 
 def _create(call: Call, job: "DetectJob", files: list[Path]) -> RunFolder:
+    from nascli.detect.model import format_detector
+
     return create_run(
         "detect",
         run_label(job.data.name, job.spec.network.name),
@@ -167,6 +176,7 @@ def _create(call: Call, job: "DetectJob", files: list[Path]) -> RunFolder:
         inputs=files,
         asked={"backbone": call[BACKBONE], "cell": call[CELL], "recipe": call[RECIPE], "device": call[DEVICE]},
         backbone=None if call[CELL] else str(find_run(call[BACKBONE] or "latest", "train", runs_folder()).resolve()),
+        files=format_detector(job.spec),
         data=job.describe_data(),
         splits=[split.to_dict() for split in dict.fromkeys((job.data.train, job.data.val))],
     )
@@ -177,22 +187,14 @@ def _resume(call: Call, dist: "DistContext") -> tuple["DetectJob", RunFolder | N
     from nascli.detect.job import MAY_MOVE, resume_detect_job
     from nascli.engine.launch import local_device
 
-    def find() -> Path:
-        path = find_run(str(call[RESUME]), "detect", runs_folder())
-        read_run(path, "detect")
-        return path
-
-    path = dist.raise_together(find)
-    device = dist.raise_together(lambda: local_device(call[DEVICE], dist))
-    moved = {key.removeprefix("data."): value for key, value in call.keys(DetectRecipe).items()}
-    job = resume_detect_job(path, device, dist, **moved)
-
-    def lock() -> RunFolder:
-        folder = resume_run(path, "detect")
-        folder.move_data(job.recipe, MAY_MOVE, job.describe_data())
-        return folder
-
-    return job, open_in_main(dist, lock)
+    path = dist.raise_together(lambda: find_run(str(call[RESUME]), "detect", runs_folder(), call.terminal().note))
+    with resume_in_main(dist, path, "detect") as folder:
+        device = dist.raise_together(lambda: local_device(call[DEVICE], dist))
+        moved = {key.removeprefix("data."): value for key, value in call.keys(DetectRecipe).items()}
+        job = resume_detect_job(path, device, dist, **moved)
+        if folder is not None:
+            folder.move_data(job.recipe, MAY_MOVE, job.describe_data())
+    return job, folder
 
 
 def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> None:

@@ -269,7 +269,8 @@ def runs_folder() -> Path:
 
 def place_run(call: Call) -> dict[str, Any]:
     """The arguments of `create_run` that say where a new run stands."""
-    return {"runs": runs_folder(), "out": call[OUT], "overwrite": call[OVERWRITE]}
+    place = {"runs": runs_folder(), "out": call[OUT], "overwrite": call[OVERWRITE]}
+    return {**place, "note": call.terminal().note}
 
 
 def run_label(data: str, cell: str) -> str:

@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,7 +12,7 @@ from nascli.cli.console import Terminal
 from nascli.cli.failures import DEBUG, report_failure
 from nascli.cli.options import DEVICE, DRY_RUN, GPUS, JSON, Call
 from nascli.errors import InputError, NascliError
-from nascli.runs import RunFolder
+from nascli.runs import RunFolder, resume_run
 
 if TYPE_CHECKING:
     from nascli.engine.dist import DistContext
@@ -68,6 +69,17 @@ def start_processes(call: Call) -> None:
 def open_in_main(dist: "DistContext", open_folder: Callable[[], RunFolder]) -> RunFolder | None:
     """The run folder, which the main process alone has; its error is that of all."""
     return dist.raise_together(lambda: open_folder() if dist.is_main else None)
+
+
+@contextmanager
+def resume_in_main(dist: "DistContext", path: Path, command_name: str) -> Iterator[RunFolder | None]:
+    """The folder of an earlier run, locked before it is read, which the main process alone has.
+
+    Where the block fails, it is released as it was.
+    """
+    folder = open_in_main(dist, lambda: resume_run(path, command_name))
+    with folder.released_on_error() if folder is not None else nullcontext():
+        yield folder
 
 
 def note_run(terminal: Terminal, folder: RunFolder, dist: "DistContext", batch_size: int) -> None:

@@ -21,8 +21,7 @@ from nascli.cli.options import (
 )
 from nascli.config import SearchRecipe, find_evaluator, find_recipe, load_recipe, to_toml
 from nascli.errors import InputError
-from nascli.files import write_text
-from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
+from nascli.runs import RECIPE_FILE, RunFolder, create_run, find_run, read_run, resume_run
 from nascli.units import format_duration, format_quantity
 
 if TYPE_CHECKING:
@@ -125,23 +124,24 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
     from nascli.engine.device import resolve_device
     from nascli.search.builders import build_child_setup
 
-    path = find_run(resume, "search", runs_folder())
-    record = read_run(path, "search")
-    recipe = load_recipe(SearchRecipe, path / "recipe.toml")
-    before, total = recipe.search.trials, trials or recipe.search.trials
-    if total < before:
-        raise InputError(
-            f"--trials {total}: {path} is a search of {before} trials, and that can only grow",
-            f"Give {before} or more, or leave --trials out",
-        )
-    device = resolve_device(str(record.get("asked", {}).get("device", "auto")))
-    setup = build_child_setup(recipe, device)
+    path = find_run(resume, "search", runs_folder(), terminal.note)
     folder = resume_run(path, "search")
-    if total > before:
-        recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"trials": total})})
-        write_text(path / "recipe.toml", to_toml(recipe))
-        grown = [*record.get("grown", []), {"from": before, "to": total}]
-        folder.update(recipe=recipe.model_dump(mode="json", exclude_none=True), grown=grown)
+    with folder.released_on_error():
+        record = read_run(path, "search")
+        recipe = load_recipe(SearchRecipe, path / RECIPE_FILE)
+        before, total = recipe.search.trials, trials or recipe.search.trials
+        if total < before:
+            raise InputError(
+                f"--trials {total}: {path} is a search of {before} trials, and that can only grow",
+                f"Give {before} or more, or leave --trials out",
+            )
+        device = resolve_device(str(record.get("asked", {}).get("device", "auto")))
+        setup = build_child_setup(recipe, device)
+        if total > before:
+            recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"trials": total})})
+            grown = [*record.get("grown", []), {"from": before, "to": total}]
+            values = recipe.model_dump(mode="json", exclude_none=True)
+            folder.start({RECIPE_FILE: to_toml(recipe)}, recipe=values, grown=grown)
     _search(terminal, folder, recipe, setup, device)
 
 
@@ -157,9 +157,9 @@ def _search(
     from nascli.search.study import run_search
     from nascli.signals import stop_on_signals
 
-    terminal.note(f"run {folder.path}")
-    space = resolve_space(recipe.space)
     with folder, stop_on_signals() as stop:
+        terminal.note(f"run {folder.path}")
+        space = resolve_space(recipe.space)
         with show_steps(terminal, "supernet") as progress:
             evaluators = build_evaluators(
                 recipe, setup, space, folder.path, stop=stop, progress=progress, log=terminal.note

@@ -25,10 +25,17 @@ from nascli.cli.options import (
     run_label,
     runs_folder,
 )
-from nascli.cli.processes import join_processes, note_run, open_in_main, refuse_several, start_processes
+from nascli.cli.processes import (
+    join_processes,
+    note_run,
+    open_in_main,
+    refuse_several,
+    resume_in_main,
+    start_processes,
+)
 from nascli.config import TrainRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
-from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
+from nascli.runs import RunFolder, create_run, find_run
 from nascli.units import format_duration, format_quantity
 
 if TYPE_CHECKING:
@@ -147,6 +154,8 @@ def _network_numbers(preset: str | None, numbers: dict[str, Any]) -> dict[str, A
 
 def _create(call: Call, job: "TrainJob", files: list[Path]) -> RunFolder:
     from nascli.classify.job import describe_data
+    from nascli.models.families import NETWORK_FILE
+    from nascli.models.spec import format_network
 
     return create_run(
         "train",
@@ -154,6 +163,7 @@ def _create(call: Call, job: "TrainJob", files: list[Path]) -> RunFolder:
         job.recipe,
         **place_run(call),
         inputs=files,
+        files={NETWORK_FILE: format_network(job.spec)},
         asked={"cell": call[CELL], "recipe": call[RECIPE], "device": call[DEVICE]},
         data=describe_data(job.data),
         **describe_images(job.data),
@@ -167,20 +177,16 @@ def _resume(call: Call, dist: "DistContext") -> tuple[RunFolder | None, "TrainJo
 
     keys = call.keys(TrainRecipe)
 
-    def open_job() -> tuple[Path, "TrainJob"]:
-        path = find_run(str(call[RESUME]), "train", runs_folder())
-        read_run(path, "train")
+    def open_job() -> "TrainJob":
         where = local_device(call[DEVICE], dist)
-        return path, resume_train_job(path, keys.get("data.data_dir"), where, dist, keys.get("data.dataset"))
+        return resume_train_job(path, keys.get("data.data_dir"), where, dist, keys.get("data.dataset"))
 
-    path, job = dist.raise_together(open_job)
-
-    def lock() -> RunFolder:
-        folder = resume_run(path, "train")
-        folder.move_data(job.recipe, MAY_MOVE, describe_data(job.data))
-        return folder
-
-    return open_in_main(dist, lock), job
+    path = dist.raise_together(lambda: find_run(str(call[RESUME]), "train", runs_folder(), call.terminal().note))
+    with resume_in_main(dist, path, "train") as folder:
+        job = dist.raise_together(open_job)
+        if folder is not None:
+            folder.move_data(job.recipe, MAY_MOVE, describe_data(job.data))
+    return folder, job
 
 
 def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", *, tensorboard: bool) -> None:
@@ -194,16 +200,16 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", *, ten
         with stop_on_signals(second_ends=False) as stop:
             run_train_job(job, None, Run(job.device, job.dist, stop, terminal.note))
         return
-    plan = job.plan
-    config = plan.config
-    note_run(terminal, folder, plan.dist, plan.batch_size)
-    if config.lr_base_size:
-        terminal.note(
-            f"learning rate {config.lr:g} for {config.lr_base_size} images per step: "
-            f"{plan.peak_lr:g} for {plan.batch_size}"
-        )
     events = folder.path / EVENTS_FOLDER
     with folder:
+        plan = job.plan
+        config = plan.config
+        note_run(terminal, folder, plan.dist, plan.batch_size)
+        if config.lr_base_size:
+            terminal.note(
+                f"learning rate {config.lr:g} for {config.lr_base_size} images per step: "
+                f"{plan.peak_lr:g} for {plan.batch_size}"
+            )
         with ExitStack() as entered:
             stop = entered.enter_context(stop_on_signals(second_ends=job.dist.size == 1))
             progress = TrainProgress(terminal, epochs=plan.config.epochs, steps=plan.steps, batch_size=plan.batch_size)

@@ -19,11 +19,11 @@ from nascli.data.detection.dataset import Category
 from nascli.data.images.decoding import REDUCED_ABOVE
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import check_schema, read_json, write_json
+from nascli.files import check_schema, format_json, read_json, write_text
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_weights
-from nascli.models.spec import NetworkSpec, read_network, write_network
+from nascli.models.spec import NetworkSpec, format_network, read_network
 from nascli.runs import DETECTOR_FILE, advise_folder
 from nascli.text import quote
 
@@ -142,15 +142,18 @@ class CategoryEntry(Strict):
 
 def write_detector(folder: Path, spec: DetectorSpec) -> None:
     """Write `network.json` and `detector.json`."""
-    write_network(folder / NETWORK_FILE, spec.network)
-    write_json(
-        folder / DETECTOR_FILE,
-        {
-            "schema": _SCHEMA_VERSION,
-            "detector": spec.config.model_dump(mode="json"),
-            "categories": [asdict(category) for category in spec.categories],
-        },
-    )
+    for name, text in format_detector(spec).items():
+        write_text(folder / name, text)
+
+
+def format_detector(spec: DetectorSpec) -> dict[str, str]:
+    """The texts of `network.json` and `detector.json`, by name."""
+    detector = {
+        "schema": _SCHEMA_VERSION,
+        "detector": spec.config.model_dump(mode="json"),
+        "categories": [asdict(category) for category in spec.categories],
+    }
+    return {NETWORK_FILE: format_network(spec.network), DETECTOR_FILE: format_json(detector)}
 
 
 def read_detector(folder: Path) -> DetectorSpec:

@@ -18,7 +18,7 @@ import torch
 
 from nascli.config import OptimConfig
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.files import cannot_write, keep_copy, open_whole, sync_folder, write_text, writing
+from nascli.files import cannot_write, keep_copy, open_append, open_whole, sync_folder, write_text, writing
 
 NEWEST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -109,8 +109,8 @@ class CheckpointStore:
         self._check_folder()
         with writing(path):
             new = not path.exists()
-            with path.open("a", encoding="utf-8") as file:
-                file.write(_line(record))
+            with open_append(path) as file:
+                file.write(_line(record).encode())
                 file.flush()
                 os.fsync(file.fileno())
             if new:

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from nascli.config import NETWORK_SECTIONS, NetworkConfig, Preprocessing, Strict, explain
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import check_schema, read_json, write_json
+from nascli.files import check_schema, format_json, read_json, write_text
 from nascli.genotype.genotype import CELLS
 
 if TYPE_CHECKING:
@@ -193,7 +193,12 @@ def resolve_network(
 
 def write_network(path: Path, spec: NetworkSpec) -> None:
     """Write `network.json`; a file without the key `family` is of the cells."""
-    write_json(path, spec.file_values())
+    write_text(path, format_network(spec))
+
+
+def format_network(spec: NetworkSpec) -> str:
+    """The text of `network.json`."""
+    return format_json(spec.file_values())
 
 
 def read_network(path: Path) -> NetworkSpec:

@@ -96,16 +96,22 @@ def read_record(path: Path) -> dict[str, Any]:
 def find_state(path: Path, record: Mapping[str, Any]) -> str:
     """The state of a run with this `run.json`: its status, but where that is `running` and the run may not be.
 
-    The kernel's lock says whether a run of this machine lives, else it was `killed`. One that began on another machine
-    is `silent` where it gave no sign for `SILENT` seconds.
+    The kernel's lock says whether a run of this machine lives, else it was `killed`. What was begun or resumed on
+    another machine, or has no lock that can be seen, is judged by its signs: without one for `SILENT` seconds it is
+    `silent`, or `killed` if it ran here.
     """
     status = str(record.get("status"))
-    if status != "running" or is_locked(path):
+    locked = is_locked(path) if status == "running" else None
+    if status != "running" or locked:
         return status
     progress, sign = read_progress(path), last_sign(path)
-    if progress is None or progress.host == socket.gethostname():
+    hosts = {str(each) for each in (record.get("host"), progress and progress.host) if each is not None}
+    is_here = hosts <= {socket.gethostname()}
+    if is_here and locked is False:
         return "killed"
-    return "running" if sign is not None and sign < SILENT else "silent"
+    if sign is not None and sign < SILENT:
+        return "running"
+    return "killed" if is_here else "silent"
 
 
 def last_sign(path: Path) -> float | None:

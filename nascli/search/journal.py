@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from nascli.config import Strict
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import sync_folder, writing
+from nascli.files import open_append, sync_folder, writing
 from nascli.genotype.genotype import AnyGenotype
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
 
@@ -132,10 +132,14 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         with writing(path):
-            content = path.read_bytes() if path.exists() else b""
-            self.trials, self.finishes, self.size = _read(content, path)
+            self._file = open_append(path, buffering=0)
+            content = path.read_bytes()
+            try:
+                self.trials, self.finishes, self.size = _read(content, path)
+            except CorruptFileError:
+                self._file.close()
+                raise
             self._hash = hashlib.sha256(content[: self.size])
-            self._file = path.open("ab", buffering=0)
             self._file.truncate(self.size)
             os.fsync(self._file.fileno())
             sync_folder(path.parent)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nascli.config import SearchRecipe, TrainRecipe, load_recipe
+from nascli.locks import LOCK_FILE
 from nascli.progress import PROGRESS, ProgressFile, read_progress
 from nascli.runs import create_run
 from nascli.search.executors.executor import InProcessExecutor
@@ -143,6 +144,7 @@ def test_a_detector_and_runs_that_are_spoiled(nascli: Nascli, detector: str) -> 
 def test_the_pack_that_is_being_made(nascli: Nascli) -> None:
     folder = Path("photos.h5.partial")
     folder.mkdir()
+    (folder / LOCK_FILE).touch()
     ProgressFile(folder, "images").begin(50, 200, "packing")
     status = read(nascli, f"status {folder}")
     assert (status["command"], status["done"], status["total"], status["state"]) == ("pack", 50, 200, "killed")
