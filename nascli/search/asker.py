@@ -5,16 +5,18 @@ proposals depend neither on the number of workers nor on their speed. An asynchr
 comes; its order is that of the journal.
 
 Resuming is no case of its own: the strategy is asked from the first trial on, and where the journal has the trial
-already, that one is used. A snapshot of the strategy spares asking and telling what lies before it.
+already, that one is used. A snapshot of the strategy spares asking and telling what lies before it. A strategy that is
+`Skippable` is spared every proposal whose successor was told a reward; only those at the journal's end are made again.
 """
 
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
-from nascli.errors import CorruptFileError
+from nascli.errors import CannotWriteError, CorruptFileError
 from nascli.search.journal import Event, Journal, Proposed
 from nascli.search.plan import Observer, SearchPlan
 from nascli.search.snapshot import Snapshot, SnapshotFile, UpdateRecord
-from nascli.search.strategies.strategy import Stateful, Strategy
+from nascli.search.strategies.strategy import Skippable, Stateful, Strategy
 from nascli.search.trial import Trial
 from nascli.seeding import derive_seed
 
@@ -42,6 +44,7 @@ class Asker:
         self._asked = self._told = 0
         self._asked_in_snapshot = self._told_in_snapshot = 0  # their proposals and rewards are not repeated
         self._updates: list[UpdateRecord] = []
+        self._unasked: list[Trial] = []  # of the journal, for which the strategy was not asked again yet
         self._first: dict[str, int] = {}  # canonical hash -> the first trial with it
         self._duplicates = 0  # in a row
         self._ended = False
@@ -69,11 +72,18 @@ class Asker:
                 self._observer.on_update(told, diagnostics)
 
     def save(self) -> None:
-        """Write a snapshot of the strategy, where it and the journal are at the same point."""
+        """Write a snapshot of the strategy, where it and the journal are at the same point.
+
+        Where the file cannot be written the search goes on without, after a warning.
+        """
         caught_up = self._asked == len(self._journal.trials) and self._told > self._told_in_snapshot
         if self._snapshots is not None and isinstance(self._strategy, Stateful) and caught_up:
             snapshot = Snapshot(self._asked, self._told, self._updates, self._strategy.state())
-            self._snapshots.save(snapshot, self._journal)
+            try:
+                self._snapshots.save(snapshot, self._journal)
+            except CannotWriteError as error:
+                self._snapshots = None
+                self._observer.on_message(f"warning: {error.message}; without a snapshot a resume takes longer")
 
     def replay(self) -> Iterator[Trial]:
         """Ask and tell again all that the journal of an asynchronous search holds, in its order.
@@ -119,6 +129,7 @@ class Asker:
     def _tell(self, trial: Trial) -> None:
         assert trial.reward is not None
         if self._told >= self._told_in_snapshot:
+            self._skip()
             self._strategy.tell(trial.tokens, trial.reward)
         self._told += 1
 
@@ -137,13 +148,33 @@ class Asker:
     def _recall(self) -> Trial:
         """The next trial of the journal, after the strategy was asked for it again."""
         trial = self._journal.trials[self._asked]
-        spared = self._asked < self._asked_in_snapshot
-        if (not spared and trial.tokens != self._strategy.ask()) or trial.seed != self._seed(trial.id):
-            raise CorruptFileError(
-                f"{self._journal.path}: trial {trial.id} is not what this recipe proposes with this version of nascli",
-                "The journal belongs to another recipe or version: use that one, or start a new search",
-            )
+        if trial.seed != self._seed(trial.id):
+            self._refuse(trial)
+        if self._asked >= self._asked_in_snapshot:
+            self._unasked.append(trial)
+            last = self._asked == len(self._journal.trials) - 1
+            if last or not isinstance(self._strategy, Skippable):
+                self._ask_again()
         return self._count(trial)
+
+    def _ask_again(self) -> None:
+        """Have the strategy make proposals of the journal again; they have to be the same."""
+        for trial in self._unasked:
+            if trial.tokens != self._strategy.ask():
+                self._refuse(trial)
+        self._unasked.clear()
+
+    def _skip(self) -> None:
+        """Have the strategy skip the proposals for which it was not asked again, before it is told a reward."""
+        if isinstance(self._strategy, Skippable) and self._unasked:
+            self._strategy.skip([trial.tokens for trial in self._unasked], self._unasked[-1].diagnostics)
+            self._unasked.clear()
+
+    def _refuse(self, trial: Trial) -> NoReturn:
+        raise CorruptFileError(
+            f"{self._journal.path}: trial {trial.id} is not what this recipe proposes with this version of nascli",
+            "The journal belongs to another recipe or version: use that one, or start a new search",
+        )
 
     def _propose(self) -> Trial | None:
         tokens = self._strategy.ask()
@@ -158,6 +189,7 @@ class Asker:
             hash=canonical_hash,
             seed=self._seed(self._asked),
             duplicate_of=self._first.get(canonical_hash),
+            diagnostics=dict(self._strategy.diagnostics) if isinstance(self._strategy, Skippable) else {},
         )
         return self._count(self._record(Proposed.of(trial)))
 

@@ -25,7 +25,7 @@ from nascli.files import open_append, sync_folder, writing
 from nascli.genotype.genotype import AnyGenotype
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
 
-_BEGIN = ("tokens", "genotype", "hash", "seed", "duplicate_of")  # what a trial begins with
+_BEGIN = ("tokens", "genotype", "hash", "seed", "duplicate_of", "diagnostics")  # what a trial begins with
 
 
 class _Event(Strict):
@@ -34,7 +34,11 @@ class _Event(Strict):
     def line(self) -> bytes:
         """The event as a line of JSON, without fields at their defaults; floats come back bit for bit."""
         values = self.model_dump(mode="json", by_alias=True)
-        optional = {name for name, field in type(self).model_fields.items() if getattr(self, name) == field.default}
+        optional = {
+            name
+            for name, field in type(self).model_fields.items()
+            if getattr(self, name) == field.get_default(call_default_factory=True)
+        }
         kept = {name: value for name, value in values.items() if name == "event" or name not in optional}
         return json.dumps(kept, allow_nan=False).encode() + b"\n"
 
@@ -49,6 +53,7 @@ class Proposed(_Event):
     hash: str
     seed: int
     duplicate_of: int | None
+    diagnostics: dict[str, float] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, trial: Trial) -> Self:

@@ -11,7 +11,8 @@ hash, is not evaluated: it waits for that one and takes its result.
 
 import math
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self
 
@@ -110,6 +111,7 @@ class Trial:
         hash: The canonical hash of the genotype.
         seed: The seed of everything random in its evaluation.
         duplicate_of: The first trial with the same canonical hash; None for a trial that is evaluated itself.
+        diagnostics: Those of a strategy that can skip this proposal when the search is resumed.
         reward: Told to the strategy: the score's, or the failure reward; None while the trial runs.
         rungs: Its short trainings, before the full one.
         stopped: Whether the last of those gave its score, because it was not promoted.
@@ -122,6 +124,7 @@ class Trial:
     hash: str
     seed: int
     duplicate_of: int | None = None
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
     state: TrialState = TrialState.RUNNING
     score: Score | None = None
     failure: Failure | None = None

@@ -11,6 +11,9 @@
 It pays where a training costs more than the second or so that a batch of proposals takes, and where trainings are few:
 it learns from every result at once, and one lucky reward does not mislead it.
 
+A proposal follows from the seed, its number, and what was proposed and told before it: all that is drawn for it comes
+from generators of its own. So earlier proposals can be skipped, and a search resumes without fitting old models again.
+
 The numbers that decide are rounded before they are compared, so that a proposal does not depend on the machine.
 
 References: Thompson 1933; Rasmussen and Williams 2006, algorithm 2.1 and section 5.4.1. Features by paths: White,
@@ -21,6 +24,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +55,9 @@ _FEWEST = 3
 _TRIES = 20
 """Draws for each candidate that is wanted; in a space that is nearly exhausted new ones are rare."""
 
+_HASHES = 2**14
+"""Canonical hashes that are remembered; a nearly exhausted space gives the same candidates again and again."""
+
 
 class BayesianSearch:
     """Proposes where a Gaussian process expects, or cannot exclude, the highest reward."""
@@ -58,71 +65,75 @@ class BayesianSearch:
     def __init__(self, space: SearchSpace, config: BayesianConfig, seed: int) -> None:
         self.batch_size = config.batch_size
         self.diagnostics: Mapping[str, float] = {}
-        self._space, self._config = space, config
+        self._space, self._config, self._seed = space, config, seed
         self._mutation = Mutation(space)
-        self._draw = random.Random(derive_seed(seed, "surrogate"))
-        self._normal = np.random.default_rng(derive_seed(seed, "surrogate", "function"))
-        self._asked = 0
-        self._seen: set[str] = set()  # canonical hashes of what was proposed
+        self._proposed: list[Tokens] = []
+        self._seen: set[str] = set()  # canonical hashes of the first `_hashed` proposals
+        self._hashed = 0
+        self._hash = lru_cache(_HASHES)(lambda tokens: space.decode(tokens).canonical_hash())
         self._results: list[Observation] = []
         self._queue: list[Tokens] = []  # proposals of the model as it is
-        self._known: dict[Tokens, tuple[str, Features]] = {}
+        self._features: dict[Tokens, Features] = {}  # of the observations that were fitted last
 
     def ask(self) -> Tokens:
         """A random sequence at first; then what the model chooses, or a random one where it has nothing new."""
-        self._asked += 1
-        if self._asked > self._config.n_startup_trials and len(self._results) >= _FEWEST and not self._queue:
-            self._queue = self._choose()
-        tokens = self._queue.pop() if self._queue else self._sample()
-        self._seen.add(self._look_up(tokens)[0])
-        return tokens
+        number = len(self._proposed)
+        draw = random.Random(derive_seed(self._seed, "surrogate", number))
+        if number >= self._config.n_startup_trials and len(self._results) >= _FEWEST and not self._queue:
+            self._queue = self._choose(draw, np.random.default_rng(derive_seed(self._seed, "function", number)))
+        self._proposed.append(self._queue.pop() if self._queue else self._sample(draw))
+        return self._proposed[-1]
 
     def tell(self, tokens: Tokens, reward: float) -> None:
         """Keep the result; the model is fitted again at the next proposal."""
         self._results.append((tokens, reward))
         self._queue.clear()
 
-    def _sample(self) -> Tokens:
-        return tuple(self._draw.randrange(size) for size in self._space.decision_sizes)
+    def skip(self, proposals: Sequence[Tokens], diagnostics: Mapping[str, float]) -> None:
+        """Become the strategy that has made these proposals."""
+        self._proposed += proposals
+        self.diagnostics = dict(diagnostics)
 
-    def _look_up(self, tokens: Tokens) -> tuple[str, Features]:
-        """Canonical hash and features."""
-        if tokens not in self._known:
-            genotype = self._space.decode(tokens)
-            self._known[tokens] = genotype.canonical_hash(), self._space.features(genotype)
-        return self._known[tokens]
+    def _sample(self, draw: random.Random) -> Tokens:
+        return tuple(draw.randrange(size) for size in self._space.decision_sizes)
 
-    def _choose(self) -> list[Tokens]:
+    def _choose(self, draw: random.Random, normal: np.random.Generator) -> list[Tokens]:
         """A batch of proposals, the last to be proposed first."""
         told = select_observations(self._results, self._config.max_observations)
         known = [tokens for tokens, _ in told]
-        candidates = self._find_candidates(known)
+        candidates = self._find_candidates(known, draw)
         if not candidates:
             return []
-        features = stack_features([self._look_up(tokens)[1] for tokens in [*known, *candidates]])
+        self._features = {tokens: self._features.get(tokens) or self._extract(tokens) for tokens in known}
+        features = stack_features([*(self._features[tokens] for tokens in known), *map(self._extract, candidates)])
         model = fit_posterior(features[: len(told)], np.array([reward for _, reward in told]), features[len(told) :])
         self.diagnostics = {"length": model.length, "noise": model.noise, "best_expected": model.best}
         chosen: list[Tokens] = []
         for _ in range(min(self.batch_size, len(candidates))):
-            heights = model.draw(self._normal)
+            heights = model.draw(normal)
             heights[[candidates.index(tokens) for tokens in chosen]] = -np.inf
             chosen.insert(0, candidates[int(heights.argmax())])
         return chosen
 
-    def _find_candidates(self, told: list[Tokens]) -> list[Tokens]:
+    def _extract(self, tokens: Tokens) -> Features:
+        return self._space.features(self._space.decode(tokens))
+
+    def _find_candidates(self, told: list[Tokens], draw: random.Random) -> list[Tokens]:
         """Cells that were not proposed: one half random, the other mutants of the best tenth, some of them twice."""
         parents = told[: max(5, len(told) // 10)]
+        self._seen.update(map(self._hash, self._proposed[self._hashed :]))
+        self._hashed = len(self._proposed)
         found: dict[str, Tokens] = {}
         for _ in range(_TRIES * self._config.candidates):
             if len(found) == self._config.candidates:
                 break
-            if self._draw.random() < 0.5:
-                tokens = self._sample()
+            if draw.random() < 0.5:
+                tokens = self._sample(draw)
             else:
-                tokens = self._mutation.mutate(self._draw.choice(parents), self._draw)
-                if self._draw.random() < 0.3:
-                    tokens = self._mutation.mutate(tokens, self._draw)
-            canonical_hash = self._look_up(tokens)[0]
+                tokens = self._mutation.mutate(draw.choice(parents), draw)
+                if draw.random() < 0.3:
+                    tokens = self._mutation.mutate(tokens, draw)
+            canonical_hash = self._hash(tokens)
             if canonical_hash not in self._seen:
                 found.setdefault(canonical_hash, tokens)
         return list(found.values())

@@ -61,7 +61,21 @@ class Stateful(Strategy, Protocol):
 
 
 @runtime_checkable
-class SupportsPretraining(Strategy, Protocol):
+class Skippable(Strategy, Protocol):
+    """A strategy whose proposals of a resumed search need not be made again, because making them takes long."""
+
+    def skip(self, proposals: Sequence[Tokens], diagnostics: Mapping[str, float]) -> None:
+        """Become the strategy that has made these proposals; the next call tells a reward.
+
+        Args:
+            proposals: All since the last reward that was told.
+            diagnostics: Its diagnostics after the last of them.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsPretraining(Stateful, Protocol):
     """A strategy that can be shown good sequences before it proposes: the controllers."""
 
     def imitate(self, sequences: Sequence[Tokens]) -> None:
