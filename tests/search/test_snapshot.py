@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from nascli.config import PpoConfig, ReinforceConfig
+from nascli.config import EvolutionConfig, PpoConfig, ReinforceConfig
 from nascli.errors import Interrupted
 from nascli.genotype.cells.space import CellSpace
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import SearchLoop
 from nascli.search.plan import SearchPlan
 from nascli.search.snapshot import SnapshotFile
+from nascli.search.strategies.evolution import Evolution
 from nascli.search.strategies.policy_gradient import ppo, reinforce
 from nascli.search.strategies.strategy import Stateful
+from nascli.search.strategies.warm_start import WarmStarted
 from nascli.search.trial import Trial
 from nascli.signals import StopRequest
 from tests.fakes import FakeEvaluator, Recorder, ShuffledExecutor
@@ -29,6 +31,9 @@ NUMBERS = {"batch_size": 4, "lr": 0.05, "hidden": 8}
 MADE: dict[str, Callable[[int], Stateful]] = {
     "ppo": lambda seed: ppo(SPACE, PpoConfig.model_validate(NUMBERS), seed),
     "reinforce": lambda seed: reinforce(SPACE, ReinforceConfig.model_validate(NUMBERS), seed),
+    "ppo after evolution": lambda seed: WarmStarted(
+        Evolution(SPACE, EvolutionConfig(population=3), seed), ppo(SPACE, PpoConfig.model_validate(NUMBERS), seed), 10
+    ),
 }
 
 

@@ -17,6 +17,7 @@ the first strategy alone: the controller never sampled it, and a gradient weight
 
 from collections import defaultdict, deque
 from collections.abc import Mapping
+from typing import Any
 
 from nascli.search.strategies.strategy import Strategy, SupportsPretraining, Tokens
 
@@ -40,6 +41,7 @@ class WarmStarted:
         self._asked: defaultdict[Tokens, deque[Strategy]] = defaultdict(deque)  # the proposers of what is not told yet
         self._rewards: dict[Tokens, float] = {}
         self._told = 0
+        self._warm_up: list[tuple[Tokens, float | None]] = []  # what the first was asked (None) and told, in order
 
     @property
     def diagnostics(self) -> Mapping[str, float]:
@@ -52,17 +54,47 @@ class WarmStarted:
         tokens = proposer.ask()
         if tokens is not None:
             self._asked[tokens].append(proposer)
+            if proposer is self._first:
+                self._warm_up.append((tokens, None))
         return tokens
 
     def tell(self, tokens: Tokens, reward: float) -> None:
         """Tell the strategy that proposed it; with the last result of the warm-up the controller imitates the best."""
         proposer = self._asked[tokens].popleft()
+        if not self._asked[tokens]:
+            del self._asked[tokens]
         proposer.tell(tokens, reward)
+        if proposer is self._first:
+            self._warm_up.append((tokens, reward))
         if proposer is self._first and self._told < self._trials:
             self._rewards[tokens] = reward
             self._told += 1
             if self._told == self._trials:
                 self._then.imitate(self._best())
+
+    def state(self) -> dict[str, Any]:
+        """The calls of the first strategy, which is quick to ask and tell again, and the state of the controller."""
+        return {
+            "warm_up": self._warm_up,
+            "told": self._told,
+            "rewards": list(self._rewards.items()),
+            "asked": [(tokens, [proposer is self._then for proposer in held]) for tokens, held in self._asked.items()],
+            "then": self._then.state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Become the strategy that gave `state`."""
+        self._warm_up = [(tuple(tokens), reward) for tokens, reward in state["warm_up"]]
+        for tokens, reward in self._warm_up:
+            if reward is None:
+                self._first.ask()
+            else:
+                self._first.tell(tokens, reward)
+        self._told = state["told"]
+        self._rewards = {tuple(tokens): reward for tokens, reward in state["rewards"]}
+        for tokens, of_then in state["asked"]:
+            self._asked[tuple(tokens)].extend(self._then if each else self._first for each in of_then)
+        self._then.load_state(state["then"])
 
     @property
     def _proposer(self) -> Strategy:
