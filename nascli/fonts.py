@@ -4,6 +4,7 @@ A letter that a font has not is drawn as an empty box, in which all names look a
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,19 @@ def fit_letters(text: str) -> tuple[str, Path]:
     DejaVu Sans, which matplotlib ships, is taken where it has them, else a font of the system. What none has stands
     there as an escape as `\\\\u732b`.
     """
-    text, usual = printable(text), usual_font()
-    wanted = frozenset(map(ord, text))
-    if wanted <= _letters(usual):
-        return text, usual
+    (fitted,), font = fit_texts([text])
+    return fitted, font
+
+
+def fit_texts(texts: Sequence[str]) -> tuple[list[str], Path]:
+    """Texts as they can be drawn in one font, as `fit_letters` does; and the font."""
+    shown, font = list(map(printable, texts)), usual_font()
+    wanted = frozenset(map(ord, "".join(shown)))
+    if wanted <= _letters(font):
+        return shown, font
     font = _find_font(wanted | _ASCII)  # what is written beside it has these
-    return "".join(letter if ord(letter) in _letters(font) else _escape(letter) for letter in text), font
+    has = _letters(font)
+    return ["".join(letter if ord(letter) in has else _escape(letter) for letter in text) for text in shown], font
 
 
 def set_font(text: "Text", font: Path) -> None:

@@ -16,6 +16,9 @@ _JOINERS = {"\u200c", "\u200d"}
 _PLAIN = {"×": "x", "·": "-", "±": "~", "–": "-", "…": "~", "←": "<", "→": ">"}
 """Signs that nascli's own lines hold, as an output without Unicode has them: one column each, too."""
 
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""What spreadsheets begin a formula with; the wide ones in some languages."""
+
 SPELL_OUT = "nascli-spell-out"
 """The handler of encoding errors (`errors=`) that writes an escape for a letter that an output cannot hold."""
 
@@ -60,8 +63,13 @@ def quote_command(words: Iterable[object], encoding: str = "utf-8") -> str:
 
 
 def as_cell(name: str) -> str:
-    """A name as a cell of a table for spreadsheets, which would compute `=1+1`: an apostrophe makes it a text."""
-    return f"'{printable(name)}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else printable(name)
+    """A name as a cell of a table for spreadsheets, which would compute `=1+1`: an apostrophe makes it a text.
+
+    One that begins with an apostrophe gets another, so that a cell without its first one is the name, as `printable`
+    shows it.
+    """
+    shown = printable(name)
+    return f"'{shown}" if name.lstrip().startswith(_FORMULA) or shown.startswith("'") else shown
 
 
 def _escape_invisible(letter: str) -> str:

@@ -153,9 +153,9 @@ def _render_tree(genotype: Genotype) -> "Tree":
     facts = f"  space {genotype.space}, canonical hash {genotype.canonical_hash()}"
     tree = Tree(Text.assemble((printable(genotype.name), "bold"), (printable(facts), "dim")), guide_style="dim")
     for part in genotype_tree(genotype):
-        branch = tree.add(Text(part.caption, "bold"))
+        branch = tree.add(Text(printable(part.caption), "bold"))
         for line in part.lines:
-            text = Text.assemble(*line.spans)
+            text = Text.assemble(*((printable(span), style) for span, style in line.spans))
             text.rstrip()
             branch.add(text)
     return tree

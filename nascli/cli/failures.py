@@ -1,5 +1,6 @@
 """A call that failed: explained to people in one line, to programs as an object, with one exit code."""
 
+import errno
 import os
 import re
 import sys
@@ -42,6 +43,18 @@ ERROR_CODES = {
 DEBUG = "--debug"
 LONGEST_REASON = 300
 
+_LONG_WORD = re.compile(r"(\S{300})\S{4000,}")
+"""A word longer than the path of any file, and the part of it that is shown."""
+
+_REFUSED = {
+    errno.ENAMETOOLONG: "Is it the name of a file?",
+    errno.ELOOP: "Its links lead to themselves: mend or remove them",
+    errno.ENOTDIR: "A part of the path is a file",
+    errno.EACCES: "Ask for the right to read it, or choose another place",
+    errno.EPERM: "Ask for the right to read it, or choose another place",
+}
+"""Reasons of the system that lie in the name or the rights of a file, wherever it is opened; with the remedy."""
+
 _UsageError: Any = typer.BadParameter.__mro__[2]
 """The class of all errors of the command line: typer names only its heir."""
 
@@ -83,6 +96,8 @@ def explain_failure(error: BaseException) -> dict[str, Any]:
         return _explain_usage(error)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Interrupted("stopped by a signal").to_dict()
+    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:
+        return InputError(f"{error.filename!s}: {error.strerror}", _REFUSED[error.errno], file=error.filename).to_dict()
     reason = shorten(" ".join(str(error).split()), LONGEST_REASON)
     what = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
     remedy = _keep_traceback(error)
@@ -96,14 +111,19 @@ def show_failure(error: BaseException, explained: dict[str, Any], *, debug: bool
     """The error on stderr: one line, the usage below a wrong command line, a traceback with --debug."""
     if isinstance(error, _UsageError):
         if _is_plain(error):
-            error.message = printable(error.message)
+            error.message = _one_line(error.message)
         error.show(sys.stderr)
     elif debug:
         print_exception(error)
     else:
         line = str(NascliError(explained["message"], explained["remedy"] or ""))
         title = "interrupted" if explained["exit_code"] == Interrupted.exit_code else "error"
-        sys.stderr.write(f"{title}: {printable(line)}\n")
+        sys.stderr.write(f"{title}: {_one_line(line)}\n")
+
+
+def _one_line(text: str) -> str:
+    """A message fit for a terminal, in which no word is endless."""
+    return printable(_LONG_WORD.sub(r"\1...", text))
 
 
 def _keep_traceback(error: BaseException) -> str:

@@ -263,8 +263,8 @@ def command_group(name: str, help_text: str, commands: Sequence[ExampleCommand],
 
 
 def runs_folder() -> Path:
-    """The folder of all runs: `$NASCLI_RUNS`, else `runs` here."""
-    return Path(os.environ.get("NASCLI_RUNS", "runs"))
+    """The folder of all runs: `$NASCLI_RUNS` where it is not blank, with `~` for the home folder; else `runs` here."""
+    return Path(os.path.expanduser(os.environ.get("NASCLI_RUNS", "").strip() or "runs"))
 
 
 def place_run(call: Call) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from nascli.config.section import ByFamily, Recipe
 from nascli.errors import InputError
 from nascli.units import shorten
 
+_LONGEST_PLACE = 200
+"""Letters of a place; a key that a file made up may have any number."""
+
 
 def parse(model: type[Recipe], values: object, source: str) -> Recipe:
     """Validate `values` as `model`; the first error becomes one line that names `source` and the field."""
@@ -23,7 +26,7 @@ def parse(model: type[Recipe], values: object, source: str) -> Recipe:
 def explain(error: ValidationError, source: str, model: type[BaseModel]) -> InputError:
     """One line out of a pydantic error: source, field, value, reason."""
     fault = error.errors()[0]
-    place = _join_keys(fault["loc"])
+    place = shorten(_join_keys(fault["loc"]), _LONGEST_PLACE)
     what, remedy = _describe(fault["type"], place, fault["msg"].removeprefix("Value error, "), fault["input"]), ""
     if fault["type"] == "extra_forbidden":
         remedy = suggestion(str(fault["loc"][-1]), _keys_at(model, fault["loc"]))

@@ -13,6 +13,13 @@ from nascli.config.section import Recipe, Section
 from nascli.content import describe_misfit
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import decode_text, read_text
+from nascli.units import shorten
+
+_MAX_BYTES = 1 << 20
+"""The size of the largest file that is read as a recipe."""
+
+_DEEPEST = 8
+"""Sections within sections that a key of `--set` can name."""
 
 
 def recipes_folder() -> Path:
@@ -81,12 +88,11 @@ def load_recipe(
         if value is not None:
             _assign(values, key, value)
     for text in assignments:
-        key, sign, raw = text.partition("=")
-        if not sign:
-            raise InputError(
-                f"--set {text}: not of the form key=value", "For example --set train.lr=0.05", field="--set"
-            )
-        _assign(values, key.strip(), _toml_value(raw.strip()))
+        key, sign, raw = (part.strip() for part in text.partition("="))
+        if not (key and sign):
+            hint = "For example --set train.lr=0.05"
+            raise InputError(f"--set {shorten(text)}: not of the form key=value", hint, field="--set")
+        _assign(values, key, _toml_value(key, raw))
     return parse(model, values, "options")
 
 
@@ -98,13 +104,21 @@ def read_toml(path: Path) -> dict[str, Any]:
         CorruptFileError: It is not TOML; the message has line and column.
     """
     own = (path.parent / "run.json").is_file()  # written by nascli: a name in it that is no UTF-8 is as the disk has it
+    text = ""
     try:
+        if (size := path.stat().st_size) > _MAX_BYTES:
+            hint = "A recipe is a short text: is it another file?"
+            raise InputError(f"recipe {path}: {size:,} bytes are too many", hint, file=path)
         text = decode_text(path.read_bytes(), path, "surrogateescape") if own else read_text(path)
         return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"recipe {path}: {error.strerror or error}", file=path) from error
+    except RecursionError as error:
+        raise CorruptFileError(f"recipe {path}: brackets within brackets go too deep", file=path) from error
     except tomllib.TOMLDecodeError as error:
         raise CorruptFileError(f"recipe {path} {describe_misfit(text, 'TOML', error)}", file=path) from error
+    except ValueError as error:  # of Python's int
+        raise CorruptFileError(f"recipe {path}: a number has too many digits", file=path) from error
 
 
 def to_toml(recipe: Section) -> str:
@@ -114,6 +128,8 @@ def to_toml(recipe: Section) -> str:
 
 def _assign(values: dict[str, Any], key: str, value: object) -> None:
     *sections, last = key.split(".")
+    if len(sections) > _DEEPEST:
+        raise InputError(f"unknown key {shorten(key)}", "No key has so many parts", field=shorten(key))
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
@@ -121,8 +137,17 @@ def _assign(values: dict[str, Any], key: str, value: object) -> None:
     values[last] = value
 
 
-def _toml_value(raw: str) -> object:
+def _toml_value(key: str, raw: str) -> object:
+    """The value of a text of `--set`: what it is in TOML, else the text itself."""
     try:
-        return tomllib.loads(f"value = {raw}")["value"]
+        values = tomllib.loads(f"value = {raw}")
     except tomllib.TOMLDecodeError:
         return raw
+    except RecursionError as error:
+        raise InputError(f"--set {key}: brackets within brackets go too deep", field=key) from error
+    except ValueError as error:
+        raise InputError(f"--set {key}={shorten(raw)}: a number has too many digits", field=key) from error
+    if len(values) > 1:
+        hint = "Give each value a --set of its own"
+        raise InputError(f"--set {shorten(f'{key}={raw}')}: it holds {len(values)} values", hint, field=key)
+    return values["value"]

@@ -141,6 +141,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "image with more than 100 results": "COCO counts the 100 with the highest scores",
         "hidden or service file or folder": "passed over",
         "file that is no image": "passed over",
+        "image outside the data set": "its path is absolute or has .. in it: read there, and drawn as any other",
         "folder or image beside the splits": "passed over",
         "folder that links lead to again": "read once",
         "folder of results of nascli": "passed over",

@@ -4,6 +4,7 @@
 split, as PNG files.
 """
 
+import bisect
 import colorsys
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from nascli.data.detection.transforms import BoxTransform
 from nascli.data.images.saving import save_image
 from nascli.detect.coco_eval import Detection, group_by_image
 from nascli.files import make_folder
-from nascli.fonts import fit_letters
+from nascli.fonts import fit_texts
 from nascli.units import shorten
 
 Color = tuple[int, int, int]
@@ -227,13 +228,20 @@ def _load_font(path: Path, size: int) -> Font:
 def fit_text(name: str, ending: str, letters: int, width: float) -> tuple[str, Font]:
     """A name and what stands behind it as they can be drawn, and the font, with letters of that many pixels.
 
-    Where both are wider than `width` pixels, the name is cut.
+    Where both are wider than `width` pixels, the name is cut, then what stands behind it.
     """
-    name, path = fit_letters(shorten(name, MAX_NAME))
+    (name, ending), path = fit_texts([shorten(name, MAX_NAME), shorten(ending, 2 * MAX_NAME)])
     font = _load_font(path, letters)
-    while name.rstrip("…") and font.getlength(name + ending) > width:
-        name = name.rstrip("…")[:-1] + "…"
-    return name + ending, font
+    name = _cut_to(name, width - font.getlength(ending), font)
+    return name + _cut_to(ending, width - font.getlength(name), font), font
+
+
+def _cut_to(text: str, width: float, font: Font) -> str:
+    """The text with an ellipsis in place of the letters at its end that would make it wider than `width` pixels."""
+    if not text or font.getlength(text) <= width:
+        return text
+    fitting = bisect.bisect(range(len(text)), width, key=lambda count: font.getlength(text[:count] + "…"))
+    return text[: max(0, fitting - 1)] + "…"
 
 
 def _draw_label(

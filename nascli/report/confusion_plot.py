@@ -21,6 +21,7 @@ from nascli.files import read_json, write_bytes
 from nascli.fonts import fit_letters, set_font
 from nascli.report import figures
 from nascli.report.figures import RenderedFigure
+from nascli.units import shorten
 
 MAX_CLASSES = 100
 """Classes up to which a classifier's matrix can be read."""
@@ -34,7 +35,7 @@ _MATRIX_SIDE = 5.5
 _MIN_SQUARE, _MAX_SQUARE = 0.13, 0.8
 _MAX_NAME, _MAX_WRITTEN = 24, 40  # letters of a name, and of one in which some are written as escapes
 _MIN_FONT, _NAME_FONT, _COUNT_FONT = 5.5, 9.5, 10.0
-_HEADING_LENGTH, _HEADING_FONT = 70, 10.5
+_HEADING_LENGTH, _HEADING_FONT, _MAX_HEADING = 70, 10.5, 300
 _LETTER_WIDTH = 0.64  # of its size, on average
 _LIGHT_ABOVE = 0.45  # share of a row from which counts stand on so dark a color that they are white
 
@@ -97,10 +98,9 @@ def _plot_matrix(
     fitted = [fit_letters(_truncate(name, _MAX_NAME)) for name in class_names]
     names = [_truncate(name, _MAX_WRITTEN) for name, _ in fitted]
     longest = max(map(len, names)) * font_size * _LETTER_WIDTH / 72
-    title, title_font = fit_letters(heading[0])
+    title, title_font = fit_letters(shorten(heading[0], _MAX_HEADING))
     lines = [*textwrap.wrap(title, _HEADING_LENGTH), heading[1]]
-    plain = matplotlib.rc_context({"text.parse_math": False})  # a $ in a name is a $
-    with figures.report_style(), plain:
+    with figures.report_style():
         figure, axes, scale = _new_sheet(classes * square, longest, longest < square, lines, title_font)
         _draw_squares(axes, scale, counts, totals, words[1])
         _write_counts(axes, counts, totals, square)

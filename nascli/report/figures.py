@@ -48,6 +48,7 @@ _STYLE: Mapping[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "lines.linewidth": 1.8,
+    "text.parse_math": False,  # a $ in a name is a $
 }
 
 

@@ -18,6 +18,7 @@ from nascli.runs import read_run
 from nascli.search.journal import read_trials
 from nascli.search.study import JOURNAL, best_trials
 from nascli.search.trial import Trial, TrialState
+from nascli.text import printable
 
 Update = Mapping[str, float]
 
@@ -150,7 +151,9 @@ def _read_updates(path: Path) -> tuple[Update, ...]:
     updates = read_json(path).get("updates", [])
     if not isinstance(updates, list) or not all(isinstance(update, dict) for update in updates):
         raise CorruptFileError(f"{path}: updates is not a list of objects", "Remove the file; only curves are lost")
-    return tuple({str(key): float(value) for key, value in each.items() if _is_number(value)} for each in updates)
+    return tuple(
+        {printable(str(key)): float(value) for key, value in each.items() if _is_number(value)} for each in updates
+    )
 
 
 def _is_number(value: object) -> bool:

@@ -102,11 +102,14 @@ NASTY_NAMES: tuple[str, ...] = (
 )
 """Each is a name that JSON can hold; `FILE_NAMES` are those that a folder or a file can have, too."""
 
-FILE_NAMES: tuple[str, ...] = tuple(
+WORDS: tuple[str, ...] = tuple(
     name
     for name in NASTY_NAMES
-    if name not in ("", ".", "..")
-    and not {"/", "\0"} & set(name)
+    if "\0" not in name
     and not any("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in name)
-    and len(os.fsencode(name)) <= 250
+)
+"""Those that a command line can hold."""
+
+FILE_NAMES: tuple[str, ...] = tuple(
+    name for name in WORDS if name not in ("", ".", "..") and "/" not in name and len(os.fsencode(name)) <= 250
 )

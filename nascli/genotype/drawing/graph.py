@@ -1,6 +1,7 @@
 """A genotype as a graph for other programs (DOT, Mermaid), and as lines of a terminal's tree."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -88,16 +89,16 @@ def dot_text(graph: Graph) -> str:
     ]
     for cluster in graph.clusters:
         lines.append(
-            f'  subgraph cluster_{cluster.key} {{\n    label="{cluster.caption}"; fontsize=14; '
+            f"  subgraph cluster_{cluster.key} {{\n    label={_quote(cluster.caption)}; fontsize=14; "
             f'color="{PANEL_PAINT.line}";'
         )
         for vertex in cluster.vertices:
             paint = graph.styles[vertex.style]
             drawn = "filled,rounded,dashed" if vertex.style in graph.dashed else "filled,rounded"
             shape = ", shape=ellipse" if vertex.round else ""
-            hint = f', tooltip="{vertex.hint}"' if vertex.hint else ""
+            hint = f", tooltip={_quote(vertex.hint)}" if vertex.hint else ""
             lines.append(
-                f'    {vertex.key} [label="{vertex.label}", style="{drawn}", fillcolor="{paint.fill}", '
+                f'    {vertex.key} [label={_quote(vertex.label)}, style="{drawn}", fillcolor="{paint.fill}", '
                 f'color="{paint.line}", fontcolor="{paint.text}"{shape}{hint}];'
             )
         for arrow in cluster.arrows:
@@ -111,10 +112,10 @@ def mermaid_text(graph: Graph) -> str:
     """The graph as a Mermaid flowchart that grows upwards."""
     lines = ["---", f"title: {json.dumps(printable(graph.title), ensure_ascii=False)}", "---", "flowchart BT"]
     for cluster in graph.clusters:
-        lines.append(f'  subgraph {cluster.key}["{cluster.caption}"]\n    direction BT')
+        lines.append(f"  subgraph {cluster.key}[{_quote_mermaid(cluster.caption)}]\n    direction BT")
         for vertex in cluster.vertices:
             left, right = ("([", "])") if vertex.round else ("[", "]")
-            lines.append(f'    {vertex.key}{left}"{vertex.label}"{right}:::{vertex.style}')
+            lines.append(f"    {vertex.key}{left}{_quote_mermaid(vertex.label)}{right}:::{vertex.style}")
         lines += [f"    {arrow.tail} {'-.->' if arrow.faint else '-->'} {arrow.head}" for arrow in cluster.arrows]
         lines.append(f"  end\n  style {cluster.key} fill:{PANEL_PAINT.fill},stroke:{PANEL_PAINT.line}")
     for style, paint in graph.styles.items():
@@ -124,4 +125,11 @@ def mermaid_text(graph: Graph) -> str:
 
 
 def _quote(text: str) -> str:
-    return '"' + printable(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """A string of DOT, in which Graphviz would read escapes such as `\\N`, and HTML's entities."""
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", printable(text))
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _quote_mermaid(text: str) -> str:
+    """A string of Mermaid, in which HTML and Markdown would be read; entities stand for their signs."""
+    return '"' + re.sub(r'["#&<>`\\*_~$;]', lambda found: f"#{ord(found[0])};", printable(text)) + '"'

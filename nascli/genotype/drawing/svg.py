@@ -3,6 +3,7 @@
 from xml.sax.saxutils import escape, quoteattr
 
 from nascli.genotype.drawing.shapes import Arrowhead, Plate, Point, Scene, Shape, Stroke, Words
+from nascli.text import printable
 
 _FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
@@ -13,7 +14,7 @@ def svg_text(scene: Scene) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'role="img" font-family="{_FONTS}">',
-        f"<title>{escape(scene.title)}</title>",
+        f"<title>{_text(scene.title)}</title>",
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
     ]
     for group in scene.groups:
@@ -26,7 +27,7 @@ def svg_text(scene: Scene) -> str:
 def _shape(shape: Shape) -> str:
     match shape:
         case Plate(box, paint, radius, dashed, hint):
-            title = f"><title>{escape(hint)}</title></rect>" if hint else "/>"
+            title = f"><title>{_text(hint)}</title></rect>" if hint else "/>"
             return (
                 f'<rect x="{_number(box.left)}" y="{_number(box.top)}" width="{_number(box.width)}" '
                 f'height="{_number(box.height)}" rx="{_number(radius)}" fill="{paint.fill}" '
@@ -44,8 +45,12 @@ def _shape(shape: Shape) -> str:
             weight = ' font-weight="bold"' if bold else ""
             return (
                 f'<text x="{_number(x)}" y="{_number(y)}" font-size="{_number(size)}"{weight} '
-                f"text-anchor={quoteattr(anchor)} fill={quoteattr(color)}>{escape(text)}</text>"
+                f"text-anchor={quoteattr(anchor)} fill={quoteattr(color)}>{_text(text)}</text>"
             )
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))  # XML has no control letters, not even as entities
 
 
 def _dashes(dashed: bool) -> str:

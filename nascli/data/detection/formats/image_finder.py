@@ -14,6 +14,7 @@ from nascli.text import nfc
 BACKSLASHES = "image path with backslashes"
 SPELLING = "image found under another spelling"
 NAME_ALONE = "image found by its name alone"
+OUTSIDE = "image outside the data set"
 
 _HOST = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://[^/]*")
 _DEEPEST = 6
@@ -29,7 +30,8 @@ class ImageFinder:
     Args:
         folders: Candidates, the likeliest first.
         own_name: What the data call the split: folders that are named for another split are left out.
-        note: Called with a kind of outcome LENIENT and an example, for each file that is not where its name says.
+        note: Called with a kind of issue and an example, for each file that is not where its name says, or is outside
+            of all folders.
     """
 
     def __init__(self, folders: Sequence[Path], own_name: str, note: Callable[[str, str], None]) -> None:
@@ -40,7 +42,10 @@ class ImageFinder:
         self._index: dict[tuple[str, ...], _FileIndex] = {}
 
     def find(self, names: Iterable[str]) -> list[Path]:
-        """The file of each name; one that is not found is put into the first folder."""
+        """The file of each name; one that is not found is put into the first folder.
+
+        A name may lead elsewhere, absolute or by `..`: such an image is used, and noted.
+        """
         written = list(names)
         found = [self._find_exactly(name) for name in written]
         hits = tuple(folder for folder in self._folders if folder in self._hits)
@@ -48,7 +53,18 @@ class ImageFinder:
             if path is None:
                 found[position] = self._find_elsewhere(written[position], hits)
         home = next((folder for folder in self._folders if folder in self._hits), self._folders[0])
-        return [Path(path or os.path.join(home, name)) for path, name in zip(found, written, strict=True)]
+        files = [path or os.path.join(home, name) for path, name in zip(found, written, strict=True)]
+        self._note_outside(files)
+        return list(map(Path, files))
+
+    def _note_outside(self, files: Iterable[str]) -> None:
+        """Note files that are in none of the folders; what is spelled without `..` below one of them is in it."""
+        inside = tuple(os.path.join(folder, "") for folder in self._folders)
+        roots = tuple(os.path.join(os.path.abspath(folder), "") for folder in self._folders)
+        for file in files:
+            is_plain = file.startswith(inside) and ".." not in file
+            if not is_plain and not os.path.abspath(file).startswith(roots):
+                self._note(OUTSIDE, file)
 
     def _find_exactly(self, name: str) -> str | None:
         for folder in self._folders:
