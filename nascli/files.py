@@ -295,6 +295,26 @@ def parse_line(line: bytes) -> dict[str, Any]:
     return values
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file of `format_line`; an unfinished last line is left out.
+
+    Raises:
+        InputError: There is no such file.
+        CorruptFileError: A line is not as it was written; the message has its number.
+    """
+    try:
+        *lines, _ = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}", file=path) from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(parse_line(line))
+        except (ValueError, RecursionError) as error:
+            raise CorruptFileError(f"{path}, line {number}: {error}", file=path) from error
+    return records
+
+
 def keep_copy(path: Path, copy: Path) -> None:
     """Keep a file under a second name, in place of what has that name; at no moment is either name without a file.
 

@@ -6,7 +6,6 @@ is checked byte for byte (the file is a zip archive with checksums) and loaded a
 
 import errno
 import io
-import json
 import os
 import time
 import zipfile
@@ -18,7 +17,16 @@ import torch
 
 from nascli.config import OptimConfig
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.files import cannot_write, keep_copy, open_append, open_whole, sync_folder, write_text, writing
+from nascli.files import (
+    cannot_write,
+    format_line,
+    keep_copy,
+    open_append,
+    open_whole,
+    sync_folder,
+    write_bytes,
+    writing,
+)
 
 NEWEST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -110,7 +118,7 @@ class CheckpointStore:
         with writing(path):
             new = not path.exists()
             with open_append(path) as file:
-                file.write(_line(record).encode())
+                file.write(format_line(record))
                 file.flush()
                 os.fsync(file.fileno())
             if new:
@@ -118,7 +126,7 @@ class CheckpointStore:
 
     def restore_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Make `metrics.jsonl` hold these epochs and no others: what a checkpoint does not know is done again."""
-        write_text(self.folder / METRICS, "".join(map(_line, records)))
+        write_bytes(self.folder / METRICS, b"".join(map(format_line, records)))
         self._has_metrics = True
 
     def _check_folder(self) -> None:
@@ -153,7 +161,3 @@ class CheckpointStore:
                 "Restore recipe.toml, network.json and the data, or start it again, with --out and --overwrite",
             )
         return dict(state)
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, allow_nan=False) + "\n"

@@ -4,11 +4,9 @@ Nothing is written and no process is asked, so it works from another terminal, a
 disk. Whether a run lives is told by `find_state`.
 """
 
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 from nascli.config import find_evaluator
 from nascli.errors import NascliError
+from nascli.files import read_lines
 from nascli.progress import Progress, read_progress
 from nascli.report.run_list import find_state, last_sign, read_record, summarize_run
 from nascli.search.journal import read_trials
@@ -101,7 +100,7 @@ def read_status(path: Path) -> RunStatus:
 def _describe(path: Path, record: Mapping[str, Any], progress: Progress | None, now: float) -> RunStatus:
     command, state, sign = str(record.get("command")), find_state(path, record), last_sign(path)
     lives = state in LIVING
-    facts = dict(_count(path, command, record, progress))
+    facts = {"error": str(record.get("error") or "")} | dict(_count(path, command, record, progress))
     if progress is not None and lives:
         facts |= _measure_pace(progress, facts, now)
     summary = summarize_run(path) if command != "pack" else {}
@@ -115,7 +114,6 @@ def _describe(path: Path, record: Mapping[str, Any], progress: Progress | None, 
         last_sign=sign if lives else None,
         host=progress.host if progress else "",
         reached=str(summary.get("reached", "")),
-        error=str(record.get("error") or ""),
         resume=["nascli", command, "--resume", str(path)] if command != "pack" and state in STOPPED else (),
     )
 
@@ -134,7 +132,12 @@ def _count(path: Path, command: str, record: Mapping[str, Any], progress: Progre
 
 def _read_metrics(path: Path, command: str, progress: Progress | None) -> Iterator[tuple[str, Any]]:
     key, name = _METRICS[command]
-    epochs = list(_read_lines(path / "metrics.jsonl"))
+    metrics = path / "metrics.jsonl"
+    try:
+        epochs = read_lines(metrics) if metrics.is_file() else []
+    except NascliError as error:
+        yield "error", error.message
+        return
     scored = [each for each in epochs if isinstance(each.get(key), int | float) and math.isfinite(each[key])]
     if scored:
         best = max(scored, key=lambda each: each[key])
@@ -145,17 +148,21 @@ def _read_metrics(path: Path, command: str, progress: Progress | None) -> Iterat
 
 def _read_search(path: Path, record: Mapping[str, Any], progress: Progress | None) -> Iterator[tuple[str, Any]]:
     search = record["recipe"].get("search", {})
-    with suppress(NascliError, KeyError):
-        trials = read_trials(path / "trials.jsonl")
-        finished = [trial for trial in trials if trial.finished]
-        if progress is None or progress.unit == "trials":  # else the supernet is trained, which counts steps
-            yield from {"unit": "trials", "done": len(finished), "total": search.get("trials")}.items()
-        if scored := [trial for trial in trials if trial.scored]:
-            best = min(scored, key=lambda trial: trial.sort_key)
-            evaluator = str(search.get("evaluator", "proxy"))
-            name = "proxy accuracy" if find_evaluator(evaluator).is_accuracy else evaluator
-            yield from {"best": best.reward, "best_is": name, "best_at": best.id}.items()
-        yield "trials", _count_trials(trials, progress)
+    journal = path / "trials.jsonl"
+    try:
+        trials = read_trials(journal) if journal.is_file() else []
+    except NascliError as error:
+        yield "error", error.message
+        return
+    finished = [trial for trial in trials if trial.finished]
+    if progress is None or progress.unit == "trials":  # else the supernet is trained, which counts steps
+        yield from {"unit": "trials", "done": len(finished), "total": search.get("trials")}.items()
+    if scored := [trial for trial in trials if trial.scored]:
+        best = min(scored, key=lambda trial: trial.sort_key)
+        evaluator = str(search.get("evaluator", "proxy"))
+        name = "proxy accuracy" if find_evaluator(evaluator).is_accuracy else evaluator
+        yield from {"best": best.reward, "best_is": name, "best_at": best.id}.items()
+    yield "trials", _count_trials(trials, progress)
 
 
 def _count_trials(trials: Sequence[Trial], progress: Progress | None) -> dict[str, Any]:
@@ -181,16 +188,3 @@ def _seconds(record: Mapping[str, Any]) -> float:
         return datetime.fromisoformat(str(record["started"])).timestamp()
     except (KeyError, ValueError):
         return time.time()
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines, of which the last may be unfinished."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return
-    for line in lines:
-        with suppress(ValueError):
-            values = json.loads(line)
-            if isinstance(values, dict):
-                yield values

@@ -104,7 +104,8 @@ def read_search(path: Path) -> SearchData:
     """Read a search run, which may still be running; InputError or CorruptFileError where it is none or damaged."""
     record = read_run(path, "search")
     recipe = parse(SearchRecipe, record.get("recipe"), str(path / "run.json"))
-    return SearchData(path, record, recipe, tuple(read_trials(path / JOURNAL)), _read_updates(path / "curves.json"))
+    trials = read_trials(path / JOURNAL, resolve_space(recipe.space))
+    return SearchData(path, record, recipe, tuple(trials), _read_updates(path / "curves.json"))
 
 
 def reward_of(trial: Trial) -> float:

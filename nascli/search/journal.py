@@ -6,14 +6,19 @@ Rules, first because the worst bugs break them:
 - An event counts once its whole line, newline included, is flushed to disk; nothing follows from it before.
 - So a kill at any moment leaves at most one unfinished last line. A reader drops that, and a writer cuts it off before
   it appends. Any other damage is not repaired but reported with file and line.
-- Lines are strict JSON: no NaN, no infinity, no unknown fields.
+- Lines are strict JSON: no NaN, no infinity, no unknown fields; each ends in its checksum, `crc`. Besides, what a line
+  says is held against the lines before, as the result of a duplicate against that of its trial; and where the search
+  space is known, hash and tokens against the genotype.
 """
 
 import errno
+import gc
 import hashlib
 import json
 import os
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -21,9 +26,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from nascli.config import Strict
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import open_append, sync_folder, writing
+from nascli.files import format_line, open_append, parse_line, sync_folder, writing
 from nascli.genotype.genotype import AnyGenotype
+from nascli.genotype.space import SearchSpace
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
+from nascli.text import quote
 
 _BEGIN = ("tokens", "genotype", "hash", "seed", "duplicate_of", "diagnostics")  # what a trial begins with
 
@@ -32,7 +39,7 @@ class _Event(Strict):
     model_config = ConfigDict(allow_inf_nan=False)
 
     def line(self) -> bytes:
-        """The event as a line of JSON, without fields at their defaults; floats come back bit for bit."""
+        """The event as a line of JSON with its checksum, without fields at their defaults; floats come back exactly."""
         values = self.model_dump(mode="json", by_alias=True)
         optional = {
             name
@@ -40,7 +47,7 @@ class _Event(Strict):
             if getattr(self, name) == field.get_default(call_default_factory=True)
         }
         kept = {name: value for name, value in values.items() if name == "event" or name not in optional}
-        return json.dumps(kept, allow_nan=False).encode() + b"\n"
+        return format_line(kept)
 
 
 class Proposed(_Event):
@@ -128,19 +135,20 @@ class Journal:
 
     Args:
         path: The file; created if missing, cut back to its last whole line if a kill left an unfinished one.
+        space: The search space: each genotype is held against its hash and its tokens.
 
     Raises:
         CorruptFileError: A line is damaged, or impossible (a result for a trial that was not proposed).
         NascliError: The file cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, space: SearchSpace | None = None) -> None:
         self.path = path
         with writing(path):
             self._file = open_append(path, buffering=0)
             content = path.read_bytes()
             try:
-                self.trials, self.finishes, self.size = _read(content, path)
+                self.trials, self.finishes, self.size = _read(content, path, space)
             except CorruptFileError:
                 self._file.close()
                 raise
@@ -195,8 +203,8 @@ class Journal:
             raise FileNotFoundError(errno.ENOENT, "the file was removed or replaced", str(self.path))
 
 
-def read_trials(path: Path) -> list[Trial]:
-    """The trials of a journal, which may be one that is being written now.
+def read_trials(path: Path, space: SearchSpace | None = None) -> list[Trial]:
+    """The trials of a journal, which may be one that is being written now; with `space` as for `Journal`.
 
     Raises:
         InputError: There is no such file.
@@ -206,24 +214,66 @@ def read_trials(path: Path) -> list[Trial]:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", "nascli search makes a run with this file") from error
-    return _read(content, path)[0]
+    return _read(content, path, space)[0]
 
 
-def _read(content: bytes, path: Path) -> tuple[list[Trial], list[tuple[int, int]], int]:
+def _read(content: bytes, path: Path, space: SearchSpace | None) -> tuple[list[Trial], list[tuple[int, int]], int]:
     *lines, unfinished = content.split(b"\n")
     trials: list[Trial] = []
     finishes: list[tuple[int, int]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            event = _EVENTS.validate_python(json.loads(line))
-            changed = _apply(trials, event)
-        except (ValueError, RecursionError) as error:
-            raise CorruptFileError(
-                f"{path}, line {number}: {_reason(error)}",
-                "A search cannot resume from a damaged journal; its whole lines before this one are still readable",
-            ) from error
-        _store(changed, event, trials, finishes)
+    with _paused_gc():
+        for number, line in enumerate(lines, start=1):
+            try:
+                event = _EVENTS.validate_python(parse_line(line))
+                if isinstance(event, Proposed) and space is not None:
+                    _check_proposed(event, space)
+                changed = _apply(trials, event)
+            except (ValueError, RecursionError) as error:
+                raise CorruptFileError(
+                    f"{path}, line {number}: {_reason(error)}", _advise_cut(path, number - 1), file=path
+                ) from error
+            _store(changed, event, trials, finishes)
     return trials, finishes, len(content) - len(unfinished)
+
+
+@contextmanager
+def _paused_gc() -> Iterator[None]:
+    """No search for cycles meanwhile: none is made, and with ten thousand trials it takes longer than reading them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _advise_cut(path: Path, whole: int) -> str:
+    """The way on from the lines before a damaged one."""
+    if not whole:
+        return "Copy it again from where it was written, or start a new search"
+    kept = quote(f"{path}.whole")
+    lines = "line, which is" if whole == 1 else f"{whole} lines, which are"
+    return (
+        f"Copy it again from where it was written; or go on from the first {lines} whole, and search the rest again: "
+        f"head -n {whole} {quote(path)} > {kept} && mv {kept} {quote(path)}, then --resume"
+    )
+
+
+def _check_proposed(event: Proposed, space: SearchSpace) -> None:
+    """Hold what a proposed line says of its genotype against the genotype; ValueError where it differs."""
+    genotype, found = event.genotype, event.genotype.canonical_hash()
+    if found != event.hash:
+        raise ValueError(f"hash is {event.hash}, but that of its genotype is {found}")
+    with suppress(InputError):  # quicker than decoding; where several sequences give one genotype, that decides
+        if genotype.space == space.name and space.encode(genotype) == event.tokens:
+            return
+    try:
+        decoded = space.decode(event.tokens, name=genotype.name)
+    except InputError as error:
+        raise ValueError(f"tokens cannot be decoded: {error.message}") from error
+    if decoded != genotype:
+        raise ValueError(f"tokens are those of another genotype ({decoded.canonical_hash()}) than the line has")
 
 
 def _store(changed: Trial, event: Event, trials: list[Trial], finishes: list[tuple[int, int]]) -> None:
@@ -239,12 +289,15 @@ def _apply(trials: list[Trial], event: Event) -> Trial:
             raise ValueError(f"trial {event.trial} is proposed where {len(trials)} is due")
         if event.duplicate_of is not None and not 0 <= event.duplicate_of < event.trial:
             raise ValueError(f"trial {event.trial} duplicates trial {event.duplicate_of}, which is not an earlier one")
+        if event.duplicate_of is not None and trials[event.duplicate_of].hash != event.hash:
+            raise ValueError(f"trial {event.trial} duplicates trial {event.duplicate_of}, which has another hash")
         return event.begin()
     if event.trial >= len(trials):
         raise ValueError(f"a result for trial {event.trial}, which was not proposed")
     trial = trials[event.trial]
     match event:
         case Failed():
+            _check_taken(trial, trials, Failure(event.kind, event.error))
             return trial.fail(Failure(event.kind, event.error), event.reward)
         case Advanced():
             return trial.advance(Rung(epochs=event.epochs, score=event.score))
@@ -252,7 +305,25 @@ def _apply(trials: list[Trial], event: Event) -> Trial:
             ranked = event.model_dump(exclude={"event", "trial"})
             return trial.add_rerank(Rerank(**ranked))
         case Finished():
+            _check_taken(trial, trials, event.score)
+            if event.stopped and trial.duplicate_of is None and not _is_same(event.score, trial.rungs[-1:]):
+                raise ValueError(f"trial {trial.id} stopped with another score than that of its last rung")
             return trial.complete(event.score, stopped=event.stopped)
+
+
+def _check_taken(trial: Trial, trials: list[Trial], result: Score | Failure) -> None:
+    """Hold the result of a duplicate against that of its trial, but for the seconds (ValueError)."""
+    if trial.duplicate_of is None or trial.finished:
+        return
+    first = trials[trial.duplicate_of]
+    same = first.failure == result if isinstance(result, Failure) else _is_same(result, [first])
+    if not same:
+        raise ValueError(f"trial {trial.id} duplicates trial {first.id}, but has another result")
+
+
+def _is_same(score: Score, others: Sequence[Trial | Rung]) -> bool:
+    """Whether a score is that of the first of the others, but for its seconds."""
+    return any(each.score and replace(each.score, seconds=score.seconds) == score for each in others)
 
 
 def _reason(error: Exception) -> str:

@@ -86,7 +86,7 @@ def run_search(
     plan = _make_plan(recipe)
     strategy = build_strategy(recipe, plan.space)
     writer = ResultWriter(run, recipe, observer)
-    with Journal(run.file(JOURNAL)) as journal:
+    with Journal(run.file(JOURNAL), plan.space) as journal:
         try:
             with executor:
                 SearchLoop(strategy, executor, journal, plan, writer, _open_snapshots(run, recipe), writer.on_poll).run(

@@ -1,7 +1,6 @@
 """Training a classifier: it learns, repeats itself, stops and resumes, and says when it diverges."""
 
 import itertools
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from nascli.engine.meters import EpochRecord
 from nascli.engine.optim import WeightAverage, make_optimizer
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DivergedError, InputError, Interrupted
+from nascli.files import read_lines
 from nascli.models.cells.network import CellNetwork
 from nascli.signals import StopRequest
 from tests.classify.small_training import (
@@ -42,7 +42,7 @@ def without_times(records: list[EpochRecord]) -> list[dict[str, Any]]:
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = read_lines(folder / "metrics.jsonl")
     return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
 
 

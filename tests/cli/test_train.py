@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from nascli.cli.train import DEFAULT_RECIPES
 from nascli.config import SearchRecipe, TrainRecipe, find_recipe, load_recipe
+from nascli.files import read_lines
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.serialization import load_network
 from nascli.models.spec import write_network
@@ -31,7 +32,7 @@ TRAIN = f"train --cell cell.json --dataset folder:images {SETTINGS}"
 
 
 def metrics(folder: str) -> list[dict[str, object]]:
-    lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+    lines = read_lines(Path(folder, "metrics.jsonl"))
     return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
 
 

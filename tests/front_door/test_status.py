@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nascli.config import SearchRecipe, TrainRecipe, load_recipe
+from nascli.files import format_line
 from nascli.locks import LOCK_FILE
 from nascli.progress import PROGRESS, ProgressFile, read_progress
 from nascli.runs import create_run
@@ -21,6 +22,7 @@ from nascli.signals import StopRequest
 from tests.cli.program import Nascli
 from tests.fakes import FakeEvaluator, Recorder
 from tests.front_door.made import TRAIN, write_classes, write_json
+from tests.records import sign_lines
 
 SPACE = {"name": "own", "ops": ["sep_conv_3x3", "identity"], "blocks": 1, "combines": ["add"]}
 RUN = Path("runs/train/run [1]")
@@ -31,8 +33,8 @@ def running(done: int = 30) -> Iterator[None]:
     """A training whose lock is held: of 100 steps `done` are made, at one step per second."""
     with create_run("train", "a", TrainRecipe(), runs=Path("runs"), out=RUN) as run:
         epochs = [{"epoch": k, "step": 10 * k, "top1": top1} for k, top1 in ((1, 0.5), (2, 0.75), (3, 0.625))]
-        lines = "".join(json.dumps(each) + "\n" for each in epochs)
-        (run.path / "metrics.jsonl").write_text(lines + '{"epoch": 4, "st', encoding="utf-8")
+        lines = b"".join(map(format_line, epochs))
+        (run.path / "metrics.jsonl").write_bytes(lines + b'{"epoch": 4, "st')
         progress = ProgressFile(run.path, "steps")
         progress.begin(0, 100, "training")
         progress.write(done, 100, "training", epoch=4, epochs=10, loss=0.5, images_per_second=160.0)
@@ -203,6 +205,7 @@ def test_results_and_metrics_that_somebody_changed(nascli: Nascli) -> None:
     write_json(Path("run/run.json"), {"command": "train", "status": "complete"})
     lines = ({"top1": "0.9", "epoch": 1}, {"top1": float("nan"), "epoch": 2}, {"top1": 0.25, "epoch": 3})
     Path("run/metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
+    sign_lines(Path("run/metrics.jsonl"))
     assert read(nascli, "status run")["best_at"] == 3
 
 

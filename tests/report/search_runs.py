@@ -8,6 +8,7 @@ from pathlib import Path
 from nascli.config import SearchRecipe, load_recipe
 from nascli.files import write_json
 from nascli.genotype.cells.space import CellSpace, resolve_cell_space
+from nascli.genotype.space import SearchSpace
 from nascli.runs import create_run
 from nascli.search.trial import Failure, FailureKind, Score, Trial
 
@@ -88,6 +89,6 @@ class SearchRuns:
         self._trials[path] = list(trials)
         return path
 
-    def read(self, journal: Path) -> list[Trial]:
+    def read(self, journal: Path, space: SearchSpace) -> list[Trial]:
         """The trials of a journal, in place of the journal's reader."""
         return self._trials[journal.parent]

@@ -108,7 +108,7 @@ def test_what_a_reader_needs_to_know_is_said(written: tuple[SearchRuns, SearchRe
     assert any("entropy collapsed" in warning for warning in report.warnings)
     assert "2M params, limit params&lt;1M" in text
     assert "strategy = &#34;ppo&#34;" in text
-    best = max(t.reward or 0 for t in made.read(made.folder / "ppo" / "trials.jsonl"))
+    best = max(t.reward or 0 for t in made.read(made.folder / "ppo" / "trials.jsonl", NASNET))
     assert f"{best:.2%}" in text
 
 

@@ -16,6 +16,7 @@ from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.search.journal import Advanced, Failed, Finished, Journal, Proposed, Reranked, read_trials
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial, TrialState
 from tests.fakes import TINY
+from tests.records import sign_line, sign_lines
 
 CRASHED = FailureKind.CRASHED
 
@@ -23,7 +24,8 @@ SCORE = {"reward": 0.1 + 0.2, "accuracy": 1 / 3, "params": 12, "mult_adds": 34, 
 
 
 def trial(number: int, duplicate_of: int | None = None) -> Trial:
-    tokens = tuple(number % size for size in TINY.decision_sizes)
+    kind = number if duplicate_of is None else duplicate_of
+    tokens = tuple(kind % size for size in TINY.decision_sizes)
     genotype = TINY.decode(tokens)
     return Trial(
         id=number,
@@ -103,9 +105,9 @@ def test_lines_are_the_documented_json(tmp_path: Path) -> None:
     write_some(tmp_path / "trials.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines] == ["proposed", "proposed", "finished", "failed", "proposed"]
-    assert set(lines[0]) == {"event", "trial", "tokens", "genotype", "hash", "seed", "duplicate_of"}
+    assert set(lines[0]) == {"event", "trial", "tokens", "genotype", "hash", "seed", "duplicate_of", "crc"}
     assert lines[0]["genotype"]["schema"] == 1
-    assert lines[2] == {"event": "finished", "trial": 1, **SCORE}
+    assert lines[2] == {"event": "finished", "trial": 1, **SCORE, "crc": lines[2]["crc"]}
     assert lines[4]["duplicate_of"] == 1
 
 
@@ -132,6 +134,7 @@ def test_no_value_of_a_line_is_converted(tmp_path: Path, field: str, value: obje
     write_some(path)
     first, *others = path.read_text().splitlines(keepends=True)
     path.write_text("".join([json.dumps(json.loads(first) | {field: value}) + "\n", *others]))
+    sign_lines(path)
     with pytest.raises(CorruptFileError, match=f"line 1: proposed.{field}"):
         read_trials(path)
 
@@ -156,7 +159,9 @@ def test_a_cut_at_any_byte_drops_only_the_unfinished_event(tmp_path: Path, monke
 
 
 def replace_line(number: int, line: bytes) -> Callable[[list[bytes]], list[bytes]]:
-    return lambda lines: [*lines[:number], line, *lines[number + 1 :]]
+    """The line has a checksum that fits, unless it is no object."""
+    signed = sign_line(line) if line.endswith(b"}") else line
+    return lambda lines: [*lines[:number], signed, *lines[number + 1 :]]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +204,46 @@ def test_damage_elsewhere_is_named_with_file_and_line(
         with pytest.raises(CorruptFileError, match=rf"trials\.jsonl, {message}"):
             read(path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("number", "old", "new"),
+    [
+        (0, '"inputs": [0', '"inputs": [1'),  # another cell
+        (1, '"hash": "', '"hash": "0'),
+        (1, '"tokens": [1, 1', '"tokens": [1, 0'),
+        (1, '"tokens": [1, 1', '"tokens": [1, 9'),  # no token of the space
+        (1, '"space": "tiny"', '"space": "tinier"'),
+        (4, '"duplicate_of": 1', '"duplicate_of": 0'),
+    ],
+)
+@pytest.mark.parametrize("signed", [True, False])
+def test_what_a_line_says_is_held_against_itself(tmp_path: Path, number: int, old: str, new: str, signed: bool) -> None:
+    """With a checksum that fits, too: the fields of a line contradict each other then."""
+    path = tmp_path / "trials.jsonl"
+    write_some(path)
+    lines = path.read_text().splitlines(keepends=True)
+    assert old in lines[number]
+    lines[number] = lines[number].replace(old, new, 1)
+    path.write_text("".join(lines))
+    if signed:
+        sign_lines(path)
+    with pytest.raises(CorruptFileError, match=rf"trials\.jsonl, line {number + 1}: ") as refused:
+        Journal(path, TINY)
+    assert ("--resume" in refused.value.hint) == (number > 0)
+
+
+def test_a_duplicate_has_the_result_of_its_trial(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    write_some(path)
+    with Journal(path, TINY) as journal:
+        for wrong in (
+            Finished(trial=2, **(SCORE | {"reward": 0.5})),
+            Failed(trial=2, kind=CRASHED, error="no", reward=0.0),
+        ):
+            with pytest.raises(ValueError, match="another result"):
+                journal.append(wrong)
+        journal.append(Finished(trial=2, **(SCORE | {"seconds": 0.0})))
 
 
 def test_a_missing_journal_is_an_input_error(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ and blocks that reach no output. (For a `concat` block and for the cell's output
 the weights that follow undo.) A block used twice and two equal blocks are different: those share no weights.
 """
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from nascli.genotype.cells.schema import Block, CellSpec
 
@@ -19,11 +21,16 @@ def canonical_cell(cell: CellSpec) -> CellSpec:
     Blocks are placed one by one; at each place the candidate that spells smallest wins, and only where candidates
     tie are both tried. So the search is exact, and linear but for cells with equal twins.
     """
+    return CellSpec.model_validate_json(json.dumps(canonical_values(cell)))
+
+
+def canonical_values(cell: CellSpec) -> dict[str, Any]:
+    """The JSON values of the canonical cell: for its hash, which a search takes of every genotype that it reads."""
     keys, concat = _smallest(cell, cell.live - {0, 1}, {0: 0, 1: 1}, ())
-    blocks = tuple(Block(inputs=(a[0], b[0]), ops=(a[1], b[1]), combine=combine) for (a, b), combine in keys)
-    if not blocks:  # the cell's output is its inputs alone; one block must remain for the schema
-        blocks = (Block(inputs=(0, 0), ops=("identity", "identity")),)
-    return CellSpec(blocks=blocks, concat=concat)
+    # a cell whose output is its inputs alone keeps one block, for the schema
+    spelled = keys or ((((0, "identity"), (0, "identity")), "add"),)
+    blocks = [{"inputs": [a[0], b[0]], "ops": [a[1], b[1]], "combine": combine} for (a, b), combine in spelled]
+    return {"blocks": blocks, "concat": list(concat)}
 
 
 def _smallest(cell: CellSpec, waiting: frozenset[int], names: Mapping[int, int], done: tuple[_Key, ...]) -> _Cell:

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from nascli.config import Strict
 from nascli.errors import InputError
 from nascli.files import sha256_json
-from nascli.genotype.cells.canonical import canonical_cell
+from nascli.genotype.cells.canonical import canonical_cell, canonical_values
 from nascli.genotype.cells.schema import CellSpec
 from nascli.genotype.genotype import Genotype, JsonScalar, spread_json
 
@@ -37,8 +37,7 @@ class CellGenotype(Strict):
 
     def canonical_hash(self) -> str:
         """16 hexadecimal digits that are equal exactly for genotypes that build the same network."""
-        cells = [canonical_cell(cell).model_dump(mode="json") for cell in (self.normal, self.reduction)]
-        return sha256_json(cells)[:16]
+        return sha256_json([canonical_values(cell) for cell in (self.normal, self.reduction)])[:16]
 
     def to_json(self) -> str:
         """The genotype as JSON text, one block per line."""
