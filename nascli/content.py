@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from nascli.reading import open_file
+
 HEAD = 2048
 """Bytes that are looked at."""
 UNKNOWN = "of an unknown kind"
@@ -49,7 +51,7 @@ def describe_content(path: Path) -> str:
 
     A text of no known kind is shown by its beginning. OSError where it cannot be opened.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return describe_bytes(file.read(HEAD))
 
 

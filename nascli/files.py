@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from nascli.content import HEAD, UNKNOWN, describe_bytes, describe_misfit, describe_text_bytes
 from nascli.errors import CannotWriteError, CorruptFileError, InputError
+from nascli.reading import MAX_TEXT, open_file, read_file
 
 PARTIAL = ".partial"
 """Ends the name of a file that is being written."""
@@ -55,14 +56,17 @@ _REMEDIES = {
 }
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, largest: int | None = MAX_TEXT) -> str:
     """The text of a file in UTF-8 or, where it shows that, in UTF-16 or UTF-32; a byte order mark is dropped.
 
+    Args:
+        largest: Bytes that it may have; None is what the memory that is free allows for.
+
     Raises:
-        OSError: There is no such file, or it cannot be read.
+        OSError: There is no such file, it is too large, or cannot be read.
         CorruptFileError: It is in another encoding, or no text; the message has line and column.
     """
-    return decode_text(path.read_bytes(), path)
+    return decode_text(read_file(path, largest), path)
 
 
 def decode_text(content: bytes, source: object, errors: str = "strict") -> str:
@@ -90,7 +94,7 @@ def decode_text(content: bytes, source: object, errors: str = "strict") -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; InputError if there is no file, CorruptFileError if it is not a JSON object."""
     try:
-        text = read_text(path)
+        text = read_text(path, largest=None)
         values = json.loads(text)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", file=path) from error
@@ -349,7 +353,7 @@ def sync_folder(path: Path) -> None:
 
 def sha256_file(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -9,7 +9,8 @@ PACKAGE = Path(nascli.__file__).parent
 
 # Lowest first. A set holds neighbors that never import each other.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors"}),
+    frozenset({"errors", "memory"}),
+    frozenset({"reading"}),
     frozenset({"seeding", "signals", "text", "units", "content"}),
     frozenset({"files", "fonts"}),
     frozenset({"locks"}),
@@ -23,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-WITHOUT_TORCH = frozenset().union(*LAYERS[:6])
+WITHOUT_TORCH = frozenset().union(*LAYERS[:7])
 
 
 def modules() -> dict[Path, str]:

@@ -15,6 +15,7 @@ from nascli.genotype.genotype import Genotype, parse_genotype
 from nascli.genotype.notations import find_notation, list_notations, read_notation, recognize
 from nascli.genotype.resolve import NETWORK_FILE, find_cell, load_genotype
 from nascli.genotype.space import find_space
+from nascli.reading import MAX_TEXT, read_file
 from nascli.runs import find_run, read_run
 from nascli.text import quote, quote_command
 from nascli.units import shorten
@@ -125,7 +126,7 @@ def _read(source: str) -> str:
     if source == STDIN:
         return sys.stdin.read()
     try:
-        return decode_text(Path(source).read_bytes(), source, errors="replace")
+        return decode_text(read_file(source, MAX_TEXT), source, errors="replace")
     except OSError as error:
         raise InputError(f"{source}: {error.strerror or error}") from error
 

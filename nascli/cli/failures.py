@@ -94,6 +94,9 @@ def explain_failure(error: BaseException) -> dict[str, Any]:
         return _locate(error.to_dict())
     if isinstance(error, _UsageError):
         return _explain_usage(error)
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str):
+        file = error.filename  # whatever was the matter with a file, the system has said it
+        return InputError(f"{shorten(file, LONGEST_REASON)}: {error.strerror}", file=file).to_dict()
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Interrupted("stopped by a signal").to_dict()
     if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:

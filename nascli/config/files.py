@@ -12,7 +12,8 @@ from nascli.config.network import follow_family
 from nascli.config.section import Recipe, Section
 from nascli.content import describe_misfit
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import decode_text, read_text
+from nascli.files import decode_text
+from nascli.reading import read_file
 from nascli.units import shorten
 
 _MAX_BYTES = 1 << 20
@@ -106,10 +107,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     own = (path.parent / "run.json").is_file()  # written by nascli: a name in it that is no UTF-8 is as the disk has it
     text = ""
     try:
-        if (size := path.stat().st_size) > _MAX_BYTES:
-            hint = "A recipe is a short text: is it another file?"
-            raise InputError(f"recipe {path}: {size:,} bytes are too many", hint, file=path)
-        text = decode_text(path.read_bytes(), path, "surrogateescape") if own else read_text(path)
+        text = decode_text(read_file(path, _MAX_BYTES), path, "surrogateescape" if own else "strict")
         return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"recipe {path}: {error.strerror or error}", file=path) from error

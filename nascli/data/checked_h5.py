@@ -1,6 +1,7 @@
 """HDF5 files that are written once and refused when damaged: a format, a version, and a checksum over all columns."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class CheckedFormat:
                     )
                 yield opened
         except (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-            kind = describe_content(path) if path.is_file() else ""
+            kind = describe_content(path) if os.path.isfile(path) else ""
             if kind and "HDF5" not in kind:
                 raise CorruptFileError(f"{path} is no {self.noun} but {kind}", self.damage_hint) from error
             raise CorruptFileError(

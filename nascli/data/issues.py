@@ -6,7 +6,10 @@ from enum import StrEnum
 from typing import Any
 
 from nascli.errors import CorruptFileError, InputError
-from nascli.units import count_of
+from nascli.units import count_of, shorten
+
+_LONGEST_EXAMPLE = 1000
+"""Letters of an example: names in other people's files may be of any length."""
 
 
 class IssueOutcome(StrEnum):
@@ -143,6 +146,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "file that is no image": "passed over",
         "image outside the data set": "its path is absolute or has .. in it: read there, and drawn as any other",
         "folder or image beside the splits": "passed over",
+        "link to a folder above": "not followed: it leads to the whole disk, or to much of it",
         "folder that links lead to again": "read once",
         "folder of results of nascli": "passed over",
         "class names that differ in case or spaces alone": "two classes",
@@ -225,7 +229,8 @@ class IssueLog:
     def add(self, kind: str, example: str, count: int = 1) -> None:
         """Count one or more of a kind of `ISSUE_KINDS`; `example` says place and value of the first in words."""
         self._counts[kind] = self._counts.get(kind, 0) + count
-        self._examples.setdefault(kind, example)
+        if kind not in self._examples:
+            self._examples[kind] = shorten(example, _LONGEST_EXAMPLE)
 
     def join(self, issue: Issue) -> None:
         """Add what another log counted of a kind."""

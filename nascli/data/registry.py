@@ -1,6 +1,7 @@
 """Classification data sets by name."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -121,7 +122,7 @@ def name_dataset(name: str) -> str:
     if find_dataset(name, DATASETS):
         return name
     path = Path(name).expanduser()
-    if path.exists():
+    if os.path.exists(path):
         return recognize_dataset(path)
     if find_dataset(name, DETECTION_DATASETS):
         raise InputError(f"data set {name} is one of boxes", f"nascli detect train --dataset {name} takes it")
@@ -159,7 +160,7 @@ def _load_cifar(request: _Request) -> ImageData:
 def _load_imagenet(request: _Request) -> ImageData:
     folder = Path(request.config.data_dir).expanduser() / "imagenet"
     for part in ("val",) if request.measured else ("train", "val"):
-        if not (folder / part).is_dir():
+        if not os.path.isdir(folder / part):
             raise InputError(
                 f"data set imagenet: {folder / part}: no such folder",
                 f"Put the images at {folder}/train/<class>/*.JPEG and {folder}/val/<class>/*.JPEG, or give --data-dir",
@@ -217,7 +218,7 @@ def _no_cifar(name: str, root: Path, source: "type[CIFAR10]", error: Exception) 
     reason = f"{type(error).__name__}: {error}"
     remedy = f"Put {source.filename} (from {source.url}) into {root}/; it is unpacked there"
     for present in (root / source.base_folder, root / source.filename):
-        if present.exists():
+        if os.path.exists(present):
             return CorruptFileError(
                 f"data set {name}: {present} is damaged (wrong checksum), and downloading it again failed ({reason})",
                 f"Remove it. {remedy}",

@@ -7,6 +7,7 @@ Deviation: Zoph et al. 2018 run proposals over the last two cells of stage 2 and
     reduction, on each proposal (`stage3_head.py`); here all stages run once over the image and a pyramid joins them.
 """
 
+import os
 from collections import OrderedDict
 from pathlib import Path
 from typing import Self
@@ -36,7 +37,7 @@ def load_backbone(folder: Path) -> ImageClassifier:
         CorruptFileError: A file in it is damaged.
     """
     refuse_detector(folder)
-    if not (folder / NETWORK_FILE).is_file():
+    if not os.path.isfile(folder / NETWORK_FILE):
         hint = advise_folder(folder) or "Give a train run to --backbone"
         raise InputError(f"{folder}: there is no {NETWORK_FILE} in it", hint)
     return load_network(folder)

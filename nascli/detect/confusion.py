@@ -8,6 +8,7 @@ their image do not count.
 Letters: M true boxes and D detected boxes of an image; K classes.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,7 @@ def write_error_analysis(split: DetectionSplit, detections: Sequence[Detection],
     """
     write_json(folder / CONFUSION_FILE, count_confusions(split, detections, MIN_DRAWN_SCORE).to_dict())
     worst = find_worst_images(score_images(split, detections))
-    on_disk = [each for each in worst if each.image.path.is_file()]
+    on_disk = [each for each in worst if os.path.isfile(each.image.path)]
     if on_disk:
         draw_worst_images(split, on_disk, detections, folder / _WORST_FOLDER)
     return [{"image_id": each.image.id, "file": str(each.image.path), "ap": each.ap} for each in worst]

@@ -4,6 +4,7 @@ References: Ren et al. 2015, "Faster R-CNN"; the numbers not in the recipe are t
 of 0.7 and 0.3 for proposals and 0.5 for boxes, anchors of ratio 1/2, 1 and 2).
 """
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,7 @@ def load_detector(folder: Path, device: torch.device) -> tuple[nn.Module, Detect
             f"{folder}: there is no detector in it ({DETECTOR_FILE} is missing)",
             ". ".join(filter(None, (advise_folder(folder), "nascli detect makes one"))),
         )
-    if not (folder / WEIGHTS_FILE).is_file():
+    if not os.path.isfile(folder / WEIGHTS_FILE):
         raise InputError(
             f"{folder}: there is no trained detector in it ({WEIGHTS_FILE} is missing)",
             f"Finish the run with: nascli detect --resume {quote(folder)}",
@@ -200,4 +201,4 @@ def load_detector(folder: Path, device: torch.device) -> tuple[nn.Module, Detect
 
 def is_detector(folder: Path) -> bool:
     """Whether a folder is a run of `nascli detect`."""
-    return (folder / DETECTOR_FILE).is_file()
+    return os.path.isfile(folder / DETECTOR_FILE)

@@ -1,6 +1,7 @@
 """A trained detector on the user's own images: drawn files, and one JSON file for other tools."""
 
 import itertools
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -87,16 +88,16 @@ def choose_output_folder(parent: Path, name: str, out: Path | None, overwrite: b
     if out is not None:
         return check_output_folder(out, overwrite)
     names = (name if n == 1 else f"{name}-{n}" for n in itertools.count(1))
-    return next(parent / each for each in names if overwrite or not (parent / each).exists())
+    return next(parent / each for each in names if overwrite or not os.path.exists(parent / each))
 
 
 def check_output_folder(
     out: Path, overwrite: bool, hint: str = "Write into it all the same by --overwrite, or choose another --out"
 ) -> Path:
     """The folder itself if it is empty or absent, or `overwrite` is set; else raises InputError with the hint."""
-    if out.is_file():
+    if os.path.isfile(out):
         raise InputError(f"{out} is a file, no folder to write into", "Name a folder", file=out)
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
+    if os.path.isdir(out) and any(out.iterdir()) and not overwrite:
         raise InputError(f"{out} is not empty", hint, file=out)
     return out
 

@@ -5,6 +5,7 @@ object, one object per line, and what `nascli detect predict` writes.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from nascli.content import describe_content
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import decode_text
+from nascli.reading import read_file
 from nascli.units import shorten
 
 RESULTS_HINT = (
@@ -49,12 +51,12 @@ def read_result_entries(path: Path, log: IssueLog) -> ResultEntries:
         InputError: No such file, or its content is something else, which is named.
         CorruptFileError: It is not JSON, for instance cut off.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         inside = sorted(each.name for each in path.glob("*.json"))
         hint = f"Give one of {', '.join(inside)}" if inside else RESULTS_HINT
         raise InputError(f"results {path} are a folder", hint, file=path)
     try:
-        text = decode_text(path.read_bytes(), f"results {path}")
+        text = decode_text(read_file(path), f"results {path}")
     except OSError as error:
         raise InputError(f"results {path}: {error.strerror or error}", RESULTS_HINT) from error
     except CorruptFileError as error:

@@ -13,6 +13,7 @@ from nascli.errors import InputError, NascliError
 from nascli.files import decode_text, read_json
 from nascli.genotype.genotype import Genotype, parse_genotype, read_genotype
 from nascli.genotype.notations import find_notation, recognize
+from nascli.reading import open_file
 from nascli.text import quote_command
 from nascli.units import shorten
 
@@ -47,7 +48,7 @@ def find_cell(cell: str, runs: Path, note: Callable[[str], None]) -> str:
     `note` is called with a sentence.
     """
     newest = runs / "search" / "latest" / BEST_FILE
-    if cell == BEST_FILE and not Path(cell).exists() and newest.is_file():
+    if cell == BEST_FILE and not os.path.exists(cell) and os.path.isfile(newest):
         note(f"{BEST_FILE}: taken from {newest.parent.resolve()}")
         return str(newest)
     return cell
@@ -61,7 +62,7 @@ def find_cell_file(cell: str | Path) -> Path | None:
     """
     path = Path(cell)
     if os.path.isdir(path):  # Path.is_dir fails on a text that is too long for a name
-        inside = [path / name for name in (BEST_FILE, NETWORK_FILE) if (path / name).is_file()]
+        inside = [path / name for name in (BEST_FILE, NETWORK_FILE) if os.path.isfile(path / name)]
         if not inside:
             raise InputError(f"cell {cell}: the folder holds neither {BEST_FILE} nor {NETWORK_FILE}", file=cell)
         return inside[0]
@@ -117,7 +118,7 @@ def _read(path: Path) -> Genotype:
     try:
         return read_genotype(path)
     except NascliError:
-        with suppress(OSError), path.open("rb") as file:
+        with suppress(OSError), open_file(path) as file:
             text = decode_text(file.read(_LONGEST_READ), path, errors="replace")
             _refuse_notation(text, str(path), str(path))
         raise

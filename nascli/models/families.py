@@ -3,6 +3,7 @@
 A family from another package adds its entry to `FAMILIES`; the entry point group `nascli.families` names its module.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,7 +107,7 @@ class ArchitectureSource:
     def unused_weights(self) -> str:
         """A sentence about trained weights beside the file, which an architecture does not bring; empty without."""
         weights = self.file and self.file.with_name("weights.safetensors")
-        if weights is None or self.file is None or self.file.name != NETWORK_FILE or not weights.is_file():
+        if weights is None or self.file is None or self.file.name != NETWORK_FILE or not os.path.isfile(weights):
             return ""
         folder = quote(weights.parent)
         return (

@@ -5,6 +5,7 @@ pickle is loaded as tensors and plain values only.
 """
 
 import argparse
+import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from nascli.content import describe_content
 from nascli.errors import CorruptFileError, InputError
+from nascli.reading import open_file
 from nascli.text import quote
 
 WRAPPERS = (
@@ -78,16 +80,16 @@ def read_weights(path: Path) -> WeightFile:
         InputError: There is no such file, or it is of another kind, which is named.
         CorruptFileError: The file is damaged.
     """
-    if path.is_dir():
-        if (path / "network.json").is_file():
+    if os.path.isdir(path):
+        if os.path.isfile(path / "network.json"):
             raise InputError(f"weights {path} are a folder of nascli itself", f"nascli build --network {quote(path)}")
         inside = [each.name for each in sorted(path.iterdir()) if each.suffix in _ENDINGS]
         named = f"Give the file in it: {path / inside[0]}" if inside else "Give a file"
-        saved = ", a SavedModel of TensorFlow" if (path / "saved_model.pb").is_file() else ""
+        saved = ", a SavedModel of TensorFlow" if os.path.isfile(path / "saved_model.pb") else ""
         raise InputError(f"weights {path} are a folder{saved}", _READ_HINT if saved else named)
-    if not path.is_file():
+    if not os.path.isfile(path):
         index = path.with_name(f"{path.name}.index")
-        if index.is_file():
+        if os.path.isfile(index):
             raise InputError(f"weights {path} are a checkpoint of TensorFlow", _READ_HINT)
         raise InputError(f"weights {path}: no such file")
     kind = identify_weights(path)
@@ -106,7 +108,7 @@ def read_weights(path: Path) -> WeightFile:
 def identify_weights(path: Path) -> str:
     """A file's kind, in words that follow "it is"; of an archive, what it is an archive of."""
     kind = describe_content(path)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(64)
     if kind in (_PYTORCH, "a ZIP archive"):
         return _identify_archive(path, kind)
@@ -140,7 +142,7 @@ def _identify_archive(path: Path, kind: str) -> str:
 
 def _read_torch(path: Path) -> WeightFile:
     harmless: list[Any] = [argparse.Namespace]  # options of a training: a holder of plain values
-    with torch.serialization.safe_globals(harmless), path.open("rb") as file:  # a path would be known by its ending
+    with torch.serialization.safe_globals(harmless), open_file(path) as file:  # a path would be known by its ending
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     wrapper, others = list[str](), tuple[str, ...]()
     for _ in range(_DEEPEST):
@@ -240,7 +242,7 @@ def _explain(path: Path, kind: str, error: Exception) -> CorruptFileError:
 def _is_whole(path: Path) -> bool:
     """Whether a file of torch.save is undamaged, as far as it has checksums."""
     if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(2) != b"PK"
     try:
         with zipfile.ZipFile(path) as archive:

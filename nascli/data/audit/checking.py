@@ -1,5 +1,6 @@
 """A look at a whole data set: counts, sizes, balance, images that are unreadable or there more than once, odd boxes."""
 
+import os
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -195,7 +196,7 @@ def _list_present(inventory: Inventory) -> Iterator[tuple[Place, LabeledImage]]:
     """The images that are there: whether annotated ones are, was said before."""
     for s, split in enumerate(inventory.splits):
         for k, image in enumerate(split.images):
-            if image.annotated is None or image.annotated.path.is_file():
+            if image.annotated is None or os.path.lexists(image.annotated.path):
                 yield (s, k), image
 
 

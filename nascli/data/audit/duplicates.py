@@ -10,13 +10,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from nascli.config import MAX_MEGAPIXELS
-from nascli.data.images.decoding import ImageSource, decode_image
+from nascli.data.images.decoding import ImageSource, decode_image, open_source
 from nascli.errors import CorruptFileError
 
 Place = tuple[int, int]
@@ -74,8 +75,9 @@ def take_fingerprint(
         annotated_size=annotated_size,
         note=lambda *note: notes.append(note),
     )
-    with source.open("rb") as file:
-        digest = hashlib.sha256(file.read()).digest()
+    file: Any
+    with open_source(source) as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
     small = image.resize(_SMALL, Image.Resampling.BOX, reducing_gap=2.0)
     pixels = np.asarray(small)
     gray = np.asarray(small.convert("L").resize((9, 9), Image.Resampling.BOX)).astype(np.int16)

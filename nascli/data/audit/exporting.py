@@ -5,25 +5,28 @@ back and compared.
 """
 
 import os
-import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nascli.data.audit.duplicates import Place
 from nascli.data.audit.inventory import Inventory, LabeledImage, take_inventory
 from nascli.data.detection.dataset import Category
 from nascli.data.folders.index import WHOLE
+from nascli.data.images.decoding import explain
 from nascli.data.images.walk import is_service_name
 from nascli.data.issues import raise_if_refused
 from nascli.data.pack.format import PackedImage
 from nascli.errors import InputError, NascliError
 from nascli.files import make_whole_folder, write_json
+from nascli.reading import open_file
 
 Plan = Mapping[str, Sequence[Place]]
 """The images of each split that is written."""
 
+_PART = 1 << 20
+"""Bytes that are copied at a time."""
 _NO_FILE_NAME = str.maketrans({"/": "_", "\\": "_", "\0": "_"})
 
 
@@ -136,11 +139,26 @@ def _place_file(image: LabeledImage, folder: Path, names: set[str], *, copy: boo
         with image.source.open("rb") as source:
             target.write_bytes(source.read())
         return name
-    if not copy:
-        try:
-            os.link(image.source.resolve(), target)
-            return name
-        except OSError:  # another file system, or one without links
-            pass
-    shutil.copyfile(image.source, target)
+    try:
+        file = open_file(image.source)
+    except OSError as error:
+        raise explain(image.source, error) from error
+    with file:
+        if not copy:
+            try:
+                os.link(image.source.resolve(), target)
+                return name
+            except OSError:  # another file system, or one without links
+                pass
+        with target.open("wb") as copied:
+            for part in _read_parts(image.source, file):
+                copied.write(part)
     return name
+
+
+def _read_parts(source: Path, file: BinaryIO) -> Iterator[bytes]:
+    try:
+        while part := file.read(_PART):
+            yield part
+    except OSError as error:
+        raise explain(source, error) from error

@@ -1,5 +1,6 @@
 """Every image of a data set of either task, in all splits that it has, with its classes."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +86,7 @@ def take_inventory(dataset: str, data_dir: str, max_megapixels: int | None = Non
             raise error
     else:
         is_detection = find_dataset(dataset, DETECTION_DATASETS) is not None
-    if not is_detection and not colon and path.exists():
+    if not is_detection and not colon and os.path.exists(path):
         found = recognize_format(path)
         is_detection = found in _CERTAIN or (found is not None and not has_class_folders(path))
     limit = max_megapixels or MAX_MEGAPIXELS

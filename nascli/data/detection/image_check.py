@@ -12,6 +12,7 @@ from nascli.data.images.decoding import decode_image, explain, note_header, open
 from nascli.data.images.pixels import Note
 from nascli.data.issues import ISSUE_KINDS, Issue, IssueLog, IssueOutcome
 from nascli.errors import CorruptFileError, InputError, TooLargeError
+from nascli.reading import open_file
 
 SKIPPED_INSTEAD = {
     "image not on disk": "image missing",
@@ -69,7 +70,7 @@ def _list_names(folder: Path) -> frozenset[str]:
         return frozenset(os.listdir(folder))
     except PermissionError as error:
         raise InputError(f"folder {folder} cannot be read: {error.strerror}", "Allow reading it") from error
-    except OSError:
+    except (OSError, ValueError):  # or no folder has such a name
         return frozenset()
 
 
@@ -78,7 +79,7 @@ def _find_header_issues(image: AnnotatedImage) -> list[tuple[str, str]]:
     expected = (image.width, image.height)
     issues: list[tuple[str, str]] = []
     try:
-        with image.path.open("rb") as file, open_header(file, image.max_megapixels) as opened:
+        with open_file(image.path) as file, open_header(file, image.max_megapixels) as opened:
             note_header(opened, _collect(image, issues), expected)
             size = opened.size
             if size != expected and exif.read_orientation(opened) in exif.ON_ITS_SIDE:

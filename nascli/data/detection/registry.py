@@ -1,5 +1,6 @@
 """Detection data sets by name: their files, the limits of a recipe, and the refusal of what has to be repaired."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from nascli.units import count_of
 
 NAMED: dict[str, Callable[[Path], Path]] = {
     "digit-scenes": lambda data_dir: write_scenes(data_dir / "digit-scenes"),
-    "coco": lambda data_dir: data_dir if (data_dir / "annotations").is_dir() else data_dir / "coco",
+    "coco": lambda data_dir: data_dir if os.path.isdir(data_dir / "annotations") else data_dir / "coco",
 }
 """The folder of the other data sets of `nascli.config.DETECTION_DATASETS`, from `data_dir`; all are COCO's format."""
 
@@ -94,7 +95,7 @@ def name_dataset(config: DetectDataConfig) -> str:
     if (colon and location and name in FORMATS) or (not colon and name in NAMED):
         return config.dataset
     path = Path(config.dataset).expanduser()
-    if path.exists():
+    if os.path.exists(path):
         if found := recognize_format(path):
             return f"{found}:{path}"
         if has_class_folders(path):
@@ -105,7 +106,7 @@ def name_dataset(config: DetectDataConfig) -> str:
             raise error
         raise InputError(
             f"{path} holds no annotations that nascli knows"
-            + (f": it is {describe_content(path)}" if path.is_file() else ""),
+            + (f": it is {describe_content(path)}" if os.path.isfile(path) else ""),
             f"Say what they are: {', '.join(DETECTION_DATASETS)}",
         )
     if find_dataset(config.dataset, DATASETS):

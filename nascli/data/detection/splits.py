@@ -1,5 +1,6 @@
 """The splits of a detection data set to train and to validate on, and a part that is held out of one."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def choose_splits(splits: dict[str, RawSplit], source: Path, config: DetectDataC
     def describe(name: str) -> str:
         return splits[name].source.name if len({each.source.name for each in splits.values()}) > 1 else name
 
-    if source.is_file() and len(splits) == 1 and config.val_split is None:
+    if os.path.isfile(source) and len(splits) == 1 and config.val_split is None:
         return ChosenSplits(next(iter(splits)), None)
     val = choose_validation(splits, source, config.val_split, describe)
     others = {name: raw for name, raw in splits.items() if name != val} or splits

@@ -1,5 +1,6 @@
 """Image folders: class folders in the folders of splits, or class folders alone."""
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +116,7 @@ class _FolderScan:
         above = root.resolve()
         role = find_role(above.name)
         if role and not self.request.val_fraction and not self.request.measured:
-            inside = {each.name: find_role(each.name) for each in above.parent.iterdir() if each.is_dir()}
+            inside = {each.name: find_role(each.name) for each in above.parent.iterdir() if os.path.isdir(each)}
             if beside := sorted(name for name, other in inside.items() if other not in (None, role)):
                 raise InputError(
                     f"data set {root} is one split of a data set: {beside[0]} lies beside it",

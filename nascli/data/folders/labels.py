@@ -1,5 +1,6 @@
 """Images whose classes stand in a table: a CSV of labels, or Hugging Face's metadata beside the images."""
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -33,8 +34,8 @@ def scan_table(file: Path, request: SplitRequest | None = None) -> ImageIndex[Pa
         InputError: It is not there, its columns are not known, images are missing, or a class has none to train on.
         CorruptFileError: It is no table.
     """
-    if not file.is_file():
-        is_folder = file.is_dir()
+    if not os.path.isfile(file):
+        is_folder = os.path.isdir(file)
         what = "it is a folder" if is_folder else describe_absence(file)
         raise InputError(f"table {file}: {what}", f"Is it what --dataset folder:{file} reads?" if is_folder else "")
     return scan_tables(file, [file], request)
@@ -71,8 +72,10 @@ def scan_tables(source: Path, tables: Sequence[Path], request: SplitRequest | No
 
 def find_metadata(folder: Path) -> list[Path]:
     """The tables of labels in an image folder or in its splits, as Hugging Face's `datasets` wants them; often none."""
-    places = [folder, *(each for each in folder.iterdir() if find_role(each.name) and each.is_dir())]
-    found = [file for place in places for name in METADATA if (file := place / name).is_file() and _has_labels(file)]
+    places = [folder, *(each for each in folder.iterdir() if find_role(each.name) and os.path.isdir(each))]
+    found = [
+        file for place in places for name in METADATA if os.path.isfile(file := place / name) and _has_labels(file)
+    ]
     return [file for file in found if file.parent == folder] or sorted(found)
 
 
@@ -102,7 +105,7 @@ def _find_images(split: str, rows: Sequence[tuple[Path, Row]], images: dict[Path
         paths = ImageFinder(folders, split, log.add).find([row.file for row in labeled])
         for row, path in zip(labeled, paths, strict=True):
             place = f"{table}, line {row.line}: {row.file}"
-            if path.is_file():
+            if os.path.isfile(path):
                 _add_image(images, path, name_class(row.label), place, log)
             else:
                 missing.append(place)

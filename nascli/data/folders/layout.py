@@ -33,9 +33,9 @@ class Layout:
 
 def check_folder(folder: Path) -> None:
     """InputError, with the way on, where a path is no folder."""
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return
-    if not folder.exists():
+    if not os.path.exists(folder):
         raise InputError(f"data set folder {folder}: {describe_absence(folder, 'folder')}", LAYOUT)
     refuse_archive(folder)
     known = _FILES.get(folder.suffix.lower())

@@ -1,5 +1,6 @@
 """Data sets of classes and of boxes, told apart by what lies at a path."""
 
+import os
 from pathlib import Path
 
 from nascli.content import describe_content
@@ -24,7 +25,7 @@ def recognize_dataset(path: Path) -> str:
         return f"folder:{path}"
     if boxes := recognize_boxes(path):
         raise boxes
-    if path.is_dir():
+    if os.path.isdir(path):
         if error := explain_unread_boxes(path):
             raise error.reword(error.message, f"{error.hint}; its folders as classes are folder:{path}")
         return f"folder:{path}"
@@ -52,7 +53,7 @@ def recognize_boxes(path: Path) -> InputError | None:
 def has_class_folders(path: Path) -> bool:
     """Whether a path plainly is a folder of classes: at least two of them in a split."""
     walk = ImageWalk(path)
-    for split in walk.look_into(path).folders if path.is_dir() else ():
+    for split in walk.look_into(path).folders if os.path.isdir(path) else ():
         if find_role(split.name):
             names = {each.name.lower() for each in walk.look_into(split).folders}
             if len(names) > 1 and not names & _NO_CLASSES:

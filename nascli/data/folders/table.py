@@ -13,6 +13,7 @@ from nascli.data.images.formats import image_endings
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import decode_text
+from nascli.reading import open_file, read_file
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
 """Endings of tables, in small letters."""
@@ -59,7 +60,7 @@ def read_header(file: Path) -> list[str]:
         OSError: It cannot be read.
         CorruptFileError: It is no text.
     """
-    with file.open("rb") as opened:
+    with open_file(file) as opened:
         line = opened.readline(1 << 20)
     if file.suffix.lower() in (".jsonl", ".ndjson"):
         values = _parse_line(line.decode(errors="replace"), file, 1)
@@ -76,7 +77,7 @@ def read_rows(file: Path, log: IssueLog) -> list[Row]:
         CorruptFileError: It is no text, or a row does not fit its header.
     """
     try:
-        content = file.read_bytes()
+        content = read_file(file)
     except OSError as error:
         raise InputError(f"table {file}: {error.strerror}") from error
     text = decode_text(content, file)

@@ -13,6 +13,10 @@ _MARKS = {**dict.fromkeys(_JPEG, (b"\xff\xda", b"\xff\xd9")), "PNG": (b"IDAT", b
 """The bytes before the pixels of a compressed format, and those behind them."""
 _FILLED = 128
 """The gray in which libjpeg shows a block that is missing."""
+_STRIP = 1024
+"""Rows that are compared at a time, to save memory."""
+_LARGEST = 512 << 20
+"""Bytes of a file up to which zeros at its end may have been appended to a whole one."""
 _PADDING = 256
 """Bytes that turn missing blocks into others."""
 
@@ -22,7 +26,9 @@ def ends_in_zeros(file: BinaryIO, image_format: str | None) -> bool:
     if image_format not in _MARKS:
         return False
     start = file.tell()
-    damaged = not _read_tail(file).strip(b"\0") and _find_end(_read_whole(file), image_format) < 0
+    damaged = not _read_tail(file).strip(b"\0") and (
+        file.seek(0, os.SEEK_END) > _LARGEST or _find_end(_read_whole(file), image_format) < 0
+    )
     file.seek(start)
     return damaged
 
@@ -49,7 +55,10 @@ def lacks_rows(file: BinaryIO, image: Image.Image) -> bool:
     content = _read_whole(file)
     end = _find_end(content, image.format)
     with Image.open(io.BytesIO(content[:end] + bytes(_PADDING) + content[end:])) as padded:
-        return padded.size == image.size and ImageChops.difference(image, padded).getbbox() is not None
+        if padded.size != image.size:
+            return False
+        strips = ((0, top, image.width, min(top + _STRIP, image.height)) for top in range(0, image.height, _STRIP))
+        return any(ImageChops.difference(image.crop(strip), padded.crop(strip)).getbbox() for strip in strips)
 
 
 def _find_end(content: bytes, image_format: str) -> int:

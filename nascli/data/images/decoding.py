@@ -21,12 +21,13 @@ from torch import Tensor
 
 from nascli.config import MAX_MEGAPIXELS
 from nascli.content import describe_bytes
-from nascli.data.images import exif, png
+from nascli.data.images import bombs, exif, png
 from nascli.data.images.damage import ends_in_zeros, lacks_rows, may_lack_rows
-from nascli.data.images.formats import register_plugins
+from nascli.data.images.formats import decodable_formats, register_plugins
 from nascli.data.images.pixels import Note, PixelRangeError, correct_png, ignore_note, to_rgb
 from nascli.data.issues import Issue, IssueLog
 from nascli.errors import CorruptFileError, InputError, TooLargeError
+from nascli.reading import open_file
 
 REDUCED_ABOVE = 90
 """Megapixels from which a JPEG is decoded at a half, a quarter or an eighth of its size where that suffices.
@@ -51,6 +52,11 @@ class ImageSource(Protocol):
         """Its encoded bytes."""
 
 
+def open_source(source: ImageSource) -> BinaryIO:
+    """The encoded bytes of an image; OSError, at once, where its file is none (`nascli.reading`)."""
+    return open_file(source) if isinstance(source, Path) else source.open("rb")
+
+
 def decode_image(
     source: ImageSource,
     *,
@@ -72,7 +78,7 @@ def decode_image(
         CorruptFileError: It is not an image, is truncated, damaged, too large, or its numbers mean no brightness.
     """
     try:
-        with source.open("rb") as file:
+        with open_source(source) as file:
             try:
                 return _decode(file, max_megapixels, least_side, annotated_size, note)
             except Exception:  # whatever a text in a PNG makes its decoder raise
@@ -105,7 +111,7 @@ def inspect_headers(paths: Iterable[Path]) -> tuple[Issue, ...]:
     """Count what is worth a remark in the headers of a user's own images; what is wrong with one, decoding says."""
     log = IssueLog()
     for path in paths:
-        with contextlib.suppress(Exception), path.open("rb") as file, open_header(file) as image:
+        with contextlib.suppress(Exception), open_file(path) as file, open_header(file) as image:
             note_header(image, log.note_on(path))
     return log.issues
 
@@ -135,7 +141,7 @@ def read_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
         CorruptFileError: It is not an image; the message says what it is.
     """
     try:
-        with path.open("rb") as file, open_header(file) as image:
+        with open_file(path) as file, open_header(file) as image:
             turned = upright and exif.read_orientation(image) in exif.ON_ITS_SIDE
             return image.size[::-1] if turned else image.size
     except FileNotFoundError as error:
@@ -164,8 +170,9 @@ def open_header(file: BinaryIO, max_megapixels: int | None = None) -> Iterator[I
         max_megapixels: Millions of pixels of the largest image; None where it is not decoded, which takes no memory.
     """
     _prepare_pillow(max_megapixels or MAX_MEGAPIXELS)
+    bombs.check_header(file)
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=decodable_formats()) as image:
             pixels = image.width * image.height
             if max_megapixels is not None and pixels > max_megapixels * 10**6:
                 size = f"{image.width}x{image.height} pixels, {pixels / 1e6:,.1f} megapixels"
@@ -184,6 +191,8 @@ def explain(source: object, error: Exception) -> CorruptFileError:
     if isinstance(error, CorruptFileError):
         return error
     if isinstance(error, Image.DecompressionBombError):
+        if pillows := re.search(r"\((\d+) pixels\) exceeds", reason):
+            reason = f"it has {int(pillows[1]) / 1e6:,.1f} megapixels"
         return TooLargeError(
             f"image {source} is too large: {reason}",
             "Allow for more by --set data.max_megapixels=N (--max-megapixels N where nothing is trained), or reduce it",
@@ -214,6 +223,7 @@ def _decode(
             correct_png(image, png.read_samples(file))
         if least_side is not None and image.width * image.height > REDUCED_ABOVE * 10**6:
             image.draft(None, (least_side, least_side))  # a JPEG is, others are not reduced by it
+        bombs.check_scans(file, image)
         image.load()
         if lacks_rows(file, image):
             raise ValueError("it ends too early: its last rows are missing")
@@ -228,12 +238,15 @@ def _decode_usual_jpeg(source: ImageSource, max_megapixels: int) -> Tensor | Non
     if decoder is None:
         return None
     try:
-        with source.open("rb") as file:
+        with open_source(source) as file:
+            if not bombs.is_plausible_jpeg(file, max_megapixels):
+                return None
             content = bytearray(file.read())
-        with open_header(io.BytesIO(content), max_megapixels) as image:
+        with open_header(stream := io.BytesIO(content), max_megapixels) as image:
             usual = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
             if not usual or image.width * image.height > REDUCED_ABOVE * 10**6 or exif.read_orientation(image) != 1:
                 return None
+            bombs.check_scans(stream, image)
         pixels = decoder(torch.frombuffer(content, dtype=torch.uint8), _RGB).permute(1, 2, 0)
         return None if may_lack_rows(pixels[-1, -1].tolist()) else pixels
     except Exception:  # whatever it is, `decode_image` explains it

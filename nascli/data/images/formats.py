@@ -64,6 +64,17 @@ def register_plugins() -> None:
 
 
 @functools.cache
+def decodable_formats() -> tuple[str, ...]:
+    """Pillow's formats but for EPS: its files are programs, which another program would run."""
+    from PIL import Image
+
+    register_plugins()
+    Image.init()
+    usual = ("JPEG", "PNG")  # tried first
+    return *usual, *(name for name in Image.ID if name not in (*usual, "EPS"))
+
+
+@functools.cache
 def image_endings() -> frozenset[str]:
     """Endings, in small letters with their dot, of the image files that can be decoded here."""
     from PIL import Image, features

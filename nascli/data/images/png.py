@@ -62,11 +62,13 @@ class _Chunk(NamedTuple):
 
 
 def _read_chunks(file: BinaryIO) -> Iterator[_Chunk]:
-    """The chunks of a PNG up to the first that is cut off."""
+    """The chunks of a PNG up to its end, or to the first that is cut off or none."""
     file.seek(len(SIGNATURE))
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         content, checksum = file.read(length), file.read(4)
-        if len(checksum) < 4:
+        if len(checksum) < 4 or not kind.isalpha():
             return
         yield _Chunk(kind, content, checksum)
+        if kind == b"IEND":
+            return

@@ -21,5 +21,5 @@ def find_shared_files(train: Iterable[Path], val: Iterable[Path], parts: int = 1
 def _is_equal(one: Path, other: Path) -> bool:
     try:
         return one == other or filecmp.cmp(one, other, shallow=False)
-    except OSError:  # what is not there is said elsewhere
+    except (OSError, ValueError):  # what is not there, or could not be, is said elsewhere
         return False

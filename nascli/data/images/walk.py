@@ -17,6 +17,7 @@ FOREIGN = "image of a format that cannot be read here"
 BY_CONTENT = "image without the ending of one"
 RENAMED = "image with the ending of another kind"
 REPEATED = "folder that links lead to again"
+ABOVE = "link to a folder above"
 DANGLING = "link that leads nowhere"
 OWN = "folder of results of nascli"
 
@@ -124,9 +125,11 @@ class ImageWalk:
         for entry in entries:
             if is_service_name(entry.name):
                 self._log.add(HIDDEN, self._name(entry.path))
-            elif _is_folder(entry):
+            elif is_folder(entry):
                 if _holds_runs(entry.path):
                     self._log.add(OWN, self._name(entry.path))
+                elif entry.is_symlink() and leads_above(entry.path, self.root):
+                    self._log.add(ABOVE, f"{self._name(entry.path)} leads to {os.path.realpath(entry.path)}")
                 else:
                     folders.append(folder / entry.name)
             elif self._is_image(entry):
@@ -169,19 +172,30 @@ def find_images(paths: Sequence[Path]) -> FoundImages:
     found: list[Path] = []
     issues: list[Issue] = []
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):
             walk = ImageWalk(path)
             inside = walk.find_below(path)
             if not inside:
                 raise InputError(f"{path}: there is no image in this folder{describe_rest(walk.issues)}")
             found += inside
             issues += walk.issues
-        elif path.is_file():
+        elif os.path.isfile(path):
             refuse_archive(path)
             found.append(path)
         else:
             raise InputError(f"image {path}: {describe_absence(path)}")
     return FoundImages(tuple(found), join_issues(issues))
+
+
+def leads_above(link: Path | str, root: Path) -> bool:
+    """Whether a link leads to a folder that holds `root`: half of the disk may be in it, and the root again."""
+    target, inner = os.path.realpath(link), os.path.realpath(root)
+    return target != inner and os.path.commonpath((target, inner)) == target
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a folder, or a link to one; a link to itself, at which `entry.is_dir` raises, is none."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def is_service_name(name: str) -> bool:
@@ -206,11 +220,11 @@ def describe_rest(issues: Iterable[Issue]) -> str:
 
 def describe_absence(path: Path, what: str = "file or folder") -> str:
     """The reason why nothing can be read at a path, in words; `what` was looked for."""
-    if path.is_symlink():
+    if os.path.islink(path):
         return f"this link leads nowhere, to {os.readlink(path)}"
-    if path.exists():
+    if os.path.exists(path):
         return "it is neither a file nor a folder"
-    missing = next((parent for parent in reversed(path.parents) if not parent.exists()), None)
+    missing = next((parent for parent in reversed(path.parents) if not os.path.exists(parent)), None)
     return f"no such {what}" + (f" ({missing} is missing already)" if missing else "")
 
 
@@ -221,13 +235,8 @@ def refuse_archive(path: Path) -> None:
             if path.name.lower().endswith(ending):
                 folder = path.with_name(path.name[: -len(ending)] or "unpacked")
                 made = command.format(file=quote(path), folder=quote(folder))
-                before = "" if folder.is_dir() or not command.startswith("tar") else f"mkdir {quote(folder)} && "
+                before = "" if os.path.isdir(folder) or not command.startswith("tar") else f"mkdir {quote(folder)} && "
                 raise InputError(f"{path} is an archive", f"Unpack it by {before}{made} and give {folder}")
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether an entry is a folder, or a link to one; a link to itself, at which `entry.is_dir` raises, is none."""
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _holds_runs(folder: str) -> bool:

@@ -32,6 +32,7 @@ from nascli.data.streaming import worker_count
 from nascli.errors import CorruptFileError, InputError, Interrupted
 from nascli.files import PARTIAL, sync_folder, writing
 from nascli.progress import ProgressFile
+from nascli.reading import read_file
 from nascli.text import printable
 
 UNCHECKED = ".unchecked"
@@ -161,7 +162,7 @@ def pack_folder(
 def _list_entries(index: ImageIndex[Path], source: Path) -> Iterator[_Entry]:
     for split, files in zip(SPLITS, (index.train, index.val), strict=True):
         for path, label in files:
-            name = os.path.relpath(path, source if source.is_dir() else source.parent)
+            name = os.path.relpath(path, source if os.path.isdir(source) else source.parent)
             try:
                 status = path.stat()
                 state = (status.st_size, status.st_mtime_ns)
@@ -228,7 +229,7 @@ def _encode_image(path: Path, settings: PackSettings, max_megapixels: int) -> by
         if shorter > settings.size:
             width, height = (settings.size * side // shorter for side in image.size)
             image = image.resize((width, height), Image.Resampling.BILINEAR)
-        elif (content := path.read_bytes()).startswith(_JPEG_START):
+        elif (content := read_file(path)).startswith(_JPEG_START):
             return content
         encoded = io.BytesIO()
         image.save(encoded, "JPEG", quality=settings.quality, comment=b"")
@@ -272,9 +273,9 @@ def _write_checked(
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path} is a folder", "Give the name of a file, such as images.h5")
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         raise InputError(f"{path} exists", "Replace it with --overwrite, or give another name")
 
 

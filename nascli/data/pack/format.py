@@ -153,7 +153,7 @@ def open_pack(path: Path) -> Pack:
         InputError: There is no such file, it is no pack, or one of a newer version.
         CorruptFileError: It is damaged.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"pack {path}: no such file", _FORMAT.make_hint)
     with _FORMAT.open(path, path) as file:
         found = {name: file.attrs[name] for name in _SETTINGS}

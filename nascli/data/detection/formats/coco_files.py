@@ -10,8 +10,9 @@ from pathlib import Path
 from nascli.data.detection.formats.coco_json import read_coco_lists
 from nascli.data.detection.formats.raw import RawSplit, descend, list_files, require_path
 from nascli.data.folders.split_names import find_role
-from nascli.data.images.walk import is_service_name
+from nascli.data.images.walk import is_folder, is_service_name, leads_above
 from nascli.errors import InputError
+from nascli.reading import open_file
 
 _NO_SPLIT_WORDS = {"instances", "annotations", "annotation", "coco", "labels", "label", "result", "results", "boxes"}
 """Words in the names of annotation files that say nothing about a split."""
@@ -34,7 +35,7 @@ def find_coco_splits(path: Path) -> dict[str, RawSplit]:
         f"{path / 'train2017'} and {path / 'val2017'}; or give --data-dir DIR, or --dataset coco:PATH"
     )
     require_path(path, "COCO-format data", hint)
-    if path.is_file():
+    if os.path.isfile(path):
         is_inside = path.parent.name.lower() in _ANNOTATION_FOLDERS
         root, files = path.parent.parent if is_inside else path.parent, [path]
     else:
@@ -63,7 +64,7 @@ def _list_annotations(folder: Path) -> list[Path]:
         list_files(folder, "*.json"),
         list_files(folder, "*/*.json"),
     ):
-        own = [file for file in files if file.is_file() and not file.name.startswith(_OTHER_TASKS)]
+        own = [file for file in files if os.path.isfile(file) and not file.name.startswith(_OTHER_TASKS)]
         if found := [file for file in own if _looks_like_coco(file)] or [f for f in own if find_role(_clean(f.stem))]:
             return found
     return []
@@ -72,7 +73,7 @@ def _list_annotations(folder: Path) -> list[Path]:
 def _looks_like_coco(file: Path) -> bool:
     """Whether a file has COCO's keys somewhere."""
     try:
-        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with open_file(file) as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return any(
                 all(content.find(mark.encode(encoding)) >= 0 for mark in _MARKS)
                 for encoding in ("utf-8", "utf-16-le", "utf-16-be")
@@ -122,6 +123,7 @@ def _list_folders(place: Path) -> list[Path]:
     """The folders in a folder, sorted; quick though there are as many files beside them as in COCO."""
     try:
         with os.scandir(place) as entries:
-            return sorted(place / each.name for each in entries if each.is_dir() and not is_service_name(each.name))
+            inside = [place / each.name for each in entries if is_folder(each) and not is_service_name(each.name)]
     except OSError:  # it may not be read: then nothing in it is of use
         return []
+    return sorted(each for each in inside if not (each.is_symlink() and leads_above(each, place)))

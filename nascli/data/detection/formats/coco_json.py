@@ -11,6 +11,7 @@ from nascli.data.detection.formats.raw import OUTLINE_BOX, CocoLists
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import decode_text
+from nascli.reading import read_file
 from nascli.units import shorten
 
 _CUT_OFF = {word[:length] for word in ("null", "true", "false", "NaN", "-Infinity") for length in range(len(word))}
@@ -25,7 +26,7 @@ def read_coco_lists(path: Path, log: IssueLog) -> CocoLists:
         CorruptFileError: It is not JSON, for instance cut off.
     """
     try:
-        text = decode_text(path.read_bytes(), f"annotations {path}")
+        text = decode_text(read_file(path), f"annotations {path}")
         # outlines are by far the largest part of COCO's files and are not needed: drop each as soon as it is read
         values = json.loads(text, object_hook=_drop_outline)
     except OSError as error:
@@ -62,7 +63,7 @@ def _drop_outline(entry: dict[str, Any]) -> dict[str, Any]:
 def _explain_encoding(path: Path, error: CorruptFileError) -> InputError | CorruptFileError:
     """The error of a file that is not UTF-8; a code page is not guessed, since many decode anything, to other names."""
     kind = describe_content(path)
-    if "JSON" not in kind and path.read_bytes().lstrip()[:1] not in (b"{", b"["):
+    if "JSON" not in kind and read_file(path).lstrip()[:1] not in (b"{", b"["):
         hint = "Unpack it first" if "archive" in kind else "Give COCO's JSON file"
         return InputError(f"annotations {path} are not JSON: it is {kind}", hint)
     return InputError(error.message, error.hint)

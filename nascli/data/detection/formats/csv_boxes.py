@@ -7,6 +7,7 @@ names, `path`, four corners, `class`. A column `split` divides a file; `train.cs
 
 import csv
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def find_csv_splits(path: Path) -> dict[str, RawSplit]:
         InputError: There is no such file, or it holds no boxes.
     """
     require_path(path, "boxes as CSV", _HINT)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = _choose_tables(path)
     else:
         files = {"": path}
@@ -125,7 +126,7 @@ def find_csv_splits(path: Path) -> dict[str, RawSplit]:
     for name, (table, inside) in rows.items():
         parent = table.path.parent
         places = (parent / name, parent / "images" / name, parent / table.path.stem, parent / "images", parent)
-        folders = tuple(each for each in places if each.is_dir())
+        folders = tuple(each for each in places if os.path.isdir(each))
         made[name] = RawSplit(table.path, folders, partial(_read_rows, table, inside, classes, folders))
     return made
 
@@ -173,7 +174,7 @@ def read_table(path: Path) -> _Table:
         CorruptFileError: It is no text.
     """
     try:
-        text = read_text(path)
+        text = read_text(path, largest=None)
         first = next(filter(str.strip, text.splitlines()), "")
         delimiter = find_delimiter(first)
         read = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)

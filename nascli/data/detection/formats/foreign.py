@@ -12,9 +12,10 @@ from xml.parsers import expat
 from nascli.data.detection.formats.raw import list_files
 from nascli.data.detection.formats.voc import parse_xml
 from nascli.data.folders.split_names import find_role
-from nascli.data.images.walk import is_service_name
+from nascli.data.images.walk import is_folder, is_service_name, leads_above
 from nascli.errors import CorruptFileError
 from nascli.files import read_text
+from nascli.reading import MAX_TEXT, read_file
 
 EXPORT_HINT = "Export it as COCO, YOLO or Pascal VOC"
 
@@ -83,7 +84,7 @@ def describe_annotations(file: Path) -> str | None:
     """The format of a file with annotations in words; None where it is not known, or is none of these."""
     try:
         if file.suffix.lower() == ".xml":
-            return _BY_ROOT.get(parse_xml(file.read_bytes()).tag)
+            return _BY_ROOT.get(parse_xml(read_file(file, MAX_TEXT)).tag)
         text = read_text(file).strip()
     except (OSError, ValueError, CorruptFileError, expat.ExpatError):
         return None
@@ -115,4 +116,5 @@ def _places(folder: Path) -> Iterator[Path]:
 def list_folders(folder: Path) -> list[Path]:
     """The folders in a folder, sorted, without those of an operating system."""
     with os.scandir(folder) as found:
-        return sorted(Path(each.path) for each in found if each.is_dir() and not is_service_name(each.name))
+        inside = [Path(each.path) for each in found if is_folder(each) and not is_service_name(each.name)]
+    return sorted(each for each in inside if not (each.is_symlink() and leads_above(each, folder)))

@@ -4,13 +4,22 @@ Every format is read to COCO's three lists, which `nascli.data.detection.formats
 has to know its own files alone.
 """
 
+import functools
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nascli.data.images.decoding import read_size
-from nascli.data.images.walk import NO_IMAGE, ImageWalk, describe_absence, is_service_name, refuse_archive
+from nascli.data.images.walk import (
+    NO_IMAGE,
+    ImageWalk,
+    describe_absence,
+    is_service_name,
+    leads_above,
+    refuse_archive,
+)
 from nascli.data.issues import IssueLog
 from nascli.errors import InputError, NascliError
 
@@ -88,31 +97,37 @@ def find_below(name: str, folders: Sequence[Path], fewest: int = 1) -> tuple[Pat
 
 def _exists(path: Path) -> bool:
     try:
-        return path.exists()
+        return os.path.exists(path)
     except OSError:  # a name that is too long
         return False
 
 
 def descend(folder: Path, is_data: Callable[[Path], bool]) -> Path:
     """The folder, or the one folder in it that holds the data: archives often unpack to one more level."""
-    if is_data(folder) or not folder.is_dir():
+    if is_data(folder) or not os.path.isdir(folder):
         return folder
-    inside = [each for each in list_files(folder, "*") if each.is_dir() and is_data(each)]
+    inside = [each for each in list_files(folder, "*") if os.path.isdir(each) and is_data(each)]
     return inside[0] if len(inside) == 1 else folder
 
 
 def require_path(path: Path, what: str, hint: str) -> None:
     """InputError where nothing is at a path, or an archive that has to be unpacked first."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{what} {path}: {describe_absence(path)}", hint)
-    if path.is_file():
+    if os.path.isfile(path):
         refuse_archive(path)
 
 
 def list_files(folder: Path, *patterns: str) -> list[Path]:
-    """Files and folders below one by patterns, each sorted, without those of an operating system."""
-    found = (each for pattern in patterns for each in sorted(folder.glob(pattern)))
-    return [each for each in found if not any(map(is_service_name, each.relative_to(folder).parts))]
+    """Files and folders below one by patterns, each sorted; none of an operating system, or behind a link upward."""
+
+    @functools.cache
+    def is_inside(place: Path) -> bool:
+        return place == folder or (is_inside(place.parent) and not (place.is_symlink() and leads_above(place, folder)))
+
+    found = ((pattern, each) for pattern in patterns for each in sorted(folder.glob(pattern)))
+    own = [(pattern, each) for pattern, each in found if not any(map(is_service_name, each.relative_to(folder).parts))]
+    return [each for pattern, each in own if is_inside(each if pattern == "*" else each.parent)]
 
 
 def list_images(folder: Path, log: IssueLog | None = None) -> list[Path]:

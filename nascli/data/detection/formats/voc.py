@@ -5,6 +5,7 @@ boxes begin at 0 does not count so; its corners are taken as edges.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ from nascli.data.folders.split_names import find_role
 from nascli.data.issues import Issue, IssueLog
 from nascli.errors import InputError
 from nascli.files import read_text
+from nascli.reading import MAX_TEXT, open_file, read_file
 from nascli.units import shorten
 
 _XML_FOLDERS = ("Annotations", "annotations", "Annotation", "annotation", "xmls", "xml", "labels")
@@ -67,14 +69,14 @@ def find_voc_splits(path: Path) -> dict[str, RawSplit]:
         InputError: There is no such folder, or no XML of VOC in it.
     """
     require_path(path, "Pascal VOC data", _HINT)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise InputError(f"Pascal VOC data {path}: a file, not the folder of the data set", _HINT)
     path = descend(descend(path, lambda each: each.name == "VOCdevkit" or _looks_like_voc(each)), _looks_like_voc)
     if xml := _find_xml_folder(path):
         splits = _list_image_sets(path, xml)
         folders = [*(path / name for name in _IMAGE_FOLDERS), xml, path]
     else:
-        inside = [each for each in list_files(path, "*") if each.is_dir() and find_role(each.name)]
+        inside = [each for each in list_files(path, "*") if os.path.isdir(each) and find_role(each.name)]
         splits = {folder.name: (folder, list_files(folder, "**/*.xml")) for folder in inside}
         if not any(files for _, files in splits.values()):
             splits = {"train": (path, [file for file in list_files(path, "*.xml") if _is_annotation(file)])}
@@ -85,7 +87,7 @@ def find_voc_splits(path: Path) -> dict[str, RawSplit]:
     reader = _Reader([file for _, files in splits.values() for file in files])
     made = {}
     for name, (source, files) in splits.items():
-        places = tuple(each for each in folders if each.is_dir()) or (source,)
+        places = tuple(each for each in folders if os.path.isdir(each)) or (source,)
         made[name] = RawSplit(source, places, partial(reader.read_split, files, places))
     return made
 
@@ -114,7 +116,7 @@ def _looks_like_voc(path: Path) -> bool:
 
 def _is_annotation(file: Path) -> bool:
     """Whether an XML file is VOC's, as far as its beginning tells."""
-    with file.open("rb") as opened:
+    with open_file(file) as opened:
         return bool(_ROOT.search(opened.read(1000).replace(b"\0", b"")))
 
 
@@ -197,7 +199,7 @@ def _read_annotation(file: Path) -> _Annotated | None:
     """The content of an XML file; None where there is no such file."""
     log = IssueLog()
     try:
-        root = parse_xml(file.read_bytes())
+        root = parse_xml(read_file(file, MAX_TEXT))
         if root.tag != "annotation":
             raise ValueError(f"it is <{root.tag}>, not <annotation>")
     except FileNotFoundError:

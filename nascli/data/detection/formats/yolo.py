@@ -4,6 +4,7 @@ The data set is described by `data.yaml` (classes, folders or lists of images pe
 its folders alone with `classes.txt`. The labels of `images/a.jpg` are `labels/a.txt`, or `a.txt` beside it.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from nascli.data.images.walk import ImageWalk
 from nascli.data.issues import IssueLog
 from nascli.errors import InputError
 from nascli.files import read_text
+from nascli.reading import MAX_TEXT, read_file
 from nascli.units import shorten
 
 SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
@@ -67,13 +69,15 @@ def find_yolo_splits(path: Path) -> dict[str, RawSplit]:
         InputError: There is no such file or folder, or it describes no YOLO data set.
     """
     require_path(path, "YOLO data", _HINT)
-    described = _describe(path if path.is_file() else descend(path, looks_like_yolo))
+    described = _describe(path if os.path.isfile(path) else descend(path, looks_like_yolo))
     splits = {}
     for name, entries in described.images.items():
         sources = [found[0] for entry in entries if (found := _find_images(entry, described.roots))]
         if not sources and name == "test" and len(described.images) > 1:
             continue  # exports name a test split whether there is one or not
-        folders = tuple(dict.fromkeys(each if each.is_dir() else each.parent for each in (*sources, *described.roots)))
+        folders = tuple(
+            dict.fromkeys(each if os.path.isdir(each) else each.parent for each in (*sources, *described.roots))
+        )
         source = sources[0] if len(sources) == 1 else described.source
         splits[name] = RawSplit(source, folders, partial(_read_split, described, name, folders))
     return splits
@@ -81,13 +85,13 @@ def find_yolo_splits(path: Path) -> dict[str, RawSplit]:
 
 def looks_like_yolo(path: Path) -> bool:
     """Whether a file or folder is laid out as YOLO's."""
-    if path.is_file():
+    if os.path.isfile(path):
         return path.suffix.lower() in (".yaml", ".yml") or path.name == "obj.data"
     return bool(_find_description(path)) or any(_folder_splits(path))
 
 
 def _describe(path: Path) -> _Description:
-    file = path if path.is_file() else _find_description(path)
+    file = path if os.path.isfile(path) else _find_description(path)
     if file is None:
         images = {name: (str(folder.relative_to(path)),) for name, folder in _folder_splits(path)}
         if not images:
@@ -101,16 +105,16 @@ def _describe(path: Path) -> _Description:
 
 
 def _find_description(folder: Path) -> Path | None:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return None
     usual = [folder / name for name in ("data.yaml", "data.yml", "dataset.yaml", "obj.data")]
     others = filter(_names_splits, list_files(folder, "*.yaml", "*.yml", "*.data"))
-    return next((each for each in (*usual, *others) if each.is_file()), None)
+    return next((each for each in (*usual, *others) if os.path.isfile(each)), None)
 
 
 def _names_splits(file: Path) -> bool:
     """Whether a file describes data; others beside them hold a training's arguments, for instance."""
-    return file.is_file() and bool(_DESCRIBED.search(file.read_bytes()))
+    return os.path.isfile(file) and bool(_DESCRIBED.search(read_file(file, MAX_TEXT)))
 
 
 def _folder_splits(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -118,13 +122,13 @@ def _folder_splits(folder: Path) -> Iterator[tuple[str, Path]]:
     found = False
     for name in SPLIT_KEYS:
         for place in (folder / "images" / name, folder / name / "images", folder / name):
-            if place.is_dir() and _has_labels(place):
+            if os.path.isdir(place) and _has_labels(place):
                 found = True
                 yield name, place
                 break
     place = folder / "images"
-    if not found and (_has_labels(place) if place.is_dir() else _has_labels(folder, deep=False)):
-        yield "train", place if place.is_dir() else folder
+    if not found and (_has_labels(place) if os.path.isdir(place) else _has_labels(folder, deep=False)):
+        yield "train", place if os.path.isdir(place) else folder
 
 
 def _has_labels(folder: Path, *, deep: bool = True) -> bool:
@@ -209,7 +213,7 @@ def _read_darknet(file: Path) -> _Description:
 
 
 def _read_names_below(folder: Path) -> Mapping[int, str] | None:
-    usual = [folder / name for name in _NAME_FILES if (folder / name).is_file()]
+    usual = [folder / name for name in _NAME_FILES if os.path.isfile(folder / name)]
     return next(map(_read_lines, usual or list_files(folder, *_NAME_PATTERNS)), None)
 
 
@@ -269,7 +273,7 @@ def _list_split(described: _Description, name: str, log: IssueLog) -> Iterator[P
         place, exact = found
         if not exact:
             log.add("split at another place", f"{described.source}: {name} is {entry!r}, found as {place}")
-        if place.is_dir():
+        if os.path.isdir(place):
             yield from list_images(place, log)
         elif place.suffix.lower() == ".txt":
             for line in filter(str.strip, read_text(place).splitlines()):
@@ -290,17 +294,17 @@ def _label_candidates(image: Path) -> list[Path]:
 
 
 def _label_file(image: Path) -> Path | None:
-    return next((file for file in _label_candidates(image) if file.is_file()), None)
+    return next((file for file in _label_candidates(image) if os.path.isfile(file)), None)
 
 
 def _label_files_beside(images: Sequence[Path]) -> set[Path]:
     """Files that could be labels in the folders where those of the images are looked for."""
-    parents = {image.parent for image in images if image.parent.is_dir()}  # a list may name others
+    parents = {image.parent for image in images if os.path.isdir(image.parent)}  # a list may name others
     known = {image.stem for parent in parents for image in ImageWalk(parent).look_into(parent).images}
     folders = {
         file.parent for image in {image.parent: image for image in images}.values() for file in _label_candidates(image)
     }
-    files = {file for folder in folders if folder.is_dir() for file in list_files(folder, "*.txt")}
+    files = {file for folder in folders if os.path.isdir(folder) for file in list_files(folder, "*.txt")}
     others = {file for file in files if file.name in _NAME_FILES or file.name.startswith("README")}
     return {file for file in files - others if file.stem not in known}
 

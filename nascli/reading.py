@@ -1,0 +1,89 @@
+"""Files of users opened for reading: a pipe, a device or a socket under the name of a file is refused, not waited for.
+
+Whatever names of other people's files stand for, opening one either gives a file or raises an `OSError` at once; what
+is there besides (`os.path.isfile` and its like, which never raise) is asked before.
+"""
+
+import errno
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+from nascli.memory import measure_free_memory
+
+MAX_TEXT = 64 << 20
+"""Bytes of the largest text that is written by hand or for one image."""
+
+_COPIES = 3
+"""A text takes at least so many times its bytes while it is read: them, its letters, its values."""
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def open_file(path: Path | str) -> BufferedReader:
+    """Open a file for reading, without ever waiting for it.
+
+    Raises:
+        OSError: It is not there, may not be read, is no file, or has an impossible name.
+    """
+    try:
+        status = os.stat(path)  # before it is opened: opening a device may do something
+        if not stat.S_ISREG(status.st_mode):
+            _require_file(path, status)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a zero byte in its name
+        raise OSError(errno.EINVAL, "no file has such a name", str(path)) from error
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: Path | str, largest: int | None = None) -> bytes:
+    """The bytes of a text.
+
+    Args:
+        largest: Bytes that it may have; by default what the memory that is free allows for.
+
+    Raises:
+        OSError: As from `open_file`; or it is too large, or has holes, which no text has.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if largest is not None and size > largest:
+            raise _refuse(path, errno.EFBIG, f"it has {size:,} bytes; at most {largest:,} are read")
+        if size > MAX_TEXT:
+            if _COPIES * size > (free := measure_free_memory()):
+                raise _refuse(path, errno.EFBIG, f"it has {size:,} bytes, too many for the {free:,} of free memory")
+            if _has_holes(file.fileno(), size):
+                raise _refuse(path, errno.EINVAL, "it has holes full of zeros, as an interrupted copy leaves them")
+        if largest is None:
+            return file.read()
+        content = file.read(largest + 1)  # what the system makes up, as below /proc, has no size
+        if len(content) > largest:
+            raise _refuse(path, errno.EFBIG, f"it has more than the {largest:,} bytes that are read")
+        return content
+
+
+def _require_file(path: Path | str, status: os.stat_result) -> None:
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+    if kind:
+        number = errno.EISDIR if kind == "a folder" else errno.EINVAL
+        raise _refuse(path, number, f"it is {kind}, not a file")
+
+
+def _refuse(path: Path | str, number: int, reason: str) -> OSError:
+    return OSError(number, reason, str(path))
+
+
+def _has_holes(descriptor: int, size: int) -> bool:
+    try:
+        found = os.lseek(descriptor, 0, os.SEEK_HOLE) < size
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError:  # a file system that does not tell
+        return False
+    return found
