@@ -1,0 +1,150 @@
+"""Runs that are killed at random moments and go on by the documented commands: the machinery of `test_kills`.
+
+A moment is a step in the file system (before the 17th file is opened, renamed, removed ...) or a time; both are drawn
+over the whole run. What is killed is the process itself, by SIGKILL, as a machine short of memory does it.
+"""
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nascli.locks import is_locked
+from tests.reliability.results import read_results
+from tests.reliability.zygote import Ended, Zygote
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command that is killed.
+
+    Attributes:
+        command: Its arguments; they write into the folder or file `out`.
+        prepare: Commands that come before it.
+        resume: The arguments that go on after a kill, by what the kill left; the same command where there are none.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    out: str
+    prepare: tuple[tuple[str, ...], ...] = ()
+    resume: Callable[[Path], tuple[str, ...] | None] = lambda folder: None
+
+
+@dataclass
+class Count:
+    """Kills so far; `moments` of the last chain are those that repeat it."""
+
+    kills: int = 0
+    resumes: int = 0
+    chains: int = 0
+    equal: int = 0
+    worst: list[str] = field(default_factory=list)
+
+
+class Killer:
+    """Kills one command of a data folder again and again.
+
+    Args:
+        data: A folder that each chain gets a copy of.
+        work: An empty folder.
+    """
+
+    def __init__(self, zygote: Zygote, scenario: Scenario, data: Path, work: Path) -> None:
+        self._zygote, self._scenario, self._work = zygote, scenario, work
+        self._begun = work / "begun"
+        shutil.copytree(data, self._begun)
+        for line in scenario.prepare:
+            _succeed(zygote.call(*line, folder=self._begun), line)
+        undisturbed = self._fresh("undisturbed")
+        self._usual = zygote.call(*scenario.command, folder=undisturbed)
+        _succeed(self._usual, scenario.command)
+        self._expected = read_results(undisturbed / scenario.out)
+        assert self._expected
+
+    def run_chain(self, seed: int, count: Count) -> None:
+        """Kill the command, and perhaps what resumes it, when the seed says so; then let it end and compare."""
+        draw = random.Random(f"{self._scenario.name} {seed}")
+        folder = self._fresh("killed")
+        moments: list[str] = []
+        command, goal, killed = self._scenario.command, draw.choice((1, 1, 2, 3)), 0
+        while killed < goal:
+            moment = self._draw_moment(draw)
+            ended = self._zygote.call(*command, folder=folder, **moment)
+            moments.append(f"{' '.join(command)} {moment}")
+            if problem := self._look(ended, folder, finished=not ended.is_killed):
+                self._note(seed, moments, problem, count)
+                return
+            if not ended.is_killed:
+                break
+            killed += 1
+            count.kills += 1
+            command = self._next(folder)
+        count.chains += 1
+        if killed == 0:  # the moment came after its end
+            return
+        ended = self._zygote.call(*command, folder=folder)
+        count.resumes += killed
+        moments.append(" ".join(command))
+        problem = self._look(ended, folder, finished=True) or self._compare(folder)
+        if problem:
+            self._note(seed, moments, problem, count)
+        else:
+            count.equal += 1
+
+    def _draw_moment(self, draw: random.Random) -> dict[str, Any]:
+        if draw.random() < 0.6:
+            return {"kill_at": draw.randint(1, self._usual.writes)}
+        return {"kill_after": round(draw.uniform(0.0, self._usual.seconds), 3)}
+
+    def _next(self, folder: Path) -> tuple[str, ...]:
+        return self._scenario.resume(folder) or self._scenario.command
+
+    def _look(self, ended: Ended, folder: Path, *, finished: bool) -> str:
+        """The problem of a call that ended; empty where there is none."""
+        if ended.left:
+            return f"{len(ended.left)} processes live on after it"
+        if is_locked(folder / self._scenario.out):
+            return "its folder is still locked"
+        if finished and ended.code != 0:
+            return f"exit code {ended.code}: {ended.err[-2000:]}"
+        return ""
+
+    def _compare(self, folder: Path) -> str:
+        found = read_results(folder / self._scenario.out)
+        if odd := list(_find_partial(folder)):
+            return f"temporary files are left: {odd}"
+        differences = sorted(
+            name for name in found.keys() | self._expected.keys() if found.get(name) != self._expected.get(name)
+        )
+        return f"not as without the kill: {', '.join(differences)}" if differences else ""
+
+    def _note(self, seed: int, moments: list[str], problem: str, count: Count) -> None:
+        steps = "\n    ".join(moments)
+        count.worst.append(f"{self._scenario.name}, seed {seed}: {problem}\n    {steps}")
+
+    def _fresh(self, name: str) -> Path:
+        folder = self._work / name
+        shutil.rmtree(folder, ignore_errors=True)
+        return Path(shutil.copytree(self._begun, folder, symlinks=True))
+
+
+def resume_run_of(command: tuple[str, ...], name: str, out: str) -> Callable[[Path], tuple[str, ...]]:
+    """What goes on after a kill: `--resume`; or the command again where the kill came before there was a run."""
+
+    def choose(folder: Path) -> tuple[str, ...]:
+        return (name, "--resume", out) if (folder / out / "run.json").is_file() else (*command, "--overwrite")
+
+    return choose
+
+
+def _find_partial(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        if ".partial" in path.name or path.name.startswith(".latest-"):
+            yield str(path.relative_to(folder))
+
+
+def _succeed(ended: Ended, command: tuple[str, ...]) -> None:
+    assert ended.code == 0, f"{' '.join(command)}: exit code {ended.code}: {ended.err[-2000:]}"
