@@ -58,16 +58,16 @@ class Killer:
         shutil.copytree(data, self._begun)
         for line in scenario.prepare:
             _succeed(zygote.call(*line, folder=self._begun), line)
-        undisturbed = self._fresh("undisturbed")
-        self._usual = zygote.call(*scenario.command, folder=undisturbed)
+        folder = self._fresh()
+        self._usual = zygote.call(*scenario.command, folder=folder)
         _succeed(self._usual, scenario.command)
-        self._expected = read_results(undisturbed / scenario.out)
+        self._expected = read_results(folder / scenario.out)
         assert self._expected
 
     def run_chain(self, seed: int, count: Count) -> None:
         """Kill the command, and perhaps what resumes it, when the seed says so; then let it end and compare."""
         draw = random.Random(f"{self._scenario.name} {seed}")
-        folder = self._fresh("killed")
+        folder = self._fresh()
         moments: list[str] = []
         command, goal, killed = self._scenario.command, draw.choice((1, 1, 2, 3)), 0
         while killed < goal:
@@ -119,14 +119,17 @@ class Killer:
         differences = sorted(
             name for name in found.keys() | self._expected.keys() if found.get(name) != self._expected.get(name)
         )
-        return f"not as without the kill: {', '.join(differences)}" if differences else ""
+        if not differences:
+            return ""
+        first = [str(values.get(differences[0]))[:3000] for values in (self._expected, found)]
+        return f"not as without the kill: {', '.join(differences)}\n    {first[0]}\n    {first[1]}"
 
     def _note(self, seed: int, moments: list[str], problem: str, count: Count) -> None:
         steps = "\n    ".join(moments)
         count.worst.append(f"{self._scenario.name}, seed {seed}: {problem}\n    {steps}")
 
-    def _fresh(self, name: str) -> Path:
-        folder = self._work / name
+    def _fresh(self) -> Path:
+        folder = self._work / "run"  # one name for all, since some files hold where they came from
         shutil.rmtree(folder, ignore_errors=True)
         return Path(shutil.copytree(self._begun, folder, symlinks=True))
 

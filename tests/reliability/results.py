@@ -5,9 +5,12 @@ from pathlib import Path
 
 _TIMES = {
     *("seconds", "child_seconds", "time", "age", "images_per_second", "started", "finished", "resumed", "argv"),
-    *("checksum", "crc", "machine", "written", "begun", "begun_at", "created", "modified", "peak_memory_bytes"),
+    *("checksum", "crc", "machine", "written", "begun", "begun_at", "created", "modified", "peak_memory"),
 }
 """Keys whose values differ between two runs of the same command."""
+
+_FACTS = ("command", "recipe", "data", "status", "error", "results")
+"""What is compared of `run.json`."""
 
 _UNCOMPARED = {".lock", "progress.json", "checkpoint.pt", "checkpoint.previous.pt", "strategy.pt", "report.html"}
 """Files of a process, and of what resumes (the runs that go on from them are compared)."""
@@ -32,14 +35,14 @@ def _read(path: Path) -> object:
     content = path.read_bytes()
     try:
         if path.name == "run.json":
-            values = drop_times(json.loads(content))
-            return {key: values[key] for key in ("command", "recipe", "data", "status", "error", "results")}  # type: ignore[index]
+            values = json.loads(content)
+            return {key: drop_times(values.get(key)) for key in _FACTS}
         if path.suffix == ".json":
             return drop_times(json.loads(content))
         if path.suffix == ".jsonl":
             lines = [drop_times(json.loads(line)) for line in content.splitlines()]
             return sorted(lines, key=_order) if path.name == "trials.jsonl" else lines
-    except (ValueError, LookupError, TypeError, RecursionError):  # a damaged one
+    except (ValueError, AttributeError, RecursionError):  # a damaged one
         pass
     return content
 
