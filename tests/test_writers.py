@@ -32,7 +32,7 @@ ELSEWHERE = {
     "data/audit/exporting.py:_write_coco": "write_dataset",
     "data/audit/exporting.py:_write_folders": "write_dataset",
     "data/audit/exporting.py:_place_file": "write_dataset",
-    "data/pack/build.py:_write_checked": "pack_folder",
+    "data/pack/shards.py:ShardStore.__init__": "pack_folder",
     "data/toy.py:_write_split": "write_scenes",
     "engine/tensorboard.py:TensorBoardWriter._open": "on_step, on_epoch",
     "runs.py:_make_room": "create_run",

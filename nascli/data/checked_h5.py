@@ -1,12 +1,13 @@
 """HDF5 files that are written once and refused when damaged: a format, a version, and a checksum over all columns."""
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -14,6 +15,11 @@ import numpy.typing as npt
 
 from nascli.content import describe_content
 from nascli.errors import CorruptFileError, InputError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+_PAGE = 1 << 16
 
 Columns = Mapping[str, npt.NDArray[Any]]
 Attributes = Mapping[str, str | int]
@@ -30,8 +36,8 @@ class CheckedFormat:
     damage_hint: str
 
     @contextmanager
-    def create(self, file: Path | BinaryIO) -> Iterator[Any]:
-        """Open a new file for writing. A kill before the end leaves one that cannot be read."""
+    def create(self, file: BinaryIO | io.RawIOBase) -> Iterator[Any]:
+        """Open a new file for writing, in memory: HDF5 that meets a full disk ends the process."""
         # "v110" files carry checksums of HDF5's own structures, so that damage there is an error and not other values
         with h5py.File(file, "w", libver=("v110", "v110")) as opened:
             yield opened
@@ -75,6 +81,70 @@ class CheckedFormat:
                 f"{path} is damaged or no {self.noun}: {' '.join(str(error).split()) or type(error).__name__}",
                 self.damage_hint,
             ) from error
+
+
+class SparseMemory(io.RawIOBase):
+    """A file in memory, of which only what was written takes memory: HDF5's structures around large data.
+
+    The data themselves, whose place `reserve` says, are written where the structures have been copied to.
+    """
+
+    def __init__(self) -> None:
+        self._pages: dict[int, bytearray] = {}
+        self._place = self._size = 0
+
+    def copy_to(self, file: IO[bytes]) -> None:
+        """Write what was written here to the same places of a file, which gets the size of this one."""
+        file.truncate(self._size)
+        for number, page in sorted(self._pages.items()):
+            file.seek(number * _PAGE)
+            file.write(page[: self._size - number * _PAGE])
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Set the place that is read or written next."""
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        return self._place
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size; without one the present place is it."""
+        self._size = self._place if size is None else size
+        return self._size
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Read; what was not written is zeros."""
+        view = memoryview(buffer).cast("B")
+        for part, number, start in self._parts(len(view)):
+            page = self._pages.get(number)
+            view[part] = bytes(part.stop - part.start) if page is None else page[start : start + part.stop - part.start]
+        self._place += len(view)
+        return len(view)
+
+    def write(self, content: "ReadableBuffer") -> int:
+        """Write, behind the end too."""
+        view = memoryview(content).cast("B")
+        for part, number, start in self._parts(len(view)):
+            self._pages.setdefault(number, bytearray(_PAGE))[start : start + part.stop - part.start] = view[part]
+        self._place += len(view)
+        self._size = max(self._size, self._place)
+        return len(view)
+
+    def _parts(self, count: int) -> Iterator[tuple[slice, int, int]]:
+        """The parts of the next bytes that lie in one page: which bytes, the page, where they begin in it."""
+        done = 0
+        while done < count:
+            number, start = divmod(self._place + done, _PAGE)
+            length = min(count - done, _PAGE - start)
+            yield slice(done, done + length), number, start
+            done += length
+
+
+def reserve(opened: Any, name: str, size: int) -> int:  # noqa: ANN401 - h5py has no types
+    """Make a column of bytes that HDF5 does not write; returns its place in the file."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    place: int = opened.create_dataset(name, shape=(size,), dtype="u1", dcpl=plan).id.get_offset()
+    return place
 
 
 def read_column(opened: Any, name: str, dtype: str, ndim: int, path: Path) -> npt.NDArray[Any]:  # noqa: ANN401

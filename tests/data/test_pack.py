@@ -136,7 +136,7 @@ def test_cut_off_or_changed_anywhere_what_is_whole_is_kept(
                     (partial / name).unlink()
                 else:
                     (partial / name).write_bytes(damaged)
-                path.with_name("images.h5.unchecked").write_bytes(b"half a pack")
+                (partial / "images.h5").write_bytes(b"half a pack")
                 done: list[int] = []
                 pack_folder(source, path, SMALL, overwrite=True, callbacks=counting(done))
                 assert path.read_bytes() == whole, (name, length)

@@ -1,17 +1,17 @@
 """Packing: an image folder becomes one file.
 
 Images are resized and encoded in threads (Pillow works without Python's lock) and kept in shards, in the order of the
-folder. When all are there, they are written to FILE.h5.unchecked, which is read back and then gets its name.
+folder. When all are there, they are written to one file in the folder of the shards, which is read back and then moved
+to its name.
 """
 
 import hashlib
 import io
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -29,14 +29,11 @@ from nascli.data.images.decoding import decode_image
 from nascli.data.pack.format import SPLITS, PackedRow, open_pack, write_pack
 from nascli.data.pack.shards import ShardStore
 from nascli.data.streaming import worker_count
-from nascli.errors import CorruptFileError, InputError, Interrupted
-from nascli.files import PARTIAL, sync_folder, writing
+from nascli.errors import CannotWriteError, CorruptFileError, InputError, Interrupted
+from nascli.files import PARTIAL, is_stream, remove_partial, sync_folder, writing
 from nascli.progress import ProgressFile
 from nascli.reading import read_file
 from nascli.text import printable
-
-UNCHECKED = ".unchecked"
-"""Ends the name of a pack that was not read back yet."""
 
 _PREFETCH = 4
 """Images per thread that are encoded before they are asked for."""
@@ -130,17 +127,16 @@ def pack_folder(
         NascliError: The pack cannot be written; finished images are kept.
     """
     callbacks = callbacks or PackCallbacks()
+    remove_partial(path.parent)
     _refuse_existing(path, overwrite)
     index = (scan_table if source.suffix.lower() in TABLE_ENDINGS else scan_folder)(source, request)
     callbacks.on_index(index)
     entries = list(_list_entries(index, source))
     unreadable = UnreadableImages(max_unreadable, "--max-unreadable N", callbacks.log)
     about = {**asdict(settings), "pillow": PIL.__version__}
-    kept = "Free some space or choose another place, then give the same command again: finished images are kept"
-    with (
-        writing(path, kept, (OSError, RuntimeError)),  # HDF5 on a full disk raises either
-        ShardStore(_beside(path, PARTIAL), about, overwrite=overwrite) as store,
-    ):
+    with writing(path):
+        store = ShardStore(_beside(path, PARTIAL), about, overwrite=overwrite)
+    with _keeping(path), store:
         _refuse_existing(path, overwrite)  # another process may have ended between the first look and the lock
         store.restore([entry.stamp for entry in entries])
         if store.rows:
@@ -153,10 +149,21 @@ def pack_folder(
         store.flush()
         about |= {"source": printable(str(source.resolve())), "val_name": index.val_name}
         _write_checked(path, about, index.class_names, store, entries)
-        shutil.rmtree(store.path)
+        store.remove()
     pack = open_pack(path)
     counts = (len(pack.train), len(pack.val), len(pack.class_names), path.stat().st_size)
     return PackSummary(path, *counts, unreadable.names, index.val_name)
+
+
+@contextmanager
+def _keeping(path: Path) -> Iterator[None]:
+    """Say of a pack that cannot be written how it is ended once there is room."""
+    try:
+        yield
+    except CannotWriteError as error:
+        if _beside(path, PARTIAL).is_dir():
+            error.hint += "; finished images are kept, and the same command resumes"
+        raise
 
 
 def _list_entries(index: ImageIndex[Path], source: Path) -> Iterator[_Entry]:
@@ -259,22 +266,19 @@ def _write_checked(
         if not rows[split]:
             raise no_image_left(len(positions))
         images[split] = filter(None, store.read(positions[0], positions[-1] + 1))
-    unchecked = _beside(path, UNCHECKED)
-    try:
-        write_pack(unchecked, settings, class_names, rows, images)
-        with unchecked.open("rb") as file:
-            os.fsync(file.fileno())
-        open_pack(unchecked).verify()
+    unchecked = store.path / path.name
+    write_pack(unchecked, settings, class_names, rows, images)
+    open_pack(unchecked).verify()
+    with writing(path):
         unchecked.replace(path)
-    except BaseException:
-        unchecked.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder", "Give the name of a file, such as images.h5")
+    if is_stream(path):
+        raise InputError(f"{path} is a device or a pipe", "Give the name of a file, such as images.h5")
     if os.path.exists(path) and not overwrite:
         raise InputError(f"{path} exists", "Replace it with --overwrite, or give another name")
 

@@ -20,7 +20,7 @@ import io
 import os
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,9 +28,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nascli.data.checked_h5 import CheckedFormat, check_content, read_column
+from nascli.data.checked_h5 import CheckedFormat, SparseMemory, check_content, read_column, reserve
 from nascli.data.folders.index import ImageIndex
 from nascli.errors import CorruptFileError, InputError
+from nascli.files import open_whole
 
 SPLITS = ("train", "val")
 
@@ -47,8 +48,6 @@ _FORMAT = CheckedFormat(
 _SETTINGS = ("size", "quality", "source", "pillow", "val_name")
 _COLUMNS = {"offsets": "<i8", "labels": "<i8", "paths": "S", "checksums": "<u4"}
 _CLASSES = "classes"
-_BLOCK = 16 << 20
-"""Bytes that are written to `images` at a time."""
 
 
 class PackedRow(NamedTuple):
@@ -174,23 +173,29 @@ def write_pack(
     rows: Mapping[str, Sequence[PackedRow]],
     images: Mapping[str, Iterable[bytes]],
 ) -> None:
-    """Write a pack, under a temporary name: a kill in between leaves a file that cannot be read.
+    """Write a pack, whole or not at all.
+
+    HDF5 makes in memory what surrounds the images, and leaves them out; they are written to their place.
 
     Args:
         rows: Of each split.
         images: The encoded images of these rows, read once and in order.
     """
     columns = {_CLASSES: _encode_names(class_names)}
-    with _FORMAT.create(path) as file:
+    structure, places = SparseMemory(), dict[str, int]()
+    with _FORMAT.create(structure) as file:
         for split in SPLITS:
             paths, labels, lengths, checksums = zip(*rows[split], strict=True)
             values = (np.cumsum((0, *lengths)), labels, _encode_names(paths), checksums)
             for (name, dtype), value in zip(_COLUMNS.items(), values, strict=True):
                 columns[f"{split}/{name}"] = np.asarray(value, dtype=dtype)
-            content = file.create_dataset(f"{split}/images", shape=(sum(lengths),), dtype="u1")
-            for start, block in _join_blocks(images[split]):
-                content[start : start + len(block)] = np.frombuffer(block, dtype=np.uint8)
+            places[split] = reserve(file, f"{split}/images", sum(lengths))
         _FORMAT.fill(file, columns, {name: settings[name] for name in _SETTINGS})
+    with open_whole(path) as whole:
+        structure.copy_to(whole)
+        for split in SPLITS:
+            whole.seek(places[split])
+            whole.writelines(images[split])
 
 
 def _open_split(file: Any, split: str, columns: Mapping[str, Array], content: _FileBytes) -> PackedSplit:  # noqa: ANN401
@@ -213,16 +218,3 @@ def _open_split(file: Any, split: str, columns: Mapping[str, Array], content: _F
 
 def _encode_names(names: Sequence[str]) -> Array:
     return np.array([os.fsencode(name) for name in names])
-
-
-def _join_blocks(images: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The images joined to larger pieces, each with the position where it begins."""
-    start, block = 0, bytearray()
-    for image in images:
-        block += image
-        if len(block) >= _BLOCK:
-            yield start, bytes(block)
-            start += len(block)
-            block.clear()
-    if block:
-        yield start, bytes(block)

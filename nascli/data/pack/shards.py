@@ -12,6 +12,7 @@ first whose shard is missing or damaged, or whose source file has changed.
 
 import itertools
 import json
+import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from nascli.errors import CannotWriteError, CorruptFileError, InputError
-from nascli.files import make_folder, open_whole, write_json, writing
+from nascli.files import open_whole, remove_partial, temporary_beside, write_json, writing
 from nascli.locks import lock_folder
 
 _SHARD_IMAGES = 32
@@ -53,7 +54,8 @@ class ShardStore:
         self.rows: list[PackRow] = []
         self._starts: list[int] = []  # position of the first image of each shard
         self._pending: list[bytes] = []  # contents of images that are in no shard yet
-        make_folder(path)
+        path.mkdir(parents=True, exist_ok=True)
+        remove_partial(path)
         self._lock = lock_folder(path)
         try:
             self._begin(dict(settings), overwrite)
@@ -68,6 +70,13 @@ class ShardStore:
         with suppress(CannotWriteError):  # a full disk loses the images of the last shard
             self.flush()
         self._lock.close()
+
+    def remove(self) -> None:
+        """Remove the folder, which the finished pack replaces; a kill meanwhile leaves what `remove_partial` finds."""
+        with writing(self.path):
+            refuse = temporary_beside(self.path)
+            self.path.rename(refuse)
+            shutil.rmtree(refuse, ignore_errors=True)
 
     def restore(self, stamps: Sequence[int]) -> None:
         """Take over the images that have these stamps, in this order, up to the first that is missing or differs."""
