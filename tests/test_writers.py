@@ -35,8 +35,9 @@ ELSEWHERE = {
     "data/pack/shards.py:ShardStore.__init__": "pack_folder",
     "data/toy.py:_write_split": "write_scenes",
     "engine/tensorboard.py:TensorBoardWriter._open": "on_step, on_epoch",
-    "runs.py:_make_room": "create_run",
-    "runs.py:_point_latest": "create_run",
+    "locks.py:lock_folder": "it removes what it made",
+    "runs.py:_make_folder": "create_run",
+    "runs.py:_remove": "create_run",
     # into memory
     "data/checked_h5.py:CheckedFormat.create": "a file object",
     "engine/checkpoint.py:CheckpointStore.save": "a buffer",
@@ -77,7 +78,11 @@ def unguarded(tree: ast.AST, place: str = "", guarded: bool = False) -> Iterator
             inside, within = f"{place}.{node.name}".lstrip("."), False
         if isinstance(node, ast.With):
             within |= any(
-                isinstance(item.context_expr, ast.Call) and ast.unparse(item.context_expr.func) in GUARDS
+                isinstance(item.context_expr, ast.Call)
+                and (
+                    ast.unparse(item.context_expr.func) in GUARDS
+                    or ast.unparse(item.context_expr) == "suppress(OSError)"
+                )
                 for item in node.items
             )
         if isinstance(node, ast.Call) and writes(node) and not within:
