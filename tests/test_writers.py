@@ -37,6 +37,7 @@ ELSEWHERE = {
     "engine/tensorboard.py:TensorBoardWriter._open": "on_step, on_epoch",
     "locks.py:lock_folder": "it removes what it made",
     "runs.py:_make_folder": "create_run",
+    "runs.py:_point_latest": "it notes an error",
     "runs.py:_remove": "create_run",
     # into memory
     "data/checked_h5.py:CheckedFormat.create": "a file object",
