@@ -1,6 +1,7 @@
 # Everything starts here: each target sets up what it needs.
 #   make demo       search, decode, build, train, evaluate, detect on real images, in minutes
 #   make test       the test suite (minutes); make test-slow adds the long tests
+#   make reliability  kills, damaged files, nasty names: a table of tries and held (an hour)
 #   make bench      timings; run it with nothing else running
 #   make check      format, lint, types, tests: what must pass before a change goes in
 
@@ -10,7 +11,7 @@ BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready
 UV = $(shell command -v uv || echo $(BIN)/uv)
 
-.PHONY: demo test test-slow bench check format lint types setup clean
+.PHONY: demo test test-slow reliability bench check format lint types setup clean
 
 setup: $(READY)
 
@@ -32,6 +33,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -n 2 -m 'not gpu'
+
+reliability: $(READY)
+	@$(BIN)/python -m pytest -n 2 -m 'not gpu' tests/reliability
 
 # Those that need no data set, some three hours; each of benchmarks/ says at its top what it measures and how to call it.
 bench: $(READY)

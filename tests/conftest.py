@@ -29,3 +29,16 @@ def _own_runs_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 def _no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     """No width of a terminal counts, whatever started the tests: some libraries set this variable."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print a table of the tries that tests of reliability recorded, and how many of them held."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    figures = [values for report in reports for key, values in report.user_properties if key == "tries"]
+    if not figures:
+        return
+    terminalreporter.section("tries and held")
+    for values in sorted(figures, key=lambda each: str(each["name"])):
+        terminalreporter.write_line(f"{values['name']:<60} {values['tries']:>6} {values['held']:>6}")
+    total = [sum(int(values[key]) for values in figures) for key in ("tries", "held")]
+    terminalreporter.write_line(f"{'all':<60} {total[0]:>6} {total[1]:>6}")

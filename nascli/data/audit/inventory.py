@@ -100,10 +100,10 @@ def _list_detection(config: DetectDataConfig) -> Inventory:
         (name, parse_split(raw, name).limit_size(config.max_megapixels)) for name, raw in list_splits(config)[1].items()
     ]
     train = next((split for name, split in parsed if find_role(name) == "train"), parsed[0][1])
-    names = ["", *train.class_names]
     splits = []
     for name, split in parsed:
         matched = split if split is train else match_categories(split, train)
+        names = ["", *matched.class_names]  # its own ones where they are refused, since the splits' differ
         images = tuple(
             LabeledImage(
                 image.path, tuple(names[label] for label in image.labels.tolist()), image, config.max_megapixels
