@@ -82,6 +82,10 @@ class DivergedError(NascliError):
     code = "diverged"
 
 
+class LostProcessError(NascliError):
+    """A process that works for this one was ended from outside."""
+
+
 class DeviceMemoryError(NascliError):
     """The device's memory does not suffice, however small the micro-batches are."""
 

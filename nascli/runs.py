@@ -333,7 +333,7 @@ def _find_newest(folder: Path) -> Path | None:
     began = {}
     for file in folder.glob(f"*/{RUN_FILE}"):
         with suppress(NascliError):
-            began[file.parent] = str(read_record(file).get("started"))
+            began[file.parent] = (str(read_record(file).get("started")), file.stat().st_mtime_ns)
     return max(sorted(began), key=began.__getitem__, default=None)
 
 
@@ -435,8 +435,10 @@ def _is_left_over(name: str) -> bool:
 def _is_own(path: Path, names: set[str]) -> bool:
     """Whether a folder is one of nascli's runs: by its `run.json`, or where that is damaged or lost, by its others."""
     record = path / RUN_FILE
+    if record.is_symlink() or (record.exists() and not record.is_file()):
+        return False
     with suppress(NascliError):
-        return not record.is_symlink() and read_record(record).get("command") in _USES
+        return str(read_record(record).get("command")) in _USES
     begun = RECIPE_FILE in names and (path / LOCK_FILE).is_file()
     return begun and (RUN_FILE in names or names <= set(_FIRST_FILES))
 

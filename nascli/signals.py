@@ -1,11 +1,16 @@
-"""Stopping on request: the first Ctrl-C or SIGTERM asks, the second ends the process at once."""
+"""Stopping on request: the first Ctrl-C or SIGTERM asks, the second ends the process at once; and with the parent."""
 
+import ctypes
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+_PR_SET_PDEATHSIG = 1
+"""From `linux/prctl.h`."""
 
 
 class StopRequest:
@@ -38,3 +43,13 @@ def stop_on_signals(*, second_ends: bool = True) -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with_parent(*_: object) -> None:
+    """Have the kernel end this process at once when the one that started it ends, whatever ended that.
+
+    So nothing trains on, or holds a folder, after a launcher that was killed. It has to be called in the process that
+    shall end; where the kernel is not Linux nothing happens. Arguments are ignored.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

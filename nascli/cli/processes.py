@@ -1,5 +1,6 @@
 """A command that several processes run together: started by torchrun, or by the command itself for `--gpus`."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,9 +14,13 @@ from nascli.cli.failures import DEBUG, report_failure
 from nascli.cli.options import DEVICE, DRY_RUN, GPUS, JSON, Call
 from nascli.errors import InputError, NascliError
 from nascli.runs import RunFolder, resume_run
+from nascli.signals import end_with_parent
 
 if TYPE_CHECKING:
     from nascli.engine.dist import DistContext
+
+_LAUNCHED = "TORCHELASTIC_RUN_ID"
+"""The environment variable of processes whose parent is torch's launcher."""
 
 
 @contextmanager
@@ -24,6 +29,8 @@ def join_processes(call: Call) -> Iterator["DistContext"]:
 
     It does so before the others leave, since torchrun ends all as soon as one has left with an error.
     """
+    if _LAUNCHED in os.environ:
+        end_with_parent()
     from nascli.engine.dist import DistContext, process_group
 
     dist = DistContext.here()

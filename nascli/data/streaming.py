@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from nascli.config import MAX_MEGAPIXELS, Preprocessing
 from nascli.data.dataset import ByteBatch, UnreadableImages, no_image_left
 from nascli.data.images.decoding import ImageSource, decode_image, decode_pixels, image_to_tensor, jpeg_decoder
-from nascli.errors import CorruptFileError, NascliError
+from nascli.errors import CorruptFileError, LostProcessError, NascliError
+from nascli.signals import end_with_parent
 
 STREAM_SIZE = 224
 """Default height and width of streamed images in pixels."""
@@ -145,9 +146,11 @@ class ImageFiles:
             num_workers=workers,
             prefetch_factor=_PREFETCH if workers else None,
             collate_fn=_keep_batch,
+            worker_init_fn=end_with_parent,
             generator=torch.Generator(),
         )
-        for (positions, errors), chunk, slot in zip(loader, chunks, itertools.cycle(reader.slots), strict=False):
+        fetched = _name_lost(loader)
+        for (positions, errors), chunk, slot in zip(fetched, chunks, itertools.cycle(reader.slots), strict=False):
             for name, error in errors:
                 self.unreadable.report(name, error)
             if seed is not None and len(positions) < len(chunk):
@@ -183,6 +186,19 @@ def _make_slots(chunks: Sequence[Sequence[int]], size: int, workers: int) -> lis
             f"there is no shared memory for {count} batches, {slots.numel() / 2**20:.0f} MiB, "
             f"of {workers} processes that decode: {error}",
             "Make /dev/shm larger, or use fewer processes: --set data.workers=0 needs none",
+        ) from error
+
+
+def _name_lost(batches: Iterable[_Fetched]) -> Iterator[_Fetched]:
+    """The batches of a loader; an error of ours where one of its processes was ended."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise LostProcessError(
+            "a process that decodes images was ended from outside",
+            "Memory may have run out (dmesg says so): data.workers is the number of such processes",
         ) from error
 
 

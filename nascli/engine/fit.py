@@ -21,7 +21,7 @@ from nascli.engine.meters import EpochRecord, Metrics
 from nascli.engine.step import train_step_with_oom_retry
 from nascli.engine.task import Batch, Run, Task
 from nascli.engine.train_state import TrainState, start_state
-from nascli.errors import CorruptFileError, InputError, Interrupted
+from nascli.errors import CorruptFileError, InputError, Interrupted, LostProcessError
 from nascli.progress import ProgressFile
 from nascli.seeding import derive_seed
 from nascli.text import quote
@@ -150,7 +150,7 @@ class _Boundary:
         """Save before an error of reading leaves: images are read between steps, where the state is whole."""
         try:
             yield
-        except (CorruptFileError, InputError) as error:
+        except (CorruptFileError, InputError, LostProcessError) as error:
             if self.store is None:
                 raise
             self.store.save(self.state.to_payload())

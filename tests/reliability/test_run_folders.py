@@ -1,0 +1,205 @@
+"""Run folders that a kill left half made, half emptied or half resumed: the documented commands take them."""
+
+import hashlib
+import itertools
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from nascli.engine.checkpoint import NEWEST
+from nascli.files import sha256_file
+from tests.front_door.made import DETECT, TRAIN, write_classes, write_coco
+from tests.reliability.crash import KILLED, Crasher, Ended
+
+OUT = "run"
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of a command, which ends when a file is there.
+
+    Args:
+        line: The command and its options, without those of the run folder.
+        until: The first file that is written after the start.
+        equal: Files that are the same however the start was disturbed.
+    """
+
+    line: str
+    until: str
+    equal: tuple[str, ...]
+
+    @property
+    def resume(self) -> str:
+        return f"{self.line.split()[0]} --resume {OUT}"
+
+
+STARTS = {
+    "train": Start(f"{TRAIN} --dataset folder:DATA", "checkpoint.pt", ("recipe.toml", "network.json", "checkpoint.pt")),
+    "detect": Start(
+        f"{DETECT} --dataset coco:COCO",
+        "checkpoint.pt",
+        ("recipe.toml", "network.json", "detector.json", "checkpoint.pt"),
+    ),
+    "search": Start(
+        "search --dataset folder:DATA --evaluator params --trials 3 --strategy random --workers 1 --device cpu",
+        "trials.jsonl",
+        ("recipe.toml", "trials.jsonl"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def crash() -> Iterator[Crasher]:
+    crasher = Crasher()
+    yield crasher
+    crasher.close()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_classes(folder / "classes", counts=(2, 1))
+    write_coco(folder / "coco")
+    return folder
+
+
+@dataclass
+class Folder:
+    """A folder in which a start is disturbed.
+
+    Args:
+        path: Its run is `OUT` in it.
+    """
+
+    crash: Crasher
+    start: Start
+    path: Path
+    data: Path
+
+    def __call__(self, options: str, *, at: int = 0) -> Ended:
+        line = f"{self.start.line} {options}" if options.startswith("--out") else options
+        line = line.replace("DATA", str(self.data / "classes")).replace("COCO", str(self.data / "coco"))
+        return self.crash(line, self.path, at=at, until="" if at else self.start.until)
+
+    def read(self) -> dict[str, str]:
+        """Digests of the files that have to be equal; of a checkpoint, which has seconds in it, of its tensors."""
+        folder = self.path / OUT
+        return {name: (sum_tensors if name == NEWEST else sha256_file)(folder / name) for name in self.start.equal}
+
+    def copy(self) -> "Folder":
+        path = self.path.with_name(f"{self.path.name}-copy")
+        shutil.copytree(self.path, path)
+        return Folder(self.crash, self.start, path, self.data)
+
+
+@pytest.fixture
+def folders(crash: Crasher, data: Path, tmp_path: Path) -> "Folders":
+    return Folders(crash, data, tmp_path)
+
+
+def sum_tensors(path: Path) -> str:
+    digest = hashlib.sha256()
+
+    def add(value: object) -> None:
+        if isinstance(value, torch.Tensor):
+            digest.update(value.numpy().tobytes())
+        elif isinstance(value, dict | list | tuple):
+            for each in value.values() if isinstance(value, dict) else value:
+                add(each)
+
+    state = torch.load(path, weights_only=True)["state"]
+    add(state)
+    return f"{state['step']} {digest.hexdigest()}"
+
+
+class Folders:
+    def __init__(self, crash: Crasher, data: Path, path: Path) -> None:
+        self._crash, self._data, self._path, self._numbers = crash, data, path, itertools.count()
+
+    def make(self, command: str) -> Folder:
+        path = self._path / str(next(self._numbers))
+        path.mkdir()
+        return Folder(self._crash, STARTS[command], path, self._data)
+
+
+def begin_undisturbed(folder: Folder, options: str = f"--out {OUT}") -> tuple[dict[str, str], int]:
+    """The files of a start that nothing disturbs, and the changes of the folder that it makes."""
+    ended = folder(options)
+    assert ended.code == KILLED, ended.output
+    return folder.read(), ended.changes
+
+
+def check_taken(folder: Folder, place: int, *results: dict[str, str]) -> None:
+    """What a kill left is taken up by `--resume` and replaced by `--overwrite`, with the result that it would have had.
+
+    Args:
+        results: That of the new run, and what a resumed run may have.
+    """
+    other = folder.copy()
+    ended = other(f"--out {OUT} --overwrite")
+    assert (ended.code, other.read()) == (KILLED, results[0]), (place, ended.output)
+    ended = folder(folder.start.resume)
+    if ended.code == 2:  # nothing was recorded: the same command is the way, and it needs no --overwrite
+        assert "not a run folder" in ended.output or "no such folder" in ended.output, (place, ended.output)
+        ended = folder(f"--out {OUT}")
+        assert (ended.code, folder.read()) == (KILLED, results[0]), (place, ended.output)
+    assert ended.code == KILLED, (place, ended.output)
+    assert folder.read() in results, place
+    assert not list((folder.path / OUT).glob(".*.partial")), place
+
+
+def disturb(command: str, folders: Folders, step: int) -> None:
+    """Kill a new run, one that overwrites an earlier one, and one that is resumed, before every `step`-th change."""
+    new, changes = begin_undisturbed(folders.make(command))
+    for place in range(1, changes + 1, step):
+        folder = folders.make(command)
+        ended = folder(f"--out {OUT}", at=place)
+        assert (ended.code, ended.changes) == (KILLED, place), ended.output
+        check_taken(folder, place, new)
+
+    earlier = folders.make(command)
+    begin_undisturbed(earlier, f"--out {OUT} --seed 5")
+    (earlier.path / OUT / "top").mkdir()
+    (earlier.path / OUT / "top" / "01.json").write_text("{}", encoding="utf-8")
+    again, changes = begin_undisturbed(earlier.copy(), f"--out {OUT} --overwrite")
+    assert again == new
+    shutil.rmtree(f"{earlier.path}-copy")
+    old, resuming = begin_undisturbed(earlier.copy(), earlier.start.resume)
+    for place in range(1 + step // 2, changes + 1, step):
+        shutil.rmtree(f"{earlier.path}-copy")
+        folder = earlier.copy()
+        assert folder(f"--out {OUT} --overwrite", at=place).code == KILLED
+        check_taken(folder, place, new, old)
+        shutil.rmtree(f"{folder.path}-copy")
+
+    for place in range(1, resuming + 1, step):
+        shutil.rmtree(f"{earlier.path}-copy")
+        folder = earlier.copy()
+        assert folder(folder.start.resume, at=place).code == KILLED
+        check_taken(folder, place, new, old)
+        shutil.rmtree(f"{folder.path}-copy")
+
+
+def test_a_start_that_is_killed_is_taken_up_or_replaced(folders: Folders) -> None:
+    disturb("search", folders, 4)
+
+
+@pytest.mark.parametrize("command", ["train", "detect"])
+def test_a_training_that_is_killed_before_its_first_checkpoint_is_resumed(command: str, folders: Folders) -> None:
+    new, changes = begin_undisturbed(folders.make(command))
+    folder = folders.make(command)
+    assert folder(f"--out {OUT}", at=changes // 2).code == KILLED
+    assert not (folder.path / OUT / NEWEST).exists()
+    assert (folder.path / OUT / "run.json").exists()
+    ended = folder(folder.start.resume)
+    assert (ended.code, folder.read()) == (KILLED, new), ended.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", STARTS)
+def test_a_start_that_is_killed_at_any_change_is_taken_up_or_replaced(command: str, folders: Folders) -> None:
+    disturb(command, folders, 1)
