@@ -24,12 +24,12 @@ from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer
 from nascli.engine.dist import device_name
 from nascli.errors import InputError
-from nascli.files import sha256_file
 from nascli.models.cost import measure_cost
 from nascli.models.deploy.engines import ENGINES, Engine
 from nascli.models.families import NETWORK_FILE
 from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.spec import NetworkSpec, read_network
+from nascli.models.tensor_files import digest_tensors
 from nascli.runs import advise_folder, read_run, versions
 from nascli.text import nfc, quote
 
@@ -176,7 +176,7 @@ def _evaluate_run(trained: TrainedRun, engine: Engine, data: ImageData, options:
         "images_per_second": round(evaluation.images / max(seconds, 1e-9), 1),
         "batch_size": batch_size,
         "device": device_name(device),
-        "weights_sha256": sha256_file(trained.folder / WEIGHTS_FILE),
+        "weights_sha256": digest_tensors(trained.folder / WEIGHTS_FILE),
         "versions": versions(),
         "reliability": [asdict(each) for each in reliability.bins()],
         "per_class": [asdict(each) for each in confusion.by_class(names)],

@@ -1,21 +1,17 @@
 """Networks on disk: `network.json` (what to build) beside `weights.safetensors` (its weights)."""
 
-import json
 from pathlib import Path
 from typing import Literal, overload
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from nascli.content import describe_content
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import write_bytes
 from nascli.models.deploy.engines import build_folded
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import read_network
+from nascli.models.tensor_files import read_tensors, write_tensors
 from nascli.runs import refuse_detector
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -23,8 +19,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 def save_weights(path: Path, network: nn.Module) -> None:
     """Write all weights and batch-norm statistics of a network (or a module around one), whole or not at all."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_bytes(path, save(state, {"format": "pt"}))  # one key only: the order of several changes from run to run
+    write_tensors(path, network.state_dict())
 
 
 def load_weights(path: Path, network: nn.Module) -> None:
@@ -33,16 +28,9 @@ def load_weights(path: Path, network: nn.Module) -> None:
     Raises:
         InputError: There is no such file, or it belongs to another network; the message names the first entry that is
             missing, surplus or of another shape.
-        CorruptFileError: The file is damaged, or holds values that are not finite.
+        CorruptFileError: The file is damaged, was changed, or holds values that are not finite.
     """
-    try:
-        state = load(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"weights {path}: {error.strerror or error}") from error
-    except (SafetensorError, json.JSONDecodeError, ValueError) as error:
-        kind = describe_content(path)
-        wrong = "are damaged" if kind == "a safetensors file" else f"are no safetensors file: it is {kind}"
-        raise CorruptFileError(f"weights {path} {wrong}", "Copy it again from where it was written") from error
+    state = read_tensors(path)
     wanted = network.state_dict()
     for name in [*wanted, *state]:
         misfit = None
@@ -55,9 +43,14 @@ def load_weights(path: Path, network: nn.Module) -> None:
         if misfit:
             hint = "Use the network.json that was written beside these weights"
             raise InputError(f"weights {path}: entry {name} {misfit}", hint)
-        if not bool(torch.isfinite(state[name]).all()):
+        if not _is_finite(state[name]):
             raise CorruptFileError(f"weights {path}: entry {name} holds values that are not finite")
     network.load_state_dict(state)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all values are finite; mostly by their sum, which takes a tenth of the time."""
+    return bool(torch.isfinite(tensor.sum()) or torch.isfinite(tensor).all())
 
 
 @overload

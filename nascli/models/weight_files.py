@@ -15,11 +15,11 @@ from typing import Any
 
 import h5py
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from nascli.content import describe_content
 from nascli.errors import CorruptFileError, InputError
+from nascli.models.tensor_files import read_tensors
 from nascli.reading import open_file
 from nascli.text import quote
 
@@ -99,7 +99,7 @@ def read_weights(path: Path) -> WeightFile:
         raise refused(f"{path} holds no weights: it is {kind}", next(remedies, _READ_HINT))
     try:
         return _READERS[kind](path)
-    except InputError:
+    except (InputError, CorruptFileError):
         raise
     except Exception as error:  # torch.load raises pickle's own errors; what they advise would run code of the file
         raise _explain(path, kind, error) from error
@@ -199,7 +199,7 @@ def _strip(name: str) -> str:
 
 
 def _read_safetensors(path: Path) -> WeightFile:
-    return WeightFile(strip_prefixes(load_file(path), path))
+    return WeightFile(strip_prefixes(read_tensors(path), path))
 
 
 def _read_keras(path: Path) -> WeightFile:

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from nascli.classify.metrics import evaluate
@@ -37,6 +36,7 @@ from nascli.models.cost import measure_cost
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import load_weights
+from nascli.models.tensor_files import read_metadata
 from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.evaluators.supernet_task import (
     SUPERNET_FILE,
@@ -169,9 +169,7 @@ def _recalibrate_batch_norm(child: ImageClassifier, split: Split, batch_size: in
 
 
 def _check_identity(path: Path, identity: str) -> None:
-    with safe_open(path, "pt") as file:
-        written = (file.metadata() or {}).get("identity")
-    if written != identity:
+    if read_metadata(path).get("identity") != identity:
         raise InputError(
             f"weights {path} belong to another recipe than the run folder now holds",
             "Restore recipe.toml, or start again with --overwrite",

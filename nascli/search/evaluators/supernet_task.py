@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor
 from torch.func import functional_call
 
@@ -30,12 +29,13 @@ from nascli.engine.device import autocast, generator_for, temporary_seed
 from nascli.engine.fit import fit
 from nascli.engine.task import Run, Task
 from nascli.errors import DeviceMemoryError, DivergedError
-from nascli.files import sha256_json, write_bytes
+from nascli.files import sha256_json
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
+from nascli.models.tensor_files import write_tensors
 from nascli.search.evaluators.proxy import ChildSetup
 
 SUPERNET_FILE = "supernet.safetensors"
@@ -117,8 +117,7 @@ def train_supernet(task: SupernetTask, identity: str, seed: int, folder: Path, r
             f"the device has not enough memory for the supernet and batches of {task.plan.batch_size} images",
             "Start again with more supernet.grad_accum_steps, or a smaller supernet.batch_size or network.filters",
         ) from error
-    finished = {name: weight.detach().cpu().contiguous() for name, weight in task.weights.named_parameters()}
-    write_bytes(folder / SUPERNET_FILE, save(finished, {"identity": identity}))
+    write_tensors(folder / SUPERNET_FILE, dict(task.weights.named_parameters()), identity=identity)
 
 
 def child_spec(setup: ChildSetup, genotype: Genotype) -> NetworkSpec:
