@@ -2,27 +2,30 @@
 #   make demo       search, decode, build, train, evaluate, detect on real images, in minutes
 #   make test       the test suite (minutes); make test-slow adds the long tests
 #   make reliability  kills, damaged files, nasty names: a table of tries and held (an hour)
+#   make test-lowest    the test suite with the oldest versions that pyproject.toml admits (Python 3.11)
 #   make bench      timings; run it with nothing else running
 #   make check      format, lint, types, tests: what must pass before a change goes in
 
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready
 UV = $(shell command -v uv || echo $(BIN)/uv)
 
-.PHONY: demo test test-slow reliability bench check format lint types setup clean
+.PHONY: demo test test-slow test-lowest reliability bench check format lint types setup clean
 
 setup: $(READY)
 
-# The versions of constraints.txt are one set that is known to pass; the package itself asks only for lower bounds.
-$(READY): pyproject.toml constraints.txt
+# The versions of constraints.txt are one set that is known to pass; the package itself asks only for lower bounds, and
+# constraints-lowest.txt holds these.
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nascli needs Python 3.11 or newer; say make PYTHON=...")'
 	@command -v uv >/dev/null && uv venv --quiet --clear --seed --python $(PYTHON) $(VENV) \
 	  || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
 	@echo "installing nascli and what it needs (torch is large: a minute or a few) ..."
-	@UV_SYSTEM_CERTS=1 $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]' \
-	  || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@UV_SYSTEM_CERTS=1 $(UV) pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[dev]' \
+	  || $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@
 
 demo: $(READY)
@@ -36,6 +39,9 @@ test-slow: $(READY)
 
 reliability: $(READY)
 	@$(BIN)/python -m pytest -n 2 -m 'not gpu' tests/reliability
+
+test-lowest:
+	@$(MAKE) --no-print-directory test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 
 # Those that need no data set, some three hours; each of benchmarks/ says at its top what it measures and how to call it.
 bench: $(READY)
@@ -64,4 +70,4 @@ types: $(READY)
 check: lint types test
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -49,7 +49,7 @@ _RESTORE = (
 
 _UNNAMED = (
     "Give --dataset one with as many class folders, whose sorted names stand in the order of the network's outputs "
-    "(of ImageNet's, n01440764 and so on, some are enough where timm is installed)"
+    "(of ImageNet's, n01440764 and so on, some are enough where timm is installed: pip install 'nascli[timm]')"
 )
 
 

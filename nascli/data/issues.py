@@ -82,7 +82,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "box empty or inverted": "the box is skipped",
         "box outside its image": "the box is skipped",
         "image with too many boxes": "the image is not trained on",
-        "image of a format that cannot be read here": "convert it; for .heic, pip install pillow-heif is enough",
+        "image of a format that cannot be read here": 'convert it, or pip install "nascli[heif]" (pillow-heif)',
         "image with the ending of another kind": "rename it, and it is used",
         "link that leads nowhere": "there is nothing to read",
         "image in no class folder": "sort it into one, and it is used",
