@@ -1,20 +1,21 @@
-"""Seconds to resume a search of 20,000 trials: its journal is read, its strategy asked and told all again.
+"""Seconds to resume a search of 20,000 trials to its next proposal: its journal is read, its strategy made anew.
 
     python benchmarks/replay.py --json replay.json
-    python benchmarks/replay.py --strategy evolution
+    python benchmarks/replay.py --strategy bayesian --strategy evolution --trials 600
 
 First a search with the paper's numbers and an instant evaluator writes the journal, without flushing it to disk, which
-is not what is measured here. Then fresh processes resume it, in which nothing is left to train: with the snapshot of
-the strategy that a search keeps beside its journal, and from the journal alone, in turn. `--keep FOLDER` keeps the
-journals and uses those that are there already.
+is not what is measured here. Then fresh processes resume a copy of it with one trial more, until that is proposed: with
+the snapshot of the strategy that a search keeps beside its journal, and from the journal alone. `--keep FOLDER` keeps
+the journals and uses those that are there already.
 """
 
 import argparse
+import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from unittest import mock
 
 from common import (
@@ -31,11 +32,6 @@ from common import (
     serve,
 )
 
-from nascli.search.strategies.strategy import Strategy
-
-if TYPE_CHECKING:
-    from nascli.search.strategies.strategy import Stateful
-
 SEED = 0
 SOURCES = {"snapshot": True, "journal alone": False}
 PARTS = {
@@ -47,73 +43,69 @@ PARTS = {
 }
 
 
-class Timed:
-    """A strategy whose asking and telling is timed."""
+class Clock:
+    """The seconds that calls take."""
 
-    def __init__(self, strategy: Strategy) -> None:
-        self._strategy = strategy
-        self.batch_size = strategy.batch_size
-        self.asking = self.telling = 0.0
+    def __init__(self) -> None:
+        self.seconds = 0.0
 
-    @property
-    def diagnostics(self) -> Mapping[str, float]:
-        return self._strategy.diagnostics
+    def time(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The call, timed from now on."""
 
-    def ask(self) -> tuple[int, ...] | None:
-        since = time.perf_counter()
-        tokens = self._strategy.ask()
-        self.asking += time.perf_counter() - since
-        return tokens
+        def timed(*given: object) -> object:
+            since = time.perf_counter()
+            try:
+                return call(*given)
+            finally:
+                self.seconds += time.perf_counter() - since
 
-    def tell(self, tokens: tuple[int, ...], reward: float) -> None:
-        since = time.perf_counter()
-        self._strategy.tell(tokens, reward)
-        self.telling += time.perf_counter() - since
-
-
-class TimedLasting(Timed):
-    """One whose state can be kept."""
-
-    def __init__(self, strategy: "Stateful") -> None:
-        super().__init__(strategy)
-        self.state, self.load_state = strategy.state, strategy.load_state
+        return timed
 
 
 def resume(task: Task) -> Figures:
-    """Resume from a journal to the end of the plan: seconds of each part, and trials that were there before."""
+    """Resume from a copy of a journal to a proposal more: seconds of each part, and trials that were there before."""
+    kept = Path(task["journal"])
+    path = Path(task["scratch"]) / kept.name
+    for file in (path, path.with_suffix(".pt")):
+        if kept.with_suffix(file.suffix).exists():
+            shutil.copy(kept.with_suffix(file.suffix), file)
+    return search(task, path, task["trials"] + 1)
+
+
+def search(task: Task, path: Path, trials: int) -> Figures:
+    """Search from wherever a journal stands to so many trials: seconds of each part, and trials that were there."""
     since = time.perf_counter()
     from nascli.search.executors.executor import InProcessExecutor
     from nascli.search.journal import Journal
     from nascli.search.loop import SearchLoop
     from nascli.search.snapshot import SnapshotFile
-    from nascli.search.strategies.strategy import Stateful
     from nascli.signals import StopRequest
 
-    strategy, plan = paper_search(task["strategy"], task["trials"], SEED, asynchronous=task["asynchronous"])
-    timed = TimedLasting(strategy) if isinstance(strategy, Stateful) else Timed(strategy)
+    strategy, plan = paper_search(task["strategy"], trials, SEED, asynchronous=task["asynchronous"])
+    asking, telling = Clock(), Clock()
+    timed = {"ask": asking.time(strategy.ask), "tell": telling.time(strategy.tell)}
+    vars(strategy).update(timed)
     imported = time.perf_counter()
-    path = Path(task["journal"])
     snapshots = SnapshotFile(path.with_suffix(".pt"), path.stem) if task["snapshot"] else None
     with Journal(path) as journal, InProcessExecutor(InstantEvaluator()) as executor:
         restored = len(journal.trials)
         opened = time.perf_counter()
-        SearchLoop(timed, executor, journal, plan, Silent(), snapshots).run(StopRequest())
-        trials = len(journal.trials)
+        SearchLoop(strategy, executor, journal, plan, Silent(), snapshots).run(StopRequest())
     ended = time.perf_counter()
     seconds = {
         "import": imported - since,
         "read": opened - imported,
-        "ask": timed.asking,
-        "tell": timed.telling,
-        "loop": ended - opened - timed.asking - timed.telling,
+        "ask": asking.seconds,
+        "tell": telling.seconds,
+        "loop": ended - opened - asking.seconds - telling.seconds,
     }
-    return {**seconds, "total": sum(seconds.values()), "trials": trials, "restored": restored}
+    return {**seconds, "total": sum(seconds.values()), "cpu": time.process_time(), "restored": restored}
 
 
 def make(task: Task) -> Figures:
     """Write the journal, unflushed: its content is the same."""
     with mock.patch("nascli.search.journal.os.fsync"):
-        return resume(task)
+        return search(task, Path(task["journal"]), task["trials"])
 
 
 MEASURES = {"make": make, "resume": resume}
@@ -123,7 +115,10 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--trials", type=int, default=20_000)
     parser.add_argument(
-        "--strategy", action="append", choices=["ppo", "reinforce", "random", "evolution"], help="default: ppo"
+        "--strategy",
+        action="append",
+        choices=["ppo", "reinforce", "random", "evolution", "bayesian", "exhaustive"],
+        help="default: ppo",
     )
     parser.add_argument("--asynchronous", action="store_true", help="a search that tells each result when it comes")
     parser.add_argument("--keep", type=Path, help="folder for the journals")
@@ -132,7 +127,11 @@ def main() -> None:
         folder = (asked.keep or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         cases = {name: make_journal(name, asked, folder) for name in asked.strategy or ["ppo"]}
-        columns = [Column("total", "all"), *(Column(part, heading) for part, heading in PARTS.items())]
+        columns = [
+            Column("total", "all"),
+            Column("cpu", "CPU, with Python's start"),
+            *(Column(part, heading) for part, heading in PARTS.items()),
+        ]
         variants: dict[str, Task] = {
             source: {"measure": "resume", "snapshot": snapshot} for source, snapshot in SOURCES.items()
         }
@@ -159,7 +158,7 @@ def make_journal(strategy: str, asked: argparse.Namespace, folder: Path) -> Task
 
 
 def refuse_another_search(measurements: Sequence[Figures]) -> None:
-    if any(each["restored"] != each["trials"] for each in measurements):
+    if len({each["restored"] for each in measurements}) > 1:
         raise SystemExit("the resumed search is not that of the journal")
 
 
