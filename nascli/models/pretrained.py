@@ -16,6 +16,9 @@ from nascli.errors import CorruptFileError, InputError
 from nascli.models.families import find_family
 from nascli.models.interface import ImageClassifier
 from nascli.models.weight_files import read_weights
+from nascli.units import shorten
+
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def import_weights(path: Path, network: ImageClassifier) -> ImportedWeights:
     entries = held.entries
     file = importer.recognize(entries, network)
     if file is None:
-        some = ", ".join(list(entries)[:3])
+        some = ", ".join(map(shorten, list(entries)[:3]))
         own = set(entries) & set(network.state_dict())
         hint = "These are weights of nascli itself: give their folder to --network or --backbone" if own else ""
         raise InputError(f"weights {path}: not a file of {importer.title} (it holds {some} ...)", hint)
@@ -103,13 +106,21 @@ def _refuse_misfit(
     ]
     misfits = {"missing": missing, "surplus": surplus, "misshaped": misshaped}
     if any(misfits.values()):
-        said = "; ".join(f"{len(names)} {misfit}, first {names[0]}" for misfit, names in misfits.items() if names)
+        first = {misfit: shorten(names[0], 200) for misfit, names in misfits.items() if names}
+        said = "; ".join(f"{len(misfits[misfit])} {misfit}, first {name}" for misfit, name in first.items())
         classes = _count_classes(got, wanted)
         if classes and len(misshaped) <= 2 and not missing and not surplus:
             hint = f"The file is for {classes} classes, the network has {network.spec.classes}: --classes {classes}"
         else:
             hint = "Choose the --cell and --preset that the file was made for"
         raise InputError(f"weights {path} do not fit {network.spec.name} at this size: {said}", hint)
+    floats = (name for name in got if wanted[name].is_floating_point())
+    if name := next((name for name in floats if got[name].dtype not in _FLOATS), None):
+        raise InputError(
+            f"weights {path}: entry {expected[name]} holds numbers of the type {str(got[name].dtype)[6:]}, not floats",
+            "Where it was made, save it as floats: what such numbers stand for, is not in the file",
+            file=path,
+        )
     broken = next((expected[name] for name, tensor in got.items() if not bool(torch.isfinite(tensor).all())), None)
     if broken:
         raise CorruptFileError(f"weights {path}: entry {broken} holds values that are not finite")

@@ -6,9 +6,11 @@ pickle is loaded as tensors and plain values only.
 
 import argparse
 import os
+import pickle
 import re
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ import torch
 from torch import Tensor
 
 from nascli.content import describe_content
-from nascli.errors import CorruptFileError, InputError
+from nascli.errors import CorruptFileError, InputError, NascliError
+from nascli.memory import is_out_of_memory, measure_free_memory
 from nascli.models.tensor_files import read_tensors
 from nascli.reading import open_file
 from nascli.text import quote
+from nascli.units import shorten
 
 WRAPPERS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
@@ -40,6 +44,12 @@ _DEEPEST = 3
 _PYTORCH, _SAFETENSORS, _HDF5 = "a PyTorch file", "a safetensors file", "an HDF5 file"
 _READ_HINT = "Files of PyTorch, safetensors and HDF5 files of Keras are read"
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".h5")
+_MOST_TIMES, _SMALL = 4, 64 << 20
+"""Times its own bytes that a file may unpack to, and bytes beside."""
+_MAX_LIST = 8 << 20
+"""Bytes of a file's list of contents, which takes a second for each million."""
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+_COPY_HINT = "Save it anew with Keras, into one file of its own: model.save('weights.h5')"
 _DAMAGE = {
     "page": "The download brought a page in place of the file: get it again, from the address of the file itself",
     "pointer": "",
@@ -88,21 +98,49 @@ def read_weights(path: Path) -> WeightFile:
         saved = ", a SavedModel of TensorFlow" if os.path.isfile(path / "saved_model.pb") else ""
         raise InputError(f"weights {path} are a folder{saved}", _READ_HINT if saved else named)
     if not os.path.isfile(path):
+        if os.path.exists(path):
+            raise InputError(f"weights {path}: neither a file nor a folder", "Give a file", file=path)
         index = path.with_name(f"{path.name}.index")
         if os.path.isfile(index):
             raise InputError(f"weights {path} are a checkpoint of TensorFlow", _READ_HINT)
         raise InputError(f"weights {path}: no such file")
-    kind = identify_weights(path)
+    try:
+        kind = identify_weights(path)
+    except OSError as error:
+        raise InputError(f"weights {path}: {error.strerror or error}", file=path) from error
     if kind not in _READERS:
         refused = CorruptFileError if any(word in kind for word in _DAMAGE) else InputError
         remedies = (remedy for word, remedy in (_DAMAGE | _REMEDIES).items() if word in kind)
         raise refused(f"{path} holds no weights: it is {kind}", next(remedies, _READ_HINT))
     try:
-        return _READERS[kind](path)
-    except (InputError, CorruptFileError):
+        found = _READERS[kind](path)
+        for name, tensor in found.entries.items():
+            _require_numbers(path, name, tensor)
+        return found
+    except NascliError:
         raise
     except Exception as error:  # torch.load raises pickle's own errors; what they advise would run code of the file
         raise _explain(path, kind, error) from error
+
+
+def _require_numbers(path: Path, name: str, tensor: Tensor) -> None:
+    """InputError for a tensor that is more, or less, than numbers in the memory that its shape takes."""
+    kinds = {
+        "is a sparse tensor": tensor.layout is not torch.strided,
+        "is quantized": tensor.is_quantized,
+        "has a shape and no values (of the device meta)": tensor.is_meta,
+        "holds complex numbers": tensor.is_complex(),
+    }
+    kind = next((kind for kind, is_so in kinds.items() if is_so), None)
+    if kind is None and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        kind = "repeats few values over a larger shape"
+    if kind:
+        raise InputError(
+            f"weights {path}: entry {shorten(name)} {kind}",
+            "Where it was made, save plain numbers: tensor.dequantize(), tensor.to_dense() or tensor.clone()",
+            file=path,
+            field=shorten(name),
+        )
 
 
 def identify_weights(path: Path) -> str:
@@ -123,8 +161,9 @@ def identify_weights(path: Path) -> str:
 
 def _identify_archive(path: Path, kind: str) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
+            _refuse_bomb(path, archive.infolist())
     except (OSError, zipfile.BadZipFile):  # cut off: its table of contents is at its end
         return kind if kind == _PYTORCH else f"{kind} that is cut off"
     if any(re.search(r"^[^/]+/(code/|constants\.pkl$)", name) for name in names):
@@ -140,9 +179,28 @@ def _identify_archive(path: Path, kind: str) -> str:
     return kind
 
 
+def _refuse_bomb(path: Path, parts: Sequence[zipfile.ZipInfo]) -> None:
+    """CorruptFileError for an archive that would unpack to far more than it is; torch.save does not compress."""
+    claimed, size = sum(part.file_size for part in parts), path.stat().st_size
+    if claimed > _MOST_TIMES * size + _SMALL:
+        raise CorruptFileError(f"weights {path}: {size:,} bytes that claim to unpack to {claimed:,}", "Get it again")
+    lists = [part.file_size for part in parts if part.filename.endswith("data.pkl")]
+    if max(lists, default=0) > _MAX_LIST:
+        raise InputError(
+            f"weights {path}: its list of contents (data.pkl) has {max(lists):,} bytes; {_MAX_LIST:,} are read",
+            _REMEDIES["exported"],
+            file=path,
+        )
+
+
 def _read_torch(path: Path) -> WeightFile:
     harmless: list[Any] = [argparse.Namespace]  # options of a training: a holder of plain values
-    with torch.serialization.safe_globals(harmless), open_file(path) as file:  # a path would be known by its ending
+    with (
+        warnings.catch_warnings(),
+        torch.serialization.safe_globals(harmless),
+        open_file(path) as file,
+    ):  # a path would be known by its ending
+        warnings.simplefilter("ignore")  # what torch thinks of its own kinds of tensors
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     wrapper, others = list[str](), tuple[str, ...]()
     for _ in range(_DEEPEST):
@@ -205,20 +263,51 @@ def _read_safetensors(path: Path) -> WeightFile:
 def _read_keras(path: Path) -> WeightFile:
     """A legacy Keras file, with or without the model around the weights: `layer.weight` to tensor."""
     entries: dict[str, Tensor] = {}
-    with h5py.File(path, "r") as file:
+    claimed, size = 0, path.stat().st_size
+    with h5py.File(path, "r", locking=False) as file:
         if "layers" in file and "model_weights" not in file:
             hint = "Save it in the older way: model.save('weights.h5')"
             raise InputError(f"weights {path}: of the kind .weights.h5 of Keras 3", hint)
-        group: Any = file.get("model_weights", file)
+        group: Any = _follow(path, file, "model_weights") if "model_weights" in file else file
         for layer in group:
-            for name in group[layer].attrs.get("weight_names", ()):
+            inside = _follow(path, group, layer)
+            for name in inside.attrs.get("weight_names", ()):
                 text = name.decode() if isinstance(name, bytes) else str(name)
                 short = re.sub(r":\d+$", "", text).rsplit("/", 1)[-1]
-                entries[f"{layer}.{short}"] = torch.from_numpy(group[layer][text][()])
+                data = _follow(path, inside, text)
+                claimed += _check_stored(path, data)
+                if claimed > _MOST_TIMES * size + _SMALL:
+                    raise CorruptFileError(f"weights {path}: {size:,} bytes that claim to hold more than {claimed:,}")
+                entries[f"{layer}.{short}"] = torch.from_numpy(data[()])
         if not entries:
             held = ", ".join(list(file)[:4]) or "nothing"
             raise InputError(f"weights {path}: an HDF5 file without layers of Keras (it holds {held})", _READ_HINT)
     return WeightFile(entries)
+
+
+def _follow(path: Path, group: Any, name: str) -> Any:  # noqa: ANN401 - h5py has no types
+    """What a group holds under a path of names; InputError where a link in it leads anywhere else."""
+    for part in filter(None, name.split("/")):
+        link = group.get(part, getlink=True)
+        if not isinstance(link, h5py.HardLink | None):
+            raise InputError(f"weights {path}: {shorten(name)} is a link to another place", _COPY_HINT, file=path)
+        group = group[part]
+    return group
+
+
+def _check_stored(path: Path, data: Any) -> int:  # noqa: ANN401
+    """The bytes that a data set claims to have; InputError where they are not numbers in this file itself."""
+    filters = data.id.get_create_plist()
+    unknown = {filters.get_filter(k)[0] for k in range(filters.get_nfilters())} - _FILTERS
+    kinds = {
+        "holds no numbers": data.dtype.kind not in "fiu",
+        "is kept in another file": bool(data.external) or data.is_virtual,
+        "is compressed by a method that is not known": bool(unknown),
+        "was never written": data.size > 0 and data.id.get_storage_size() == 0,
+    }
+    if kind := next((kind for kind, is_so in kinds.items() if is_so), None):
+        raise InputError(f"weights {path}: {shorten(data.name)} {kind}", _COPY_HINT, file=path)
+    return int(data.nbytes)
 
 
 _READERS: dict[str, Callable[[Path], WeightFile]] = {
@@ -231,7 +320,12 @@ _READERS: dict[str, Callable[[Path], WeightFile]] = {
 
 def _explain(path: Path, kind: str, error: Exception) -> CorruptFileError:
     """The error of a file of a known kind that could not be read; no other library's advice is in it."""
-    if kind == _PYTORCH and _is_whole(path):
+    if is_out_of_memory(error):
+        free = measure_free_memory()
+        return CorruptFileError(
+            f"weights {path} claim more memory than the {free:,} bytes that are free", "Get it again"
+        )
+    if isinstance(error, pickle.UnpicklingError) and _is_whole(path):
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f" ({named[1]})" if named else ""
         message = f"weights {path} hold more than tensors{what}; nothing but tensors is loaded"

@@ -79,7 +79,8 @@ class CellImporter:
         tool: Tool = "Keras Applications"
         if kind != "keras":
             large = network.spec.stem_filters == PRESETS["imagenet-large"].stem_filters
-            tool = "timm" if large and entries["last_linear.weight"].shape[0] != 1001 else "pretrained-models"
+            last = entries.get("last_linear.weight")
+            tool = "timm" if large and last is not None and last.shape[:1] != (1001,) else "pretrained-models"
         keys = {name: key for layer in _list_layers(network) for name, key in _list_keys(layer, network, kind)}
         return ImportedWeights(_NAMES[kind], tool, PREPROCESSING[tool], keys)
 
@@ -90,7 +91,7 @@ class CellImporter:
             tensor = tensor.permute(2, 3, 0, 1) if key.endswith("depthwise_kernel") else tensor.permute(3, 2, 0, 1)
         if keras and tensor.ndim == 2:
             tensor = tensor.T
-        if name.startswith("classifier.") and tensor.shape[0] == network.spec.classes + 1 == 1001:
+        if name.startswith("classifier.") and tensor.shape[:1] == (network.spec.classes + 1,) == (1001,):
             tensor = tensor[1:]
         return tensor.contiguous()
 
