@@ -4,6 +4,7 @@ import codecs
 import os
 import shlex
 import unicodedata
+import zlib
 from collections.abc import Iterable
 
 _ESCAPED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -15,6 +16,10 @@ _JOINERS = {"\u200c", "\u200d"}
 
 _PLAIN = {"×": "x", "·": "-", "±": "~", "–": "-", "…": "~", "←": "<", "→": ">"}
 """Signs that nascli's own lines hold, as an output without Unicode has them: one column each, too."""
+
+_SEPARATORS = str.maketrans({"/": "-", "\\": "-"})
+_LONGEST_FILE, _SHORTENED = 150, 40
+"""Bytes of a name that a file can have, with something behind it; and the letters that are left of a longer one."""
 
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """What spreadsheets begin a formula with; the wide ones in some languages."""
@@ -70,6 +75,14 @@ def as_cell(name: str) -> str:
     """
     shown = printable(name)
     return f"'{shown}" if name.lstrip().startswith(_FORMULA) or shown.startswith("'") else shown
+
+
+def as_file_name(name: str) -> str:
+    """A name as one of a file or folder, or a part of it: it leaves no folder and is not too long."""
+    plain = printable(name.translate(_SEPARATORS)).translate(_SEPARATORS)
+    if plain.strip(".") and len(os.fsencode(plain)) <= _LONGEST_FILE:
+        return plain
+    return f"{plain.strip('.')[:_SHORTENED]}-{zlib.crc32(name.encode('utf-8', 'surrogatepass')):08x}"
 
 
 def _escape_invisible(letter: str) -> str:

@@ -6,6 +6,7 @@ markup in it counts, and an escape stands for what a terminal would take for a c
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from io import TextIOWrapper
@@ -26,6 +27,15 @@ def spell_out_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=SPELL_OUT)
+
+
+def _read_environment() -> dict[str, str]:
+    """The environment without a width or height that is none: with COLUMNS=0 rich prints nothing, without an error."""
+
+    def is_size(text: str) -> bool:
+        return re.fullmatch("0*[1-9][0-9]{0,4}", text) is not None
+
+    return {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES") or is_size(text)}
 
 
 class JsonOutput:
@@ -69,10 +79,11 @@ class Terminal:
 
         self.as_json = output is not None
         self._output = output
-        folds = sys.stdout.isatty() or "COLUMNS" in os.environ
+        environment = _read_environment()
+        folds = sys.stdout.isatty() or "COLUMNS" in environment
         width = None if folds else _UNFOLDED
-        self.results = Console(highlight=False, soft_wrap=True, quiet=quiet, width=width)
-        self.notes = Console(stderr=True, highlight=False, quiet=quiet)
+        self.results = Console(highlight=False, soft_wrap=True, quiet=quiet, width=width, _environ=environment)
+        self.notes = Console(stderr=True, highlight=False, quiet=quiet, _environ=environment)
 
     def show(self, renderable: "RenderableType") -> None:
         """A line or a drawing on stdout; nothing with `--json`. A line may begin with empty ones."""

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Group, RenderableType
@@ -34,15 +34,17 @@ def watch(terminal: Terminal, title: str, total: int) -> "Iterator[PlainView | L
 
 
 def format_percent(reward: float | None) -> str:
-    """A proxy accuracy."""
+    """An accuracy."""
     return "-" if reward is None else f"{reward:.2%}".replace("%", " %")
 
 
 def format_reward(trial: Trial) -> str:
     """The reward of a trial that has a score; in percent if it is an accuracy."""
-    if trial.score is not None and trial.score.accuracy is None:
-        return f"{trial.reward:.4g}"
-    return format_percent(trial.reward)
+    return format_percent(trial.reward) if _is_accuracy(trial) else f"{trial.reward:.4g}"
+
+
+def _is_accuracy(trial: Trial) -> bool:
+    return trial.score is None or trial.score.accuracy is not None
 
 
 def table_row(trial: Trial) -> tuple[str, ...]:
@@ -208,10 +210,14 @@ class LiveView(_Board):
         parts.append(_best_table(self.best))
         parts += ["", _running_line(self.started)]
         if self.diagnostics:
-            parts.append(_learning_line(self.diagnostics))
+            parts.append(_learning_line(self.diagnostics, format_value=self.format_value))
         if self.last_failure:
             parts.append(Text.assemble(("last failure  ", "bold"), (printable(self.last_failure), "red")))
         return Group(*parts)
+
+    def format_value(self, reward: float) -> str:
+        """A value in the unit of the rewards."""
+        return format_percent(reward) if all(map(_is_accuracy, self.best)) else f"{reward:.4g}"
 
     @property
     def counts(self) -> Text:
@@ -246,11 +252,11 @@ def _running_line(started: Mapping[int, float]) -> Text:
     return line
 
 
-def _learning_line(learning: Mapping[str, float]) -> Text:
+def _learning_line(learning: Mapping[str, float], format_value: Callable[[float], str]) -> Text:
     said = {
         "updates": count_of(int(learning.get("updates", 0)), "update"),
         "entropy": f"entropy {learning.get('entropy', 0):.1f} nats",
-        "baseline": f"baseline {format_percent(learning.get('baseline'))}",
+        "baseline": f"baseline {format_value(learning.get('baseline', 0.0))}",
     }
     words = [text for name, text in said.items() if name in learning]
     return Text.assemble(("controller  ", "bold"), (" · ".join(words), "dim"))

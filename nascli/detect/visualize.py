@@ -19,6 +19,7 @@ from nascli.data.images.saving import save_image
 from nascli.detect.coco_eval import Detection, group_by_image
 from nascli.files import make_folder
 from nascli.fonts import fit_texts
+from nascli.text import as_file_name
 from nascli.units import shorten
 
 Color = tuple[int, int, int]
@@ -85,7 +86,7 @@ def draw_ground_truth(split: DetectionSplit, folder: Path, count: int) -> list[P
         CorruptFileError: An image is damaged.
     """
     drawings = (
-        (f"{split.name}-{image.id:06d}.png", open_annotated_image(image), ground_truth_boxes(image))
+        (f"{as_file_name(split.name)}-{image.id:06d}.png", open_annotated_image(image), ground_truth_boxes(image))
         for image in split.images[:count]
     )
     return _save_drawings(drawings, split, folder)
@@ -104,7 +105,7 @@ def draw_augmented(split: DetectionSplit, transforms: Sequence[BoxTransform], fo
         augmented, target = transform(open_annotated_image(image), training_target(image))
         corners, labels = target["boxes"].tolist(), target["labels"].tolist()
         boxes = [LabeledBox((x1, y1, x2, y2), label) for (x1, y1, x2, y2), label in zip(corners, labels, strict=True)]
-        return f"{split.name}-{image.id:06d}-augmented.png", augmented, boxes
+        return f"{as_file_name(split.name)}-{image.id:06d}-augmented.png", augmented, boxes
 
     return _save_drawings(map(augment, split.images, transforms), split, folder)
 

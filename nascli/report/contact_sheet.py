@@ -12,6 +12,7 @@ from nascli.data.images.saving import save_image
 from nascli.detect.visualize import draw_boxes, draw_ground_truth, fit_text, ground_truth_boxes
 from nascli.errors import CorruptFileError
 from nascli.files import make_folder
+from nascli.text import as_file_name
 
 _SIDE = 96
 _GAP = 6
@@ -41,7 +42,7 @@ def draw_inventory(inventory: Inventory, folder: Path, count: int) -> list[Path]
         if split.boxes:
             drawn += draw_ground_truth(split.boxes, folder, count)
         elif split.images:
-            drawn.append(folder / f"{split.name.replace('/', '-')}.png")
+            drawn.append(folder / f"{as_file_name(split.name)}.png")
             save_image(_draw_sheet(split, inventory.class_names, count), drawn[-1])
     return drawn
 

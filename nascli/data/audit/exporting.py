@@ -130,6 +130,7 @@ def _write_folders(inventory: Inventory, images: Sequence[LabeledImage], place: 
 def _place_file(image: LabeledImage, folder: Path, names: set[str], *, copy: bool) -> str:
     """Link or copy an image into a folder; its name, with a number where another there has it, in any case."""
     own = Path(image.source.path if isinstance(image.source, PackedImage) else str(image.source)).name
+    own = own if own not in ("", "..") else "image"
     name, number = own, 2
     while name.casefold() in names:
         name, number = f"{Path(own).stem}-{number}{Path(own).suffix}", number + 1
