@@ -17,6 +17,7 @@ from nascli import __version__
 from nascli.cli.console import JsonOutput, spell_out_streams
 from nascli.cli.failures import DEBUG, explain_failure, is_main_process, report_failure, show_failure
 from nascli.cli.options import SETTINGS
+from nascli.cli.streams import SafeStreams
 from nascli.errors import Interrupted
 
 SUMMARIES = {
@@ -100,9 +101,14 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; errors become one line and an exit code, with --json an object on stdout besides."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    with SafeStreams() as streams:
+        spell_out_streams()
+        code = streams.settle(_run(list(sys.argv[1:] if arguments is None else arguments)))
+    sys.exit(code)
+
+
+def _run(given: Sequence[str]) -> int:
     words = [each for each in given if each != DEBUG]
-    spell_out_streams()
     output = JsonOutput()
     as_json = "--json" in given
     try:
@@ -120,4 +126,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 show_failure(error, failure, debug=False)
     if as_json:
         output.write()
-    sys.exit(code)
+    return int(code)

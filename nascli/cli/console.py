@@ -59,11 +59,8 @@ class JsonOutput:
         """Print the object, if it has any key; what is not finite is null, since JSON has no NaN."""
         if self._values and not self.elsewhere and not self.is_closed:
             plain = json.loads(json.dumps(self._values, default=str), parse_constant=lambda _: None)
-            try:
-                sys.stdout.write(json.dumps(plain, indent=2) + "\n")
-                sys.stdout.flush()
-            except BrokenPipeError:  # its reader has left; the exit code still says how the call ended
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.stdout.write(json.dumps(plain, indent=2) + "\n")
+            sys.stdout.flush()
 
 
 class Terminal:

@@ -4,6 +4,8 @@ One process imports everything and forks itself for every call: so a call is the
 and an exit code of its own, without the two seconds of imports. Called as a program it takes calls as lines of JSON.
 """
 
+import errno
+import fcntl
 import importlib
 import json
 import os
@@ -77,6 +79,9 @@ class Zygote:
         folder: Path,
         kill_after: float | None = None,
         kill_at: int | None = None,
+        full_at: int | None = None,
+        file_size: int = 0,
+        streams: Sequence[str] = (),
         memory: int = 0,
     ) -> Ended:
         """Call the program in a folder.
@@ -84,6 +89,10 @@ class Zygote:
         Args:
             kill_after: Kill it after these seconds, if it still runs.
             kill_at: Kill it before this step (from 1 on) in the file system of the folder, if it gets there.
+            full_at: The disk is full from this step on: no file and no folder is made any more.
+            file_size: Bytes that a file may grow to; 0 sets no limit. Steps are not counted then.
+            streams: What its stdin, stdout and stderr are: `closed`, `left` (a pipe without a reader), a path to write
+                to, or empty for what they are without.
             memory: Bytes of address space that it may take beyond what it has at its start; 0 sets no limit.
         """
         assert self._process is not None
@@ -94,6 +103,9 @@ class Zygote:
             "folder": str(folder),
             "kill_after": kill_after,
             "kill_at": kill_at,
+            "full_at": full_at,
+            "file_size": file_size,
+            "streams": list(streams),
             "memory": memory,
         }
         self._process.stdin.write(json.dumps(call) + "\n")
@@ -123,7 +135,11 @@ def _import_all() -> None:
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:
-    outputs = [os.memfd_create(name) for name in ("out", "err", "writes")]
+    pipes = [os.pipe() for _ in range(2)]  # a limit of the size of files is none of a pipe
+    for reader, writer in pipes:
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+        os.set_blocking(reader, False)
+    outputs = [*(writer for _, writer in pipes), os.memfd_create("writes")]
     begun = time.monotonic()
     pid = os.fork()
     if pid == 0:
@@ -131,7 +147,10 @@ def _call(call: dict[str, Any]) -> dict[str, Any]:
     code, usage = _wait(pid, begun, call)
     seconds = time.monotonic() - begun
     left = _await_end(pid)
-    out, err, writes = (_read(output) for output in outputs)
+    writes = _read(outputs[2])
+    for _, writer in pipes:
+        os.close(writer)
+    out, err = (_read(reader) for reader, _ in pipes)
     return {
         "code": code,
         "out": out,
@@ -153,11 +172,17 @@ def _run(call: dict[str, Any], out: int, err: int, writes: int) -> None:
         os.dup2(out, 1)
         os.dup2(err, 2)
         sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+        for number, kind in enumerate(call["streams"]):
+            _replace(number, kind)
         sys.argv = ["nascli", *call["arguments"]]
         if call["memory"]:
             size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (size + call["memory"],) * 2)
-        _count_writes(call["folder"], writes, call["kill_at"])
+        if call["file_size"]:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (call["file_size"],) * 2)
+        else:
+            _count_writes(call["folder"], writes, call["kill_at"], call["full_at"])
         from nascli.cli.app import main
 
         try:
@@ -167,13 +192,29 @@ def _run(call: dict[str, Any], out: int, err: int, writes: int) -> None:
         except BaseException:
             sys.excepthook(*sys.exc_info())
             code = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
+        if not call["streams"]:
+            sys.stdout.flush()
+            sys.stderr.flush()
     finally:
         os._exit(code)
 
 
-def _count_writes(folder: str, writes: int, kill_at: int | None) -> None:
+def _replace(number: int, kind: str) -> None:
+    """Put another stream in place of stdin, stdout or stderr, as the program finds it when it is started so."""
+    name = ("stdin", "stdout", "stderr")[number]
+    if kind == "closed":
+        os.close(number)
+        setattr(sys, name, None)
+        setattr(sys, f"__{name}__", None)
+    elif kind == "left":
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, number)
+    elif kind:
+        os.dup2(os.open(kind, os.O_WRONLY), number)
+
+
+def _count_writes(folder: str, writes: int, kill_at: int | None, full_at: int | None) -> None:
     """Count the steps in the file system below a folder; the one to be killed at is never taken."""
     count = 0
 
@@ -188,6 +229,8 @@ def _count_writes(folder: str, writes: int, kill_at: int | None) -> None:
         os.write(writes, b".")
         if count == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        if full_at is not None and count >= full_at and event in ("open", "os.mkdir"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     sys.addaudithook(watch)
 
@@ -240,8 +283,9 @@ def _members(session: int) -> list[int]:
 
 def _read(file: int) -> str:
     with os.fdopen(file, "rb") as written:
-        written.seek(0)
-        return written.read().decode(errors="replace")
+        if written.seekable():
+            written.seek(0)
+        return (written.read() or b"").decode(errors="replace")
 
 
 if __name__ == "__main__":
