@@ -95,6 +95,7 @@ class RunFolder:
     def file(self, name: str) -> Path:
         """The path of a file in this folder, or in one in it, which is made; CannotWriteError where that fails."""
         path = self.path / name
+        self._check_there(path)
         with writing(path):
             if path.parent != self.path:
                 path.parent.mkdir(exist_ok=True)
@@ -103,8 +104,7 @@ class RunFolder:
     def update(self, **fields: object) -> None:
         """Set fields of `run.json` (for instance `results={...}`) and write it; CannotWriteError where that fails."""
         self._record |= fields
-        if not self._is_there():
-            raise CannotWriteError(f"{self.path / RUN_FILE} cannot be written: the folder of the run {_GONE}")
+        self._check_there(self.path / RUN_FILE)
         write_record(self.path / RUN_FILE, self._record)
         self._is_written = True
 
@@ -162,9 +162,13 @@ class RunFolder:
         finally:
             self._lock.close()
 
+    def _check_there(self, path: Path) -> None:
+        if not self._is_there():
+            raise CannotWriteError(f"{path} cannot be written: the folder of the run {_GONE}", file=path)
+
     def _is_there(self) -> bool:
         """Whether the folder is still this run's: its record is there, and its lock is none of another process."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             if not os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self.path / LOCK_FILE)):
                 return False
         return not self._is_written or (self.path / RUN_FILE).is_file()

@@ -205,7 +205,7 @@ class ResultWriter:
         self._count(trial)
         if _is_candidate(trial) and trial.reward is not None and trial.reward > self._best:
             self._best = trial.reward
-            write_text(self._run.path / "best.json", self._with_provenance(trial).to_json())
+            write_text(self._run.file("best.json"), self._with_provenance(trial).to_json())
         self._observer.on_trial(trial)
 
     def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
@@ -231,8 +231,8 @@ class ResultWriter:
             text = self._with_provenance(trial).to_json()
             write_text(self._run.file(f"top/{place:02d}.json"), text)
             if place == 1:
-                write_text(self._run.path / "best.json", text)
-        write_json(self._run.path / "curves.json", {"updates": self._updates})
+                write_text(self._run.file("best.json"), text)
+        write_json(self._run.file("curves.json"), {"updates": self._updates})
         self._progress.write(self._finished, self._recipe.search.trials, "finishing")
         seconds = self._before + time.monotonic() - self._since
         self._run.update(results=asdict(summarize(trials, seconds, describe_reward(self._recipe.search.evaluator))))

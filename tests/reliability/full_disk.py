@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.reliability.killed import Scenario
@@ -32,10 +32,11 @@ class FullDisk:
         self.sizes = sorted({size for path, size in _list_sizes(folder).items() if before.get(path) != size})
         self._expected = read_results(folder / scenario.out)
 
-    def attempt(self, **limit: int) -> str:
+    def attempt(self, full_at: int | None = None, file_size: int = 0) -> str:
         """Run into the limit, then go on without; the problem, or an empty text."""
         folder = self._fresh()
-        ended = self._zygote.call(*self._scenario.command, "--json", folder=folder, **limit)
+        command = (*self._scenario.command, "--json")
+        ended = self._zygote.call(*command, folder=folder, full_at=full_at, file_size=file_size)
         if ended.code == 0:
             return self._compare(folder)
         if problem := _judge(ended):
@@ -84,6 +85,3 @@ def _list_sizes(folder: Path) -> dict[Path, int]:
 def spread(values: int, count: int) -> list[int]:
     """So many of the numbers 1 to `values`, from all over."""
     return sorted({1 + k * (values - 1) // max(1, count - 1) for k in range(count)})
-
-
-Attempt = Callable[[FullDisk], str]

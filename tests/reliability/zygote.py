@@ -172,7 +172,7 @@ def _run(call: dict[str, Any], out: int, err: int, writes: int) -> None:
         os.dup2(out, 1)
         os.dup2(err, 2)
         sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+        vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
         for number, kind in enumerate(call["streams"]):
             _replace(number, kind)
         sys.argv = ["nascli", *call["arguments"]]
@@ -204,8 +204,7 @@ def _replace(number: int, kind: str) -> None:
     name = ("stdin", "stdout", "stderr")[number]
     if kind == "closed":
         os.close(number)
-        setattr(sys, name, None)
-        setattr(sys, f"__{name}__", None)
+        vars(sys).update({name: None, f"__{name}__": None})
     elif kind == "left":
         reader, writer = os.pipe()
         os.close(reader)
