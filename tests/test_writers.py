@@ -27,6 +27,7 @@ FUNCTIONS = {
 ELSEWHERE = {
     "files.py": "it is the place",
     "progress.py": "the progress of a run may be lost: no error of its writer is one of the run",
+    "cli/streams.py": "it writes to the standard output",
     "cli/failures.py": "the traceback of a fault, which is shown where it cannot be kept",
     # the caller's block is the guard
     "data/audit/exporting.py:_write_coco": "write_dataset",
