@@ -155,7 +155,7 @@ def _open_network(call: Call) -> _Made:
     """The network of a train run or of a folder of build, with its weights."""
     from nascli.models.serialization import WEIGHTS_FILE, load_network
 
-    path = find_run(str(call[NETWORK]), "train", runs_folder())
+    path = find_run(str(call[NETWORK]), "train", runs_folder(), call.terminal().note)
     if not (path / WEIGHTS_FILE).is_file():
         raise InputError(
             f"{path}: there is no {WEIGHTS_FILE} in it",

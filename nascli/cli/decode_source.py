@@ -79,7 +79,7 @@ def find_genotype(call: Call, terminal: Terminal) -> Found:
         genotype = parse_genotype(text, "standard input")
         return Found(genotype, None, f"nascli decode {STDIN} --out decoded.json")
     if _is_run(source):
-        return _from_run(find_run(source, "search", runs_folder()), call[TRIAL], terminal)
+        return _from_run(find_run(source, "search", runs_folder(), terminal.note), call[TRIAL], terminal)
     if possible := recognize(source):
         raise InputError(
             f"{shorten(source, 40)} looks like numbers, not like a source",

@@ -40,7 +40,7 @@ def predict(call: Call) -> None:
 
     require_one_process("detect predict")
     terminal, threshold, limit = call.terminal(), call[THRESHOLD], call[MAX_MEGAPIXELS]
-    run_folder = find_run(call[RUN], "detect", runs_folder())
+    run_folder = find_run(call[RUN], "detect", runs_folder(), terminal.note)
     device = resolve_device(call[DEVICE])
     detector = load_detector(run_folder, device)
     collected = collect_images(call[IMAGES], limit)

@@ -145,12 +145,12 @@ def _open_backbone(call: Call, terminal: Terminal, seed: int) -> tuple["ImageCla
         flag = next(flag for flag, key in SIZES.items() if key in sizes)
         raise InputError(f"{flag} needs --cell", "A trained backbone has its sizes already")
     newest = runs_folder() / "train" / "latest"
-    if call[BACKBONE] is None and not newest.is_dir():
+    if call[BACKBONE] is None and not newest.is_symlink() and not any(newest.parent.glob("*/run.json")):
         raise InputError(
             f"there is no trained backbone: {newest} is absent",
             "Train one by nascli train --cell nasnet-a, or give --cell nasnet-a to start from random weights",
         )
-    folder = find_run(call[BACKBONE] or "latest", "train", runs_folder())
+    folder = find_run(call[BACKBONE] or "latest", "train", runs_folder(), terminal.note)
     files = [folder / name for name in ("network.json", "weights.safetensors")]
     return load_backbone(folder), f"weights of {folder}", files
 
@@ -187,7 +187,8 @@ def _resume(call: Call, dist: "DistContext") -> tuple["DetectJob", RunFolder | N
     from nascli.detect.job import MAY_MOVE, resume_detect_job
     from nascli.engine.launch import local_device
 
-    path = dist.raise_together(lambda: find_run(str(call[RESUME]), "detect", runs_folder(), call.terminal().note))
+    note = call.terminal(quiet=not dist.is_main).note
+    path = dist.raise_together(lambda: find_run(str(call[RESUME]), "detect", runs_folder(), note))
     with resume_in_main(dist, path, "detect") as folder:
         device = dist.raise_together(lambda: local_device(call[DEVICE], dist))
         moved = {key.removeprefix("data."): value for key, value in call.keys(DetectRecipe).items()}

@@ -93,7 +93,7 @@ def run(call: Call) -> None:
         call.refuse("--predict excludes", surplus, "It needs no data set, and writes no file")
     if out and len(runs) > 1:
         raise InputError(f"--out is for one RUN, here are {len(runs)}", "Without it each keeps its own evaluation.json")
-    found = [find_run(each, "train", runs_folder()) for each in runs]
+    found = [find_run(each, "train", runs_folder(), terminal.note) for each in runs]
     folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
     on = Run(resolve_device(call[DEVICE]), log=terminal.note)
     options = InferenceOptions(on, call[BATCH_SIZE], call[CROPS], call[FLIP])

@@ -35,7 +35,7 @@ def run(call: Call) -> None:
     from nascli.search.study import tabulate_run
 
     terminal = call.terminal()
-    path = find_run(call[SEARCH], "search", runs_folder())
+    path = find_run(call[SEARCH], "search", runs_folder(), terminal.note)
     baseline, table = call[BASELINE], call[TABLE]
     other = None if baseline is None else find_run(baseline, "search", runs_folder())
     made = write_search_report(path, baseline=other, out=call[FOLDER])

@@ -181,7 +181,8 @@ def _resume(call: Call, dist: "DistContext") -> tuple[RunFolder | None, "TrainJo
         where = local_device(call[DEVICE], dist)
         return resume_train_job(path, keys.get("data.data_dir"), where, dist, keys.get("data.dataset"))
 
-    path = dist.raise_together(lambda: find_run(str(call[RESUME]), "train", runs_folder(), call.terminal().note))
+    note = call.terminal(quiet=not dist.is_main).note
+    path = dist.raise_together(lambda: find_run(str(call[RESUME]), "train", runs_folder(), note))
     with resume_in_main(dist, path, "train") as folder:
         job = dist.raise_together(open_job)
         if folder is not None:

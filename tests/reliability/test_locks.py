@@ -15,6 +15,7 @@ import pytest
 from nascli.config import TrainRecipe
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.errors import CannotWriteError, InputError, NascliError
+from nascli.files import write_record
 from nascli.locks import LOCK_FILE, is_locked, lock_folder
 from nascli.progress import ProgressFile
 from nascli.runs import create_run, find_run, read_run, resume_run
@@ -341,3 +342,47 @@ def test_without_links_the_run_goes_on_and_latest_is_the_newest(monkeypatch: pyt
     said: list[str] = []
     assert find_run("latest", "train", Path("runs"), said.append) == paths[-1]
     assert str(paths[-1]) in said[0]
+
+
+@pytest.mark.parametrize("plant", [plant_file, plant_folder, plant_link, plant_pipe])
+@pytest.mark.parametrize("inside", ["", "thesis.tex"])
+def test_what_lies_where_a_pack_keeps_its_images_stays(
+    nascli: Nascli, plant: Callable[[Path], None], inside: str
+) -> None:
+    write_classes(Path("data"), counts=(2, 1))
+    place = Path("p.h5.partial")
+    if inside:
+        place.mkdir()
+        plant(place / inside)
+    else:
+        plant(place)
+    before = picture(Path())
+    ran = nascli("pack data p.h5 --overwrite")
+    assert ran.code == 2
+    assert "p.h5.partial" in ran.err.splitlines()[-1]
+    assert picture(Path()) == before
+
+
+@pytest.mark.parametrize("lock", ["absent", "link", "another machine"])
+def test_a_run_whose_lock_is_not_seen_is_judged_by_its_signs(nascli: Nascli, lock: str) -> None:
+    create(Path("run"))
+    record = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
+    changed = {"status": "running", "host": "elsewhere" if lock == "another machine" else record["host"]}
+    write_record(Path("run/run.json"), {key: value for key, value in record.items() if key != "checksum"} | changed)
+    if lock != "another machine":
+        Path("run", LOCK_FILE).unlink()
+    if lock == "link":
+        Path("run", LOCK_FILE).symlink_to("nowhere")
+    assert nascli("status run --json").json["runs"][0]["state"] == "running"
+    for path in Path("run").iterdir():
+        os.utime(path, (time.time() - 750, time.time() - 750), follow_symlinks=False)
+    expected = "silent" if lock == "another machine" else "killed"
+    assert nascli("status run --json").json["runs"][0]["state"] == expected
+    assert nascli("runs . --json").json["runs"][0]["status"] == expected
+
+
+def test_a_host_that_is_no_text_stops_no_status(nascli: Nascli) -> None:
+    Path("run").mkdir()
+    write_record(Path("run/run.json"), {"command": "train", "status": "running", "host": [1], "start": [2]})
+    assert nascli("status run --json").json["runs"][0]["state"] in ("running", "damaged")
+    assert nascli("train --resume run").code in (1, 2)

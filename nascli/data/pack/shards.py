@@ -12,6 +12,7 @@ first whose shard is missing or damaged, or whose source file has changed.
 
 import itertools
 import json
+import re
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +23,12 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from nascli.errors import CannotWriteError, CorruptFileError, InputError
-from nascli.files import open_whole, remove_partial, temporary_beside, write_json, writing
-from nascli.locks import lock_folder
+from nascli.files import PARTIAL, open_whole, remove_partial, temporary_beside, write_json, writing
+from nascli.locks import LOCK_FILE, lock_folder
+from nascli.progress import PROGRESS
 
+_SETTINGS = "settings.json"
+_OWN_NAMES = re.compile(rf"[0-9]{{8,}}\.npz|\..+{re.escape(PARTIAL)}")
 _SHARD_IMAGES = 32
 """Images that a kill costs at most."""
 
@@ -54,10 +58,12 @@ class ShardStore:
         self.rows: list[PackRow] = []
         self._starts: list[int] = []  # position of the first image of each shard
         self._pending: list[bytes] = []  # contents of images that are in no shard yet
+        _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
-        remove_partial(path)
         self._lock = lock_folder(path)
         try:
+            _refuse_foreign(path)
+            remove_partial(path)
             self._begin(dict(settings), overwrite)
         except BaseException:
             self._lock.close()
@@ -133,7 +139,7 @@ class ShardStore:
             return [], b""
 
     def _begin(self, settings: dict[str, str | int], overwrite: bool) -> None:
-        file = self.path / "settings.json"
+        file = self.path / _SETTINGS
         try:
             found = json.loads(file.read_bytes())
         except FileNotFoundError:
@@ -150,3 +156,19 @@ class ShardStore:
                 for shard in self.path.glob("*.npz"):
                     shard.unlink()
             write_json(file, settings)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """InputError where a folder holds what no pack leaves in it: in the end all of it is removed."""
+    foreign: Path | None = path
+    if not path.is_symlink() and (path.is_dir() or not path.exists()):
+        inside = path.iterdir() if path.is_dir() else ()
+        own = (LOCK_FILE, PROGRESS, _SETTINGS, path.name.removesuffix(PARTIAL))
+        unknown = (each for each in inside if each.name not in own and not _OWN_NAMES.fullmatch(each.name))
+        foreign = next(unknown, None)
+    if foreign is not None:
+        raise InputError(
+            f"{foreign} was not made by nascli pack, which keeps finished images in {path}",
+            "Move it away, or give the pack another name",
+            file=foreign,
+        )
