@@ -32,6 +32,9 @@ CHECKSUM = "checksum"
 _LINE_CHECKSUM = b', "crc": "'
 """Stands before the CRC-32 of a line of records, which is over all bytes before it."""
 
+_DEEPEST = 50
+"""Objects and lists within each other that a record may have."""
+
 _LINE_END = b'"}\n'
 _NAME_LENGTH = 60
 """Letters of a file's name that the name of its temporary file has."""
@@ -260,8 +263,13 @@ def format_json(values: object) -> str:
 
 def write_record(path: Path, values: Mapping[str, object]) -> None:
     """Write a JSON object of nascli's own with its checksum, whole or not at all."""
+    write_text(path, format_record(values))
+
+
+def format_record(values: Mapping[str, object]) -> str:
+    """The text that `write_record` writes."""
     plain = json.loads(format_json(values))
-    write_json(path, {**plain, CHECKSUM: sha256_json(plain)})
+    return format_json({**plain, CHECKSUM: sha256_json(plain)})
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -272,15 +280,27 @@ def read_record(path: Path) -> dict[str, Any]:
         CorruptFileError: It is no JSON object, or was changed after it was written.
     """
     values = read_json(path)
+    if _is_deeper(values, _DEEPEST):  # than any record; what works on it further would fail on it
+        raise CorruptFileError(f"{path} holds values within values, too many to be a record of nascli", file=path)
+    take_checksum(values, path)
+    return values
+
+
+def take_checksum(values: dict[str, Any], source: object) -> None:
+    """Take the checksum, if there is one, out of a record that was read; CorruptFileError where it does not fit."""
     written = values.pop(CHECKSUM, None)
     if written is not None and written != sha256_json(values):
         raise CorruptFileError(
-            f"{path}: {CHECKSUM} does not fit: the file was changed or damaged after nascli wrote it",
+            f"{source}: {CHECKSUM} does not fit: the file was changed or damaged after nascli wrote it",
             f'Copy it again from where it was written; if the change is meant, remove its line "{CHECKSUM}"',
-            file=path,
+            file=source,
             field=CHECKSUM,
         )
-    return values
+
+
+def _is_deeper(values: object, depth: int) -> bool:
+    inner = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
+    return depth == 0 or any(isinstance(each, dict | list) and _is_deeper(each, depth - 1) for each in inner)
 
 
 def format_line(values: Mapping[str, object]) -> bytes:

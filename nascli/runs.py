@@ -35,18 +35,13 @@ from nascli.files import (
     writing,
 )
 from nascli.locks import LOCK_FILE, lock_folder, remove_lock
+from nascli.run_record import RECIPE_FILE, RUN_FILE, START, read_run_record
 from nascli.text import quote
 from nascli.units import count_of
-
-RUN_FILE = "run.json"
-"""The record of a run, in its folder."""
-
-RECIPE_FILE = "recipe.toml"
 
 DETECTOR_FILE = "detector.json"
 """The numbers and classes of a detector, beside its network.json."""
 
-_START = "start"
 _FIRST_FILES = (RECIPE_FILE, "network.json", DETECTOR_FILE)
 """The files that may be written with `run.json` when a run starts."""
 
@@ -129,12 +124,12 @@ class RunFolder:
             files: Texts by name, of `_FIRST_FILES`.
             empty: Remove everything else before.
         """
-        self.update(**fields, **{_START: {"empty": empty, "files": dict(files)}})
+        self.update(**fields, **{START: {"empty": empty, "files": dict(files)}})
         self.finish_start()
 
     def finish_start(self) -> None:
         """Do what `start` in `run.json` says, if it is there, from wherever a kill left it."""
-        work = self._record.get(_START)
+        work = self._record.get(START)
         if not isinstance(work, dict):
             return
         with writing(self.path):
@@ -143,12 +138,12 @@ class RunFolder:
         for name, text in dict(work.get("files", ())).items():
             if name in _FIRST_FILES:
                 write_text(self.path / name, str(text))
-        del self._record[_START]
+        del self._record[START]
         self.update()
 
     def __enter__(self) -> "RunFolder":
         if not self._runs:
-            self.begin(resumed=int(self._record.get("resumed", 0)) + 1)
+            self.begin(resumed=self._record.get("resumed", 0) + 1)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -228,7 +223,7 @@ def create_run(
     first = {RECIPE_FILE: to_toml(recipe), **(files or {})}
     with _open_new(runs / command, name, out, overwrite, sources) as (path, lock, is_empty):
         run = RunFolder(path, lock, record)
-        run.begin(started=_now(), resumed=0, **{_START: {"empty": not is_empty, "files": first}})
+        run.begin(started=_now(), resumed=0, **{START: {"empty": not is_empty, "files": first}})
         run.finish_start()
     if out is None:
         _point_latest(path, note)
@@ -259,7 +254,7 @@ def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
     """The content of `run.json`; InputError if the folder is no run folder, or of another command."""
     if not (path / RUN_FILE).is_file():
         raise InputError(f"{path}: not a run folder (there is no {RUN_FILE} in it)", advise_folder(path), file=path)
-    record = read_record(path / RUN_FILE)
+    record = read_run_record(path)
     found = str(record.get("command"))
     if command is not None and found != command:
         use = _USES.get(found, "").format(quote(path))

@@ -15,6 +15,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"files", "fonts"}),
     frozenset({"locks"}),
     frozenset({"config", "progress"}),
+    frozenset({"run_record"}),
     frozenset({"runs", "genotype"}),
     frozenset({"data", "models"}),
     frozenset({"engine"}),
@@ -24,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-WITHOUT_TORCH = frozenset().union(*LAYERS[:7])
+WITHOUT_TORCH = frozenset().union(*LAYERS[:8])
 
 
 def modules() -> dict[Path, str]:

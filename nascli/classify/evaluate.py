@@ -12,10 +12,10 @@ from torch import Tensor
 
 from nascli.classify.calibration import Reliability
 from nascli.classify.confusion import Confusion
-from nascli.classify.job import check_classes
+from nascli.classify.job import MAY_CHANGE, check_classes
 from nascli.classify.metrics import InferenceOptions, evaluate
 from nascli.classify.tta import plan_tta
-from nascli.config import DataConfig, Preprocessing, TrainRecipe, parse
+from nascli.config import DataConfig, Preprocessing, TrainRecipe
 from nascli.data.dataset import ImageData
 from nascli.data.folders.index import list_names
 from nascli.data.imagenet import IMAGENET_CLASSES, imagenet_wnids
@@ -30,6 +30,7 @@ from nascli.models.families import NETWORK_FILE
 from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.spec import NetworkSpec, read_network
 from nascli.models.tensor_files import digest_tensors
+from nascli.run_record import check_recipe_file, parse_recipe
 from nascli.runs import advise_folder, read_run, versions
 from nascli.text import nfc, quote
 
@@ -211,7 +212,9 @@ def _data_config(folder: Path, asked: dict[str, object]) -> DataConfig:
     """The data settings that are asked for; the others are those of the run."""
     own = DataConfig()
     if (folder / "run.json").is_file():
-        own = parse(TrainRecipe, read_run(folder, "train").get("recipe"), f"{folder / 'run.json'}: recipe").data
+        record = read_run(folder, "train")
+        own = parse_recipe(TrainRecipe, record, folder).data
+        check_recipe_file(TrainRecipe, record, folder, MAY_CHANGE)
     elif "dataset" not in asked:
         raise InputError(f"{folder} does not say what it was trained on (there is no run.json)", "Give --dataset")
     if _locate(str(asked.get("dataset", own.dataset))) != _locate(own.dataset):

@@ -25,12 +25,13 @@ from nascli.models.families import NETWORK_FILE, build, find_family
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from nascli.models.spec import Architecture, NetworkSpec, read_network, resolve_network, write_network
-from nascli.runs import check_same_data
+from nascli.run_record import RUN_FILE, check_recipe_file
+from nascli.runs import check_same_data, read_run
 
 MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images", "max_megapixels")
 """Of a recipe's `data`: where the images lie and how they are read; which they are is compared."""
 
-_NOT_IDENTITY = {
+MAY_CHANGE = {
     "data": set(MAY_MOVE),
     "train": {"checkpoint_minutes", "checkpoint_steps", "grad_checkpointing"},
 }
@@ -66,7 +67,7 @@ class TrainJob:
     @property
     def identity(self) -> str:
         """SHA-256 over recipe and network; two jobs of one identity make the same weights."""
-        recipe = self.recipe.model_dump(mode="json", exclude=_NOT_IDENTITY)
+        recipe = self.recipe.model_dump(mode="json", exclude=MAY_CHANGE)
         network = self.spec.model_dump(mode="json", exclude={"preprocessing"})  # touches no weight either
         return sha256_json([recipe, network, describe_data(self.data)["sha256"]])
 
@@ -149,6 +150,8 @@ def resume_train_job(
     recipe = load_recipe(TrainRecipe, folder / "recipe.toml", moved)
     if not (folder / NETWORK_FILE).is_file():
         raise InputError(f"{folder} was stopped before it began", "Start it again, with --out and --overwrite")
+    if (folder / RUN_FILE).is_file():
+        check_recipe_file(TrainRecipe, read_run(folder, "train"), folder, MAY_CHANGE)
     spec = read_network(folder / NETWORK_FILE)
     data = load_dataset(_share_cores(recipe.data, dist), spec.image_size, allow_option=_ALLOW_UNREADABLE)
     check_precision(recipe.train, device)

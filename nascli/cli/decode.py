@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nascli.cli.console import Terminal
 from nascli.cli.decode_source import FROM, SELECT, SOURCE, SPACE, TOKENS, TRIAL, find_genotype
 from nascli.cli.options import JSON, Call, Setting, command
-from nascli.config import SearchRecipe, parse
+from nascli.config import SearchRecipe
 from nascli.errors import InputError
 from nascli.files import make_folder, write_text, writing
 from nascli.genotype.drawing import draw_genotype, drawing_format, genotype_tree
@@ -18,6 +18,7 @@ from nascli.genotype.genotype import Genotype
 from nascli.genotype.notations import list_notations, write_notation
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.genotype.space import SearchSpace, list_spaces, resolve_space
+from nascli.run_record import parse_recipe
 from nascli.runs import read_run
 from nascli.text import printable, quote
 
@@ -195,5 +196,4 @@ def _space(genotype: Genotype, folder: Path | None) -> SearchSpace:
         raise InputError(
             f"space {genotype.space!r} is none of {', '.join(spaces)}", "Give its search run, which has the space"
         )
-    recipe = parse(SearchRecipe, read_run(folder).get("recipe"), str(folder / "run.json"))
-    return resolve_space(recipe.space)
+    return resolve_space(parse_recipe(SearchRecipe, read_run(folder), folder).space)

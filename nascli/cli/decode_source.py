@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nascli.cli.console import Terminal
 from nascli.cli.options import Call, Setting, runs_folder
-from nascli.config import describe_reward
+from nascli.config import SearchRecipe, describe_reward
 from nascli.errors import InputError
 from nascli.files import decode_text
 from nascli.genotype.genotype import Genotype, parse_genotype
@@ -16,6 +16,7 @@ from nascli.genotype.notations import find_notation, list_notations, read_notati
 from nascli.genotype.resolve import NETWORK_FILE, find_cell, load_genotype
 from nascli.genotype.space import find_space
 from nascli.reading import MAX_TEXT, read_file
+from nascli.run_record import parse_recipe
 from nascli.runs import find_run, read_run
 from nascli.text import quote, quote_command
 from nascli.units import shorten
@@ -185,7 +186,7 @@ def _from_run(folder: Path, trial: int | None, terminal: Terminal) -> Found:
     chosen = trials[trial]
     provenance = {**chosen.genotype.provenance} | {"source": "nascli search", "search_run": str(folder), "trial": trial}
     if chosen.score is not None:
-        evaluator = read_run(folder, "search")["recipe"]["search"]["evaluator"]
+        evaluator = parse_recipe(SearchRecipe, read_run(folder, "search"), folder).search.evaluator
         provenance |= {"reward": chosen.score.reward, "reward_is": describe_reward(evaluator)}
     else:
         why = f": {chosen.failure.error}" if chosen.failure else ""

@@ -20,7 +20,7 @@ from nascli.cli.options import (
 from nascli.cli.processes import require_one_process
 from nascli.config import DetectDataConfig, DetectRecipe
 from nascli.errors import InputError
-from nascli.files import check_writable, write_json
+from nascli.files import check_writable, write_record
 from nascli.text import quote_command
 from nascli.units import count_of
 
@@ -142,7 +142,7 @@ def score(call: Call) -> None:
     terminal.result(report)  # before anything is written: a full disk shall not take the scores
     if folder:
         report["worst_images"] = write_error_analysis(split, found, folder)
-        write_json(folder / "detection.json", report)
+        write_record(folder / "detection.json", report)
         write_box_confusion(folder)
         terminal.show(f"\nwritten: {folder}")
         terminal.result(report)

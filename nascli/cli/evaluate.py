@@ -8,7 +8,7 @@ from nascli.cli.console import Terminal
 from nascli.cli.data_notes import VAL_SPLIT, note_issues
 from nascli.cli.options import DEVICE, JSON, MAX_MEGAPIXELS, Call, Setting, command, runs_folder
 from nascli.errors import InputError, NascliError
-from nascli.files import check_writable, write_bytes, write_json, write_text
+from nascli.files import check_writable, write_bytes, write_record, write_text
 from nascli.runs import find_run
 from nascli.units import format_quantity
 
@@ -160,7 +160,7 @@ def _write(report: "EvaluationReport", folder: Path) -> dict[str, Any]:
     else:
         write_text(folder / "confusion.csv", confusion.to_csv(names))
         files["confusion_file"] = "confusion.csv"
-    write_json(folder / "evaluation.json", results | files)
+    write_record(folder / "evaluation.json", results | files)
     return files
 
 

@@ -21,7 +21,8 @@ from nascli.cli.options import (
 )
 from nascli.config import SearchRecipe, find_evaluator, find_recipe, load_recipe, to_toml
 from nascli.errors import InputError
-from nascli.runs import RECIPE_FILE, RunFolder, create_run, find_run, read_run, resume_run
+from nascli.run_record import RECIPE_FILE, check_recipe_file
+from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
 from nascli.units import format_duration, format_quantity
 
 if TYPE_CHECKING:
@@ -123,23 +124,25 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
     """Continue a run with the settings in its folder; only the number of trials may grow."""
     from nascli.engine.device import resolve_device
     from nascli.search.builders import build_child_setup
+    from nascli.search.study import MAY_CHANGE
 
     path = find_run(resume, "search", runs_folder(), terminal.note)
     folder = resume_run(path, "search")
     with folder.released_on_error():
         record = read_run(path, "search")
         recipe = load_recipe(SearchRecipe, path / RECIPE_FILE)
+        check_recipe_file(SearchRecipe, record, path, MAY_CHANGE)
         before, total = recipe.search.trials, trials or recipe.search.trials
         if total < before:
             raise InputError(
                 f"--trials {total}: {path} is a search of {before} trials, and that can only grow",
                 f"Give {before} or more, or leave --trials out",
             )
-        device = resolve_device(str(record.get("asked", {}).get("device", "auto")))
+        device = resolve_device(record["asked"].get("device") or "auto")
         setup = build_child_setup(recipe, device)
         if total > before:
             recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"trials": total})})
-            grown = [*record.get("grown", []), {"from": before, "to": total}]
+            grown = [*(record.get("grown") or []), {"from": before, "to": total}]
             values = recipe.model_dump(mode="json", exclude_none=True)
             folder.start({RECIPE_FILE: to_toml(recipe)}, recipe=values, grown=grown)
     _search(terminal, folder, recipe, setup, device)

@@ -28,7 +28,7 @@ from nascli.detect.visualize import (
     ground_truth_boxes,
     tile_panels,
 )
-from nascli.files import make_folder, write_json
+from nascli.files import make_folder, write_record
 
 CONFUSION_FILE = "confusion.json"
 _WORST_FOLDER, _WORST_IMAGES = "worst", 12
@@ -138,7 +138,7 @@ def write_error_analysis(split: DetectionSplit, detections: Sequence[Detection],
     Raises:
         CorruptFileError: An image is damaged.
     """
-    write_json(folder / CONFUSION_FILE, count_confusions(split, detections, MIN_DRAWN_SCORE).to_dict())
+    write_record(folder / CONFUSION_FILE, count_confusions(split, detections, MIN_DRAWN_SCORE).to_dict())
     worst = find_worst_images(score_images(split, detections))
     on_disk = [each for each in worst if os.path.isfile(each.image.path)]
     if on_disk:

@@ -32,10 +32,11 @@ from nascli.engine.fit import fit
 from nascli.engine.launch import resume_command
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError, Interrupted
-from nascli.files import sha256_file, sha256_json, write_json, write_text
+from nascli.files import sha256_file, sha256_json, write_record, write_text
 from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
+from nascli.run_record import RUN_FILE, check_recipe_file
 from nascli.runs import check_same_data, read_run
 from nascli.text import quote
 
@@ -44,7 +45,7 @@ MAY_MOVE = ("dataset", "data_dir", "max_megapixels")
 
 _RESTORE = "Put the annotations back as they were, say where they lie with --dataset or --data-dir, or start a new run"
 
-_NOT_IDENTITY = {
+_MAY_CHANGE = {
     "data": set(MAY_MOVE),
     "detector": {"grad_checkpointing"},
     "train": {"checkpoint_minutes", "checkpoint_steps"},
@@ -84,7 +85,7 @@ class DetectJob:
     def identity(self) -> str:
         """SHA-256 over recipe, network and data: what a checkpoint belongs to."""
         values: list[Any] = [
-            self.recipe.model_dump(mode="json", exclude=_NOT_IDENTITY),
+            self.recipe.model_dump(mode="json", exclude=_MAY_CHANGE),
             self.spec.network.model_dump(mode="json", exclude={"preprocessing"}),  # detection has its own
             self.describe_data()["sha256"],
         ]
@@ -188,6 +189,8 @@ def _read_run(folder: Path, moved: Mapping[str, object]) -> tuple[DetectRecipe, 
     if not is_detector(folder):
         raise InputError(f"{folder} was stopped before it began", "Start it again, with --out and --overwrite")
     recipe, spec = load_recipe(DetectRecipe, folder / "recipe.toml", moved), read_detector(folder)
+    if (folder / RUN_FILE).is_file():
+        check_recipe_file(DetectRecipe, read_run(folder, "detect"), folder, _MAY_CHANGE)
     if any((folder / name).is_file() for name in (NEWEST, PREVIOUS)):
         return recipe, spec, build(spec.network)
     record = read_run(folder, "detect")
@@ -285,7 +288,7 @@ def write_detections(
     write_text(folder / "results.json", json.dumps(results) + "\n")
     draw_detections(job.scored, detections, folder / "detections")
     whole = report | {"worst_images": write_error_analysis(job.scored, detections, folder)}
-    write_json(folder / "detection.json", whole)
+    write_record(folder / "detection.json", whole)
     return whole
 
 

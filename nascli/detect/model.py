@@ -20,7 +20,7 @@ from nascli.data.detection.dataset import Category
 from nascli.data.images.decoding import REDUCED_ABOVE
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import check_schema, format_json, read_json, write_text
+from nascli.files import check_schema, format_record, read_record, write_text
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_weights
@@ -154,7 +154,7 @@ def format_detector(spec: DetectorSpec) -> dict[str, str]:
         "detector": spec.config.model_dump(mode="json"),
         "categories": [asdict(category) for category in spec.categories],
     }
-    return {NETWORK_FILE: format_network(spec.network), DETECTOR_FILE: format_json(detector)}
+    return {NETWORK_FILE: format_network(spec.network), DETECTOR_FILE: format_record(detector)}
 
 
 def read_detector(folder: Path) -> DetectorSpec:
@@ -165,7 +165,7 @@ def read_detector(folder: Path) -> DetectorSpec:
         CorruptFileError: A file is damaged.
     """
     path = folder / DETECTOR_FILE
-    values = read_json(path)
+    values = read_record(path)
     check_schema(values, _SCHEMA_VERSION, path)
     try:
         given, entries = values["detector"], [CategoryEntry.model_validate(entry) for entry in values["categories"]]

@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema, core_schema
 from nascli.config import explain
 from nascli.content import describe_misfit
 from nascli.errors import CorruptFileError, InputError, about
-from nascli.files import check_schema, read_text
+from nascli.files import CHECKSUM, check_schema, read_text, sha256_json, take_checksum
 
 JsonScalar = str | int | float | bool | None
 
@@ -88,7 +88,7 @@ def parse_genotype(text: str | bytes, source: str) -> Genotype:
         source: Name of the text in an error message, usually the file's path.
 
     Raises:
-        CorruptFileError: The text is not JSON (for instance truncated).
+        CorruptFileError: The text is not JSON (for instance truncated), or has a checksum and was changed.
         InputError: It is JSON but not a possible genotype, or of a newer schema.
     """
     from nascli.genotype.families import family_of
@@ -102,6 +102,8 @@ def parse_genotype(text: str | bytes, source: str) -> Genotype:
         raise CorruptFileError(
             f"{source} {describe_misfit(shown, 'JSON', error)}", "Write it again with nascli decode"
         ) from error
+    if isinstance(values, dict):
+        take_checksum(values, source)
     try:
         model = family_of(values).genotype
     except ValueError as error:
@@ -111,6 +113,13 @@ def parse_genotype(text: str | bytes, source: str) -> Genotype:
         return cast("Genotype", model.model_validate(values))
     except ValidationError as error:
         raise explain(error, source, model) from error
+
+
+def sign_genotype(genotype: Genotype) -> str:
+    """The JSON text of a genotype with its checksum as last key: `parse_genotype` refuses it once it is changed."""
+    text = genotype.to_json()
+    begin = text.rstrip().removesuffix("}").rstrip()
+    return f'{begin},\n  "{CHECKSUM}": "{sha256_json(json.loads(text))}"\n}}\n'
 
 
 def read_genotype(path: Path) -> Genotype:

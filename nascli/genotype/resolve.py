@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nascli.config import suggestion
 from nascli.errors import InputError, NascliError
-from nascli.files import decode_text, read_json
+from nascli.files import decode_text, read_json, read_record
 from nascli.genotype.genotype import Genotype, parse_genotype, read_genotype
 from nascli.genotype.notations import find_notation, recognize
 from nascli.reading import open_file
@@ -108,7 +108,7 @@ def load_genotype(source: str | Path | Genotype) -> Genotype:
 
 
 def _read_network_genotype(path: Path) -> Genotype:
-    values = read_json(path).get("genotype")
+    values = read_record(path).get("genotype")
     if values is None:
         raise InputError(f"{path}: a network without a genotype", "Give the network of a cell", file=path)
     return parse_genotype(json.dumps(values), str(path))

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from nascli.config import NETWORK_SECTIONS, NetworkConfig, Preprocessing, Strict, explain
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import check_schema, format_json, read_json, write_text
+from nascli.files import check_schema, format_record, read_record, write_text
 from nascli.genotype.genotype import CELLS
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def write_network(path: Path, spec: NetworkSpec) -> None:
 
 def format_network(spec: NetworkSpec) -> str:
     """The text of `network.json`."""
-    return format_json(spec.file_values())
+    return format_record(spec.file_values())
 
 
 def read_network(path: Path) -> NetworkSpec:
@@ -210,7 +210,7 @@ def read_network(path: Path) -> NetworkSpec:
     """
     from nascli.models.families import find_family
 
-    values = read_json(path)
+    values = read_record(path)
     if "classes" not in values:
         raise CorruptFileError(f"{path}: JSON, but not a network (no classes in it)")
     check_schema(values, SCHEMA_VERSION, path)

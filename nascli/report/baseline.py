@@ -210,6 +210,4 @@ def _newest_beside(data: SearchData) -> SearchData | None:
 
 
 def _is_random(folder: Path) -> bool:
-    recipe = read_run(folder, "search").get("recipe")
-    search = recipe.get("search") if isinstance(recipe, dict) else None
-    return isinstance(search, dict) and search.get("strategy") == "random"
+    return bool(read_run(folder, "search")["recipe"].get("search", {}).get("strategy") == "random")

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from nascli.detect.confusion import CONFUSION_FILE, BoxConfusion
-from nascli.files import read_json, write_bytes
+from nascli.files import read_record, write_bytes
 from nascli.fonts import fit_letters, set_font
 from nascli.report import figures
 from nascli.report.figures import RenderedFigure
@@ -66,7 +66,7 @@ def plot_box_confusion(confusion: BoxConfusion) -> RenderedFigure:
 
 def write_box_confusion(folder: Path) -> Path:
     """Draw the `confusion.json` of a folder as `confusion.png` beside it; InputError where there is none."""
-    figure = plot_box_confusion(BoxConfusion.from_dict(read_json(folder / CONFUSION_FILE)))
+    figure = plot_box_confusion(BoxConfusion.from_dict(read_record(folder / CONFUSION_FILE)))
     path = folder / f"{figure.name}.png"
     write_bytes(path, figure.png)
     return path

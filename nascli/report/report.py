@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from nascli.config import to_toml
 from nascli.errors import InputError, NascliError
-from nascli.files import make_folder, read_json, write_bytes, write_text, writing
+from nascli.files import make_folder, read_record, write_bytes, write_text, writing
 from nascli.report.baseline import baseline_command, choose_baseline, compare_with_random
 from nascli.report.cell_plots import draw_best_cells, plot_choices, plot_costs, plot_seconds
 from nascli.report.figures import RenderedFigure, report_style
@@ -203,7 +203,7 @@ def _find_cell_files(run: Path) -> dict[int, Path]:
     found = {}
     for file in sorted((run / "top").glob("*.json")):
         try:
-            provenance = read_json(file).get("provenance")
+            provenance = read_record(file).get("provenance")
         except NascliError:
             continue
         trial = provenance.get("trial") if isinstance(provenance, dict) else None

@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nascli import files
 from nascli.config import find_evaluator
 from nascli.errors import CorruptFileError, NascliError
 from nascli.locks import is_locked
 from nascli.progress import PROGRESS, read_progress
+from nascli.run_record import RUN_FILE, read_run_record
 
 DEEPEST = 4
 """Folders below the given one in which runs are found."""
@@ -79,18 +79,10 @@ def read_record(path: Path) -> dict[str, Any]:
         InputError: There is no such file.
         CorruptFileError: It is damaged, or no run of nascli.
     """
-    file = path / "run.json"
-    record = files.read_record(file)
-    filled = record | {key: {} for key in ("recipe", "results") if record.get(key) is None}
-    is_own = (
-        str(record.get("command")) in FILES
-        and isinstance(record.get("status"), str)
-        and all(isinstance(filled[key], dict) for key in ("recipe", "results"))
-        and isinstance(filled["recipe"].get("search", {}), dict)
-    )
-    if not is_own:
-        raise CorruptFileError(f"{file} is no record of a run of nascli", file=file)
-    return filled
+    record = read_run_record(path)
+    if record.get("command") not in FILES or not record.get("status"):
+        raise CorruptFileError(f"{path / RUN_FILE} is no record of a run of nascli", file=path / RUN_FILE)
+    return record | {"results": record.get("results") or {}}
 
 
 def find_state(path: Path, record: Mapping[str, Any]) -> str:

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nascli.config import SearchRecipe, parse
+from nascli.config import SearchRecipe
 from nascli.errors import CorruptFileError
-from nascli.files import read_json
+from nascli.files import read_record
 from nascli.genotype.space import SearchSpace, resolve_space
+from nascli.run_record import check_recipe_file, parse_recipe
 from nascli.runs import read_run
 from nascli.search.journal import read_trials
-from nascli.search.study import JOURNAL, best_trials
+from nascli.search.study import JOURNAL, MAY_CHANGE, best_trials
 from nascli.search.trial import Trial, TrialState
 from nascli.text import printable
 
@@ -103,7 +104,8 @@ class RerankSummary(NamedTuple):
 def read_search(path: Path) -> SearchData:
     """Read a search run, which may still be running; InputError or CorruptFileError where it is none or damaged."""
     record = read_run(path, "search")
-    recipe = parse(SearchRecipe, record.get("recipe"), str(path / "run.json"))
+    recipe = parse_recipe(SearchRecipe, record, path)
+    check_recipe_file(SearchRecipe, record, path, MAY_CHANGE)
     trials = read_trials(path / JOURNAL, resolve_space(recipe.space))
     return SearchData(path, record, recipe, tuple(trials), _read_updates(path / "curves.json"))
 
@@ -149,7 +151,7 @@ def _read_updates(path: Path) -> tuple[Update, ...]:
     """The updates of `curves.json`, numbers only; none where the search has not written it yet."""
     if not path.is_file():
         return ()
-    updates = read_json(path).get("updates", [])
+    updates = read_record(path).get("updates", [])
     if not isinstance(updates, list) or not all(isinstance(update, dict) for update in updates):
         raise CorruptFileError(f"{path}: updates is not a list of objects", "Remove the file; only curves are lost")
     return tuple(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from nascli.config import TABLE, SearchRecipe, describe_reward
 from nascli.errors import Interrupted, NascliError
-from nascli.files import write_json, write_text
-from nascli.genotype.genotype import Genotype
+from nascli.files import write_record, write_text
+from nascli.genotype.genotype import Genotype, sign_genotype
 from nascli.genotype.space import resolve_space
 from nascli.progress import ProgressFile
 from nascli.runs import RunFolder, read_run
@@ -29,6 +29,13 @@ from nascli.signals import StopRequest
 from nascli.text import quote
 
 JOURNAL = "trials.jsonl"
+
+MAY_CHANGE = {
+    "data": {"data_dir", "workers", "max_unreadable_images", "max_megapixels"},
+    "search": {"workers"},
+    "supernet": {"checkpoint_minutes", "checkpoint_steps"},
+}
+"""Keys of a search's `recipe.toml` that may be others when it is resumed: they do not touch what is in the journal."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +121,10 @@ def tabulate_run(path: Path, table: Path) -> TabularBenchmark:
     record = read_run(path, "search")
     results = record.get("results") or {}
     about = {
-        "hours": round(float(results.get("seconds", 0.0)) / 3600, 3),
-        "training_hours": round(float(results.get("child_seconds", 0.0)) / 3600, 3),
-        **{f"version of {name}": version for name, version in record.get("versions", {}).items()},
-        **{name: value for name, value in record.get("machine", {}).items() if isinstance(value, str | int | float)},
+        "hours": round((results.get("seconds") or 0.0) / 3600, 3),
+        "training_hours": round((results.get("child_seconds") or 0.0) / 3600, 3),
+        **{f"version of {name}": version for name, version in record["versions"].items()},
+        **{name: value for name, value in record["machine"].items() if value is not None},
     }
     recipe = (path / "recipe.toml").read_text(encoding="utf-8", errors="backslashreplace")
     return write_table(table, read_trials(path / JOURNAL), recipe_toml=recipe, about=about)
@@ -177,7 +184,7 @@ class ResultWriter:
         self._running: dict[int, float] = {}
         self._since = time.monotonic()
         earlier = read_run(run.path).get("results") or {}
-        self._before = float(earlier.get("seconds", 0.0))
+        self._before = earlier.get("seconds") or 0.0
 
     def on_start(self, trials: Sequence[Trial]) -> None:
         """Find the best reward so far."""
@@ -205,7 +212,7 @@ class ResultWriter:
         self._count(trial)
         if _is_candidate(trial) and trial.reward is not None and trial.reward > self._best:
             self._best = trial.reward
-            write_text(self._run.file("best.json"), self._with_provenance(trial).to_json())
+            write_text(self._run.file("best.json"), sign_genotype(self._with_provenance(trial)))
         self._observer.on_trial(trial)
 
     def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
@@ -228,11 +235,11 @@ class ResultWriter:
         """Write everything that follows from the trials."""
         top = best_trials(trials, self._recipe.search.top)
         for place, trial in enumerate(top, start=1):
-            text = self._with_provenance(trial).to_json()
+            text = sign_genotype(self._with_provenance(trial))
             write_text(self._run.file(f"top/{place:02d}.json"), text)
             if place == 1:
                 write_text(self._run.file("best.json"), text)
-        write_json(self._run.file("curves.json"), {"updates": self._updates})
+        write_record(self._run.file("curves.json"), {"updates": self._updates})
         self._progress.write(self._finished, self._recipe.search.trials, "finishing")
         seconds = self._before + time.monotonic() - self._since
         self._run.update(results=asdict(summarize(trials, seconds, describe_reward(self._recipe.search.evaluator))))

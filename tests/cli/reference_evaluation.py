@@ -10,6 +10,7 @@ from PIL import Image
 
 import nascli as package
 from tests.cli.program import SETTINGS, Nascli
+from tests.records import edit_record
 
 
 def train_tiny(nascli: Nascli) -> dict[str, object]:
@@ -21,9 +22,7 @@ def train_tiny(nascli: Nascli) -> dict[str, object]:
 
 def edit_network(folder: str, **changes: object) -> None:
     """Set fields of network.json; None removes one."""
-    path = Path(folder, "network.json")
-    values = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+    edit_record(Path(folder, "network.json"), **changes)
 
 
 def write_large_images(folder: Path, names: tuple[str, ...] = ("cat", "cow", "dog")) -> list[tuple[Path, int]]:

@@ -9,6 +9,7 @@ from nascli.config import SearchRecipe
 from nascli.runs import create_run
 from tests.cli.program import Nascli, write_images
 from tests.cli.reference_evaluation import edit_network, write_large_images
+from tests.records import edit_record
 
 
 def spoil() -> None:
@@ -19,8 +20,7 @@ def spoil() -> None:
     Path("unfinished/weights.safetensors").unlink()
     weights = Path("torn/weights.safetensors")
     weights.write_bytes(weights.read_bytes()[:-100])
-    network = Path("mixed/network.json")
-    network.write_text(network.read_text().replace('"filters": 4', '"filters": 6'))
+    edit_record(Path("mixed/network.json"), filters=6)
     Path("gap/network.json").write_text("{")
     shutil.copytree("run", "odd")
     edit_network("odd", preprocessing={"crop": 2})

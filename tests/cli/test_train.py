@@ -382,7 +382,8 @@ def test_a_run_folder_that_was_changed_is_not_gone_on_with(nascli: Nascli) -> No
     recipe.write_text(recipe.read_text().replace("epochs = 3", "epochs = 4"))
     ran = nascli("train --resume run")
     assert ran.code == 2
-    assert "belongs to another recipe, network or data" in ran.err
+    assert "run/recipe.toml: train.epochs is 4, but the run was begun with 3" in ran.err
+    assert "--recipe run/recipe.toml" in ran.err
 
 
 def test_a_run_folder_in_use_is_refused(nascli: Nascli) -> None:

@@ -1,6 +1,5 @@
 """The detector over built networks: taps, anchors, frozen batch norms, its folder on disk."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from nascli.errors import CorruptFileError, InputError
 from nascli.models.families import build_network
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from tests.detect.small_detector import small_network
+from tests.records import forget_checksum
 
 CPU = torch.device("cpu")
 CONFIG = DetectorConfig(pyramid_channels=16, head_channels=32, rpn_post_nms_top_n=20, box_detections_per_img=5)
@@ -180,9 +180,7 @@ def test_a_detector_comes_back_from_its_folder(folder: Path) -> None:
 
 def edit(name: str, key: str, value: object) -> Callable[[Path], None]:
     def mutate(folder: Path) -> None:
-        values = json.loads((folder / name).read_text())
-        values[key] = value
-        (folder / name).write_text(json.dumps(values))
+        forget_checksum(folder / name, **{key: value})
 
     return mutate
 

@@ -1,0 +1,178 @@
+"""The record of a run, `run.json`, as its readers take it: each field is of the type that they rely on, or is named."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nascli.config import explain, load_recipe, parse
+from nascli.config.section import Recipe
+from nascli.errors import CorruptFileError, InputError
+from nascli.files import read_record
+from nascli.text import quote
+
+RUN_FILE = "run.json"
+"""The record of a run, in its folder."""
+
+RECIPE_FILE = "recipe.toml"
+"""The recipe of a run, in its folder."""
+
+START = "start"
+"""The key of what is still to be written where a run was killed as it started."""
+
+_REMEDY = "Copy it again from where it was written, or start a new run"
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class _Best(_Checked):
+    reward: float | None = None
+
+
+class _Results(_Checked):
+    """The results that commands read, of any command."""
+
+    best: _Best | None = None
+    dataset: str | None = None
+    trained: int | None = None
+    seconds: float | None = None
+    child_seconds: float | None = None
+    top1: float | None = None
+    params: int | None = None
+    ap: float | None = None
+    ap50: float | None = None
+
+
+class _Data(_Checked):
+    """The identity of the data."""
+
+    name: str = ""
+    sha256: str
+    train_images: int = 0
+    val_images: int = 0
+    train_boxes: int = 0
+    val_boxes: int = 0
+
+
+class _Asked(_Checked):
+    device: str | None = None
+
+
+class _Growth(_Checked):
+    before: int = Field(alias="from")
+    to: int
+
+
+class _Search(_Checked):
+    evaluator: str = "proxy"
+    strategy: str = ""
+    trials: int = 0
+
+
+class _Recipe(_Checked):
+    """The keys that are read without the whole recipe."""
+
+    search: _Search = _Search()
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Start(_Checked):
+    empty: bool = True
+    files: dict[str, str] = Field(default_factory=dict)
+
+
+class _RunRecord(_Checked):
+    command: str = ""
+    status: str = ""
+    recipe: _Recipe | None = None
+    results: _Results | None = None
+    asked: _Asked | None = None
+    data: _Data | None = None
+    inputs: dict[str, str] | None = None
+    versions: dict[str, str] | None = None
+    machine: dict[str, str | int | float | bool | None] | None = None
+    argv: list[str] | None = None
+    grown: list[_Growth] | None = None
+    backbone: str | None = None
+    host: str | None = None
+    started: str | None = None
+    finished: str | None = None
+    error: str | None = None
+    resumed: int = Field(0, ge=0)
+    start: _Start | None = None
+
+
+def read_run_record(folder: Path) -> dict[str, Any]:
+    """The content of a folder's `run.json`; `recipe`, `asked`, `inputs`, `versions`, `machine` are there, though empty.
+
+    Raises:
+        InputError: There is no such file.
+        CorruptFileError: It is damaged, or a field is of another type; the message names it.
+    """
+    file = folder / RUN_FILE
+    values = read_record(file)
+    try:
+        _RunRecord.model_validate(values)
+    except ValidationError as error:
+        raise _as_damage(explain(error, str(file), _RunRecord), file) from error
+    wanted = ("recipe", "asked", "inputs", "versions", "machine")
+    return values | {key: {} for key in wanted if values.get(key) is None}
+
+
+def parse_recipe(model: type[Recipe], record: Mapping[str, Any], folder: Path) -> Recipe:
+    """The recipe in the `run.json` of a folder; CorruptFileError where a key of it is wrong."""
+    file = folder / RUN_FILE
+    try:
+        return parse(model, record["recipe"], f"{file}: recipe")
+    except InputError as error:
+        raise _as_damage(error, file, "recipe.") from error
+
+
+def check_recipe_file(
+    model: type[Recipe], record: Mapping[str, Any], folder: Path, may_change: Mapping[str, set[str]]
+) -> None:
+    """Hold the `recipe.toml` of a run against its `run.json`, unless it is still to be written.
+
+    Args:
+        may_change: Keys by section that may be others when a run is resumed.
+
+    Raises:
+        InputError: A key differs; the message has both values.
+        CorruptFileError: One of the two is damaged.
+    """
+    path = folder / RECIPE_FILE
+    if START in record or not path.is_file():
+        return
+    begun = parse_recipe(model, record, folder).model_dump(mode="json")
+    now = load_recipe(model, path).model_dump(mode="json")
+    for key, before, after in _differences(begun, now):
+        section, _, name = key.partition(".")
+        if name not in may_change.get(section, ()):
+            command = record["command"]
+            raise InputError(
+                f"{path}: {key} is {after!r}, but the run was begun with {before!r}, as its {RUN_FILE} says",
+                f"Put that value back; for a run with another, give the file to a new one: nascli {command} --recipe "
+                f"{quote(path)}",
+                file=path,
+                field=key,
+            )
+
+
+def _differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], place: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """The keys, with dots, whose values differ, with both."""
+    for name in dict.fromkeys([*before, *after]):
+        one, other = before.get(name), after.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _differences(one, other, f"{place}{name}.")
+        elif one != other:
+            yield f"{place}{name}", one, other
+
+
+def _as_damage(error: InputError, file: Path, place: str = "") -> CorruptFileError:
+    field = f"{place}{error.field}" if error.field else place.removesuffix(".") or None
+    return CorruptFileError(error.message, error.hint or _REMEDY, file=file, field=field)
