@@ -86,5 +86,8 @@ def count_of(number: int, noun: str) -> str:
 
 def shorten(value: object, limit: int = 60) -> str:
     """A text, or the `repr` of another value, cut to `limit` letters with `...` at its end."""
-    text = value if isinstance(value, str) else repr(value)
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except ValueError:  # Python spells out no number of more than 4,300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= limit else text[: limit - 3] + "..."

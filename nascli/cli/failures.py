@@ -13,7 +13,8 @@ from typing import Any
 import typer
 
 from nascli.cli.console import JsonOutput
-from nascli.errors import CannotWriteError, CorruptFileError, InputError, Interrupted, NascliError
+from nascli.errors import CannotWriteError, CorruptFileError, DeviceMemoryError, InputError, Interrupted, NascliError
+from nascli.memory import is_out_of_memory, measure_free_memory
 from nascli.text import SPELL_OUT, printable
 from nascli.units import shorten
 
@@ -94,6 +95,9 @@ def explain_failure(error: BaseException) -> dict[str, Any]:
         return _locate(error.to_dict())
     if isinstance(error, _UsageError):
         return _explain_usage(error)
+    if is_out_of_memory(error):
+        free = f"{measure_free_memory():,} bytes are free"
+        return DeviceMemoryError(f"the memory does not suffice: {free}", "Choose smaller sizes").to_dict()
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str):
         file = error.filename  # whatever was the matter with a file, the system has said it
         return InputError(f"{shorten(file, LONGEST_REASON)}: {error.strerror}", file=file).to_dict()

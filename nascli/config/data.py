@@ -54,11 +54,15 @@ class FilesConfig(Section):
         "none",
     )
     max_unreadable_images: int = Field(
-        0, ge=0, description="images that are missing or cannot be decoded and are skipped; one more ends the run"
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="images that are missing or cannot be decoded and are skipped; one more ends the run",
     )
     max_megapixels: int = Field(
         MAX_MEGAPIXELS,
         ge=1,
+        le=100_000,
         description="millions of pixels of the largest image that is decoded; a larger one is refused",
     )
 
@@ -69,12 +73,19 @@ class DataConfig(FilesConfig):
     dataset: str = Field("digits", description=f"data set: {', '.join(DATASETS)}")
     data_dir: str = Field("data", description="folder of the data sets, into which they are downloaded")
     max_train_images: int = Field(
-        0, ge=0, description="training images to use, classes in proportion, the same ones in every run; 0 is all"
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="training images to use, classes in proportion, the same ones in every run; 0 is all",
     )
-    crop_padding: int = Field(0, ge=0, description="zero pixels added on each side before a random crop; 0 is no crop")
+    crop_padding: int = Field(
+        0, ge=0, le=16_384, description="zero pixels added on each side before a random crop; 0 is no crop"
+    )
     flip: bool = Field(False, description="mirror left and right with probability one half")
-    cutout: int = Field(0, ge=0, description="side in pixels of a random square that is set to the mean; 0 is off")
-    rand_augment: int = Field(0, ge=0, description="RandAugment operations per image; 0 is off")
+    cutout: int = Field(
+        0, ge=0, le=16_384, description="side in pixels of a random square that is set to the mean; 0 is off"
+    )
+    rand_augment: int = Field(0, ge=0, le=1_000, description="RandAugment operations per image; 0 is off")
     rand_augment_magnitude: int = Field(9, ge=0, le=30, description="magnitude of the RandAugment operations, 0 to 30")
     color_jitter: float = Field(
         0.0,
@@ -87,7 +98,10 @@ class DataConfig(FilesConfig):
         0.0, ge=0, description="alpha of the Beta distribution of the area pasted from another image; 0 is off"
     )
     workers: int | None = Field(
-        None, ge=0, description="processes that decode images read from disk, 0 for none; by default one per core"
+        None,
+        ge=0,
+        le=4_096,
+        description="processes that decode images read from disk, 0 for none; by default one per core",
     )
 
 
@@ -96,7 +110,13 @@ class DetectDataConfig(FilesConfig):
 
     dataset: str = Field("digit-scenes", description=f"data set: {', '.join(DETECTION_DATASETS)}")
     data_dir: str = Field("data", description="folder of the data set")
-    max_train_images: int = Field(0, ge=0, description="use only the first N training images; 0 is all")
-    max_val_images: int = Field(0, ge=0, description="use only the first N validation images; 0 is all")
+    max_train_images: int = Field(
+        0, ge=0, le=1_000_000_000, description="use only the first N training images; 0 is all"
+    )
+    max_val_images: int = Field(
+        0, ge=0, le=1_000_000_000, description="use only the first N validation images; 0 is all"
+    )
     evaluate_on: Literal["val", "train"] = Field("val", description="split whose average precision is reported")
-    max_boxes: int = Field(1000, ge=0, description="training images with more boxes are skipped, and counted; 0 is off")
+    max_boxes: int = Field(
+        1000, ge=0, le=1_000_000_000, description="training images with more boxes are skipped, and counted; 0 is off"
+    )

@@ -24,20 +24,24 @@ class DetectorConfig(Section):
     pyramid_channels: int = Field(
         64,
         ge=8,
+        le=16_384,
         description="channels of every pyramid level (fpn), and of the convolution before the proposals (both heads)",
     )
-    head_channels: int = Field(256, ge=8, description="width of the box head of fpn; nasnet's is as wide as stage 3")
+    head_channels: int = Field(
+        256, ge=8, le=65_536, description="width of the box head of fpn; nasnet's is as wide as stage 3"
+    )
     roi_size: int | None = Field(
         None,
         ge=3,
+        le=1_024,
         description="side of a proposal's crop in pixels of the feature map; default: 7 with fpn, 17 with nasnet",
     )
     resize: Literal["shorter_side", "both_sides"] = Field(
         "shorter_side",
         description="sides of the image that get the length min_size; both_sides makes every image a square",
     )
-    min_size: int = Field(96, ge=32, description="shorter side of the image in pixels after resizing")
-    max_size: int = Field(96, ge=32, description="longer side at most, in pixels after resizing")
+    min_size: int = Field(96, ge=32, le=16_384, description="shorter side of the image in pixels after resizing")
+    max_size: int = Field(96, ge=32, le=16_384, description="longer side at most, in pixels after resizing")
     anchor_size: float = Field(
         16.0,
         gt=0,
@@ -47,9 +51,11 @@ class DetectorConfig(Section):
     anchor_scales: int = Field(
         1, ge=1, le=4, description="anchor sizes per doubling, in equal ratios from one to the next"
     )
-    rpn_post_nms_top_n: int = Field(200, ge=1, description="proposals per image that reach the box head")
-    box_batch_size_per_image: int = Field(128, ge=1, description="proposals per image that the box loss is computed on")
-    box_detections_per_img: int = Field(100, ge=1, description="boxes per image that are kept at most")
+    rpn_post_nms_top_n: int = Field(200, ge=1, le=100_000, description="proposals per image that reach the box head")
+    box_batch_size_per_image: int = Field(
+        128, ge=1, le=100_000, description="proposals per image that the box loss is computed on"
+    )
+    box_detections_per_img: int = Field(100, ge=1, le=100_000, description="boxes per image that are kept at most")
     box_score_thresh: float = Field(0.05, ge=0, lt=1, description="lowest score of a box that is kept")
     box_nms_thresh: float = Field(
         0.5, gt=0, le=1, description="intersection over union above which a box is dropped for one with a higher score"
@@ -81,11 +87,11 @@ class DetectTrainConfig(OptimConfig):
         "off",
     )
     jitter_size: int = Field(
-        0, ge=0, description="side in pixels of the square of scale_jitter; 0 is detector.max_size"
+        0, ge=0, le=16_384, description="side in pixels of the square of scale_jitter; 0 is detector.max_size"
     )
     aspect_grouping: bool = Field(False, description="put wide and high images into separate batches: less padding")
     eval_interval: int = Field(
-        0, ge=0, description="epochs between two evaluations while training; 0 evaluates at the end alone"
+        0, ge=0, le=1_000_000, description="epochs between two evaluations while training; 0 evaluates at the end alone"
     )
 
     @model_validator(mode="after")

@@ -41,7 +41,9 @@ def _describe(kind: str, place: str, reason: str, given: object) -> str:
         return f"{place} is missing"
     if kind == "value_error":
         return f"{place}: {reason[:1].lower()}{reason[1:]}" if place else reason
-    return f"{place} = {shorten(repr(given))}: {reason[:1].lower()}{reason[1:]}"
+    return (
+        f"{place} = {shorten(given if not isinstance(given, str) else repr(given))}: {reason[:1].lower()}{reason[1:]}"
+    )
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ Preset = Literal["cifar10", "imagenet-mobile", "imagenet-large", "pnasnet-large"
 class NetworkConfig(FamilySection):
     """Section `[network]`: what every family has; a number that is not given gets the family's default."""
 
-    image_size: int | None = Field(None, ge=8, description="height and width of the input in pixels")
+    image_size: int | None = Field(None, ge=8, le=16_384, description="height and width of the input in pixels")
     dropout: float | None = Field(
         None, ge=0, lt=1, description="probability of dropping a feature before the classifier"
     )
@@ -28,12 +28,12 @@ class CellNetworkConfig(NetworkConfig):
     """The macro numbers of a network of cells; one that is not given comes from the preset."""
 
     preset: Preset | None = Field(None, description="published sizes to start from; default: by image size")
-    filters: int | None = Field(None, ge=1, description="filters of an op in the first stage, F")
-    cells_per_stage: int | None = Field(None, ge=1, description="normal cells in each of the three stages, N")
+    filters: int | None = Field(None, ge=1, le=16_384, description="filters of an op in the first stage, F")
+    cells_per_stage: int | None = Field(None, ge=1, le=200, description="normal cells in each of the three stages, N")
     stem: Literal["cifar", "imagenet"] | None = Field(
         None, description="layers before the first cell: cifar keeps the resolution, imagenet reduces it eightfold"
     )
-    stem_filters: int | None = Field(None, ge=1, description="channels of the stem's convolution")
+    stem_filters: int | None = Field(None, ge=1, le=16_384, description="channels of the stem's convolution")
     skip_reduction_input: bool | None = Field(
         None, description="the cell after a reduction reads two cells before it instead of one"
     )
@@ -47,7 +47,7 @@ class ResNetConfig(NetworkConfig):
     """The numbers of a residual network of He et al. 2016 for CIFAR; its depth is in its name."""
 
     family: Literal["resnet"] = "resnet"
-    filters: int | None = Field(None, ge=1, description="channels of the first stage; default: 16")
+    filters: int | None = Field(None, ge=1, le=16_384, description="channels of the first stage; default: 16")
 
 
 NETWORK_SECTIONS: dict[str, type[NetworkConfig]] = {"cells": CellNetworkConfig, "resnet": ResNetConfig}

@@ -115,9 +115,9 @@ SPACE_SECTIONS: dict[str, type[SpaceConfig]] = {"cells": CellSpaceConfig}
 class ControllerConfig(Section):
     """The controller of `ppo` and `reinforce`, and the parts of an update that they share."""
 
-    hidden: int = Field(100, ge=1, description="LSTM units")
+    hidden: int = Field(100, ge=1, le=10_000, description="LSTM units")
     init_range: float = Field(0.1, gt=0, description="initial weights are uniform between minus and plus this number")
-    batch_size: int = Field(20, ge=1, description="architectures per update")
+    batch_size: int = Field(20, ge=1, le=1_000_000, description="architectures per update")
     lr: float = Field(3.5e-4, gt=0, description="learning rate of Adam")
     entropy_weight: float = Field(1e-5, ge=0, description="weight of the entropy bonus")
     baseline_decay: float = Field(0.95, ge=0, lt=1, description="decay of the moving average of rewards, the baseline")
@@ -127,33 +127,39 @@ class ControllerConfig(Section):
 class PpoConfig(ControllerConfig):
     """The controller and its update; the paper's values where it gives them."""
 
-    update_epochs: int = Field(4, ge=1, description="passes over a batch per update; not in the paper")
+    update_epochs: int = Field(4, ge=1, le=10_000, description="passes over a batch per update; not in the paper")
     clip: float = Field(0.2, gt=0, lt=1, description="largest change of the probability ratio; not in the paper")
 
 
 class ReinforceConfig(ControllerConfig):
     """The controller of `ppo` with the plain policy gradient; numbers of Zoph and Le 2017 where it gives them."""
 
-    batch_size: int = Field(8, ge=1, description="architectures per update")
+    batch_size: int = Field(8, ge=1, le=1_000_000, description="architectures per update")
     lr: float = Field(6e-4, gt=0, description="learning rate of Adam")
 
 
 class EvolutionConfig(Section):
     """Regularized evolution: the oldest of a population dies, a mutant of the best of a sample is born."""
 
-    population: int = Field(20, ge=2, description="cells alive; the initial ones are random")
-    sample: int = Field(5, ge=1, description="cells drawn from the population, whose best is the parent")
-    batch_size: int = Field(4, ge=1, description="mutants proposed before rewards of earlier ones are known")
+    population: int = Field(20, ge=2, le=1_000_000, description="cells alive; the initial ones are random")
+    sample: int = Field(5, ge=1, le=1_000_000, description="cells drawn from the population, whose best is the parent")
+    batch_size: int = Field(
+        4, ge=1, le=1_000_000, description="mutants proposed before rewards of earlier ones are known"
+    )
 
 
 class BayesianConfig(Section):
     """Bayesian optimization: a Gaussian process, fitted to all results, chooses the next cells."""
 
-    n_startup_trials: int = Field(12, ge=1, description="random cells before the model chooses cells")
-    batch_size: int = Field(4, ge=1, description="cells proposed before rewards of earlier ones are known")
-    candidates: int = Field(100, ge=2, description="random and mutated cells that the model scores per batch")
+    n_startup_trials: int = Field(12, ge=1, le=1_000_000, description="random cells before the model chooses cells")
+    batch_size: int = Field(
+        4, ge=1, le=1_000_000, description="cells proposed before rewards of earlier ones are known"
+    )
+    candidates: int = Field(
+        100, ge=2, le=1_000_000, description="random and mutated cells that the model scores per batch"
+    )
     max_observations: int = Field(
-        400, ge=10, description="largest number of results the model is fitted to; the time is cubic in it"
+        400, ge=10, le=20_000, description="largest number of results the model is fitted to; the time is cubic in it"
     )
 
 
@@ -169,9 +175,9 @@ class HalvingConfig(Section):
 class RerankConfig(Section):
     """The best cells of a search, trained again for longer and with several seeds, to choose among them."""
 
-    top: int = Field(0, ge=0, description="number of cells that are trained again; 0 is off")
-    epochs: int = Field(0, ge=0, description="epochs of that training; 0 is train.epochs")
-    num_seeds: int = Field(1, ge=1, description="trainings per cell, each from other weights")
+    top: int = Field(0, ge=0, le=100_000, description="number of cells that are trained again; 0 is off")
+    epochs: int = Field(0, ge=0, le=1_000_000, description="epochs of that training; 0 is train.epochs")
+    num_seeds: int = Field(1, ge=1, le=10_000, description="trainings per cell, each from other weights")
 
 
 class SupernetConfig(OptimConfig):
@@ -179,10 +185,15 @@ class SupernetConfig(OptimConfig):
 
     section: ClassVar[str] = "supernet"
 
-    batch_size: int = Field(64, ge=2, description="images per optimizer step; batch normalization needs two")
+    batch_size: int = Field(
+        64, ge=2, le=1_000_000, description="images per optimizer step; batch normalization needs two"
+    )
     weight_decay: WeightDecay = 1e-4
     bn_calibration_images: int = Field(
-        1024, ge=2, description="training images that measure a child's batch-norm statistics before it is scored"
+        1024,
+        ge=2,
+        le=1_000_000_000,
+        description="training images that measure a child's batch-norm statistics before it is scored",
     )
 
 
@@ -192,23 +203,29 @@ class SearchConfig(Section):
     strategy: Annotated[str, one_of(STRATEGIES)] = Field(
         "ppo", description=f"strategy that proposes the cells. {list_meanings(STRATEGIES)}"
     )
-    trials: int = Field(20, ge=1, description="number of cells to propose, duplicates and rejected ones included")
+    trials: int = Field(
+        20, ge=1, le=10_000_000, description="number of cells to propose, duplicates and rejected ones included"
+    )
     warm_start_trials: int = Field(
-        0, ge=0, description="proposals of another strategy that ppo or reinforce first learns from"
+        0, ge=0, le=10_000_000, description="proposals of another strategy that ppo or reinforce first learns from"
     )
     warm_start_strategy: Literal["random", "evolution"] = Field("random", description="that other strategy")
     evaluator: str = Field(
         "proxy", description=f"evaluator, which makes the reward of a cell. {list_meanings(_REWARDS)}"
     )
-    num_seeds: int = Field(1, ge=1, description="trainings per cell, each from other weights; the reward is their mean")
+    num_seeds: int = Field(
+        1, ge=1, le=10_000, description="trainings per cell, each from other weights; the reward is their mean"
+    )
     constraints: tuple[str, ...] = Field(
         (), description='what a cell must satisfy before it is trained: "params<6M", "latency<20ms", "naswot>50%"'
     )
     executor: Literal["local", "ray"] = Field(
         "local", description="worker processes of this machine (local) or of a Ray cluster (ray)"
     )
-    workers: int = Field(0, ge=0, description="worker processes, with one thread each; 0 is one per core or GPU slot")
-    workers_per_gpu: int = Field(1, ge=1, description="worker processes per GPU")
+    workers: int = Field(
+        0, ge=0, le=4_096, description="worker processes, with one thread each; 0 is one per core or GPU slot"
+    )
+    workers_per_gpu: int = Field(1, ge=1, le=1_024, description="worker processes per GPU")
     asynchronous: bool = Field(False, description="do not wait for whole batches: faster, but not repeatable")
     holdout: float = Field(
         0.1, gt=0, lt=1, description="share of the training images that is held out to measure the reward"
@@ -216,11 +233,14 @@ class SearchConfig(Section):
     failure_reward: float = Field(
         0.0, allow_inf_nan=False, description="reward of a child that failed or violates a constraint"
     )
-    retries: int = Field(2, ge=0, description="new attempts for a child whose worker was lost")
+    retries: int = Field(2, ge=0, le=1_000, description="new attempts for a child whose worker was lost")
     patience: int = Field(
-        200, ge=0, description="the search ends after this many proposals in a row that repeat earlier ones; 0 is off"
+        200,
+        ge=0,
+        le=1_000_000_000,
+        description="the search ends after this many proposals in a row that repeat earlier ones; 0 is off",
     )
-    top: int = Field(5, ge=1, description="number of genotypes written to top/")
+    top: int = Field(5, ge=1, le=100_000, description="number of genotypes written to top/")
 
 
 class SearchRecipe(Section):

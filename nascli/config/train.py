@@ -8,10 +8,12 @@ from nascli.config.data import DataConfig
 from nascli.config.network import NETWORK_SECTIONS, CellNetworkConfig, NetworkConfig
 from nascli.config.section import ByFamily, Section, TrainingPrecision
 
-Epochs = Annotated[int, Field(ge=1, description="passes over the training images")]
-BatchSize = Annotated[int, Field(ge=1, description="images per optimizer step")]
+Epochs = Annotated[int, Field(ge=1, le=1_000_000, description="passes over the training images")]
+BatchSize = Annotated[int, Field(ge=1, le=1_000_000, description="images per optimizer step")]
 LearningRate = Annotated[float, Field(gt=0, description="peak learning rate")]
-WarmupSteps = Annotated[int, Field(ge=0, description="optimizer steps of linear warm-up, added to warmup_epochs")]
+WarmupSteps = Annotated[
+    int, Field(ge=0, le=1_000_000_000, description="optimizer steps of linear warm-up, added to warmup_epochs")
+]
 WeightDecay = Annotated[float, Field(ge=0, description="L2 on convolution and classifier weights, not on batch norms")]
 ClipGradNorm = Annotated[float, Field(ge=0, description="largest global norm of the gradient; 0 is off")]
 
@@ -25,11 +27,17 @@ class OptimConfig(Section):
     epochs: Epochs = 10
     batch_size: BatchSize = 64
     grad_accum_steps: int = Field(
-        1, ge=1, description="micro-batches per batch: less memory, batch-norm statistics of each micro-batch alone"
+        1,
+        ge=1,
+        le=1_000_000,
+        description="micro-batches per batch: less memory, batch-norm statistics of each micro-batch alone",
     )
     lr: LearningRate = 0.05
     lr_base_size: int = Field(
-        0, ge=0, description="images per step that lr is meant for: lr is scaled to batch_size in proportion; 0 is off"
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="images per step that lr is meant for: lr is scaled to batch_size in proportion; 0 is off",
     )
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up of the learning rate")
     warmup_steps: WarmupSteps = 0
@@ -62,11 +70,15 @@ class OptimConfig(Section):
     precision: TrainingPrecision = Field(
         "float32", description="number format of the arithmetic; float16 scales the loss and needs CUDA"
     )
-    threads: int = Field(0, ge=0, description="CPU threads; 0 uses all cores. The weights depend on it, bit for bit")
+    threads: int = Field(
+        0, ge=0, le=4_096, description="CPU threads; 0 uses all cores. The weights depend on it, bit for bit"
+    )
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="minutes between checkpoints inside an epoch; every epoch ends with one"
     )
-    checkpoint_steps: int = Field(0, ge=0, description="also save a checkpoint every so many optimizer steps; 0 is off")
+    checkpoint_steps: int = Field(
+        0, ge=0, le=1_000_000_000, description="also save a checkpoint every so many optimizer steps; 0 is off"
+    )
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> Self:
@@ -78,7 +90,9 @@ class OptimConfig(Section):
 class TrainConfig(OptimConfig):
     """Training of a classifier."""
 
-    batch_size: int = Field(64, ge=2, description="images per optimizer step; batch normalization needs two")
+    batch_size: int = Field(
+        64, ge=2, le=1_000_000, description="images per optimizer step; batch normalization needs two"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability spread over the wrong classes")
     aux_weight: float = Field(0.0, ge=0, description="weight of the auxiliary head's loss; 0 builds no such head")
     drop_path_prob: float = Field(

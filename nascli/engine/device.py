@@ -10,6 +10,7 @@ import torch
 
 from nascli.config import OptimConfig, TrainingPrecision
 from nascli.errors import InputError
+from nascli.memory import is_out_of_memory
 from nascli.seeding import derive_seed
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -49,6 +50,17 @@ def autocast(precision: TrainingPrecision, device: torch.device) -> torch.autoca
     """A context in which a forward pass computes in a precision."""
     kind = _AUTOCAST_TYPES.get(precision)
     return torch.autocast(device.type, dtype=kind, enabled=kind is not None)
+
+
+@contextmanager
+def name_out_of_memory() -> Iterator[None]:
+    """Make one error of all that say that memory did not suffice: that of the CPU's allocator is a RuntimeError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or not is_out_of_memory(error):
+            raise
+        raise torch.OutOfMemoryError(str(error)) from error
 
 
 @contextmanager

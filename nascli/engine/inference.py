@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from nascli.engine.device import name_out_of_memory
 from nascli.errors import DeviceMemoryError
 
 Images = TypeVar("Images", Tensor, list[Tensor])
@@ -39,7 +40,8 @@ class ChunkedInference(Generic[Images, Output]):
         while True:
             try:
                 starts = range(0, len(images), self.chunk_size)
-                return [self.compute(images[start : start + self.chunk_size]) for start in starts]
+                with name_out_of_memory():
+                    return [self.compute(images[start : start + self.chunk_size]) for start in starts]
             except torch.OutOfMemoryError as error:
                 fewer = min(self.chunk_size, len(images)) // 2
                 if not fewer:

@@ -7,7 +7,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from nascli.engine.device import seed_generators
+from nascli.engine.device import name_out_of_memory, seed_generators
 from nascli.engine.meters import MicroLoss, StepLoss
 from nascli.engine.task import Batch, Run, Task
 from nascli.engine.train_state import TrainState
@@ -63,7 +63,7 @@ def train_step(state: TrainState, task: Task[Batch], batch: Batch, seed: int | N
     state.optimizer.zero_grad()
     state.norms.snapshot()
     try:
-        with run.dist.any_rank_raises(torch.OutOfMemoryError):
+        with run.dist.any_rank_raises(torch.OutOfMemoryError), name_out_of_memory():
             total, micro = _compute_gradients(state, task, batch, seed, run)
     except torch.OutOfMemoryError:
         state.norms.restore()
@@ -119,7 +119,8 @@ def _change_weights(state: TrainState, clip_grad_norm: float) -> Tensor | None:
 def _irreversible() -> Iterator[None]:
     """Make memory that runs out final: weights, or those of other processes, may have changed by then."""
     try:
-        yield
+        with name_out_of_memory():
+            yield
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(
             "the device has not enough memory to change the weights", "Start again with fewer --filters"

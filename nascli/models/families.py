@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nascli.config import NETWORK_SECTIONS, load_plugins, parse, suggestion
-from nascli.errors import InputError
+from nascli.errors import DeviceMemoryError, InputError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import NETWORK_FILE as NETWORK_FILE
 from nascli.genotype.resolve import find_cell_file, is_network_file, load_genotype
+from nascli.memory import measure_free_memory
 from nascli.models.cells.family import CellFamily
 from nascli.models.resnet.family import ResNetFamily
 from nascli.models.spec import Architecture, NetworkFamily, NetworkSpec, read_network, resolve_network
@@ -20,6 +21,9 @@ from nascli.text import quote
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier, Supernet
+
+_USUAL = {"filters": 500, "stem_filters": 500, "cells_per_stage": 100, "classes": 50_000}
+"""The numbers up to which a network is small beside any memory."""
 
 FAMILIES: dict[str, NetworkFamily] = {"cells": CellFamily(), "resnet": ResNetFamily()}
 """Every family by name; the same names as `nascli.config.NETWORK_SECTIONS`."""
@@ -38,8 +42,24 @@ def find_family(name: str) -> NetworkFamily:
 
 
 def build(spec: NetworkSpec) -> "ImageClassifier":
-    """The network of a spec; weights start from torch's global random generator."""
-    return find_family(spec.family).build(spec)
+    """The network of a spec; weights start from torch's global random generator.
+
+    Raises:
+        DeviceMemoryError: Its weights alone take more than the memory that is free.
+    """
+    family = find_family(spec.family)
+    # the system may promise more than there is, and end the process later
+    if any(getattr(spec, key, 0) > usual for key, usual in _USUAL.items()):
+        import torch  # what lists architectures does without it
+
+        with torch.device("meta"):
+            needed = sum(each.numel() * each.element_size() for each in family.build(spec).parameters())
+        if torch.empty(0).device.type != "meta" and needed > (free := measure_free_memory()):
+            raise DeviceMemoryError(
+                f"network {spec.name}: its weights take {needed:,} bytes, and {free:,} of memory are free",
+                "Choose fewer filters, cells or classes",
+            )
+    return family.build(spec)
 
 
 def find_supernet(spec: NetworkSpec) -> "Supernet":

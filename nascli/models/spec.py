@@ -47,8 +47,8 @@ class NetworkSpec(Strict, ABC):
     family: ClassVar[str]
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
-    classes: int = Field(ge=1)
-    image_size: int = Field(ge=8)
+    classes: int = Field(ge=1, le=1_000_000)
+    image_size: int = Field(ge=8, le=16_384)
     dropout: float = Field(ge=0, lt=1)
     batch_norm_momentum: float = Field(gt=0, le=1)
     batch_norm_epsilon: float = Field(gt=0)

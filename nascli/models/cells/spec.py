@@ -26,10 +26,10 @@ class CellNetworkSpec(NetworkSpec):
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     genotype: CellGenotype
-    filters: int = Field(ge=1)
-    cells_per_stage: int = Field(ge=1)
+    filters: int = Field(ge=1, le=16_384)
+    cells_per_stage: int = Field(ge=1, le=200)
     stem: Literal["cifar", "imagenet"]
-    stem_filters: int = Field(ge=1)
+    stem_filters: int = Field(ge=1, le=65_536)
     skip_reduction_input: bool
     reduction_placement: Literal["added", "in_place"] = "added"
     aux_head: bool = False
