@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.reliability.begun import DATA, make_data, make_runs
+from tests.reliability.begun import DATA, SEARCH, make_data, make_runs
 from tests.reliability.harness import Bench, Rule, Tally, damage, write_at
 from tests.reliability.zygote import Zygote
 
@@ -74,7 +74,7 @@ _KINDS = {
         150,
     ),
     "search, killed": _Kind("search", ("search-half/*",), ("search --resume search-half --json",), 25, half=True),
-    "table": _Kind("search", ("cells.h5",), ("search --evaluator table:cells.h5 --trials 2 --out run --json",), 15),
+    "table": _Kind("search", ("cells.h5",), (f"{SEARCH} --evaluator table:cells.h5 --out run --json",), 12),
     "pack": _Kind(
         "pack",
         ("pack.h5",),
