@@ -35,7 +35,7 @@ class Scenario:
 
 @dataclass
 class Count:
-    """Kills so far; `moments` of the last chain are those that repeat it."""
+    """Kills so far, and how the runs that resumed after them ended; `worst` has what repeats the others."""
 
     kills: int = 0
     resumes: int = 0
@@ -82,9 +82,9 @@ class Killer:
             killed += 1
             count.kills += 1
             command = self._next(folder)
-        count.chains += 1
         if killed == 0:  # the moment came after its end
             return
+        count.chains += 1
         ended = self._zygote.call(*command, folder=folder)
         count.resumes += killed
         moments.append(" ".join(command))
