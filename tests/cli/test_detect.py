@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from nascli.cli.app import main
+from nascli.files import read_record
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from tests.detect.coco_folder import write_coco
@@ -165,7 +166,7 @@ def test_killed_at_any_moment_and_resumed_it_ends_the_same(
         assert "Resume with: nascli detect --resume" in said
     capsys.readouterr()
     assert detect("--resume", "killed", "--json") == 0
-    ours, theirs = (json.loads((place / name / "detection.json").read_text()) for name in ("whole", "killed"))
+    ours, theirs = (read_record(place / name / "detection.json") for name in ("whole", "killed"))
     assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
     for name in ("weights.safetensors", "results.json"):
         assert (place / "whole" / name).read_bytes() == (place / "killed" / name).read_bytes()

@@ -14,6 +14,7 @@ from sklearn.metrics import confusion_matrix
 from nascli.config import DataConfig
 from nascli.data.dataset import ImageData
 from nascli.data.registry import load_dataset
+from nascli.files import read_record
 from nascli.models.families import build
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
@@ -29,7 +30,7 @@ def test_it_finds_what_training_found(nascli: Nascli, trained: dict[str, object]
         assert ran.json[key] == trained[key]
     assert ran.json["loss"] == pytest.approx(trained["loss"], rel=1e-5)
     assert ran.json["images_per_second"] > 0
-    assert json.loads(Path("run/evaluation.json").read_text()) == ran.json
+    assert read_record(Path("run/evaluation.json")) == ran.json
     assert ran.next == [f"nascli detect --backbone {ran.json['run']}"]
 
 
@@ -121,7 +122,7 @@ def test_several_runs_stand_in_one_table(nascli: Nascli) -> None:
     assert (first["run"], second["run"]) == ("run", "other")
     assert first["loss"] != second["loss"]
     for results in (first, second):
-        assert json.loads(Path(results["run"], "evaluation.json").read_text()) == results
+        assert read_record(Path(results["run"], "evaluation.json")) == results
     best = max((first, second), key=lambda results: float(results["top1"]))
     assert ran.next == [f"nascli detect --backbone {best['run']}"]
     lines = nascli("evaluate run other ./run --flip").out.splitlines()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from nascli.classify.job import resume_train_job
+from nascli.files import read_record
 from tests.cli.program import Nascli
 from tests.cli.reference_evaluation import answers, edit_network, known_images, loss_by_hand, write_large_images
 
@@ -34,7 +35,7 @@ def test_images_are_prepared_as_the_network_says(nascli: Nascli) -> None:
         assert {key: used.pop(key) for key in ("resize", "crop", "interpolation")} == (said or OURS)
         assert used["image_size"] == 8
         assert used["mean"] == json.loads(Path("run/network.json").read_text())["mean"]
-        assert json.loads(Path("run/evaluation.json").read_text()) == ran.json
+        assert read_record(Path("run/evaluation.json")) == ran.json
     assert losses["before"] == losses["ours"] != losses["other"]
     assert "8 px, central crop 0.4, bicubic" in nascli("evaluate run --dataset folder:photos").out
 

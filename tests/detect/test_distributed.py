@@ -22,6 +22,7 @@ from nascli.engine.batch_norm_sync import BatchNormSync
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import InputError
+from nascli.files import read_record
 from tests.classify.small_training import CPU
 from tests.detect.coco_folder import damage_pixels, write_coco
 from tests.detect.small_detector import GENOTYPE, small_network
@@ -90,7 +91,7 @@ def assert_same_files(folder: Path, expected: Path) -> None:
     ours, theirs = (json.loads((each / "results.json").read_text()) for each in (folder, expected))
     assert [each["image_id"] for each in ours] == [each["image_id"] for each in theirs]
     assert [each["score"] for each in ours] == pytest.approx([each["score"] for each in theirs], abs=1e-4)
-    ours, theirs = (json.loads((each / "detection.json").read_text()) for each in (folder, expected))
+    ours, theirs = (read_record(each / "detection.json") for each in (folder, expected))
     assert ours["device"] == f"2 x {theirs['device']}"
     assert [each["image_id"] for each in ours["worst_images"]] == [each["image_id"] for each in theirs["worst_images"]]
 
@@ -138,7 +139,7 @@ def test_a_signal_stops_all_and_one_process_resumes_to_the_same_end(place: Path)
     assert detect("--resume shared") == 0
     one, two = (load_file(f"{folder}/weights.safetensors") for folder in ("whole", "shared"))
     torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
-    ours, theirs = (json.loads(Path(folder, "detection.json").read_text()) for folder in ("shared", "whole"))
+    ours, theirs = (read_record(Path(folder, "detection.json")) for folder in ("shared", "whole"))
     assert ours["ap"] == pytest.approx(theirs["ap"], abs=1e-6)
 
 

@@ -16,6 +16,7 @@ from nascli.detect.inference import detect_boxes
 from nascli.detect.job import DetectJob, prepare_detect_job, resume_detect_job, run_detect_job
 from nascli.engine.task import Run
 from nascli.errors import CorruptFileError, DeviceMemoryError, DivergedError, InputError, Interrupted
+from nascli.files import read_record
 from nascli.signals import StopRequest
 from tests.detect.coco_folder import damage_pixels, write_coco
 from tests.detect.small_detector import small_network, small_recipe
@@ -67,7 +68,7 @@ def test_the_loss_falls_and_every_file_is_there(tmp_path: Path, recipe: DetectRe
     assert len(list((tmp_path / "run" / "detections").glob("*.png"))) == 4
     assert len(list((tmp_path / "run" / "worst").glob("*.png"))) == len(report["worst_images"]) == 4
     assert report["worst_images"][0]["ap"] == min(each["ap"] for each in report["worst_images"])
-    stored = json.loads((tmp_path / "run" / "detection.json").read_text())
+    stored = read_record(tmp_path / "run" / "detection.json")
     assert stored == json.loads(json.dumps(report))
     assert [each["name"] for each in stored["per_class"]] == ["red thing", "blue thing"]
     for found in json.loads((tmp_path / "run" / "results.json").read_text()):
