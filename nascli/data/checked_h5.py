@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 _PAGE = 1 << 16
+_BEST_DEFLATE = 1100
+"""Bytes that one byte of a compressed column can stand for, and a little more."""
 
 Columns = Mapping[str, npt.NDArray[Any]]
 Attributes = Mapping[str, str | int]
@@ -45,7 +47,10 @@ class CheckedFormat:
     def fill(self, opened: Any, columns: Columns, attributes: Attributes, **options: Any) -> None:  # noqa: ANN401
         """Write columns and attributes, with format, version and checksum; `options` are those of h5py's data sets."""
         digest = checksum(columns, attributes)
-        opened.attrs.update({"format": self.name, "version": self.version, **attributes, "sha256": digest})
+        written = {"format": self.name, "version": self.version, **attributes, "sha256": digest}
+        for name, value in written.items():
+            # of fixed length: texts of another lie in a heap without checksums, in which HDF5 may look for ever
+            opened.attrs[name] = np.bytes_(os.fsencode(value)) if isinstance(value, str) else value
         for name, column in columns.items():
             opened.create_dataset(name, data=column, **options)
 
@@ -64,12 +69,14 @@ class CheckedFormat:
         try:
             # nobody writes a file that has its name, and file systems without locks would refuse
             with h5py.File(file, "r", locking=False) as opened:
-                if opened.attrs.get("format") != self.name:
+                if "format" not in opened.attrs or read_attribute(opened, "format") != self.name:
                     raise InputError(f"{path} is not a {self.noun} of nascli", self.make_hint)
-                if opened.attrs["version"] > self.version:
+                version = read_attribute(opened, "version")
+                if not isinstance(version, int):
+                    raise ValueError("its version is no number")
+                if version > self.version:
                     raise InputError(
-                        f"{path} has {self.noun} format {opened.attrs['version']}; this nascli reads up to "
-                        f"{self.version}",
+                        f"{path} has {self.noun} format {version}; this nascli reads up to {self.version}",
                         "Install a newer nascli",
                     )
                 yield opened
@@ -147,11 +154,30 @@ def reserve(opened: Any, name: str, size: int) -> int:  # noqa: ANN401 - h5py ha
     return place
 
 
-def read_column(opened: Any, name: str, dtype: str, ndim: int, path: Path) -> npt.NDArray[Any]:  # noqa: ANN401
-    """Read a column; ValueError where it has another kind or dimension, or claims to be larger than the file."""
-    column = opened[name]
+def follow(opened: Any, name: str) -> Any:  # noqa: ANN401
+    """What a file has under a path of names; ValueError where a link in it leads elsewhere."""
+    for part in name.split("/"):
+        if not isinstance(opened.get(part, getlink=True), h5py.HardLink | None):
+            raise ValueError(f"{name} is a link to another place")
+        opened = opened[part]
+    return opened
+
+
+def read_attribute(opened: Any, name: str) -> str | int:  # noqa: ANN401
+    """Read a text of fixed length or an integer; "" for one of another kind, which is not looked at."""
+    kind = opened.attrs.get_id(name)
+    if kind.shape != () or kind.dtype.kind not in "Siu":
+        return ""
+    value = opened.attrs[name]
+    return os.fsdecode(value) if isinstance(value, bytes) else int(value)
+
+
+def read_column(opened: Any, name: str, dtype: str, ndim: int) -> npt.NDArray[Any]:  # noqa: ANN401
+    """Read a column; ValueError where it has another kind or dimension, or claims more than the file can hold of it."""
+    column = follow(opened, name)
     is_expected = column.ndim == ndim and column.dtype.kind == np.dtype(dtype).kind
-    if not is_expected or column.nbytes > path.stat().st_size:
+    ratio = _BEST_DEFLATE if column.compression else 1
+    if not is_expected or column.external or column.nbytes > ratio * column.id.get_storage_size():
         raise ValueError(f"{column.name} has not the expected type and shape")
     values: npt.NDArray[Any] = column[()]
     return values
@@ -159,7 +185,7 @@ def read_column(opened: Any, name: str, dtype: str, ndim: int, path: Path) -> np
 
 def check_content(opened: Any, columns: Columns, attributes: Attributes, noun: str) -> None:  # noqa: ANN401
     """ValueError where columns and attributes are not those that the file was written with."""
-    if opened.attrs["sha256"] != checksum(columns, attributes):
+    if read_attribute(opened, "sha256") != checksum(columns, attributes):
         raise ValueError(f"the checksum of its {noun} does not fit")
 
 

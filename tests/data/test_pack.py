@@ -1,5 +1,6 @@
 """Packs: what is in them, that they are whole, and that they are read as the folder is."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -54,8 +55,8 @@ def test_a_pack_holds_images_labels_names_and_settings(source: Path, path: Path)
     assert summary == PackSummary(path, 4, 2, 2, path.stat().st_size, ())
     assert beside(path) == ["images.h5"]
     with h5py.File(path) as file:
-        assert file.attrs["format"] == "nascli image pack"
-        assert (file.attrs["size"], file.attrs["quality"], file.attrs["source"]) == (20, 90, str(source))
+        assert file.attrs["format"] == b"nascli image pack"
+        assert (file.attrs["size"], file.attrs["quality"], file.attrs["source"]) == (20, 90, os.fsencode(source))
         assert [name.decode() for name in file["classes"]] == ["cat", "dog"]
         assert file["train/labels"][()].tolist() == [0, 0, 1, 1]
         assert [name.decode() for name in file["val/paths"]] == ["val/cat/0.png", "val/dog/0.jpg"]

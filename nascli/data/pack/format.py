@@ -28,7 +28,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nascli.data.checked_h5 import CheckedFormat, SparseMemory, check_content, read_column, reserve
+from nascli.data.checked_h5 import (
+    CheckedFormat,
+    SparseMemory,
+    check_content,
+    follow,
+    read_attribute,
+    read_column,
+    reserve,
+)
 from nascli.data.folders.index import ImageIndex
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import open_whole
@@ -155,10 +163,9 @@ def open_pack(path: Path) -> Pack:
     if not os.path.isfile(path):
         raise InputError(f"pack {path}: no such file", _FORMAT.make_hint)
     with _FORMAT.open(path, path) as file:
-        found = {name: file.attrs[name] for name in _SETTINGS}
-        settings = {name: value if isinstance(value, str) else int(value) for name, value in found.items()}
+        settings = {name: read_attribute(file, name) for name in _SETTINGS}
         kinds = {_CLASSES: "S"} | {f"{split}/{name}": kind for split in SPLITS for name, kind in _COLUMNS.items()}
-        columns = {name: read_column(file, name, kind, 1, path) for name, kind in kinds.items()}
+        columns = {name: read_column(file, name, kind, 1) for name, kind in kinds.items()}
         check_content(file, columns, settings, "tables")
         content = _FileBytes(path)
         train, val = (_open_split(file, split, columns, content) for split in SPLITS)
@@ -200,7 +207,7 @@ def write_pack(
 
 def _open_split(file: Any, split: str, columns: Mapping[str, Array], content: _FileBytes) -> PackedSplit:  # noqa: ANN401
     offsets, labels, paths, checksums = (columns[f"{split}/{name}"] for name in _COLUMNS)
-    images = file[f"{split}/images"]
+    images = follow(file, f"{split}/images")
     start = images.id.get_offset()
     fits = (
         start is not None

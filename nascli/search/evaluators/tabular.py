@@ -23,15 +23,16 @@ import numpy as np
 import numpy.typing as npt
 
 from nascli.config import SearchRecipe, parse
-from nascli.data.checked_h5 import CheckedFormat, check_content
+from nascli.data.checked_h5 import CheckedFormat, check_content, read_attribute, read_column
 from nascli.errors import DivergedError, InputError
 from nascli.files import write_bytes
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace, parse_space, resolve_space
+from nascli.reading import read_file
 from nascli.search.trial import Score, Trial, TrialState
 from nascli.seeding import derive_seed
 
-_COLUMNS = {  # N cells, T decisions, S seeds
+_COLUMNS: dict[str, np.dtype[Any]] = {  # N cells, T decisions, S seeds
     "hashes": np.dtype("u1"),  # (N, 8)
     "tokens": np.dtype("u1"),  # (N, T)
     "accuracies": np.dtype("<f8"),  # (N, S)
@@ -39,6 +40,7 @@ _COLUMNS = {  # N cells, T decisions, S seeds
     "mult_adds": np.dtype("<u8"),  # (N,)
     "seconds": np.dtype("<f4"),  # (N,)
 }
+_DIMENSIONS = {"hashes": 2, "tokens": 2, "accuracies": 2, "params": 1, "mult_adds": 1, "seconds": 1}
 _TEXTS = ("space", "recipe", "about")
 _FORMAT = CheckedFormat(
     name="nascli-table",
@@ -83,7 +85,7 @@ class TabularBenchmark:
             CorruptFileError: It is damaged.
         """
         try:
-            content = path.read_bytes()
+            content = read_file(path)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}", _FORMAT.make_hint) from error
         return cls(**_decode(content, path))
@@ -252,8 +254,8 @@ def _encode(values: Mapping[str, Any]) -> bytes:
 def _decode(content: bytes, path: Path) -> dict[str, Any]:
     """The fields of a `TabularBenchmark`."""
     with _FORMAT.open(io.BytesIO(content), path) as file:
-        columns = {name: file[name][()] for name in _COLUMNS}
-        texts = {name: file.attrs[name] for name in _TEXTS}
+        columns = {name: read_column(file, name, dtype.str, _DIMENSIONS[name]) for name, dtype in _COLUMNS.items()}
+        texts = {name: str(read_attribute(file, name)) for name in _TEXTS}
         check_content(file, columns, texts, "content")
         hashes = tuple(row.tobytes().hex() for row in columns.pop("hashes"))
         space, about = parse_space(texts["space"]), json.loads(texts["about"])
