@@ -38,7 +38,7 @@ from nascli.config import SearchRecipe, find_recipe, load_recipe
 from nascli.files import write_json
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
-from nascli.runs import versions
+from nascli.runs.record import versions
 from nascli.search.strategies.strategy import Strategy
 from nascli.search.trial import Score, Trial
 

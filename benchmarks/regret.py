@@ -25,9 +25,10 @@ from rich.table import Table as Grid
 from simulate import RegretAt, SimulatedRuns, compare, rank_correlation, regret_at, simulate, trials_to_reach
 
 from nascli.engine.device import cpu_threads
-from nascli.files import sha256_file, write_json
+from nascli.files import write_json
 from nascli.genotype.space import SearchSpace
-from nascli.runs import versions
+from nascli.reading import sha256_file
+from nascli.runs.record import versions
 from nascli.search.evaluators.tabular import TabularBenchmark
 from nascli.search.strategies.strategy import Strategy
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nascli.errors import NascliError
-from nascli.files import read_json, temporary_beside
+from nascli.partial import temporary_beside
+from nascli.text_files import read_json
 
 PROGRESS = "progress.json"
 

@@ -5,6 +5,7 @@ is there besides (`os.path.isfile` and its like, which never raise) is asked bef
 """
 
 import errno
+import hashlib
 import os
 import stat
 from io import BufferedReader
@@ -67,6 +68,12 @@ def read_file(path: Path | str, largest: int | None = None) -> bytes:
         if len(content) > largest:
             raise _refuse(path, errno.EFBIG, f"it has more than the {largest:,} bytes that are read")
         return content
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _require_file(path: Path | str, status: os.stat_result) -> None:

@@ -5,7 +5,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from nascli.files import CHECKSUM, write_record
+from nascli.records import CHECKSUM, write_record
 
 
 def edit_record(path: Path, **changes: object) -> None:

@@ -15,8 +15,11 @@ import pytest
 
 from nascli.config import TrainRecipe, load_recipe
 from nascli.errors import CorruptFileError, InputError, Interrupted, NascliError
-from nascli.files import read_json, sha256_file, write_bytes, write_json, write_text
-from nascli.runs import create_run, find_run, read_run, resume_run
+from nascli.files import write_bytes, write_json, write_text
+from nascli.reading import sha256_file
+from nascli.runs.find import find_run, read_run
+from nascli.runs.start import create_run, resume_run
+from nascli.text_files import read_json
 
 
 def test_a_run_folder_tells_what_was_asked(tmp_path: Path) -> None:

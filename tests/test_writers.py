@@ -26,6 +26,7 @@ FUNCTIONS = {
 
 ELSEWHERE = {
     "files.py": "it is the place",
+    "partial.py": "files.py and those that call it",
     "progress.py": "the progress of a run may be lost: no error of its writer is one of the run",
     "cli/streams.py": "it writes to the standard output",
     "cli/failures.py": "the traceback of a fault, which is shown where it cannot be kept",
@@ -37,9 +38,9 @@ ELSEWHERE = {
     "data/toy.py:_write_split": "write_scenes",
     "engine/tensorboard.py:TensorBoardWriter._open": "on_step, on_epoch",
     "locks.py:lock_folder": "it removes what it made",
-    "runs.py:_make_folder": "create_run",
-    "runs.py:_point_latest": "it notes an error",
-    "runs.py:_remove": "create_run",
+    "runs/start.py:_make_folder": "create_run",
+    "runs/start.py:_point_latest": "it notes an error",
+    "runs/folder.py:remove_entries": "create_run, finish_start",
     # into memory
     "data/checked_h5.py:CheckedFormat.create": "a file object",
     "engine/checkpoint.py:CheckpointStore.save": "a buffer",

@@ -30,8 +30,8 @@ from nascli.models.families import NETWORK_FILE
 from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.spec import NetworkSpec, read_network
 from nascli.models.tensor_files import digest_tensors
-from nascli.run_record import check_recipe_file, parse_recipe
-from nascli.runs import advise_folder, read_run, versions
+from nascli.runs.find import advise_folder, read_run
+from nascli.runs.record import check_recipe_file, parse_recipe, versions
 from nascli.text import nfc, quote
 
 _ALLOW_UNREADABLE = "--max-unreadable N"

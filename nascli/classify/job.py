@@ -19,14 +19,14 @@ from nascli.engine.device import check_precision, cpu_threads, temporary_seed
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError
-from nascli.files import sha256_json
 from nascli.models.cost import measure_cost
 from nascli.models.families import NETWORK_FILE, build, find_family
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from nascli.models.spec import Architecture, NetworkSpec, read_network, resolve_network, write_network
-from nascli.run_record import RUN_FILE, check_recipe_file
-from nascli.runs import check_same_data, read_run
+from nascli.records import sha256_json
+from nascli.runs.find import check_same_data, read_run
+from nascli.runs.record import RUN_FILE, check_recipe_file
 
 MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images", "max_megapixels")
 """Of a recipe's `data`: where the images lie and how they are read; which they are is compared."""

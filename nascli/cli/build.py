@@ -11,7 +11,7 @@ from nascli.cli.options import CELL, DEVICE, JSON, Call, Setting, command, field
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, parse
 from nascli.errors import InputError
 from nascli.files import make_folder
-from nascli.runs import find_run
+from nascli.runs.find import find_run
 
 if TYPE_CHECKING:
     from nascli.models.deploy.engines import EngineTiming

@@ -21,7 +21,7 @@ from nascli.cli.options import (
     runs_folder,
 )
 from nascli.errors import InputError
-from nascli.files import remove_partial
+from nascli.partial import remove_partial
 from nascli.text import quote_command
 from nascli.units import count_of
 

@@ -18,8 +18,8 @@ from nascli.genotype.genotype import Genotype
 from nascli.genotype.notations import list_notations, write_notation
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.genotype.space import SearchSpace, list_spaces, resolve_space
-from nascli.run_record import parse_recipe
-from nascli.runs import read_run
+from nascli.runs.find import read_run
+from nascli.runs.record import parse_recipe
 from nascli.text import printable, quote
 
 if TYPE_CHECKING:

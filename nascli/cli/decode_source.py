@@ -10,15 +10,15 @@ from nascli.cli.console import Terminal
 from nascli.cli.options import Call, Setting, runs_folder
 from nascli.config import SearchRecipe, describe_reward
 from nascli.errors import InputError
-from nascli.files import decode_text
 from nascli.genotype.genotype import Genotype, parse_genotype
 from nascli.genotype.notations import find_notation, list_notations, read_notation, recognize
 from nascli.genotype.resolve import NETWORK_FILE, find_cell, load_genotype
 from nascli.genotype.space import find_space
 from nascli.reading import MAX_TEXT, read_file
-from nascli.run_record import parse_recipe
-from nascli.runs import find_run, read_run
+from nascli.runs.find import find_run, read_run
+from nascli.runs.record import parse_recipe
 from nascli.text import quote, quote_command
+from nascli.text_files import decode_text
 from nascli.units import shorten
 
 STDIN = "-"

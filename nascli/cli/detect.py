@@ -16,7 +16,7 @@ from nascli.cli.options import (
     runs_folder,
 )
 from nascli.cli.processes import require_one_process
-from nascli.runs import find_run
+from nascli.runs.find import find_run
 
 IMAGES = Setting[list[Path]]("images", "Images or folders of images.", ..., metavar="PATH")
 RUN = Setting[str]("--run", "The detector's run.", "latest", metavar="RUN|latest")

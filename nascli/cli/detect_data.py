@@ -20,7 +20,8 @@ from nascli.cli.options import (
 from nascli.cli.processes import require_one_process
 from nascli.config import DetectDataConfig, DetectRecipe
 from nascli.errors import InputError
-from nascli.files import check_writable, write_record
+from nascli.files import check_writable
+from nascli.records import write_record
 from nascli.text import quote_command
 from nascli.units import count_of
 

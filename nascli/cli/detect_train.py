@@ -34,7 +34,9 @@ from nascli.cli.processes import (
 )
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, DetectRecipe, parse
 from nascli.errors import InputError
-from nascli.runs import RunFolder, create_run, find_run
+from nascli.runs.find import find_run
+from nascli.runs.folder import RunFolder
+from nascli.runs.start import create_run
 from nascli.units import count_of, format_duration
 
 if TYPE_CHECKING:

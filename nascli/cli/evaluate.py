@@ -8,8 +8,9 @@ from nascli.cli.console import Terminal
 from nascli.cli.data_notes import VAL_SPLIT, note_issues
 from nascli.cli.options import DEVICE, JSON, MAX_MEGAPIXELS, Call, Setting, command, runs_folder
 from nascli.errors import InputError, NascliError
-from nascli.files import check_writable, write_bytes, write_record, write_text
-from nascli.runs import find_run
+from nascli.files import check_writable, write_bytes, write_text
+from nascli.records import write_record
+from nascli.runs.find import find_run
 from nascli.units import format_quantity
 
 if TYPE_CHECKING:

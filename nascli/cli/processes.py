@@ -13,7 +13,8 @@ from nascli.cli.console import Terminal
 from nascli.cli.failures import DEBUG, report_failure
 from nascli.cli.options import DEVICE, DRY_RUN, GPUS, JSON, Call
 from nascli.errors import InputError, NascliError
-from nascli.runs import RunFolder, resume_run
+from nascli.runs.folder import RunFolder
+from nascli.runs.start import resume_run
 from nascli.signals import end_with_parent
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nascli.cli.options import JSON, Call, Setting, command, runs_folder
-from nascli.runs import find_run
+from nascli.runs.find import find_run
 
 SEARCH = Setting[str]("search", "A search run's folder, or latest (the default).", "latest", metavar="RUN")
 BASELINE = Setting[str | None](

@@ -21,8 +21,10 @@ from nascli.cli.options import (
 )
 from nascli.config import SearchRecipe, find_evaluator, find_recipe, load_recipe, to_toml
 from nascli.errors import InputError
-from nascli.run_record import RECIPE_FILE, check_recipe_file
-from nascli.runs import RunFolder, create_run, find_run, read_run, resume_run
+from nascli.runs.find import find_run, read_run
+from nascli.runs.folder import RunFolder
+from nascli.runs.record import RECIPE_FILE, check_recipe_file
+from nascli.runs.start import create_run, resume_run
 from nascli.units import format_duration, format_quantity
 
 if TYPE_CHECKING:

@@ -35,7 +35,9 @@ from nascli.cli.processes import (
 )
 from nascli.config import TrainRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
-from nascli.runs import RunFolder, create_run, find_run
+from nascli.runs.find import find_run
+from nascli.runs.folder import RunFolder
+from nascli.runs.start import create_run
 from nascli.units import format_duration, format_quantity
 
 if TYPE_CHECKING:

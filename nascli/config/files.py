@@ -12,8 +12,8 @@ from nascli.config.network import follow_family
 from nascli.config.section import Recipe, Section
 from nascli.content import describe_misfit
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import decode_text
 from nascli.reading import read_file
+from nascli.text_files import decode_text
 from nascli.units import shorten
 
 _MAX_BYTES = 1 << 20

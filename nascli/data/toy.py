@@ -20,7 +20,8 @@ from PIL import Image, ImageFilter
 from nascli.data.dataset import split_holdout
 from nascli.data.in_memory import ImageArray, resize_images
 from nascli.errors import CannotWriteError, InputError
-from nascli.files import make_whole_folder, read_json, write_text
+from nascli.files import make_whole_folder, write_text
+from nascli.text_files import read_json
 
 Pixels = NDArray[np.float64]
 Box = tuple[int, int, int, int]

@@ -23,7 +23,7 @@ from nascli.models.families import NETWORK_FILE, advise_depth, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import load_network
 from nascli.models.spec import Architecture, resolve_network
-from nascli.runs import advise_folder, refuse_detector
+from nascli.runs.find import advise_folder, refuse_detector
 
 FINEST_STRIDE = 2
 """Feature maps that are finer than this are not used: the CIFAR stem's first stage works at full resolution."""

@@ -28,7 +28,8 @@ from nascli.detect.visualize import (
     ground_truth_boxes,
     tile_panels,
 )
-from nascli.files import make_folder, write_record
+from nascli.files import make_folder
+from nascli.records import write_record
 
 CONFUSION_FILE = "confusion.json"
 _WORST_FOLDER, _WORST_IMAGES = "worst", 12

@@ -32,12 +32,14 @@ from nascli.engine.fit import fit
 from nascli.engine.launch import resume_command
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError, Interrupted
-from nascli.files import sha256_file, sha256_json, write_record, write_text
+from nascli.files import write_text
 from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
-from nascli.run_record import RUN_FILE, check_recipe_file
-from nascli.runs import check_same_data, read_run
+from nascli.reading import sha256_file
+from nascli.records import sha256_json, write_record
+from nascli.runs.find import check_same_data, read_run
+from nascli.runs.record import RUN_FILE, check_recipe_file
 from nascli.text import quote
 
 MAY_MOVE = ("dataset", "data_dir", "max_megapixels")

@@ -20,12 +20,14 @@ from nascli.data.detection.dataset import Category
 from nascli.data.images.decoding import REDUCED_ABOVE
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import check_schema, format_record, read_record, write_text
+from nascli.files import write_text
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_weights
 from nascli.models.spec import NetworkSpec, format_network, read_network
-from nascli.runs import DETECTOR_FILE, advise_folder
+from nascli.records import check_schema, format_record, read_record
+from nascli.runs.find import advise_folder
+from nascli.runs.record import DETECTOR_FILE
 from nascli.text import quote
 
 _SCHEMA_VERSION = 1

@@ -14,8 +14,8 @@ from typing import Any
 from nascli.content import describe_content
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import decode_text
 from nascli.reading import read_file
+from nascli.text_files import decode_text
 from nascli.units import shorten
 
 RESULTS_HINT = (

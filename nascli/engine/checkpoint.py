@@ -17,16 +17,8 @@ import torch
 
 from nascli.config import OptimConfig
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.files import (
-    cannot_write,
-    format_line,
-    keep_copy,
-    open_append,
-    open_whole,
-    sync_folder,
-    write_bytes,
-    writing,
-)
+from nascli.files import cannot_write, keep_copy, open_append, open_whole, sync_folder, write_bytes, writing
+from nascli.records import format_line
 
 NEWEST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"

@@ -11,7 +11,8 @@ from pydantic_core import CoreSchema, core_schema
 from nascli.config import explain
 from nascli.content import describe_misfit
 from nascli.errors import CorruptFileError, InputError, about
-from nascli.files import CHECKSUM, check_schema, read_text, sha256_json, take_checksum
+from nascli.records import CHECKSUM, check_schema, sha256_json, take_checksum
+from nascli.text_files import read_text
 
 JsonScalar = str | int | float | bool | None
 

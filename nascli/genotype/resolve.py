@@ -10,11 +10,12 @@ from pathlib import Path
 
 from nascli.config import suggestion
 from nascli.errors import InputError, NascliError
-from nascli.files import decode_text, read_json, read_record
 from nascli.genotype.genotype import Genotype, parse_genotype, read_genotype
 from nascli.genotype.notations import find_notation, recognize
 from nascli.reading import open_file
+from nascli.records import read_record
 from nascli.text import quote_command
+from nascli.text_files import decode_text, read_json
 from nascli.units import shorten
 
 BEST_FILE = "best.json"

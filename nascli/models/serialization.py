@@ -12,7 +12,7 @@ from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import read_network
 from nascli.models.tensor_files import read_tensors, write_tensors
-from nascli.runs import refuse_detector
+from nascli.runs.find import refuse_detector
 
 WEIGHTS_FILE = "weights.safetensors"
 

@@ -10,8 +10,9 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from nascli.config import NETWORK_SECTIONS, NetworkConfig, Preprocessing, Strict, explain
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import check_schema, format_record, read_record, write_text
+from nascli.files import write_text
 from nascli.genotype.genotype import CELLS
+from nascli.records import check_schema, format_record, read_record
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier, Supernet

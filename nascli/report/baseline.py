@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from nascli.config import SearchRecipe, Section
 from nascli.errors import InputError, NascliError
 from nascli.report.search_data import SearchData, best_so_far, read_search, reward_of
-from nascli.runs import read_run
+from nascli.runs.find import read_run
 from nascli.text import quote_command
 
 LOW, HIGH = 0.1, 0.9

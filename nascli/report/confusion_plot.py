@@ -17,8 +17,9 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from nascli.detect.confusion import CONFUSION_FILE, BoxConfusion
-from nascli.files import read_record, write_bytes
+from nascli.files import write_bytes
 from nascli.fonts import fit_letters, set_font
+from nascli.records import read_record
 from nascli.report import figures
 from nascli.report.figures import RenderedFigure
 from nascli.units import shorten

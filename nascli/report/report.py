@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from nascli.config import to_toml
 from nascli.errors import InputError, NascliError
-from nascli.files import make_folder, read_record, write_bytes, write_text, writing
+from nascli.files import make_folder, write_bytes, write_text, writing
+from nascli.records import read_record
 from nascli.report.baseline import baseline_command, choose_baseline, compare_with_random
 from nascli.report.cell_plots import draw_best_cells, plot_choices, plot_costs, plot_seconds
 from nascli.report.figures import RenderedFigure, report_style

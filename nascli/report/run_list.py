@@ -12,7 +12,7 @@ from nascli.config import find_evaluator
 from nascli.errors import CorruptFileError, NascliError
 from nascli.locks import is_locked
 from nascli.progress import PROGRESS, read_progress
-from nascli.run_record import RUN_FILE, read_run_record
+from nascli.runs.record import RUN_FILE, read_run_record
 
 DEEPEST = 4
 """Folders below the given one in which runs are found."""

@@ -14,8 +14,8 @@ from typing import Any
 
 from nascli.config import find_evaluator
 from nascli.errors import NascliError
-from nascli.files import read_lines
 from nascli.progress import Progress, read_progress
+from nascli.records import read_lines
 from nascli.report.run_list import find_state, last_sign, read_record, summarize_run
 from nascli.search.journal import read_trials
 from nascli.search.trial import Trial

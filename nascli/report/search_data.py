@@ -12,10 +12,10 @@ import numpy as np
 
 from nascli.config import SearchRecipe
 from nascli.errors import CorruptFileError
-from nascli.files import read_record
 from nascli.genotype.space import SearchSpace, resolve_space
-from nascli.run_record import check_recipe_file, parse_recipe
-from nascli.runs import read_run
+from nascli.records import read_record
+from nascli.runs.find import read_run
+from nascli.runs.record import check_recipe_file, parse_recipe
 from nascli.search.journal import read_trials
 from nascli.search.study import JOURNAL, MAY_CHANGE, best_trials
 from nascli.search.trial import Trial, TrialState

@@ -26,9 +26,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from nascli.config import Strict
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import format_line, open_append, parse_line, sync_folder, writing
+from nascli.files import open_append, sync_folder, writing
 from nascli.genotype.genotype import AnyGenotype
 from nascli.genotype.space import SearchSpace
+from nascli.records import format_line, parse_line
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
 from nascli.text import quote
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from nascli.config import TABLE, SearchRecipe, describe_reward
 from nascli.errors import Interrupted, NascliError
-from nascli.files import write_record, write_text
+from nascli.files import write_text
 from nascli.genotype.genotype import Genotype, sign_genotype
 from nascli.genotype.space import resolve_space
 from nascli.progress import ProgressFile
-from nascli.runs import RunFolder, read_run
+from nascli.records import write_record
+from nascli.runs.find import read_run
+from nascli.runs.folder import RunFolder
 from nascli.search.builders import build_strategy
 from nascli.search.evaluators.tabular import TabularBenchmark, write_table
 from nascli.search.executors.executor import Executor

@@ -20,8 +20,8 @@ from nascli.engine.meters import EpochRecord
 from nascli.engine.optim import WeightAverage, make_optimizer
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DivergedError, InputError, Interrupted
-from nascli.files import read_lines
 from nascli.models.cells.network import CellNetwork
+from nascli.records import read_lines
 from nascli.signals import StopRequest
 from tests.classify.small_training import (
     AUGMENTATION,

@@ -12,7 +12,7 @@ from nascli.cli.app import main
 from nascli.config import CellSpaceConfig, SearchRecipe
 from nascli.genotype.cells.space import ENAS, CellSpace
 from nascli.genotype.resolve import zoo_genotype
-from nascli.runs import create_run
+from nascli.runs.start import create_run
 from nascli.search.journal import Failed, Finished, Journal, Proposed
 from nascli.search.trial import FailureKind
 

@@ -8,7 +8,7 @@ import pytest
 
 from nascli.config import SearchRecipe, TrainRecipe
 from nascli.genotype.resolve import zoo_genotype
-from nascli.runs import create_run
+from nascli.runs.start import create_run
 from tests.cli.decode_program import DARTS_V2, ENAS_ARC, Nascli
 
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from nascli.cli.app import main
-from nascli.files import read_record
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
+from nascli.records import read_record
 from tests.detect.coco_folder import write_coco
 from tests.detect.small_detector import GENOTYPE, small_network
 

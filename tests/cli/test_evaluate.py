@@ -14,10 +14,10 @@ from sklearn.metrics import confusion_matrix
 from nascli.config import DataConfig
 from nascli.data.dataset import ImageData
 from nascli.data.registry import load_dataset
-from nascli.files import read_record
 from nascli.models.families import build
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
+from nascli.records import read_record
 from tests.classify.small_training import make_spec
 from tests.cli.program import Nascli, write_images
 from tests.cli.reference_evaluation import answers, edit_network, known_images, write_large_images

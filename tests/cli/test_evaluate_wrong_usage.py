@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nascli.config import SearchRecipe
-from nascli.runs import create_run
+from nascli.runs.start import create_run
 from tests.cli.program import Nascli, write_images
 from tests.cli.reference_evaluation import edit_network, write_large_images
 from tests.records import edit_record

@@ -14,7 +14,7 @@ from nascli.cli import report
 from nascli.cli.app import main
 from nascli.config import SearchRecipe, TrainRecipe
 from nascli.genotype.cells.space import resolve_cell_space
-from nascli.runs import create_run
+from nascli.runs.start import create_run
 from nascli.search.journal import Finished, Journal, Proposed
 from tests.report.search_runs import make_recipe, propose_trials
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nascli.config import TrainRecipe
-from nascli.runs import create_run
+from nascli.runs.start import create_run
 from tests.cli.program import exit_code
 
 

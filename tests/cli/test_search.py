@@ -20,7 +20,7 @@ from nascli.cli.console import Terminal
 from nascli.cli.search_view import LiveView, PlainView, watch
 from nascli.config import SearchRecipe, load_recipe
 from nascli.genotype.genotype import read_genotype
-from nascli.runs import read_run
+from nascli.runs.find import read_run
 from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import SearchLoop
@@ -253,7 +253,7 @@ def test_a_folder_that_is_in_the_way_is_refused(tmp_path: Path, capsys: pytest.C
 def test_a_damaged_journal_is_exit_code_1_and_named(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from nascli.runs import create_run
+    from nascli.runs.start import create_run
 
     made = load_recipe(SearchRecipe, recipe)
     with create_run("search", "x", made, runs=tmp_path, out=tmp_path / "run", asked={"device": "cpu"}) as run:
@@ -263,7 +263,7 @@ def test_a_damaged_journal_is_exit_code_1_and_named(
 
 
 def test_another_command_s_run_is_refused(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from nascli.runs import create_run
+    from nascli.runs.start import create_run
 
     with create_run("train", "x", load_recipe(SearchRecipe, recipe), runs=tmp_path, out=tmp_path / "run"):
         pass

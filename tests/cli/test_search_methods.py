@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nascli.genotype.genotype import read_genotype
-from nascli.runs import read_run
+from nascli.runs.find import read_run
 from nascli.search.evaluators.tabular import TabularBenchmark
 from nascli.search.journal import read_trials
 from nascli.search.rerank import sort_reranked

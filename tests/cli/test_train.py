@@ -19,11 +19,11 @@ from safetensors.numpy import load_file
 
 from nascli.cli.train import DEFAULT_RECIPES
 from nascli.config import SearchRecipe, TrainRecipe, find_recipe, load_recipe
-from nascli.files import read_lines
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.serialization import load_network
 from nascli.models.spec import write_network
-from nascli.runs import create_run
+from nascli.records import read_lines
+from nascli.runs.start import create_run
 from tests.cells import read_cells
 from tests.classify.small_training import GENOTYPE, make_spec
 from tests.cli.program import SETTINGS, Nascli, write_images

@@ -22,7 +22,7 @@ from nascli.engine.batch_norm_sync import BatchNormSync
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import InputError
-from nascli.files import read_record
+from nascli.records import read_record
 from tests.classify.small_training import CPU
 from tests.detect.coco_folder import damage_pixels, write_coco
 from tests.detect.small_detector import GENOTYPE, small_network

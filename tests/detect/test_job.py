@@ -16,7 +16,7 @@ from nascli.detect.inference import detect_boxes
 from nascli.detect.job import DetectJob, prepare_detect_job, resume_detect_job, run_detect_job
 from nascli.engine.task import Run
 from nascli.errors import CorruptFileError, DeviceMemoryError, DivergedError, InputError, Interrupted
-from nascli.files import read_record
+from nascli.records import read_record
 from nascli.signals import StopRequest
 from tests.detect.coco_folder import damage_pixels, write_coco
 from tests.detect.small_detector import small_network, small_recipe

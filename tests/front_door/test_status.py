@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from nascli.config import SearchRecipe, TrainRecipe, load_recipe
-from nascli.files import format_line
 from nascli.locks import LOCK_FILE
 from nascli.progress import PROGRESS, ProgressFile, read_progress
-from nascli.runs import create_run
+from nascli.records import format_line
+from nascli.runs.start import create_run
 from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.study import run_search
 from nascli.search.trial import Trial

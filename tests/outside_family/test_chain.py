@@ -17,7 +17,7 @@ from nascli.config import NETWORK_SECTIONS, SPACE_SECTIONS, load_plugins
 from nascli.config.section import PLUGIN_GROUP
 from nascli.genotype import families
 from nascli.models import families as networks
-from nascli.runs import read_run
+from nascli.runs.find import read_run
 from nascli.search.journal import read_trials
 from nascli.search.trial import Trial
 from tests.cli.program import Nascli, write_images

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nascli.files import CHECKSUM, format_line, sha256_json
+from nascli.records import CHECKSUM, format_line, sha256_json
 from tests.reliability.begun import make_data, make_runs
 from tests.reliability.harness import Bench, Rule, Tally, write_at
 from tests.reliability.zygote import Zygote

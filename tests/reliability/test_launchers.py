@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nascli.runs import resume_run
+from nascli.runs.start import resume_run
 from tests.front_door.made import TRAIN, write_classes
 from tests.processes import ENVIRONMENT, LAUNCH, TORCHRUN
 

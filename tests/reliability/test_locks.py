@@ -15,10 +15,11 @@ import pytest
 from nascli.config import TrainRecipe
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.errors import CannotWriteError, InputError, NascliError
-from nascli.files import write_record
 from nascli.locks import LOCK_FILE, is_locked, lock_folder
 from nascli.progress import ProgressFile
-from nascli.runs import create_run, find_run, read_run, resume_run
+from nascli.records import write_record
+from nascli.runs.find import find_run, read_run
+from nascli.runs.start import create_run, resume_run
 from nascli.search.journal import Journal
 from tests.cli.program import Nascli
 from tests.front_door.made import TRAIN, write_classes
@@ -211,7 +212,7 @@ def test_a_start_that_fails_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) ->
 
     Path("empty").mkdir()
     before = picture(Path())
-    for name in ("write_text", "write_record", "remove_partial"):
+    for name in ("folder.write_text", "folder.write_record", "start.remove_partial"):
         with monkeypatch.context() as patch:
             patch.setattr(f"nascli.runs.{name}", refuse)
             for out in (Path("new"), Path("empty")):
@@ -221,7 +222,7 @@ def test_a_start_that_fails_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) ->
     create(Path("run"))
     before = picture(Path())
     with monkeypatch.context() as patch:
-        patch.setattr("nascli.runs.write_record", refuse)
+        patch.setattr("nascli.runs.folder.write_record", refuse)
         with pytest.raises(CannotWriteError):
             create(Path("run"), overwrite=True)
     assert picture(Path()) == before, "the earlier run is whole"
@@ -241,11 +242,11 @@ def test_a_disk_without_locks_is_named_and_left_as_it_was(monkeypatch: pytest.Mo
 def test_another_process_may_begin_between_the_look_and_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     def lock_late(path: Path, **more: object) -> object:
         with monkeypatch.context() as patch:
-            patch.setattr("nascli.runs.lock_folder", lock_folder)
+            patch.setattr("nascli.runs.start.lock_folder", lock_folder)
             create(path)
         return lock_folder(path, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("nascli.runs.lock_folder", lock_late)
+    monkeypatch.setattr("nascli.runs.start.lock_folder", lock_late)
     with pytest.raises(InputError, match="is not empty"):
         create(Path("run"))
     assert read_run(Path("run"))["status"] == "complete"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nascli.config import SearchRecipe, load_recipe
-from nascli.files import CHECKSUM
-from nascli.runs import create_run
+from nascli.records import CHECKSUM
+from nascli.runs.start import create_run
 from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.study import run_search
 from nascli.signals import StopRequest

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nascli.engine.checkpoint import NEWEST
-from nascli.files import sha256_file
+from nascli.reading import sha256_file
 from tests.front_door.made import DETECT, TRAIN, write_classes, write_coco
 from tests.reliability.crash import KILLED, Crasher, Ended
 

@@ -9,7 +9,7 @@ from nascli.config import SearchRecipe, load_recipe
 from nascli.files import write_json
 from nascli.genotype.cells.space import CellSpace, resolve_cell_space
 from nascli.genotype.space import SearchSpace
-from nascli.runs import create_run
+from nascli.runs.start import create_run
 from nascli.search.trial import Failure, FailureKind, Score, Trial
 
 SMALL_SPACE = {"name": "own", "ops": ["sep_conv_3x3", "max_pool_3x3", "identity"], "blocks": 2}

@@ -8,9 +8,10 @@ import pytest
 
 from nascli.config import SearchRecipe, load_recipe
 from nascli.errors import Interrupted, NascliError
-from nascli.files import read_record
 from nascli.genotype.genotype import read_genotype
-from nascli.runs import create_run, read_run, resume_run
+from nascli.records import read_record
+from nascli.runs.find import read_run
+from nascli.runs.start import create_run, resume_run
 from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.journal import read_trials
 from nascli.search.study import best_trials, run_search, search_name, summarize

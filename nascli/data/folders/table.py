@@ -12,8 +12,8 @@ from typing import Any
 from nascli.data.images.formats import image_endings
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import decode_text
 from nascli.reading import open_file, read_file
+from nascli.text_files import decode_text
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
 """Endings of tables, in small letters."""

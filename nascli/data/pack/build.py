@@ -30,7 +30,8 @@ from nascli.data.pack.format import SPLITS, PackedRow, open_pack, write_pack
 from nascli.data.pack.shards import ShardStore
 from nascli.data.streaming import worker_count
 from nascli.errors import CannotWriteError, CorruptFileError, InputError, Interrupted
-from nascli.files import PARTIAL, is_stream, remove_partial, sync_folder, writing
+from nascli.files import is_stream, sync_folder, writing
+from nascli.partial import PARTIAL, remove_partial
 from nascli.progress import ProgressFile
 from nascli.reading import read_file
 from nascli.text import printable

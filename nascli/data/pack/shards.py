@@ -23,8 +23,9 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from nascli.errors import CannotWriteError, CorruptFileError, InputError
-from nascli.files import PARTIAL, open_whole, remove_partial, temporary_beside, write_json, writing
+from nascli.files import open_whole, write_json, writing
 from nascli.locks import LOCK_FILE, lock_folder
+from nascli.partial import PARTIAL, remove_partial, temporary_beside
 from nascli.progress import PROGRESS
 
 _SETTINGS = "settings.json"

@@ -7,10 +7,10 @@ from pydantic import ConfigDict, Field
 
 from nascli.config import Strict
 from nascli.errors import InputError
-from nascli.files import sha256_json
 from nascli.genotype.cells.canonical import canonical_cell, canonical_values
 from nascli.genotype.cells.schema import CellSpec
 from nascli.genotype.genotype import Genotype, JsonScalar, spread_json
+from nascli.records import sha256_json
 
 
 class CellGenotype(Strict):

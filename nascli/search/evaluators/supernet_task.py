@@ -29,13 +29,13 @@ from nascli.engine.device import autocast, generator_for, temporary_seed
 from nascli.engine.fit import fit
 from nascli.engine.task import Run, Task
 from nascli.errors import DeviceMemoryError, DivergedError
-from nascli.files import sha256_json
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import resolve_space
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
 from nascli.models.tensor_files import write_tensors
+from nascli.records import sha256_json
 from nascli.search.evaluators.proxy import ChildSetup
 
 SUPERNET_FILE = "supernet.safetensors"

@@ -10,8 +10,8 @@ from nascli.data.detection.formats.outlines import surround_outline
 from nascli.data.detection.formats.raw import OUTLINE_BOX, CocoLists
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import decode_text
 from nascli.reading import read_file
+from nascli.text_files import decode_text
 from nascli.units import shorten
 
 _CUT_OFF = {word[:length] for word in ("null", "true", "false", "NaN", "-Infinity") for length in range(len(word))}

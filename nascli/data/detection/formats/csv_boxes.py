@@ -30,7 +30,7 @@ from nascli.data.folders.split_names import find_role
 from nascli.data.folders.table import find_delimiter, normalize_column
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import read_text
+from nascli.text_files import read_text
 from nascli.units import shorten
 
 _COLUMNS = {

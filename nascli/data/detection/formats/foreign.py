@@ -14,8 +14,8 @@ from nascli.data.detection.formats.voc import parse_xml
 from nascli.data.folders.split_names import find_role
 from nascli.data.images.walk import is_folder, is_service_name, leads_above
 from nascli.errors import CorruptFileError
-from nascli.files import read_text
 from nascli.reading import MAX_TEXT, read_file
+from nascli.text_files import read_text
 
 EXPORT_HINT = "Export it as COCO, YOLO or Pascal VOC"
 

@@ -28,8 +28,8 @@ from nascli.data.detection.formats.raw import (
 from nascli.data.folders.split_names import find_role
 from nascli.data.issues import Issue, IssueLog
 from nascli.errors import InputError
-from nascli.files import read_text
 from nascli.reading import MAX_TEXT, open_file, read_file
+from nascli.text_files import read_text
 from nascli.units import shorten
 
 _XML_FOLDERS = ("Annotations", "annotations", "Annotation", "annotation", "xmls", "xml", "labels")

@@ -30,8 +30,8 @@ from nascli.data.detection.formats.yolo_labels import LabelReader, check_corners
 from nascli.data.images.walk import ImageWalk
 from nascli.data.issues import IssueLog
 from nascli.errors import InputError
-from nascli.files import read_text
 from nascli.reading import MAX_TEXT, read_file
+from nascli.text_files import read_text
 from nascli.units import shorten
 
 SPLIT_KEYS = ("train", "val", "valid", "validation", "test")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError
-from nascli.files import read_text
+from nascli.text_files import read_text
 from nascli.units import shorten
 
 _OVER = 0.01

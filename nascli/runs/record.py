@@ -1,5 +1,6 @@
 """The record of a run, `run.json`, as its readers take it: each field is of the type that they rely on, or is named."""
 
+import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nascli.config import explain, load_recipe, parse
 from nascli.config.section import Recipe
 from nascli.errors import CorruptFileError, InputError
-from nascli.files import read_record
+from nascli.records import read_record
 from nascli.text import quote
 
 RUN_FILE = "run.json"
@@ -18,9 +19,13 @@ RUN_FILE = "run.json"
 RECIPE_FILE = "recipe.toml"
 """The recipe of a run, in its folder."""
 
+DETECTOR_FILE = "detector.json"
+"""The numbers and classes of a detector, beside its network.json."""
+
 START = "start"
 """The key of what is still to be written where a run was killed as it started."""
 
+_PACKAGES = ("nascli", "torch", "torchvision", "numpy")
 _REMEDY = "Copy it again from where it was written, or start a new run"
 
 
@@ -103,6 +108,13 @@ class _RunRecord(_Checked):
     error: str | None = None
     resumed: int = Field(0, ge=0)
     start: _Start | None = None
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and the packages that a result depends on."""
+    from importlib import metadata  # here, since it searches every installed package
+
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
 
 
 def read_run_record(folder: Path) -> dict[str, Any]:
