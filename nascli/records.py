@@ -49,9 +49,17 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def take_checksum(values: dict[str, Any], source: object) -> None:
-    """Take the checksum, if there is one, out of a record that was read; CorruptFileError where it does not fit."""
+    """Take the checksum, if there is one, out of a record that was read.
+
+    Raises:
+        CorruptFileError: It does not fit, or a number is not finite, which could not be written again.
+    """
     written = values.pop(CHECKSUM, None)
-    if written is not None and written != sha256_json(values):
+    try:
+        found = sha256_json(values)
+    except ValueError as error:
+        raise CorruptFileError(f"{source}: a number in it is not finite", file=source) from error
+    if written is not None and written != found:
         raise CorruptFileError(
             f"{source}: {CHECKSUM} does not fit: the file was changed or damaged after nascli wrote it",
             f'Copy it again from where it was written; if the change is meant, remove its line "{CHECKSUM}"',
@@ -111,5 +119,5 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def sha256_json(values: object) -> str:
-    """The SHA-256 of JSON values, in hexadecimal; the order of keys does not count."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    """The SHA-256 of JSON values, in hexadecimal; the order of keys does not count. ValueError for NaN and infinity."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()

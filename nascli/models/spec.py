@@ -189,7 +189,10 @@ def resolve_network(
                 f'Write family = "{architecture.family}" into the section, and keys of that family',
             )
         config = section()  # nothing was asked for
-    return family.resolve(architecture, config, aux_head, data)
+    try:
+        return family.resolve(architecture, config, aux_head, data)
+    except ValidationError as error:
+        raise explain(error, f"a network of {architecture.name}", family.spec) from error
 
 
 def write_network(path: Path, spec: NetworkSpec) -> None:

@@ -49,3 +49,14 @@ def test_a_network_larger_than_the_memory_is_explained(size: str, tmp_path: Path
         ran = nascli(f"train {DRY} --dataset folder:{data} {size} --json")
     assert "did not expect" not in ran.err
     assert ran.code == 0 or ran.json["error"]["code"] in ("out_of_memory", "bad_input")
+
+
+@pytest.mark.parametrize("cell", ["nasnet-a", "resnet-20"])
+@pytest.mark.parametrize("option", ["--filters", "--classes", "--image-size"])
+@pytest.mark.parametrize("number", ["0", "-1", "100000000", "9" * 20])
+def test_sizes_of_a_network_that_is_only_shown(cell: str, option: str, number: str, nascli: Nascli) -> None:
+    with bounded(20, 2000):
+        ran = nascli(f"build --cell {cell} {option} {number} --json")
+    assert ran.code == 2, ran.err
+    assert ran.json["error"]["code"] in ("bad_input", "usage")
+    assert option.strip("-").replace("-", "_") in ran.err.replace("-", "_")

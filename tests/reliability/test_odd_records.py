@@ -100,3 +100,13 @@ def test_a_best_cell_that_was_changed_is_not_trained(runs: Path, nascli: Nascli)
         lines = [line for line in file.read_text().splitlines() if f'"{CHECKSUM}"' not in line]
         file.write_text("\n".join(lines).replace("},\n}", "}\n}"))
         assert nascli(f"decode {file}").code == 0, "a change that is meant is taken without the line"
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_number_that_is_not_finite_is_in_no_record(runs: Path, nascli: Nascli, number: str) -> None:
+    replace_field(runs, ("results", "best"), number)
+    replace_field(runs.with_name("best.json"), ("note",), number)
+    for command in ("report runs/search/odd", "search --resume runs/search/odd", "decode runs/search/odd/best.json"):
+        refused = nascli(command)
+        assert (refused.code, "finite" in refused.err) == (1, True), refused.err
+    assert nascli("runs runs").code == 0
