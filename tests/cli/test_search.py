@@ -222,7 +222,7 @@ def test_dry_run_measures_and_writes_nothing(recipe: Path, capsys: pytest.Captur
         (["--space", "nasnett"], 2, "Did you mean nasnet?"),
         (["--strategy", "magic"], 2, "magic"),
         (["--trials", "0"], 2, "search.trials = 0"),
-        (["--epochs", "many"], 2, "parse string as an integer"),
+        (["--epochs", "many"], 2, "integer"),
         (["--set", "search.holdot=0.2"], 2, "Did you mean holdout?"),
         (["--set", "search.holdout"], 2, "not of the form key=value"),
         (["--set", "space.ops=['sep_conv_9x9']", "--set", "space.name=x"], 2, "Did you mean sep_conv"),
