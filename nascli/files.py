@@ -174,33 +174,29 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def cannot_write(path: Path, error: Exception, hint: str = "") -> CannotWriteError:
-    """The error of a file or folder that cannot be written: its path, the system's reason, the remedy.
-
-    Args:
-        hint: A remedy that says more than the one for this reason.
-    """
-    reason = str(getattr(error, "strerror", None) or " ".join(str(error).split()))
-    remedy = hint or _REMEDIES.get(getattr(error, "errno", None) or 0, "Choose another place")
+def cannot_write(path: Path, error: OSError) -> CannotWriteError:
+    """The error of a file or folder that cannot be written: its path, the system's reason, the remedy."""
+    reason = error.strerror or " ".join(str(error).split())
+    remedy = _REMEDIES.get(error.errno or 0, "Choose another place")
     return CannotWriteError(f"{path} cannot be written: {reason}", remedy, file=path)
 
 
 @contextmanager
-def writing(path: Path, hint: str = "", errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
-    """Turn an error of these types in the block into the error of `cannot_write`."""
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError in the block into the error of `cannot_write`."""
     try:
         yield
-    except errors as error:
-        raise cannot_write(path, error, hint) from error
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
-def check_writable(path: Path, hint: str = "") -> None:
+def check_writable(path: Path) -> None:
     """Try to write beside a file that is to be written later; its folder is made where it is absent.
 
     Raises:
         CannotWriteError: It cannot be written; the message names `path`.
     """
-    with writing(path, hint):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_partial(path.parent)
         temporary = temporary_beside(path)

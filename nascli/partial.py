@@ -9,21 +9,26 @@ from contextlib import suppress
 from pathlib import Path
 
 PARTIAL = ".partial"
-"""Ends the name of a file that is being written."""
+"""Ends the name of a file that is being written, and of the folder of a pack that is not finished."""
 
 _NAME_LENGTH = 60
 """Letters of a file's name that the name of its temporary file has."""
 
-_LEFT_OVER = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(PARTIAL)}")
+_TEMPORARY = re.compile(rf"\..+\.nascli-[0-9a-f]{{8}}{re.escape(PARTIAL)}", re.DOTALL)
 
 
 def temporary_beside(path: Path) -> Path:
     """A name of no file yet, beside a file that is to be written; `remove_partial` finds what a kill leaves of it."""
-    return path.with_name(f".{path.name[:_NAME_LENGTH]}.{secrets.token_hex(4)}{PARTIAL}")
+    return path.with_name(f".{path.name[:_NAME_LENGTH]}.nascli-{secrets.token_hex(4)}{PARTIAL}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `temporary_beside` gives names such as this one, and no other program does."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def remove_partial(folder: Path, *, deep: bool = False) -> None:
-    """Remove what a kill in the middle of a write left in a folder of nascli.
+    """Remove what a kill in the middle of a write left in a folder.
 
     What another process is writing now stays: its writer holds a lock of the kernel's on it, which ends with the
     process. Where a file system has no locks, nothing is removed.
@@ -32,7 +37,7 @@ def remove_partial(folder: Path, *, deep: bool = False) -> None:
         deep: In the folders in it, too.
     """
     for place, folders, files in os.walk(folder):
-        for name in filter(_LEFT_OVER.fullmatch, files + folders):
+        for name in filter(is_temporary, files + folders):
             with suppress(OSError):
                 _remove_unclaimed(Path(place, name))
         if not deep:

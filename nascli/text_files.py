@@ -9,24 +9,25 @@ from nascli.errors import CorruptFileError, InputError
 from nascli.reading import MAX_TEXT, read_file
 
 
-def read_text(path: Path, largest: int | None = MAX_TEXT) -> str:
+def read_text(path: Path, largest: int | None = MAX_TEXT, errors: str = "strict") -> str:
     """The text of a file in UTF-8 or, where it shows that, in UTF-16 or UTF-32; a byte order mark is dropped.
 
     Args:
         largest: Bytes that it may have; None is what the memory that is free allows for.
+        errors: As of `decode_text`.
 
     Raises:
         OSError: There is no such file, it is too large, or cannot be read.
         CorruptFileError: It is in another encoding, or no text; the message has line and column.
     """
-    return decode_text(read_file(path, largest), path)
+    return decode_text(read_file(path, largest), path, errors)
 
 
 def decode_text(content: bytes, source: object, errors: str = "strict") -> str:
     """The text in the bytes of a file that begins with an ASCII letter, as `read_text`; its error names `source`.
 
     Args:
-        errors: `replace` puts a mark in place of bytes that are no text.
+        errors: Python's handler of bytes that are no text: `replace` puts a mark in their place.
     """
     try:
         return content.decode(json.detect_encoding(content), errors).removeprefix("\ufeff")

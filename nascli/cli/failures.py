@@ -47,14 +47,14 @@ LONGEST_REASON = 300
 _LONG_WORD = re.compile(r"(\S{300})\S{4000,}")
 """A word longer than the path of any file, and the part of it that is shown."""
 
-_REFUSED = {
+_REMEDIES = {
     errno.ENAMETOOLONG: "Is it the name of a file?",
     errno.ELOOP: "Its links lead to themselves: mend or remove them",
     errno.ENOTDIR: "A part of the path is a file",
     errno.EACCES: "Ask for the right to read it, or choose another place",
     errno.EPERM: "Ask for the right to read it, or choose another place",
 }
-"""Reasons of the system that lie in the name or the rights of a file, wherever it is opened; with the remedy."""
+"""What helps where the fault lies in the name or the rights of a file, wherever it is opened."""
 
 _UsageError: Any = typer.BadParameter.__mro__[2]
 """The class of all errors of the command line: typer names only its heir."""
@@ -98,13 +98,12 @@ def explain_failure(error: BaseException) -> dict[str, Any]:
     if is_out_of_memory(error):
         free = f"{measure_free_memory():,} bytes are free"
         return DeviceMemoryError(f"the memory does not suffice: {free}", "Choose smaller sizes").to_dict()
-    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str):
-        file = error.filename  # whatever was the matter with a file, the system has said it
-        return InputError(f"{shorten(file, LONGEST_REASON)}: {error.strerror}", file=file).to_dict()
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | bytes | os.PathLike):
+        file = os.fsdecode(error.filename)  # whatever was the matter with a file, the system has said it
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        return InputError(f"{shorten(file, LONGEST_REASON)}: {error.strerror}", remedy, file=file).to_dict()
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Interrupted("stopped by a signal").to_dict()
-    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:
-        return InputError(f"{error.filename!s}: {error.strerror}", _REFUSED[error.errno], file=error.filename).to_dict()
     reason = shorten(" ".join(str(error).split()), LONGEST_REASON)
     what = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
     remedy = _keep_traceback(error)

@@ -12,8 +12,7 @@ from nascli.config.network import follow_family
 from nascli.config.section import Recipe, Section
 from nascli.content import describe_misfit
 from nascli.errors import CorruptFileError, InputError
-from nascli.reading import read_file
-from nascli.text_files import decode_text
+from nascli.text_files import read_text
 from nascli.units import shorten
 
 _MAX_BYTES = 1 << 20
@@ -107,7 +106,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     own = (path.parent / "run.json").is_file()  # written by nascli: a name in it that is no UTF-8 is as the disk has it
     text = ""
     try:
-        text = decode_text(read_file(path, _MAX_BYTES), path, "surrogateescape" if own else "strict")
+        text = read_text(path, _MAX_BYTES, "surrogateescape" if own else "strict")
         return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"recipe {path}: {error.strerror or error}", file=path) from error

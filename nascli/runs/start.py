@@ -20,7 +20,7 @@ from nascli.config import Section, to_toml
 from nascli.errors import InputError, NascliError
 from nascli.files import writing
 from nascli.locks import LOCK_FILE, lock_folder, remove_lock
-from nascli.partial import PARTIAL, remove_partial, temporary_beside
+from nascli.partial import is_temporary, remove_partial, temporary_beside
 from nascli.reading import sha256_file
 from nascli.records import read_record
 from nascli.runs.find import USES, read_run
@@ -151,7 +151,7 @@ def _check_room(path: Path, overwrite: bool, inputs: Sequence[Path]) -> bool:
         if path.exists() or path.is_symlink():
             raise InputError(f"{path} is no folder", "Choose another --out", file=path)
         return True
-    names = {each.name for each in path.iterdir() if not _is_left_over(each.name)}
+    names = {each.name for each in path.iterdir() if each.name != LOCK_FILE and not is_temporary(each.name)}
     if not names:
         return True
     is_run = _is_own(path, names)
@@ -170,11 +170,6 @@ def _check_room(path: Path, overwrite: bool, inputs: Sequence[Path]) -> bool:
                 file=path,
             )
     return False
-
-
-def _is_left_over(name: str) -> bool:
-    """Whether a kill before `run.json` was there leaves a file of this name."""
-    return name == LOCK_FILE or (name.startswith(f".{RUN_FILE}.") and name.endswith(PARTIAL))
 
 
 def _is_own(path: Path, names: set[str]) -> bool:

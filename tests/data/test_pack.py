@@ -152,7 +152,7 @@ def test_a_kill_while_a_shard_is_written_leaves_those_before(
     monkeypatch.setattr("nascli.data.pack.shards._SHARD_IMAGES", 2)
     with pytest.raises(Interrupted):
         pack_folder(source, path, SMALL, callbacks=stop_after(4))
-    (path.with_name("images.h5.partial") / ".00000004.npz.0123abcd.partial").write_bytes(b"half a shard")
+    (path.with_name("images.h5.partial") / ".00000004.npz.nascli-0123abcd.partial").write_bytes(b"half a shard")
     done: list[int] = []
     pack_folder(source, path, SMALL, callbacks=counting(done))
     assert done == [5, 6]

@@ -176,9 +176,12 @@ def test_digit_scenes_follow_the_umask() -> None:
 def test_what_a_kill_left_is_removed_and_what_is_being_written_stays(nascli: Nascli, classifier: str) -> None:
     folder = Path(classifier)
     (folder / "top").mkdir()
-    dead = [folder / ".weights.safetensors.0123abcd.partial", folder / "top" / ".01.json.0123abcd.partial"]
-    living = folder / ".report.html.89abcdef.partial"
-    theirs = [folder / ".mine.partial", folder / "top" / "notes.partial"]
+    dead = [
+        folder / ".weights.safetensors.nascli-0123abcd.partial",
+        folder / "top" / ".01.json.nascli-0123abcd.partial",
+    ]
+    living = folder / ".report.html.nascli-89abcdef.partial"
+    theirs = [folder / ".mine.partial", folder / ".photo.png.0123abcd.partial", folder / "top" / "notes.partial"]
     for path in (*dead, living, *theirs):
         path.write_text("x")
     with living.open("rb") as file:

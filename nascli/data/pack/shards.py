@@ -25,11 +25,11 @@ import numpy as np
 from nascli.errors import CannotWriteError, CorruptFileError, InputError
 from nascli.files import open_whole, write_json, writing
 from nascli.locks import LOCK_FILE, lock_folder
-from nascli.partial import PARTIAL, remove_partial, temporary_beside
+from nascli.partial import PARTIAL, is_temporary, remove_partial, temporary_beside
 from nascli.progress import PROGRESS
 
 _SETTINGS = "settings.json"
-_OWN_NAMES = re.compile(rf"[0-9]{{8,}}\.npz|\..+{re.escape(PARTIAL)}")
+_SHARD_NAME = re.compile(r"[0-9]{8,}\.npz")
 _SHARD_IMAGES = 32
 """Images that a kill costs at most."""
 
@@ -164,12 +164,15 @@ def _refuse_foreign(path: Path) -> None:
     foreign: Path | None = path
     if not path.is_symlink() and (path.is_dir() or not path.exists()):
         inside = path.iterdir() if path.is_dir() else ()
-        own = (LOCK_FILE, PROGRESS, _SETTINGS, path.name.removesuffix(PARTIAL))
-        unknown = (each for each in inside if each.name not in own and not _OWN_NAMES.fullmatch(each.name))
-        foreign = next(unknown, None)
+        foreign = next((each for each in inside if not _is_own(each.name, path)), None)
     if foreign is not None:
         raise InputError(
             f"{foreign} was not made by nascli pack, which keeps finished images in {path}",
             "Move it away, or give the pack another name",
             file=foreign,
         )
+
+
+def _is_own(name: str, folder: Path) -> bool:
+    pack = folder.name.removesuffix(PARTIAL)
+    return name in (LOCK_FILE, PROGRESS, _SETTINGS, pack) or bool(_SHARD_NAME.fullmatch(name)) or is_temporary(name)
