@@ -48,7 +48,7 @@ ELSEWHERE = {
     "models/deploy/export.py:export_program": "a buffer",
     "search/snapshot.py:SnapshotFile.save": "a buffer",
     # reading
-    "models/weight_files.py": "it opens HDF5 files to read",
+    "models/keras_files.py": "it opens HDF5 files to read",
     "data/checked_h5.py:CheckedFormat.open": "it opens them to read",
 }
 """Modules and functions that may write without a guard of their own, each with the reason."""

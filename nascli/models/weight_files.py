@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import torch
 from torch import Tensor
 
 from nascli.content import describe_content
 from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.memory import is_out_of_memory, measure_free_memory
+from nascli.models.keras_files import read_keras
 from nascli.models.tensor_files import read_tensors
 from nascli.reading import open_file
 from nascli.text import quote
@@ -48,8 +48,6 @@ _MOST_TIMES, _SMALL = 4, 64 << 20
 """Times its own bytes that a file may unpack to, and bytes beside."""
 _MAX_LIST = 8 << 20
 """Bytes of a file's list of contents, which takes a second for each million."""
-_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
-_COPY_HINT = "Save it anew with Keras, into one file of its own: model.save('weights.h5')"
 _DAMAGE = {
     "page": "The download brought a page in place of the file: get it again, from the address of the file itself",
     "pointer": "",
@@ -179,10 +177,15 @@ def _identify_archive(path: Path, kind: str) -> str:
     return kind
 
 
+def _may_unpack_to(size: int) -> int:
+    """Bytes that a file of so many may unpack to."""
+    return _MOST_TIMES * size + _SMALL
+
+
 def _refuse_bomb(path: Path, parts: Sequence[zipfile.ZipInfo]) -> None:
     """CorruptFileError for an archive that would unpack to far more than it is; torch.save does not compress."""
     claimed, size = sum(part.file_size for part in parts), path.stat().st_size
-    if claimed > _MOST_TIMES * size + _SMALL:
+    if claimed > _may_unpack_to(size):
         raise CorruptFileError(f"weights {path}: {size:,} bytes that claim to unpack to {claimed:,}", "Get it again")
     lists = [part.file_size for part in parts if part.filename.endswith("data.pkl")]
     if max(lists, default=0) > _MAX_LIST:
@@ -261,53 +264,7 @@ def _read_safetensors(path: Path) -> WeightFile:
 
 
 def _read_keras(path: Path) -> WeightFile:
-    """A legacy Keras file, with or without the model around the weights: `layer.weight` to tensor."""
-    entries: dict[str, Tensor] = {}
-    claimed, size = 0, path.stat().st_size
-    with h5py.File(path, "r", locking=False) as file:
-        if "layers" in file and "model_weights" not in file:
-            hint = "Save it in the older way: model.save('weights.h5')"
-            raise InputError(f"weights {path}: of the kind .weights.h5 of Keras 3", hint)
-        group: Any = _follow(path, file, "model_weights") if "model_weights" in file else file
-        for layer in group:
-            inside = _follow(path, group, layer)
-            for name in inside.attrs.get("weight_names", ()):
-                text = name.decode() if isinstance(name, bytes) else str(name)
-                short = re.sub(r":\d+$", "", text).rsplit("/", 1)[-1]
-                data = _follow(path, inside, text)
-                claimed += _check_stored(path, data)
-                if claimed > _MOST_TIMES * size + _SMALL:
-                    raise CorruptFileError(f"weights {path}: {size:,} bytes that claim to hold more than {claimed:,}")
-                entries[f"{layer}.{short}"] = torch.from_numpy(data[()])
-        if not entries:
-            held = ", ".join(list(file)[:4]) or "nothing"
-            raise InputError(f"weights {path}: an HDF5 file without layers of Keras (it holds {held})", _READ_HINT)
-    return WeightFile(entries)
-
-
-def _follow(path: Path, group: Any, name: str) -> Any:  # noqa: ANN401 - h5py has no types
-    """What a group holds under a path of names; InputError where a link in it leads anywhere else."""
-    for part in filter(None, name.split("/")):
-        link = group.get(part, getlink=True)
-        if not isinstance(link, h5py.HardLink | None):
-            raise InputError(f"weights {path}: {shorten(name)} is a link to another place", _COPY_HINT, file=path)
-        group = group[part]
-    return group
-
-
-def _check_stored(path: Path, data: Any) -> int:  # noqa: ANN401
-    """The bytes that a data set claims to have; InputError where they are not numbers in this file itself."""
-    filters = data.id.get_create_plist()
-    unknown = {filters.get_filter(k)[0] for k in range(filters.get_nfilters())} - _FILTERS
-    kinds = {
-        "holds no numbers": data.dtype.kind not in "fiu",
-        "is kept in another file": bool(data.external) or data.is_virtual,
-        "is compressed by a method that is not known": bool(unknown),
-        "was never written": data.size > 0 and data.id.get_storage_size() == 0,
-    }
-    if kind := next((kind for kind, is_so in kinds.items() if is_so), None):
-        raise InputError(f"weights {path}: {shorten(data.name)} {kind}", _COPY_HINT, file=path)
-    return int(data.nbytes)
+    return WeightFile(read_keras(path, _may_unpack_to(path.stat().st_size)))
 
 
 _READERS: dict[str, Callable[[Path], WeightFile]] = {
