@@ -18,6 +18,7 @@ from nascli.genotype.resolve import zoo_names
 from nascli.models.cells.cell import Cell
 from tests.genotype.genotype_st import genotypes
 from tests.published import published_cell
+from tests.reliability.bounded import bounded
 
 Spelling = tuple[tuple[tuple[tuple[int, str], ...], str], ...]
 
@@ -179,3 +180,16 @@ def test_published_cells_are_all_different_and_their_hashes_do_not_drift() -> No
 def test_names_do_not_change_the_hash(field: str) -> None:
     genotype = published_cell("darts-v2")
     assert genotype.model_copy(update={field: "other"}).canonical_hash() == genotype.canonical_hash()
+
+
+def test_many_twins_are_spelled_at_once() -> None:
+    twin, other = ({"inputs": [0, 1], "ops": [op, op], "combine": "add"} for op in ("identity", "sep_conv_3x3"))
+    user = {"inputs": [2, 5], "ops": ["identity", "identity"], "combine": "add"}
+    moved = user | {"inputs": [8, 4]}
+    with bounded(10):
+        cells = [
+            CellSpec.model_validate({"blocks": [*blocks, last], "concat": range(2, 14)})
+            for blocks, last in (([twin] * 11, user), ([twin] * 11, moved), ([other] + [twin] * 10, user))
+        ]
+        first, second, third = map(canonical_cell, cells)
+    assert first == second != third

@@ -19,7 +19,7 @@ def canonical_cell(cell: CellSpec) -> CellSpec:
     """The smallest spelling of a cell over all orders of branches and all valid orders of its live blocks.
 
     Blocks are placed one by one; at each place the candidate that spells smallest wins, and only where candidates
-    tie are both tried. So the search is exact, and linear but for cells with equal twins.
+    tie are both tried, but of twins, which can change places without changing the cell, one. So the search is exact.
     """
     return CellSpec.model_validate_json(json.dumps(canonical_values(cell)))
 
@@ -42,13 +42,28 @@ def _smallest(cell: CellSpec, waiting: frozenset[int], names: Mapping[int, int],
         if all(i in names for i in cell.blocks[state - 2].inputs)
     }
     best = min(spelled.values())
+    tied = [state for state, key in spelled.items() if key == best]
     return min(
         _smallest(cell, waiting - {state}, {**names, state: len(done) + 2}, (*done, best))
-        for state, key in spelled.items()
-        if key == best
+        for place, state in enumerate(tied)
+        if not any(_are_twins(cell, waiting, state, other) for other in tied[:place])
     )
 
 
+def _are_twins(cell: CellSpec, waiting: frozenset[int], first: int, second: int) -> bool:
+    """Whether two blocks that are spelled the same are read in the same way, by blocks that wait and the output."""
+    exchanged = {first: second, second: first}
+    return (first in cell.concat) == (second in cell.concat) and all(
+        _branches(block, exchanged) == _branches(block, {})
+        for block in (cell.blocks[state - 2] for state in waiting)
+        if first in block.inputs or second in block.inputs
+    )
+
+
+def _branches(block: Block, names: Mapping[int, int]) -> list[tuple[int, str]]:
+    return sorted((names.get(i, i), op) for i, op in zip(block.inputs, block.ops, strict=True))
+
+
 def _spell(block: Block, names: Mapping[int, int]) -> _Key:
-    first, second = sorted((names[i], op) for i, op in zip(block.inputs, block.ops, strict=True))
+    first, second = _branches(block, names)
     return (first, second), block.combine
