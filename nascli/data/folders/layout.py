@@ -8,7 +8,7 @@ from pathlib import Path
 from nascli.data.folders.index import SplitRequest, list_names
 from nascli.data.folders.split_names import find_role
 from nascli.data.folders.table import TABLE_ENDINGS
-from nascli.data.images.walk import ImageWalk, Listing, describe_absence, describe_rest, refuse_archive
+from nascli.data.images.walk import ImageWalk, Listing, describe_absence, describe_rest, refuse_archive, refuse_system
 from nascli.data.issues import IssueLog
 from nascli.errors import InputError
 from nascli.text import quote
@@ -34,6 +34,7 @@ class Layout:
 def check_folder(folder: Path) -> None:
     """InputError, with the way on, where a path is no folder."""
     if os.path.isdir(folder):
+        refuse_system(folder)
         return
     if not os.path.exists(folder):
         raise InputError(f"data set folder {folder}: {describe_absence(folder, 'folder')}", LAYOUT)

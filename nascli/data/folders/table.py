@@ -14,6 +14,7 @@ from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.reading import open_file, read_file
 from nascli.text_files import decode_text
+from nascli.units import shorten
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
 """Endings of tables, in small letters."""
@@ -135,7 +136,7 @@ def _read_cells(file: Path, header: Sequence[str], cells: Sequence[tuple[int, li
     columns = [normalize_column(each) for each in header]
     if any(boxes <= set(columns) for boxes in BOX_COLUMNS):
         raise InputError(
-            f"table {file} is one of boxes of objects (its columns are {', '.join(columns)})",
+            f"table {file} is one of boxes of objects (its columns are {shorten(', '.join(columns))})",
             f"nascli detect train --dataset csv:{file} takes it",
         )
     name = _find_column(columns, FILE_COLUMNS)
@@ -146,7 +147,7 @@ def _read_cells(file: Path, header: Sequence[str], cells: Sequence[tuple[int, li
         label = others[0]
     if name is None or (label is None and not others):
         raise InputError(
-            f"table {file}: none of its columns ({', '.join(columns)}) is known as one of "
+            f"table {file}: none of its columns ({shorten(', '.join(columns))}) is known as one of "
             + ("image files" if name is None else "labels"),
             "Name them file_name and label",
         )
@@ -185,8 +186,8 @@ def _read_marked(
     classes = [columns[place] for place in marks if row[place] in ("1", "1.0")]
     if len(classes) != 1 or any(row[place] not in ("0", "0.0", "", "1", "1.0") for place in marks):
         raise InputError(
-            f"table {file}, line {line}: no column of labels is known among {', '.join(columns)}, and the row does not "
-            "mark one class by 1 and the others by 0",
+            f"table {file}, line {line}: no column of labels is known among {shorten(', '.join(columns))}, and the row "
+            "does not mark one class by 1 and the others by 0",
             "Name the columns file_name and label; a network of nascli gives an image one class",
         )
     return Row(row[name], classes[0], None if split is None else row[split], line)
@@ -211,7 +212,7 @@ def normalize_column(name: str) -> str:
 def _parse_line(line: str, file: Path, number: int) -> dict[str, Any]:
     try:
         values = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptFileError(
             f"table {file}, line {number} is not JSON: {error}", "Each line is one object"
         ) from error

@@ -21,6 +21,12 @@ ABOVE = "link to a folder above"
 DANGLING = "link that leads nowhere"
 OWN = "folder of results of nascli"
 
+_SYSTEM = {"/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr"}
+"""Folders of an operating system, which are nobody's data: looking through them takes minutes, or does not end."""
+_MADE_UP = ("/proc/", "/sys/", "/dev/")
+"""Folders of which no part is data either, but for memory that can be used as a disk."""
+_MEMORY_DISK = "/dev/shm"
+
 _SERVICE_NAMES = {
     *("__macosx", "icon\r", "network trash folder", "temporary items"),
     *("@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "lost+found", "__pycache__"),
@@ -104,7 +110,12 @@ class ImageWalk:
         return new
 
     def find_below(self, folder: Path) -> list[Path]:
-        """The images in a folder and in those below it, sorted."""
+        """The images in a folder and in those below it, sorted.
+
+        Raises:
+            InputError: It cannot be read, or belongs to the operating system.
+        """
+        refuse_system(folder)
         self._seen.add(_identity(folder))
         listing = self.look_into(folder)
         found, waiting = [*listing.images], self.select_new(listing.folders)
@@ -128,7 +139,7 @@ class ImageWalk:
             elif is_folder(entry):
                 if _holds_runs(entry.path):
                     self._log.add(OWN, self._name(entry.path))
-                elif entry.is_symlink() and leads_above(entry.path, self.root):
+                elif entry.is_symlink() and (leads_above(entry.path, self.root) or is_system(entry.path)):
                     self._log.add(ABOVE, f"{self._name(entry.path)} leads to {os.path.realpath(entry.path)}")
                 else:
                     folders.append(folder / entry.name)
@@ -191,6 +202,23 @@ def leads_above(link: Path | str, root: Path) -> bool:
     """Whether a link leads to a folder that holds `root`: half of the disk may be in it, and the root again."""
     target, inner = os.path.realpath(link), os.path.realpath(root)
     return target != inner and os.path.commonpath((target, inner)) == target
+
+
+def is_system(folder: Path | str) -> bool:
+    """Whether a folder, with links resolved, is the whole disk or belongs to the operating system."""
+    place = os.path.realpath(folder)
+    return place in _SYSTEM or (place.startswith(_MADE_UP) and not (place + os.sep).startswith(_MEMORY_DISK + os.sep))
+
+
+def refuse_system(folder: Path) -> None:
+    """InputError where a folder is the whole disk, or belongs to the operating system."""
+    if is_system(folder):
+        named = f"{folder}" if (place := os.path.realpath(folder)) == str(folder) else f"{folder}, which is {place}"
+        raise InputError(
+            f"{named}: this folder belongs to the operating system, and is not searched for images",
+            "Give the folder of the data set itself",
+            file=folder,
+        )
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:

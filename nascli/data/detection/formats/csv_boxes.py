@@ -28,6 +28,7 @@ from nascli.data.detection.formats.raw import (
 )
 from nascli.data.folders.split_names import find_role
 from nascli.data.folders.table import find_delimiter, normalize_column
+from nascli.data.images.walk import is_system
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.text_files import read_text
@@ -126,7 +127,7 @@ def find_csv_splits(path: Path) -> dict[str, RawSplit]:
     for name, (table, inside) in rows.items():
         parent = table.path.parent
         places = (parent / name, parent / "images" / name, parent / table.path.stem, parent / "images", parent)
-        folders = tuple(each for each in places if os.path.isdir(each))
+        folders = tuple(each for each in places if os.path.isdir(each) and not is_system(each))
         made[name] = RawSplit(table.path, folders, partial(_read_rows, table, inside, classes, folders))
     return made
 

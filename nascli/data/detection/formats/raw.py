@@ -19,12 +19,16 @@ from nascli.data.images.walk import (
     is_service_name,
     leads_above,
     refuse_archive,
+    refuse_system,
 )
 from nascli.data.issues import IssueLog
 from nascli.errors import InputError, NascliError
 
 CocoLists = dict[str, list[dict[str, Any]]]
 """COCO's `images`, `annotations` and `categories`, with whatever their author wrote in them."""
+
+_DEEPEST = 100
+"""Names at the end of a path that are looked for; a text of thousands is no path of anybody."""
 
 OUTLINE_BOX = "box of the outline"
 """The key under which a reader gives an annotation without `bbox` the box around its outline."""
@@ -88,6 +92,7 @@ def find_below(name: str, folders: Sequence[Path], fewest: int = 1) -> tuple[Pat
         if text and _exists(folder / text):
             return folder / text, "\\" not in name
     parts = [part for part in text.split("/") if part not in ("", ".", "..") and not part.endswith(":")]
+    del parts[:-_DEEPEST]
     for start in range(max(1, len(parts) - fewest + 1)):
         for folder in folders:
             if parts and _exists(found := folder.joinpath(*parts[start:])):
@@ -111,9 +116,10 @@ def descend(folder: Path, is_data: Callable[[Path], bool]) -> Path:
 
 
 def require_path(path: Path, what: str, hint: str) -> None:
-    """InputError where nothing is at a path, or an archive that has to be unpacked first."""
+    """InputError where nothing is at a path, an archive that has to be unpacked first, or the whole disk."""
     if not os.path.exists(path):
         raise InputError(f"{what} {path}: {describe_absence(path)}", hint)
+    refuse_system(path)
     if os.path.isfile(path):
         refuse_archive(path)
 

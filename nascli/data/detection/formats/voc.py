@@ -38,6 +38,8 @@ _ROOT = re.compile(rb"<(?:\w+:)?annotation[\s>/]", re.IGNORECASE)
 """The element of a file; that of CVAT is called annotations."""
 _ENCODING = re.compile(rb"""\s*<\?xml[^>]*\bencoding=["']([\w.-]+)["']""")
 _EXPATS_OWN = ("utf-8", "utf-16", "iso-8859-1", "us-ascii")
+_DEEPEST = 200
+"""Elements inside each other; annotations have some five."""
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _HINT = (
     "Give voc:PATH of a folder with Annotations/ and JPEGImages/, or of one with train/ and valid/, XML beside images"
@@ -133,6 +135,7 @@ class _Reader:
             if file not in self._parsed:
                 self._parsed[file] = _read_annotation(file)
         names = sorted({thing.name for each in self._parsed.values() if each for thing in each.objects})
+        categories = {name: number for number, name in enumerate(names, 1)}
         builder = ListsBuilder(names)
         images = _ImageNames(folders, log)
         annotated = {file: each for file in files if (each := self._parsed[file])}
@@ -152,7 +155,7 @@ class _Reader:
                 if difficult:
                     log.add("object marked difficult", place)
                 bbox = (x1 - first, y1 - first, x2 - x1 + first, y2 - y1 + first)
-                builder.add_box(number, names.index(name) + 1, bbox, place, crowd=difficult)
+                builder.add_box(number, categories[name], bbox, place, crowd=difficult)
         stems = {file.stem for file in self._files}
         for image in sorted(image for image in images.list_unused() if image.stem not in stems):
             log.add("image without an XML file", str(image))
@@ -242,7 +245,7 @@ def parse_xml(content: bytes) -> Element:
 
     Raises:
         ExpatError: It is not well formed.
-        ValueError: It declares entities, which could grow without bounds.
+        ValueError: It declares entities or attributes, which could grow without bounds, or is nested without an end.
     """
     builder = TreeBuilder()
     named = _ENCODING.match(content)
@@ -254,12 +257,25 @@ def parse_xml(content: bytes) -> Element:
             raise ValueError(str(error)) from error
     parser = expat.ParserCreate(encoding if named else None, namespace_separator=" ")
 
-    def refuse(*_: object) -> None:
-        raise ValueError("it declares entities, which annotations have no need of")
+    depth = 0
 
-    parser.EntityDeclHandler = refuse
-    parser.StartElementHandler = lambda tag, _: builder.start(tag.rpartition(" ")[2].lower(), {})
-    parser.EndElementHandler = lambda tag: builder.end(tag.rpartition(" ")[2].lower())
+    def refuse(*_: object) -> None:
+        raise ValueError("it declares entities or attributes, which annotations have no need of")
+
+    def start(tag: str, _: object) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError(f"more than {_DEEPEST} elements inside each other")
+        builder.start(tag.rpartition(" ")[2].lower(), {})
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag.rpartition(" ")[2].lower())
+
+    parser.EntityDeclHandler = parser.AttlistDeclHandler = refuse
+    parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler = builder.data
     parser.Parse(content, True)
     return builder.close()

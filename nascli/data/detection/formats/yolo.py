@@ -41,6 +41,10 @@ _DESCRIBED = re.compile(rb"^(?:names|nc|train|val|valid) *[:=]", re.MULTILINE)
 _LABEL_FOLDERS = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS", "JPEGImages": "labels"}
 _LOOKED_AT = 1000
 """Images of a folder whose labels are looked for to tell whether it is YOLO's."""
+_LARGEST = 1 << 20
+"""Bytes of a description; tens of thousands of names have fewer."""
+_MOST_CLASSES = 100_000
+"""Classes that a data set may have; a number beyond is a slip, and a list of so many names would fill the memory."""
 _HINT = "Give yolo:PATH of a data.yaml with names, train and val, or of a folder with images/ and labels/"
 
 
@@ -60,6 +64,18 @@ class _Description:
     roots: tuple[Path, ...]
     count: int | None = None
     keypoints: int = 0
+
+
+class _Loader(yaml.BaseLoader):
+    """Makes text of everything (no, 1.0, 2024), and refuses aliases of lists: a few lines of them have no bounds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - PyYAML's own
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        is_alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if is_alias and not isinstance(node, yaml.ScalarNode):
+            raise yaml.composer.ComposerError(None, None, "an alias (*) of a list or mapping: write it out", mark)
+        return node
 
 
 def find_yolo_splits(path: Path) -> dict[str, RawSplit]:
@@ -138,7 +154,7 @@ def _has_labels(folder: Path, *, deep: bool = True) -> bool:
 
 def _read_yaml(file: Path) -> _Description:
     try:
-        values = yaml.load(read_text(file), yaml.BaseLoader)  # makes text of everything: no, 1.0, 2024
+        values = yaml.load(read_text(file, _LARGEST), _Loader)
     except OSError as error:
         raise InputError(f"{file}: {error.strerror or error}") from error
     except (yaml.YAMLError, RecursionError) as error:
@@ -159,21 +175,24 @@ def _read_yaml(file: Path) -> _Description:
         partial(_read_names, values.get("names"), file),
         images,
         tuple(dict.fromkeys(roots)),
-        int(count) if isinstance(count, str) and count.isdecimal() else None,
+        _read_count(count),
         _count_keypoints(values.get("kpt_shape"), file),
     )
+
+
+def _read_count(text: object) -> int | None:
+    """The whole number that a text is, else None; of one far too large the first digits."""
+    return int(text[:18]) if isinstance(text, str) and text.isdecimal() else None
 
 
 def _count_keypoints(shape: Any, file: Path) -> int:  # noqa: ANN401 - any YAML
     """The numbers that keypoints add to each label; `kpt_shape` is their count, and that of the numbers of each."""
     if shape is None:
         return 0
-    if (
-        isinstance(shape, list)
-        and len(shape) == 2
-        and all(isinstance(each, str) and each.isdecimal() for each in shape)
-    ):
-        return int(shape[0]) * int(shape[1])
+    if isinstance(shape, list) and len(shape) == 2:
+        counts = [_read_count(each) for each in shape]
+        if counts[0] is not None and counts[1] is not None:
+            return counts[0] * counts[1]
     raise InputError(
         f"{file}: kpt_shape is {shorten(repr(shape))}, not two numbers",
         "Write how many keypoints a label has, and how many numbers each of them, as in [17, 3]",
@@ -189,8 +208,9 @@ def _read_names(names: Any, file: Path) -> Mapping[int, str] | None:  # noqa: AN
         return _read_lines(found[0])
     if isinstance(names, list) and all(isinstance(each, str) for each in names):
         return dict(enumerate(names))
-    if isinstance(names, dict) and all(key.isdecimal() and isinstance(name, str) for key, name in names.items()):
-        return {int(key): name for key, name in sorted(names.items(), key=lambda item: int(item[0]))}
+    numbers = [_read_count(key) for key in names] if isinstance(names, dict) else [None]
+    if None not in numbers and all(isinstance(name, str) for name in names.values()):
+        return dict(sorted(zip(map(int, names), names.values(), strict=True)))
     raise InputError(
         f"{file}: names is {shorten(repr(names))}, neither a list of names nor names by number",
         "Write names: [first, second], or a line per class below names:, as in 0: first",
@@ -246,6 +266,12 @@ def _read_split(described: _Description, name: str, folders: Sequence[Path], log
     lines = {image: made.read(file) for image, file in labels.items()}
     check_corners([line for found in lines.values() for line in found], log)
     count = made.highest + 1 if classes is None else classes
+    if count > _MOST_CLASSES:
+        raise InputError(
+            f"{described.source}: {count:,} classes, and at most {_MOST_CLASSES:,} are read",
+            "Number them 0, 1, 2 and so on: nc, the numbers of names, or the labels have a number far beyond",
+            file=described.source,
+        )
     builder = ListsBuilder(_complete_names(described, names or {}, count, log))
     for image in images:
         size = measure_image(image)

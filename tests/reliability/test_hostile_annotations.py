@@ -1,0 +1,178 @@
+"""Annotations, labels and tables made to exhaust their reader, or that name what is no data: one line, quickly."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.cli.program import Nascli, exit_code
+from tests.front_door.made import quote, write_coco
+from tests.reliability.bounded import bounded
+
+YAML = "train: images/train\nval: images/val\n"
+NAMES = "names: [cat]\n"
+XML = "<annotation><filename>0.png</filename><size><width>8</width><height>8</height></size>{}</annotation>"
+BOX = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox></object>"
+DEEP = 300_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Imports are no part of what is measured."""
+    data = write_coco(tmp_path_factory.mktemp("imported") / "data")
+    exit_code("data", "check", f"coco:{data}")
+
+
+def _laugh(first: str, level: str, end: str) -> str:
+    """Lists of nine aliases of the list before, thirty times."""
+    levels = [level.format(k=k, before=", ".join([f"*a{k - 1}"] * 9)) for k in range(1, 30)]
+    return "\n".join([first, *levels, end])
+
+
+LISTS, MAPS = ("a0: &a0 [x, x]", "a{k}: &a{k} [{before}]"), ("a0: &a0 {x: y}", "a{k}: &a{k} {{<<: [{before}]}}")
+DESCRIPTIONS: dict[str, Callable[[], str]] = {
+    "names that grow": lambda: _laugh(*LISTS, f"{YAML}names: *a29\n"),
+    "folders that grow": lambda: _laugh(*LISTS, f"train: *a29\nval: images/val\n{NAMES}"),
+    "keypoints that grow": lambda: _laugh(*LISTS, f"{YAML}{NAMES}kpt_shape: *a29\n"),
+    "mappings that grow": lambda: _laugh(*MAPS, YAML + NAMES),
+    "a list in itself": lambda: f"{YAML}names: &a [*a]\n",
+    "a mapping in itself": lambda: f"&a\ntrain: *a\nval: images/val\n{NAMES}",
+    "brackets": lambda: "names: " + "[" * DEEP,
+    "megabytes": lambda: YAML + NAMES + "x: [" + "a, " * 500_000 + "]\n",
+    "classes by number": lambda: f"{YAML}nc: 1000000000\n",
+    "classes of 9,000 digits": lambda: f"{YAML}nc: {'9' * 9000}\n",
+    "a name far away": lambda: f"{YAML}names: {{0: cat, 1000000000: dog}}\n",
+    "the whole disk": lambda: f"train: /\nval: images/val\n{NAMES}",
+    "the whole disk, by its path": lambda: f"path: /\ntrain: .\nval: images/val\n{NAMES}",
+    "the whole disk, above": lambda: f"train: {'../' * 40}\nval: images/val\n{NAMES}",
+    "processes": lambda: f"train: /proc\nval: images/val\n{NAMES}",
+    "devices": lambda: f"train: [images/train, /sys/devices]\nval: images/val\n{NAMES}",
+    "the disk of a process": lambda: f"train: /proc/self/root\nval: images/val\n{NAMES}",
+}
+
+
+@pytest.fixture
+def yolo(tmp_path: Path) -> Path:
+    for split in ("train", "val"):
+        for folder in ("images", "labels"):
+            (tmp_path / folder / split).mkdir(parents=True)
+        Image.new("RGB", (8 + len(split), 8)).save(tmp_path / "images" / split / "0.png")
+        (tmp_path / "labels" / split / "0.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_a_description_that_grows_or_leads_to_the_whole_disk_is_refused(name: str, yolo: Path, nascli: Nascli) -> None:
+    (yolo / "data.yaml").write_text(DESCRIPTIONS[name]())
+    with bounded(20, 700):
+        ran = nascli(f"data check yolo:{quote(yolo)}")
+    assert ran.code in (1, 2)
+    assert "data.yaml" in ran.err or "operating system" in ran.err
+    assert "did not expect" not in ran.err
+
+
+def test_a_label_of_a_class_far_away_makes_no_list_of_so_many_classes(yolo: Path, nascli: Nascli) -> None:
+    (yolo / "data.yaml").write_text(YAML)
+    (yolo / "labels" / "train" / "0.txt").write_text("2000000000 0.5 0.5 0.2 0.2\n")
+    with bounded(20, 700):
+        ran = nascli(f"data check yolo:{quote(yolo)}")
+    assert ran.code == 2
+    assert "2,000,000,001 classes" in ran.err
+
+
+def test_an_alias_of_a_word_is_read(yolo: Path, nascli: Nascli) -> None:
+    (yolo / "data.yaml").write_text(f"train: &here images/train\nval: *here\n{NAMES}")
+    assert nascli(f"data check yolo:{quote(yolo)} --json").json["splits"][0]["images"] == 1
+
+
+@pytest.mark.parametrize(
+    "where", ["voc:/", "yolo:/proc", "coco:/", "folder:/", "folder:/usr", "folder:/proc/self/root"]
+)
+def test_the_whole_disk_is_no_data_set(where: str, nascli: Nascli) -> None:
+    with bounded(20, 700):
+        ran = nascli(f"data check {where}")
+    assert ran.code == 2
+    assert where.partition(":")[2] in ran.err
+
+
+DOCUMENTS: dict[str, Callable[[], str]] = {
+    "attributes": lambda: (
+        "<!DOCTYPE annotation [<!ATTLIST object {}>]>".format(" ".join(f"a{k} CDATA '{'x' * 20}'" for k in range(5000)))
+        + XML.format(BOX * 5000)
+    ),
+    "an attribute": lambda: f"<!DOCTYPE a [<!ATTLIST object a CDATA '{'x' * 10_000_000}'>]>" + XML.format(BOX * 500),
+    "an entity": lambda: f"<!DOCTYPE a [<!ENTITY x '{'x' * 100_000}'>]>" + XML.format("&x;" * 100_000),
+    "a file": lambda: "<!DOCTYPE a [<!ENTITY % x SYSTEM 'file:///dev/zero'> %x;]>" + XML.format(BOX),
+    "elements": lambda: XML.format("<a>" * 100_000 + "</a>" * 100_000),
+    "objects": lambda: XML.format("<object>" * 100_000 + "</object>" * 100_000),
+    "no end": lambda: "<annotation>" + "<a>" * 1_000_000,
+}
+
+
+def _write_voc(folder: Path, document: str) -> Path:
+    (folder / "Annotations").mkdir()
+    (folder / "JPEGImages").mkdir()
+    for k, content in enumerate((document, XML.format(BOX))):
+        Image.new("RGB", (8, 8)).save(folder / "JPEGImages" / f"{k}.png")
+        (folder / "Annotations" / f"{k}.xml").write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_an_xml_file_that_grows_is_one_issue(name: str, tmp_path: Path, nascli: Nascli) -> None:
+    data = _write_voc(tmp_path, DOCUMENTS[name]())
+    with bounded(20, 700):
+        ran = nascli(f"data check voc:{quote(data)} --json")
+    assert ran.code == 2
+    issues = [each for split in ran.json["splits"] for each in split["issues"]]
+    refused = [each for each in issues if each["kind"] == "XML file cannot be read"]
+    assert [each["count"] for each in refused] == [1]
+    assert "0.xml" in refused[0]["first"]
+
+
+def test_as_many_names_as_objects_take_no_time(tmp_path: Path, nascli: Nascli) -> None:
+    names = "".join(BOX.replace("cat", f"c{k}") for k in range(15_000))
+    data = _write_voc(tmp_path, XML.format(names))
+    with bounded(20, 700):
+        assert nascli(f"data check voc:{quote(data)}").code in (0, 2, 3)
+
+
+@pytest.mark.parametrize("line", ['{"file_name": ' + "[" * DEEP, '{"label": ' + "9" * DEEP, '{"a":' * DEEP])
+@pytest.mark.parametrize("before", ["", '{"file_name": "0.png", "label": "a"}\n'])
+def test_a_line_of_json_without_an_end_is_named(before: str, line: str, tmp_path: Path, nascli: Nascli) -> None:
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "train" / "0.png")
+    (tmp_path / "train" / "metadata.jsonl").write_text(before + line + "\n")
+    with bounded(20, 700):
+        ran = nascli(f"data check folder:{quote(tmp_path)}")
+    assert ran.code in (1, 2)
+    assert "metadata.jsonl" in ran.err
+    assert "did not expect" not in ran.err
+
+
+def test_a_hundred_thousand_columns_are_not_all_said(tmp_path: Path, nascli: Nascli) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text(",".join(f"c{k}" for k in range(100_000)) + "\n" + "1," * 99_999 + "1\n")
+    with bounded(20, 700):
+        ran = nascli(f"data check csv:{quote(table)}")
+    assert ran.code == 2
+    assert "labels.csv" in ran.err
+    assert len(ran.err) < 1000
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/dev/zero", "/dev/stdin", "/proc", "a/" * 50_000, "file://%00/"])
+def test_an_impossible_name_of_an_image_is_an_issue(name: str, tmp_path: Path, nascli: Nascli) -> None:
+    def rename(split: str, lists: dict[str, list[dict[str, object]]], place: Path) -> None:
+        lists["images"][0]["file_name"] = name
+
+    data = write_coco(tmp_path / "data", rename)
+    table = tmp_path / "boxes.csv"
+    table.write_text(f"filename,class,xmin,ymin,xmax,ymax\n{name},cat,1,1,4,4\n")
+    for line in (f"coco:{quote(data)}", f"csv:{quote(table)}"):
+        with bounded(20, 700):
+            ran = nascli(f"data check {line} --json")
+        assert ran.code in (1, 2)
+        assert json.dumps(name)[1:-1][:4] in ran.out
+        assert '"unexpected"' not in ran.out
