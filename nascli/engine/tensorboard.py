@@ -45,6 +45,8 @@ class TensorBoardWriter:
         self._writer: SummaryWriter | None = None
 
     def __enter__(self) -> Self:
+        with writing(self._folder):
+            self._folder.mkdir(exist_ok=True)  # by it a resumed run knows that event files were asked for
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
