@@ -35,6 +35,8 @@ from nascli.text import quote
 
 _BEGIN = ("tokens", "genotype", "hash", "seed", "duplicate_of", "diagnostics")  # what a trial begins with
 
+_LINE_BEGIN = b'{"'
+
 
 class _Event(Strict):
     model_config = ConfigDict(allow_inf_nan=False)
@@ -234,6 +236,9 @@ def _read(content: bytes, path: Path, space: SearchSpace | None) -> tuple[list[T
                     f"{path}, line {number}: {_reason(error)}", _advise_cut(path, number - 1), file=path
                 ) from error
             _store(changed, event, trials, finishes)
+    if not _LINE_BEGIN.startswith(unfinished[: len(_LINE_BEGIN)]) or b"\0" in unfinished:  # which no kill leaves
+        what = f"{path}, line {len(lines) + 1}: not the beginning of a line of a journal"
+        raise CorruptFileError(what, _advise_cut(path, len(lines)), file=path)
     return trials, finishes, len(content) - len(unfinished)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nascli.config import TABLE, SearchRecipe, describe_reward
-from nascli.errors import Interrupted, NascliError
+from nascli.errors import CorruptFileError, Interrupted, NascliError
 from nascli.files import write_text
 from nascli.genotype.genotype import Genotype, sign_genotype
 from nascli.genotype.space import resolve_space
@@ -18,6 +18,7 @@ from nascli.progress import ProgressFile
 from nascli.records import write_record
 from nascli.runs.find import read_run
 from nascli.runs.folder import RunFolder
+from nascli.runs.record import RUN_FILE
 from nascli.search.builders import build_strategy
 from nascli.search.evaluators.tabular import TabularBenchmark, write_table
 from nascli.search.executors.executor import Executor
@@ -96,6 +97,7 @@ def run_search(
     strategy = build_strategy(recipe, plan.space)
     writer = ResultWriter(run, recipe, observer)
     with Journal(run.file(JOURNAL), plan.space) as journal:
+        _check_length(journal, run.path, observer)
         try:
             with executor:
                 SearchLoop(strategy, executor, journal, plan, writer, _open_snapshots(run, recipe), writer.on_poll).run(
@@ -111,6 +113,19 @@ def run_search(
         finally:
             writer.close(journal.trials)
     return journal.trials
+
+
+def _check_length(journal: Journal, folder: Path, observer: Observer) -> None:
+    """Hold the length of a journal against the trials that `run.json` counted when the search last stopped."""
+    counted, found = (read_run(folder).get("results") or {}).get("trials") or 0, len(journal.trials)
+    if found < counted and not found:
+        raise CorruptFileError(
+            f"{journal.path} has no trial, and {folder / RUN_FILE} counted {counted}: it was emptied or removed",
+            "Copy it again from where it was written, or start a new search",
+            file=journal.path,
+        )
+    if found < counted:
+        observer.on_message(f"warning: {journal.path} has {found} trials, and there were {counted}: searched again")
 
 
 def tabulate_run(path: Path, table: Path) -> TabularBenchmark:
