@@ -1,5 +1,6 @@
 """`nascli detect train`: a trained network, or a cell with random weights, as the backbone of a detector."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,7 +148,7 @@ def _open_backbone(call: Call, terminal: Terminal, seed: int) -> tuple["ImageCla
         flag = next(flag for flag, key in SIZES.items() if key in sizes)
         raise InputError(f"{flag} needs --cell", "A trained backbone has its sizes already")
     newest = runs_folder() / "train" / "latest"
-    if call[BACKBONE] is None and not newest.is_symlink() and not any(newest.parent.glob("*/run.json")):
+    if call[BACKBONE] is None and not os.path.lexists(newest) and not any(newest.parent.glob("*/run.json")):
         raise InputError(
             f"there is no trained backbone: {newest} is absent",
             "Train one by nascli train --cell nasnet-a, or give --cell nasnet-a to start from random weights",

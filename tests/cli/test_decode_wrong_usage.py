@@ -80,7 +80,7 @@ def prepare() -> None:
         ("enas --draw folder.svg --overwrite", 2, "folder.svg exists"),
         ("enas --out cell.svg", 2, "a genotype file ends in .json"),
         ("enas --out torn.json", 2, "replace it with --overwrite"),
-        ("enas --out file/cell.json", 1, "file/cell.json cannot be written"),
+        ("enas --out file/cell.json", 1, "file cannot be written"),
         (f"enas --out {'x' * 300}.json", 1, "cannot be written: File name too long"),
         ("enas --name ''", 2, "--name has 0 letters"),
         (f"enas --name {'x' * 201}", 2, "--name has 201 letters"),
