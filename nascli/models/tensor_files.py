@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor
 
 from nascli.content import describe_content
@@ -59,7 +59,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         CorruptFileError: It is damaged, changed after it was written, or no safetensors file.
     """
     try:
-        tensors = load_file(path)
+        tensors = _load(path)
         with path.open("rb") as file:
             header = _read_header(file)
             written = header.get(_METADATA, {}).get(DIGEST)
@@ -90,6 +90,14 @@ def digest_tensors(path: Path) -> str:
     with path.open("rb") as file:
         header = _read_header(file)
         return str(header.get(_METADATA, {}).get(DIGEST) or _finish_digest(header, file))
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # a name that is no UTF-8, by which safetensors opens no file
+        return load(path.read_bytes())
+    return load_file(path)
 
 
 def _read_header(file: BufferedReader) -> dict[str, Any]:
