@@ -112,7 +112,7 @@ def _try_lines(bench: Bench, commands: list[dict[str, Any]], seeds: range, tally
 def test_some_command_lines(zygote: Zygote, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     bench, tally = Bench(zygote, make_data(tmp_path / "begun"), tmp_path / "work"), Tally("command lines, some")
     quick = [each for each in _list_commands() if all(option["name"] != "dry_run" for option in each["options"])]
-    _try_lines(bench, quick, range(20), tally)
+    _try_lines(bench, quick, range(12), tally)
     tally.check(record_property)
 
 
