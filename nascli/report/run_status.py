@@ -124,20 +124,19 @@ def _count(path: Path, command: str, record: Mapping[str, Any], progress: Progre
         yield from {name: getattr(progress, name) for name in ("unit", "done", "total", "phase")}.items()
         for name in ("epoch", "epochs", "loss", "images_per_second"):
             yield name, progress.facts.get(name)
-    if command in _METRICS:
-        yield from _read_metrics(path, command, progress)
-    if command == "search":
-        yield from _read_search(path, record, progress)
+    try:
+        if command in _METRICS:
+            yield from _read_metrics(path, command, progress)
+        if command == "search":
+            yield from _read_search(path, record, progress)
+    except NascliError as error:
+        yield "error", error.message
 
 
 def _read_metrics(path: Path, command: str, progress: Progress | None) -> Iterator[tuple[str, Any]]:
     key, name = _METRICS[command]
     metrics = path / "metrics.jsonl"
-    try:
-        epochs = read_lines(metrics) if metrics.is_file() else []
-    except NascliError as error:
-        yield "error", error.message
-        return
+    epochs = read_lines(metrics) if metrics.is_file() else []
     scored = [each for each in epochs if isinstance(each.get(key), int | float) and math.isfinite(each[key])]
     if scored:
         best = max(scored, key=lambda each: each[key])
@@ -149,11 +148,7 @@ def _read_metrics(path: Path, command: str, progress: Progress | None) -> Iterat
 def _read_search(path: Path, record: Mapping[str, Any], progress: Progress | None) -> Iterator[tuple[str, Any]]:
     search = record["recipe"].get("search", {})
     journal = path / "trials.jsonl"
-    try:
-        trials = read_trials(journal) if journal.is_file() else []
-    except NascliError as error:
-        yield "error", error.message
-        return
+    trials = read_trials(journal) if journal.is_file() else []
     finished = [trial for trial in trials if trial.finished]
     if progress is None or progress.unit == "trials":  # else the supernet is trained, which counts steps
         yield from {"unit": "trials", "done": len(finished), "total": search.get("trials")}.items()

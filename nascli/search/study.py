@@ -97,7 +97,7 @@ def run_search(
     strategy = build_strategy(recipe, plan.space)
     writer = ResultWriter(run, recipe, observer)
     with Journal(run.file(JOURNAL), plan.space) as journal:
-        _check_length(journal, run.path, observer)
+        writer.check_length(journal)
         try:
             with executor:
                 SearchLoop(strategy, executor, journal, plan, writer, _open_snapshots(run, recipe), writer.on_poll).run(
@@ -113,19 +113,6 @@ def run_search(
         finally:
             writer.close(journal.trials)
     return journal.trials
-
-
-def _check_length(journal: Journal, folder: Path, observer: Observer) -> None:
-    """Hold the length of a journal against the trials that `run.json` counted when the search last stopped."""
-    counted, found = (read_run(folder).get("results") or {}).get("trials") or 0, len(journal.trials)
-    if found < counted and not found:
-        raise CorruptFileError(
-            f"{journal.path} has no trial, and {folder / RUN_FILE} counted {counted}: it was emptied or removed",
-            "Copy it again from where it was written, or start a new search",
-            file=journal.path,
-        )
-    if found < counted:
-        observer.on_message(f"warning: {journal.path} has {found} trials, and there were {counted}: searched again")
 
 
 def tabulate_run(path: Path, table: Path) -> TabularBenchmark:
@@ -200,8 +187,22 @@ class ResultWriter:
         self._finished = 0
         self._running: dict[int, float] = {}
         self._since = time.monotonic()
-        earlier = read_run(run.path).get("results") or {}
-        self._before = earlier.get("seconds") or 0.0
+        self._earlier = read_run(run.path).get("results") or {}
+
+    def check_length(self, journal: Journal) -> None:
+        """Hold the length of a journal against the trials that `run.json` counted when the search last stopped."""
+        counted, found = self._earlier.get("trials") or 0, len(journal.trials)
+        if found < counted and not found:
+            raise CorruptFileError(
+                f"{journal.path} has no trial, and {self._run.path / RUN_FILE} counted {counted}: it was emptied or "
+                "removed",
+                "Copy it again from where it was written, or start a new search",
+                file=journal.path,
+            )
+        if found < counted:
+            self._observer.on_message(
+                f"warning: {journal.path} has {found} trials, and there were {counted}: searched again"
+            )
 
     def on_start(self, trials: Sequence[Trial]) -> None:
         """Find the best reward so far."""
@@ -258,7 +259,7 @@ class ResultWriter:
                 write_text(self._run.file("best.json"), text)
         write_record(self._run.file("curves.json"), {"updates": self._updates})
         self._progress.write(self._finished, self._recipe.search.trials, "finishing")
-        seconds = self._before + time.monotonic() - self._since
+        seconds = (self._earlier.get("seconds") or 0.0) + time.monotonic() - self._since
         self._run.update(results=asdict(summarize(trials, seconds, describe_reward(self._recipe.search.evaluator))))
 
     def _with_provenance(self, trial: Trial) -> Genotype:
