@@ -1,12 +1,10 @@
 """Commands on a disk that is full, and after it: the machinery of `test_writers`."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.reliability.killed import Scenario
-from tests.reliability.results import read_results
+from tests.reliability.rehearsal import Rehearsal, Scenario
 from tests.reliability.zygote import Ended, Zygote
 
 
@@ -19,46 +17,29 @@ class FullDisk:
     """
 
     def __init__(self, zygote: Zygote, scenario: Scenario, data: Path, work: Path) -> None:
-        self._zygote, self._scenario, self._work = zygote, scenario, work
-        self._begun = work / "begun"
-        shutil.copytree(data, self._begun)
-        for line in scenario.prepare:
-            assert zygote.call(*line, folder=self._begun).code == 0, line
-        folder = self._fresh()
-        before = _list_sizes(folder)
-        usual = zygote.call(*scenario.command, folder=folder)
-        assert usual.code == 0, usual.err
-        self.steps = usual.writes
-        self.sizes = sorted({size for path, size in _list_sizes(folder).items() if before.get(path) != size})
-        self._expected = read_results(folder / scenario.out)
+        self._zygote, self._scenario = zygote, scenario
+        self._rehearsal = Rehearsal(zygote, scenario, data, work)
+        before = _list_sizes(self._rehearsal.begun)
+        after = _list_sizes(self._rehearsal.folder)
+        self.steps = self._rehearsal.usual.writes
+        self.sizes = sorted({size for path, size in after.items() if before.get(path) != size})
 
     def attempt(self, full_at: int | None = None, file_size: int = 0) -> str:
         """Run into the limit, then go on without; the problem, or an empty text."""
-        folder = self._fresh()
+        folder = self._rehearsal.copy()
         command = (*self._scenario.command, "--json")
         ended = self._zygote.call(*command, folder=folder, full_at=full_at, file_size=file_size)
         if ended.code == 0:
-            return self._compare(folder)
+            return self._rehearsal.compare()
         if problem := _judge(ended):
             return f"{problem}: {ended.err[-1500:]}"
         if left := list(_find_partial(folder)):
             return f"temporary files are left: {left}"
-        command = self._scenario.resume(folder) or self._scenario.command
+        command = self._rehearsal.resume()
         resumed = self._zygote.call(*command, folder=folder)
         if resumed.code != 0:
             return f"then {command}: {resumed.err[-1500:]}"
-        return self._compare(folder)
-
-    def _compare(self, folder: Path) -> str:
-        found = read_results(folder / self._scenario.out)
-        names = found.keys() | self._expected.keys()
-        different = sorted(name for name in names if found.get(name) != self._expected.get(name))
-        return f"not as with space: {different}" if different else ""
-
-    def _fresh(self) -> Path:
-        folder = self._work / "run"
-        shutil.rmtree(folder, ignore_errors=True)
-        return Path(shutil.copytree(self._begun, folder, symlinks=True))
+        return self._rehearsal.compare()
 
 
 def _judge(ended: Ended) -> str:
@@ -79,7 +60,8 @@ def _find_partial(folder: Path) -> Iterator[str]:
 
 
 def _list_sizes(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return {path.relative_to(folder): path.stat().st_size for path in files}
 
 
 def spread(values: int, count: int) -> list[int]:

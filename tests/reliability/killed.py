@@ -5,32 +5,14 @@ over the whole run. What is killed is the process itself, by SIGKILL, as a machi
 """
 
 import random
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nascli.locks import is_locked
-from tests.reliability.results import read_results
+from tests.reliability.rehearsal import Rehearsal, Scenario
 from tests.reliability.zygote import Ended, Zygote
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A command that is killed.
-
-    Attributes:
-        command: Its arguments; they write into the folder or file `out`.
-        prepare: Commands that come before it.
-        resume: The arguments that go on after a kill, by what the kill left; the same command where there are none.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    out: str
-    prepare: tuple[tuple[str, ...], ...] = ()
-    resume: Callable[[Path], tuple[str, ...] | None] = lambda folder: None
 
 
 @dataclass
@@ -53,21 +35,13 @@ class Killer:
     """
 
     def __init__(self, zygote: Zygote, scenario: Scenario, data: Path, work: Path) -> None:
-        self._zygote, self._scenario, self._work = zygote, scenario, work
-        self._begun = work / "begun"
-        shutil.copytree(data, self._begun)
-        for line in scenario.prepare:
-            _succeed(zygote.call(*line, folder=self._begun), line)
-        folder = self._fresh()
-        self._usual = zygote.call(*scenario.command, folder=folder)
-        _succeed(self._usual, scenario.command)
-        self._expected = read_results(folder / scenario.out)
-        assert self._expected
+        self._zygote, self._scenario = zygote, scenario
+        self._rehearsal = Rehearsal(zygote, scenario, data, work)
 
     def run_chain(self, seed: int, count: Count) -> None:
         """Kill the command, and perhaps what resumes it, when the seed says so; then let it end and compare."""
         draw = random.Random(f"{self._scenario.name} {seed}")
-        folder = self._fresh()
+        folder = self._rehearsal.copy()
         moments: list[str] = []
         command, goal, killed = self._scenario.command, draw.choice((1, 1, 2, 3)), 0
         while killed < goal:
@@ -81,7 +55,7 @@ class Killer:
                 break
             killed += 1
             count.kills += 1
-            command = self._next(folder)
+            command = self._rehearsal.resume()
         if killed == 0:  # the moment came after its end
             return
         count.chains += 1
@@ -96,11 +70,8 @@ class Killer:
 
     def _draw_moment(self, draw: random.Random) -> dict[str, Any]:
         if draw.random() < 0.6:
-            return {"kill_at": draw.randint(1, self._usual.writes)}
-        return {"kill_after": round(draw.uniform(0.0, self._usual.seconds), 3)}
-
-    def _next(self, folder: Path) -> tuple[str, ...]:
-        return self._scenario.resume(folder) or self._scenario.command
+            return {"kill_at": draw.randint(1, self._rehearsal.usual.writes)}
+        return {"kill_after": round(draw.uniform(0.0, self._rehearsal.usual.seconds), 3)}
 
     def _look(self, ended: Ended, folder: Path, *, finished: bool) -> str:
         """The problem of a call that ended; empty where there is none."""
@@ -113,41 +84,16 @@ class Killer:
         return ""
 
     def _compare(self, folder: Path) -> str:
-        found = read_results(folder / self._scenario.out)
         if odd := list(_find_partial(folder)):
             return f"temporary files are left: {odd}"
-        differences = sorted(
-            name for name in found.keys() | self._expected.keys() if found.get(name) != self._expected.get(name)
-        )
-        if not differences:
-            return ""
-        first = [str(values.get(differences[0]))[:3000] for values in (self._expected, found)]
-        return f"not as without the kill: {', '.join(differences)}\n    {first[0]}\n    {first[1]}"
+        return self._rehearsal.compare()
 
     def _note(self, seed: int, moments: list[str], problem: str, count: Count) -> None:
         steps = "\n    ".join(moments)
         count.worst.append(f"{self._scenario.name}, seed {seed}: {problem}\n    {steps}")
-
-    def _fresh(self) -> Path:
-        folder = self._work / "run"  # one name for all, since some files hold where they came from
-        shutil.rmtree(folder, ignore_errors=True)
-        return Path(shutil.copytree(self._begun, folder, symlinks=True))
-
-
-def resume_run_of(command: tuple[str, ...], name: str, out: str) -> Callable[[Path], tuple[str, ...]]:
-    """What goes on after a kill: `--resume`; or the command again where the kill came before there was a run."""
-
-    def choose(folder: Path) -> tuple[str, ...]:
-        return (name, "--resume", out) if (folder / out / "run.json").is_file() else (*command, "--overwrite")
-
-    return choose
 
 
 def _find_partial(folder: Path) -> Iterator[str]:
     for path in folder.rglob("*"):
         if ".partial" in path.name or path.name.startswith(".latest-"):
             yield str(path.relative_to(folder))
-
-
-def _succeed(ended: Ended, command: tuple[str, ...]) -> None:
-    assert ended.code == 0, f"{' '.join(command)}: exit code {ended.code}: {ended.err[-2000:]}"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.front_door.made import DETECT, TRAIN, write_classes, write_coco
-from tests.reliability.killed import Count, Killer, Scenario, resume_run_of
+from tests.reliability.killed import Count, Killer
+from tests.reliability.rehearsal import Scenario, resume_run_of
 from tests.reliability.zygote import Zygote
 
 _SEARCH = (

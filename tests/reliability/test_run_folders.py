@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 from nascli.engine.checkpoint import NEWEST
 from nascli.reading import sha256_file
 from tests.front_door.made import DETECT, TRAIN, write_classes, write_coco
-from tests.reliability.crash import KILLED, Crasher, Ended
+from tests.reliability.zygote import Ended, Zygote
 
 OUT = "run"
 
@@ -53,13 +52,6 @@ STARTS = {
 
 
 @pytest.fixture(scope="module")
-def crash() -> Iterator[Crasher]:
-    crasher = Crasher()
-    yield crasher
-    crasher.close()
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     write_classes(folder / "classes", counts=(2, 1))
@@ -75,7 +67,7 @@ class Folder:
         path: Its run is `OUT` in it.
     """
 
-    crash: Crasher
+    zygote: Zygote
     start: Start
     path: Path
     data: Path
@@ -83,7 +75,9 @@ class Folder:
     def __call__(self, options: str, *, at: int = 0) -> Ended:
         line = f"{self.start.line} {options}" if options.startswith("--out") else options
         line = line.replace("DATA", str(self.data / "classes")).replace("COCO", str(self.data / "coco"))
-        return self.crash(line, self.path, at=at, until="" if at else self.start.until)
+        return self.zygote.call(
+            *line.split(), folder=self.path, kill_at=at or None, until="" if at else self.start.until
+        )
 
     def read(self) -> dict[str, str]:
         """Digests of the files that have to be equal; of a checkpoint, which has seconds in it, of its tensors."""
@@ -93,12 +87,12 @@ class Folder:
     def copy(self) -> "Folder":
         path = self.path.with_name(f"{self.path.name}-copy")
         shutil.copytree(self.path, path)
-        return Folder(self.crash, self.start, path, self.data)
+        return Folder(self.zygote, self.start, path, self.data)
 
 
 @pytest.fixture
-def folders(crash: Crasher, data: Path, tmp_path: Path) -> "Folders":
-    return Folders(crash, data, tmp_path)
+def folders(zygote: Zygote, data: Path, tmp_path: Path) -> "Folders":
+    return Folders(zygote, data, tmp_path)
 
 
 def sum_tensors(path: Path) -> str:
@@ -117,20 +111,20 @@ def sum_tensors(path: Path) -> str:
 
 
 class Folders:
-    def __init__(self, crash: Crasher, data: Path, path: Path) -> None:
-        self._crash, self._data, self._path, self._numbers = crash, data, path, itertools.count()
+    def __init__(self, zygote: Zygote, data: Path, path: Path) -> None:
+        self._zygote, self._data, self._path, self._numbers = zygote, data, path, itertools.count()
 
     def make(self, command: str) -> Folder:
         path = self._path / str(next(self._numbers))
         path.mkdir()
-        return Folder(self._crash, STARTS[command], path, self._data)
+        return Folder(self._zygote, STARTS[command], path, self._data)
 
 
 def begin_undisturbed(folder: Folder, options: str = f"--out {OUT}") -> tuple[dict[str, str], int]:
     """The files of a start that nothing disturbs, and the changes of the folder that it makes."""
     ended = folder(options)
-    assert ended.code == KILLED, ended.output
-    return folder.read(), ended.changes
+    assert ended.is_killed, ended.err
+    return folder.read(), ended.writes
 
 
 def check_taken(folder: Folder, place: int, *results: dict[str, str]) -> None:
@@ -141,13 +135,13 @@ def check_taken(folder: Folder, place: int, *results: dict[str, str]) -> None:
     """
     other = folder.copy()
     ended = other(f"--out {OUT} --overwrite")
-    assert (ended.code, other.read()) == (KILLED, results[0]), (place, ended.output)
+    assert (ended.is_killed, other.read()) == (True, results[0]), (place, ended.err)
     ended = folder(folder.start.resume)
     if ended.code == 2:  # nothing was recorded: the same command is the way, and it needs no --overwrite
-        assert "not a run folder" in ended.output or "no such folder" in ended.output, (place, ended.output)
+        assert "not a run folder" in ended.err or "no such folder" in ended.err, (place, ended.err)
         ended = folder(f"--out {OUT}")
-        assert (ended.code, folder.read()) == (KILLED, results[0]), (place, ended.output)
-    assert ended.code in (0, KILLED), (place, ended.output)  # 0: it had made its last checkpoint
+        assert (ended.is_killed, folder.read()) == (True, results[0]), (place, ended.err)
+    assert ended.code == 0 or ended.is_killed, (place, ended.err)  # 0: it had made its last checkpoint
     assert folder.read() in results, place
     assert not list((folder.path / OUT).glob(".*.partial")), place
 
@@ -160,7 +154,7 @@ def disturb(command: str, folders: Folders, step: int) -> None:
     for place in range(1, changes + 1, step):
         folder = folders.make(command)
         ended = folder(f"--out {OUT}", at=place)
-        assert (ended.code, ended.changes) == (KILLED, place), ended.output
+        assert (ended.is_killed, ended.writes) == (True, place), ended.err
         check_taken(folder, place, new, later)
 
     earlier = folders.make(command)
@@ -174,14 +168,14 @@ def disturb(command: str, folders: Folders, step: int) -> None:
     for place in range(1 + step // 2, changes + 1, step):
         shutil.rmtree(f"{earlier.path}-copy")
         folder = earlier.copy()
-        assert folder(f"--out {OUT} --overwrite", at=place).code == KILLED
+        assert folder(f"--out {OUT} --overwrite", at=place).is_killed
         check_taken(folder, place, new, old, later)
         shutil.rmtree(f"{folder.path}-copy")
 
     for place in range(1, resuming + 1, step):
         shutil.rmtree(f"{earlier.path}-copy")
         folder = earlier.copy()
-        assert folder(folder.start.resume, at=place).code == KILLED
+        assert folder(folder.start.resume, at=place).is_killed
         check_taken(folder, place, new, old)
         shutil.rmtree(f"{folder.path}-copy")
 
@@ -194,11 +188,11 @@ def test_a_start_that_is_killed_is_taken_up_or_replaced(folders: Folders) -> Non
 def test_a_training_that_is_killed_before_its_first_checkpoint_is_resumed(command: str, folders: Folders) -> None:
     new, changes = begin_undisturbed(folders.make(command))
     folder = folders.make(command)
-    assert folder(f"--out {OUT}", at=changes // 2).code == KILLED
+    assert folder(f"--out {OUT}", at=changes // 2).is_killed
     assert not (folder.path / OUT / NEWEST).exists()
     assert (folder.path / OUT / "run.json").exists()
     ended = folder(folder.start.resume)
-    assert (ended.code, folder.read()) == (KILLED, new), ended.output
+    assert (ended.is_killed, folder.read()) == (True, new), ended.err
 
 
 @pytest.mark.slow
@@ -207,30 +201,30 @@ def test_a_start_that_is_killed_at_any_change_is_taken_up_or_replaced(command: s
     disturb(command, folders, 1)
 
 
-def disturb_pack(crash: Crasher, data: Path, path: Path, step: int) -> None:
+def disturb_pack(zygote: Zygote, data: Path, path: Path, step: int) -> None:
     line = f"pack {data / 'classes'} p.h5 --size 16 --workers 1"
     for name in ("whole", "again"):
         (path / name).mkdir()
-    whole = crash(line, path / "whole")
-    again = crash(f"{line} --overwrite", path / "again")
-    assert (whole.code, again.code) == (0, 0), whole.output + again.output
-    for place in range(1, whole.changes + 1, step):
+    whole = zygote.call(*line.split(), folder=path / "whole")
+    again = zygote.call(*line.split(), "--overwrite", folder=path / "again")
+    assert (whole.code, again.code) == (0, 0), whole.err + again.err
+    for place in range(1, whole.writes + 1, step):
         for options in ("", " --overwrite"):
-            folder = path / f"{place}{options}"
+            folder, command = path / f"{place}{options}", (line + options).split()
             folder.mkdir()
-            assert crash(line + options, folder, at=place).code == KILLED
+            assert zygote.call(*command, folder=folder, kill_at=place).is_killed
             was_whole = (folder / "p.h5").exists()
-            ended = crash(line + options, folder)
-            assert ended.code == 0 or (was_whole and "p.h5 exists" in ended.output), (place, ended.output)
+            ended = zygote.call(*command, folder=folder)
+            assert ended.code == 0 or (was_whole and "p.h5 exists" in ended.err), (place, ended.err)
             assert sha256_file(folder / "p.h5") == sha256_file(path / "whole" / "p.h5")
 
 
-def test_a_pack_that_is_killed_is_made_by_the_same_command(crash: Crasher, data: Path, tmp_path: Path) -> None:
-    disturb_pack(crash, data, tmp_path, 4)
+def test_a_pack_that_is_killed_is_made_by_the_same_command(zygote: Zygote, data: Path, tmp_path: Path) -> None:
+    disturb_pack(zygote, data, tmp_path, 4)
 
 
 @pytest.mark.slow
 def test_a_pack_that_is_killed_at_any_change_is_made_by_the_same_command(
-    crash: Crasher, data: Path, tmp_path: Path
+    zygote: Zygote, data: Path, tmp_path: Path
 ) -> None:
-    disturb_pack(crash, data, tmp_path, 1)
+    disturb_pack(zygote, data, tmp_path, 1)

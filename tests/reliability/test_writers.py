@@ -14,7 +14,7 @@ from nascli.data.toy import SceneConfig, write_scenes
 from tests.cli.program import Nascli
 from tests.front_door.made import DETECT, TRAIN, write_classes, write_coco, write_perfect_results
 from tests.reliability.full_disk import FullDisk, spread
-from tests.reliability.killed import Scenario, resume_run_of
+from tests.reliability.rehearsal import Scenario, resume_run_of
 from tests.reliability.zygote import Zygote
 
 _SEARCH = (

@@ -79,6 +79,7 @@ class Zygote:
         folder: Path,
         kill_after: float | None = None,
         kill_at: int | None = None,
+        until: str = "",
         full_at: int | None = None,
         file_size: int = 0,
         streams: Sequence[str] = (),
@@ -89,6 +90,7 @@ class Zygote:
         Args:
             kill_after: Kill it after these seconds, if it still runs.
             kill_at: Kill it before this step (from 1 on) in the file system of the folder, if it gets there.
+            until: Kill it before the step after the first that writes a file of this name.
             full_at: The disk is full from this step on: no file and no folder is made any more.
             file_size: Bytes that a file may grow to; 0 sets no limit. Steps are not counted then.
             streams: What its stdin, stdout and stderr are: `closed`, `left` (a pipe without a reader), a path to write
@@ -103,6 +105,7 @@ class Zygote:
             "folder": str(folder),
             "kill_after": kill_after,
             "kill_at": kill_at,
+            "until": until,
             "full_at": full_at,
             "file_size": file_size,
             "streams": list(streams),
@@ -182,7 +185,7 @@ def _run(call: dict[str, Any], out: int, err: int, writes: int) -> None:
         if call["file_size"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (call["file_size"],) * 2)
         else:
-            _count_writes(call["folder"], writes, call["kill_at"], call["full_at"])
+            _count_writes(call, writes)
         from nascli.cli.app import main
 
         try:
@@ -213,12 +216,13 @@ def _replace(number: int, kind: str) -> None:
         os.dup2(os.open(kind, os.O_WRONLY), number)
 
 
-def _count_writes(folder: str, writes: int, kill_at: int | None, full_at: int | None) -> None:
+def _count_writes(call: dict[str, Any], writes: int) -> None:
     """Count the steps in the file system below a folder; the one to be killed at is never taken."""
+    folder, kill_at, until, full_at = (call[name] for name in ("folder", "kill_at", "until", "full_at"))
     count = 0
 
     def watch(event: str, details: tuple[Any, ...]) -> None:
-        nonlocal count
+        nonlocal count, kill_at
         if not (event in _WRITES or (event == "open" and _is_written(details))):
             return
         path = details[0]
@@ -230,6 +234,9 @@ def _count_writes(folder: str, writes: int, kill_at: int | None, full_at: int | 
             os.kill(os.getpid(), signal.SIGKILL)
         if full_at is not None and count >= full_at and event in ("open", "os.mkdir"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        if until and kill_at is None and event in ("open", "os.rename"):
+            written = path if event == "open" else details[1]
+            kill_at = count + 1 if os.path.basename(os.fsdecode(written)) == until else None
 
     sys.addaudithook(watch)
 
