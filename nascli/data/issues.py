@@ -80,6 +80,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "image over the limit of size": "skipped, as data.max_unreadable_images allows",
         "box not finite": "the box is skipped",
         "box empty or inverted": "the box is skipped",
+        "box too large": "the box is skipped: COCO scores none of more than 10,000,000,000 square pixels",
         "box outside its image": "the box is skipped",
         "image with too many boxes": "the image is not trained on",
         "image of a format that cannot be read here": 'convert it, or pip install "nascli[heif]" (pillow-heif)',
@@ -89,6 +90,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "image without a label": "the image is not used",
         "image of the table that is not on disk": "the image is not used",
         "result of an unlisted image": "not scored",
+        "result box too large": "not scored, as by COCO: it has more than 10,000,000,000 square pixels",
     },
     IssueOutcome.LENIENT: {
         "id of another type": "a text or fraction that spells a whole number is that number",
@@ -98,6 +100,7 @@ _REMEDIES: dict[IssueOutcome, dict[str, str]] = {
         "annotation id given twice": "both are used: nothing refers to it",
         "number of another type": "a text or fraction that spells a number is that number",
         "area left empty": "as if it were absent: width times height",
+        "area of no box": "as if it were absent: width times height; COCO's run from 0 to 10,000,000,000 square pixels",
         "crowd flag left empty": "as if it were absent: not a crowd",
         "crowd flag of another type": "read as 0 or 1",
         "box not given": "the box around its outline",

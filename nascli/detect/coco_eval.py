@@ -16,7 +16,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
-from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
+from nascli.data.detection.dataset import LARGEST_AREA, AnnotatedImage, DetectionSplit
 from nascli.errors import InputError
 
 _PRECISIONS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
@@ -26,7 +26,6 @@ SUMMARY = (*_PRECISIONS, *_RECALLS)
 
 METRIC = "COCO average precision of boxes, 0 to 1, computed by faster-coco-eval"
 
-_ALL_AREAS = [0.0, 1e10]
 _MAX_DETECTIONS = 100  # per image
 
 
@@ -117,7 +116,7 @@ def score_images(split: DetectionSplit, detections: Sequence[Detection]) -> list
     """
     evaluation = _make_evaluation(split, detections)
     parameters = evaluation.params
-    parameters.areaRng, parameters.areaRngLbl, parameters.maxDets = [_ALL_AREAS], ["all"], [_MAX_DETECTIONS]
+    parameters.areaRng, parameters.areaRngLbl, parameters.maxDets = [[0.0, LARGEST_AREA]], ["all"], [_MAX_DETECTIONS]
     scores: list[ImageScore] = []
     numbers = _image_numbers(split)
     for image in split.images:

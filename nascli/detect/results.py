@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nascli.data.detection.across import MAX_COUNTED
-from nascli.data.detection.dataset import DetectionSplit
+from nascli.data.detection.dataset import LARGEST_AREA, DetectionSplit
 from nascli.data.detection.formats.box_patterns import READINGS, describe_box, find_other_reading
 from nascli.data.detection.formats.values import is_blank, read_number
 from nascli.data.issues import Issue, IssueLog, raise_if_refused
@@ -114,6 +114,9 @@ def _read_box(value: object, position: int, log: IssueLog) -> list[float] | None
     if box[2] < 0 or box[3] < 0:
         example = f"entry {position}: bbox {shorten(repr(value))} has a negative width or height"
         log.add("result box of negative size", example)
+        return None
+    if box[2] * box[3] > LARGEST_AREA or not math.isfinite(box[0] + box[2]) or not math.isfinite(box[1] + box[3]):
+        log.add("result box too large", f"entry {position}: bbox {shorten(repr(value))}")
         return None
     if isinstance(value, list) and any(isinstance(each, str) for each in value):
         log.add("number of another type", f"entry {position}: bbox is {shorten(repr(value))}")

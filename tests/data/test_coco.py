@@ -96,6 +96,8 @@ def test_training_target_has_no_crowd_and_stays_inside(tmp_path: Path) -> None:
         ([5, 5, float("inf"), 4], "box not finite"),
         ([1e308, 5, 1e308, 4], "box not finite"),
         ([10**400, 5, 4, 4], "box not finite"),
+        ([5, 5, 1e300, 1e300], "box too large"),
+        ([5, 5, 1e6, 1e5], "box too large"),
         ([40, 5, 4, 4], "box outside its image"),
         ([-9, 5, 9, 4], "box outside its image"),
         ([39.995, 5, 4, 4], "box outside its image"),

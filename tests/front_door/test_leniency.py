@@ -254,6 +254,7 @@ LENIENT: dict[str, Leniency] = {
     "annotation id given twice": Leniency(each_of("annotations", id=7), 7),
     "number of another type": Leniency(each("annotations", lambda e: e.update(bbox=[*map(str, e["bbox"])])), 8),
     "area left empty": Leniency(each_of("annotations", area=None), 8),
+    "area of no box": Leniency(each_of("annotations", area=-1), 8),
     "crowd flag left empty": Leniency(each_of("annotations", iscrowd=""), 8),
     "crowd flag of another type": Leniency(each_of("annotations", iscrowd=False), 8),
     "box not given": Leniency(each("annotations", outlines_alone), 8),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.program import Nascli, exit_code
-from tests.front_door.made import quote, write_coco
+from tests.front_door.made import Lists, quote, write_coco, write_perfect_results
 from tests.reliability.bounded import bounded
 
 YAML = "train: images/train\nval: images/val\n"
@@ -176,3 +176,49 @@ def test_an_impossible_name_of_an_image_is_an_issue(name: str, tmp_path: Path, n
         assert ran.code in (1, 2)
         assert json.dumps(name)[1:-1][:4] in ran.out
         assert '"unexpected"' not in ran.out
+
+
+@pytest.mark.parametrize("number", [2**63, -(10**400), 1e300])
+@pytest.mark.parametrize(
+    ("group", "key"),
+    [
+        *(("images", key) for key in ("id", "width", "height")),
+        *(("annotations", key) for key in ("id", "image_id", "category_id", "area", "iscrowd", "bbox")),
+        ("categories", "id"),
+    ],
+)
+def test_a_number_of_more_than_64_bits_is_an_issue(
+    group: str, key: str, number: float, tmp_path: Path, nascli: Nascli
+) -> None:
+    value = [number] * 4 if key == "bbox" else number
+    write_coco(tmp_path / "data", lambda split, lists, place: lists[group][0].update({key: value}))
+    ran = nascli(f"data check coco:{quote(tmp_path / 'data')} --quick --json")
+    assert ran.code in (2, 3)
+    assert "did not expect" not in ran.err
+    assert "Warning" not in ran.err
+
+
+@pytest.mark.parametrize("area", [-1, 1e11])
+def test_an_area_that_no_box_has_takes_no_box_out_of_the_score(area: float, tmp_path: Path, nascli: Nascli) -> None:
+    def change(split: str, lists: Lists, place: Path) -> None:
+        for each in lists["annotations"]:
+            each["area"] = area
+
+    data = write_coco(tmp_path / "data", change)
+    write_perfect_results(data)
+    ran = nascli(f"detect score {quote(data / 'results.json')} --dataset coco:{quote(data)} --json")
+    assert (ran.code, ran.json["ap"]) == (0, 1.0), ran.err
+    assert "area of no box" in ran.err
+
+
+def test_a_result_that_nothing_can_hold_is_not_scored(tmp_path: Path, nascli: Nascli) -> None:
+    data = write_coco(tmp_path / "data")
+    write_perfect_results(data)
+    found = json.loads((data / "results.json").read_text())
+    for number, box in enumerate(([0, 0, 1e300, 1e300], [1e308, 0, 1e308, 5], [0, 0, 10**9, 10**9])):
+        found.append({**found[number], "bbox": box, "score": 0.1})
+    (data / "results.json").write_text(json.dumps(found))
+    ran = nascli(f"detect score {quote(data / 'results.json')} --dataset coco:{quote(data)} --json")
+    assert (ran.code, ran.json["ap"]) == (0, 1.0), ran.err
+    assert "3 skipped" in ran.err
+    assert "Warning" not in ran.err

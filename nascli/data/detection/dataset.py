@@ -25,6 +25,9 @@ Boxes = NDArray[np.float64]
 MIN_BOX_SIDE = 0.01
 """Pixels of a box that must lie inside its image, in width and in height, for the box to mean anything."""
 
+LARGEST_AREA = 1e10
+"""Square pixels of the largest box that COCO scores; without a word it leaves out what is larger, or below 0."""
+
 
 @dataclass(frozen=True)
 class Category:

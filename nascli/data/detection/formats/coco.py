@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nascli.data.detection.dataset import AnnotatedImage, Category, DetectionSplit
+from nascli.data.detection.dataset import LARGEST_AREA, AnnotatedImage, Category, DetectionSplit
 from nascli.data.detection.formats.coco_boxes import BoxReader, BoxTable, check_boxes
 from nascli.data.detection.formats.image_finder import ImageFinder
 from nascli.data.detection.formats.raw import RawSplit
@@ -93,7 +93,7 @@ def _number_entries(
     """The entries with an id that no earlier one has."""
     seen: set[int] = set()
     for position, (number, entry) in enumerate(zip(ids.numbers, entries, strict=True)):
-        if number is None or not -(2**63) < number < 2**63:
+        if number is None:
             example = f"the {noun} at position {position} has the id {shorten(repr(entry.get('id')))}"
             log.add(f"{noun} id not a whole number", example)
         elif number in seen:
@@ -146,10 +146,10 @@ def _parse_images(entries: Sequence[Mapping[str, Any]], ids: IdTable, log: Issue
 
 def _read_side(value: object, where: str, log: IssueLog) -> int | None:
     """Pixels of a side of an image, 0 where they are not given; None where the value cannot be one."""
-    if type(value) is int and value > 0:
+    if type(value) is int and 0 < value <= LARGEST_AREA:
         return value
     pixels = 0 if is_blank(value) else read_whole(value)
-    if pixels is None or pixels < 0:
+    if pixels is None or not 0 <= pixels <= LARGEST_AREA:
         log.add("image size not a number of pixels", f"{where} is {shorten(repr(value))}, not a number of pixels")
         return None
     if pixels:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nascli.data.detection.dataset import MIN_BOX_SIDE
+from nascli.data.detection.dataset import LARGEST_AREA, MIN_BOX_SIDE
 from nascli.data.detection.formats.box_patterns import check_patterns, describe_box
 from nascli.data.detection.formats.raw import OUTLINE_BOX, PLACE
 from nascli.data.detection.formats.values import IdTable, is_blank, read_number, read_whole
@@ -158,6 +158,9 @@ class BoxReader:
         if area is None or not math.isfinite(area):
             self._log.add("area not a number", f"{self.describe(number)}: area {shorten(repr(value))} is not a number")
             return None
+        if not 0 <= area <= LARGEST_AREA:
+            self._log.add("area of no box", f"{self.describe(number)}: area {shorten(repr(value))}")
+            return math.nan
         if isinstance(value, str):
             self._log.add("number of another type", f"{self.describe(number)}: area {value!r}")
         return area
@@ -193,7 +196,8 @@ def check_boxes(
         ends = boxes[:, :2] + boxes[:, 2:]
         finite = np.isfinite(boxes).all(1) & np.isfinite(ends).all(1)
         empty = finite & (boxes[:, 2:] <= 0).any(1)
-        usable = finite & ~empty
+        large = finite & ~empty & (boxes[:, 2] * boxes[:, 3] > LARGEST_AREA)
+        usable = finite & ~empty & ~large
         check_patterns(boxes[usable], sides[usable], log)
         strange = bool(select_refused(log.issues))  # then what follows is no issue of its own
         inside = (np.clip(ends, 0, sides) - np.clip(boxes[:, :2], 0, sides)).min(1, initial=np.inf)
@@ -203,6 +207,7 @@ def check_boxes(
     issues = {
         "box not finite": ~finite,
         "box empty or inverted": empty,
+        "box too large": large,
         "box outside its image": outside & (not strange),
         "box over the edge of its image": kept & beyond & (not strange),
         "crowd box": kept & table.crowd,

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain, count
 from pathlib import PurePath
 
 from nascli.units import shorten
@@ -63,7 +64,10 @@ class IdTable:
         self._noun, self._note = noun, note
         self._names, self._texts = names, dict[str, int]()
         self._written = {value for value in values if isinstance(value, str)}
-        self.numbers = [value if type(value) is int else self._read(value) for value in values]
+        self.numbers = [
+            value if type(value) is int and -_LARGEST_ID < value < _LARGEST_ID else self._read(value)
+            for value in values
+        ]
         """The id of each entry; None where there is none."""
         if any(number is None for number in self.numbers):
             self._number_texts(values)
@@ -110,13 +114,13 @@ class IdTable:
         return number
 
     def _number_texts(self, values: Iterable[object]) -> None:
-        following = max((number for number in self.numbers if number is not None), default=0) + 1
+        taken = {number for number in self.numbers if number is not None}
+        free = (n for n in chain(range(max(taken, default=0) + 1, _LARGEST_ID), count(1)) if n not in taken)
         for position, value in enumerate(values):
             if self.numbers[position] is not None or not isinstance(value, str) or not value.strip():
                 continue
             if value not in self._texts:
-                self._texts[value] = following
-                following += 1
+                self._texts[value] = next(free)
                 example = f"the {self._noun} id {shorten(repr(value))} is numbered {self._texts[value]}"
                 self._note("id that is no number", example)
             self.numbers[position] = self._texts[value]
