@@ -1,4 +1,8 @@
-"""Stopping on request: the first Ctrl-C or SIGTERM asks, the second ends the process at once; and with the parent."""
+"""Stopping on request: the first Ctrl-C or SIGTERM asks, the second ends the process at once; and with the parent.
+
+A terminal that is closed asks, too, as often as it likes: shell and kernel may both send SIGHUP. Under nohup it is
+ignored.
+"""
 
 import ctypes
 import signal
@@ -7,7 +11,6 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 _PR_SET_PDEATHSIG = 1
 """From `linux/prctl.h`."""
@@ -22,21 +25,23 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals(*, second_ends: bool = True) -> Iterator[StopRequest]:
-    """A `StopRequest` that SIGINT and SIGTERM set while the context lasts.
+    """A `StopRequest` that SIGINT, SIGTERM and SIGHUP set while the context lasts.
 
     Args:
-        second_ends: Whether a second signal ends the process as if uncaught. False under a launcher, which passes on
-            signals that its processes may have received already.
+        second_ends: Whether a second SIGINT or SIGTERM ends the process as if uncaught. False under a launcher, which
+            passes on signals that its processes may have received already.
     """
     stop = StopRequest()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*_SIGNALS, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.requested = True
-        for each in _SIGNALS if second_ends else ():
+        for each in _SIGNALS if second_ends and number != signal.SIGHUP else ():
             signal.signal(each, signal.SIG_DFL)
 
-    for number in _SIGNALS:
+    for number in before:
         signal.signal(number, request)
     try:
         yield stop

@@ -5,6 +5,7 @@ keeps `nascli --help` quick.
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -101,6 +102,7 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; errors become one line and an exit code, with --json an object on stdout besides."""
+    os.environ.pop("MPLBACKEND", None)  # nothing opens a window, and with a wrong one matplotlib cannot be imported
     with SafeStreams() as streams:
         spell_out_streams()
         code = streams.settle(_run(list(sys.argv[1:] if arguments is None else arguments)))

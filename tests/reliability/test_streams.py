@@ -1,11 +1,15 @@
 """Terminals that were closed, pipes whose readers have left, full disks behind stdout: no command ends by them."""
 
 import json
+import os
 import shlex
+import signal
 from pathlib import Path
 
 import pytest
 
+from nascli.cli.progress import TrainProgress
+from tests.cli.program import Nascli
 from tests.front_door.made import TRAIN, write_classes
 from tests.reliability.zygote import Ended, Zygote
 
@@ -73,3 +77,29 @@ def test_stdin_that_is_closed_is_an_empty_one(zygote: Zygote, tmp_path: Path) ->
     assert ended.code in (1, 2)
     assert "standard input" in ended.err
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("is_ignored", [False, True], ids=["alone", "nohup"])
+def test_a_terminal_that_is_closed_stops_a_training_whose_state_is_saved(
+    is_ignored: bool, nascli: Nascli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang_up(*_: object) -> None:
+        for _signal in range(2):  # the kernel's and the shell's
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    write_classes(Path("images"))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    monkeypatch.setattr(TrainProgress, "on_step", hang_up)
+    try:
+        ran = nascli(f"{TRAIN} --dataset folder:images --out run")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert ran.code == (0 if is_ignored else 130), ran.err
+    assert Path("run/checkpoint.pt").is_file()
+    assert Path("run/weights.safetensors").is_file() == is_ignored
+
+
+def test_a_backend_of_matplotlib_that_is_none_is_not_asked_for(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "none such")  # with which it cannot be imported
+    assert nascli("decode nasnet-a --draw cell.png").code == 0
+    assert "MPLBACKEND" not in os.environ
