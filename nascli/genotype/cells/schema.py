@@ -4,6 +4,7 @@ Numbering of hidden states, everywhere in nascli: 0 is h[i-1], the output two ce
 of the previous cell; block k makes state k+2. (The released NASNet code numbers the two inputs the other way.)
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -67,5 +68,10 @@ class CellSpec(Strict):
     @property
     def unused(self) -> tuple[int, ...]:
         """The block outputs that no block reads: what the paper's rule (section 3) would concatenate."""
-        used = {state for block in self.blocks for state in block.inputs}
-        return tuple(k + 2 for k in range(len(self.blocks)) if k + 2 not in used)
+        return unused_states(self.blocks)
+
+
+def unused_states(blocks: Sequence[Block]) -> tuple[int, ...]:
+    """The outputs of blocks that none of them reads."""
+    used = {state for block in blocks for state in block.inputs}
+    return tuple(state for state in range(2, len(blocks) + 2) if state not in used)

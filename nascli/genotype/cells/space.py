@@ -16,7 +16,7 @@ from nascli.errors import InputError
 from nascli.genotype.cells.features import cell_features
 from nascli.genotype.cells.genotype import CellGenotype, require_cells
 from nascli.genotype.cells.op_info import NASNET_OPS, OP_INFO
-from nascli.genotype.cells.schema import MAX_BLOCKS, Block, CellSpec, Combine
+from nascli.genotype.cells.schema import MAX_BLOCKS, Block, CellSpec, Combine, unused_states
 from nascli.genotype.drawing.cells.palette import state_name
 from nascli.genotype.genotype import Genotype, JsonScalar
 from nascli.genotype.space import ChoiceGroup, check_tokens
@@ -129,9 +129,11 @@ class CellSpace(Strict):
 
     def cell(self, blocks: tuple[Block, ...]) -> CellSpec:
         """A cell of these blocks, its output by this space's rule."""
-        every = tuple(range(2, len(blocks) + 2))
-        cell = CellSpec(blocks=blocks, concat=every)
-        return cell if self.concat == "all" else CellSpec(blocks=blocks, concat=cell.unused)
+        return CellSpec(blocks=blocks, concat=self.joined_states(blocks))
+
+    def joined_states(self, blocks: tuple[Block, ...]) -> tuple[int, ...]:
+        """The states that this space's rule joins to the output of a cell."""
+        return tuple(range(2, len(blocks) + 2)) if self.concat == "all" else unused_states(blocks)
 
 
 NASNET = CellSpace(name="nasnet", ops=NASNET_OPS, blocks=5, combines=("add", "concat"))
@@ -225,7 +227,7 @@ def _encode_cell(cell: CellSpec, space: CellSpace, role: str) -> tuple[int, ...]
             *(space.ops.index(op) for op in block.ops),
             space.combines.index(block.combine),
         ]
-    joined = space.cell(cell.blocks).concat
+    joined = space.joined_states(cell.blocks)
     if joined != cell.concat:
         raise InputError(
             f"{role}.concat is {list(cell.concat)}, but space {space.name!r} would join {list(joined)}",
