@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nascli.cli.console import Terminal
 from nascli.cli.options import Call, Setting, runs_folder
-from nascli.config import SearchRecipe, describe_reward
+from nascli.config import describe_reward
 from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype, parse_genotype
 from nascli.genotype.notations import find_notation, list_notations, read_notation, recognize
@@ -16,7 +16,6 @@ from nascli.genotype.resolve import NETWORK_FILE, find_cell, load_genotype
 from nascli.genotype.space import find_space
 from nascli.reading import MAX_TEXT, read_file
 from nascli.runs.find import find_run, read_run
-from nascli.runs.record import parse_recipe
 from nascli.text import quote, quote_command
 from nascli.text_files import decode_text
 from nascli.units import shorten
@@ -167,7 +166,7 @@ def _from_tokens(text: str, space: str) -> Found:
 
 
 def _from_run(folder: Path, trial: int | None, terminal: Terminal) -> Found:
-    from nascli.search.journal import read_trials
+    from nascli.search.recorded import read_recorded
 
     quoted = quote(folder)
     if trial is None:
@@ -177,7 +176,7 @@ def _from_run(folder: Path, trial: int | None, terminal: Terminal) -> Found:
                 f"{folder}: no trial has finished yet, so there is no best.json", "Name one with --trial N"
             )
         return Found(load_genotype(folder), folder, f"nascli build --cell {quoted}")
-    trials = read_trials(folder / "trials.jsonl")
+    _, recipe, _, trials = read_recorded(folder)
     if not 0 <= trial < len(trials):
         raise InputError(
             f"{folder} has no trial {trial}",
@@ -186,8 +185,7 @@ def _from_run(folder: Path, trial: int | None, terminal: Terminal) -> Found:
     chosen = trials[trial]
     provenance = {**chosen.genotype.provenance} | {"source": "nascli search", "search_run": str(folder), "trial": trial}
     if chosen.score is not None:
-        evaluator = parse_recipe(SearchRecipe, read_run(folder, "search"), folder).search.evaluator
-        provenance |= {"reward": chosen.score.reward, "reward_is": describe_reward(evaluator)}
+        provenance |= {"reward": chosen.score.reward, "reward_is": describe_reward(recipe.search.evaluator)}
     else:
         why = f": {chosen.failure.error}" if chosen.failure else ""
         terminal.note(f"trial {trial} is {chosen.state}, so it has no reward{why}")

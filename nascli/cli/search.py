@@ -126,7 +126,7 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
     """Continue a run with the settings in its folder; only the number of trials may grow."""
     from nascli.engine.device import resolve_device
     from nascli.search.builders import build_child_setup
-    from nascli.search.study import MAY_CHANGE
+    from nascli.search.recorded import MAY_CHANGE
 
     path = find_run(resume, "search", runs_folder(), terminal.note)
     folder = resume_run(path, "search")

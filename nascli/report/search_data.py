@@ -12,12 +12,10 @@ import numpy as np
 
 from nascli.config import SearchRecipe
 from nascli.errors import CorruptFileError
-from nascli.genotype.space import SearchSpace, resolve_space
+from nascli.genotype.space import SearchSpace
 from nascli.records import read_record
-from nascli.runs.find import read_run
-from nascli.runs.record import check_recipe_file, parse_recipe
-from nascli.search.journal import read_trials
-from nascli.search.study import JOURNAL, MAY_CHANGE, best_trials
+from nascli.search.recorded import read_recorded
+from nascli.search.study import best_trials
 from nascli.search.trial import Trial, TrialState
 from nascli.text import printable
 
@@ -39,13 +37,9 @@ class SearchData:
     path: Path
     record: Mapping[str, Any]
     recipe: SearchRecipe
+    space: SearchSpace
     trials: tuple[Trial, ...]
     updates: tuple[Update, ...] = ()
-
-    @cached_property
-    def space(self) -> SearchSpace:
-        """The search space of the recipe."""
-        return resolve_space(self.recipe.space)
 
     @cached_property
     def finished(self) -> tuple[Trial, ...]:
@@ -103,11 +97,8 @@ class RerankSummary(NamedTuple):
 
 def read_search(path: Path) -> SearchData:
     """Read a search run, which may still be running; InputError or CorruptFileError where it is none or damaged."""
-    record = read_run(path, "search")
-    recipe = parse_recipe(SearchRecipe, record, path)
-    check_recipe_file(SearchRecipe, record, path, MAY_CHANGE)
-    trials = read_trials(path / JOURNAL, resolve_space(recipe.space))
-    return SearchData(path, record, recipe, tuple(trials), _read_updates(path / "curves.json"))
+    record, recipe, space, trials = read_recorded(path)
+    return SearchData(path, record, recipe, space, tuple(trials), _read_updates(path / "curves.json"))
 
 
 def reward_of(trial: Trial) -> float:

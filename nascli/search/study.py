@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nascli.config import TABLE, SearchRecipe, describe_reward
+from nascli.config import TABLE, SearchRecipe, describe_reward, to_toml
 from nascli.errors import CorruptFileError, Interrupted, NascliError
 from nascli.files import write_text
 from nascli.genotype.genotype import Genotype, sign_genotype
@@ -22,23 +22,15 @@ from nascli.runs.record import RUN_FILE
 from nascli.search.builders import build_strategy
 from nascli.search.evaluators.tabular import TabularBenchmark, write_table
 from nascli.search.executors.executor import Executor
-from nascli.search.journal import Journal, read_trials
+from nascli.search.journal import Journal
 from nascli.search.loop import SearchLoop
 from nascli.search.plan import Observer, SearchPlan
+from nascli.search.recorded import JOURNAL, read_recorded
 from nascli.search.rerank import RerankPlan, rerank, sort_reranked
 from nascli.search.snapshot import SNAPSHOT, SnapshotFile
 from nascli.search.trial import Trial, TrialState
 from nascli.signals import StopRequest
 from nascli.text import quote
-
-JOURNAL = "trials.jsonl"
-
-MAY_CHANGE = {
-    "data": {"data_dir", "workers", "max_unreadable_images", "max_megapixels"},
-    "search": {"workers"},
-    "supernet": {"checkpoint_minutes", "checkpoint_steps"},
-}
-"""Keys of a search's `recipe.toml` that may be others when it is resumed: they do not touch what is in the journal."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +112,10 @@ def tabulate_run(path: Path, table: Path) -> TabularBenchmark:
 
     Raises:
         InputError: Nothing was scored.
+        CorruptFileError: A file of the run is damaged.
         NascliError: The file cannot be written.
     """
-    record = read_run(path, "search")
+    record, recipe, _, trials = read_recorded(path)
     results = record.get("results") or {}
     about = {
         "hours": round((results.get("seconds") or 0.0) / 3600, 3),
@@ -130,8 +123,7 @@ def tabulate_run(path: Path, table: Path) -> TabularBenchmark:
         **{f"version of {name}": version for name, version in record["versions"].items()},
         **{name: value for name, value in record["machine"].items() if value is not None},
     }
-    recipe = (path / "recipe.toml").read_text(encoding="utf-8", errors="backslashreplace")
-    return write_table(table, read_trials(path / JOURNAL), recipe_toml=recipe, about=about)
+    return write_table(table, trials, recipe_toml=to_toml(recipe), about=about)
 
 
 def search_name(recipe: SearchRecipe) -> str:

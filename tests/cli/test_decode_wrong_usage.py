@@ -71,7 +71,7 @@ def prepare() -> None:
         (f"--tokens {','.join(['9'] * 50)}", 2, "token 0 is 9"),
         ("latest", 2, "nascli search makes one"),
         ("empty", 2, "empty: not a run folder"),
-        ("empty --trial 0", 2, "nascli search makes a run with this file"),
+        ("empty --trial 0", 2, "empty: not a run folder"),
         ("trained", 2, "trained is a run of nascli train, not of nascli search"),
         ("begun", 2, "no trial has finished yet"),
         ("begun --trial 0", 2, "It has none yet"),

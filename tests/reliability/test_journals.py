@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from nascli.records import format_line, parse_line
 from tests.cli.program import Nascli
 from tests.fakes import Recorder
 from tests.search.test_study import recipe, search
@@ -43,3 +44,14 @@ def test_lost_lines_are_said_and_searched_again_to_the_same(journal: Path) -> No
     again = journal.read_bytes().splitlines(keepends=True)
     assert len(again) == len(lines)
     assert [line for line in again if b'"proposed"' in line] == [line for line in lines if b'"proposed"' in line]
+
+
+def test_a_line_that_contradicts_itself_is_refused_by_all_readers(nascli: Nascli, journal: Path) -> None:
+    lines = journal.read_bytes().splitlines(keepends=True)
+    first, second = [k for k, line in enumerate(lines) if b'"proposed"' in line][:2]
+    for field in ("tokens", "genotype", "hash"):
+        changed = parse_line(lines[second]) | {field: parse_line(lines[first])[field]}
+        journal.write_bytes(b"".join([*lines[:second], format_line(changed), *lines[second + 1 :]]))
+        for command in ("decode {0} --trial 1", "report {0} --table cells.h5", "search --resume {0}"):
+            ran = nascli(command.format(journal.parent))
+            assert (ran.code, f"{journal}, line {second + 1}" in ran.err) == (1, True)

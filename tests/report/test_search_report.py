@@ -13,7 +13,6 @@ import pytest
 
 from nascli.errors import InputError
 from nascli.genotype.cells.space import NASNET, resolve_cell_space
-from nascli.report import search_data
 from nascli.report.baseline import HIGH, LOW, baseline_command, best_of_n, choose_baseline, compare_with_random
 from nascli.report.cell_plots import choice_shares, pareto_front, plot_choices
 from nascli.report.figures import report_style
@@ -26,6 +25,7 @@ from nascli.report.report import (
     write_search_report,
 )
 from nascli.report.search_data import best_so_far, read_search, select_best, summarize_reranks
+from nascli.search import recorded
 from nascli.search.trial import Rerank, Rung, Score
 from tests.published import as_cells
 from tests.report.search_runs import SearchRuns, make_recipe, mixed_trials, propose_trials, scored
@@ -36,7 +36,7 @@ SCRIPT = "<script>alert(1)</script>"
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchRuns:
     made = SearchRuns(tmp_path)
-    monkeypatch.setattr(search_data, "read_trials", made.read)
+    monkeypatch.setattr(recorded, "read_trials", made.read)
     return made
 
 
@@ -45,7 +45,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SearchRu
     """One whole report: ppo with duplicates, failures and a collapsed controller, a random search beside it."""
     made = SearchRuns(tmp_path_factory.mktemp("runs"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_data, "read_trials", made.read)
+        patch.setattr(recorded, "read_trials", made.read)
         recipe = make_recipe(search__strategy="ppo", search__top=1, data__dataset="folder:<b>cats</b>")
         updates = [{"trials": 10, "entropy": 9.0, "kl": 0.1}, {"trials": 20, "entropy": 0.01, "kl": 0.2}]
         run = made.search("ppo", recipe, mixed_trials(recipe), updates)
@@ -116,7 +116,7 @@ def test_the_same_run_gives_the_same_page_and_stale_figures_go(
     written: tuple[SearchRuns, SearchReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, report = written
-    monkeypatch.setattr(search_data, "read_trials", made.read)
+    monkeypatch.setattr(recorded, "read_trials", made.read)
     out = tmp_path / "new" / "folder"
     (out / "report").mkdir(parents=True)
     (out / "report.html").write_text('<figure id="figure-cell-05">', encoding="utf-8")
