@@ -19,6 +19,8 @@ from nascli.config import (
     Section,
     TrainRecipe,
 )
+from nascli.genotype.genotype import read_genotype
+from nascli.search.evaluators.tabular import TabularBenchmark
 
 ROOT = Path(nascli.__file__).parents[1]
 RENAMES = ROOT / "docs" / "renames.md"
@@ -115,3 +117,9 @@ def test_new_options_of_benchmarks_exist() -> None:
         script, _, option = name_in(new).partition(" ")
         text = (ROOT / "benchmarks" / Path(script).name).read_text(encoding="utf-8")
         assert not option or f'"{option}"' in text, new
+
+
+def test_files_that_the_docs_name_are_read() -> None:
+    table = TabularBenchmark.read(ROOT / "benchmarks/tables/cifar10-two-blocks.h5")
+    assert (len(table), table.trainings) == (1575, 3)  # docs/search.md
+    assert read_genotype(ROOT / "docs/found-cell.json").canonical_hash() == "87b6cef66ffffd55"
