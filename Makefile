@@ -18,14 +18,16 @@ UV = $(shell command -v uv || echo $(BIN)/uv)
 setup: $(READY)
 
 # The versions of constraints.txt are one set that is known to pass; the package itself asks only for lower bounds, and
-# constraints-lowest.txt holds these.
+# constraints-lowest.txt holds these. Bytecode is compiled here, since each process would compile torch again (3 s) where
+# PYTHONDONTWRITEBYTECODE is set.
 $(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nascli needs Python 3.11 or newer; say make PYTHON=...")'
 	@command -v uv >/dev/null && uv venv --quiet --clear --seed --python $(PYTHON) $(VENV) \
 	  || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
 	@echo "installing nascli and what it needs (torch is large: a minute or a few) ..."
-	@UV_SYSTEM_CERTS=1 $(UV) pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[dev]' \
+	@UV_SYSTEM_CERTS=1 $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[dev]' \
 	  || $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@$(BIN)/python -m compileall -q nascli
 	@touch $@
 
 demo: $(READY)
