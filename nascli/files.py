@@ -30,7 +30,7 @@ _REMEDIES = {
     errno.ENOTDIR: "A part of the path is a file: choose another place",
     errno.EISDIR: "It is a folder: choose another name",
     errno.ENAMETOOLONG: "Choose a shorter name",
-    errno.ELOOP: "It is a link, which nascli did not make: remove it",
+    errno.ELOOP: "nascli did not make it, and follows no link here: remove it",
     errno.EIO: "The disk reports a fault: look at it before you write there again",
 }
 
@@ -95,8 +95,10 @@ def make_whole_folder(path: Path) -> Iterator[Path]:
     with writing(path):
         is_there = path.is_dir()
         if not is_there:
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path / temporary_beside(path).name if is_there else temporary_beside(path)
+        temporary = temporary_beside(path / "content" if is_there else path)
         remove_partial(temporary.parent)
         temporary.mkdir()
         descriptor = os.open(temporary, os.O_RDONLY)
@@ -109,17 +111,51 @@ def make_whole_folder(path: Path) -> Iterator[Path]:
                 temporary.rmdir()
             else:
                 temporary.rename(path)
-        except BaseException:
+            sync_folder(path.parent)
+        except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, CannotWriteError) and error.file:  # the user knows the place of a file in it alone
+                names = (error.message, error.file)
+                error.message, error.file = (each.replace(str(temporary), str(path)) for each in names)
             raise
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def fill_folder(path: Path) -> Iterator[Path]:
+    """A folder to write files into: all or none of them where it is absent or empty, else among those that it holds.
+
+    Raises:
+        CannotWriteError: As from `open_whole`.
+    """
+    with writing(path):
+        remove_partial(path)
+        is_used = path.is_dir() and any(path.iterdir())
+    if is_used:
+        yield path
+    else:
+        with make_whole_folder(path) as place:
+            yield place
 
 
 def make_folder(path: Path) -> None:
     """Make a folder to write into, where it is absent; what a kill left in it of an earlier write is removed."""
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
+        remove_partial(path)
+
+
+def make_inner_folder(path: Path) -> None:
+    """Make a folder in one of nascli's own that is there, as `make_folder` does.
+
+    Raises:
+        CannotWriteError: It cannot be made, or a link has its name, which may lead to the folder of somebody else.
+    """
+    with writing(path):
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link")
+        path.mkdir(exist_ok=True)
         remove_partial(path)
 
 
@@ -178,6 +214,8 @@ def cannot_write(path: Path, error: OSError) -> CannotWriteError:
     """The error of a file or folder that cannot be written: its path, the system's reason, the remedy."""
     reason = error.strerror or " ".join(str(error).split())
     remedy = _REMEDIES.get(error.errno or 0, "Choose another place")
+    if error.errno in (errno.EEXIST, errno.ENOENT) and path.is_symlink() and not path.exists():
+        remedy = "It is a link that leads nowhere: mend it, or remove it"
     return CannotWriteError(f"{path} cannot be written: {reason}", remedy, file=path)
 
 

@@ -8,7 +8,7 @@ import nascli
 
 PACKAGE = Path(nascli.__file__).parent
 
-GUARDS = {"writing", "open_whole", "make_whole_folder"}
+GUARDS = {"writing", "open_whole", "make_whole_folder", "fill_folder"}
 """Context managers of `nascli.files` that turn an OSError in their block into CannotWriteError."""
 
 METHODS = {"mkdir", "touch", "unlink", "rmdir", "rename", "write_bytes", "write_text", "hardlink_to", "symlink_to"}
@@ -36,7 +36,6 @@ ELSEWHERE = {
     "data/audit/exporting.py:_place_file": "write_dataset",
     "data/pack/shards.py:ShardStore.__init__": "pack_folder",
     "data/toy.py:_write_split": "write_scenes",
-    "engine/tensorboard.py:TensorBoardWriter._open": "on_step, on_epoch",
     "locks.py:lock_folder": "it removes what it made",
     "runs/start.py:_make_folder": "create_run",
     "runs/start.py:_point_latest": "it notes an error",

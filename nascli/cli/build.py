@@ -10,7 +10,7 @@ from nascli.cli.console import Terminal
 from nascli.cli.options import CELL, DEVICE, JSON, Call, Setting, command, field_settings, runs_folder
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, parse
 from nascli.errors import InputError
-from nascli.files import make_folder
+from nascli.files import fill_folder
 from nascli.runs.find import find_run
 
 if TYPE_CHECKING:
@@ -241,15 +241,15 @@ def _write(call: Call, made: _Made, terminal: Terminal) -> Path | None:
         return None
     from nascli.models.spec import write_network
 
-    path = folder / "network.json"
-    make_folder(folder)
-    write_network(path, made.spec)
-    if made.trained is not None:
-        from nascli.models.serialization import WEIGHTS_FILE, save_weights
+    with fill_folder(folder) as place:
+        write_network(place / "network.json", made.spec)
+        if made.trained is not None:
+            from nascli.models.serialization import WEIGHTS_FILE, save_weights
 
-        save_weights(folder / WEIGHTS_FILE, made.trained)
+            save_weights(place / WEIGHTS_FILE, made.trained)
+    if made.trained is not None:
         terminal.note(f"wrote {folder / WEIGHTS_FILE}")
-    return path
+    return folder / "network.json"
 
 
 def _benchmark(call: Call, made: _Made, terminal: Terminal) -> "list[EngineTiming]":

@@ -21,7 +21,7 @@ from nascli.cli.options import (
     runs_folder,
 )
 from nascli.errors import InputError
-from nascli.partial import remove_partial
+from nascli.files import fill_folder
 from nascli.text import quote_command
 from nascli.units import count_of
 
@@ -109,7 +109,8 @@ def show(call: Call) -> None:
     inventory = take_inventory(call[DATASET], call[DATA_DIR], call[MAX_MEGAPIXELS])
     label = run_label(inventory.dataset, "data")
     folder = choose_output_folder(runs_folder() / "data", label, call[SHEETS], call[OVERWRITE])
-    drawn = draw_inventory(inventory, folder, call[COUNT])
+    with fill_folder(folder) as place:
+        drawn = [folder / file.name for file in draw_inventory(inventory, place, call[COUNT])]
     for split in inventory.splits:
         terminal.show(f"{split.name}: {_describe_counts(split)}")
     terminal.show(f"drawn in {folder}: {count_of(len(drawn), 'file')}")
@@ -168,7 +169,6 @@ def _write(call: Call, inventory: "Inventory", plan: "Plan") -> None:
     for each in inventory.splits:
         note_issues(terminal, each.name, each.issues)
     require_usable(inventory, strict=call[STRICT])
-    remove_partial(call[OUT])  # what a kill left of the same command
     folder = check_output_folder(call[OUT], False, "Name another folder, or empty it")
     written = write_dataset(inventory, plan, folder, copy=call[COPY])
     for each in written.splits:

@@ -37,6 +37,7 @@ def predict(call: Call) -> None:
     from nascli.detect.model import load_detector
     from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes, write_predictions
     from nascli.engine.device import resolve_device
+    from nascli.files import fill_folder
 
     require_one_process("detect predict")
     terminal, threshold, limit = call.terminal(), call[THRESHOLD], call[MAX_MEGAPIXELS]
@@ -46,17 +47,24 @@ def predict(call: Call) -> None:
     collected = collect_images(call[IMAGES], limit)
     note_issues(terminal, "images", collected.issues)
     folder = choose_output_folder(run_folder, "predictions", call[FOLDER], call[OVERWRITE])
-    predictions = predict_boxes(
-        detector, collected.files, folder, device=device, threshold=threshold, max_megapixels=limit
-    )
-    rows = [(str(each.path), str(len(each.objects)), each.summary()) for each in predictions]
-    terminal.show_table(f"boxes with a score of at least {threshold:g}", rows, ("image", "boxes", "found"))
-    terminal.show(f"drawn in {predictions[0].drawn.parent}")
-    found = [prediction.to_dict() for prediction in predictions]
-    issues = [each.to_dict() for each in collected.issues]
-    about = {"run": str(run_folder), "out": str(folder), "threshold": threshold, "issues": issues}
-    terminal.result({**about, "images": found})
-    write_predictions(predictions, folder, threshold)
+    with fill_folder(folder) as place:
+        predictions = predict_boxes(
+            detector,
+            collected.files,
+            folder,
+            device=device,
+            threshold=threshold,
+            max_megapixels=limit,
+            place=place,
+        )
+        rows = [(str(each.path), str(len(each.objects)), each.summary()) for each in predictions]
+        terminal.show_table(f"boxes with a score of at least {threshold:g}", rows, ("image", "boxes", "found"))
+        found = [prediction.to_dict() for prediction in predictions]
+        issues = [each.to_dict() for each in collected.issues]
+        about = {"run": str(run_folder), "out": str(folder), "threshold": threshold, "issues": issues}
+        terminal.result({**about, "images": found})  # before it is written: a full disk shall not take it
+        write_predictions(predictions, place, threshold)
+    terminal.show(f"drawn in {folder}")
     other = max(threshold - 0.2, 0.05) if threshold > 0.05 else 0.3  # so that there are more boxes, or fewer
     about_run = ["--run", run_folder, "--threshold", f"{other:.2g}"]
     terminal.next(["nascli", "detect", "predict", call[IMAGES][0], *about_run])

@@ -20,7 +20,7 @@ from nascli.cli.options import (
 from nascli.cli.processes import require_one_process
 from nascli.config import DetectDataConfig, DetectRecipe
 from nascli.errors import InputError
-from nascli.files import check_writable
+from nascli.files import check_writable, fill_folder
 from nascli.records import write_record
 from nascli.text import quote_command
 from nascli.units import count_of
@@ -84,14 +84,15 @@ def show(call: Call) -> None:
     label = run_label(config.dataset, "data")
     folder = choose_output_folder(runs_folder() / "detect", label, call[FOLDER], call[OVERWRITE])
     images: list[dict[str, object]] = []
-    for split, count in zip(splits, counts, strict=False):
-        files = draw_augmented(split, transforms, folder) if augmented else draw_ground_truth(split, folder, count)
-        terminal.show(f"{split.source}: {describe_split(split)}; the first {len(files)} drawn")
-        note_issues(terminal, split.source, split.issues)
-        images += [
-            {"split": split.name, "image_id": image.id, "file": str(image.path), "drawn": str(file)}
-            for image, file in zip(split.images, files, strict=False)
-        ]
+    with fill_folder(folder) as place:
+        for split, count in zip(splits, counts, strict=False):
+            files = draw_augmented(split, transforms, place) if augmented else draw_ground_truth(split, place, count)
+            terminal.show(f"{split.source}: {describe_split(split)}; the first {len(files)} drawn")
+            note_issues(terminal, split.source, split.issues)
+            images += [
+                {"split": split.name, "image_id": image.id, "file": str(image.path), "drawn": str(folder / file.name)}
+                for image, file in zip(split.images, files, strict=False)
+            ]
     terminal.show(f"drawn in {folder}")
     terminal.result({"out": str(folder), "images": images})
     terminal.next(_next_command(config, "train", 2 if augmented else len(splits)))
@@ -142,9 +143,10 @@ def score(call: Call) -> None:
         terminal.note(f"warning: {each.first}: {each.remedy}")
     terminal.result(report)  # before anything is written: a full disk shall not take the scores
     if folder:
-        report["worst_images"] = write_error_analysis(split, found, folder)
-        write_record(folder / "detection.json", report)
-        write_box_confusion(folder)
+        with fill_folder(folder) as place:
+            report["worst_images"] = write_error_analysis(split, found, place)
+            write_record(place / "detection.json", report)
+            write_box_confusion(place)
         terminal.show(f"\nwritten: {folder}")
         terminal.result(report)
 

@@ -35,7 +35,7 @@ from nascli.cli.processes import (
 )
 from nascli.config import TrainRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
-from nascli.runs.find import find_run
+from nascli.runs.find import find_run, read_run
 from nascli.runs.folder import RunFolder
 from nascli.runs.start import create_run
 from nascli.units import format_duration, format_quantity
@@ -101,7 +101,7 @@ def run(call: Call) -> None:
                 terminal.next(["nascli", *call.words(DRY_RUN, JSON)])
                 return
             folder = open_in_main(dist, lambda: _create(call, job, files))
-        _train(terminal, folder, job, tensorboard=call[TENSORBOARD])
+        _train(terminal, folder, job)
 
 
 def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["TrainJob", list[Path]]:
@@ -166,7 +166,12 @@ def _create(call: Call, job: "TrainJob", files: list[Path]) -> RunFolder:
         **place_run(call),
         inputs=files,
         files={NETWORK_FILE: format_network(job.spec)},
-        asked={"cell": call[CELL], "recipe": call[RECIPE], "device": call[DEVICE]},
+        asked={
+            "cell": call[CELL],
+            "recipe": call[RECIPE],
+            "device": call[DEVICE],
+            "tensorboard": call[TENSORBOARD],
+        },
         data=describe_data(job.data),
         **describe_images(job.data),
     )
@@ -189,10 +194,12 @@ def _resume(call: Call, dist: "DistContext") -> tuple[RunFolder | None, "TrainJo
         job = dist.raise_together(open_job)
         if folder is not None:
             folder.move_data(job.recipe, MAY_MOVE, describe_data(job.data))
+            if call[TENSORBOARD]:
+                folder.update(asked=read_run(path)["asked"] | {"tensorboard": True})
     return folder, job
 
 
-def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", *, tensorboard: bool) -> None:
+def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob") -> None:
     from nascli.classify.job import run_train_job
     from nascli.cli.progress import TrainProgress, call_all
     from nascli.engine.task import Run
@@ -203,7 +210,6 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", *, ten
         with stop_on_signals(second_ends=False) as stop:
             run_train_job(job, None, Run(job.device, job.dist, stop, terminal.note))
         return
-    events = folder.path / EVENTS_FOLDER
     with folder:
         plan = job.plan
         config = plan.config
@@ -217,11 +223,10 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob", *, ten
             stop = entered.enter_context(stop_on_signals(second_ends=job.dist.size == 1))
             progress = TrainProgress(terminal, epochs=plan.config.epochs, steps=plan.steps, batch_size=plan.batch_size)
             watchers: list[TrainProgress | TensorBoardWriter] = [entered.enter_context(progress)]
-            if tensorboard or events.is_dir():  # asked for now, or when the run began
+            if read_run(folder.path)["asked"].get("tensorboard"):
                 check_tensorboard()
-                watchers.append(
-                    entered.enter_context(TensorBoardWriter(events, plan.learning_rate, plan.steps_per_epoch))
-                )
+                events = TensorBoardWriter(folder.path / EVENTS_FOLDER, plan.learning_rate, plan.steps_per_epoch)
+                watchers.append(entered.enter_context(events))
             on_step = call_all(*(each.on_step for each in watchers))
             on_epoch = call_all(*(each.on_epoch for each in watchers))
             training = Run(job.device, job.dist, stop, terminal.note, on_step, on_epoch)

@@ -28,7 +28,7 @@ from nascli.detect.visualize import (
     ground_truth_boxes,
     tile_panels,
 )
-from nascli.files import make_folder
+from nascli.files import make_inner_folder
 from nascli.records import write_record
 
 CONFUSION_FILE = "confusion.json"
@@ -163,7 +163,7 @@ def draw_worst_images(
     names, labels_of = split.class_names, split.labels_by_id
     by_image = group_by_image(detections, MIN_DRAWN_SCORE)
     files: list[Path] = []
-    make_folder(folder)
+    make_inner_folder(folder)
     for rank, (image, ap) in enumerate(((each.image, each.ap) for each in worst), 1):
         detected = by_image.get(image.id, [])
         pairs = pair_boxes(image, detected, labels_of)

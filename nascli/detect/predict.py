@@ -22,6 +22,7 @@ from nascli.detect.model import DetectorSpec
 from nascli.detect.visualize import LabeledBox, draw_boxes
 from nascli.errors import InputError
 from nascli.files import make_folder, write_json
+from nascli.partial import is_temporary
 
 PREDICTIONS_FILE = "predictions.json"
 
@@ -97,7 +98,7 @@ def check_output_folder(
     """The folder itself if it is empty or absent, or `overwrite` is set; else raises InputError with the hint."""
     if os.path.isfile(out):
         raise InputError(f"{out} is a file, no folder to write into", "Name a folder", file=out)
-    if os.path.isdir(out) and any(out.iterdir()) and not overwrite:
+    if os.path.isdir(out) and not overwrite and not all(is_temporary(each.name) for each in out.iterdir()):
         raise InputError(f"{out} is not empty", hint, file=out)
     return out
 
@@ -111,6 +112,7 @@ def predict_boxes(
     device: torch.device,
     threshold: float,
     max_megapixels: int | None = None,
+    place: Path | None = None,
 ) -> list[ImageDetections]:
     """Detect boxes on images, and draw them.
 
@@ -120,20 +122,22 @@ def predict_boxes(
         out: Folder for the drawn images; created where it does not exist.
         threshold: Lowest score of a box that is kept, 0 to 1.
         max_megapixels: As for `collect_images`.
+        place: The folder that is going to be `out`, as from `fill_folder`, and is written to instead.
 
     Raises:
-        NascliError: `out` cannot be written.
+        NascliError: The folder cannot be written.
     """
     detector, spec = trained
     predictions: list[ImageDetections] = []
     names: set[str] = set()
-    make_folder(out)
+    make_folder(place or out)
     for path in paths:
         image = open_image(path, max_megapixels or MAX_MEGAPIXELS)
         output = detector([to_float(image_to_tensor(image), device)])[0]
         boxes = [box for box in to_plain_boxes(output) if box[2] >= threshold]
         drawn = out / _choose_file_name(path, names)
-        save_image(draw_boxes(image, [LabeledBox.of(*box) for box in boxes], spec.class_names), drawn, quality=92)
+        boxed = draw_boxes(image, [LabeledBox.of(*box) for box in boxes], spec.class_names)
+        save_image(boxed, (place or out) / drawn.name, quality=92)
         objects = tuple(_to_object(spec, box) for box in boxes)
         predictions.append(ImageDetections(path, drawn, image.width, image.height, objects))
     return predictions

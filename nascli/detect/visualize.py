@@ -17,7 +17,7 @@ from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, open_a
 from nascli.data.detection.transforms import BoxTransform
 from nascli.data.images.saving import save_image
 from nascli.detect.coco_eval import Detection, group_by_image
-from nascli.files import make_folder
+from nascli.files import make_folder, make_inner_folder
 from nascli.fonts import fit_texts
 from nascli.text import as_file_name
 from nascli.units import shorten
@@ -112,6 +112,7 @@ def draw_augmented(split: DetectionSplit, transforms: Sequence[BoxTransform], fo
 
 def draw_detections(split: DetectionSplit, detections: Sequence[Detection], folder: Path) -> None:
     """Draw the first images with what was detected on them as `<image id>.png`."""
+    make_inner_folder(folder)
     by_image, labels = group_by_image(detections, MIN_DRAWN_SCORE), split.labels_by_id
     drawings = (
         (f"{image.id:06d}.png", open_annotated_image(image), detection_boxes(by_image.get(image.id, []), labels))

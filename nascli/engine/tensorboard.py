@@ -1,16 +1,16 @@
 """Event files of a training for TensorBoard."""
 
+import os
+import socket
+import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import IO, Self
 
 from nascli.engine.meters import EpochRecord
 from nascli.engine.schedules import Schedule
 from nascli.errors import CannotWriteError, InputError
-from nascli.files import writing
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from nascli.files import make_inner_folder, open_append, writing
 
 EVENTS_FOLDER = "tensorboard"
 _EVERY = 20
@@ -20,7 +20,7 @@ _EVERY = 20
 def check_tensorboard() -> None:
     """InputError where the package that writes event files is not installed."""
     try:
-        import torch.utils.tensorboard  # noqa: F401
+        import tensorboard.summary.writer.record_writer  # noqa: F401
     except ImportError as error:
         raise InputError(
             f"--tensorboard needs {error.name}, which is not installed", 'pip install "nascli[tensorboard]"'
@@ -42,45 +42,55 @@ class TensorBoardWriter:
         self._folder = folder
         self._learning_rate = learning_rate
         self._every = min(_EVERY, steps_per_epoch)
-        self._writer: SummaryWriter | None = None
+        self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        with writing(self._folder):
-            self._folder.mkdir(exist_ok=True)  # by it a resumed run knows that event files were asked for
+        make_inner_folder(self._folder)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
-        if self._writer is None:
-            return
-        with suppress(CannotWriteError) if kind else nullcontext(), writing(self._folder):
-            self._writer.close()
+        if self._file is not None:
+            with suppress(CannotWriteError) if kind else nullcontext(), writing(self._folder):
+                self._file.close()
 
     def on_step(self, step: int, loss: float) -> None:
         """Count the step, from 1, at which the mean loss of the epoch so far is `loss`."""
-        with writing(self._folder):
-            writer = self._open(step)
-            if step % self._every == 0:
-                _add(writer, step, {"train/loss": loss, "train/lr": self._learning_rate(step - 1)})
+        self._begin(step)
+        if step % self._every == 0:
+            self._write(step, {"train/loss": loss, "train/lr": self._learning_rate(step - 1)})
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Write the figures of an epoch that ends."""
         figures = {f"val/{name}": value for name, value in record.metrics.items() if value is not None}
         figures |= {"train/epoch_loss": record.train_loss, "train/images_per_second": record.images_per_second}
+        self._begin(record.step + 1)
+        self._write(record.step, figures)
+
+    def _begin(self, step: int) -> None:
+        """Begin a file, where there is none yet; `step` is the first that is not yet written for good."""
+        if self._file is not None:
+            return
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+
+        name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}"
+        make_inner_folder(self._folder)  # it may be gone since
         with writing(self._folder):
-            writer = self._open(record.step + 1)
-            _add(writer, record.step, figures)
-            writer.flush()
+            self._file = open_append(self._folder / name)
+        self._append(file_version="brain.Event:2")
+        self._append(step=step, session_log=SessionLog(status=SessionLog.START))
 
-    def _open(self, step: int) -> "SummaryWriter":
-        """The writer; made by the first call, where `step` is the first that is not yet written for good."""
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+    def _write(self, step: int, figures: dict[str, float]) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
 
-            self._folder.mkdir(exist_ok=True)  # in the run's folder, which is not made anew
-            self._writer = SummaryWriter(str(self._folder), purge_step=step)
-        return self._writer
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+        self._append(step=step, summary=Summary(value=values))
 
+    def _append(self, **fields: object) -> None:
+        """Write an event at once: what a checkpoint has is not written again after a kill."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-def _add(writer: "SummaryWriter", step: int, figures: dict[str, float]) -> None:
-    for name, value in figures.items():
-        writer.add_scalar(name, value, step)
+        assert self._file is not None
+        with writing(self._folder):  # TensorBoard's own writer is a thread, which would end in a traceback
+            RecordWriter(self._file).write(Event(wall_time=time.time(), **fields).SerializeToString())
+            self._file.flush()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from nascli.config import to_toml
 from nascli.errors import InputError, NascliError
-from nascli.files import make_folder, write_bytes, write_text, writing
+from nascli.files import make_folder, make_inner_folder, write_bytes, write_text, writing
 from nascli.records import read_record
 from nascli.report.baseline import baseline_command, choose_baseline, compare_with_random
 from nascli.report.cell_plots import draw_best_cells, plot_choices, plot_costs, plot_seconds
@@ -75,8 +75,8 @@ def write_search_report(run: Path, *, baseline: Path | None = None, out: Path | 
     if not data.trials:
         raise InputError(f"{run} has no trial yet, so there is nothing to report", "Wait for its first, or resume it")
     random = choose_baseline(data, baseline)
-    for each in (folder / FIGURES, folder):  # before anything is drawn, to refuse a folder that cannot be written
-        make_folder(each)
+    make_folder(folder)  # before anything is drawn, to refuse a folder that cannot be written
+    make_inner_folder(folder / FIGURES)
     warnings = tuple(collect_warnings(data))
     verdict = compare_with_random(data, random)
     with report_style():

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from nascli.config import Section, to_toml
 from nascli.errors import CannotWriteError
-from nascli.files import write_text, writing
+from nascli.files import make_inner_folder, write_text, writing
 from nascli.locks import LOCK_FILE
 from nascli.records import write_record
 from nascli.runs.record import DETECTOR_FILE, RECIPE_FILE, RUN_FILE, START
@@ -60,9 +60,8 @@ class RunFolder:
         """The path of a file in this folder, or in one in it, which is made; CannotWriteError where that fails."""
         path = self.path / name
         self._check_there(path)
-        with writing(path):
-            if path.parent != self.path:
-                path.parent.mkdir(exist_ok=True)
+        if path.parent != self.path:
+            make_inner_folder(path.parent)
         return path
 
     def update(self, **fields: object) -> None:

@@ -64,6 +64,7 @@ class _Data(_Checked):
 
 class _Asked(_Checked):
     device: str | None = None
+    tensorboard: bool | None = None
 
 
 class _Growth(_Checked):

@@ -20,7 +20,7 @@ def read_results(place: Path) -> dict[str, object]:
     """Every file that matters in a folder (or a file alone) by its path, without times."""
     place = place.resolve()
     files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
-    kept = (path for path in files if path.name not in _UNCOMPARED)
+    kept = (path for path in files if path.name not in _UNCOMPARED and not path.name.startswith("events.out."))
     return {str(path.relative_to(place)): _read(path) for path in kept}
 
 
