@@ -1,5 +1,7 @@
 """Recipes: defaults < file < flags < --set, and refusals that name the key and the remedy."""
 
+import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from nascli.config import (
     TrainRecipe,
     find_recipe,
     load_recipe,
+    parse,
     recipes_folder,
     to_toml,
 )
@@ -114,3 +117,18 @@ def test_every_recipe_is_valid_and_opens_with_its_promise(path: Path) -> None:
     assert all(line.startswith("#") for line in opening.splitlines())
     for promise in ("source:", "expect:", "hardware and time:", "command:", "not verified:"):
         assert promise in opening.lower(), f"{path.name} does not say its {promise}"
+
+
+@pytest.mark.parametrize("recipe", [SearchRecipe, TrainRecipe, DetectRecipe])
+def test_wrong_kinds_of_values_are_told_without_the_words_of_python(recipe: type[Section]) -> None:
+    whole = recipe().model_dump(mode="json")
+    places = [(section, key) for section, keys in whole.items() if isinstance(keys, dict) for key in (None, *keys)]
+    told = set[str]()
+    for (section, key), value in itertools.product(places, ([1], "x", {"a": 1}, None, True, 1.5)):
+        changed = value if key is None else whole[section] | {key: value}
+        try:
+            parse(recipe, whole | {section: changed}, "recipe")
+        except InputError as refused:
+            told.add(refused.message.rpartition(": ")[2])
+    assert told
+    assert not [each for each in told if re.search(r"instance|dictionary|tuple|boolean|integer|Config|\b_", each)]

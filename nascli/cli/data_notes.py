@@ -64,7 +64,9 @@ def note_issues(terminal: Terminal, source: object, issues: Iterable["Issue"]) -
                 line = f"{source}: {each.count:,} {done}: {each.kind}: {each.remedy} (first: {each.first})"
                 terminal.note(printable(line))
     remarks = [
-        f"{each.count:,} {each.kind}, {each.remedy} ({each.first})" for each in met if each.outcome is IssueOutcome.KEPT
+        f"{each.count:,} × {each.kind}, {each.remedy} ({each.first})"
+        for each in met
+        if each.outcome is IssueOutcome.KEPT
     ]
     if remarks:
         terminal.note(printable(f"{source}: {'; '.join(remarks)}"))

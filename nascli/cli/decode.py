@@ -21,6 +21,7 @@ from nascli.genotype.space import SearchSpace, list_spaces, resolve_space
 from nascli.runs.find import read_run
 from nascli.runs.record import parse_recipe
 from nascli.text import printable, quote
+from nascli.units import count_of
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -72,7 +73,7 @@ def run(call: Call) -> None:
     name, to, out = call[NAME], call[TO], call[FILE]
     if name is not None:
         if not 1 <= len(name) <= LONGEST_NAME:
-            raise InputError(f"--name has {len(name)} letters", f"Give 1 to {LONGEST_NAME}")
+            raise InputError(f"--name has {count_of(len(name), 'letter')}", f"Give 1 to {LONGEST_NAME}")
         genotype = genotype.model_copy(update={"name": name})
     notation_text = write_notation(genotype, to) if to is not None else None
     files = _write(genotype, out, call[DRAW], overwrite=call[REPLACE])

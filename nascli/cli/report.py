@@ -4,6 +4,7 @@ from pathlib import Path
 
 from nascli.cli.options import JSON, Call, Setting, command, runs_folder
 from nascli.runs.find import find_run
+from nascli.units import count_of
 
 SEARCH = Setting[str]("search", "A search run's folder, or latest (the default).", "latest", metavar="RUN")
 BASELINE = Setting[str | None](
@@ -45,7 +46,9 @@ def run(call: Call) -> None:
     terminal.show(f"report: {made.page}")
     if table is not None:
         cells = tabulate_run(path, table)
-        terminal.show(f"table: {table}, {len(cells)} cells with {cells.trainings} trainings each")
+        terminal.show(
+            f"table: {table}, {count_of(len(cells), 'cell')} with {count_of(cells.trainings, 'training')} each"
+        )
     terminal.result(
         {
             "run": str(path),

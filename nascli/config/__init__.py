@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         DetectRecipe,
         DetectTrainConfig,
     )
-    from nascli.config.errors import explain, parse, suggestion
+    from nascli.config.errors import describe_error, explain, parse, suggestion
     from nascli.config.files import find_recipe, load_recipe, read_toml, recipes_folder, to_toml
     from nascli.config.network import (
         NETWORK_SECTIONS,

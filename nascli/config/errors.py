@@ -15,6 +15,26 @@ _LONGEST_PLACE = 200
 """Letters of a place; a key that a file made up may have any number."""
 
 
+_OBJECT = "should be an object of keys and values (in TOML a table)"
+_TRUTH = "should be true or false"
+_WHOLE = "should be a whole number"
+_WORDS = {
+    "model_type": _OBJECT,
+    "model_attributes_type": _OBJECT,
+    "dict_type": _OBJECT,
+    "tuple_type": "should be a list",
+    "list_type": "should be a list",
+    "bool_type": _TRUTH,
+    "int_type": _WHOLE,
+    "int_from_float": _WHOLE,
+    "int_parsing_size": "has too many digits",
+    "float_type": "should be a number",
+    "finite_number": "should be a finite number",
+    "string_type": "should be a text",
+}
+"""Words for pydantic's kinds of error whose own sentences speak of Python, or name classes of nascli."""
+
+
 def parse(model: type[Recipe], values: object, source: str) -> Recipe:
     """Validate `values` as `model`; the first error becomes one line that names `source` and the field."""
     try:
@@ -26,24 +46,27 @@ def parse(model: type[Recipe], values: object, source: str) -> Recipe:
 def explain(error: ValidationError, source: str, model: type[BaseModel]) -> InputError:
     """One line out of a pydantic error: source, field, value, reason."""
     fault = error.errors()[0]
-    place = shorten(_join_keys(fault["loc"]), _LONGEST_PLACE)
-    what, remedy = _describe(fault["type"], place, fault["msg"].removeprefix("Value error, "), fault["input"]), ""
+    remedy = ""
     if fault["type"] == "extra_forbidden":
         remedy = suggestion(str(fault["loc"][-1]), _keys_at(model, fault["loc"]))
     file = source if os.path.isfile(source) else None  # else it is the options, or a text
-    return InputError(f"{source}: {what}", remedy, file=file, field=place or None)
+    return InputError(f"{source}: {describe_error(error)}", remedy, file=file, field=_place(fault["loc"]) or None)
 
 
-def _describe(kind: str, place: str, reason: str, given: object) -> str:
+def describe_error(error: ValidationError) -> str:
+    """Field, value and reason of the first fault of a pydantic error."""
+    fault = error.errors()[0]
+    kind, place, given = fault["type"], _place(fault["loc"]), fault["input"]
     if kind == "extra_forbidden":
         return f"unknown key {place}"
     if kind == "missing":
         return f"{place} is missing"
+    reason = fault["msg"].removeprefix("Value error, ").replace(" after validation", "").replace("Tuple ", "List ")
+    reason = _WORDS.get(kind, f"{reason[:1].lower()}{reason[1:]}")
     if kind == "value_error":
-        return f"{place}: {reason[:1].lower()}{reason[1:]}" if place else reason
-    return (
-        f"{place} = {shorten(given if not isinstance(given, str) else repr(given))}: {reason[:1].lower()}{reason[1:]}"
-    )
+        return f"{place}: {reason}" if place else reason
+    value = shorten(given if not isinstance(given, str) else repr(given))
+    return f"{place} = {value}: {reason}" if place else f"{value} {reason}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -55,11 +78,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(names)}" if names else ""
 
 
-def _join_keys(location: tuple[int | str, ...]) -> str:
+def _place(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
+    return shorten(text, _LONGEST_PLACE)
 
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from nascli.config import Preprocessing
 from nascli.data.issues import Issue
 from nascli.errors import CorruptFileError
+from nascli.units import count_of
 
 ByteBatch = tuple[Tensor, Tensor]
 """Images uint8 (N, 3, H, W) and labels int64 (N,)."""
@@ -142,7 +143,7 @@ class UnreadableImages:
         known = name in self._found
         self._found[name] = error
         if len(self._found) > self.allowed:
-            message = f"{len(self._found)} images cannot be decoded, {self.allowed} may be skipped: "
+            message = f"{count_of(len(self._found), 'image')} cannot be decoded, {self.allowed} may be skipped: "
             message = message + ", ".join(self._found) if self.allowed else error.message
             hint = f"{error.hint}, or allow for more: {self.option}" if self.option else error.hint
             raise error.reword(message, hint) from error

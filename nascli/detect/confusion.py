@@ -30,6 +30,7 @@ from nascli.detect.visualize import (
 )
 from nascli.files import make_inner_folder
 from nascli.records import write_record
+from nascli.units import count_of
 
 CONFUSION_FILE = "confusion.json"
 _WORST_FOLDER, _WORST_IMAGES = "worst", 12
@@ -209,7 +210,7 @@ def _remarks(
 def _caption(name: str, boxes: Sequence[LabeledBox], remark: str) -> str:
     """For instance `truth: 5 boxes, 2 missed`."""
     marked = sum(box.remark == remark for box in boxes)
-    number = f"{len(boxes)} box" + ("" if len(boxes) == 1 else "es")
+    number = count_of(len(boxes), "box")
     return f"{name}: {number}" + (f", {marked} {remark}" if marked else "")
 
 

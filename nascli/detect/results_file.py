@@ -16,7 +16,7 @@ from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.reading import read_file
 from nascli.text_files import decode_text
-from nascli.units import shorten
+from nascli.units import count_of, shorten
 
 RESULTS_HINT = (
     "A COCO results file is a list of objects with image_id, category_id, bbox (x, y, width, height) and score"
@@ -83,7 +83,7 @@ def _parse(text: str, path: Path, log: IssueLog) -> object:
             values = [json.loads(line) for line in lines]
         except (ValueError, RecursionError):
             raise CorruptFileError(f"results {path} are not JSON: {error}", "Write them again") from error
-        log.add("results as JSON Lines", f"{len(lines):,} lines with an object each", len(lines))
+        log.add("results as JSON Lines", f"{count_of(len(lines), 'line')} with an object each", len(lines))
         return values
 
 
@@ -116,7 +116,7 @@ def _flatten(images: list[Entry], log: IssueLog) -> ResultEntries:
         for found in image["detections"]
         if isinstance(found, dict)
     ]
-    log.add("results as predictions.json", f"{len(images):,} images with {len(entries):,} boxes")
+    log.add("results as predictions.json", f"{count_of(len(images), 'image')} with {count_of(len(entries), 'box')}")
     return ResultEntries(entries)
 
 

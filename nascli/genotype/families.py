@@ -21,6 +21,7 @@ from nascli.genotype.drawing.shapes import Scene
 from nascli.genotype.genotype import CELLS
 from nascli.genotype.notations import Notation
 from nascli.genotype.space import SearchSpace
+from nascli.units import count_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ FAMILIES: dict[str, Family] = {
         space=CellSpace,
         spaces=SPACES,
         resolve_space=resolve_cell_space,
-        describe=lambda genotype: f"{len(genotype.normal.blocks)} blocks",
+        describe=lambda genotype: count_of(len(genotype.normal.blocks), "block"),
         scene=cell_scene,
         graph=cell_graph,
         tree=cell_tree,

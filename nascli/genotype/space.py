@@ -8,6 +8,7 @@ from typing import Protocol, cast
 from nascli.config import SpaceConfig, suggestion
 from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype, JsonScalar
+from nascli.units import count_of
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ def check_tokens(tokens: Sequence[int], space: SearchSpace, hint: str = "") -> N
     """Refuse a sequence of another length than the space's, or with a token out of its range (InputError)."""
     sizes = space.decision_sizes
     if len(tokens) != len(sizes):
-        raise InputError(f"{len(tokens)} tokens, but space {space.name!r} has {len(sizes)} decisions", hint)
+        raise InputError(
+            f"{count_of(len(tokens), 'token')}, but space {space.name!r} has {count_of(len(sizes), 'decision')}", hint
+        )
     for position, (token, size) in enumerate(zip(tokens, sizes, strict=True)):
         if not 0 <= token < size:
             raise InputError(f"token {position} is {token}, but that decision has the choices 0 to {size - 1}")

@@ -24,7 +24,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from nascli.config import Strict
+from nascli.config import Strict, describe_error
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import open_append, sync_folder, writing
 from nascli.genotype.genotype import AnyGenotype
@@ -334,6 +334,5 @@ def _is_same(score: Score, others: Sequence[Trial | Rung]) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return describe_error(error)
     return f"not JSON ({error})" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)

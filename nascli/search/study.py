@@ -31,6 +31,7 @@ from nascli.search.snapshot import SNAPSHOT, SnapshotFile
 from nascli.search.trial import Trial, TrialState
 from nascli.signals import StopRequest
 from nascli.text import quote
+from nascli.units import count_of
 
 
 @dataclass(frozen=True)
@@ -319,12 +320,14 @@ def _check_scored(trials: Sequence[Trial]) -> None:
         return
     failures = [trial.failure for trial in trials if trial.failure is not None]
     ((failure, times),) = Counter(failures).most_common(1)
+    reason = f"most often ({count_of(times, 'time')}): {failure.error}"
     if _count(trials, TrialState.FAILED):
+        all_of = "all " if len(trials) > 1 else ""
         raise NascliError(
-            f"all {len(trials)} trials failed; most often ({times} times): {failure.error}",
+            f"{all_of}{count_of(len(trials), 'trial')} failed; {reason}",
             "Try one cell alone with nascli train --cell, or a smaller train.lr",
         )
     raise NascliError(
-        f"none of {len(trials)} cells satisfies the constraints; most often ({times} times): {failure.error}",
+        f"none of {count_of(len(trials), 'cell')} satisfies the constraints; {reason}",
         "Set wider constraints with --constraint",
     )

@@ -99,7 +99,7 @@ def test_equal_files_of_one_name_are_found_before_each_training(nascli: Nascli, 
         shutil.copy(data / "train/images/train-1.jpg", data / "valid/images")
         shutil.copy(data / "train/labels/train-1.txt", data / "valid/labels")
     plan = nascli(f"{TRAIN if name == 'folder' else DETECT} --dataset {name}:data --dry-run")
-    assert "1 image of both splits" in plan.err
+    assert "1 × image of both splits" in plan.err
     assert issues(nascli("data check data --quick --json").json)["image of both splits"] == 1
     assert issues(nascli("data check data --json").json)["image of both splits"] == (2 if name == "folder" else 1)
 

@@ -19,7 +19,7 @@ def test_a_line_per_kind_and_one_of_remarks(capsys: pytest.CaptureFixture[str]) 
     assert [line.partition(": ")[0] for line in lines] == ["coco:data"] * 2
     assert "1,000 skipped: box empty or inverted" in lines[0]
     assert "first: annotation id 2\\x0ahas no width" in lines[0]
-    assert "2 crowd box" in lines[1]
+    assert "2 × crowd box" in lines[1]
     assert "[bold]cat[/]" in lines[1]
 
 

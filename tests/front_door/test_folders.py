@@ -84,7 +84,7 @@ def test_thumbs_and_texts_are_counted_by_kind(plan: Plan) -> None:
     for name in ("Thumbs.db", ".DS_Store", "desktop.ini", "a.txt", "b.TXT", "labels.csv"):
         (DATA / "train" / "cat" / name).write_bytes(b"\xff\xd8\xff")
     assert plan() == (12, 6)
-    assert "3 hidden or service" in plan.notes
+    assert "3 × hidden or service" in plan.notes
     assert "2 .txt, 1 .csv" in plan.notes
 
 
@@ -295,7 +295,7 @@ def test_remarks_about_classes(plan: Plan) -> None:
         shutil.copytree(DATA / "train/cat", DATA / "train" / name)
     (DATA / "val/empty").mkdir()
     assert plan() == (30, 3)
-    assert "4 class without validation images" in plan.notes
+    assert "4 × class without validation images" in plan.notes
     assert "'Cat' and 'cat'" in plan.notes
 
 

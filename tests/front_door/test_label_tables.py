@@ -169,7 +169,7 @@ def test_splits_that_share_an_image(pack: Pack, rows: list[Row]) -> None:
     shared = rows[0][:2]
     write("file,label,split\n" + "".join(f"{','.join(row)}\n" for row in [*rows, (*shared, "val")]))
     assert pack() == (8, 5, "val")
-    assert "1 image of both splits" in pack.notes
+    assert "1 × image of both splits" in pack.notes
 
 
 def test_a_table_that_is_not_there(pack: Pack, nascli: Nascli, rows: list[Row]) -> None:
@@ -232,7 +232,7 @@ def test_a_column_of_splits_without_their_names_is_said(pack: Pack, rows: list[R
     write("image,label,split\n" + "".join(f"{path},{name},{number}\n" for path, name, number in fold))
     pack.refused("'0', '1', '2'", "--val-fraction 0.2")
     assert pack(more="--val-fraction 0.25")[2] == "held-out"
-    assert "12 split of an unknown name" in pack.notes
+    assert "12 × split of an unknown name" in pack.notes
 
 
 @pytest.mark.usefixtures("rows")

@@ -36,7 +36,7 @@ def test_what_lies_beside_the_splits_is_said(nascli: Nascli) -> None:
     draw_noise(7).save(folder / "cover.png")
     ran = nascli(f"{DRY} --dataset folder:data --strict")
     assert (ran.json["train_images"], ran.json["val_images"]) == (12, 6)
-    assert "2 folder or image beside the splits" in ran.err
+    assert "2 × folder or image beside the splits" in ran.err
     assert "2  folder or image beside the splits" in nascli("data check data").out
 
 

@@ -236,7 +236,7 @@ def test_prediction_turns_a_photo_as_viewers_do(nascli: Nascli, classifier: str,
     assert all(other == first for other in others)
     photo.save("6.jpg", exif=held(6))
     for said in ask_both(nascli, classifier, detector, "6.jpg"):
-        assert "1 image turned upright" in said.err
+        assert "1 × image turned upright" in said.err
 
 
 @pytest.mark.parametrize("size", [(7000, 1), (1, 7000), (1, 1), (2000, 3)])

@@ -14,7 +14,7 @@ from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.reading import open_file, read_file
 from nascli.text_files import decode_text
-from nascli.units import shorten
+from nascli.units import count_of, shorten
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
 """Endings of tables, in small letters."""
@@ -126,7 +126,7 @@ def _read_csv(text: str, file: Path, log: IssueLog) -> tuple[list[str], list[tup
     for line, row in rows[1:]:
         if len(row) > len(header) and any(row[len(header) :]):
             raise CorruptFileError(
-                f"table {file}, line {line}: {len(row)} cells, the header has {len(header)}",
+                f"table {file}, line {line}: {count_of(len(row), 'cell')}, the header has {len(header)}",
                 'Put text with the delimiter in it between quotes ("")',
             )
     return header, [(line, row + [""] * (len(header) - len(row))) for line, row in rows[1:]]

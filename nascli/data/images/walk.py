@@ -242,7 +242,7 @@ def join_issues(issues: Iterable[Issue]) -> tuple[Issue, ...]:
 
 def describe_rest(issues: Iterable[Issue]) -> str:
     """The end of a message about a folder without images: what lies in it instead."""
-    rest = "; ".join(f"{each.count:,} {each.kind}, {each.first} ({each.remedy})" for each in issues)
+    rest = "; ".join(f"{each.count:,} × {each.kind}, {each.first} ({each.remedy})" for each in issues)
     return f", but {rest}" if rest else " or below it"
 
 

@@ -20,6 +20,7 @@ from nascli.genotype.cells.schema import MAX_BLOCKS, Block, CellSpec, Combine, u
 from nascli.genotype.drawing.cells.palette import state_name
 from nascli.genotype.genotype import Genotype, JsonScalar
 from nascli.genotype.space import ChoiceGroup, check_tokens
+from nascli.units import count_of
 
 _Role = Literal["normal", "reduction"]
 
@@ -125,7 +126,7 @@ class CellSpace(Strict):
     def summary(self) -> str:
         """The size of the space in words."""
         shared = ", one cell as normal and reduction cell" if self.cells == "one" else ""
-        return f"{self.blocks} blocks, {len(self.ops)} ops{shared}"
+        return f"{count_of(self.blocks, 'block')}, {count_of(len(self.ops), 'op')}{shared}"
 
     def cell(self, blocks: tuple[Block, ...]) -> CellSpec:
         """A cell of these blocks, its output by this space's rule."""
@@ -214,7 +215,9 @@ def _decode_cell(tokens: Sequence[int], space: CellSpace) -> CellSpec:
 
 def _encode_cell(cell: CellSpec, space: CellSpace, role: str) -> tuple[int, ...]:
     if len(cell.blocks) != space.blocks:
-        raise InputError(f"the {role} cell has {len(cell.blocks)} blocks, space {space.name!r} has {space.blocks}")
+        raise InputError(
+            f"the {role} cell has {count_of(len(cell.blocks), 'block')}, space {space.name!r} has {space.blocks}"
+        )
     tokens: list[int] = []
     for k, block in enumerate(cell.blocks):
         for op in block.ops:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascli.data.issues import IssueLog
+from nascli.units import count_of
 
 Numbers = NDArray[np.float64]
 
@@ -60,7 +61,7 @@ def check_patterns(boxes: Numbers, sizes: Numbers, log: IssueLog) -> None:
     if not len(boxes):
         return
     ends = np.maximum(boxes[:, :2], boxes[:, :2] + boxes[:, 2:])
-    example = f"all {len(boxes):,} boxes, such as {describe_box(boxes[0], sizes[0])}"
+    example = f"all of {count_of(len(boxes), 'box')}, such as {describe_box(boxes[0], sizes[0])}"
     if boxes.max() <= _WHOLE and boxes.min() >= 1 - _WHOLE:
         log.add("boxes from 0 to 1", example, len(boxes))
         return

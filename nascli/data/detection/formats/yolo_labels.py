@@ -6,7 +6,7 @@ from pathlib import Path
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError
 from nascli.text_files import read_text
-from nascli.units import shorten
+from nascli.units import count_of, shorten
 
 _OVER = 0.01
 """Fraction of the image by which a label may reach over its edge: annotators round."""
@@ -51,7 +51,7 @@ class LabelReader:
             self._log.add("label with keypoints", f"{place}: {self._keypoints} numbers behind the box")
             values = values[:5]
         if len(values) < 5 or (len(values) > 6 and len(values) % 2 == 0):
-            message = f"{len(values)} numbers, not class x y width height"
+            message = f"{count_of(len(values), 'number')}, not class x y width height"
             raise _LabelError("label line not five numbers", message)
         label, values = self._parse_class(words[0], place), values[1:]
         beyond = [value for value in values[: 4 if len(values) == 5 else None] if not -_OVER <= value <= 1 + _OVER]
