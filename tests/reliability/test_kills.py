@@ -35,7 +35,8 @@ def _repeat(name: str, line: str, out: str, *before: str) -> Scenario:
 
 def _pack_again(folder: Path) -> tuple[str, ...]:
     command = tuple(shlex.split(_PACK))
-    return (*command, "--overwrite") if (folder / "pack.h5").exists() else command  # killed while it cleared up
+    ended = (folder / "pack.h5").exists() and not (folder / "pack.h5.partial").exists()
+    return (*command, "--overwrite") if ended else command
 
 
 def _split(lines: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

@@ -213,9 +213,10 @@ def disturb_pack(zygote: Zygote, data: Path, path: Path, step: int) -> None:
             folder, command = path / f"{place}{options}", (line + options).split()
             folder.mkdir()
             assert zygote.call(*command, folder=folder, kill_at=place).is_killed
-            was_whole = (folder / "p.h5").exists()
+            was_whole = (folder / "p.h5").exists() and not (folder / "p.h5.partial").exists()
             ended = zygote.call(*command, folder=folder)
             assert ended.code == 0 or (was_whole and "p.h5 exists" in ended.err), (place, ended.err)
+            assert not (folder / "p.h5.partial").exists()
             assert sha256_file(folder / "p.h5") == sha256_file(path / "whole" / "p.h5")
 
 

@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -29,7 +29,7 @@ from nascli.data.images.decoding import decode_image
 from nascli.data.pack.format import SPLITS, PackedRow, open_pack, write_pack
 from nascli.data.pack.shards import ShardStore
 from nascli.data.streaming import worker_count
-from nascli.errors import CannotWriteError, CorruptFileError, InputError, Interrupted
+from nascli.errors import CannotWriteError, CorruptFileError, InputError, Interrupted, NascliError
 from nascli.files import is_stream, sync_folder, writing
 from nascli.partial import PARTIAL, remove_partial
 from nascli.progress import ProgressFile
@@ -129,14 +129,24 @@ def pack_folder(
     """
     callbacks = callbacks or PackCallbacks()
     remove_partial(path.parent)
-    _refuse_existing(path, overwrite)
+    left = _beside(path, PARTIAL)
+    is_complete = path.is_file() and left.is_dir() and not overwrite  # then a kill came while it cleared up
+    _refuse_existing(path, overwrite or is_complete)
     index = (scan_table if source.suffix.lower() in TABLE_ENDINGS else scan_folder)(source, request)
     callbacks.on_index(index)
     entries = list(_list_entries(index, source))
     unreadable = UnreadableImages(max_unreadable, "--max-unreadable N", callbacks.log)
     about = {**asdict(settings), "pillow": PIL.__version__}
+    origin = {"source": printable(str(source.resolve())), "val_name": index.val_name}
+    if is_complete and not _is_packed(path, about | origin, index.class_names, entries):
+        _refuse_existing(path, overwrite)
     with writing(path):
-        store = ShardStore(_beside(path, PARTIAL), about, overwrite=overwrite)
+        store = ShardStore(left, about, overwrite=overwrite or is_complete)
+    if is_complete:
+        callbacks.log(f"{path} is complete: {left}, which a kill left, is removed")
+        with store:
+            store.remove()
+        return _summarize(path, index.val_name)
     with _keeping(path), store:
         _refuse_existing(path, overwrite)  # another process may have ended between the first look and the lock
         store.restore([entry.stamp for entry in entries])
@@ -148,12 +158,32 @@ def pack_folder(
         encode = partial(_encode_image, settings=settings, max_megapixels=max_megapixels or MAX_MEGAPIXELS)
         _encode_rest(store, entries, encode, worker_count(workers), unreadable, callbacks)
         store.flush()
-        about |= {"source": printable(str(source.resolve())), "val_name": index.val_name}
-        _write_checked(path, about, index.class_names, store, entries)
+        _write_checked(path, about | origin, index.class_names, store, entries)
         store.remove()
+    return _summarize(path, index.val_name, unreadable.names)
+
+
+def _summarize(path: Path, val_name: str, skipped: tuple[str, ...] = ()) -> PackSummary:
     pack = open_pack(path)
     counts = (len(pack.train), len(pack.val), len(pack.class_names), path.stat().st_size)
-    return PackSummary(path, *counts, unreadable.names, index.val_name)
+    return PackSummary(path, *counts, skipped, val_name)
+
+
+def _is_packed(
+    path: Path, settings: Mapping[str, str | int], class_names: Sequence[str], entries: Sequence[_Entry]
+) -> bool:
+    """Whether a pack is the one that is asked for: of the same images, none of which was touched since."""
+    try:
+        pack = open_pack(path)
+        made = path.stat().st_mtime_ns
+        if any(entry.path.stat().st_ctime_ns >= made for entry in entries):
+            return False
+    except (NascliError, OSError):
+        return False
+    found = pack.index()
+    packed = [(split, image.path, label) for split in SPLITS for image, label in getattr(found, split)]
+    asked = [(entry.split, entry.name, entry.label) for entry in entries]
+    return (dict(pack.settings), pack.class_names, packed) == (dict(settings), tuple(class_names), asked)
 
 
 @contextmanager

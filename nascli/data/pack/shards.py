@@ -13,7 +13,6 @@ first whose shard is missing or damaged, or whose source file has changed.
 import itertools
 import json
 import re
-import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,8 +23,8 @@ import numpy as np
 
 from nascli.errors import CannotWriteError, CorruptFileError, InputError
 from nascli.files import open_whole, write_json, writing
-from nascli.locks import LOCK_FILE, lock_folder
-from nascli.partial import PARTIAL, is_temporary, remove_partial, temporary_beside
+from nascli.locks import LOCK_FILE, lock_folder, remove_lock
+from nascli.partial import PARTIAL, is_temporary, remove_partial
 from nascli.progress import PROGRESS
 
 _SETTINGS = "settings.json"
@@ -79,11 +78,14 @@ class ShardStore:
         self._lock.close()
 
     def remove(self) -> None:
-        """Remove the folder, which the finished pack replaces; a kill meanwhile leaves what `remove_partial` finds."""
+        """Remove the folder, which the finished pack replaces; the lock goes last, for whom another waits."""
         with writing(self.path):
-            refuse = temporary_beside(self.path)
-            self.path.rename(refuse)
-            shutil.rmtree(refuse, ignore_errors=True)
+            for file in self.path.iterdir():
+                if file.name != LOCK_FILE:
+                    file.unlink()
+            remove_lock(self.path)
+            with suppress(OSError):  # another process has begun there
+                self.path.rmdir()
 
     def restore(self, stamps: Sequence[int]) -> None:
         """Take over the images that have these stamps, in this order, up to the first that is missing or differs."""
