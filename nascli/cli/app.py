@@ -19,7 +19,7 @@ from nascli.cli.console import JsonOutput, spell_out_streams
 from nascli.cli.failures import DEBUG, explain_failure, is_main_process, report_failure, show_failure
 from nascli.cli.options import SETTINGS
 from nascli.cli.streams import SafeStreams
-from nascli.errors import Interrupted
+from nascli.errors import InputError, Interrupted
 
 SUMMARIES = {
     "search": "Search for good cells: propose, train small and short, learn from the accuracy, propose better ones.",
@@ -87,6 +87,14 @@ def _print_help_json(asked: bool) -> None:
         raise typer.Exit
 
 
+def _check_current_folder() -> None:
+    """Refuse to work in a folder that was removed: no path in it leads anywhere, and torch ends the process there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise InputError("the current folder is gone", "Change to one that is there (cd), and try again") from error
+
+
 @app.callback()
 def _root(
     version: Annotated[
@@ -98,6 +106,7 @@ def _root(
     ] = False,
 ) -> None:
     """Search a convolutional cell, build networks of any size from it, train, evaluate, detect."""
+    _check_current_folder()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

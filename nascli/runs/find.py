@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from nascli.errors import CorruptFileError, InputError, NascliError
+from nascli.locks import LOCK_FILE
+from nascli.partial import is_temporary
 from nascli.records import read_record
-from nascli.runs.record import DETECTOR_FILE, RUN_FILE, read_run_record
+from nascli.runs.folder import FIRST_FILES
+from nascli.runs.record import DETECTOR_FILE, RECIPE_FILE, RUN_FILE, read_run_record
 from nascli.text import quote
 from nascli.units import count_of
 
@@ -78,8 +81,17 @@ def is_run(path: Path) -> bool:
     return any((path / name).is_file() for name in (RUN_FILE, "network.json"))
 
 
+def has_only_begun(path: Path) -> bool:
+    """Whether a folder is one of a run that lost its `run.json`, and holds no more than a run begins with."""
+    if not ((path / RECIPE_FILE).is_file() and (path / LOCK_FILE).is_file()):
+        return False
+    return all(each.name in (LOCK_FILE, *FIRST_FILES) or is_temporary(each.name) for each in path.iterdir())
+
+
 def advise_folder(path: Path) -> str:
     """The kind of a folder that was taken for another run, and the one to give; empty where it shows nothing."""
+    if has_only_begun(path):
+        return "A run began there, and nothing of it was recorded: give its command again, with --overwrite"
     inside = sorted((each.parent for each in path.glob(f"*/{RUN_FILE}")), key=lambda run: run.stat().st_mtime)
     if inside:
         return f"It holds {count_of(len(inside), 'run')}: give {inside[-1]}" + (" or another" if inside[1:] else "")

@@ -23,7 +23,7 @@ from nascli.locks import LOCK_FILE, lock_folder, remove_lock
 from nascli.partial import is_temporary, remove_partial, temporary_beside
 from nascli.reading import sha256_file
 from nascli.records import read_record
-from nascli.runs.find import USES, read_run
+from nascli.runs.find import USES, has_only_begun, read_run
 from nascli.runs.folder import FIRST_FILES, RunFolder, now, remove_entries
 from nascli.runs.record import RECIPE_FILE, RUN_FILE, START, versions
 
@@ -157,6 +157,8 @@ def _check_room(path: Path, overwrite: bool, inputs: Sequence[Path]) -> bool:
     is_run = _is_own(path, names)
     if not overwrite:
         ways = "Resume it with --resume, replace it with --overwrite, or choose" if is_run else "Choose"
+        if is_run and has_only_begun(path):
+            ways = "Replace it with --overwrite, or choose"
         raise InputError(f"{path} is not empty", f"{ways} another --out", file=path)
     if not is_run:
         raise InputError(
@@ -179,8 +181,8 @@ def _is_own(path: Path, names: set[str]) -> bool:
         return False
     with suppress(NascliError):
         return str(read_record(record).get("command")) in USES
-    begun = RECIPE_FILE in names and (path / LOCK_FILE).is_file()
-    return begun and (RUN_FILE in names or names <= set(FIRST_FILES))
+    damaged = {RUN_FILE, RECIPE_FILE} <= names and (path / LOCK_FILE).is_file()
+    return damaged or has_only_begun(path)
 
 
 def _remove_empty(path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from nascli.errors import CannotWriteError
 from nascli.runs.start import create_run
 from tests.cli.program import Nascli
-from tests.front_door.made import write_classes, write_coco, write_perfect_results
-from tests.reliability.zygote import Zygote
+from tests.front_door.made import TRAIN, write_classes, write_coco, write_perfect_results
+from tests.reliability.zygote import Ended, Zygote
 from tests.search.test_study import recipe, search
 
 
@@ -122,3 +122,51 @@ def test_where_an_error_is_in_a_folder_its_own_name_is_said(zygote: Zygote) -> N
     error = json.loads(ended.out)["error"]
     assert (ended.code, error["code"], error["file"].split("/")[0]) == (1, "cannot_write", "out")
     assert ".partial" not in error["message"]
+
+
+def test_a_pack_that_was_killed_as_it_cleared_up_is_ended_by_the_same_command(zygote: Zygote) -> None:
+    write_classes(Path("images"), counts=(2, 1))
+    pack, left = Path("p.h5"), Path("p.h5.partial")
+
+    def call(more: str = "", at: int | None = None) -> Ended:
+        line = f"pack images p.h5 --size 16 --workers 1 {more}"
+        return zygote.call(*shlex.split(line), folder=Path.cwd(), kill_at=at)
+
+    last = call().writes
+    content = pack.read_bytes()
+    for place in (last - 3, last):
+        pack.unlink()
+        assert call(at=place).is_killed
+        assert (pack.exists(), left.exists()) == (True, True)
+        assert call("--quality 80").code == 2  # another pack than that which is there
+        assert (call().code, pack.read_bytes() == content, left.exists()) == (0, True, False)
+    pack.unlink()
+    assert call(at=last - 2).is_killed
+    next(Path("images/train/cat").iterdir()).touch()
+    assert (call().code, left.exists()) == (2, True)
+
+
+@pytest.mark.parametrize("left", [(".lock",), (".lock", "recipe.toml"), (".lock", "recipe.toml", "network.json")])
+def test_a_run_that_nothing_is_recorded_of_is_begun_again(nascli: Nascli, left: tuple[str, ...]) -> None:
+    write_classes(Path("images"), counts=(2, 1))
+    Path("run").mkdir()
+    for name in left:
+        Path("run", name).touch()
+    if len(left) > 1:
+        for command in ("train", "detect", "search"):
+            ran = nascli(f"{command} --resume run")
+            assert (ran.code, "--overwrite" in ran.err) == (2, True), ran.err
+        ran = nascli(f"{TRAIN} --dataset folder:images --out run")
+        assert (ran.code, "--resume" in ran.err, "--overwrite" in ran.err) == (2, False, True), ran.err
+    with create_run("search", "", recipe(), runs=Path("runs"), out=Path("run"), overwrite=True):
+        assert Path("run/run.json").is_file()
+
+
+@pytest.mark.parametrize("line", ["runs", "decode nasnet-a --out cell.json", "train --cell nasnet-a --json", "data"])
+def test_a_current_folder_that_is_gone_is_said(nascli: Nascli, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    gone = Path("gone")
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    Path("../gone").resolve().rmdir()
+    ran = nascli(line)
+    assert (ran.code, "current folder is gone" in ran.err) == (2, True), ran.err
