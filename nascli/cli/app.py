@@ -106,7 +106,10 @@ def _root(
     ] = False,
 ) -> None:
     """Search a convolutional cell, build networks of any size from it, train, evaluate, detect."""
+    import logging  # here, since the list of commands needs none
+
     _check_current_folder()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that cannot be written to
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, gettempdir
 from traceback import format_exception, print_exception
 from typing import Any
 
@@ -91,6 +91,10 @@ def report_failure(error: BaseException, output: JsonOutput, *, as_json: bool, d
 
 def explain_failure(error: BaseException) -> dict[str, Any]:
     """The error as the object that programs read (`docs/json.md`)."""
+    if _lacks_temporary_folder(error):
+        return InputError(
+            "no folder for temporary files can be written to, and libraries need one", "Name one: TMPDIR=DIR nascli ..."
+        ).to_dict()
     if isinstance(error, NascliError):
         return _locate(error.to_dict())
     if isinstance(error, _UsageError):
@@ -111,6 +115,18 @@ def explain_failure(error: BaseException) -> dict[str, Any]:
         f"nascli met what it did not expect: {what}", remedy, file=getattr(error, "filename", None)
     )
     return {**unexpected.to_dict(), "code": "unexpected", "type": type(error).__name__}
+
+
+def _lacks_temporary_folder(error: BaseException) -> bool:
+    """Whether an error is one of a library that found no folder for temporary files, as in a container without any."""
+    error = error.__cause__ or error
+    if not isinstance(error, OSError) or error.filename is not None:
+        return False
+    try:
+        gettempdir()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def show_failure(error: BaseException, explained: dict[str, Any], *, debug: bool) -> None:

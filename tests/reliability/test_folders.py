@@ -1,5 +1,6 @@
 """Folders of several files, whole or not at all; links in a run, which lead to folders of others."""
 
+import errno
 import json
 import os
 import shlex
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from nascli.cli.failures import explain_failure
 from nascli.errors import CannotWriteError
+from nascli.files import cannot_write
 from nascli.runs.start import create_run
 from tests.cli.program import Nascli
 from tests.front_door.made import TRAIN, write_classes, write_coco, write_perfect_results
@@ -170,3 +173,22 @@ def test_a_current_folder_that_is_gone_is_said(nascli: Nascli, monkeypatch: pyte
     Path("../gone").resolve().rmdir()
     ran = nascli(line)
     assert (ran.code, "current folder is gone" in ran.err) == (2, True), ran.err
+
+
+def test_a_file_that_is_mounted_by_itself_is_said(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(self), None, str(target))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    ran = nascli("decode nasnet-a --out cell.json")
+    assert (ran.code, "cell.json cannot be written" in ran.err, "mount its folder" in ran.err) == (1, True, True)
+    assert not list(Path().iterdir())
+
+
+def test_a_machine_without_a_place_for_temporary_files_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/nowhere"])
+    for error in (OSError("a cache is needed"), cannot_write(Path("x"), OSError("a cache is needed"))):
+        error.__cause__ = OSError("a cache is needed")
+        assert "TMPDIR" in explain_failure(error)["remedy"]
+    assert explain_failure(FileNotFoundError(errno.ENOENT, "none", "x"))["file"] == "x"
