@@ -28,6 +28,11 @@ _KINDS = {
 }
 
 
+def expand_home(path: str) -> Path:
+    """The path that a user wrote, with `~` for a home folder; it stays as it is where the system knows none."""
+    return Path(os.path.expanduser(path))
+
+
 def open_file(path: Path | str) -> BufferedReader:
     """Open a file for reading, without ever waiting for it.
 

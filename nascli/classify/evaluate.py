@@ -1,5 +1,6 @@
 """Evaluation of trained networks on a data set, as `nascli evaluate` does it."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
@@ -30,6 +31,7 @@ from nascli.models.families import NETWORK_FILE
 from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.spec import NetworkSpec, read_network
 from nascli.models.tensor_files import digest_tensors
+from nascli.reading import expand_home
 from nascli.runs.find import advise_folder, read_run
 from nascli.runs.record import check_recipe_file, parse_recipe, versions
 from nascli.text import nfc, quote
@@ -226,4 +228,4 @@ def _data_config(folder: Path, asked: dict[str, object]) -> DataConfig:
 
 def _locate(dataset: str) -> Path:
     """The path in the name of a data set, by which two names are compared."""
-    return Path(dataset.partition(":")[2] or dataset).expanduser().resolve()
+    return Path(os.path.realpath(expand_home(dataset.partition(":")[2] or dataset)))

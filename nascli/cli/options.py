@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from nascli.cli.console import JsonOutput, Terminal
 from nascli.errors import InputError
+from nascli.reading import expand_home
 
 if TYPE_CHECKING:
     from nascli.config import Section
@@ -264,7 +265,7 @@ def command_group(name: str, help_text: str, commands: Sequence[ExampleCommand],
 
 def runs_folder() -> Path:
     """The folder of all runs: `$NASCLI_RUNS` where it is not blank, with `~` for the home folder; else `runs` here."""
-    return Path(os.path.expanduser(os.environ.get("NASCLI_RUNS", "").strip() or "runs"))
+    return expand_home(os.environ.get("NASCLI_RUNS", "").strip() or "runs")
 
 
 def place_run(call: Call) -> dict[str, Any]:

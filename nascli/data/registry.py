@@ -27,6 +27,7 @@ from nascli.data.toy import load_digits
 from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.files import make_folder
 from nascli.locks import lock_folder
+from nascli.reading import expand_home
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -121,7 +122,7 @@ def name_dataset(name: str) -> str:
     """
     if find_dataset(name, DATASETS):
         return name
-    path = Path(name).expanduser()
+    path = expand_home(name)
     if os.path.exists(path):
         return recognize_dataset(path)
     if find_dataset(name, DETECTION_DATASETS):
@@ -141,7 +142,7 @@ def _load_cifar(request: _Request) -> ImageData:
     from torchvision import datasets
 
     request.refuse_splits("test")
-    name, root = request.config.dataset, Path(request.config.data_dir).expanduser()
+    name, root = request.config.dataset, expand_home(request.config.data_dir)
     source: type[CIFAR10] = getattr(datasets, name.upper())
     try:
         try:  # files that are there are used as they are; the folder may be read-only
@@ -158,7 +159,7 @@ def _load_cifar(request: _Request) -> ImageData:
 
 
 def _load_imagenet(request: _Request) -> ImageData:
-    folder = Path(request.config.data_dir).expanduser() / "imagenet"
+    folder = expand_home(request.config.data_dir) / "imagenet"
     for part in ("val",) if request.measured else ("train", "val"):
         if not os.path.isdir(folder / part):
             raise InputError(
@@ -169,15 +170,15 @@ def _load_imagenet(request: _Request) -> ImageData:
 
 
 def _load_folder(request: _Request) -> ImageData:
-    return _open_index(request, scan_folder(Path(request.location).expanduser(), request.splits))
+    return _open_index(request, scan_folder(expand_home(request.location), request.splits))
 
 
 def _load_table(request: _Request) -> ImageData:
-    return _open_index(request, scan_table(Path(request.location).expanduser(), request.splits))
+    return _open_index(request, scan_table(expand_home(request.location), request.splits))
 
 
 def _load_pack(request: _Request) -> ImageData:
-    index = open_pack(Path(request.location).expanduser()).index()
+    index = open_pack(expand_home(request.location)).index()
     request.refuse_splits(index.val_name)
     return _open_index(request, index)
 

@@ -9,7 +9,7 @@ Letters: M true boxes and D detected boxes of an image; K classes.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ BACKGROUND = "background"
 
 MIN_IOU = 0.5
 """Intersection over union from which on two boxes can be partners."""
+
+_PAIRS_AT_ONCE = 1 << 20
+"""Pairs of boxes whose overlaps are held in memory together."""
 
 Indices = NDArray[np.int64]
 
@@ -119,15 +122,15 @@ def pair_boxes(image: AnnotatedImage, detections: Sequence[Detection], labels_by
     detected = np.array([each["bbox"] for each in detections]).reshape(-1, 4)
     labels = np.array([labels_by_id[each["category_id"]] for each in detections], dtype=np.int64)
     boxes, classes = image.boxes[~image.crowd], image.labels[~image.crowd]
-    overlaps, _ = _overlaps(boxes, detected)  # (M, D)
     to_detected, to_true = np.full(len(boxes), -1), np.full(len(detected), -1)
-    equal = classes[:, None] == labels
-    candidates = np.argwhere(overlaps >= MIN_IOU).tolist()
-    for m, d in sorted(candidates, key=lambda pair: (not equal[tuple(pair)], -overlaps[tuple(pair)])):
+    candidates, overlaps = _find_candidates(boxes, detected)
+    differs = classes[candidates[:, 0]] != labels[candidates[:, 1]]
+    for m, d in candidates[np.lexsort((-overlaps, differs))].tolist():
         if to_detected[m] < 0 and to_true[d] < 0:
             to_detected[m], to_true[d] = d, m
-    _, inside = _overlaps(image.boxes[image.crowd], detected)
-    crowded = (inside >= MIN_IOU).any(0)
+    crowded = np.zeros(len(detected), dtype=np.bool_)
+    for _, crowds in _divide(image.boxes[image.crowd], len(detected)):
+        crowded |= (_overlaps(crowds, detected)[1] >= MIN_IOU).any(0)
     return Pairing(labels, to_detected, to_true, crowded & (to_true < 0))
 
 
@@ -212,6 +215,23 @@ def _caption(name: str, boxes: Sequence[LabeledBox], remark: str) -> str:
     marked = sum(box.remark == remark for box in boxes)
     number = count_of(len(boxes), "box")
     return f"{name}: {number}" + (f", {marked} {remark}" if marked else "")
+
+
+def _find_candidates(boxes: Boxes, detected: Boxes) -> tuple[Indices, NDArray[np.float64]]:
+    """The pairs of a true and a detected box that overlap enough, (N, 2), and their overlaps."""
+    candidates, overlaps = [np.empty((0, 2), np.int64)], [np.empty(0)]
+    for start, some in _divide(boxes, len(detected)):
+        shares, _ = _overlaps(some, detected)
+        enough = shares >= MIN_IOU
+        candidates.append(np.argwhere(enough) + np.array((start, 0)))
+        overlaps.append(shares[enough])
+    return np.concatenate(candidates), np.concatenate(overlaps)
+
+
+def _divide(boxes: Boxes, others: int) -> Iterator[tuple[int, Boxes]]:
+    """The boxes in parts of which each takes little memory with all others, and the position where a part begins."""
+    rows = max(1, _PAIRS_AT_ONCE // max(1, others))
+    return ((start, boxes[start : start + rows]) for start in range(0, len(boxes), rows))
 
 
 def _overlaps(first: Boxes, second: Boxes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

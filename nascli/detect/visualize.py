@@ -41,6 +41,9 @@ GROUND_TRUTH_IMAGES = 12
 MAX_NAME = 60
 """Letters of a class on a box; longer names are cut."""
 
+MAX_LABELS = 300
+"""Boxes of an image, those of the highest scores, that have a label; where there are more, nobody could read them."""
+
 _DETECTION_IMAGES = 6
 _GOLDEN_RATIO = 0.618034
 _TONES = ((0.92, 0.95), (0.62, 1.0), (1.0, 0.62))  # saturation and brightness, used in turn
@@ -156,7 +159,7 @@ def draw_boxes(image: Image.Image, boxes: Sequence[LabeledBox], class_names: Seq
     """A copy of an RGB image with boxes and labels on it; small images are enlarged by a whole factor first.
 
     Line width and letters grow with the image. Where labels would cover each other, the box with the higher score
-    keeps the better place, and its lines are on top.
+    keeps the better place, and its lines are on top. Beyond `MAX_LABELS` boxes have none.
 
     Args:
         boxes: The order does not matter.
@@ -175,7 +178,7 @@ def draw_boxes(image: Image.Image, boxes: Sequence[LabeledBox], class_names: Seq
         pen.rectangle(_grow(corners, 1), outline="black", width=line + 2)
         pen.rectangle(corners, outline=class_color(box.label), width=line)
     occupied: list[Corners] = []
-    for box in reversed(ranked):
+    for box in ranked[: -MAX_LABELS - 1 : -1]:
         text, ground = (class_names[box.label - 1], box.ending), class_color(box.label)
         occupied.append(_draw_label(pen, text, ground, _clip(box.corners, factor, size), size=size, occupied=occupied))
     return drawing

@@ -49,10 +49,24 @@ class DistContext:
 
     @classmethod
     def here(cls) -> "DistContext":
-        """As the environment says, which torchrun makes; `SINGLE_PROCESS` without it."""
+        """As the environment says, which torchrun makes; `SINGLE_PROCESS` without it.
+
+        Raises:
+            InputError: It says so in part, or nonsense.
+        """
         if "LOCAL_RANK" not in os.environ:
             return SINGLE_PROCESS
-        return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        with contextlib.suppress(KeyError, ValueError):
+            made = cls(*(int(os.environ[name]) for name in names))
+            is_reached = made.size == 1 or {"MASTER_ADDR", "MASTER_PORT"} <= {*os.environ}
+            if 0 <= made.rank < made.size and 0 <= made.local_rank < made.local_size <= made.size and is_reached:
+                return made
+        said = ", ".join(f"{name}={os.environ[name]!r}" for name in names if name in os.environ)
+        raise InputError(
+            f"the environment says in part that torchrun started this process: {said}",
+            "Unset LOCAL_RANK, or start it with torchrun",
+        )
 
     @property
     def is_main(self) -> bool:

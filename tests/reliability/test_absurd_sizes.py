@@ -4,11 +4,15 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 
 from nascli.config import DetectRecipe, SearchRecipe, TrainRecipe, load_recipe
 from nascli.config.section import Section
+from nascli.data.detection.dataset import AnnotatedImage
+from nascli.detect.coco_eval import Detection
+from nascli.detect.confusion import pair_boxes
 from nascli.errors import InputError
 from tests.cli.program import Nascli
 from tests.front_door.made import write_classes
@@ -35,7 +39,7 @@ KEYS = [(recipe, key) for recipe in RECIPES for key in _list_whole_numbers(recip
 def test_every_whole_number_has_bounds() -> None:
     assert len(KEYS) > 60
     for recipe, key in KEYS:
-        for value in (10**12, -(10**12), 2**63, 10**5000):
+        for value in (10**12, -(10**12), 2**63, 10**3000):
             with bounded(5, 100), pytest.raises(InputError) as refused:
                 load_recipe(recipe, None, {key: value})
             assert key.rpartition(".")[2] in str(refused.value)
@@ -60,3 +64,13 @@ def test_sizes_of_a_network_that_is_only_shown(cell: str, option: str, number: s
     assert ran.code == 2, ran.err
     assert ran.json["error"]["code"] in ("bad_input", "usage")
     assert option.strip("-").replace("-", "_") in ran.err.replace("-", "_")
+
+
+def test_thousands_of_boxes_on_an_image_are_paired_in_little_memory() -> None:
+    corners = np.random.default_rng(0).random((3000, 2)) * 500
+    boxes, labels = np.concatenate((corners, np.full((3000, 2), 9.0)), 1), np.ones(3000, dtype=np.int64)
+    image = AnnotatedImage(1, Path("x"), 512, 512, boxes, labels, boxes[:, 2], np.zeros(3000, dtype=np.bool_))
+    found = [Detection(image_id=1, category_id=7, bbox=box, score=1.0) for box in boxes[::-1].tolist()]
+    with bounded(60, 300):
+        pairs = pair_boxes(image, found, {7: 1})
+    assert pairs.detected.tolist() == [*range(2999, -1, -1)]

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from nascli.runs.start import resume_run
+from tests.cli.program import Nascli
 from tests.front_door.made import TRAIN, write_classes
 from tests.processes import ENVIRONMENT, LAUNCH, TORCHRUN
 
@@ -132,3 +133,24 @@ def test_a_process_that_reads_images_and_is_killed_ends_the_training_in_one_line
     assert "--resume run" in err.splitlines()[-1]
     with resume_run(Path("run"), "train"):
         pass
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"LOCAL_RANK": "0"},
+        {"LOCAL_RANK": "", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"},
+        {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "0", "LOCAL_WORLD_SIZE": "1"},
+        {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+    ],
+)
+def test_half_of_what_a_launcher_says_is_refused(
+    said: dict[str, str], nascli: Nascli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    write_classes(Path("data"))
+    ran = nascli(f"{TRAIN} --dataset folder:data --out run")
+    assert ran.code == 2
+    assert "LOCAL_RANK" in ran.err
+    assert "did not expect" not in ran.err

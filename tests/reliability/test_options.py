@@ -213,3 +213,13 @@ def test_a_folder_of_runs_that_is_a_file(
             ran = call(capsys, *line.split(), "--json")
             assert ran.code in (1, 2), ran.err
             assert ran.json["error"]["code"] != "unexpected", ran.err
+
+
+@pytest.mark.parametrize("line", ["data check {}", "data check folder:{}", "detect check --dataset {}", "evaluate {}"])
+@pytest.mark.parametrize("home", ["~nobody-of-this-name", "~nobody-of-this-name/data"])
+def test_the_home_of_nobody_is_a_folder_that_is_not_there(
+    line: str, home: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ran = call(capfd, *line.format(home).split())
+    assert ran.code == 2
+    assert "nobody-of-this-name" in ran.err

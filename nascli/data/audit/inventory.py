@@ -25,6 +25,7 @@ from nascli.data.issues import Issue
 from nascli.data.pack.format import open_pack
 from nascli.data.registry import name_dataset
 from nascli.errors import InputError
+from nascli.reading import expand_home
 
 _CERTAIN = ("coco", "voc", "csv")
 """Formats that class folders cannot be taken for; YOLO's labels may be other texts beside images."""
@@ -79,7 +80,7 @@ def take_inventory(dataset: str, data_dir: str, max_megapixels: int | None = Non
         CorruptFileError: A file of it is damaged.
     """
     name, colon, location = dataset.partition(":")
-    path = Path(location if colon else dataset).expanduser()
+    path = expand_home(location if colon else dataset)
     if name == "csv" and colon:
         is_detection = recognize_format(path) == "csv"
         if not is_detection and (error := explain_unread_boxes(path)):
@@ -116,7 +117,7 @@ def _list_detection(config: DetectDataConfig) -> Inventory:
 
 def _list_classes(dataset: str, data_dir: str, max_megapixels: int) -> Inventory:
     kind, _, location = dataset.partition(":")
-    path = Path(location).expanduser() if location else Path(data_dir).expanduser() / kind
+    path = expand_home(location) if location else expand_home(data_dir) / kind
     indexes: list[ImageIndex[ImageSource]]
     if kind == "pack":
         indexes = [open_pack(path).index()]

@@ -18,6 +18,7 @@ from nascli.data.folders.recognize import has_class_folders
 from nascli.data.issues import Issue, raise_if_refused, select_refused
 from nascli.data.toy import write_scenes
 from nascli.errors import InputError
+from nascli.reading import expand_home
 from nascli.units import count_of
 
 NAMED: dict[str, Callable[[Path], Path]] = {
@@ -94,7 +95,7 @@ def name_dataset(config: DetectDataConfig) -> str:
     name, colon, location = config.dataset.partition(":")
     if (colon and location and name in FORMATS) or (not colon and name in NAMED):
         return config.dataset
-    path = Path(config.dataset).expanduser()
+    path = expand_home(config.dataset)
     if os.path.exists(path):
         if found := recognize_format(path):
             return f"{found}:{path}"
@@ -148,7 +149,7 @@ def list_splits(config: DetectDataConfig) -> tuple[Path, dict[str, RawSplit]]:
         InputError: Unknown or not on disk.
     """
     name, colon, location = name_dataset(config).partition(":")
-    path = Path(location).expanduser() if colon else NAMED[name](Path(config.data_dir).expanduser())
+    path = expand_home(location) if colon else NAMED[name](expand_home(config.data_dir))
     return path, find_splits(name if colon else "coco", path)
 
 
