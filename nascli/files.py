@@ -32,6 +32,7 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "Choose a shorter name",
     errno.ELOOP: "nascli did not make it, and follows no link here: remove it",
     errno.EBUSY: "It is mounted by itself, as containers mount a file: mount its folder, or choose another place",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
     errno.EIO: "The disk reports a fault: look at it before you write there again",
 }
 

@@ -56,6 +56,14 @@ _REMEDIES = {
 }
 """What helps where the fault lies in the name or the rights of a file, wherever it is opened."""
 
+_LIMITS = {
+    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "Raise the system's limit of open files (fs.file-max)",
+    errno.EAGAIN: "Raise the limit of processes (ulimit -u), or start fewer workers",
+    errno.ENOMEM: "There is no memory for another process: choose smaller sizes, or fewer workers",
+}
+"""What helps where the system refuses another file, pipe or process, whatever they were for."""
+
 _UsageError: Any = typer.BadParameter.__mro__[2]
 """The class of all errors of the command line: typer names only its heir."""
 
@@ -102,6 +110,8 @@ def explain_failure(error: BaseException) -> dict[str, Any]:
     if is_out_of_memory(error):
         free = f"{measure_free_memory():,} bytes are free"
         return DeviceMemoryError(f"the memory does not suffice: {free}", "Choose smaller sizes").to_dict()
+    if isinstance(error, OSError) and error.errno in _LIMITS:
+        return NascliError(f"the system refuses: {error.strerror}", _LIMITS[error.errno]).to_dict()
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | bytes | os.PathLike):
         file = os.fsdecode(error.filename)  # whatever was the matter with a file, the system has said it
         remedy = _REMEDIES.get(error.errno or 0, "")

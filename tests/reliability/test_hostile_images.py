@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import struct
 import zlib
 from collections.abc import Callable
@@ -194,3 +195,23 @@ def test_a_yolo_folder_with_links_to_the_whole_disk_is_read_at_once(place: str, 
         ran = nascli(f"data check {quote(tmp_path)} --json")
     assert ran.code in (0, 3)
     assert [each["images"] for each in ran.json["splits"]] == [2, 2]
+
+
+def test_too_many_open_files_are_no_fault_of_an_image(tmp_path: Path, nascli: Nascli) -> None:
+    data = write_classes(tmp_path / "data", counts=(2, 1))
+    commands = [f"data check {quote(data)}", f"pack {quote(data)} {quote(tmp_path / 'p.h5')}", "decode -", "runs ."]
+    nascli(commands[0])  # imports open files
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (tmp_path / "next").open("w") as file:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (file.fileno() + 1, hard))
+        try:
+            for decode in (decode_image, decode_pixels, read_size):
+                with pytest.raises(OSError, match="Too many open files"):
+                    decode(data / "train" / "cat" / "000.png")
+            ran = [nascli(line) for line in commands]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for each in ran[:2]:
+        assert each.code == 1
+        assert "ulimit -n" in each.err
+    assert not any("did not expect" in each.err for each in ran)

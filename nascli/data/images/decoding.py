@@ -6,6 +6,7 @@ by libjpeg-turbo, with the same settings.
 """
 
 import contextlib
+import errno
 import functools
 import io
 import re
@@ -186,10 +187,16 @@ def open_header(file: BinaryIO, max_megapixels: int | None = None) -> Iterator[I
 
 
 def explain(source: object, error: Exception) -> CorruptFileError:
-    """The error of an image that cannot be decoded, from what a decoder raised."""
+    """The error of an image that cannot be decoded, from what a decoder raised.
+
+    Raises:
+        OSError: Too many files are open.
+    """
     hint, reason = "Replace or remove the file", str(error)
     if isinstance(error, CorruptFileError):
         return error
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        raise error  # no fault of the image, and the next ones could not be opened either
     if isinstance(error, Image.DecompressionBombError):
         if pillows := re.search(r"\((\d+) pixels\) exceeds", reason):
             reason = f"it has {int(pillows[1]) / 1e6:,.1f} megapixels"
