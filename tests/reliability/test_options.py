@@ -121,7 +121,7 @@ def test_every_command_is_tried() -> None:
         ("train.lr=1e999", "finite"),
         ("train.lr=2020-01-01", "number"),
         ("train.lr=", "number"),
-        ("train.epochs=1e400", "integer"),
+        ("train.epochs=1e400", "whole number"),
         ("train.\x1b[31m=1", "unknown key"),
         ("__class__=1", "unknown key"),
         ("data=[]", "data"),
