@@ -3,7 +3,6 @@
 It decides nothing: a run resumes without it, and a disk that cannot take it stops nothing.
 """
 
-import json
 import socket
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any
 
 from nascli.errors import NascliError
 from nascli.partial import temporary_beside
-from nascli.text_files import read_json
+from nascli.records import format_record, read_record
 
 PROGRESS = "progress.json"
 
@@ -76,7 +75,7 @@ class ProgressFile:
         """Write the file, whole or not at all; it is not flushed to the disk, and no error of the disk is raised."""
         now = time.time()
         place = (self._unit, done, total, phase, self._begun, self._begun_at, now, socket.gethostname())
-        content = json.dumps(vars(Progress(*place, facts)), indent=1, default=str)
+        content = format_record(vars(Progress(*place, facts)))
         temporary = temporary_beside(self._path)
         try:
             with temporary.open("x", encoding="utf-8") as file:
@@ -89,9 +88,9 @@ class ProgressFile:
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """The progress of a folder; None where there is none that can be read."""
+    """The progress of a folder; None where there is none that can be read, or it is damaged."""
     try:
-        found = Progress(**read_json(folder / PROGRESS))
+        found = Progress(**read_record(folder / PROGRESS))
     except (NascliError, TypeError):
         return None
     numbers = (found.done, found.total, found.begun, found.begun_at, found.written)

@@ -98,6 +98,12 @@ def parse_line(line: bytes) -> dict[str, Any]:
     return values
 
 
+def is_torn(tail: bytes) -> bool:
+    """Whether what follows the last newline is a part of a line, as a kill leaves it, not one whose newline changed."""
+    _, found, end = tail.rpartition(_LINE_CHECKSUM)
+    return not found or len(end) < 8 + len(_LINE_END)  # a CRC-32 has 8 digits
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a file of `format_line`; an unfinished last line is left out.
 
@@ -106,10 +112,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         CorruptFileError: A line is not as it was written; the message has its number.
     """
     try:
-        *lines, _ = path.read_bytes().split(b"\n")
+        *lines, tail = path.read_bytes().split(b"\n")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", file=path) from error
     records = []
+    if not is_torn(tail):
+        lines.append(tail)
     for number, line in enumerate(lines, start=1):
         try:
             records.append(parse_line(line))

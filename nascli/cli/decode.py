@@ -14,7 +14,7 @@ from nascli.errors import InputError
 from nascli.files import make_folder, write_text, writing
 from nascli.genotype.drawing import draw_genotype, drawing_format, genotype_tree
 from nascli.genotype.families import genotype_families
-from nascli.genotype.genotype import Genotype
+from nascli.genotype.genotype import Genotype, sign_genotype
 from nascli.genotype.notations import list_notations, write_notation
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.genotype.space import SearchSpace, list_spaces, resolve_space
@@ -95,7 +95,7 @@ def _write(genotype: Genotype, out: Path | None, drawings: Sequence[Path], *, ov
     for path in files:
         make_folder(path.parent)
         if path == out:
-            write_text(path, genotype.to_json())
+            write_text(path, sign_genotype(genotype))
         else:
             draw_genotype(genotype, path)
     return files

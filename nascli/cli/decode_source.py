@@ -21,6 +21,7 @@ from nascli.text_files import decode_text
 from nascli.units import shorten
 
 STDIN = "-"
+_LONGEST_STREAM = 1 << 24  # letters of a genotype and all that a log or a program may have around it
 _LONGEST_REPEATED = 2000  # letters of a text that the offered command repeats
 
 
@@ -124,7 +125,12 @@ def _in_notation(call: Call) -> tuple[str | None, str | None]:
 
 def _read(source: str) -> str:
     if source == STDIN:
-        return sys.stdin.read()
+        text = sys.stdin.read(_LONGEST_STREAM + 1)
+        if len(text) > _LONGEST_STREAM:
+            raise InputError(
+                f"standard input has more than the {_LONGEST_STREAM:,} letters that are read", "Cut out the genotype"
+            )
+        return text
     try:
         return decode_text(read_file(source, MAX_TEXT), source, errors="replace")
     except OSError as error:

@@ -22,6 +22,7 @@ from nascli.detect.backbone import load_backbone
 from nascli.detect.coco_eval import METRIC, Detection
 from nascli.detect.confusion import write_error_analysis
 from nascli.detect.model import DetectorSpec, build_detector, is_detector, read_detector, write_detector
+from nascli.detect.results_file import DETECTION_FILE, RESULTS_FILE, RESULTS_SHA256
 from nascli.detect.sampler import BatchSampler
 from nascli.detect.task import DetectTask
 from nascli.detect.visualize import draw_detections
@@ -287,10 +288,11 @@ def write_detections(
         for each in detections
         if each["category_id"] not in job.scored.absent_ids
     ]
-    write_text(folder / "results.json", json.dumps(results) + "\n")
+    text = json.dumps(results) + "\n"
+    write_text(folder / RESULTS_FILE, text)
     draw_detections(job.scored, detections, folder / "detections")
     whole = report | {"worst_images": write_error_analysis(job.scored, detections, folder)}
-    write_record(folder / "detection.json", whole)
+    write_record(folder / DETECTION_FILE, whole | {RESULTS_SHA256: hashlib.sha256(text.encode()).hexdigest()})
     return whole
 
 

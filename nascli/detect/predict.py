@@ -21,8 +21,9 @@ from nascli.detect.inference import to_float, to_plain_boxes
 from nascli.detect.model import DetectorSpec
 from nascli.detect.visualize import LabeledBox, draw_boxes
 from nascli.errors import InputError
-from nascli.files import make_folder, write_json
+from nascli.files import make_folder
 from nascli.partial import is_temporary
+from nascli.records import write_record
 
 PREDICTIONS_FILE = "predictions.json"
 
@@ -146,7 +147,7 @@ def predict_boxes(
 def write_predictions(predictions: Sequence[ImageDetections], out: Path, threshold: float) -> None:
     """Write `predictions.json` into an existing folder; NascliError where it cannot be written."""
     values = {"threshold": threshold, "images": [prediction.to_dict() for prediction in predictions]}
-    write_json(out / PREDICTIONS_FILE, values)
+    write_record(out / PREDICTIONS_FILE, values)
 
 
 def _to_object(spec: DetectorSpec, box: tuple[list[float], int, float]) -> DetectedObject:

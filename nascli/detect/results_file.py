@@ -4,6 +4,7 @@ COCO's format is a JSON list of objects with image_id, category_id, bbox and sco
 object, one object per line, and what `nascli detect predict` writes.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from nascli.content import describe_content
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
 from nascli.reading import read_file
+from nascli.records import read_record, take_checksum
 from nascli.text_files import decode_text
 from nascli.units import count_of, shorten
 
@@ -23,6 +25,12 @@ RESULTS_HINT = (
 )
 _LISTS = ("annotations", "predictions", "results", "detections")
 """Keys of an object under which a list of results stands."""
+
+DETECTION_FILE = "detection.json"
+RESULTS_FILE = "results.json"
+"""The scores of a detector, and its detections in COCO's format, in the folder of its run."""
+RESULTS_SHA256 = "results_sha256"
+"""The key of the checksum of the second in the first."""
 
 SCORE_KEYS = ("score", "confidence", "conf", "probability")
 """Keys that say the score, COCO's own first."""
@@ -63,6 +71,7 @@ def read_result_entries(path: Path, log: IssueLog) -> ResultEntries:
         kind = describe_content(path)
         raise (error if "JSON" in kind else InputError(f"results {path}: it is {kind}", RESULTS_HINT)) from error
     values = _parse(text, path, log)
+    _hold_against_record(path, text, values)
     found = _find_entries(values, path, log)
     for position, entry in enumerate(found.entries):
         if not isinstance(entry, dict):
@@ -85,6 +94,22 @@ def _parse(text: str, path: Path, log: IssueLog) -> object:
             raise CorruptFileError(f"results {path} are not JSON: {error}", "Write them again") from error
         log.add("results as JSON Lines", f"{count_of(len(lines), 'line')} with an object each", len(lines))
         return values
+
+
+def _hold_against_record(path: Path, text: str, values: object) -> None:
+    """CorruptFileError where nascli's own file was changed, by its checksum or that in `detection.json` beside."""
+    if isinstance(values, dict):
+        take_checksum(values, path)
+    beside = path.parent / DETECTION_FILE
+    if path.name != RESULTS_FILE or not os.path.isfile(beside):
+        return
+    written = read_record(beside).get(RESULTS_SHA256)
+    if written not in (None, hashlib.sha256(text.encode()).hexdigest()):
+        raise CorruptFileError(
+            f"results {path} were changed or damaged: {beside} has another checksum of them",
+            "Copy them again from where they were written; if the change is meant, score a copy in another folder",
+            file=path,
+        )
 
 
 def _find_entries(values: object, path: Path, log: IssueLog) -> ResultEntries:

@@ -29,7 +29,7 @@ from nascli.errors import CorruptFileError, InputError
 from nascli.files import open_append, sync_folder, writing
 from nascli.genotype.genotype import AnyGenotype
 from nascli.genotype.space import SearchSpace
-from nascli.records import format_line, parse_line
+from nascli.records import format_line, is_torn, parse_line
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
 from nascli.text import quote
 
@@ -236,7 +236,9 @@ def _read(content: bytes, path: Path, space: SearchSpace | None) -> tuple[list[T
                     f"{path}, line {number}: {_reason(error)}", _advise_cut(path, number - 1), file=path
                 ) from error
             _store(changed, event, trials, finishes)
-    if not _LINE_BEGIN.startswith(unfinished[: len(_LINE_BEGIN)]) or b"\0" in unfinished:  # which no kill leaves
+    if (
+        not _LINE_BEGIN.startswith(unfinished[: len(_LINE_BEGIN)]) or b"\0" in unfinished or not is_torn(unfinished)
+    ):  # which no kill leaves
         what = f"{path}, line {len(lines) + 1}: not the beginning of a line of a journal"
         raise CorruptFileError(what, _advise_cut(path, len(lines)), file=path)
     return trials, finishes, len(content) - len(unfinished)

@@ -63,3 +63,11 @@ def test_stdout_is_the_notation_alone_and_reads_back(
     as_json = nascli(cell, "--to", notation, "--json").json
     assert as_json["notation_text"].strip() == ran.out.strip()
     assert as_json["genotype"]["name"] == cell
+
+
+def test_standard_input_without_end_is_refused(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/zero").open(encoding="utf-8") as endless:
+        monkeypatch.setattr(sys, "stdin", endless)
+        ran = nascli("-", "--json")
+    assert ran.code == 2
+    assert "standard input" in ran.err

@@ -13,7 +13,7 @@ import pytest
 from nascli.config import SearchRecipe, TrainRecipe, load_recipe
 from nascli.locks import LOCK_FILE
 from nascli.progress import PROGRESS, ProgressFile, read_progress
-from nascli.records import format_line
+from nascli.records import format_line, read_record, write_record
 from nascli.runs.start import create_run
 from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.study import run_search
@@ -44,7 +44,7 @@ def running(done: int = 30) -> Iterator[None]:
 
 def change_progress(**values: object) -> None:
     path = RUN / PROGRESS
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+    write_record(path, read_record(path) | values)
 
 
 def read(nascli: Nascli, line: str = "status") -> dict[str, Any]:

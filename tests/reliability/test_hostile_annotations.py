@@ -25,6 +25,34 @@ def _imported(tmp_path_factory: pytest.TempPathFactory) -> None:
     exit_code("data", "check", f"coco:{data}")
 
 
+@pytest.mark.parametrize(
+    ("header", "command"),
+    [("file_name,label", "data check csv:{}"), ("filename,class,xmin,ymin,xmax,ymax", "detect check --dataset csv:{}")],
+)
+def test_a_quote_that_never_ends_is_found_in_its_line(
+    header: str, command: str, tmp_path: Path, nascli: Nascli
+) -> None:
+    table = tmp_path / "boxes.csv"
+    row = "0.png,cat,1,1,4,4\n" if "xmin" in header else "0.png,cat\n"
+    table.write_text(f'{header}\n{row}"' + "x,y\n" * 2_000_000)
+    with bounded(20, mebibytes=100):
+        ran = nascli(command.format(quote(table)))
+    assert ran.code == 1
+    assert f"{table}, line 3" in ran.err
+
+
+def test_a_label_file_of_a_million_lines_is_an_issue(tmp_path: Path, nascli: Nascli) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part / "train").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "images/train/0.png")
+    (tmp_path / "labels/train/0.txt").write_text("0 0.5 0.5 0.2 0.2\n" * 1_000_000)
+    (tmp_path / "data.yaml").write_text(f"train: images/train\nval: images/train\n{NAMES}")
+    with bounded(20):
+        ran = nascli(f"detect check --dataset yolo:{quote(tmp_path)}")
+    assert ran.code == 2
+    assert "0.txt: 1,000,000 lines" in ran.out + ran.err
+
+
 def _laugh(first: str, level: str, end: str) -> str:
     """Lists of nine aliases of the list before, thirty times."""
     levels = [level.format(k=k, before=", ".join([f"*a{k - 1}"] * 9)) for k in range(1, 30)]

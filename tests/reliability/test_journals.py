@@ -55,3 +55,10 @@ def test_a_line_that_contradicts_itself_is_refused_by_all_readers(nascli: Nascli
         for command in ("decode {0} --trial 1", "report {0} --table cells.h5", "search --resume {0}"):
             ran = nascli(command.format(journal.parent))
             assert (ran.code, f"{journal}, line {second + 1}" in ran.err) == (1, True)
+
+
+def test_a_last_newline_that_is_another_byte_is_no_unfinished_line(nascli: Nascli, journal: Path) -> None:
+    content = journal.read_bytes()
+    journal.write_bytes(content[:-1] + b"\x0b")
+    ran = nascli(f"search --resume {journal.parent}")
+    assert (ran.code, f"{journal}, line {len(content.splitlines())}" in ran.err) == (1, True)

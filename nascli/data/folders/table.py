@@ -1,10 +1,9 @@
 """Tables with a row per image, as CSV or as lines of JSON: columns known by their usual names."""
 
 import csv
-import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ BOX_COLUMNS = (
 )
 """Columns of tables of boxes."""
 
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _DELIMITERS = ",;\t|"
 _NONE = ("nan", "null", "<na>", "#n/a")
 """Labels, in small letters, that programs write for none; `none` and `na` may be classes."""
@@ -100,6 +100,21 @@ def read_rows(file: Path, log: IssueLog) -> list[Row]:
     return _read_numbers(file, found, log)
 
 
+def parse_csv(text: str, source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table that are not empty, each with the number of its last line; CorruptFileError, as it goes."""
+    lines = (line[0] for line in _LINE.finditer(text))  # one at a time: a list of all takes many times the text
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter == " ")
+    whole = 0
+    try:
+        for row in reader:
+            whole = reader.line_num
+            if any(map(str.strip, row)):
+                yield whole, row
+    except csv.Error as error:
+        what = f"{source}, line {whole + 1}: {error}"
+        raise CorruptFileError(what, 'Save it as CSV again; does a quote (") there never end?') from error
+
+
 def _read_csv(text: str, file: Path, log: IssueLog) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The names of the columns, and the cells of each row with its line."""
     excel = _EXCEL_LINE.match(text)
@@ -107,15 +122,10 @@ def _read_csv(text: str, file: Path, log: IssueLog) -> tuple[list[str], list[tup
         log.add("table with a line for Excel", f"its first line is {excel[0].strip()!r}")
         text = text[excel.end() :]
     delimiter = excel[1] if excel else find_delimiter(text.partition("\n")[0])
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=delimiter == " ")
-    try:
-        rows = [
-            (reader.line_num + bool(excel), [cell.strip() for cell in row])
-            for row in reader
-            if any(map(str.strip, row))
-        ]
-    except csv.Error as error:
-        raise CorruptFileError(f"table {file}, line {reader.line_num}: {error}", "Save it as CSV again") from error
+    rows = [
+        (line + bool(excel), [cell.strip() for cell in row])
+        for line, row in parse_csv(text, f"table {file}", delimiter)
+    ]
     if not rows:
         return [], []
     header = rows[0][1]

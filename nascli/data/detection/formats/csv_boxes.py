@@ -5,7 +5,6 @@ Columns are known by the names that tools give them: corners (`xmin`, `ymin`, `x
 names, `path`, four corners, `class`. A column `split` divides a file; `train.csv` and `val.csv` in a folder are splits.
 """
 
-import csv
 import math
 import os
 import re
@@ -27,7 +26,7 @@ from nascli.data.detection.formats.raw import (
     to_size,
 )
 from nascli.data.folders.split_names import find_role
-from nascli.data.folders.table import find_delimiter, normalize_column
+from nascli.data.folders.table import find_delimiter, normalize_column, parse_csv
 from nascli.data.images.walk import is_system
 from nascli.data.issues import IssueLog
 from nascli.errors import CorruptFileError, InputError
@@ -176,14 +175,11 @@ def read_table(path: Path) -> _Table:
     """
     try:
         text = read_text(path, largest=None)
-        first = next(filter(str.strip, text.splitlines()), "")
-        delimiter = find_delimiter(first)
-        read = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
-        rows = [(read.line_num, row) for row in read if any(map(str.strip, row))]
     except OSError as error:
         raise InputError(f"boxes as CSV {path}: {error.strerror or error}", _HINT) from error
-    except csv.Error as error:
-        raise InputError(f"{path} is no CSV: {error}", _HINT) from error
+    first = text.lstrip().partition("\n")[0].rstrip()
+    delimiter = find_delimiter(first)
+    rows = list(parse_csv(text, str(path), delimiter))
     names = [normalize_column(name) for name in rows[0][1]] if rows else []
     columns = _find_columns(names)
     if {"image", "id"} & {*columns} and any({*wanted} <= {*columns} for wanted in (_CORNERS, _SIDES, ("box",))):

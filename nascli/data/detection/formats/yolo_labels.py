@@ -8,6 +8,8 @@ from nascli.errors import CorruptFileError
 from nascli.text_files import read_text
 from nascli.units import count_of, shorten
 
+_MOST_LINES = 100_000
+"""Boxes that no image has."""
 _OVER = 0.01
 """Fraction of the image by which a label may reach over its edge: annotators round."""
 _FAR_OVER = 0.05
@@ -33,7 +35,12 @@ class LabelReader:
         except (OSError, CorruptFileError) as error:
             self._log.add("label file cannot be read", str(getattr(error, "message", f"{file}: {error}")))
             return found
-        for number, line in enumerate(text.splitlines(), 1):
+        lines = text.splitlines()
+        if len(lines) > _MOST_LINES:
+            what = f"{file}: {len(lines):,} lines; of one image at most {_MOST_LINES:,} are read"
+            self._log.add("label file cannot be read", what)
+            return found
+        for number, line in enumerate(lines, 1):
             if line.strip():
                 place = f"{file} line {number}"
                 try:
