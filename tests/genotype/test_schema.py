@@ -10,7 +10,7 @@ from nascli.errors import CorruptFileError, InputError
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.genotype import parse_genotype, read_genotype
-from nascli.genotype.resolve import load_genotype, zoo_names
+from nascli.genotype.resolve import load_genotype, zoo_genotype, zoo_names
 from tests.published import published_cell
 
 ZOO = (
@@ -168,3 +168,10 @@ def test_provenance_is_not_part_of_the_hash() -> None:
     other = CellGenotype.model_validate(genotype.model_dump(by_alias=True) | {"provenance": {"trial": 3}})
     assert hash(other) == hash(genotype)
     assert other != genotype
+
+
+def test_an_op_of_a_hundred_thousand_letters_is_refused_in_one_short_line() -> None:
+    text = zoo_genotype("enas").to_json().replace("sep_conv_3x3", "o" * 100_000)
+    with pytest.raises(InputError) as refused:
+        parse_genotype(text, "cell.json")
+    assert len(str(refused.value)) < 1000

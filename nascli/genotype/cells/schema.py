@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nascli.config import Strict
 from nascli.genotype.cells.op_info import OP_INFO
+from nascli.units import shorten
 
 MAX_BLOCKS = 12
 
@@ -29,7 +30,7 @@ class Block(Strict):
     def _known_ops(cls, ops: tuple[str, str]) -> tuple[str, str]:
         for op in ops:
             if op not in OP_INFO:
-                raise ValueError(f"unknown op {op!r}; known: {', '.join(OP_INFO)}")
+                raise ValueError(f"unknown op {shorten(op)!r}; known: {', '.join(OP_INFO)}")
         return ops
 
 

@@ -20,7 +20,7 @@ from nascli.genotype.cells.schema import MAX_BLOCKS, Block, CellSpec, Combine, u
 from nascli.genotype.drawing.cells.palette import state_name
 from nascli.genotype.genotype import Genotype, JsonScalar
 from nascli.genotype.space import ChoiceGroup, check_tokens
-from nascli.units import count_of
+from nascli.units import count_of, shorten
 
 _Role = Literal["normal", "reduction"]
 
@@ -48,7 +48,7 @@ class CellSpace(Strict):
     def _known(self) -> Self:
         for op in self.ops:
             if op not in OP_INFO:
-                raise ValueError(f"unknown op {op!r}. {suggestion(op, OP_INFO)}")
+                raise ValueError(f"unknown op {shorten(op)!r}. {suggestion(op, OP_INFO)}")
         if len(set(self.ops)) != len(self.ops) or len(set(self.combines)) != len(self.combines):
             raise ValueError("ops and combines must not repeat")
         return self
