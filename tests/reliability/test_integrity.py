@@ -34,6 +34,10 @@ _DECIDES_NOTHING = "progress.json"
 """The file without which everything goes on: damaged, it is as if it were not there."""
 
 
+_DIGITS = 64
+"""Of a SHA-256."""
+
+
 def _read_recipe(path: Path) -> object:
     record = read_run_record(path.parent)
     check_recipe_file(_RECIPES[record["command"]], record, path.parent, {})
@@ -49,7 +53,7 @@ def _read_pack(path: Path) -> object:
 
 def _read_values(path: Path) -> object:
     values = read_record(path)  # where the word checksum is damaged, it stays there under another name
-    return {key: value for key, value in values.items() if not key.startswith("c") or len(key) != len("checksum")}
+    return {key: value for key, value in values.items() if len(str(value)) != _DIGITS}
 
 
 _READERS: dict[str, Callable[[Path], object]] = {
