@@ -219,7 +219,8 @@ def process_group(dist: DistContext) -> Iterator[None]:
     with _peer_errors():
         store = next(rendezvous("env://"))[0]
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        distributed.init_process_group(backend, store=store, rank=dist.rank, world_size=dist.size)
+        with _stdout_on_stderr():
+            distributed.init_process_group(backend, store=store, rank=dist.rank, world_size=dist.size)
     try:
         yield
     finally:
@@ -229,6 +230,18 @@ def process_group(dist: DistContext) -> Iterator[None]:
             else:
                 store.wait([_FIRST_LEFT], _PATIENCE)
             distributed.destroy_process_group()
+
+
+@contextmanager
+def _stdout_on_stderr() -> Iterator[None]:
+    """Keep stdout for results: gloo of torch 2.10 prints there that it is connected."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextmanager

@@ -125,6 +125,7 @@ def _require_numbers(path: Path, name: str, tensor: Tensor) -> None:
     """InputError for a tensor that is more, or less, than numbers in the memory that its shape takes."""
     kinds = {
         "is a sparse tensor": tensor.layout is not torch.strided,
+        "is a nested tensor": tensor.is_nested,
         "is quantized": tensor.is_quantized,
         "has a shape and no values (of the device meta)": tensor.is_meta,
         "holds complex numbers": tensor.is_complex(),

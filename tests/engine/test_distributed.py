@@ -328,7 +328,7 @@ def test_the_command_that_resumes_starts_as_many_processes() -> None:
         ("--gpus 1", "--gpus 1: this machine has 0 CUDA devices"),
         ("--gpus 2 --device cpu", "--gpus 2 and --device cpu exclude each other"),
         ("--gpus 2 --dry-run", "--dry-run measures one process. Leave --gpus out"),
-        ("--gpus 0", "greater than or equal to 1"),
+        ("--gpus 0", "Invalid value for '--gpus'"),
     ],
 )
 def test_gpus_that_are_not_there_are_refused(nascli_here: Nascli, options: str, phrase: str) -> None:

@@ -36,6 +36,10 @@ if TYPE_CHECKING:  # it loads torch, which most workers here do without
     from nascli.search.evaluators.evaluator import Evaluator
 
 ray = pytest.importorskip("ray")
+pytestmark = [  # Ray leaves files and processes of its own open
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 STORE = 100 * 2**20
 

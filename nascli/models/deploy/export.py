@@ -9,7 +9,9 @@ one or more. What a file computes is compared with the network first: one that g
 import copy
 import io
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +71,8 @@ def export_onnx(network: ImageClassifier, path: Path) -> Exported:
     weights = sum(4 * parameter.numel() for parameter in reference.parameters())
     if weights >= _LARGEST_ONNX:
         raise InputError(f"{path}: {weights / 2**30:.1f} GiB of weights are too many for one ONNX file", "Use .pt2")
-    content = _serialize_onnx(_trace(reference), describe(network.spec))
+    with _quiet():
+        content = _serialize_onnx(_trace(reference), describe(network.spec))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
@@ -92,10 +95,11 @@ def export_program(network: ImageClassifier, path: Path) -> Exported:
     """
     reference = _copy_to_cpu(network)
     buffer = io.BytesIO()
-    program = _trace(reference)
-    torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(describe(network.spec), indent=2)})
-    content = buffer.getvalue()
-    loaded = torch.export.load(io.BytesIO(content)).module()
+    with _quiet():
+        program = _trace(reference)
+        torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(describe(network.spec), indent=2)})
+        content = buffer.getvalue()
+        loaded = torch.export.load(io.BytesIO(content)).module()
     return _write(path, content, loaded, reference)
 
 
@@ -120,6 +124,14 @@ def describe(spec: NetworkSpec) -> dict[str, object]:
         "classes": spec.classes,
     }
     return metadata if spec.class_names is None else {**metadata, "class_names": list(spec.class_names)}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave aside what torch warns of in its own exporters, which differs by version: what they give is compared."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _copy_to_cpu(network: ImageClassifier) -> ImageClassifier:
