@@ -209,7 +209,7 @@ def test_killed_at_any_moment_and_resumed_it_ends_the_same(
         (["--run", "latest", "--coco"], 2, ["No such option: --run"]),
         (["predict", "a.png", "--coco", "--epochs", "2"], 2, ["No such option: --coco"]),
         (["predict", "a.png"], 2, ["runs/detect/latest: no such folder", "nascli detect"]),
-        (["predict", "a.png", "--threshold", "1.5"], 2, ["--threshold", "equal to 1"]),
+        (["predict", "a.png", "--threshold", "1.5"], 2, ["Invalid value for '--threshold'"]),
         (
             ["predict", "a.png", "--run", "runs/train/latest"],
             2,
