@@ -44,10 +44,10 @@ class Killer:
         folder = self._rehearsal.copy()
         moments: list[str] = []
         command, goal, killed = self._scenario.command, draw.choice((1, 1, 2, 3)), 0
-        while killed < goal:
-            moment = self._draw_moment(draw)
+        while True:
+            moment = self._draw_moment(draw) if killed < goal else {}
             ended = self._zygote.call(*command, folder=folder, **moment)
-            moments.append(f"{' '.join(command)} {moment}")
+            moments.append(f"{' '.join(command)} {moment or ''}")
             if problem := self._look(ended, folder, finished=not ended.is_killed):
                 self._note(seed, moments, problem, count)
                 return
@@ -59,11 +59,8 @@ class Killer:
         if killed == 0:  # the moment came after its end
             return
         count.chains += 1
-        ended = self._zygote.call(*command, folder=folder)
         count.resumes += killed
-        moments.append(" ".join(command))
-        problem = self._look(ended, folder, finished=True) or self._compare(folder)
-        if problem:
+        if problem := self._compare(folder):
             self._note(seed, moments, problem, count)
         else:
             count.equal += 1
