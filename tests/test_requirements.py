@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import nascli
-from nascli.engine.tensorboard import check_tensorboard
+from nascli.engine.tensorboard import import_tensorboard
 from nascli.errors import InputError
 from nascli.models.deploy.export import export_onnx
 from nascli.search.executors.ray import RayExecutor
@@ -79,7 +79,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     missing = {
         "onnx": lambda: export_onnx(None, tmp_path / "x.onnx"),  # type: ignore[arg-type]
         "ray": lambda: RayExecutor(FakeEvaluator(), workers=1, retries=0),
-        "tensorboard": check_tensorboard,
+        "tensorboard": import_tensorboard,
     }
     for extra, use in missing.items():
         with monkeypatch.context() as patch:

@@ -5,7 +5,7 @@ import socket
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from nascli.engine.meters import EpochRecord
 from nascli.engine.schedules import Schedule
@@ -17,14 +17,16 @@ _EVERY = 20
 """Steps between two points of the curves inside an epoch, in which at least one is."""
 
 
-def check_tensorboard() -> None:
-    """InputError where the package that writes event files is not installed."""
+def import_tensorboard() -> tuple[Any, Any, Any]:
+    """TensorBoard's events, its summaries, and what writes them; InputError where it is not installed."""
     try:
-        import tensorboard.summary.writer.record_writer  # noqa: F401
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
     except ImportError as error:
         raise InputError(
             f"--tensorboard needs {error.name}, which is not installed", 'pip install "nascli[tensorboard]"'
         ) from error
+    return event_pb2, summary_pb2, RecordWriter
 
 
 class TensorBoardWriter:
@@ -43,6 +45,7 @@ class TensorBoardWriter:
         self._learning_rate = learning_rate
         self._every = min(_EVERY, steps_per_epoch)
         self._file: IO[bytes] | None = None
+        self._events, self._summaries, self._writer = import_tensorboard()
 
     def __enter__(self) -> Self:
         make_inner_folder(self._folder)
@@ -70,27 +73,21 @@ class TensorBoardWriter:
         """Begin a file, where there is none yet; `step` is the first that is not yet written for good."""
         if self._file is not None:
             return
-        from tensorboard.compat.proto.event_pb2 import SessionLog
-
         name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}"
         make_inner_folder(self._folder)  # it may be gone since
         with writing(self._folder):
             self._file = open_append(self._folder / name)
         self._append(file_version="brain.Event:2")
-        self._append(step=step, session_log=SessionLog(status=SessionLog.START))
+        self._append(step=step, session_log=self._events.SessionLog(status=self._events.SessionLog.START))
 
     def _write(self, step: int, figures: dict[str, float]) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
-        self._append(step=step, summary=Summary(value=values))
+        values = [self._summaries.Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+        self._append(step=step, summary=self._summaries.Summary(value=values))
 
     def _append(self, **fields: object) -> None:
         """Write an event at once: what a checkpoint has is not written again after a kill."""
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
         assert self._file is not None
         with writing(self._folder):  # TensorBoard's own writer is a thread, which would end in a traceback
-            RecordWriter(self._file).write(Event(wall_time=time.time(), **fields).SerializeToString())
+            event = self._events.Event(wall_time=time.time(), **fields)
+            self._writer(self._file).write(event.SerializeToString())
             self._file.flush()
