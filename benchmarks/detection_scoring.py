@@ -1,14 +1,16 @@
-"""Time of COCO's numbers: nascli, pycocotools and torchmetrics on the same boxes, equal numbers first.
+"""Time of COCO's numbers: nascli, pycocotools, its successors, torchmetrics on the same boxes, equal numbers first.
 
     python benchmarks/detection_scoring.py --json detection_scoring.json
 
 The boxes are drawn from a seed: by default 5,000 images with 36,000 true boxes of 80 classes, as many as COCO's
 validation split has, one in a hundred a crowd, and 100 detected boxes per image, some near a true one. Every tool gets
-the boxes in memory in its own form, and is timed from there to the twelve numbers. torchmetrics takes part where it is
-installed, with either of its backends; its boxes are of single precision, so its numbers may differ a little.
+the boxes in memory in its own form, and is timed from there to the twelve numbers. Peers that are not installed are
+left out. torchmetrics' boxes are of single precision, so its numbers may differ a little.
 """
 
+import contextlib
 import importlib.util
+import pkgutil
 import sys
 import time
 from collections.abc import Sequence
@@ -21,12 +23,22 @@ from common import Column, Figures, Task, arguments, compare, peak_mib, progress
 from nascli.data.detection.dataset import AnnotatedImage, Category, DetectionSplit
 from nascli.detect.coco_eval import SUMMARY, Detection, score_detections
 
-BASELINE, REFERENCE = "nascli", "pycocotools"
-VARIANTS = {REFERENCE: "", BASELINE: "", "torchmetrics": "pycocotools", "torchmetrics faster": "faster_coco_eval"}
-"""The scorers; for torchmetrics its backend."""
+BASELINE, REFERENCE, TORCHMETRICS = "nascli", "pycocotools", "torchmetrics"
 
-TOLERANCE = {REFERENCE: 0.0, BASELINE: 1e-9, "torchmetrics": 2e-3, "torchmetrics faster": 2e-3}
+LIBRARIES = {
+    REFERENCE: ("pycocotools.coco:COCO", "pycocotools.cocoeval:COCOeval"),
+    "faster-coco-eval": ("faster_coco_eval:COCO", "faster_coco_eval:COCOeval_faster"),
+    "ultrafast-pycocotools": ("ultrafast_pycocotools:COCO", "ultrafast_pycocotools:COCOeval"),
+}
+"""Those with the interface of pycocotools: their classes of an index and of an evaluation."""
+
+VARIANTS = (REFERENCE, BASELINE, *(name for name in LIBRARIES if name != REFERENCE), TORCHMETRICS)
+
+TOLERANCE = 1e-9
 """By how much a number may differ from the reference's."""
+
+COARSE_TOLERANCE = 2e-3
+"""The same for numbers from boxes of single precision."""
 
 WIDTH, HEIGHT, CLASSES = 640, 480, 80
 
@@ -63,27 +75,25 @@ def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray[Any, np.dty
 
 def by_nascli(task: Task) -> Figures:
     split, detections = drawn_boxes(task)
-    since = time.perf_counter()
+    since = now()
     summary = score_detections(split, detections).summary
     return time_numbers(since, [-1.0 if summary[name] is None else summary[name] for name in SUMMARY])
 
 
-def by_pycocotools(task: Task) -> Figures:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
+def by_library(task: Task) -> Figures:
+    index, evaluator = (pkgutil.resolve_name(name) for name in LIBRARIES[task["measure"]])
     split, detections = drawn_boxes(task)
     values = as_coco(split)
-    sys.stdout = sys.stderr  # it prints what it does
-    since = time.perf_counter()
-    truth = COCO()
-    truth.dataset = values
-    truth.createIndex()
-    evaluation = COCOeval(truth, truth.loadRes(detections), "bbox")
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    return time_numbers(since, evaluation.stats.tolist())
+    with contextlib.redirect_stdout(sys.stderr):  # they print what they do
+        since = now()
+        truth = index()
+        truth.dataset = values
+        truth.createIndex()
+        evaluation = evaluator(truth, truth.loadRes(detections), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        return time_numbers(since, list(evaluation.stats[: len(SUMMARY)]))
 
 
 def by_torchmetrics(task: Task) -> Figures:
@@ -111,8 +121,8 @@ def by_torchmetrics(task: Task) -> Figures:
         }
         for image in split.images
     ]
-    since = time.perf_counter()
-    metric = MeanAveragePrecision(box_format="xywh", backend=VARIANTS[task["measure"]])
+    since = now()
+    metric = MeanAveragePrecision(box_format="xywh", backend=REFERENCE)
     metric.update(found, truth)
     values = metric.compute()
     sizes = ("small", "medium", "large")
@@ -136,24 +146,30 @@ def as_coco(split: DetectionSplit) -> dict[str, Any]:
     }
 
 
-def time_numbers(since: float, numbers: list[float | None]) -> Figures:
-    seconds = time.perf_counter() - since
-    return {"seconds": seconds, "peak_mib": peak_mib(), "numbers": dict(zip(SUMMARY, numbers, strict=True))}
+def now() -> tuple[float, float]:
+    """Seconds on the clock, and of all processors in this process."""
+    return time.perf_counter(), time.process_time()
 
 
-MEASURES = {
-    BASELINE: by_nascli,
-    REFERENCE: by_pycocotools,
-    "torchmetrics": by_torchmetrics,
-    "torchmetrics faster": by_torchmetrics,
-}
+def time_numbers(since: tuple[float, float], numbers: Sequence[float | None]) -> Figures:
+    seconds, processor = (after - before for before, after in zip(since, now(), strict=True))
+    values = dict(zip(SUMMARY, numbers, strict=True))
+    return {"seconds": seconds, "processor_seconds": processor, "peak_mib": peak_mib(), "numbers": values}
+
+
+MEASURES = {BASELINE: by_nascli, TORCHMETRICS: by_torchmetrics, **dict.fromkeys(LIBRARIES, by_library)}
+
+
+def is_installed(variant: str) -> bool:
+    package = LIBRARIES[variant][0].partition(":")[0].partition(".")[0] if variant in LIBRARIES else variant
+    return importlib.util.find_spec(package) is not None
 
 
 def compare_numbers(measurements: Sequence[Figures]) -> None:
     """Note by how much the last measurement differs from the reference's; stop where it is too much."""
     reference, last = measurements[0]["numbers"], measurements[-1]
     last["difference"] = max(abs(float(last["numbers"][name]) - float(reference[name])) for name in SUMMARY)
-    if last["difference"] > TOLERANCE[last["variant"]]:
+    if last["difference"] > (COARSE_TOLERANCE if last["variant"] == TORCHMETRICS else TOLERANCE):
         raise SystemExit(f"{last['variant']} and {REFERENCE} differ by {last['difference']:.3g}: nothing to compare")
 
 
@@ -164,12 +180,13 @@ def main() -> None:
     parser.add_argument("--found", type=int, default=100, help="detected boxes per image")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    peers = bool(importlib.util.find_spec("torchmetrics"))
-    if not peers:
-        progress("torchmetrics is skipped: it is not installed")
-    variants: dict[str, Task] = {name: {} for name in VARIANTS if peers or not name.startswith("torchmetrics")}
+    absent = [name for name in VARIANTS if not is_installed(name)]
+    if absent:
+        progress(f"left out, not installed: {', '.join(absent)}")
+    variants: dict[str, Task] = {name: {} for name in VARIANTS if name not in absent}
     columns = [
         Column("seconds", "seconds"),
+        Column("processor_seconds", "of processors"),
         Column("over_nascli", f"x {BASELINE}", figure="seconds", under=BASELINE),
         Column("peak_mib", "peak, MiB", ".0f"),
         Column("difference", f"differs from {REFERENCE}", ".1g"),

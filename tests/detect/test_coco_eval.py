@@ -3,6 +3,9 @@
 import contextlib
 import io
 import json
+import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,3 +194,38 @@ def test_nothing_is_printed_and_the_input_is_left_alone(capsys: pytest.CaptureFi
 def test_foreign_ids_are_refused(detection: Detection, phrase: str) -> None:
     with pytest.raises(InputError, match=phrase):
         score_detections(ONE, [found(1, 2, [10, 10, 50, 50]), detection])
+
+
+@pytest.mark.parametrize("box", [[10, 10, 50, math.nan], [-math.inf, 10, math.inf, 50]])
+def test_boxes_and_scores_that_are_not_finite_are_refused(box: Box) -> None:
+    with pytest.raises(InputError, match="detection 1: bbox"):
+        score_detections(ONE, [found(1, 2, [10, 10, 50, 50]), found(1, 2, box)])
+    with pytest.raises(InputError, match="score nan"):
+        score_images(ONE, [found(1, 2, [10, 10, 50, 50], math.nan)])
+
+
+FORKED = """
+import os, signal
+from tests.detect.test_coco_eval import ONE, found, score_detections
+detections = [found(1, 2, [10, 10, 50, 50])]
+
+def score_in_a_fork():
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # the end of one that hangs
+        try:
+            print(len(score_detections(ONE, detections).classes), flush=True)
+        except Exception as error:
+            print(type(error).__name__, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+score_in_a_fork()
+score_detections(ONE, detections)
+score_in_a_fork()
+"""
+
+
+def test_a_fork_of_a_process_that_has_scored_is_refused_rather_than_left_to_hang() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["3", "NascliError"]

@@ -132,7 +132,7 @@ def _import_all() -> None:
     for module in pkgutil.walk_packages(nascli.__path__, "nascli."):
         if module.name != "nascli.__main__":
             importlib.import_module(module.name)
-    for name in ("h5py", "torchvision", "PIL.Image", "matplotlib.pyplot", "faster_coco_eval", "safetensors.torch"):
+    for name in ("h5py", "torchvision", "PIL.Image", "matplotlib.pyplot", "hotcoco", "safetensors.torch"):
         with suppress(ImportError):
             importlib.import_module(name)
 
