@@ -291,8 +291,9 @@ def write_detections(
     text = json.dumps(results) + "\n"
     write_text(folder / RESULTS_FILE, text)
     draw_detections(job.scored, detections, folder / "detections")
-    whole = report | {"worst_images": write_error_analysis(job.scored, detections, folder)}
-    write_record(folder / DETECTION_FILE, whole | {RESULTS_SHA256: hashlib.sha256(text.encode()).hexdigest()})
+    worst = write_error_analysis(job.scored, detections, folder)
+    whole = report | {"worst_images": worst, RESULTS_SHA256: hashlib.sha256(text.encode()).hexdigest()}
+    write_record(folder / DETECTION_FILE, whole)
     return whole
 
 
