@@ -83,7 +83,9 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     }
     for extra, use in missing.items():
         with monkeypatch.context() as patch:
-            for module in [*EXTRAS[extra], "torch.utils.tensorboard"]:
+            for module in EXTRAS[extra]:
+                for inner in [each for each in sys.modules if each.startswith(f"{module}.")]:
+                    patch.delitem(sys.modules, inner)
                 patch.setitem(sys.modules, module, None)
             with pytest.raises(InputError) as refused:
                 use()

@@ -95,7 +95,7 @@ def prepare() -> None:
         ("propose_trials", 2, "propose_trials has no trial yet"),
         ("mine --baseline mine", 2, "mine is a search by ppo, not by random"),
         ("mine --baseline other", 2, "train.epochs is 3 there and 10 here"),
-        ("mine --out file", 1, "file/report cannot be written"),
+        ("mine --out file", 1, "file cannot be written"),
     ],
 )
 def test_wrong_usage_is_explained(nascli: Nascli, line: str, code: int, words: str) -> None:

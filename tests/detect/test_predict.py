@@ -1,6 +1,5 @@
 """A detector on the user's own images."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from nascli.detect.model import DetectorSpec, build_detector
 from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes, write_predictions
 from nascli.detect.visualize import compute_enlargement
 from nascli.errors import CorruptFileError, InputError, NascliError
+from nascli.records import read_record
 from tests.detect.small_detector import small_network
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def test_images_of_any_mode_size_and_name(tmp_path: Path, built: Built) -> None:
     names = [prediction.drawn.name for prediction in predictions]
     assert names == ["one.png", "one-2.png", "ONE-3.png", "photo of a.dog.jpg", "tiny.png"]
     write_predictions(predictions, out, 0.0)
-    values = json.loads((out / "predictions.json").read_text())
+    values = read_record(out / "predictions.json")
     assert values == {"threshold": 0.0, "images": [prediction.to_dict() for prediction in predictions]}
     for prediction in predictions:
         with Image.open(prediction.drawn) as drawn:

@@ -1,6 +1,5 @@
 """A family of another package, found by its entry point, through every command: nascli itself never names it."""
 
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from nascli.config import NETWORK_SECTIONS, SPACE_SECTIONS, load_plugins
 from nascli.config.section import PLUGIN_GROUP
 from nascli.genotype import families
 from nascli.models import families as networks
+from nascli.records import read_record
 from nascli.runs.find import read_run
 from nascli.search.journal import read_trials
 from nascli.search.trial import Trial
@@ -137,7 +137,7 @@ def test_a_chain_is_decoded_drawn_and_built(nascli: Nascli) -> None:
     assert Path("cell.png").read_bytes().startswith(b"\x89PNG")
     again = nascli("decode cell.json --json")
     assert again.json["tokens"] == [1, 0, 2, 1, 0, 0]
-    assert json.loads(Path("cell.json").read_text()) == again.json["genotype"]
+    assert read_record(Path("cell.json")) == again.json["genotype"]
     written = nascli("decode cell.json --to chain").out.strip()
     assert written == "3x1 5x2 1x1"
     assert nascli(f"decode '{written}' --from chain --json").json["canonical_hash"] == again.json["canonical_hash"]
