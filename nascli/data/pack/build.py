@@ -129,8 +129,8 @@ def pack_folder(
     """
     callbacks = callbacks or PackCallbacks()
     remove_partial(path.parent)
-    left = _beside(path, PARTIAL)
-    is_complete = path.is_file() and left.is_dir() and not overwrite  # then a kill came while it cleared up
+    shards = _beside(path, PARTIAL)
+    is_complete = path.is_file() and shards.is_dir() and not overwrite  # then a kill came while it cleared up
     _refuse_existing(path, overwrite or is_complete)
     index = (scan_table if source.suffix.lower() in TABLE_ENDINGS else scan_folder)(source, request)
     callbacks.on_index(index)
@@ -138,15 +138,15 @@ def pack_folder(
     unreadable = UnreadableImages(max_unreadable, "--max-unreadable N", callbacks.log)
     about = {**asdict(settings), "pillow": PIL.__version__}
     origin = {"source": printable(str(source.resolve())), "val_name": index.val_name}
-    if is_complete and not _is_packed(path, about | origin, index.class_names, entries):
-        _refuse_existing(path, overwrite)
-    with writing(path):
-        store = ShardStore(left, about, overwrite=overwrite or is_complete)
     if is_complete:
-        callbacks.log(f"{path} is complete: {left}, which a kill left, is removed")
-        with store:
+        if not _is_packed(path, about | origin, index.class_names, entries):
+            _refuse_existing(path, overwrite)
+        with writing(path), ShardStore(shards, about, overwrite=True) as store:
+            callbacks.log(f"{path} is complete: {shards}, which a kill left, is removed")
             store.remove()
         return _summarize(path, index.val_name)
+    with writing(path):
+        store = ShardStore(shards, about, overwrite=overwrite)
     with _keeping(path), store:
         _refuse_existing(path, overwrite)  # another process may have ended between the first look and the lock
         store.restore([entry.stamp for entry in entries])
