@@ -203,7 +203,7 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob") -> Non
     from nascli.classify.job import run_train_job
     from nascli.cli.progress import TrainProgress, call_all
     from nascli.engine.task import Run
-    from nascli.engine.tensorboard import EVENTS_FOLDER, TensorBoardWriter, import_tensorboard
+    from nascli.engine.tensorboard import EVENTS_FOLDER, TensorBoardWriter
     from nascli.signals import stop_on_signals
 
     if folder is None:  # the main process writes and prints
@@ -224,7 +224,6 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob") -> Non
             progress = TrainProgress(terminal, epochs=plan.config.epochs, steps=plan.steps, batch_size=plan.batch_size)
             watchers: list[TrainProgress | TensorBoardWriter] = [entered.enter_context(progress)]
             if read_run(folder.path)["asked"].get("tensorboard"):
-                import_tensorboard()
                 events = TensorBoardWriter(folder.path / EVENTS_FOLDER, plan.learning_rate, plan.steps_per_epoch)
                 watchers.append(entered.enter_context(events))
             on_step = call_all(*(each.on_step for each in watchers))
