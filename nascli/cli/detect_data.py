@@ -113,6 +113,7 @@ def score(call: Call) -> None:
     from nascli.detect.confusion import write_error_analysis
     from nascli.detect.predict import check_output_folder
     from nascli.detect.results import read_results
+    from nascli.detect.results_file import DETECTION_FILE
     from nascli.report.confusion_plot import write_box_confusion
 
     require_one_process("detect score")
@@ -123,7 +124,7 @@ def score(call: Call) -> None:
     found = read.detections
     folder = check_output_folder(out, call[OVERWRITE]) if out else None
     if folder:
-        check_writable(folder / "detection.json")
+        check_writable(folder / DETECTION_FILE)
     terminal.note(
         f"{split.source}: {describe_split(split)}, {count_of(len(split.categories), 'class')}; {len(found):,} found"
     )
@@ -145,7 +146,7 @@ def score(call: Call) -> None:
     if folder:
         with fill_folder(folder) as place:
             report["worst_images"] = write_error_analysis(split, found, place)
-            write_record(place / "detection.json", report)
+            write_record(place / DETECTION_FILE, report)
             write_box_confusion(place)
         terminal.show(f"\nwritten: {folder}")
         terminal.result(report)

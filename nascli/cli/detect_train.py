@@ -219,6 +219,7 @@ def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, A
     """Train and show the scores; returns the results as they stand in `run.json`."""
     from nascli.cli.progress import TrainProgress
     from nascli.detect.job import train_detector, write_detections
+    from nascli.detect.results_file import DETECTION_FILE, RESULTS_FILE
     from nascli.engine.estimate import peak_memory
     from nascli.engine.task import Run
     from nascli.report.confusion_plot import write_box_confusion
@@ -243,7 +244,7 @@ def _train_in(terminal: Terminal, job: "DetectJob", folder: Path) -> dict[str, A
     terminal.result({"run": str(folder), **report, **peak})  # before it is written: a full disk shall not take it
     report = write_detections(job, report, detections, folder) | peak
     write_box_confusion(folder)
-    files = ("results.json", "detection.json", "confusion.png", "detections", "worst")
+    files = (RESULTS_FILE, DETECTION_FILE, "confusion.png", "detections", "worst")
     terminal.show(f"\nwritten: {', '.join(str(folder / name) for name in files)}")
     terminal.result(report)
     is_latest = (runs_folder() / "detect" / "latest").resolve() == folder.resolve()
