@@ -5,11 +5,14 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import pytest
 
 from nascli.errors import DivergedError
 from nascli.genotype.cells.space import CellSpace
@@ -21,6 +24,13 @@ from tests.published import as_cells
 
 TINY = CellSpace(name="tiny", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2)
 """Small enough for repeats to come by themselves."""
+
+
+def hide_package(patch: pytest.MonkeyPatch, name: str) -> None:
+    """Let a package be as where it is not installed, though it may be loaded."""
+    for inner in [each for each in sys.modules if each.startswith(f"{name}.")]:
+        patch.delitem(sys.modules, inner)
+    patch.setitem(sys.modules, name, None)
 
 
 @dataclass(frozen=True)

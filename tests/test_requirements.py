@@ -14,7 +14,7 @@ from nascli.engine.tensorboard import import_tensorboard
 from nascli.errors import InputError
 from nascli.models.deploy.export import export_onnx
 from nascli.search.executors.ray import RayExecutor
-from tests.fakes import FakeEvaluator
+from tests.fakes import FakeEvaluator, hide_package
 
 PACKAGE = Path(nascli.__file__).parent
 PROJECT = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -84,9 +84,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     for extra, use in missing.items():
         with monkeypatch.context() as patch:
             for module in EXTRAS[extra]:
-                for inner in [each for each in sys.modules if each.startswith(f"{module}.")]:
-                    patch.delitem(sys.modules, inner)
-                patch.setitem(sys.modules, module, None)
+                hide_package(patch, module)
             with pytest.raises(InputError) as refused:
                 use()
             assert f'pip install "nascli[{extra}]"' in str(refused.value.hint)

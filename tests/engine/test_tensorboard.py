@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.program import SETTINGS, Nascli, prepare
+from tests.fakes import hide_package
 
 TRAIN = f"train --cell cell.json --dataset folder:images {SETTINGS} --out run"
 
@@ -65,9 +65,7 @@ def test_none_are_written_unasked(nascli: Nascli) -> None:
 
 
 def test_without_the_package_it_says_what_to_install(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [each for each in sys.modules if each.startswith("tensorboard.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    hide_package(monkeypatch, "tensorboard")
     ran = nascli(f"{TRAIN} --tensorboard")
     assert ran.code == 2
     assert 'pip install "nascli[tensorboard]"' in ran.err
