@@ -149,18 +149,25 @@ def pack_folder(
         store = ShardStore(shards, about, overwrite=overwrite)
     with _keeping(path), store:
         _refuse_existing(path, overwrite)  # another process may have ended between the first look and the lock
-        store.restore([entry.stamp for entry in entries])
-        if store.rows:
-            callbacks.log(f"resumes from {store.path}: {len(store.rows):,} of {len(entries):,} images are done")
-        for entry, row in zip(entries, store.rows, strict=False):
-            if row.error:
-                unreadable.report(str(entry.path), CorruptFileError(*row.error))
+        _take_over(store, entries, unreadable, callbacks)
         encode = partial(_encode_image, settings=settings, max_megapixels=max_megapixels or MAX_MEGAPIXELS)
         _encode_rest(store, entries, encode, worker_count(workers), unreadable, callbacks)
         store.flush()
         _write_checked(path, about | origin, index.class_names, store, entries)
         store.remove()
     return _summarize(path, index.val_name, unreadable.names)
+
+
+def _take_over(
+    store: ShardStore, entries: Sequence[_Entry], unreadable: UnreadableImages, callbacks: PackCallbacks
+) -> None:
+    """Resume from the shards: their images are done, and those that cannot be decoded count again."""
+    store.restore([entry.stamp for entry in entries])
+    if store.rows:
+        callbacks.log(f"resumes from {store.path}: {len(store.rows):,} of {len(entries):,} images are done")
+    for entry, row in zip(entries, store.rows, strict=False):
+        if row.error:
+            unreadable.report(str(entry.path), CorruptFileError(*row.error))
 
 
 def _summarize(path: Path, val_name: str, skipped: tuple[str, ...] = ()) -> PackSummary:
