@@ -1,5 +1,6 @@
 """Event files of a training for TensorBoard."""
 
+import itertools
 import os
 import socket
 import time
@@ -75,8 +76,9 @@ class TensorBoardWriter:
             return
         name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}"
         make_inner_folder(self._folder)  # it may be gone since
-        with writing(self._folder):
-            self._file = open_append(self._folder / name)
+        paths = (self._folder / f"{name}.{number}" for number in itertools.count())
+        with writing(self._folder):  # a file of its own for each run, though one may have begun in the same second
+            self._file = open_append(next(path for path in paths if not os.path.lexists(path)))
         self._append(file_version="brain.Event:2")
         self._append(step=step, session_log=self._events.SessionLog(status=self._events.SessionLog.START))
 
