@@ -8,10 +8,18 @@ import errno
 import hashlib
 import os
 import stat
-from io import BufferedReader
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader, FileIO
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from nascli.memory import measure_free_memory
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+T = TypeVar("T")
 
 MAX_TEXT = 64 << 20
 """Bytes of the largest text that is written by hand or for one image."""
@@ -37,16 +45,16 @@ def open_file(path: Path | str) -> BufferedReader:
     """Open a file for reading, without ever waiting for it.
 
     Raises:
-        OSError: It is not there, may not be read, is no file, or has an impossible name.
+        OSError: It is not there, may not be read, is no file, or has an impossible name; reading it may raise one, too,
+            which has its name.
     """
     try:
         status = os.stat(path)  # before it is opened: opening a device may do something
         if not stat.S_ISREG(status.st_mode):
             _require_file(path, status)
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return BufferedReader(_NamedFile(path, opener=_open))
     except ValueError as error:  # a zero byte in its name
         raise OSError(errno.EINVAL, "no file has such a name", str(path)) from error
-    return os.fdopen(descriptor, "rb")
 
 
 def read_file(path: Path | str, largest: int | None = None) -> bytes:
@@ -75,10 +83,52 @@ def read_file(path: Path | str, largest: int | None = None) -> bytes:
         return content
 
 
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Give an OSError in the block the name of the file: the system gives it with those of opening alone."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise _refuse(path, error.errno or errno.EIO, error.strerror or str(error)) from error
+
+
 def sha256_file(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _NamedFile(FileIO):
+    """A file whose errors have its name, whenever they come."""
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """As of `FileIO`."""
+        with naming(self.path):
+            count: int | None = super().readinto(buffer)
+            return _require_content(count)
+
+    def readall(self) -> bytes:
+        """As of `FileIO`."""
+        with naming(self.path):
+            return _require_content(super().readall())
+
+    @property
+    def path(self) -> Path | str:
+        """The name that it was opened by."""
+        name: Path | str = self.name
+        return name
+
+
+def _require_content(found: T | None) -> T:
+    if found is None:  # it would have to be waited for
+        raise OSError(errno.EINVAL, "it has no content that can be read at once")
+    return found
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _require_file(path: Path | str, status: os.stat_result) -> None:

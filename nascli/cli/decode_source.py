@@ -14,7 +14,7 @@ from nascli.genotype.genotype import Genotype, parse_genotype
 from nascli.genotype.notations import find_notation, list_notations, read_notation, recognize
 from nascli.genotype.resolve import NETWORK_FILE, find_cell, load_genotype
 from nascli.genotype.space import find_space
-from nascli.reading import MAX_TEXT, read_file
+from nascli.reading import MAX_TEXT, naming, read_file
 from nascli.runs.find import find_run, read_run
 from nascli.text import quote, quote_command
 from nascli.text_files import decode_text
@@ -125,7 +125,8 @@ def _in_notation(call: Call) -> tuple[str | None, str | None]:
 
 def _read(source: str) -> str:
     if source == STDIN:
-        text = sys.stdin.read(_LONGEST_STREAM + 1)
+        with naming("standard input"):
+            text = sys.stdin.read(_LONGEST_STREAM + 1)
         if len(text) > _LONGEST_STREAM:
             raise InputError(
                 f"standard input has more than the {_LONGEST_STREAM:,} letters that are read", "Cut out the genotype"

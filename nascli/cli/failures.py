@@ -47,12 +47,16 @@ LONGEST_REASON = 300
 _LONG_WORD = re.compile(r"(\S{300})\S{4000,}")
 """A word longer than the path of any file, and the part of it that is shown."""
 
+_DISK = "The disk, or what gives it to this machine, has a fault: look at it (dmesg), then give the same command again"
+
 _REMEDIES = {
     errno.ENAMETOOLONG: "Is it the name of a file?",
     errno.ELOOP: "Its links lead to themselves: mend or remove them",
     errno.ENOTDIR: "A part of the path is a file",
     errno.EACCES: "Ask for the right to read it, or choose another place",
     errno.EPERM: "Ask for the right to read it, or choose another place",
+    errno.EIO: _DISK,
+    errno.ESTALE: _DISK,
 }
 """What helps where the fault lies in the name or the rights of a file, wherever it is opened."""
 
@@ -116,6 +120,8 @@ def explain_failure(error: BaseException) -> dict[str, Any]:
         file = os.fsdecode(error.filename)  # whatever was the matter with a file, the system has said it
         remedy = _REMEDIES.get(error.errno or 0, "")
         return InputError(f"{shorten(file, LONGEST_REASON)}: {error.strerror}", remedy, file=file).to_dict()
+    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE):
+        return NascliError(f"a file cannot be read: {error.strerror}", _DISK).to_dict()
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Interrupted("stopped by a signal").to_dict()
     reason = shorten(" ".join(str(error).split()), LONGEST_REASON)

@@ -40,6 +40,7 @@ from nascli.data.checked_h5 import (
 from nascli.data.folders.index import ImageIndex
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import open_whole
+from nascli.reading import naming
 
 SPLITS = ("train", "val")
 
@@ -80,7 +81,8 @@ class _FileBytes:
             descriptor = os.open(self.path, os.O_RDONLY)
             weakref.finalize(self, os.close, descriptor)
             self._descriptor = os.getpid(), descriptor
-        return os.pread(self._descriptor[1], count, start)
+        with naming(self.path):
+            return os.pread(self._descriptor[1], count, start)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "_descriptor": None}

@@ -26,6 +26,7 @@ from nascli.files import open_whole, write_json, writing
 from nascli.locks import LOCK_FILE, lock_folder, remove_lock
 from nascli.partial import PARTIAL, is_temporary, remove_partial
 from nascli.progress import PROGRESS
+from nascli.reading import read_file
 
 _SETTINGS = "settings.json"
 _SHARD_NAME = re.compile(r"[0-9]{8,}\.npz")
@@ -146,7 +147,7 @@ class ShardStore:
     def _begin(self, settings: dict[str, str | int], overwrite: bool) -> None:
         file = self.path / _SETTINGS
         try:
-            found = json.loads(file.read_bytes())
+            found = json.loads(read_file(file))
         except FileNotFoundError:
             found = None
         except ValueError:
