@@ -26,6 +26,7 @@ from nascli.search.strategies.strategy import COLLAPSED
 from nascli.search.study import best_trials
 from nascli.search.trial import Trial, TrialState
 from nascli.text import quote, quote_command
+from nascli.text_files import read_text
 from nascli.units import format_duration, shorten
 
 PAGE = "report.html"
@@ -216,7 +217,7 @@ def _find_cell_files(run: Path) -> dict[int, Path]:
 def _write(folder: Path, page: str, figures: Sequence[RenderedFigure]) -> tuple[Path, ...]:
     """Write the figures, then the page; figures that an earlier page names and this one has not are removed."""
     page_file = folder / PAGE
-    earlier = page_file.read_text(encoding="utf-8") if page_file.is_file() else ""  # other files are the user's
+    earlier = read_text(page_file, None, "replace") if page_file.is_file() else ""  # other files are the user's
     names = re.findall(r'<figure id="figure-([a-z0-9-]+)"', earlier)
     files = tuple(folder / FIGURES / f"{figure.name}.png" for figure in figures)
     for file, figure in zip(files, figures, strict=True):

@@ -119,7 +119,7 @@ def test_the_same_run_gives_the_same_page_and_stale_figures_go(
     monkeypatch.setattr(recorded, "read_trials", made.read)
     out = tmp_path / "new" / "folder"
     (out / "report").mkdir(parents=True)
-    (out / "report.html").write_text('<figure id="figure-cell-05">', encoding="utf-8")
+    (out / "report.html").write_bytes(b'\xff no UTF-8 <figure id="figure-cell-05">')
     (out / "report" / "cell-05.png").touch()
     (out / "report" / "mine.png").touch()
     again = write_search_report(made.folder / "ppo", out=out)
