@@ -19,7 +19,7 @@ _TEMPORARY = re.compile(rf"\..+\.nascli-[0-9a-f]{{8}}{re.escape(PARTIAL)}", re.D
 
 def temporary_beside(path: Path) -> Path:
     """A name of no file yet, beside a file that is to be written; `remove_partial` finds what a kill leaves of it."""
-    return path.with_name(f".{path.name[:_NAME_LENGTH]}.nascli-{secrets.token_hex(4)}{PARTIAL}")
+    return path.parent / f".{path.name[:_NAME_LENGTH]}.nascli-{secrets.token_hex(4)}{PARTIAL}"
 
 
 def is_temporary(name: str) -> bool:

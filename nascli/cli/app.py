@@ -6,9 +6,11 @@ keeps `nascli --help` quick.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -44,6 +46,8 @@ EVERYWHERE = {
     "--version": "Version.",
 }
 """Options of the program itself."""
+
+_NO_VALUE = re.compile(r"--[a-z-]+=")
 
 
 class _Commands(TyperGroup):
@@ -95,6 +99,18 @@ def _check_current_folder() -> None:
         raise InputError("the current folder is gone", "Change to one that is there (cd), and try again") from error
 
 
+def _refuse_empty(words: Sequence[str]) -> None:
+    """InputError for an argument without a letter: as a path it would be this folder, as a run to resume none."""
+    for before, word in pairwise(["nascli", *words]):
+        if not word or _NO_VALUE.fullmatch(word):
+            place = word.rstrip("=") or before
+            raise InputError(
+                f"the argument after {place} is empty",
+                "Leave it out, or give a value; of a shell's variable: is it set?",
+                field=place if place.startswith("-") else None,
+            )
+
+
 @app.callback()
 def _root(
     version: Annotated[
@@ -126,6 +142,7 @@ def _run(given: Sequence[str]) -> int:
     output = JsonOutput()
     as_json = "--json" in given
     try:
+        _refuse_empty(words)
         left = app(args=words, prog_name="nascli", standalone_mode=False, obj=output)
         code = left if isinstance(left, int) else 0
         if code == Interrupted.exit_code and not (output.elsewhere or output.is_closed) and is_main_process():

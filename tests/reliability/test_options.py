@@ -223,3 +223,37 @@ def test_the_home_of_nobody_is_a_folder_that_is_not_there(
     ran = call(capfd, *line.format(home).split())
     assert ran.code == 2
     assert "nobody-of-this-name" in ran.err
+
+
+@pytest.mark.parametrize(
+    "line", ["search --resume", "train --dry-run --out", "status", "data convert images", "pack ."]
+)
+def test_an_empty_argument_is_no_folder_and_no_run(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([*line.split(), ""], [*line.split(), "", "--json"]):
+        ran = call(capsys, *words)
+        assert (ran.code, f"after {words[-2 if words[-1] == '' else -3]} is empty" in ran.err) == (2, True), ran.err
+
+
+def test_an_option_with_nothing_after_its_sign_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    ran = call(capsys, "detect", "predict", "images", "--out=", "--json")
+    assert (ran.code, ran.json["error"]["field"]) == (2, "--out")
+
+
+@pytest.mark.parametrize("place", [".", "/", "..", "./", "//", "new/.."])
+def test_a_folder_without_a_name_is_no_file(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_classes(Path("images"), counts=(1, 1))
+    for line in (
+        "pack images {}",
+        "pack images {} --overwrite",
+        "decode nasnet-a --out {}",
+        "decode nasnet-a --draw {}",
+    ):
+        ran = call(capsys, *line.format(place).split(), "--json")
+        assert (ran.code, ran.json["error"]["code"]) == (2, "bad_input"), ran.err
+
+
+@pytest.mark.parametrize("name", [".zip", "..zip", "...tar.gz"])
+def test_an_archive_whose_name_is_its_ending(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(name).touch()
+    ran = call(capsys, "data", "check", name)
+    assert (ran.code, "unpacked" in ran.err) == (2, True), ran.err

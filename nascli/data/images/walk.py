@@ -261,7 +261,7 @@ def refuse_archive(path: Path) -> None:
     for endings, command in _ARCHIVES.items():
         for ending in endings:
             if path.name.lower().endswith(ending):
-                folder = path.with_name(path.name[: -len(ending)] or "unpacked")
+                folder = path.parent / (path.name[: -len(ending)].strip(".") or "unpacked")
                 made = command.format(file=quote(path), folder=quote(folder))
                 before = "" if os.path.isdir(folder) or not command.startswith("tar") else f"mkdir {quote(folder)} && "
                 raise InputError(f"{path} is an archive", f"Unpack it by {before}{made} and give {folder}")

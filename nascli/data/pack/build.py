@@ -322,4 +322,4 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
+    return path.parent / (path.name + suffix)  # `.` and `/` have no name, and are refused for what they are
