@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from nascli.models.spec import Architecture, NetworkSpec, read_network, resolve_network, write_network
 from nascli.records import sha256_json
 from nascli.runs.find import check_same_data, read_run
-from nascli.runs.record import RUN_FILE, check_recipe_file
+from nascli.runs.record import RUN_FILE, check_recipe_file, with_changes
 
 MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images", "max_megapixels")
 """Of a recipe's `data`: where the images lie and how they are read; which they are is compared."""
@@ -133,6 +133,7 @@ def resume_train_job(
     device: torch.device,
     dist: DistContext = SINGLE_PROCESS,
     dataset: str | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> TrainJob:
     """The job of a run folder, to be resumed.
 
@@ -140,6 +141,7 @@ def resume_train_job(
         folder: Holds `run.json`, `recipe.toml` and `network.json`.
         data_dir: Where the data are now; None is where they were.
         dataset: What the same data are called now; None is what they were called.
+        note: Called with what was changed in `recipe.toml`.
 
     Raises:
         InputError: A file is absent, or the data are not the same any more (see `describe_data`), or the device cannot
@@ -150,13 +152,15 @@ def resume_train_job(
     recipe = load_recipe(TrainRecipe, folder / "recipe.toml", moved)
     if not (folder / NETWORK_FILE).is_file():
         raise InputError(f"{folder} was stopped before it began", "Start it again, with --out and --overwrite")
+    changes: list[str] = []
     if (folder / RUN_FILE).is_file():
-        check_recipe_file(TrainRecipe, read_run(folder, "train"), folder, MAY_CHANGE)
+        changes = check_recipe_file(TrainRecipe, read_run(folder, "train"), folder, MAY_CHANGE, note)
     spec = read_network(folder / NETWORK_FILE)
-    data = load_dataset(_share_cores(recipe.data, dist), spec.image_size, allow_option=_ALLOW_UNREADABLE)
-    check_precision(recipe.train, device)
-    check_classes(spec, data, folder)
-    check_same_data(folder, describe_data(data), _describe_counts, _RESTORE)
+    with with_changes(changes):
+        data = load_dataset(_share_cores(recipe.data, dist), spec.image_size, allow_option=_ALLOW_UNREADABLE)
+        check_precision(recipe.train, device)
+        check_classes(spec, data, folder)
+        check_same_data(folder, describe_data(data), _describe_counts, _RESTORE)
     return TrainJob(recipe, spec, data, device, dist)
 
 

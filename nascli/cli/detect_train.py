@@ -195,7 +195,7 @@ def _resume(call: Call, dist: "DistContext") -> tuple["DetectJob", RunFolder | N
     with resume_in_main(dist, path, "detect") as folder:
         device = dist.raise_together(lambda: local_device(call[DEVICE], dist))
         moved = {key.removeprefix("data."): value for key, value in call.keys(DetectRecipe).items()}
-        job = resume_detect_job(path, device, dist, **moved)
+        job = resume_detect_job(path, device, dist, **moved, note=note)
         if folder is not None:
             folder.move_data(job.recipe, MAY_MOVE, job.describe_data())
     return job, folder

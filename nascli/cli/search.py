@@ -23,7 +23,7 @@ from nascli.config import SearchRecipe, find_evaluator, find_recipe, load_recipe
 from nascli.errors import InputError
 from nascli.runs.find import find_run, read_run
 from nascli.runs.folder import RunFolder
-from nascli.runs.record import RECIPE_FILE, check_recipe_file
+from nascli.runs.record import RECIPE_FILE, check_recipe_file, with_changes
 from nascli.runs.start import create_run, resume_run
 from nascli.units import format_duration, format_quantity
 
@@ -133,7 +133,7 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
     with folder.released_on_error():
         record = read_run(path, "search")
         recipe = load_recipe(SearchRecipe, path / RECIPE_FILE)
-        check_recipe_file(SearchRecipe, record, path, MAY_CHANGE)
+        changes = check_recipe_file(SearchRecipe, record, path, MAY_CHANGE, terminal.note)
         before, total = recipe.search.trials, trials or recipe.search.trials
         if total < before:
             raise InputError(
@@ -141,7 +141,8 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
                 f"Give {before} or more, or leave --trials out",
             )
         device = resolve_device(record["asked"].get("device") or "auto")
-        setup = build_child_setup(recipe, device)
+        with with_changes(changes):
+            setup = build_child_setup(recipe, device)
         if total > before:
             recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"trials": total})})
             grown = [*(record.get("grown") or []), {"from": before, "to": total}]

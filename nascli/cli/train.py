@@ -186,7 +186,7 @@ def _resume(call: Call, dist: "DistContext") -> tuple[RunFolder | None, "TrainJo
 
     def open_job() -> "TrainJob":
         where = local_device(call[DEVICE], dist)
-        return resume_train_job(path, keys.get("data.data_dir"), where, dist, keys.get("data.dataset"))
+        return resume_train_job(path, keys.get("data.data_dir"), where, dist, keys.get("data.dataset"), note)
 
     note = call.terminal(quiet=not dist.is_main).note
     path = dist.raise_together(lambda: find_run(str(call[RESUME]), "train", runs_folder(), note))

@@ -7,7 +7,7 @@ then `weights.safetensors`, `results.json` (a COCO results file), `detection.jso
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from nascli.reading import sha256_file
 from nascli.records import sha256_json, write_record
 from nascli.runs.find import check_same_data, read_run
-from nascli.runs.record import RUN_FILE, check_recipe_file
+from nascli.runs.record import RUN_FILE, check_recipe_file, with_changes
 from nascli.text import quote
 
 MAY_MOVE = ("dataset", "data_dir", "max_megapixels")
@@ -157,6 +157,7 @@ def resume_detect_job(
     *,
     dataset: str | None = None,
     data_dir: str | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> DetectJob:
     """The job of a run folder; its weights come from the checkpoint, or before the first one from where they did.
 
@@ -165,6 +166,7 @@ def resume_detect_job(
     Args:
         dataset: What the same data are called now; None is what they were called.
         data_dir: Where the data are now; None is where they were.
+        note: Called with what was changed in `recipe.toml`.
 
     Raises:
         InputError: The run was stopped before it wrote what it trains, the data are not the same any more (see
@@ -172,19 +174,27 @@ def resume_detect_job(
         CorruptFileError: A file is damaged.
     """
     moved = {"data.dataset": dataset, "data.data_dir": data_dir}
+    changes = dist.raise_together(lambda: _check_recipe(folder, note))
     recipe, spec, network = dist.raise_together(lambda: _read_run(folder, moved))
     check_precision(recipe.train, device)
-    data = dist.broadcast_from_main(lambda: load_detection_data(recipe.data))
-    with temporary_seed(recipe.seed, "heads"):
-        detector = build_detector(network, spec.config, len(spec.categories))
-    sampler = BatchSampler.of(recipe, data.train, spec.network.mean, dist)
-    job = DetectJob(recipe, spec, detector, data, sampler, f"checkpoint in {folder}", device, dist)
-    if spec.categories != data.categories:
-        what = f"{data.train.source}: its categories are not those that the run in {folder} began with"
-        raise InputError(what, _RESTORE)
-    if (folder / "run.json").is_file():
-        check_same_data(folder, job.describe_data(), _describe_counts, _RESTORE)
+    with with_changes(changes):
+        data = dist.broadcast_from_main(lambda: load_detection_data(recipe.data))
+        with temporary_seed(recipe.seed, "heads"):
+            detector = build_detector(network, spec.config, len(spec.categories))
+        sampler = BatchSampler.of(recipe, data.train, spec.network.mean, dist)
+        job = DetectJob(recipe, spec, detector, data, sampler, f"checkpoint in {folder}", device, dist)
+        if spec.categories != data.categories:
+            what = f"{data.train.source}: its categories are not those that the run in {folder} began with"
+            raise InputError(what, _RESTORE)
+        if (folder / "run.json").is_file():
+            check_same_data(folder, job.describe_data(), _describe_counts, _RESTORE)
     return job
+
+
+def _check_recipe(folder: Path, note: Callable[[str], None]) -> list[str]:
+    if not (is_detector(folder) and (folder / RUN_FILE).is_file()):
+        return []
+    return check_recipe_file(DetectRecipe, read_run(folder, "detect"), folder, _MAY_CHANGE, note)
 
 
 def _read_run(folder: Path, moved: Mapping[str, object]) -> tuple[DetectRecipe, DetectorSpec, ImageClassifier]:
@@ -192,8 +202,6 @@ def _read_run(folder: Path, moved: Mapping[str, object]) -> tuple[DetectRecipe, 
     if not is_detector(folder):
         raise InputError(f"{folder} was stopped before it began", "Start it again, with --out and --overwrite")
     recipe, spec = load_recipe(DetectRecipe, folder / "recipe.toml", moved), read_detector(folder)
-    if (folder / RUN_FILE).is_file():
-        check_recipe_file(DetectRecipe, read_run(folder, "detect"), folder, _MAY_CHANGE)
     if any((folder / name).is_file() for name in (NEWEST, PREVIOUS)):
         return recipe, spec, build(spec.network)
     record = read_run(folder, "detect")

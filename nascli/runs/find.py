@@ -33,6 +33,8 @@ def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
     found = str(record.get("command"))
     if command is not None and found != command:
         use = USES.get(found, "").format(quote(path))
+        if not use:
+            raise CorruptFileError(f"{path / RUN_FILE}: command is {found!r}, which makes no run", file=path / RUN_FILE)
         raise InputError(f"{path} is a run of nascli {found}, not of nascli {command}", use, file=path)
     return record
 

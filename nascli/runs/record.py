@@ -1,7 +1,8 @@
 """The record of a run, `run.json`, as its readers take it: each field is of the type that they rely on, or is named."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nascli.config import explain, load_recipe, parse
 from nascli.config.section import Recipe
-from nascli.errors import CorruptFileError, InputError
+from nascli.errors import CorruptFileError, InputError, NascliError, join_sentences
 from nascli.records import read_record
 from nascli.text import quote
 
@@ -91,7 +92,7 @@ class _Start(_Checked):
 
 
 class _RunRecord(_Checked):
-    command: str = ""
+    command: str
     status: str = ""
     recipe: _Recipe | None = None
     results: _Results | None = None
@@ -145,24 +146,34 @@ def parse_recipe(model: type[Recipe], record: Mapping[str, Any], folder: Path) -
 
 
 def check_recipe_file(
-    model: type[Recipe], record: Mapping[str, Any], folder: Path, may_change: Mapping[str, set[str]]
-) -> None:
+    model: type[Recipe],
+    record: Mapping[str, Any],
+    folder: Path,
+    may_change: Mapping[str, set[str]],
+    note: Callable[[str], None] = lambda text: None,
+) -> list[str]:
     """Hold the `recipe.toml` of a run against its `run.json`, unless it is still to be written.
 
     Args:
         may_change: Keys by section that may be others when a run is resumed.
+        note: Called with a sentence per such key: it was changed on purpose, or the file is damaged.
+
+    Returns:
+        These sentences; errors of what the recipe names have them by `with_changes`.
 
     Raises:
         InputError: A key differs; the message has both values.
         CorruptFileError: One of the two is damaged.
     """
     path = folder / RECIPE_FILE
+    changes: list[str] = []
     if START in record or not path.is_file():
-        return
+        return changes
     begun = parse_recipe(model, record, folder).model_dump(mode="json")
     now = load_recipe(model, path).model_dump(mode="json")
     for key, before, after in _differences(begun, now):
         section, _, name = key.partition(".")
+        changes.append(f"{path}: {key} is {after!r}, and the run was begun with {before!r}")
         if name not in may_change.get(section, ()):
             command = record["command"]
             raise InputError(
@@ -172,6 +183,19 @@ def check_recipe_file(
                 file=path,
                 field=key,
             )
+        note(changes[-1])
+    return changes
+
+
+@contextmanager
+def with_changes(changes: Sequence[str]) -> Iterator[None]:
+    """Add what `check_recipe_file` returned to an error in the block: a value that was changed may be its reason."""
+    try:
+        yield
+    except NascliError as error:
+        for change in changes:
+            error.hint = join_sentences(error.hint, change) if error.hint else change
+        raise
 
 
 def _differences(

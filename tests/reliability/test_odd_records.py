@@ -110,3 +110,29 @@ def test_a_number_that_is_not_finite_is_in_no_record(runs: Path, nascli: Nascli,
         refused = nascli(command)
         assert (refused.code, "finite" in refused.err) == (1, True), refused.err
     assert nascli("runs runs").code == 0
+
+
+@pytest.mark.parametrize(("network", "command"), [("classifier", "train"), ("detector", "detect")])
+def test_a_key_that_may_change_is_told_of(
+    network: str, command: str, nascli: Nascli, request: pytest.FixtureRequest
+) -> None:
+    """It was changed on purpose, or by a disk: the words are the same, as a note and where it makes an error."""
+    folder = request.getfixturevalue(network)
+    recipe = Path(folder, "recipe.toml")
+    whole = recipe.read_text()
+    recipe.write_text(whole.replace("max_megapixels = 300", "max_megapixels = 310"))
+    ran = nascli(f"{command} --resume {folder}")
+    assert (ran.code, "recipe.toml: data.max_megapixels is 310" in ran.err) == (0, True), ran.err
+    assert "max_megapixels" not in nascli(f"{command} --resume {folder}").err  # it is the run's own value now
+    recipe.write_text(whole.replace("/data", "/dat`"))
+    ran = nascli(f"{command} --resume {folder} --json")
+    assert (ran.code, "recipe.toml: data.dataset is" in ran.json["error"]["remedy"]) == (2, True), ran.err
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", '{"network": "x", "checksum_": ""}', '{"command": ""}', '{"command": "trian"}']
+)
+def test_json_of_something_else_is_no_record(content: str, classifier: str, nascli: Nascli) -> None:
+    Path(classifier, "run.json").write_text(content)
+    ran = nascli(f"train --resume {classifier}")
+    assert (ran.code in (1, 2), "run.json" in ran.err) == (True, True), ran.err
