@@ -26,7 +26,7 @@ from nascli.data.transforms import Normalizer
 from nascli.engine.dist import device_name
 from nascli.errors import InputError
 from nascli.models.cost import measure_cost
-from nascli.models.deploy.engines import ENGINES, Engine
+from nascli.models.deploy.engines import Engine
 from nascli.models.families import NETWORK_FILE
 from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.spec import NetworkSpec, read_network
@@ -112,7 +112,7 @@ def evaluate_runs(runs: Sequence[TrainedRun], options: InferenceOptions) -> Iter
     loaded: dict[Hashable, ImageData] = {}
     for trained in runs:
         spec, key = trained.spec, trained.data_key
-        engine = ENGINES[options.engine](load_network(trained.folder), options.run.device, torch.float32)
+        engine = options.build_engine(load_network(trained.folder))
         if key not in loaded:
             loaded[key] = load_dataset(
                 trained.data,
@@ -184,6 +184,7 @@ def _evaluate_run(trained: TrainedRun, engine: Engine, data: ImageData, options:
         "reliability": [asdict(each) for each in reliability.bins()],
         "per_class": [asdict(each) for each in confusion.by_class(names)],
         "engine": options.engine,
+        "precision": options.precision,
     }
     return EvaluationReport(results, Confusion(confusion.counts.cpu()), names, data.issues)
 

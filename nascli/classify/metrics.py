@@ -19,6 +19,9 @@ from nascli.data.transforms import Normalizer
 from nascli.engine.inference import ChunkedInference
 from nascli.engine.meters import divergence
 from nascli.engine.task import Run
+from nascli.models.deploy.engines import Engine, build_engine
+from nascli.models.deploy.openvino import Precision
+from nascli.models.interface import ImageClassifier
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class InferenceOptions:
     crops: int = 1
     flip: bool = False
     engine: str = "trained"
+    precision: Precision = "float32"
+
+    def build_engine(self, network: ImageClassifier) -> Engine:
+        """What answers for a trained network; InputError where it cannot here."""
+        return build_engine(network, self.run.device, self.engine, self.precision)
 
 
 def make_scorer(

@@ -17,7 +17,6 @@ from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.transforms import Normalizer
 from nascli.engine.dist import device_name
-from nascli.models.deploy.engines import ENGINES
 from nascli.models.serialization import load_network
 from nascli.models.spec import NetworkSpec
 
@@ -81,7 +80,7 @@ def predict_classes(
     check_weights(folder)
     network = load_network(folder)
     spec, run, batch_size = network.spec, options.run, options.batch_size
-    engine = ENGINES[options.engine](network, run.device, torch.float32)
+    engine = options.build_engine(network)
     workers = worker_count(None) if len(paths) > batch_size else 0
     positions = torch.arange(len(paths))
     unreadable = UnreadableImages(max_unreadable, "--max-unreadable N")

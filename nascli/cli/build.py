@@ -255,7 +255,7 @@ def _write(call: Call, made: _Made, terminal: Terminal) -> Path | None:
 def _benchmark(call: Call, made: _Made, terminal: Terminal) -> "list[EngineTiming]":
     """The speed of the network in each engine."""
     from nascli.engine.device import cpu_threads, resolve_device
-    from nascli.models.deploy.engines import DEFAULT_ENGINES, time_engines
+    from nascli.models.deploy.engines import list_engines, time_engines
     from nascli.models.families import build
 
     if made.trained is None:
@@ -264,8 +264,9 @@ def _benchmark(call: Call, made: _Made, terminal: Terminal) -> "list[EngineTimin
     batches = list(dict.fromkeys(call[BATCH])) or [1, 8]
     device = resolve_device(call[DEVICE])
     with terminal.status("measuring"), cpu_threads(call[THREADS] or 0):
-        engines = (*DEFAULT_ENGINES, *(["compiled"] if call[COMPILE] else []))
-        return list(time_engines(network, batches, precision=call[PRECISION], device=device, engines=engines))
+        precision = call[PRECISION]
+        engines = (*list_engines(device, precision), *(["compiled"] if call[COMPILE] else []))
+        return list(time_engines(network, batches, precision=precision, device=device, engines=engines))
 
 
 def _export(network: "ImageClassifier", path: Path, terminal: Terminal) -> "Exported":

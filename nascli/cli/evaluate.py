@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nascli.cli.console import Terminal
 from nascli.cli.data_notes import VAL_SPLIT, note_issues
@@ -47,6 +47,10 @@ MAX_UNREADABLE = Setting[int | None](
     metavar="N",
 )
 BATCH_SIZE = Setting[int]("--batch-size", "Images per batch; changes speed and memory only.", 256, min=1, metavar="N")
+ENGINE = Setting[Literal["auto", "trained", "folded", "compiled", "openvino"]](
+    "--engine", "What answers: the network as it was trained, or a faster form; auto is the fastest here.", "trained"
+)
+PRECISION = Setting[Literal["float32", "bfloat16"]]("--precision", "What the engine computes in.", "float32")
 FOLDER = Setting[Path | None]("--out", "Folder for evaluation.json; by default the run folder.", metavar="DIR")
 
 
@@ -63,6 +67,8 @@ FOLDER = Setting[Path | None]("--out", "Folder for evaluation.json; by default t
         MAX_UNREADABLE,
         MAX_MEGAPIXELS,
         BATCH_SIZE,
+        ENGINE,
+        PRECISION,
         DEVICE,
         FOLDER,
         JSON,
@@ -82,6 +88,7 @@ def run(call: Call) -> None:
     from nascli.classify.metrics import InferenceOptions
     from nascli.engine.device import resolve_device
     from nascli.engine.task import Run
+    from nascli.models.deploy.engines import list_engines
 
     terminal, runs, out = call.terminal(), call[RUNS], call[FOLDER]
     if call[PREDICT]:
@@ -97,7 +104,8 @@ def run(call: Call) -> None:
     found = [find_run(each, "train", runs_folder(), terminal.note) for each in runs]
     folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
     on = Run(resolve_device(call[DEVICE]), log=terminal.note)
-    options = InferenceOptions(on, call[BATCH_SIZE], call[CROPS], call[FLIP])
+    engine = list_engines(on.device, call[PRECISION])[-1] if call[ENGINE] == "auto" else call[ENGINE]
+    options = InferenceOptions(on, call[BATCH_SIZE], call[CROPS], call[FLIP], engine, call[PRECISION])
     if call[PREDICT]:
         limits = {"max_megapixels": call[MAX_MEGAPIXELS], "max_unreadable": call[MAX_UNREADABLE] or 0}
         _predict(terminal, folders[0], call[PREDICT], options, limits)

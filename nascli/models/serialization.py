@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Literal, overload
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from nascli.errors import CorruptFileError, InputError
-from nascli.models.deploy.engines import build_folded
+from nascli.models.deploy.engines import Engine, build_engine
+from nascli.models.deploy.openvino import Precision
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import read_network
@@ -61,27 +62,39 @@ def load_network(
 
 @overload
 def load_network(
-    folder: Path | str, device: str | torch.device = "cpu", *, inference: Literal[True]
-) -> fx.GraphModule: ...
+    folder: Path | str,
+    device: str | torch.device = "cpu",
+    *,
+    inference: Literal[True],
+    engine: str = "auto",
+    precision: Precision = "float32",
+) -> Engine: ...
 
 
 def load_network(
-    folder: Path | str, device: str | torch.device = "cpu", *, inference: bool = False
-) -> ImageClassifier | fx.GraphModule:
+    folder: Path | str,
+    device: str | torch.device = "cpu",
+    *,
+    inference: bool = False,
+    engine: str = "auto",
+    precision: Precision = "float32",
+) -> ImageClassifier | Engine:
     """The network of a train run, in evaluation mode, ready for normalized images (N, 3, H, W).
 
     Args:
         folder: Holds `network.json` and `weights.safetensors`.
-        inference: Give the folded network instead, which answers faster: the same logits, to rounding, from a module
-            without batch norms that gives nothing but logits.
+        inference: Give an engine instead, which answers faster: a function from normalized images, float32
+            (N, 3, H, W), to the same logits (N, classes), to rounding. N, H and W may vary.
+        engine: One of `nascli.models.deploy.engines.ENGINES`; `auto` is the fastest that answers at once.
+        precision: `bfloat16` computes in it: faster where the processor has instructions for it, and less exact.
 
     Raises:
-        InputError: A file is absent, or the two do not belong together.
+        InputError: A file is absent, or the two do not belong together; the engine does not work here.
         CorruptFileError: A file is damaged.
     """
     refuse_detector(Path(folder))
     network = build(read_network(Path(folder) / NETWORK_FILE))
     load_weights(Path(folder) / WEIGHTS_FILE, network)
     if inference:
-        return build_folded(network, torch.device(device))
+        return build_engine(network, torch.device(device), engine, precision)
     return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]

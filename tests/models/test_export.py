@@ -19,6 +19,7 @@ from nascli.models.deploy import engines, export
 from nascli.models.deploy.engines import time_engines
 from nascli.models.deploy.export import EXPORTS, describe, export_onnx, export_program
 from nascli.models.deploy.fuse import fold
+from nascli.models.deploy.openvino import OpenvinoEngine
 from nascli.models.families import build_network
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
@@ -123,26 +124,24 @@ def test_a_residual_network_can_be_exported(ending: str, tmp_path: Path) -> None
     assert EXPORTS[ending](build_network("resnet-20"), tmp_path / f"network{ending}").difference < 1e-5
 
 
-def test_the_folded_network_of_a_folder() -> None:
+def test_the_engines_of_a_folder() -> None:
     ours = network()
     write_network(Path("network.json"), ours.spec)
     save_weights(Path("weights.safetensors"), ours)
     images = torch.randn(2, 3, 8, 8)
-    loaded = nascli.load_network(".", inference=True)
-    assert not loaded.training
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in loaded.modules())
-    assert difference(loaded, nascli.load_network("."), images) < 1e-5
+    assert isinstance(nascli.load_network(".", inference=True), OpenvinoEngine)
+    for name in ("auto", "trained", "folded", "openvino"):
+        engine = nascli.load_network(".", inference=True, engine=name)
+        assert difference(engine, nascli.load_network("."), images) < 1e-5
+    with pytest.raises(InputError, match="opnvino"):
+        nascli.load_network(".", inference=True, engine="opnvino")
 
 
 def test_engines_are_compared_before_they_are_timed() -> None:
     ours = network()
     rows = list(time_engines(ours, (1, 2)))
-    assert [(row.engine, row.latency.batch) for row in rows][:4] == [
-        ("trained", 1),
-        ("trained", 2),
-        ("folded", 1),
-        ("folded", 2),
-    ]
+    names = ("trained", "folded", "openvino")
+    assert [(row.engine, row.latency.batch) for row in rows] == [(name, batch) for name in names for batch in (1, 2)]
     assert all(row.difference < 1e-4 for row in rows)
     assert rows[1].images_per_second == pytest.approx(2 / rows[1].latency.seconds)
     halved = list(time_engines(ours, (2,), precision="bfloat16"))

@@ -1,6 +1,7 @@
 """Engines: what answers with the logits of a trained network. Each is checked against the network before it is timed.
 
-An engine maps normalized images (N, 3, H, W) to logits (N, classes). `ENGINES` has all by name.
+An engine maps normalized images, float32 (N, 3, H, W), to logits, float32 (N, classes), whatever it computes in.
+`ENGINES` has all by name.
 
 Shapes: N batch, H height, W width.
 """
@@ -8,19 +9,19 @@ Shapes: N batch, H height, W width.
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
+from nascli.config import suggestion
 from nascli.errors import InputError, NascliError
 from nascli.models.cost import Latency, measure_latency
 from nascli.models.deploy.fuse import fold, lay_out_input
+from nascli.models.deploy.openvino import OpenvinoEngine, Precision, supports
+from nascli.models.deploy.program import make_images
 from nascli.models.interface import ImageClassifier
-from nascli.models.spec import NetworkSpec
 
 Engine = Callable[[Tensor], Tensor]
-Precision = Literal["float32", "bfloat16"]
 
 TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 5e-2}
 """Largest `difference` from the network in float32 that an engine may have."""
@@ -53,26 +54,25 @@ class EngineTiming:
         return {**own, **asdict(self.latency), "images_per_second": self.images_per_second}
 
 
-def build_trained(network: ImageClassifier, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def build_trained(network: ImageClassifier, device: torch.device, precision: Precision = "float32") -> Engine:
     """The network as it was trained."""
-    return _move(copy.deepcopy(network).eval(), device, dtype)
+    return _in_precision(_move(copy.deepcopy(network).eval(), device, precision), precision)
 
 
-def build_folded(network: ImageClassifier, device: torch.device, dtype: torch.dtype = torch.float32) -> fx.GraphModule:
-    """The folded network (`nascli.models.deploy.fuse`): the fastest one that needs no compiler."""
+def build_folded(network: ImageClassifier, device: torch.device, precision: Precision = "float32") -> Engine:
+    """The folded network (`nascli.models.deploy.fuse`): the fastest one that needs neither compiler nor package."""
     folded = fold(network)
     lay_out_input(folded)
-    _move(folded, device, dtype)
-    return folded
+    return _in_precision(_move(folded, device, precision), precision)
 
 
-def build_compiled(network: ImageClassifier, device: torch.device, dtype: torch.dtype) -> Engine:
+def build_compiled(network: ImageClassifier, device: torch.device, precision: Precision = "float32") -> Engine:
     """The folded network, compiled by `torch.compile` with frozen weights: minutes for each new input shape.
 
     Raises:
         InputError: There is no compiler; only once the engine is called.
     """
-    module = torch.compile(_move(fold(network), device, dtype), dynamic=False)
+    module = torch.compile(_move(fold(network), device, precision), dynamic=False)
     compiled: set[torch.Size] = set()
 
     def run(images: Tensor) -> Tensor:
@@ -90,37 +90,67 @@ def build_compiled(network: ImageClassifier, device: torch.device, dtype: torch.
         compiled.add(images.shape)
         return logits
 
-    return run
+    return _in_precision(run, precision)
 
 
-ENGINES: dict[str, Callable[[ImageClassifier, torch.device, torch.dtype], Engine]] = {
+def build_openvino(network: ImageClassifier, device: torch.device, precision: Precision = "float32") -> Engine:
+    """The folded network in OpenVINO, the fastest on a CPU: half a second for each new input shape.
+
+    Raises:
+        InputError: OpenVINO is not installed, the device is no CPU, or the CPU has no instructions for the precision.
+    """
+    if device.type != "cpu":
+        raise InputError(
+            f"the engine openvino answers on CPUs, not on {device}", "Give --device cpu, or another engine"
+        )
+    return OpenvinoEngine(network, precision)
+
+
+def list_engines(device: torch.device, precision: Precision = "float32") -> tuple[str, ...]:
+    """The engines that answer on this device at once, the fastest last."""
+    usual = ("trained", "folded")
+    return (*usual, "openvino") if device.type == "cpu" and supports(precision) else usual
+
+
+ENGINES: dict[str, Callable[[ImageClassifier, torch.device, Precision], Engine]] = {
     "trained": build_trained,
     "folded": build_folded,
     "compiled": build_compiled,
+    "openvino": build_openvino,
 }
-"""From a network, a device and the type of weights and images to an engine; the network is left as it is."""
+"""From a network, a device and what is computed in to an engine; the network is left as it is."""
 
-DEFAULT_ENGINES = ("trained", "folded")
-"""Those that work everywhere, at once."""
+
+def build_engine(
+    network: ImageClassifier, device: torch.device, name: str = "auto", precision: Precision = "float32"
+) -> Engine:
+    """The engine of that name; `auto` is the last of `list_engines`.
+
+    Raises:
+        InputError: There is none of that name, or it does not work here.
+    """
+    name = list_engines(device, precision)[-1] if name == "auto" else name
+    if name not in ENGINES:
+        raise InputError(f"engine {name!r} is not known", suggestion(name, ENGINES))
+    return ENGINES[name](network, device, precision)
 
 
 def time_engines(
     network: ImageClassifier,
     batches: Sequence[int],
     *,
-    engines: Sequence[str] = DEFAULT_ENGINES,
+    engines: Sequence[str] | None = None,
     precision: Precision = "float32",
     device: torch.device | None = None,
 ) -> Iterator[EngineTiming]:
     """Time engines of a network on random images of its size, after their logits were compared with the network's.
 
-    Channels last in memory, without gradients, with the threads of the context. In bfloat16 weights and images are
-    converted; what they are compared with stays float32.
+    Channels last in memory, without gradients, with the threads of the context.
 
     Args:
         network: Any weights will do, speed does not depend on them; it is left as it is.
         batches: Every N to measure with.
-        engines: Names in `ENGINES`.
+        engines: Names in `ENGINES`; None is `list_engines`.
         device: None is the CPU.
 
     Yields:
@@ -130,24 +160,24 @@ def time_engines(
         NascliError: An engine gives other logits.
         InputError: An engine does not work here.
     """
-    place, dtype = device or torch.device("cpu"), getattr(torch, precision)
-    reference = build_trained(network, place, torch.float32)
+    place = device or torch.device("cpu")
+    reference = build_trained(network, place)
     images = {
         batch: make_images(network.spec, batch).to(place).contiguous(memory_format=torch.channels_last)
         for batch in batches
     }
     expected = {batch: _run(reference, images[batch]) for batch in batches}
-    for name in engines:
-        engine = ENGINES[name](network, place, dtype)
+    for name in engines or list_engines(place, precision):
+        engine = ENGINES[name](network, place, precision)
         for batch in batches:
             difference = compare_logits(
-                _run(engine, images[batch].to(dtype)),
+                _run(engine, images[batch]),
                 expected[batch],
                 TOLERANCES[precision],
                 subject=f"the engine {name} in {precision} gives",
                 hint="Nothing is measured of what computes something else",
             )
-            latency = measure_latency(engine, network.spec.image_size, batch=batch, device=place, dtype=dtype)
+            latency = measure_latency(engine, network.spec.image_size, batch=batch, device=place)
             yield EngineTiming(name, precision, "channels last", difference, latency)
 
 
@@ -168,14 +198,15 @@ def compare_logits(found: Tensor, expected: Tensor, tolerance: float, *, subject
     return difference
 
 
-def make_images(spec: NetworkSpec, batch: int) -> Tensor:
-    """The random images (N, 3, H, W) that logits are compared on; the same each time."""
-    side = spec.image_size
-    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
-
-
-def _move(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def _move(module: nn.Module, device: torch.device, precision: Precision) -> nn.Module:
+    dtype = getattr(torch, precision)
     return module.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _in_precision(engine: Engine, precision: Precision) -> Engine:
+    """An engine that takes and gives float32, around one that takes and gives the precision."""
+    dtype = getattr(torch, precision)
+    return engine if precision == "float32" else lambda images: engine(images.to(dtype)).float()
 
 
 def _run(engine: Engine, images: Tensor) -> Tensor:

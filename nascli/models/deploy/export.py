@@ -17,16 +17,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 
 from nascli.errors import InputError
 from nascli.files import make_folder, write_bytes
-from nascli.models.deploy.engines import compare_logits, make_images
+from nascli.models.deploy.engines import compare_logits
 from nascli.models.deploy.fuse import fold
+from nascli.models.deploy.program import INPUT, OUTPUT, make_images, trace_program
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
 
-INPUT, OUTPUT = "images", "logits"
 METADATA_FILE = "metadata.json"
 """Name of the metadata inside an exported program."""
 
@@ -72,7 +72,7 @@ def export_onnx(network: ImageClassifier, path: Path) -> Exported:
     if weights >= _LARGEST_ONNX:
         raise InputError(f"{path}: {weights / 2**30:.1f} GiB of weights are too many for one ONNX file", "Use .pt2")
     with _quiet():
-        content = _serialize_onnx(_trace(reference), describe(network.spec))
+        content = _serialize_onnx(trace_program(fold(reference), network.spec), describe(network.spec))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
@@ -96,7 +96,7 @@ def export_program(network: ImageClassifier, path: Path) -> Exported:
     reference = _copy_to_cpu(network)
     buffer = io.BytesIO()
     with _quiet():
-        program = _trace(reference)
+        program = trace_program(fold(reference), network.spec)
         torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(describe(network.spec), indent=2)})
         content = buffer.getvalue()
         loaded = torch.export.load(io.BytesIO(content)).module()
@@ -138,21 +138,6 @@ def _copy_to_cpu(network: ImageClassifier) -> ImageClassifier:
     """The network as it is compared with, on the CPU; weights lie in memory as other programs expect them."""
     twin = copy.deepcopy(network).eval()
     return twin.to("cpu", torch.float32, memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
-
-
-def _trace(network: ImageClassifier) -> ExportedProgram:
-    """The folded network as a graph of plain tensor functions: paddings are numbers in it, and N is free."""
-    folded = fold(network)
-    (old,) = folded.graph.find_nodes(op="placeholder")
-    with folded.graph.inserting_before(old):
-        old.replace_all_uses_with(folded.graph.placeholder(INPUT))
-    folded.graph.erase_node(old)
-    folded.recompile()
-    shapes = ({0: Dim("batch", min=1)},)
-    program = torch.export.export(folded, (make_images(network.spec, 2),), dynamic_shapes=shapes, strict=False)
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it names files of this machine
-    return program
 
 
 def _serialize_onnx(program: ExportedProgram, metadata: dict[str, object]) -> bytes:

@@ -1,0 +1,37 @@
+"""Folded networks as exported programs of torch, from which other formats are made.
+
+Shapes: N batch, H height, W width.
+"""
+
+import torch
+from torch import Tensor, fx
+from torch.export import Dim, ExportedProgram
+
+from nascli.models.spec import NetworkSpec
+
+INPUT, OUTPUT = "images", "logits"
+
+
+def make_images(spec: NetworkSpec, batch: int) -> Tensor:
+    """The random images (N, 3, H, W) that logits are compared on; the same each time."""
+    side = spec.image_size
+    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def trace_program(folded: fx.GraphModule, spec: NetworkSpec) -> ExportedProgram:
+    """A folded network as a graph of plain tensor functions: paddings are numbers in it, and N is free.
+
+    Args:
+        folded: On the CPU; its input gets the name `images`.
+        spec: Tells H and W.
+    """
+    (old,) = folded.graph.find_nodes(op="placeholder")
+    with folded.graph.inserting_before(old):
+        old.replace_all_uses_with(folded.graph.placeholder(INPUT))
+    folded.graph.erase_node(old)
+    folded.recompile()
+    shapes = ({0: Dim("batch", min=1)},)
+    program = torch.export.export(folded, (make_images(spec, 2),), dynamic_shapes=shapes, strict=False)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names files of this machine
+    return program

@@ -1,0 +1,113 @@
+"""OpenVINO gives what the trained network gives, for every cell, batch and size; what it cannot do is refused."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor, nn
+
+from nascli.errors import InputError
+from nascli.genotype.genotype import Genotype
+from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.models.deploy import engines, openvino
+from nascli.models.deploy.engines import build_engine, list_engines
+from nascli.models.deploy.openvino import OpenvinoEngine, supports
+from nascli.models.families import build_network
+from nascli.models.interface import ImageClassifier
+from tests.genotype.genotype_st import genotypes
+from tests.models.test_fuse import DIFFERENT, SIZES, difference, trained
+
+pytest.importorskip("openvino")
+
+CPU = torch.device("cpu")
+CASES = [(name, SIZES[0]) for name in zoo_names()] + [(name, size) for name in DIFFERENT for size in SIZES[1:]]
+
+
+@pytest.mark.parametrize(("name", "numbers"), CASES, ids=str)
+def test_published_cells_give_the_same_logits(name: str, numbers: dict[str, object]) -> None:
+    network = trained(zoo_genotype(name), **numbers)
+    images = torch.randn(2, 3, network.spec.image_size, network.spec.image_size)
+    assert difference(OpenvinoEngine(network, "float32"), network, images) < 1e-5
+
+
+@settings(max_examples=6)
+@given(genotypes())
+def test_any_cell_gives_the_same_logits_for_any_batch_and_size(genotype: Genotype) -> None:
+    network = trained(genotype, image_size=16)
+    engine = OpenvinoEngine(network, "float32")
+    for shape in ((1, 3, 16, 16), (3, 3, 13, 22), (1, 3, 16, 16)):
+        images = torch.randn(shape)
+        assert difference(engine, network, images) < 1e-5
+        assert difference(engine, network, images.contiguous(memory_format=torch.channels_last)) < 1e-5
+
+
+def test_logits_stay_what_they_were_when_others_follow() -> None:
+    engine = OpenvinoEngine(trained(zoo_genotype("nasnet-a"), image_size=16), "float32")
+    images = torch.randn(2, 3, 16, 16)
+    first = engine(images)
+    kept = first.clone()
+    assert not torch.equal(engine(2 * images), first)
+    assert torch.equal(first, kept)
+    assert torch.equal(engine(images), kept)
+
+
+def test_residual_networks_are_translated_too() -> None:
+    torch.manual_seed(0)
+    network = build_network("resnet-20", image_size=16).eval()
+    assert difference(OpenvinoEngine(network, "float32"), network, torch.randn(3, 3, 16, 16)) < 1e-5
+
+
+class Doubled(nn.Module):
+    """A step that is not among those that networks of nascli have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x) * 2
+
+
+def test_a_network_with_another_step_goes_through_the_converter() -> None:
+    torch.manual_seed(0)
+    network = build_network("resnet-8", image_size=8).eval()
+    network.dropout = Doubled()  # type: ignore[assignment]
+    engine = OpenvinoEngine(network, "float32")
+    for batch in (1, 3):
+        assert difference(engine, network, torch.randn(batch, 3, 8, 8)) < 1e-5
+
+
+@pytest.mark.skipif(not supports("bfloat16"), reason="this CPU has no instructions for bfloat16")
+def test_bfloat16_is_near() -> None:
+    network = trained(zoo_genotype("nasnet-a"), image_size=16)
+    images = torch.randn(2, 3, 16, 16)
+    assert 1e-6 < difference(OpenvinoEngine(network, "bfloat16"), network, images) < 5e-2
+
+
+def test_it_is_the_engine_of_choice_on_a_cpu() -> None:
+    assert list_engines(CPU) == ("trained", "folded", "openvino")
+    assert list_engines(torch.device("cuda")) == ("trained", "folded")
+    assert isinstance(build_engine(network(), CPU), OpenvinoEngine)
+
+
+def network() -> ImageClassifier:
+    return trained(zoo_genotype("nasnet-a"), image_size=16)
+
+
+def test_what_it_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(call: Callable[[], object]) -> str:
+        with pytest.raises(InputError) as error:
+            call()
+        return str(error.value)
+
+    assert "cuda" in refused(lambda: build_engine(network(), torch.device("cuda"), "openvino"))
+    monkeypatch.setattr(openvino, "supports", lambda precision: precision == "float32")
+    assert "instructions for bfloat16" in refused(lambda: OpenvinoEngine(network(), "bfloat16"))
+
+
+def test_without_the_package_the_folded_network_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert list_engines(CPU) == ("trained", "folded")
+    with pytest.raises(InputError, match="not installed"):
+        build_engine(network(), CPU, "openvino")
+    assert engines.ENGINES["folded"](network(), CPU, "float32")(torch.randn(1, 3, 16, 16)).shape == (1, 3)
