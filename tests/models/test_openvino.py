@@ -20,8 +20,6 @@ from nascli.models.interface import ImageClassifier
 from tests.genotype.genotype_st import genotypes
 from tests.models.test_fuse import DIFFERENT, SIZES, difference, trained
 
-pytest.importorskip("openvino")
-
 CPU = torch.device("cpu")
 CASES = [(name, SIZES[0]) for name in zoo_names()] + [(name, size) for name in DIFFERENT for size in SIZES[1:]]
 
@@ -54,7 +52,8 @@ def test_logits_stay_what_they_were_when_others_follow() -> None:
     assert torch.equal(engine(images), kept)
 
 
-def test_residual_networks_are_translated_too() -> None:
+def test_residual_networks_are_translated_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "trace_program", pytest.fail)
     torch.manual_seed(0)
     network = build_network("resnet-20", image_size=16).eval()
     assert difference(OpenvinoEngine(network, "float32"), network, torch.randn(3, 3, 16, 16)) < 1e-5
@@ -102,6 +101,12 @@ def test_what_it_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "cuda" in refused(lambda: build_engine(network(), torch.device("cuda"), "openvino"))
     monkeypatch.setattr(openvino, "supports", lambda precision: precision == "float32")
     assert "instructions for bfloat16" in refused(lambda: OpenvinoEngine(network(), "bfloat16"))
+
+
+def test_it_reports_to_nobody_that_it_is_used() -> None:
+    OpenvinoEngine(network(), "float32")
+    assert "openvino" in sys.modules
+    assert "openvino_telemetry.main" not in sys.modules
 
 
 def test_without_the_package_the_folded_network_answers(monkeypatch: pytest.MonkeyPatch) -> None:

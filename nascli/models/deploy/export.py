@@ -9,9 +9,7 @@ one or more. What a file computes is compared with the network first: one that g
 import copy
 import io
 import json
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from nascli.errors import InputError
 from nascli.files import make_folder, write_bytes
 from nascli.models.deploy.engines import compare_logits
 from nascli.models.deploy.fuse import fold
-from nascli.models.deploy.program import INPUT, OUTPUT, make_images, trace_program
+from nascli.models.deploy.program import INPUT, OUTPUT, make_images, quiet, trace_program
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
 
@@ -71,7 +69,7 @@ def export_onnx(network: ImageClassifier, path: Path) -> Exported:
     weights = sum(4 * parameter.numel() for parameter in reference.parameters())
     if weights >= _LARGEST_ONNX:
         raise InputError(f"{path}: {weights / 2**30:.1f} GiB of weights are too many for one ONNX file", "Use .pt2")
-    with _quiet():
+    with quiet():
         content = _serialize_onnx(trace_program(fold(reference), network.spec), describe(network.spec))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -95,7 +93,7 @@ def export_program(network: ImageClassifier, path: Path) -> Exported:
     """
     reference = _copy_to_cpu(network)
     buffer = io.BytesIO()
-    with _quiet():
+    with quiet():
         program = trace_program(fold(reference), network.spec)
         torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(describe(network.spec), indent=2)})
         content = buffer.getvalue()
@@ -124,14 +122,6 @@ def describe(spec: NetworkSpec) -> dict[str, object]:
         "classes": spec.classes,
     }
     return metadata if spec.class_names is None else {**metadata, "class_names": list(spec.class_names)}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave aside what torch warns of in its own exporters, which differs by version: what they give is compared."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _copy_to_cpu(network: ImageClassifier) -> ImageClassifier:

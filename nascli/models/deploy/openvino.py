@@ -10,6 +10,7 @@ A network with any other step goes through the converter.
 
 import importlib.util
 import operator
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,7 +25,7 @@ from nascli.errors import InputError
 from nascli.models import layers
 from nascli.models.convolutions import Depthwise, Pointwise
 from nascli.models.deploy.fuse import SameConv2d, fold
-from nascli.models.deploy.program import INPUT, OUTPUT, trace_program
+from nascli.models.deploy.program import INPUT, OUTPUT, quiet, trace_program
 from nascli.models.interface import ImageClassifier
 from nascli.models.layers import Subsample
 
@@ -50,6 +51,8 @@ def supports(precision: Precision) -> bool:
 
 def _import() -> Any:  # noqa: ANN401 - the package
     try:
+        # with this package, which it brings along, it would report over the network that it is used
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
     except ImportError as error:
         raise InputError(
@@ -111,11 +114,11 @@ def convert(network: ImageClassifier) -> "Model":
         InputError: OpenVINO is not installed.
     """
     openvino = _import()
-    from openvino import opset15 as ops
-
+    ops = openvino.opset15
     folded = fold(network)
     if not all(map(partial(_is_known, folded), folded.graph.nodes)):
-        model = openvino.convert_model(trace_program(folded, network.spec))
+        with quiet():
+            model = openvino.convert_model(trace_program(folded, network.spec))
         model.outputs[0].set_names({OUTPUT})
         return model
     made: dict[fx.Node, Step] = {}
@@ -134,7 +137,7 @@ def convert(network: ImageClassifier) -> "Model":
 def _is_known(folded: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
         return type(folded.get_submodule(str(node.target))) in _MODULES
-    return node.op in ("placeholder", "output") or (node.op == "call_function" and node.target in _FUNCTIONS)
+    return node.op in ("placeholder", "output") or node.target in _FUNCTIONS
 
 
 def _translate(ops: Opset, folded: fx.GraphModule, node: fx.Node, made: dict[fx.Node, Step]) -> Step:
@@ -177,9 +180,12 @@ def _take(ops: Opset, x: Step, down: int, across: int) -> Step:
 
 
 def _pad(ops: Opset, x: Step, sides: Sequence[int]) -> Step:
-    left, right, top, bottom = sides
-    begin, end = np.array([0, 0, top, left]), np.array([0, 0, bottom, right])
-    return ops.pad(x, ops.constant(begin), ops.constant(end), "constant", ops.constant(np.float32(0)))
+    before, after = [np.array([0] * (4 - len(sides) // 2) + [*sides[first::2]][::-1]) for first in (0, 1)]
+    return ops.pad(x, ops.constant(before), ops.constant(after), "constant", ops.constant(np.float32(0)))
+
+
+def _mean(ops: Opset, x: Step, axes: Sequence[int] = (2, 3)) -> Step:
+    return ops.reduce_mean(x, ops.constant(np.array(axes)), False)
 
 
 def _constant(ops: Opset, values: Tensor) -> Step:
@@ -199,5 +205,6 @@ _FUNCTIONS: dict[Any, Callable[..., Step]] = {
     layers.avg_pool: _average,
     layers.max_pool: _maximum,
     layers.subsample: _take,
-    layers.global_average: lambda ops, x: ops.reduce_mean(x, ops.constant(np.array([2, 3])), False),
+    layers.global_average: _mean,
+    "mean": _mean,
 }

@@ -3,6 +3,10 @@
 Shapes: N batch, H height, W width.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, fx
 from torch.export import Dim, ExportedProgram
@@ -35,3 +39,11 @@ def trace_program(folded: fx.GraphModule, spec: NetworkSpec) -> ExportedProgram:
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names files of this machine
     return program
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave aside what torch warns of in its own exporters, which differs by version: what they give is compared."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
