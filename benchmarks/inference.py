@@ -1,11 +1,11 @@
-"""Images per second of trained networks: nascli's folded network beside timm's and pretrained-models' networks.
+"""Images per second of trained networks: nascli's engines beside timm's and pretrained-models' networks in the same.
 
     python benchmarks/inference.py --rounds 5 --json inference.json
 
-NASNet-A Large (timm, 331 pixels, batch 1) and Mobile (pretrained-models, 224 pixels, batches of 1 and 8), in float32
-on the CPU. A peer is measured as it comes, with channels last in memory, and compiled with its weights frozen
-(`torch.compile`, inductor's `freezing`); nascli folded, as `load_network(inference=True)` gives it, which needs no
-compiler, and folded and compiled the same way.
+NASNet-A Large (timm, 331 pixels, batch 1) and Mobile (pretrained-models, 224 pixels, batches of 1 and 8), on the CPU.
+A peer is measured as it comes, with channels last in memory, compiled with its weights frozen (`torch.compile`,
+inductor's `freezing`), in ONNX Runtime (its export by torch), and that in OpenVINO, in float32 and in
+bfloat16; nascli folded, compiled the same way, and in OpenVINO as `load_network(inference=True)` gives it.
 
 A peer with random weights and batch-norm statistics is made once; every measurement is a fresh process that loads
 these, compares its logits with the peer's first, and computes for a while after it has warmed up.
@@ -15,7 +15,7 @@ these, compares its logits with the peer's first, and computes for a while after
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from common import Column, Figures, Task, arguments, compare, fresh, serve, time_calls
@@ -23,14 +23,19 @@ from common import Column, Figures, Task, arguments, compare, fresh, serve, time
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PLAIN, LAST, COMPILED = "peer", "peer, channels last", "peer, compiled"
+    from nascli.models.deploy.openvino import Precision
+
+PLAIN, LAST, COMPILED, RUNTIME = "peer", "peer, channels last", "peer, compiled", "peer, ONNX Runtime"
+PEER_OPENVINO = {"peer, OpenVINO": "float32", "peer, OpenVINO bfloat16": "bfloat16"}
 OURS, OURS_COMPILED = "nascli", "nascli, compiled"
+OPENVINO: "dict[str, Precision]" = {"nascli, OpenVINO": "float32", "nascli, OpenVINO bfloat16": "bfloat16"}
+PEERS = (PLAIN, LAST, COMPILED, RUNTIME, *PEER_OPENVINO)
 NETWORKS = {
     "large": {"tool": "timm", "peer": "nasnetalarge", "preset": "imagenet-large", "size": 331},
     "mobile": {"tool": "pretrainedmodels", "peer": "nasnetamobile", "preset": "imagenet-mobile", "size": 224},
 }
 BATCHES = {"large": (1,), "mobile": (1, 8)}
-TOLERANCE = 1e-4
+TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
 """Largest difference of a logit relative to the largest logit."""
 
 
@@ -54,6 +59,10 @@ def prepare(task: Task) -> Figures:
     folder = Path(task["folder"])
     torch.save(peer.state_dict(), folder / "weights.pth")
     torch.save({"images": images, "logits": logits}, folder / "expected.pt")
+    shapes = ({0: torch.export.Dim("batch")},)
+    torch.onnx.export(
+        peer, (images,), folder / "peer.onnx", input_names=["images"], dynamic_shapes=shapes, verbose=False
+    )
     return {"params": sum(p.numel() for p in peer.parameters())}
 
 
@@ -74,13 +83,51 @@ def peer_speed(task: Task) -> Figures:
     """The peer in one of its forms."""
     import torch
 
+    images, logits = read_expected(task)
+    if task["variant"] == RUNTIME:
+        form = run_onnx(Path(task["folder"], "peer.onnx"), task["threads"])
+        return measure(form, task, difference(form(images), logits), last=False)
+    if task["variant"] in PEER_OPENVINO:
+        form = run_openvino(Path(task["folder"], "peer.onnx"), PEER_OPENVINO[task["variant"]], task["threads"])
+        return measure(form, task, difference(form(images), logits), last=False)
     network = make_peer(task)
     network.load_state_dict(torch.load(Path(task["folder"], "weights.pth"), weights_only=True))
     if task["variant"] != PLAIN:
         network = network.to(memory_format=torch.channels_last)
-    images, logits = read_expected(task)
     form = compile_network(network) if task["variant"] == COMPILED else network
     return measure(form, task, difference(form(images), logits), last=task["variant"] != PLAIN)
+
+
+def run_onnx(path: Path, threads: int) -> "Callable[[Tensor], Tensor]":
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def run_openvino(path: Path, precision: str, threads: int) -> "Callable[[Tensor], Tensor]":
+    """A network in OpenVINO, compiled for each batch."""
+    import openvino
+    import torch
+
+    model = openvino.Core().read_model(path)
+    options = {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    requests: dict[torch.Size, Any] = {}
+
+    def run(images: "Tensor") -> "Tensor":
+        if images.shape not in requests:
+            model.reshape(list(images.shape))
+            requests[images.shape] = openvino.compile_model(model, "CPU", options).create_infer_request()
+        return torch.from_numpy(requests[images.shape].infer([images.numpy()], share_inputs=True)[0])
+
+    return run
 
 
 def nascli_speed(task: Task) -> Figures:
@@ -88,7 +135,7 @@ def nascli_speed(task: Task) -> Figures:
     import torch
 
     from nascli.models import layers
-    from nascli.models.deploy.engines import build_folded
+    from nascli.models.deploy.engines import build_engine
     from nascli.models.deploy.fuse import fold
     from nascli.models.families import build_network
     from nascli.models.pretrained import import_weights
@@ -100,11 +147,16 @@ def nascli_speed(task: Task) -> Figures:
     with mock.patch.object(layers, "avg_pool", pool_counting_zeros(pool) if task["tool"] == "timm" else pool):
         apart = difference(network(images), logits)
     form: Callable[[Tensor], Tensor]
+    engine = "compiled"
     if task["variant"] == OURS_COMPILED:
         form = compile_network(fold(network).to(memory_format=torch.channels_last))
     else:
-        form = build_folded(network, torch.device("cpu"))
-    return measure(form, task, max(apart, difference(form(images), network(images))), last=True)
+        engine, precision = (
+            "openvino" if task["variant"] in OPENVINO else "folded",
+            OPENVINO.get(task["variant"], "float32"),
+        )
+        form = build_engine(network, torch.device("cpu"), engine, precision)
+    return measure(form, task, max(apart, difference(form(images), network(images))), last=engine != "openvino")
 
 
 def read_expected(task: Task) -> "tuple[Tensor, Tensor]":
@@ -145,7 +197,7 @@ def measure(form: "Callable[[Tensor], Tensor]", task: Task, apart: float, *, las
     """Images a second, after the logits were found to agree."""
     import torch
 
-    if apart > TOLERANCE:
+    if apart > TOLERANCES["bfloat16" if "bfloat16" in task["variant"] else "float32"]:
         raise SystemExit(f"{task['variant']}: logits differ by {apart:.1e} of the largest")
     images = torch.randn(task["batch"], 3, task["size"], task["size"])
     if last:
@@ -169,8 +221,8 @@ def alone(measured: Callable[[Task], Figures]) -> Callable[[Task], Figures]:
 
 MEASURES: dict[str, Callable[[Task], Figures]] = {
     "prepare": prepare,
-    **dict.fromkeys((PLAIN, LAST, COMPILED), alone(peer_speed)),
-    **dict.fromkeys((OURS, OURS_COMPILED), alone(nascli_speed)),
+    **dict.fromkeys(PEERS, alone(peer_speed)),
+    **dict.fromkeys((OURS, OURS_COMPILED, *OPENVINO), alone(nascli_speed)),
 }
 
 
@@ -181,11 +233,14 @@ def main() -> None:
     parser.add_argument("--network", action="append", choices=NETWORKS, help="large or mobile; default: both")
     parser.add_argument("--eager", action="store_true", help="skip the compiled variants, which take minutes")
     asked = parser.parse_args()
-    names = [OURS, PLAIN, LAST, *([] if asked.eager else [COMPILED, OURS_COMPILED])]
+    slow = (COMPILED, OURS_COMPILED) if asked.eager else ()
+    names = [each for each in (*OPENVINO, OURS, OURS_COMPILED, *PEERS) if each not in slow]
     columns = [
         Column("images_per_second", "images per second"),
-        Column("nascli_times_as_fast", "nascli, times as fast", figure="images_per_second", over=OURS),
-        Column("nascli_compiled_times_as_fast", "nascli compiled", figure="images_per_second", over=OURS_COMPILED),
+        *(
+            Column(f"{name}_times_as_fast", f"{name}, times as fast", figure="images_per_second", over=name)
+            for name in OPENVINO
+        ),
     ]
     with tempfile.TemporaryDirectory(prefix="nascli-inference-") as folder:
         cases: dict[str, Task] = {}
@@ -194,7 +249,7 @@ def main() -> None:
             Path(folder, network).mkdir()
             fresh(__file__, {"measure": "prepare", **shared})
             cases |= {f"{network}, batch {batch}": {**shared, "batch": batch} for batch in BATCHES[network]}
-        compare(__file__, asked, "NASNet-A, float32", {name: {} for name in names}, columns, cases=cases)
+        compare(__file__, asked, "NASNet-A", {name: {} for name in names}, columns, cases=cases)
 
 
 if __name__ == "__main__" and not serve(MEASURES):

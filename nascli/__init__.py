@@ -5,7 +5,7 @@ From Python three names are enough; each is loaded when first used, so that impo
 - `nascli.load_genotype(source)`: a genotype from a zoo name, a JSON file or a search run.
 - `nascli.build_network(genotype, preset="cifar10", **numbers)`: a torch module from a genotype.
 - `nascli.load_network(folder)`: a trained network in evaluation mode, ready for (N, 3, H, W); with `inference=True` the
-  engine for normalized images that is fastest without a compiler.
+  engine for normalized images that is fastest here without a compiler.
 """
 
 from importlib import import_module

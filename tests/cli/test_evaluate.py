@@ -34,6 +34,14 @@ def test_it_finds_what_training_found(nascli: Nascli, trained: dict[str, object]
     assert ran.next == [f"nascli detect --backbone {ran.json['run']}"]
 
 
+@pytest.mark.parametrize("engine", ["auto", "folded"])
+def test_a_faster_engine_finds_the_same(nascli: Nascli, trained: dict[str, object], engine: str) -> None:
+    values = nascli(f"evaluate run --engine {engine} --device cpu --out found --json").json
+    assert (values["engine"], values["precision"]) == ("openvino" if engine == "auto" else engine, "float32")
+    assert values["top1"] == trained["top1"]
+    assert values["loss"] == pytest.approx(trained["loss"], rel=1e-4)
+
+
 def test_the_table_goes_to_stdout_and_the_file_where_it_is_asked(nascli: Nascli, trained: dict[str, object]) -> None:
     ran = nascli("evaluate run --out scores/first --batch-size 5")
     assert f"{trained['top1']:.2%}" in ran.out
