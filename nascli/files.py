@@ -53,6 +53,27 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def write_pair(path: Path, content: bytes, other: Path, other_content: bytes) -> None:
+    """Write two files that need each other: `path` is there only beside the `other` that was written with it."""
+    with open_whole(path) as file:
+        _fill(file, content)
+        with open_whole(other) as beside:
+            _fill(beside, other_content)
+            with writing(other):
+                if other.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            with writing(path):
+                if not is_stream(path):
+                    path.unlink(missing_ok=True)  # so that a kill leaves none that belongs to another `other`
+
+
+def _fill(file: IO[bytes], content: bytes) -> None:
+    """Write all that can fail while nothing is replaced yet."""
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+
+
 @contextmanager
 def open_whole(path: Path) -> Iterator[IO[bytes]]:
     """A file for writing that gets its name when the block ends without an error, and is removed otherwise.

@@ -39,7 +39,10 @@ IMPORT_WEIGHTS = Setting[Path | None](
 )
 FOLDER = Setting[Path | None]("--out", "Write network.json into this folder.", metavar="DIR")
 EXPORT = Setting[list[Path]](
-    "--export", "Write the trained network as .onnx, or as .pt2 of torch; repeat for more.", [], metavar="FILE"
+    "--export",
+    "Write the trained network as .onnx, .xml of OpenVINO or .pt2 of torch; repeat for more.",
+    [],
+    metavar="FILE",
 )
 REPLACE = Setting[bool]("--overwrite", "Replace a network.json in --out, and files of --export.", False)
 BENCHMARK = Setting[bool]("--benchmark", "Time the network here, in each of its engines.", False)
@@ -70,7 +73,7 @@ TIMING = [BATCH, THREADS, PRECISION, COMPILE, DEVICE]
         "nascli build --cell runs/search/latest --filters 16 --cells-per-stage 2 --out net",
         "nascli build --cell nasnet-a --preset imagenet-large --import-weights nasnetalarge.pth --out nasnet-large",
         "nascli build --cell nasnet-a --preset imagenet-mobile --benchmark --batch 1 --threads 2",
-        "nascli build --network latest --export model.onnx --export model.pt2",
+        "nascli build --network latest --export model.onnx --export model.xml",
     ],
 )
 def run(call: Call) -> None:
@@ -133,12 +136,12 @@ def _check(call: Call) -> None:
     if call[NETWORK]:
         call.refuse("the network of --network stays as it is; it excludes", [*SIZING, IMPORT_WEIGHTS, FOLDER])
     for path in call[EXPORT]:
-        from nascli.models.deploy.export import EXPORTS
+        from nascli.models.deploy.export import EXPORTS, list_files
 
         if path.suffix not in EXPORTS:
             raise InputError(f"--export {path}: unknown kind {path.suffix!r}", f"Known: {', '.join(EXPORTS)}")
-        if path.exists() and not call[REPLACE]:
-            raise InputError(f"{path} exists", "Replace it with --overwrite, or choose another --export")
+        if (there := [each for each in list_files(path) if each.exists()]) and not call[REPLACE]:
+            raise InputError(f"{there[0]} exists", "Replace it with --overwrite, or choose another --export")
         if not (call[NETWORK] or call[IMPORT_WEIGHTS]):
             raise InputError(
                 f"--export {path}: the network of --cell has random weights",

@@ -86,8 +86,9 @@ def test_table_by_cell_and_network_file(tmp_path: Path, capsys: pytest.CaptureFi
             "without --benchmark there is no use for --threads. Give --benchmark too",
         ),
         (["--cell", "enas", "--export", "m.onnx"], 2, "--cell has random weights. Give a trained one with --network"),
-        (["--network", "net", "--export", "m.pth"], 2, "unknown kind '.pth'. Known: .onnx, .pt2"),
+        (["--network", "net", "--export", "m.pth"], 2, "unknown kind '.pth'. Known: .onnx, .xml, .pt2"),
         (["--network", "net", "--export", "there.onnx"], 2, "there.onnx exists. Replace it with --overwrite"),
+        (["--network", "net", "--export", "there.xml"], 2, "there.bin exists. Replace it with --overwrite"),
     ],
 )
 def test_wrong_usage(arguments: list[str], code: int, phrase: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,6 +96,7 @@ def test_wrong_usage(arguments: list[str], code: int, phrase: str, capsys: pytes
     Path("cut.json").write_text(text[:200])
     Path("newer.json").write_text(text.replace('"schema": 1', '"schema": 2'))
     Path("there.onnx").write_text("")
+    Path("there.bin").write_text("")
     Path("op.json").write_text(text.replace("sep_conv_5x5", "sep_conv_4x4", 1))
     with pytest.raises(SystemExit) as caught:
         main(["build", *arguments])

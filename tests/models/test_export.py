@@ -12,12 +12,12 @@ import torch
 from torch import fx, nn
 
 import nascli
-from nascli.errors import InputError, NascliError
+from nascli.errors import CannotWriteError, InputError, NascliError
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.models.cells.network import CellNetwork
 from nascli.models.deploy import engines, export
 from nascli.models.deploy.engines import time_engines
-from nascli.models.deploy.export import EXPORTS, describe, export_onnx, export_program
+from nascli.models.deploy.export import EXPORTS, describe, export_ir, export_onnx, export_program
 from nascli.models.deploy.fuse import fold
 from nascli.models.deploy.openvino import OpenvinoEngine
 from nascli.models.families import build_network
@@ -27,6 +27,7 @@ from tests.classify.small_training import GENOTYPE
 from tests.models.test_fuse import SIZES, difference, trained
 
 NAMES = ("cat", "cow", "dog")
+NAMES_OF_MARKUP = ("<cat>", "\"cow\" & 'calf'", "Hündchen\n")
 
 
 def network(**numbers: object) -> CellNetwork:
@@ -59,6 +60,45 @@ def test_onnx_takes_any_batch_and_says_how_to_feed_it(tmp_path: Path) -> None:
     assert json.loads(said["preprocessing"])["crop"] == 0.875
     assert said["cell"] == "tiny"
     assert str(Path(nascli.__file__).parent).encode() not in path.read_bytes()
+
+
+OPENVINO_ALONE = """
+import json, sys
+sys.modules["nascli"] = sys.modules["torch"] = sys.modules["openvino_telemetry"] = None
+import numpy, openvino
+core = openvino.Core()
+model = core.read_model("out/model.xml")
+print(json.dumps([str(model.inputs[0].partial_shape), model.get_rt_info(["nascli", "class_names"]).astype(str)]))
+answers = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+numpy.save("logits.npy", answers(numpy.load("images.npy"))["logits"])
+"""
+
+
+def test_openvino_alone_runs_its_files_with_any_batch() -> None:
+    ours = network()
+    ours.spec = ours.spec.model_copy(update={"class_names": NAMES_OF_MARKUP})
+    made = export_ir(ours, Path("out/model.xml"))
+    assert made.difference < 1e-5
+    assert sorted(path.name for path in Path("out").iterdir()) == ["model.bin", "model.xml"]
+    assert made.size == sum(path.stat().st_size for path in Path("out").iterdir())
+    assert str(Path(nascli.__file__).parent) not in Path("out/model.xml").read_text()
+    images = torch.randn(5, 3, 8, 8)
+    np.save("images.npy", images.numpy())
+    done = subprocess.run([sys.executable, "-I", "-c", OPENVINO_ALONE], capture_output=True, text=True, check=True)
+    shape, names = json.loads(done.stdout)
+    assert (shape, json.loads(names)) == ("[?,3,8,8]", list(NAMES_OF_MARKUP))
+    assert difference(lambda images: torch.from_numpy(np.load("logits.npy")), ours, images) < 1e-5
+
+
+@pytest.mark.parametrize("blocked", ["model.bin", "model.xml"])
+def test_of_two_files_none_is_written_where_one_cannot_be(blocked: str) -> None:
+    Path(blocked).mkdir()
+    (other,) = {"model.bin", "model.xml"} - {blocked}
+    Path(other).write_text("of before")
+    with pytest.raises(CannotWriteError, match=blocked):
+        export_ir(network(), Path("model.xml"))
+    assert sorted(path.name for path in Path().iterdir()) == ["model.bin", "model.xml"]
+    assert Path(other).read_text() == "of before"
 
 
 SINGLE_PROCESS = """

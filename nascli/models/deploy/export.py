@@ -1,8 +1,8 @@
-"""Networks as files that other programs run: ONNX, and torch's own exported programs. Neither needs nascli.
+"""Networks as files that other programs run: ONNX, OpenVINO's and torch's own exported programs. None needs nascli.
 
 Shapes: N batch, C channels, H height, W width.
 
-Both hold the folded network (`nascli.models.deploy.fuse.fold`) in float32, for the H and W of the network and any N of
+All hold the folded network (`nascli.models.deploy.fuse.fold`) in float32, for the H and W of the network and any N of
 one or more. What a file computes is compared with the network first: one that gives other logits is not written.
 """
 
@@ -21,7 +21,9 @@ from nascli.errors import InputError
 from nascli.files import make_folder, write_bytes
 from nascli.models.deploy.engines import compare_logits
 from nascli.models.deploy.fuse import fold
-from nascli.models.deploy.program import INPUT, OUTPUT, make_images, quiet, trace_program
+from nascli.models.deploy.ir import WEIGHTS_SUFFIX, serialize
+from nascli.models.deploy.openvino import OpenvinoEngine, convert
+from nascli.models.deploy.program import INPUT, OUTPUT, probe_images, quiet, trace_program
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
 
@@ -31,16 +33,16 @@ METADATA_FILE = "metadata.json"
 TOLERANCE = 1e-4
 """The largest difference of a logit, relative to the largest logit, between a file and the network."""
 
-_BATCHES_COMPARED = (1, 3)
 _LARGEST_ONNX = 2**31
 """Bytes; beyond them ONNX wants the weights in files of their own."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written; `size` is in bytes.
+    """A file that was written; `size` is in bytes, with that of a file beside it.
 
-    `difference` from the network is the largest of a logit relative to the largest logit, on batches of 1 and 3.
+    `difference` from the network is the largest of a logit relative to the largest logit, on batches of 1 and 3, on
+    zeros and on noise.
     """
 
     path: Path
@@ -80,7 +82,8 @@ def export_onnx(network: ImageClassifier, path: Path) -> Exported:
         (logits,) = session.run([OUTPUT], {INPUT: images.numpy()})
         return torch.from_numpy(logits)
 
-    return _write(path, content, run, reference)
+    difference = _compare(path, run, reference)
+    return _write(path, content, difference)
 
 
 def export_program(network: ImageClassifier, path: Path) -> Exported:
@@ -98,11 +101,40 @@ def export_program(network: ImageClassifier, path: Path) -> Exported:
         torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(describe(network.spec), indent=2)})
         content = buffer.getvalue()
         loaded = torch.export.load(io.BytesIO(content)).module()
-    return _write(path, content, loaded, reference)
+    difference = _compare(path, loaded, reference)
+    return _write(path, content, difference)
 
 
-EXPORTS: dict[str, Callable[[ImageClassifier, Path], Exported]] = {".onnx": export_onnx, ".pt2": export_program}
+def export_ir(network: ImageClassifier, path: Path) -> Exported:
+    """Write a trained network for OpenVINO: a graph, and its weights in a file beside it that ends in `.bin`.
+
+    The entries of `describe` stand in the `rt_info` of the graph, under `nascli`; what is not text is JSON there.
+
+    Raises:
+        InputError: The package of the extra `openvino` is absent.
+        NascliError: The files give other logits than the network, or cannot be written.
+    """
+    reference = _copy_to_cpu(network)
+    model, side = convert(reference), network.spec.image_size
+    model.reshape([-1, 3, side, side])
+    content = serialize(model, describe(network.spec))
+    difference = _compare(path, OpenvinoEngine(content.open(path), "float32"), reference)
+    make_folder(path.parent)
+    content.write(path)
+    return Exported(path, len(content.graph) + len(content.weights), difference)
+
+
+EXPORTS: dict[str, Callable[[ImageClassifier, Path], Exported]] = {
+    ".onnx": export_onnx,
+    ".xml": export_ir,
+    ".pt2": export_program,
+}
 """The ways to write a network, by the ending of the file's name."""
+
+
+def list_files(path: Path) -> list[Path]:
+    """The files that an export to `path` writes."""
+    return [path, path.with_suffix(WEIGHTS_SUFFIX)] if path.suffix == ".xml" else [path]
 
 
 def describe(spec: NetworkSpec) -> dict[str, object]:
@@ -148,16 +180,18 @@ def _serialize_onnx(program: ExportedProgram, metadata: dict[str, object]) -> by
     return content
 
 
-def _write(path: Path, content: bytes, run: Callable[[Tensor], Tensor], reference: ImageClassifier) -> Exported:
-    """Write the file after the logits of `run`, which answers for it, were compared with the network's."""
+def _compare(path: Path, run: Callable[[Tensor], Tensor], reference: ImageClassifier) -> float:
+    """The largest difference of the logits of `run`, which answers for the file, from the network's."""
     subject = f"{path} would give"
-    hint = "Nothing was written. Other versions of torch and onnxscript may do better"
-    differences = []
+    hint = "Nothing was written. Other versions of torch, onnxscript and openvino may do better"
     with torch.no_grad():
-        for batch in _BATCHES_COMPARED:
-            images = make_images(reference.spec, batch)
-            found, expected = run(images), reference(images)
-            differences.append(compare_logits(found, expected, TOLERANCE, subject=subject, hint=hint))
+        return max(
+            compare_logits(run(images), reference(images), TOLERANCE, subject=subject, hint=hint)
+            for images in probe_images(reference.spec)
+        )
+
+
+def _write(path: Path, content: bytes, difference: float) -> Exported:
     make_folder(path.parent)
     write_bytes(path, content)
-    return Exported(path, len(content), max(differences))
+    return Exported(path, len(content), difference)

@@ -46,10 +46,11 @@ def supports(precision: Precision) -> bool:
     """Whether OpenVINO is installed, and this CPU has instructions for the precision."""
     if not importlib.util.find_spec("openvino"):
         return False
-    return precision == "float32" or "BF16" in _import().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return precision == "float32" or "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _import() -> Any:  # noqa: ANN401 - the package
+def import_openvino() -> Any:  # noqa: ANN401 - the package
+    """The package; InputError where it is not installed."""
     try:
         # with this package, which it brings along, it would report over the network that it is used
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -68,18 +69,19 @@ class OpenvinoEngine:
     quarter faster than one whose batch is free. The last few shapes are kept.
 
     Args:
-        network: It is left as it is.
-        precision: `bfloat16` lets convolutions compute in it; images and logits stay float32.
+        network: Or a model of OpenVINO; it is left as it is.
+        precision: `bfloat16` lets convolutions compute in it; images and logits stay float32. What a model computes in
+            whole numbers, it does in either.
 
     Raises:
         InputError: OpenVINO is not installed, or the CPU has no instructions for the precision.
     """
 
-    def __init__(self, network: ImageClassifier, precision: Precision) -> None:
-        self._core, self._precision = _import().Core(), precision
+    def __init__(self, network: "ImageClassifier | Model", precision: Precision) -> None:
+        self._core, self._precision = import_openvino().Core(), precision
         if not supports(precision):
             raise InputError(f"this CPU has no instructions for {precision}", "Give --precision float32")
-        self._model = convert(network)
+        self._model = convert(network) if isinstance(network, ImageClassifier) else network
         self._requests: OrderedDict[tuple[torch.Size, int], Any] = OrderedDict()
 
     @torch.no_grad()
@@ -113,7 +115,7 @@ def convert(network: ImageClassifier) -> "Model":
     Raises:
         InputError: OpenVINO is not installed.
     """
-    openvino = _import()
+    openvino = import_openvino()
     ops = openvino.opset15
     folded = fold(network)
     if not all(map(partial(_is_known, folded), folded.graph.nodes)):

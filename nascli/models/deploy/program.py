@@ -22,6 +22,15 @@ def make_images(spec: NetworkSpec, batch: int) -> Tensor:
     return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
+def probe_images(spec: NetworkSpec) -> Iterator[Tensor]:
+    """Images (N, 3, H, W) that a network is compared on: random numbers, zeros, an image of random noise."""
+    yield from (make_images(spec, batch) for batch in (1, 3))
+    yield torch.zeros(1, 3, spec.image_size, spec.image_size)
+    mean, std = (torch.tensor(color).reshape(3, 1, 1) for color in (spec.mean, spec.std))
+    noise = torch.rand(1, 3, spec.image_size, spec.image_size, generator=torch.Generator().manual_seed(0))
+    yield (noise - mean) / std
+
+
 def trace_program(folded: fx.GraphModule, spec: NetworkSpec) -> ExportedProgram:
     """A folded network as a graph of plain tensor functions: paddings are numbers in it, and N is free.
 

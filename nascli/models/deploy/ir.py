@@ -1,0 +1,79 @@
+"""Files of OpenVINO: a graph as XML beside its weights, OpenVINO's intermediate representation (IR)."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nascli.errors import CannotWriteError, CorruptFileError
+from nascli.files import write_pair, writing
+from nascli.models.deploy.openvino import import_openvino
+
+if TYPE_CHECKING:
+    from openvino import Model
+
+WEIGHTS_SUFFIX = ".bin"
+
+_OWNER = "nascli"
+"""The section of a file's `rt_info` that the metadata stand in."""
+
+
+@dataclass(frozen=True)
+class Ir:
+    """The content of the two files of a model."""
+
+    graph: bytes
+    weights: bytes
+
+    def write(self, path: Path) -> None:
+        """Write both files whole or not at all: `path`, and beside it that of the weights.
+
+        Raises:
+            CannotWriteError: One of them cannot be written.
+        """
+        write_pair(path, self.graph, path.with_suffix(WEIGHTS_SUFFIX), self.weights)
+
+    def open(self, source: object = "the model") -> "Model":
+        """The model.
+
+        Args:
+            source: Names it in an error.
+
+        Raises:
+            CorruptFileError: OpenVINO cannot read it.
+        """
+        openvino = import_openvino()
+        weights = openvino.Tensor(np.frombuffer(self.weights, np.uint8))
+        try:
+            return openvino.Core().read_model(self.graph.decode(), weights)
+        except (RuntimeError, UnicodeDecodeError) as error:
+            reason = (str(error).strip().splitlines() or ["it gives no reason"])[-1]
+            raise CorruptFileError(f"{source}: OpenVINO cannot read it: {reason}", file=source) from error
+
+
+def serialize(model: "Model", metadata: Mapping[str, object]) -> Ir:
+    """A model as the content of files, with its weights as they are.
+
+    Args:
+        metadata: Stand in its `rt_info`, under `nascli`; JSON where they are not text.
+
+    Raises:
+        CannotWriteError: There is no space for it among the temporary files.
+    """
+    openvino = import_openvino()
+    model = model.clone()
+    for key, value in metadata.items():
+        model.set_rt_info(value if isinstance(value, str) else json.dumps(value), [_OWNER, key])
+    with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
+        graph, weights = Path(folder, "model.xml"), Path(folder, "model.bin")
+        try:
+            openvino.serialize(model, str(graph), str(weights))  # it writes to nothing else than files
+        except RuntimeError as error:
+            raise CannotWriteError(
+                f"{folder} cannot be written", "Free some space there, or name another folder in TMPDIR", file=folder
+            ) from error
+        return Ir(graph.read_bytes(), weights.read_bytes())
