@@ -80,8 +80,8 @@ OPTIONS = {
         "--val-fraction --val-split"
     ),
     "evaluate": (
-        "--batch-size --crops --data-dir --dataset --device --flip --json --max-megapixels --max-unreadable --out "
-        "--predict --val-split RUNS"
+        "--batch-size --crops --data-dir --dataset --device --engine --flip --json --max-megapixels "
+        "--max-unreadable --out --precision --predict --val-split RUNS"
     ),
     "detect": "",
     "detect train": (

@@ -5,16 +5,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nascli.errors import CannotWriteError, CorruptFileError
 from nascli.files import write_pair, writing
-from nascli.models.deploy.openvino import import_openvino
-
-if TYPE_CHECKING:
-    from openvino import Model
+from nascli.models.deploy.openvino import Model, import_openvino
 
 WEIGHTS_SUFFIX = ".bin"
 
@@ -37,7 +33,7 @@ class Ir:
         """
         write_pair(path, self.graph, path.with_suffix(WEIGHTS_SUFFIX), self.weights)
 
-    def open(self, source: object = "the model") -> "Model":
+    def open(self, source: object = "the model") -> Model:
         """The model.
 
         Args:
@@ -55,7 +51,7 @@ class Ir:
             raise CorruptFileError(f"{source}: OpenVINO cannot read it: {reason}", file=source) from error
 
 
-def serialize(model: "Model", metadata: Mapping[str, object]) -> Ir:
+def serialize(model: Model, metadata: Mapping[str, object]) -> Ir:
     """A model as the content of files, with its weights as they are.
 
     Args:

@@ -14,7 +14,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,17 +29,15 @@ from nascli.models.deploy.program import INPUT, OUTPUT, quiet, trace_program
 from nascli.models.interface import ImageClassifier
 from nascli.models.layers import Subsample
 
-if TYPE_CHECKING:
-    from openvino import Model
-
 Precision = Literal["float32", "bfloat16"]
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 _SHAPES_KEPT = 8
 
+Model = Any
 Opset = Any
 Step = Any
-"""OpenVINO's functions that make steps of its graph, and such a step; the package has no types for them."""
+"""OpenVINO's models, its functions that make steps of their graphs, and such a step; mypy knows no types of these."""
 
 
 def supports(precision: Precision) -> bool:
@@ -69,19 +67,18 @@ class OpenvinoEngine:
     quarter faster than one whose batch is free. The last few shapes are kept.
 
     Args:
-        network: Or a model of OpenVINO; it is left as it is.
-        precision: `bfloat16` lets convolutions compute in it; images and logits stay float32. What a model computes in
-            whole numbers, it does in either.
+        network: It is left as it is.
+        precision: `bfloat16` lets convolutions compute in it; images and logits stay float32.
 
     Raises:
         InputError: OpenVINO is not installed, or the CPU has no instructions for the precision.
     """
 
-    def __init__(self, network: "ImageClassifier | Model", precision: Precision) -> None:
+    def __init__(self, network: ImageClassifier, precision: Precision) -> None:
         self._core, self._precision = import_openvino().Core(), precision
         if not supports(precision):
             raise InputError(f"this CPU has no instructions for {precision}", "Give --precision float32")
-        self._model = convert(network) if isinstance(network, ImageClassifier) else network
+        self._model = convert(network)
         self._requests: OrderedDict[tuple[torch.Size, int], Any] = OrderedDict()
 
     @torch.no_grad()
@@ -106,7 +103,7 @@ class OpenvinoEngine:
         return self._core.compile_model(model, "CPU", options).create_infer_request()
 
 
-def convert(network: ImageClassifier) -> "Model":
+def convert(network: ImageClassifier) -> Model:
     """A network as a model of OpenVINO: `images` (N, 3, H, W) to `logits` (N, classes), any N, H and W.
 
     Args:
