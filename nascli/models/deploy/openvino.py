@@ -67,18 +67,18 @@ class OpenvinoEngine:
     quarter faster than one whose batch is free. The last few shapes are kept.
 
     Args:
-        network: It is left as it is.
+        network: Or a model of OpenVINO; it is left as it is.
         precision: `bfloat16` lets convolutions compute in it; images and logits stay float32.
 
     Raises:
         InputError: OpenVINO is not installed, or the CPU has no instructions for the precision.
     """
 
-    def __init__(self, network: ImageClassifier, precision: Precision) -> None:
+    def __init__(self, network: ImageClassifier | Model, precision: Precision) -> None:
         self._core, self._precision = import_openvino().Core(), precision
         if not supports(precision):
             raise InputError(f"this CPU has no instructions for {precision}", "Give --precision float32")
-        self._model = convert(network)
+        self._model = convert(network) if isinstance(network, ImageClassifier) else network
         self._requests: OrderedDict[tuple[torch.Size, int], Any] = OrderedDict()
 
     @torch.no_grad()
