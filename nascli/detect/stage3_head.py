@@ -96,7 +96,8 @@ class Stage3Head(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """Crops (M, C, S, S) to the input of class and box predictor, (M, channels of stage 3)."""
         maps = torch.split(crops, self._channels, 1)
-        return self._forward_from([each.contiguous(memory_format=torch.channels_last) for each in maps], RESTARTED)
+        places = range(len(self._channels))  # not `maps`, over which a tracer could not loop
+        return self._forward_from([maps[k].contiguous(memory_format=torch.channels_last) for k in places], RESTARTED)
 
 
 def build_rpn_head(channels: int, width: int, anchors: int) -> RPNHead:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype, zoo_names
-from nascli.models.deploy import engines, openvino
+from nascli.models.deploy import engines, openvino, translation
 from nascli.models.deploy.engines import build_engine, list_engines
 from nascli.models.deploy.openvino import OpenvinoEngine, supports
 from nascli.models.families import build_network
@@ -28,14 +28,14 @@ CASES = [(name, SIZES[0]) for name in zoo_names()] + [(name, size) for name in D
 def test_published_cells_give_the_same_logits(name: str, numbers: dict[str, object]) -> None:
     network = trained(zoo_genotype(name), **numbers)
     images = torch.randn(2, 3, network.spec.image_size, network.spec.image_size)
-    assert difference(OpenvinoEngine(network, "float32"), network, images) < 1e-5
+    assert difference(build_engine(network, CPU, "openvino", "float32"), network, images) < 1e-5
 
 
 @settings(max_examples=6)
 @given(genotypes())
 def test_any_cell_gives_the_same_logits_for_any_batch_and_size(genotype: Genotype) -> None:
     network = trained(genotype, image_size=16)
-    engine = OpenvinoEngine(network, "float32")
+    engine = build_engine(network, CPU, "openvino", "float32")
     for shape in ((1, 3, 16, 16), (3, 3, 13, 22), (1, 3, 16, 16)):
         images = torch.randn(shape)
         assert difference(engine, network, images) < 1e-5
@@ -43,7 +43,7 @@ def test_any_cell_gives_the_same_logits_for_any_batch_and_size(genotype: Genotyp
 
 
 def test_logits_stay_what_they_were_when_others_follow() -> None:
-    engine = OpenvinoEngine(trained(zoo_genotype("nasnet-a"), image_size=16), "float32")
+    engine = build_engine(trained(zoo_genotype("nasnet-a"), image_size=16), CPU, "openvino", "float32")
     images = torch.randn(2, 3, 16, 16)
     first = engine(images)
     kept = first.clone()
@@ -53,10 +53,10 @@ def test_logits_stay_what_they_were_when_others_follow() -> None:
 
 
 def test_residual_networks_are_translated_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino, "trace_program", pytest.fail)
+    monkeypatch.setattr(translation, "trace_program", pytest.fail)
     torch.manual_seed(0)
     network = build_network("resnet-20", image_size=16).eval()
-    assert difference(OpenvinoEngine(network, "float32"), network, torch.randn(3, 3, 16, 16)) < 1e-5
+    assert difference(build_engine(network, CPU, "openvino", "float32"), network, torch.randn(3, 3, 16, 16)) < 1e-5
 
 
 class Doubled(nn.Module):
@@ -70,7 +70,7 @@ def test_a_network_with_another_step_goes_through_the_converter() -> None:
     torch.manual_seed(0)
     network = build_network("resnet-8", image_size=8).eval()
     network.dropout = Doubled()  # type: ignore[assignment]
-    engine = OpenvinoEngine(network, "float32")
+    engine = build_engine(network, CPU, "openvino", "float32")
     for batch in (1, 3):
         assert difference(engine, network, torch.randn(batch, 3, 8, 8)) < 1e-5
 
@@ -79,7 +79,7 @@ def test_a_network_with_another_step_goes_through_the_converter() -> None:
 def test_bfloat16_is_near() -> None:
     network = trained(zoo_genotype("nasnet-a"), image_size=16)
     images = torch.randn(2, 3, 16, 16)
-    assert 1e-6 < difference(OpenvinoEngine(network, "bfloat16"), network, images) < 5e-2
+    assert 1e-6 < difference(build_engine(network, CPU, "openvino", "bfloat16"), network, images) < 5e-2
 
 
 def test_it_is_the_engine_of_choice_on_a_cpu() -> None:
@@ -100,11 +100,11 @@ def test_what_it_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert "cuda" in refused(lambda: build_engine(network(), torch.device("cuda"), "openvino"))
     monkeypatch.setattr(openvino, "supports", lambda precision: precision == "float32")
-    assert "instructions for bfloat16" in refused(lambda: OpenvinoEngine(network(), "bfloat16"))
+    assert "instructions for bfloat16" in refused(lambda: build_engine(network(), CPU, "openvino", "bfloat16"))
 
 
 def test_it_reports_to_nobody_that_it_is_used() -> None:
-    OpenvinoEngine(network(), "float32")
+    build_engine(network(), CPU, "openvino", "float32")
     assert "openvino" in sys.modules
     assert "openvino_telemetry.main" not in sys.modules
 

@@ -19,6 +19,7 @@ from nascli.models.cost import Latency, measure_latency
 from nascli.models.deploy.fuse import fold, lay_out_input
 from nascli.models.deploy.openvino import OpenvinoEngine, Precision, supports
 from nascli.models.deploy.program import make_images
+from nascli.models.deploy.translation import convert
 from nascli.models.interface import ImageClassifier
 
 Engine = Callable[[Tensor], Tensor]
@@ -103,7 +104,7 @@ def build_openvino(network: ImageClassifier, device: torch.device, precision: Pr
         raise InputError(
             f"the engine openvino answers on CPUs, not on {device}", "Give --device cpu, or another engine"
         )
-    return OpenvinoEngine(network, precision)
+    return OpenvinoEngine(convert(network), precision)
 
 
 def list_engines(device: torch.device, precision: Precision = "float32") -> tuple[str, ...]:

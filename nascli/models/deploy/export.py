@@ -22,8 +22,9 @@ from nascli.files import make_folder, write_bytes
 from nascli.models.deploy.engines import compare_logits
 from nascli.models.deploy.fuse import fold
 from nascli.models.deploy.ir import WEIGHTS_SUFFIX, serialize
-from nascli.models.deploy.openvino import OpenvinoEngine, convert
+from nascli.models.deploy.openvino import OpenvinoEngine
 from nascli.models.deploy.program import INPUT, OUTPUT, probe_images, quiet, trace_program
+from nascli.models.deploy.translation import convert
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
 

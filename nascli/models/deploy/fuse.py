@@ -17,6 +17,7 @@ Every step keeps the outputs, to rounding. The graph serves any device, N, H and
 
 import copy
 import math
+import operator
 from collections.abc import Hashable
 
 import torch
@@ -26,18 +27,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from nascli.models import layers
 from nascli.models.convolutions import Depthwise, Pointwise
-from nascli.models.interface import ImageClassifier
 from nascli.models.layers import SamePad, Subsample, concat_channels
 
 
-def fold(network: ImageClassifier) -> fx.GraphModule:
+def fold(network: nn.Module) -> fx.GraphModule:
     """The same function without batch norms, dropout and repeated work, as plain convolutions.
 
     Args:
-        network: A trained network; it is left as it is.
+        network: A trained network, or a part of one: any function of one tensor, to tensors in dicts and sequences. It
+            is left as it is.
 
     Returns:
-        A module in evaluation mode, (N, 3, H, W) to logits (N, classes), with weights of its own.
+        A module in evaluation mode, (N, 3, H, W) to logits (N, classes) for a network, with weights of its own.
     """
     tracer = _Tracer()
     graph = tracer.trace(copy.deepcopy(network).eval())
@@ -163,8 +164,10 @@ def _share(network: fx.GraphModule) -> None:
     known: dict[Hashable, fx.Node] = {}
     for node in list(network.graph.nodes):
         if isinstance(_module_of(network, node), nn.ReLU):
-            node.op, node.target, node.kwargs = "call_function", F.relu, {}
-        if node.op == "call_function":
+            node.op, node.target = "call_function", F.relu
+        if node.target is F.relu:
+            node.kwargs = {}  # in place or not makes no difference here
+        if node.op == "call_function" and node.target is not operator.getitem:  # a slice cannot be a key
             key = (node.target, node.args, node.kwargs)
             if key in known:
                 _replace(node, known[key])

@@ -1,43 +1,24 @@
-"""Networks for OpenVINO, the engine that answers fastest on CPUs: the folded network, step by step, as its graph.
+"""OpenVINO, the engine that answers fastest on CPUs. This module alone imports it.
 
 Shapes: N batch, C channels, H height, W width.
-
-OpenVINO's own converter takes any network that torch can export, in half a minute of one core for a small NASNet.
-Folded networks (`nascli.models.deploy.fuse`) are made of a dozen kinds of steps, which have one step of OpenVINO each;
-so they are translated here, in a second. SAME padding is a setting of OpenVINO's steps, so that N, H and W stay free.
-A network with any other step goes through the converter.
 """
 
 import importlib.util
-import operator
 import sys
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor
 
 from nascli.errors import InputError
-from nascli.models import layers
-from nascli.models.convolutions import Depthwise, Pointwise
-from nascli.models.deploy.fuse import SameConv2d, fold
-from nascli.models.deploy.program import INPUT, OUTPUT, quiet, trace_program
-from nascli.models.interface import ImageClassifier
-from nascli.models.layers import Subsample
 
 Precision = Literal["float32", "bfloat16"]
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
-_SHAPES_KEPT = 8
+_SHAPES_COMPILED = 4
 
 Model = Any
-Opset = Any
-Step = Any
-"""OpenVINO's models, its functions that make steps of their graphs, and such a step; mypy knows no types of these."""
+"""OpenVINO's models; mypy knows no types of them."""
 
 
 def supports(precision: Precision) -> bool:
@@ -60,41 +41,43 @@ def import_openvino() -> Any:  # noqa: ANN401 - the package
     return openvino
 
 
-class OpenvinoEngine:
-    """A network's logits, computed by OpenVINO on the CPU.
+class OpenvinoProgram:
+    """A model of OpenVINO, computed on the CPU with as many threads as torch has.
 
-    For each new shape of images the network is compiled, which takes half a second: a graph whose batch is known is a
-    quarter faster than one whose batch is free. The last few shapes are kept.
+    The model is compiled for each of the first few shapes of its input, which takes half a second and is a quarter
+    faster than one for free shapes; that one is compiled for all further shapes together.
 
     Args:
-        network: Or a model of OpenVINO; it is left as it is.
-        precision: `bfloat16` lets convolutions compute in it; images and logits stay float32.
+        model: Has one input (N, C, H, W).
+        precision: `bfloat16` lets convolutions compute in it; input and outputs stay float32.
 
     Raises:
         InputError: OpenVINO is not installed, or the CPU has no instructions for the precision.
     """
 
-    def __init__(self, network: ImageClassifier | Model, precision: Precision) -> None:
+    def __init__(self, model: Model, precision: Precision) -> None:
         self._core, self._precision = import_openvino().Core(), precision
         if not supports(precision):
             raise InputError(f"this CPU has no instructions for {precision}", "Give --precision float32")
-        self._model = convert(network) if isinstance(network, ImageClassifier) else network
-        self._requests: OrderedDict[tuple[torch.Size, int], Any] = OrderedDict()
+        self._model = model
+        self._requests: dict[tuple[torch.Size | None, int], Any] = {}
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        """The logits (N, classes) of images (N, 3, H, W), computed with as many threads as torch has."""
-        key = images.shape, torch.get_num_threads()
-        request = self._requests.pop(key, None) or self._compile(*key)
-        self._requests[key] = request
-        if len(self._requests) > _SHAPES_KEPT:
-            self._requests.popitem(last=False)
-        result = request.infer([images.float().contiguous().numpy()], share_inputs=True)
-        return torch.from_numpy(result[0])
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """The outputs for one input."""
+        threads = torch.get_num_threads()
+        known = (x.shape, threads) in self._requests or len(self._requests) < _SHAPES_COMPILED
+        key = (x.shape if known else None, threads)
+        if key not in self._requests:
+            self._requests[key] = self._compile(*key)
+        result = self._requests[key].infer([x.float().contiguous().numpy()], share_inputs=True)
+        return [torch.from_numpy(result[place]) for place in range(len(self._model.outputs))]
 
-    def _compile(self, shape: torch.Size, threads: int) -> Any:  # noqa: ANN401
-        model = self._model.clone()
-        model.reshape(list(shape))
+    def _compile(self, shape: torch.Size | None, threads: int) -> Any:  # noqa: ANN401
+        model = self._model
+        if shape is not None:
+            model = model.clone()
+            model.reshape(list(shape))
         options = {
             "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
             "PERFORMANCE_HINT": "LATENCY",
@@ -103,107 +86,21 @@ class OpenvinoEngine:
         return self._core.compile_model(model, "CPU", options).create_infer_request()
 
 
-def convert(network: ImageClassifier) -> Model:
-    """A network as a model of OpenVINO: `images` (N, 3, H, W) to `logits` (N, classes), any N, H and W.
+class OpenvinoEngine:
+    """The logits of a model of OpenVINO, computed as by `OpenvinoProgram`.
 
     Args:
-        network: On the CPU, in float32; it is left as it is.
+        model: Images (N, 3, H, W) to logits (N, classes).
+        precision: As for `OpenvinoProgram`.
 
     Raises:
-        InputError: OpenVINO is not installed.
+        InputError: OpenVINO is not installed, or the CPU has no instructions for the precision.
     """
-    openvino = import_openvino()
-    ops = openvino.opset15
-    folded = fold(network)
-    if not all(map(partial(_is_known, folded), folded.graph.nodes)):
-        with quiet():
-            model = openvino.convert_model(trace_program(folded, network.spec))
-        model.outputs[0].set_names({OUTPUT})
-        return model
-    made: dict[fx.Node, Step] = {}
-    for node in folded.graph.nodes:
-        if node.op == "placeholder":
-            images = made[node] = ops.parameter([-1, 3, -1, -1], np.float32, INPUT)
-            images.output(0).set_names({INPUT})
-        elif node.op == "output":
-            logits = made[node.args[0]]
-        else:
-            made[node] = _translate(ops, folded, node, made)
-    logits.output(0).set_names({OUTPUT})
-    return openvino.Model([ops.result(logits)], [images], "nascli")
 
+    def __init__(self, model: Model, precision: Precision) -> None:
+        self._program = OpenvinoProgram(model, precision)
 
-def _is_known(folded: fx.GraphModule, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        return type(folded.get_submodule(str(node.target))) in _MODULES
-    return node.op in ("placeholder", "output") or node.target in _FUNCTIONS
-
-
-def _translate(ops: Opset, folded: fx.GraphModule, node: fx.Node, made: dict[fx.Node, Step]) -> Step:
-    given = fx.map_arg(node.args, made.__getitem__)
-    if node.op == "call_module":
-        module = folded.get_submodule(str(node.target))
-        return _MODULES[type(module)](ops, module, *given)
-    return _FUNCTIONS[node.target](ops, *given)
-
-
-def _convolve(ops: Opset, conv: nn.Conv2d, x: Step) -> Step:
-    strides, dilations = list(conv.stride), list(conv.dilation)
-    same, pads = ("same_upper", [0, 0]) if isinstance(conv, SameConv2d) else ("explicit", list(conv.padding))
-    weight = conv.weight.detach()
-    if conv.groups == 1:
-        result = ops.convolution(x, _constant(ops, weight), strides, pads, pads, dilations, same)
-    else:
-        split = weight.reshape(conv.groups, -1, *weight.shape[1:])  # (groups, C_out of a group, C_in of a group, H, W)
-        result = ops.group_convolution(x, _constant(ops, split), strides, pads, pads, dilations, same)
-    return result if conv.bias is None else ops.add(result, _constant(ops, conv.bias.detach()[None, :, None, None]))
-
-
-def _classify(ops: Opset, linear: nn.Linear, x: Step) -> Step:
-    product = ops.matmul(x, _constant(ops, linear.weight), False, True)
-    return ops.add(product, _constant(ops, linear.bias[None]))
-
-
-def _average(ops: Opset, x: Step, kernel: int, stride: int) -> Step:
-    sides, strides = [kernel, kernel], [stride, stride]
-    return ops.avg_pool(x, strides, [0, 0], [0, 0], sides, True, "floor", "same_upper")
-
-
-def _maximum(ops: Opset, x: Step, kernel: int, stride: int) -> Step:
-    sides, strides = [kernel, kernel], [stride, stride]
-    return ops.max_pool(x, strides, [1, 1], [0, 0], [0, 0], sides, "floor", "same_upper").output(0)
-
-
-def _take(ops: Opset, x: Step, down: int, across: int) -> Step:
-    return ops.max_pool(x, [down, across], [1, 1], [0, 0], [0, 0], [1, 1]).output(0)
-
-
-def _pad(ops: Opset, x: Step, sides: Sequence[int]) -> Step:
-    before, after = [np.array([0] * (4 - len(sides) // 2) + [*sides[first::2]][::-1]) for first in (0, 1)]
-    return ops.pad(x, ops.constant(before), ops.constant(after), "constant", ops.constant(np.float32(0)))
-
-
-def _mean(ops: Opset, x: Step, axes: Sequence[int] = (2, 3)) -> Step:
-    return ops.reduce_mean(x, ops.constant(np.array(axes)), False)
-
-
-def _constant(ops: Opset, values: Tensor) -> Step:
-    return ops.constant(values.detach().contiguous().numpy())
-
-
-_MODULES: dict[type[nn.Module], Callable[..., Step]] = {
-    **dict.fromkeys((nn.Conv2d, Depthwise, Pointwise, SameConv2d), _convolve),
-    nn.Linear: _classify,
-    Subsample: lambda ops, module, x: _take(ops, x, module.down, module.across),
-}
-_FUNCTIONS: dict[Any, Callable[..., Step]] = {
-    F.relu: lambda ops, x: ops.relu(x),
-    operator.add: lambda ops, x, y: ops.add(x, y),
-    torch.cat: lambda ops, maps, axis: ops.concat(maps, axis),
-    F.pad: _pad,
-    layers.avg_pool: _average,
-    layers.max_pool: _maximum,
-    layers.subsample: _take,
-    layers.global_average: _mean,
-    "mean": _mean,
-}
+    def __call__(self, images: Tensor) -> Tensor:
+        """The logits (N, classes) of images (N, 3, H, W)."""
+        (logits,) = self._program(images)
+        return logits
