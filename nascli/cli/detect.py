@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from nascli.cli.detect_data import FOLDER, check, score, show
+from nascli.cli.detect_data import ENGINE, FOLDER, check, score, show
 from nascli.cli.detect_train import train
 from nascli.cli.options import (
     DEVICE,
     JSON,
     MAX_MEGAPIXELS,
     OVERWRITE,
+    PRECISION,
     Call,
     Setting,
     command,
@@ -25,7 +26,7 @@ THRESHOLD = Setting[float]("--threshold", "Lowest score of a box.", 0.5, min=0, 
 
 @command(
     "predict",
-    [IMAGES, RUN, THRESHOLD, MAX_MEGAPIXELS, FOLDER, OVERWRITE, DEVICE, JSON],
+    [IMAGES, RUN, THRESHOLD, MAX_MEGAPIXELS, FOLDER, OVERWRITE, ENGINE, PRECISION, DEVICE, JSON],
     examples=[
         "nascli detect predict holiday.jpg photos --threshold 0.6",
         "nascli detect predict photos --run runs/detect/mine",
@@ -34,6 +35,7 @@ THRESHOLD = Setting[float]("--threshold", "Lowest score of a box.", 0.5, min=0, 
 def predict(call: Call) -> None:
     """Find boxes on your own images; they are drawn and listed."""
     from nascli.cli.data_notes import note_issues
+    from nascli.detect.engines import accelerate
     from nascli.detect.model import load_detector
     from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes, write_predictions
     from nascli.engine.device import resolve_device
@@ -43,13 +45,14 @@ def predict(call: Call) -> None:
     terminal, threshold, limit = call.terminal(), call[THRESHOLD], call[MAX_MEGAPIXELS]
     run_folder = find_run(call[RUN], "detect", runs_folder(), terminal.note)
     device = resolve_device(call[DEVICE])
-    detector = load_detector(run_folder, device)
+    detector, spec = load_detector(run_folder, device)
+    answering = accelerate(detector, call[ENGINE], call[PRECISION])
     collected = collect_images(call[IMAGES], limit)
     note_issues(terminal, "images", collected.issues)
     folder = choose_output_folder(run_folder, "predictions", call[FOLDER], call[OVERWRITE])
     with fill_folder(folder) as place:
         predictions = predict_boxes(
-            detector,
+            (answering, spec),
             collected.files,
             folder,
             device=device,

@@ -1,6 +1,7 @@
 """`nascli detect check`, `show` and `score`: the data of a detector without a training, and results of any tool."""
 
 from pathlib import Path
+from typing import Literal
 
 from nascli.cli.data_notes import note_issues
 from nascli.cli.detect_recipe import COCO, KEYS, resolve_recipe
@@ -27,6 +28,9 @@ from nascli.units import count_of
 
 AUGMENTED = Setting[bool]("--augmented", "Draw the training images as training augments them.", False)
 FOLDER = Setting[Path | None]("--out", "Folder to write into.", metavar="DIR")
+ENGINE = Setting[Literal["auto", "trained", "folded", "openvino"]](
+    "--engine", "What answers: the detector as it was trained, or a faster form; auto is the fastest here.", "trained"
+)
 RESULTS = Setting[Path]("results", "A COCO results file of any tool.", ..., metavar="RESULTS.json")
 
 DATA = [COCO, *field_settings(DetectRecipe, KEYS), RECIPE, SET]

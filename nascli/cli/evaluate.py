@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nascli.cli.console import Terminal
 from nascli.cli.data_notes import VAL_SPLIT, note_issues
-from nascli.cli.options import DEVICE, JSON, MAX_MEGAPIXELS, Call, Setting, command, runs_folder
+from nascli.cli.options import DEVICE, JSON, MAX_MEGAPIXELS, PRECISION, Call, Setting, command, runs_folder
 from nascli.errors import InputError, NascliError
 from nascli.files import check_writable, write_bytes, write_text
 from nascli.records import write_record
@@ -50,7 +50,6 @@ BATCH_SIZE = Setting[int]("--batch-size", "Images per batch; changes speed and m
 ENGINE = Setting[Literal["auto", "trained", "folded", "compiled", "openvino"]](
     "--engine", "What answers: the network as it was trained, or a faster form; auto is the fastest here.", "trained"
 )
-PRECISION = Setting[Literal["float32", "bfloat16"]]("--precision", "What the engine computes in.", "float32")
 FOLDER = Setting[Path | None]("--out", "Folder for evaluation.json; by default the run folder.", metavar="DIR")
 
 

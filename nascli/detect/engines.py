@@ -1,0 +1,168 @@
+"""Engines of a detector: what computes its networks once it is trained.
+
+Backbone, pyramid and the proposals' convolutions are one program, from a batch's images; the box head is another, from
+the crops of proposals. Anchors, proposals, crops and the choice of boxes stay torchvision's.
+
+Shapes: N batch, H and W of the batch's padded images, M proposals of all images, C channels, S side of a crop.
+"""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nascli.config import suggestion
+from nascli.errors import InputError
+from nascli.models.deploy.engines import list_engines
+from nascli.models.deploy.fuse import fold
+from nascli.models.deploy.openvino import OpenvinoModule, Precision
+
+Program = Callable[[Tensor], Any]
+"""From one tensor to what a module gives for it."""
+
+_CROPS = 32
+"""Crops that an engine takes at once: their number differs by image, and a program for each would take time to make."""
+
+
+def accelerate(detector: nn.Module, engine: str = "auto", precision: Precision = "float32") -> nn.Module:
+    """A detector that gives the same boxes to rounding, faster; in evaluation mode only.
+
+    Args:
+        detector: From `build_detector` or `load_detector`; it is left as it is.
+        engine: One of `ENGINES`; `auto` is the fastest on the detector's device.
+        precision: `bfloat16` computes the networks in it, and all that is between them in float32.
+
+    Raises:
+        InputError: There is no engine of that name, or it does not work here.
+    """
+    device = next(detector.parameters()).device
+    name = choose_engine(engine, device, precision)
+    if (name, precision) == ("trained", "float32"):
+        return detector
+    whole: Any = copy.deepcopy(detector)
+    build = ENGINES[name]
+    crops = build(_BoxHead(whole), _channels_of_crops(whole), device, precision)
+    images = build(_ProposingBackbone(whole), 3, device, precision)
+    whole.roi_heads.box_head = _AnsweringBoxHead(crops)
+    whole.backbone = _AnsweringBackbone(images, whole.backbone.out_channels)
+    whole.rpn.head = _AnsweringProposals(whole.backbone)
+    return whole.eval()  # type: ignore[no-any-return]
+
+
+def choose_engine(name: str, device: torch.device, precision: Precision) -> str:
+    """The engine itself, or for `auto` the fastest on a device; InputError if there is none of that name."""
+    if name == "auto":
+        return list_engines(device, precision)[-1]
+    if name not in ENGINES:
+        raise InputError(f"engine {name!r} is not known", suggestion(name, ENGINES))
+    return name
+
+
+def _build_trained(module: nn.Module, channels: int, device: torch.device, precision: Precision) -> Program:
+    return _in_precision(module, device, precision)
+
+
+def _build_folded(module: nn.Module, channels: int, device: torch.device, precision: Precision) -> Program:
+    return _in_precision(fold(module), device, precision)
+
+
+def _build_openvino(module: nn.Module, channels: int, device: torch.device, precision: Precision) -> Program:
+    if device.type != "cpu":
+        raise InputError(
+            f"the engine openvino answers on CPUs, not on {device}", "Give --device cpu, or another engine"
+        )
+    return OpenvinoModule(module, channels, precision)
+
+
+ENGINES: dict[str, Callable[[nn.Module, int, torch.device, Precision], Program]] = {
+    "trained": _build_trained,
+    "folded": _build_folded,
+    "openvino": _build_openvino,
+}
+"""From a part of a detector, the channels it reads, a device and what is computed in to a program."""
+
+
+class _ProposingBackbone(nn.Module):
+    """What is computed from images: maps by name, and objectness and corrections of the anchors, map by map."""
+
+    def __init__(self, detector: Any) -> None:  # noqa: ANN401 - torchvision's
+        super().__init__()
+        self.backbone, self.head = detector.backbone, detector.rpn.head
+
+    def forward(self, images: Tensor) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
+        """Normalized images (N, 3, H, W)."""
+        maps = self.backbone(images)
+        return maps, *self.head(list(maps.values()))
+
+
+class _BoxHead(nn.Module):
+    """The box head beside the backbone, whose weights it may use."""
+
+    def __init__(self, detector: Any) -> None:  # noqa: ANN401 - torchvision's
+        super().__init__()
+        self.backbone, self.head = detector.backbone, detector.roi_heads.box_head
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Crops (M, C, S, S) to vectors (M, length)."""
+        vectors: Tensor = self.head(crops)
+        return vectors
+
+
+class _AnsweringBackbone(nn.Module):
+    """The backbone by an engine, which computes the proposals' numbers in the same go and keeps them for their head."""
+
+    def __init__(self, program: Program, channels: int) -> None:
+        super().__init__()
+        self._program, self._proposals = program, list[tuple[list[Tensor], list[Tensor]]]()
+        self.out_channels = channels  # torchvision reads it under this name
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Normalized images (N, 3, H, W) to maps by name."""
+        assert not self.training
+        maps, objectness, corrections = self._program(images)
+        self._proposals[:] = [(list(objectness), list(corrections))]
+        return OrderedDict(maps)
+
+    def take_proposals(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Objectness and corrections of the anchors on the images just seen, map by map; once."""
+        return self._proposals.pop()
+
+
+class _AnsweringProposals(nn.Module):
+    """The proposals' head: hands on what the backbone's program computed."""
+
+    def __init__(self, backbone: _AnsweringBackbone) -> None:
+        super().__init__()
+        self._take = backbone.take_proposals
+
+    def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Objectness and corrections of the anchors on each of the backbone's maps."""
+        return self._take()
+
+
+class _AnsweringBoxHead(nn.Module):
+    """The box head by an engine, a fixed number of crops at a time; the last ones are filled up with zeros."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self._program = program
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Crops (M, C, S, S) to vectors (M, length)."""
+        filled = F.pad(crops, (0, 0, 0, 0, 0, 0, 0, -len(crops) % _CROPS if len(crops) else _CROPS))
+        return torch.cat([self._program(chunk) for chunk in filled.split(_CROPS)])[: len(crops)]
+
+
+def _channels_of_crops(detector: Any) -> int:  # noqa: ANN401 - torchvision's
+    return int(detector.backbone.out_channels)
+
+
+def _in_precision(module: nn.Module, device: torch.device, precision: Precision) -> Program:
+    """A module that takes and gives float32, whatever it computes in."""
+    dtype = getattr(torch, precision)
+    moved = module.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return lambda x: torch.utils._pytree.tree_map(Tensor.float, moved(x.to(dtype)))
