@@ -89,7 +89,9 @@ OPTIONS = {
         "--filters --gpus --head --json --lr --out --overwrite --preset --proposals --recipe --resume --seed --set "
         "--max-train-images --strict --val-fraction --val-split"
     ),
-    "detect predict": "--device --engine --json --max-megapixels --out --overwrite --precision --run --threshold IMAGES",
+    "detect predict": (
+        "--device --engine --json --max-megapixels --out --overwrite --precision --run --threshold IMAGES"
+    ),
     "detect check": (
         "--coco --data-dir --dataset --json --recipe --set --max-train-images --strict --val-fraction --val-split"
     ),
