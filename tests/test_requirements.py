@@ -78,7 +78,7 @@ def test_the_lowest_versions_are_those_of_the_bounds() -> None:
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     missing = {
-        "openvino": lambda: OpenvinoEngine(None, "float32"),  # type: ignore[arg-type]
+        "openvino": lambda: OpenvinoEngine(None, "float32"),
         "onnx": lambda: export_onnx(None, tmp_path / "x.onnx"),  # type: ignore[arg-type]
         "ray": lambda: RayExecutor(FakeEvaluator(), workers=1, retries=0),
         "tensorboard": import_tensorboard,

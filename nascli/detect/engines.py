@@ -14,12 +14,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map, tree_structure, tree_unflatten
 
 from nascli.config import suggestion
 from nascli.errors import InputError
 from nascli.models.deploy.engines import list_engines
 from nascli.models.deploy.fuse import fold
-from nascli.models.deploy.openvino import OpenvinoModule, Precision
+from nascli.models.deploy.openvino import OpenvinoProgram, Precision
+from nascli.models.deploy.translation import translate
 
 Program = Callable[[Tensor], Any]
 """From one tensor to what a module gives for it."""
@@ -75,7 +77,15 @@ def _build_openvino(module: nn.Module, channels: int, device: torch.device, prec
         raise InputError(
             f"the engine openvino answers on CPUs, not on {device}", "Give --device cpu, or another engine"
         )
-    return OpenvinoModule(module, channels, precision)
+    folded = fold(module)
+    model = translate(folded, channels)
+    if model is None:
+        raise InputError(
+            "this network has steps that are not translated for OpenVINO", "Give --engine folded or trained"
+        )
+    (output,) = folded.graph.find_nodes(op="output")
+    outputs, program = tree_structure(output.args[0]), OpenvinoProgram(model, precision)
+    return lambda x: tree_unflatten(program(x), outputs)
 
 
 ENGINES: dict[str, Callable[[nn.Module, int, torch.device, Precision], Program]] = {
@@ -165,4 +175,4 @@ def _in_precision(module: nn.Module, device: torch.device, precision: Precision)
     """A module that takes and gives float32, whatever it computes in."""
     dtype = getattr(torch, precision)
     moved = module.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return lambda x: torch.utils._pytree.tree_map(Tensor.float, moved(x.to(dtype)))
+    return lambda x: tree_map(Tensor.float, moved(x.to(dtype)))
