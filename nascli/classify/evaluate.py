@@ -26,7 +26,7 @@ from nascli.data.transforms import Normalizer
 from nascli.engine.dist import device_name
 from nascli.errors import InputError
 from nascli.models.cost import measure_cost
-from nascli.models.deploy.engines import Engine
+from nascli.models.deploy.optimized import OpenedEngine
 from nascli.models.families import NETWORK_FILE
 from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.spec import NetworkSpec, read_network
@@ -112,7 +112,7 @@ def evaluate_runs(runs: Sequence[TrainedRun], options: InferenceOptions) -> Iter
     loaded: dict[Hashable, ImageData] = {}
     for trained in runs:
         spec, key = trained.spec, trained.data_key
-        engine = options.build_engine(load_network(trained.folder))
+        engine = options.open_engine(load_network(trained.folder), trained.folder)
         if key not in loaded:
             loaded[key] = load_dataset(
                 trained.data,
@@ -145,7 +145,9 @@ def check_weights(folder: Path) -> None:
     raise InputError(f"{folder}: there is no {WEIGHTS_FILE} in it", f"{advice}. {hint}" if advice else hint)
 
 
-def _evaluate_run(trained: TrainedRun, engine: Engine, data: ImageData, options: InferenceOptions) -> EvaluationReport:
+def _evaluate_run(
+    trained: TrainedRun, engine: OpenedEngine, data: ImageData, options: InferenceOptions
+) -> EvaluationReport:
     spec, device, batch_size = trained.spec, options.run.device, options.batch_size
     data = _match_labels(spec, data, trained.folder)
     check_classes(spec, data, trained.folder)
@@ -157,7 +159,9 @@ def _evaluate_run(trained: TrainedRun, engine: Engine, data: ImageData, options:
         reliability.add(labels, predictions, confidences)
 
     since, normalizer = time.monotonic(), Normalizer(spec.mean, spec.std)
-    evaluation = evaluate(engine, split, normalizer, options.run, batch_size=batch_size, tta=tta, on_predictions=count)
+    evaluation = evaluate(
+        engine.run, split, normalizer, options.run, batch_size=batch_size, tta=tta, on_predictions=count
+    )
     seconds = time.monotonic() - since
     names = spec.class_names or data.class_names
     cost = measure_cost(spec)
@@ -183,8 +187,8 @@ def _evaluate_run(trained: TrainedRun, engine: Engine, data: ImageData, options:
         "versions": versions(),
         "reliability": [asdict(each) for each in reliability.bins()],
         "per_class": [asdict(each) for each in confusion.by_class(names)],
-        "engine": options.engine,
-        "precision": options.precision,
+        "engine": engine.name,
+        "precision": engine.precision,
     }
     return EvaluationReport(results, Confusion(confusion.counts.cpu()), names, data.issues)
 

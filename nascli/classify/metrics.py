@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +20,9 @@ from nascli.data.transforms import Normalizer
 from nascli.engine.inference import ChunkedInference
 from nascli.engine.meters import divergence
 from nascli.engine.task import Run
-from nascli.models.deploy.engines import Engine, build_engine
-from nascli.models.deploy.openvino import Precision
+from nascli.models.deploy.optimized import AnyPrecision, OpenedEngine, open_engine
 from nascli.models.interface import ImageClassifier
+from nascli.models.serialization import WEIGHTS_FILE
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class InferenceOptions:
         run: Device, and `log` for the message when memory runs out.
         crops: Crops per image whose probabilities are averaged (see `nascli.classify.tta`).
         flip: Average over mirror images too.
-        engine: One of `nascli.models.deploy.engines.ENGINES`.
+        engine: One of `nascli.models.deploy.engines.ENGINES`, or `auto`.
+        precision: As `nascli.load_network` takes it.
     """
 
     run: Run
@@ -57,11 +59,11 @@ class InferenceOptions:
     crops: int = 1
     flip: bool = False
     engine: str = "trained"
-    precision: Precision = "float32"
+    precision: AnyPrecision = "float32"
 
-    def build_engine(self, network: ImageClassifier) -> Engine:
-        """What answers for a trained network; InputError where it cannot here."""
-        return build_engine(network, self.run.device, self.engine, self.precision)
+    def open_engine(self, network: ImageClassifier, folder: Path) -> OpenedEngine:
+        """What answers for the trained network of a folder; InputError where it cannot here."""
+        return open_engine(network, folder / WEIGHTS_FILE, self.run.device, self.engine, self.precision)
 
 
 def make_scorer(

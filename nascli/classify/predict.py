@@ -80,7 +80,7 @@ def predict_classes(
     check_weights(folder)
     network = load_network(folder)
     spec, run, batch_size = network.spec, options.run, options.batch_size
-    engine = options.build_engine(network)
+    engine = options.open_engine(network, folder)
     workers = worker_count(None) if len(paths) > batch_size else 0
     positions = torch.arange(len(paths))
     unreadable = UnreadableImages(max_unreadable, "--max-unreadable N")
@@ -97,7 +97,7 @@ def predict_classes(
     )
     split, tta = plan_tta(files, crops=options.crops, flip=options.flip)
     classes = _name_classes(spec)
-    score = make_scorer(engine, Normalizer(spec.mean, spec.std), tta, batch_size, run.log)
+    score = make_scorer(engine.run, Normalizer(spec.mean, spec.std), tta, batch_size, run.log)
     top: dict[int, tuple[Prediction, ...]] = {}
     for images, numbers in split.to(run.device).evaluation_batches(batch_size):
         with torch.no_grad():
@@ -113,6 +113,8 @@ def predict_classes(
         "tta": tta.to_dict(),
         "preprocessing": describe_preprocessing(spec, spec.preprocessing),
         "device": device_name(run.device),
+        "engine": engine.name,
+        "precision": engine.precision,
     }
     return [ImagePredictions(path, top[number]) for number, path in enumerate(paths) if number in top], report
 

@@ -3,11 +3,35 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
+from nascli.cli.build_optimize import check_optimize, check_timing, optimize_network
+from nascli.cli.build_settings import (
+    BATCH,
+    BENCHMARK,
+    CELLS_PER_STAGE,
+    CHOOSING,
+    CLASSES,
+    COMPILE,
+    DATA_DIR,
+    DATASET,
+    EXPORT,
+    FOLDER,
+    IMPORT_WEIGHTS,
+    MAX_DROP,
+    NETWORK,
+    OPTIMIZE,
+    PRECISION,
+    REPLACE,
+    SIZES,
+    SIZING,
+    TARGETS,
+    THREADS,
+    TIMING,
+)
 from nascli.cli.build_view import show_layers, show_sizes, show_speed
 from nascli.cli.console import Terminal
-from nascli.cli.options import CELL, DEVICE, JSON, Call, Setting, command, field_settings, runs_folder
+from nascli.cli.options import CELL, DEVICE, JSON, Call, command, runs_folder
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, parse
 from nascli.errors import InputError
 from nascli.files import fill_folder
@@ -16,56 +40,15 @@ from nascli.runs.find import find_run
 if TYPE_CHECKING:
     from nascli.models.deploy.engines import EngineTiming
     from nascli.models.deploy.export import Exported
+    from nascli.models.deploy.openvino import Precision
     from nascli.models.interface import ImageClassifier
-    from nascli.models.scaling import Quantity, SizeTable, Target
+    from nascli.models.scaling import SizeTable, Target
     from nascli.models.spec import NetworkSpec
-
-NETWORK = Setting[str | None](
-    "--network", "Instead of --cell: a train run, or a folder of --import-weights.", metavar="DIR|latest"
-)
-CELLS_PER_STAGE = Setting[str | None](
-    "--cells-per-stage", "N, normal cells in each of the three stages; auto: as a target needs.", metavar="N|auto"
-)
-CLASSES = Setting[int | None]("--classes", "Outputs of the classifier.", min=1, metavar="N")
-TARGETS: "dict[Quantity, Setting[str | None]]" = {
-    "params": Setting[str | None]("--target-params", "Choose F for a number of params, like 3.3M.", metavar="AMOUNT"),
-    "mult_adds": Setting[str | None]("--target-mult-adds", "Choose F for mult-adds, like 600M.", metavar="AMOUNT"),
-    "latency": Setting[str | None](
-        "--target-latency", "Choose F for the latency of one image on this CPU, like 20ms.", metavar="TIME"
-    ),
-}
-IMPORT_WEIGHTS = Setting[Path | None](
-    "--import-weights", "Published weights of timm, pretrained-models or Keras, for --out or --export.", metavar="FILE"
-)
-FOLDER = Setting[Path | None]("--out", "Write network.json into this folder.", metavar="DIR")
-EXPORT = Setting[list[Path]](
-    "--export",
-    "Write the trained network as .onnx, .xml of OpenVINO or .pt2 of torch; repeat for more.",
-    [],
-    metavar="FILE",
-)
-REPLACE = Setting[bool]("--overwrite", "Replace a network.json in --out, and files of --export.", False)
-BENCHMARK = Setting[bool]("--benchmark", "Time the network here, in each of its engines.", False)
-BATCH = Setting[list[int]](
-    "--batch", "Images per batch for --benchmark; repeat for more; 1 and 8 by default.", [], min=1, metavar="N"
-)
-THREADS = Setting[int | None](
-    "--threads", "CPU threads for --benchmark; torch's own number by default.", min=1, metavar="N"
-)
-PRECISION = Setting[Literal["float32", "bfloat16"]]("--precision", "Number format for --benchmark.", "float32")
-COMPILE = Setting[bool]("--compile", "Let --benchmark time the compiled network too; compiling takes minutes.", False)
-SIZES = field_settings(
-    CellNetworkConfig,
-    {"--preset": "preset", "--filters": "filters", "--image-size": "image_size"},
-    "Size of the network of --cell; without --preset the sizes are those of cifar10",
-)
-SIZING = [*SIZES, CELLS_PER_STAGE, CLASSES, *TARGETS.values()]
-TIMING = [BATCH, THREADS, PRECISION, COMPILE, DEVICE]
 
 
 @command(
     "build",
-    [CELL, NETWORK, *SIZING, IMPORT_WEIGHTS, FOLDER, EXPORT, REPLACE, BENCHMARK, *TIMING, JSON],
+    [CELL, NETWORK, *SIZING, IMPORT_WEIGHTS, FOLDER, EXPORT, REPLACE, BENCHMARK, *TIMING, OPTIMIZE, *CHOOSING, JSON],
     examples=[
         "nascli build --cell nasnet-a --preset imagenet-mobile",
         "nascli build --cell nasnet-a --preset imagenet-mobile --target-mult-adds 600M",
@@ -74,6 +57,7 @@ TIMING = [BATCH, THREADS, PRECISION, COMPILE, DEVICE]
         "nascli build --cell nasnet-a --preset imagenet-large --import-weights nasnetalarge.pth --out nasnet-large",
         "nascli build --cell nasnet-a --preset imagenet-mobile --benchmark --batch 1 --threads 2",
         "nascli build --network latest --export model.onnx --export model.xml",
+        "nascli build --network latest --optimize --max-drop 0.5",
     ],
 )
 def run(call: Call) -> None:
@@ -97,6 +81,7 @@ def run(call: Call) -> None:
     rows = _benchmark(call, made, terminal) if call[BENCHMARK] else None
     if rows:
         show_speed(terminal, rows)
+    optimized = _optimize(call, made, terminal) if call[OPTIMIZE] else None
     exported = [_export(trained, path, terminal) for path in call[EXPORT] if trained]
     terminal.result(
         {
@@ -105,6 +90,7 @@ def run(call: Call) -> None:
             "network": written and str(written),
             "size_table": made.sizes and made.sizes.to_dict(),
             "speed": rows and [row.to_dict() for row in rows],
+            "optimized": optimized,
             "exported": [asdict(each) for each in exported],
         }
     )
@@ -131,8 +117,7 @@ def _check(call: Call) -> None:
     """Refuse options that contradict each other, and files that are there already."""
     if bool(call[CELL]) == bool(call[NETWORK]):
         raise InputError("build needs --cell or --network, one of the two", "For example --cell nasnet-a")
-    if not call[BENCHMARK]:
-        call.refuse("without --benchmark there is no use for", TIMING, "Give --benchmark too, or leave them out")
+    check_timing(call)
     if call[NETWORK]:
         call.refuse("the network of --network stays as it is; it excludes", [*SIZING, IMPORT_WEIGHTS, FOLDER])
     for path in call[EXPORT]:
@@ -164,6 +149,8 @@ def _open_network(call: Call) -> _Made:
             f"{path}: there is no {WEIGHTS_FILE} in it",
             "Give a folder that nascli train has finished, or that nascli build --import-weights wrote",
         )
+    if call[OPTIMIZE]:
+        check_optimize(path, call[MAX_DROP], replace=call[REPLACE])
     trained = load_network(path)
     return _Made(trained.spec, str(path), trained)
 
@@ -267,9 +254,25 @@ def _benchmark(call: Call, made: _Made, terminal: Terminal) -> "list[EngineTimin
     batches = list(dict.fromkeys(call[BATCH])) or [1, 8]
     device = resolve_device(call[DEVICE])
     with terminal.status("measuring"), cpu_threads(call[THREADS] or 0):
-        precision = call[PRECISION]
+        precision: Precision = "bfloat16" if call[PRECISION] == "bfloat16" else "float32"
         engines = (*list_engines(device, precision), *(["compiled"] if call[COMPILE] else []))
         return list(time_engines(network, batches, precision=precision, device=device, engines=engines))
+
+
+def _optimize(call: Call, made: _Made, terminal: Terminal) -> dict[str, Any]:
+    """The measured precisions of the network, of which one is written."""
+    from nascli.engine.device import cpu_threads
+
+    asked = call[PRECISION]
+    with cpu_threads(call[THREADS] or 0):
+        return optimize_network(
+            terminal,
+            Path(made.source),
+            asked if asked in ("bfloat16", "int8") else "auto",
+            max_drop=call[MAX_DROP],
+            batches=list(dict.fromkeys([1, *call[BATCH]])),
+            asked={"dataset": call[DATASET], "data_dir": call[DATA_DIR]},
+        )
 
 
 def _export(network: "ImageClassifier", path: Path, terminal: Terminal) -> "Exported":

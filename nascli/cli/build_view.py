@@ -56,7 +56,7 @@ def show_speed(terminal: Terminal, rows: "Sequence[EngineTiming]") -> None:
         (
             row.engine,
             str(row.latency.batch),
-            *_spread(row.latency),
+            *describe_spread(row.latency),
             f"{row.images_per_second:,.4g}",
             f"{row.difference:.1e}",
         )
@@ -64,7 +64,7 @@ def show_speed(terminal: Terminal, rows: "Sequence[EngineTiming]") -> None:
     ]
     first = rows[0]
     terminal.show("")
-    terminal.show_table(f"speed: {first.precision}, {first.layout}, {_threads(first.latency)}", cells, columns)
+    terminal.show_table(f"speed: {first.precision}, {first.layout}, {describe_threads(first.latency)}", cells, columns)
     terminal.show("")
     terminal.note(
         f"speed: the median of {first.latency.repeats} runs on this machine, and the quartiles; difference: of a "
@@ -74,7 +74,7 @@ def show_speed(terminal: Terminal, rows: "Sequence[EngineTiming]") -> None:
 
 def _row(size: "SizeCost", sizes: "SizeTable") -> tuple[str, ...]:
     cells = [*map(str, reversed(size.values.values())), f"{size.params:,}", format_quantity(size.mult_adds)]
-    cells += ["{} ({})".format(*_spread(size.latency))] if size.latency else []
+    cells += ["{} ({})".format(*describe_spread(size.latency))] if size.latency else []
     return (*cells, _off(sizes.target.distance(size)), "<- chosen" if size == sizes.chosen else "")
 
 
@@ -82,7 +82,7 @@ def _off(distance: float) -> str:
     return f"{distance * 100:+z.1f} %"
 
 
-def _spread(latency: "Latency") -> tuple[str, str]:
+def describe_spread(latency: "Latency") -> tuple[str, str]:
     """The median, and the quartiles."""
     median, lower, upper = (
         format_quantity(each, UNITS["latency"]) for each in (latency.seconds, latency.lower, latency.upper)
@@ -92,10 +92,11 @@ def _spread(latency: "Latency") -> tuple[str, str]:
 
 def _conditions(latency: "Latency") -> str:
     return (
-        f"latency: one image on this machine's CPU with {_threads(latency)}, float32; the median of "
+        f"latency: one image on this machine's CPU with {describe_threads(latency)}, float32; the median of "
         f"{latency.repeats} runs, and the quartiles. It changes a little from call to call"
     )
 
 
-def _threads(latency: "Latency") -> str:
+def describe_threads(latency: "Latency") -> str:
+    """The number of threads in words."""
     return count_of(latency.threads, "thread")

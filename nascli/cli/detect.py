@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from nascli.cli.detect_data import ENGINE, FOLDER, check, score, show
+from nascli.cli.detect_data import ENGINE, FOLDER, PRECISION, check, score, show
 from nascli.cli.detect_train import train
 from nascli.cli.options import (
     DEVICE,
     JSON,
     MAX_MEGAPIXELS,
     OVERWRITE,
-    PRECISION,
     Call,
     Setting,
     command,

@@ -31,6 +31,7 @@ FOLDER = Setting[Path | None]("--out", "Folder to write into.", metavar="DIR")
 ENGINE = Setting[Literal["auto", "trained", "folded", "openvino"]](
     "--engine", "What answers: the detector as it was trained, or a faster form; auto is the fastest here.", "trained"
 )
+PRECISION = Setting[Literal["float32", "bfloat16"]]("--precision", "What the engine computes in.", "float32")
 RESULTS = Setting[Path]("results", "A COCO results file of any tool.", ..., metavar="RESULTS.json")
 
 DATA = [COCO, *field_settings(DetectRecipe, KEYS), RECIPE, SET]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nascli.cli.console import Terminal
 from nascli.cli.data_notes import VAL_SPLIT, note_issues
-from nascli.cli.options import DEVICE, JSON, MAX_MEGAPIXELS, PRECISION, Call, Setting, command, runs_folder
+from nascli.cli.options import DEVICE, JSON, MAX_MEGAPIXELS, Call, Setting, command, runs_folder
 from nascli.errors import InputError, NascliError
 from nascli.files import check_writable, write_bytes, write_text
 from nascli.records import write_record
@@ -50,6 +50,9 @@ BATCH_SIZE = Setting[int]("--batch-size", "Images per batch; changes speed and m
 ENGINE = Setting[Literal["auto", "trained", "folded", "compiled", "openvino"]](
     "--engine", "What answers: the network as it was trained, or a faster form; auto is the fastest here.", "trained"
 )
+PRECISION = Setting[Literal["float32", "bfloat16", "int8", "auto"]](
+    "--precision", "What the engine computes in; int8 and auto: as build --optimize admitted it.", "float32"
+)
 FOLDER = Setting[Path | None]("--out", "Folder for evaluation.json; by default the run folder.", metavar="DIR")
 
 
@@ -87,7 +90,6 @@ def run(call: Call) -> None:
     from nascli.classify.metrics import InferenceOptions
     from nascli.engine.device import resolve_device
     from nascli.engine.task import Run
-    from nascli.models.deploy.engines import list_engines
 
     terminal, runs, out = call.terminal(), call[RUNS], call[FOLDER]
     if call[PREDICT]:
@@ -103,7 +105,8 @@ def run(call: Call) -> None:
     found = [find_run(each, "train", runs_folder(), terminal.note) for each in runs]
     folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
     on = Run(resolve_device(call[DEVICE]), log=terminal.note)
-    engine = list_engines(on.device, call[PRECISION])[-1] if call[ENGINE] == "auto" else call[ENGINE]
+    is_measured = call[PRECISION] in ("int8", "auto")  # in the engine that answers fastest
+    engine = "auto" if is_measured and ENGINE not in call.given else call[ENGINE]
     options = InferenceOptions(on, call[BATCH_SIZE], call[CROPS], call[FLIP], engine, call[PRECISION])
     if call[PREDICT]:
         limits = {"max_megapixels": call[MAX_MEGAPIXELS], "max_unreadable": call[MAX_UNREADABLE] or 0}

@@ -120,7 +120,6 @@ RESUME = Setting[str | None](
 DEVICE = Setting[str]("--device", "auto, cpu, cuda or cuda:N.", "auto", metavar="NAME")
 GPUS = Setting[int | None]("--gpus", "Train on N GPUs of this machine, with a process per GPU.", min=1, metavar="N")
 DRY_RUN = Setting[bool]("--dry-run", "Print the plan and its measured cost; write nothing.", False)
-PRECISION = Setting[Literal["float32", "bfloat16"]]("--precision", "What the engine computes in.", "float32")
 JSON = Setting[bool]("--json", "Print one JSON object on stdout and nothing else.", False)
 
 NEW_RUN: list[Setting[Any]] = [RECIPE, SET, OUT, OVERWRITE, RESUME, DEVICE, DRY_RUN, JSON]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from nascli.errors import CorruptFileError, InputError
-from nascli.models.deploy.engines import Engine, build_engine
-from nascli.models.deploy.openvino import Precision
+from nascli.models.deploy.engines import Engine
+from nascli.models.deploy.optimized import AnyPrecision, open_engine
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import read_network
@@ -67,7 +67,7 @@ def load_network(
     *,
     inference: Literal[True],
     engine: str = "auto",
-    precision: Precision = "float32",
+    precision: AnyPrecision = "auto",
 ) -> Engine: ...
 
 
@@ -77,7 +77,7 @@ def load_network(
     *,
     inference: bool = False,
     engine: str = "auto",
-    precision: Precision = "float32",
+    precision: AnyPrecision = "auto",
 ) -> ImageClassifier | Engine:
     """The network of a train run, in evaluation mode, ready for normalized images (N, 3, H, W).
 
@@ -87,14 +87,17 @@ def load_network(
             (N, 3, H, W), to the same logits (N, classes), to rounding. N, H and W may vary.
         engine: One of `nascli.models.deploy.engines.ENGINES`; `auto` is the fastest that answers at once.
         precision: `bfloat16` computes in it: faster where the processor has instructions for it, and less exact.
+            `int8` is the network of `nascli build --optimize`; `auto` what that measured to be the best on this
+            machine, else float32.
 
     Raises:
-        InputError: A file is absent, or the two do not belong together; the engine does not work here.
+        InputError: A file is absent, or does not belong to the others; the engine does not work here.
         CorruptFileError: A file is damaged.
     """
     refuse_detector(Path(folder))
     network = build(read_network(Path(folder) / NETWORK_FILE))
-    load_weights(Path(folder) / WEIGHTS_FILE, network)
+    weights = Path(folder) / WEIGHTS_FILE
+    load_weights(weights, network)
     if inference:
-        return build_engine(network, torch.device(device), engine, precision)
+        return open_engine(network, weights, torch.device(device), engine, precision).run
     return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
