@@ -28,10 +28,11 @@ from nascli.models.cost import Latency
 from nascli.models.deploy.engines import Engine
 from nascli.models.deploy.export import describe
 from nascli.models.deploy.ir import Ir, serialize
-from nascli.models.deploy.openvino import OpenvinoEngine, convert, import_openvino, supports
+from nascli.models.deploy.openvino import OpenvinoEngine, import_openvino, supports
 from nascli.models.deploy.optimized import AdmittedPrecision, describe_machine, int8_rest, write_optimized
 from nascli.models.deploy.program import make_images
 from nascli.models.deploy.quantize import FEWEST_IMAGES, import_nncf, quantize
+from nascli.models.deploy.translation import convert
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.tensor_files import digest_tensors
@@ -227,7 +228,7 @@ def _choose_calibration(data: ImageData, network: ImageClassifier) -> list[Tenso
         )
     normalizer = Normalizer(network.spec.mean, network.spec.std)
     batches = _limit(data.train, CALIBRATION_IMAGES).evaluation_batches(_BATCH_SIZE)
-    images = [image for batch, _ in batches for image in normalizer(batch).split(1)]
+    images = [image for batch, _ in batches for image in torch.split(normalizer(batch), 1)]
     if len(images) < FEWEST_IMAGES:
         raise InputError(
             f"int8 needs {count_of(FEWEST_IMAGES, 'training image')} to be calibrated on, {len(images)} of data set "

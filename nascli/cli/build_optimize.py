@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nascli.cli.build_settings import BENCHMARK, CHOOSING, COMPILE, DEVICE, NETWORK, OPTIMIZE, PRECISION, TIMING
+from nascli.cli.build_settings import BENCHMARK, CHOOSING, COMPILE, NETWORK, OPTIMIZE, PRECISION, TIMING
 from nascli.cli.build_view import describe_spread, describe_threads
 from nascli.cli.console import Terminal
-from nascli.cli.options import Call
+from nascli.cli.options import DEVICE, Call
 from nascli.errors import InputError
 from nascli.files import check_writable
 

@@ -164,7 +164,7 @@ class _AnsweringBoxHead(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """Crops (M, C, S, S) to vectors (M, length)."""
         filled = F.pad(crops, (0, 0, 0, 0, 0, 0, 0, -len(crops) % _CROPS if len(crops) else _CROPS))
-        return torch.cat([self._program(chunk) for chunk in filled.split(_CROPS)])[: len(crops)]
+        return torch.cat([self._program(chunk) for chunk in torch.split(filled, _CROPS)])[: len(crops)]
 
 
 def _channels_of_crops(detector: Any) -> int:  # noqa: ANN401 - torchvision's

@@ -2,19 +2,23 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 import nascli
 from nascli.classify import optimize as module
+from nascli.classify.metrics import evaluate
 from nascli.classify.optimize import Candidate, admit, time_in_turn
 from nascli.cli.app import main
 from nascli.errors import InputError, NascliError
 from nascli.models.cost import Latency
 from nascli.models.deploy import quantize as quantizing
-from nascli.models.deploy.openvino import convert, supports
+from nascli.models.deploy.openvino import supports
+from nascli.models.deploy.translation import convert
 from nascli.models.families import build_network
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
@@ -50,7 +54,12 @@ def test_a_drop_of_zero_admits_what_loses_nothing() -> None:
 
 def test_engines_are_timed_in_turn() -> None:
     calls = list[str]()
-    engines = {name: lambda images, name=name: calls.append(name) or images for name in ("float32", "int8")}
+
+    def note(name: str, images: Tensor) -> Tensor:
+        calls.append(name)
+        return images
+
+    engines = {"float32": partial(note, "float32"), "int8": partial(note, "int8")}
     times = time_in_turn(engines, torch.zeros(2, 3, 8, 8))  # type: ignore[arg-type]
     assert calls == ["float32", "int8"] * (len(calls) // 2)
     assert times["int8"].batch == 2
@@ -97,7 +106,7 @@ def test_int8_is_measured_written_and_used(
     assert record["machine"]["cpu"]
     assert b"FakeQuantize" in (folder / "optimized.xml").read_bytes()
     images = torch.randn(3, 3, 16, 16)
-    quantized, exact = (nascli.load_network(folder, inference=True, precision=each) for each in ("auto", "float32"))  # type: ignore[call-overload]
+    quantized, exact = (nascli.load_network(folder, inference=True, precision=each) for each in ("auto", "float32"))
     error = (quantized(images) - exact(images)).abs().max() / exact(images).abs().max()
     assert 1e-4 < error < 1  # random weights, and images of another kind
     assert run("evaluate", str(folder), "--dataset", "digits", "--precision", "auto", "--json") == 0
@@ -124,7 +133,7 @@ def test_a_drop_that_nothing_meets_writes_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter((0.9, 0.5))
-    real = module.evaluate
+    real = evaluate
     monkeypatch.setattr(module, "evaluate", lambda *a, **k: replace(real(*a, **k), top1=next(scores)))
     monkeypatch.setattr(module, "quantize", lambda network, images: convert(network))
     assert optimize("--precision", "int8", "--max-drop", "1") == 1

@@ -12,9 +12,10 @@ import nascli
 from nascli.errors import CorruptFileError, InputError
 from nascli.models.deploy import optimized
 from nascli.models.deploy.ir import serialize
-from nascli.models.deploy.openvino import OpenvinoEngine, convert, supports
+from nascli.models.deploy.openvino import OpenvinoEngine, supports
 from nascli.models.deploy.optimized import describe_machine, open_engine, read_optimized, write_optimized
 from nascli.models.deploy.quantize import import_nncf
+from nascli.models.deploy.translation import convert
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network

@@ -7,16 +7,14 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from nascli.errors import InputError
-from nascli.models.deploy.openvino import convert, import_openvino
+from nascli.models.deploy.openvino import Model, import_openvino
+from nascli.models.deploy.translation import convert
 from nascli.models.interface import ImageClassifier
-
-if TYPE_CHECKING:
-    from openvino import Model
 
 FEWEST_IMAGES = 100
 """Images that ranges of numbers can be measured on; with fewer, they leave out what a next image has."""
