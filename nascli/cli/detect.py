@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from nascli.cli.detect_data import ENGINE, FOLDER, PRECISION, check, score, show
+from nascli.cli.detect_data import FOLDER, check, show
+from nascli.cli.detect_score import ENGINE, PRECISION, score
 from nascli.cli.detect_train import train
 from nascli.cli.options import (
     DEVICE,

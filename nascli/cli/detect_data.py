@@ -1,11 +1,10 @@
-"""`nascli detect check`, `show` and `score`: the data of a detector without a training, and results of any tool."""
+"""`nascli detect check` and `show`: the data of a detector without a training."""
 
 from pathlib import Path
-from typing import Literal
 
 from nascli.cli.data_notes import note_issues
 from nascli.cli.detect_recipe import COCO, KEYS, resolve_recipe
-from nascli.cli.detect_view import describe_split, show_issues, show_scores
+from nascli.cli.detect_view import describe_split, show_issues
 from nascli.cli.options import (
     JSON,
     OVERWRITE,
@@ -21,18 +20,12 @@ from nascli.cli.options import (
 from nascli.cli.processes import require_one_process
 from nascli.config import DetectDataConfig, DetectRecipe
 from nascli.errors import InputError
-from nascli.files import check_writable, fill_folder
-from nascli.records import write_record
+from nascli.files import fill_folder
 from nascli.text import quote_command
 from nascli.units import count_of
 
 AUGMENTED = Setting[bool]("--augmented", "Draw the training images as training augments them.", False)
 FOLDER = Setting[Path | None]("--out", "Folder to write into.", metavar="DIR")
-ENGINE = Setting[Literal["auto", "trained", "folded", "openvino"]](
-    "--engine", "What answers: the detector as it was trained, or a faster form; auto is the fastest here.", "trained"
-)
-PRECISION = Setting[Literal["float32", "bfloat16"]]("--precision", "What the engine computes in.", "float32")
-RESULTS = Setting[Path]("results", "A COCO results file of any tool.", ..., metavar="RESULTS.json")
 
 DATA = [COCO, *field_settings(DetectRecipe, KEYS), RECIPE, SET]
 """The options that say which data."""
@@ -101,60 +94,6 @@ def show(call: Call) -> None:
     terminal.show(f"drawn in {folder}")
     terminal.result({"out": str(folder), "images": images})
     terminal.next(_next_command(config, "train", 2 if augmented else len(splits)))
-
-
-@command(
-    "score",
-    [RESULTS, *DATA, FOLDER, OVERWRITE, JSON],
-    examples=["nascli detect score results.json --coco", "nascli detect score results.json --coco --out scored"],
-)
-def score(call: Call) -> None:
-    """Score a COCO results file of any tool; no image is needed.
-
-    With --out, the scores, the confusion and the worst images are written too.
-    """
-    from nascli.data.detection.registry import load_ground_truth
-    from nascli.detect.coco_eval import METRIC, score_detections
-    from nascli.detect.confusion import write_error_analysis
-    from nascli.detect.predict import check_output_folder
-    from nascli.detect.results import read_results
-    from nascli.detect.results_file import DETECTION_FILE
-    from nascli.report.confusion_plot import write_box_confusion
-
-    require_one_process("detect score")
-    terminal, results, out = call.terminal(), call[RESULTS], call[FOLDER]
-    config = resolve_recipe(call, terminal)[0].data
-    split = load_ground_truth(config)
-    read = read_results(results, split, strict=config.strict)
-    found = read.detections
-    folder = check_output_folder(out, call[OVERWRITE]) if out else None
-    if folder:
-        check_writable(folder / DETECTION_FILE)
-    terminal.note(
-        f"{split.source}: {describe_split(split)}, {count_of(len(split.categories), 'class')}; {len(found):,} found"
-    )
-    note_issues(terminal, split.source, split.issues)
-    note_issues(terminal, results, read.issues)
-    report = {
-        "results": str(results),
-        "dataset": config.dataset,
-        "split": split.name,
-        "issues": [each.to_dict() for each in split.issues],
-        "results_issues": [each.to_dict() for each in read.issues],
-        "metric": METRIC,
-        **score_detections(split, found).to_dict(),
-    }
-    show_scores(terminal, f"{results} on {config.dataset}, {split.name}", report, [])
-    for each in read.doubts:
-        terminal.note(f"warning: {each.first}: {each.remedy}")
-    terminal.result(report)  # before anything is written: a full disk shall not take the scores
-    if folder:
-        with fill_folder(folder) as place:
-            report["worst_images"] = write_error_analysis(split, found, place)
-            write_record(place / DETECTION_FILE, report)
-            write_box_confusion(place)
-        terminal.show(f"\nwritten: {folder}")
-        terminal.result(report)
 
 
 def _next_command(config: DetectDataConfig, name: str, splits: int) -> str:

@@ -6,6 +6,7 @@ from nascli.cli.console import Terminal
 from nascli.cli.options import RECIPE, SET, Call, Setting
 from nascli.config import DetectRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
+from nascli.runs.record import RECIPE_FILE
 
 COCO = Setting[bool]("--coco", "Short for --dataset coco.", False)
 KEYS = {
@@ -18,13 +19,17 @@ KEYS = {
 }
 
 
-def resolve_recipe(call: Call, terminal: Terminal) -> tuple[DetectRecipe, Path]:
-    """The recipe with the options above it, and its file."""
+def resolve_recipe(call: Call, terminal: Terminal, run: Path | None = None) -> tuple[DetectRecipe, Path]:
+    """The recipe with the options above it, and its file; that of a run where one is given."""
     keys = call.keys(DetectRecipe)
     if call[COCO] and keys.setdefault("data.dataset", "coco") != "coco":
         raise InputError(
             f"--coco and --dataset {keys['data.dataset']} exclude each other", "--coco is short for --dataset coco"
         )
+    if run:
+        call.refuse("a run has a recipe of its own; it excludes", [RECIPE])
+        file = run / RECIPE_FILE
+        return load_recipe(DetectRecipe, file, keys, call[SET]), file
     name = call[RECIPE] or ("digit-scenes" if keys.get("data.dataset") in (None, "digit-scenes") else "coco")
     if not call[RECIPE]:
         terminal.note(f"recipe {name} (another with --recipe)")

@@ -5,15 +5,17 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from nascli.data.detection.dataset import DetectionSplit, read_annotated_image, to_sides
+from nascli.data.detection.dataset import Category, DetectionSplit, read_annotated_image, to_sides
 from nascli.detect.coco_eval import Detection
 from nascli.engine.inference import ChunkedInference
 from nascli.engine.task import Run
+from nascli.errors import InputError
 
 Entry = TypeVar("Entry")
 Content = TypeVar("Content")
@@ -64,6 +66,35 @@ def detect_boxes(
     places = {image.id: place for place, image in enumerate(split.images)}
     everything = itertools.chain.from_iterable(dist.all_gather(detections))
     return sorted(everything, key=lambda each: places[each["image_id"]])
+
+
+def detect_known(
+    detector: nn.Module, categories: Sequence[Category], split: DetectionSplit, run: Run, batch_size: int
+) -> list[Detection]:
+    """Detections on a split of any data set with the detector's classes, which are known by their names.
+
+    Boxes of classes that the split has not are left out.
+
+    Args:
+        categories: The detector's.
+        split: Its own ids are those of the detections.
+
+    Raises:
+        InputError: The split has a class that the detector does not know; and as for `detect_boxes`.
+    """
+    if categories == split.categories:
+        return detect_boxes(detector, split, run, batch_size)
+    names = {each.name: each.id for each in split.categories}
+    if unknown := [name for name in names if name not in {each.name for each in categories}]:
+        raise InputError(
+            f"{split.source}: class {unknown[0]!r} is none of the detector's: "
+            f"{', '.join(each.name for each in categories[:10])}{', ...' if len(categories) > 10 else ''}",
+            "Give data whose classes have the detector's names",
+        )
+    own = {each.id: each.name for each in categories}
+    found = detect_boxes(detector, replace(split, categories=tuple(categories)), run, batch_size)
+    named = ((each, own[each["category_id"]]) for each in found)
+    return [Detection({**each, "category_id": names[name]}) for each, name in named if name in names]
 
 
 def to_plain_boxes(output: dict[str, Tensor]) -> list[tuple[list[float], int, float]]:

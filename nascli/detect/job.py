@@ -22,7 +22,7 @@ from nascli.detect.backbone import load_backbone
 from nascli.detect.coco_eval import METRIC, Detection
 from nascli.detect.confusion import write_error_analysis
 from nascli.detect.model import DetectorSpec, build_detector, is_detector, read_detector, write_detector
-from nascli.detect.results_file import DETECTION_FILE, RESULTS_FILE, RESULTS_SHA256
+from nascli.detect.results_file import DETECTION_FILE, RESULTS_FILE, format_results, hash_results
 from nascli.detect.sampler import BatchSampler
 from nascli.detect.task import DetectTask
 from nascli.detect.visualize import draw_detections
@@ -290,17 +290,11 @@ def write_detections(
         NascliError: The folder cannot be written; the checkpoint stays, so that the run can be resumed.
     """
     save_weights(folder / WEIGHTS_FILE, job.detector)
-    written = {image.id: image.written_id for image in job.scored.images if image.written_id}
-    results = [
-        {**each, "image_id": written.get(each["image_id"], each["image_id"])}
-        for each in detections
-        if each["category_id"] not in job.scored.absent_ids
-    ]
-    text = json.dumps(results) + "\n"
+    text = format_results(job.scored, detections)
     write_text(folder / RESULTS_FILE, text)
     draw_detections(job.scored, detections, folder / "detections")
     worst = write_error_analysis(job.scored, detections, folder)
-    whole = report | {"worst_images": worst, RESULTS_SHA256: hashlib.sha256(text.encode()).hexdigest()}
+    whole = report | {"worst_images": worst, **hash_results(text)}
     write_record(folder / DETECTION_FILE, whole)
     return whole
 

@@ -198,7 +198,7 @@ def load_detector(folder: Path, device: torch.device) -> tuple[nn.Module, Detect
     spec = read_detector(folder)
     detector = build_detector(build(spec.network), spec.config, len(spec.categories))
     load_weights(folder / WEIGHTS_FILE, detector)
-    return detector.to(device).eval(), spec
+    return detector.to(device, memory_format=torch.channels_last).eval(), spec  # type: ignore[call-overload]
 
 
 def is_detector(folder: Path) -> bool:

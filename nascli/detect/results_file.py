@@ -7,13 +7,15 @@ object, one object per line, and what `nascli detect predict` writes.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nascli.content import describe_content
+from nascli.data.detection.dataset import DetectionSplit
 from nascli.data.issues import IssueLog
+from nascli.detect.coco_eval import Detection
 from nascli.errors import CorruptFileError, InputError
 from nascli.reading import read_file
 from nascli.records import read_record, take_checksum
@@ -29,8 +31,8 @@ _LISTS = ("annotations", "predictions", "results", "detections")
 DETECTION_FILE = "detection.json"
 RESULTS_FILE = "results.json"
 """The scores of a detector, and its detections in COCO's format, in the folder of its run."""
-RESULTS_SHA256 = "results_sha256"
-"""The key of the checksum of the second in the first."""
+
+_SHA256 = "results_sha256"
 
 SCORE_KEYS = ("score", "confidence", "conf", "probability")
 """Keys that say the score, COCO's own first."""
@@ -50,6 +52,22 @@ class ResultEntries:
     entries: list[Entry]
     image_names: Mapping[object, str] = field(default_factory=dict)
     category_names: Mapping[object, str] = field(default_factory=dict)
+
+
+def format_results(split: DetectionSplit, detections: Sequence[Detection]) -> str:
+    """Detections on a split as the text of a file in COCO's format, with the ids that stand in its own files."""
+    written = {image.id: image.written_id for image in split.images if image.written_id}
+    results = [
+        {**each, "image_id": written.get(each["image_id"], each["image_id"])}
+        for each in detections
+        if each["category_id"] not in split.absent_ids
+    ]
+    return json.dumps(results) + "\n"
+
+
+def hash_results(text: str) -> dict[str, str]:
+    """The entry of `detection.json` that its results file is held against."""
+    return {_SHA256: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def read_result_entries(path: Path, log: IssueLog) -> ResultEntries:
@@ -103,8 +121,8 @@ def _hold_against_record(path: Path, text: str, values: object) -> None:
     beside = path.parent / DETECTION_FILE
     if path.name != RESULTS_FILE or not os.path.isfile(beside):
         return
-    written = read_record(beside).get(RESULTS_SHA256)
-    if written not in (None, hashlib.sha256(text.encode()).hexdigest()):
+    written = read_record(beside).get(_SHA256)
+    if written is not None and hash_results(text) != {_SHA256: written}:
         raise CorruptFileError(
             f"results {path} were changed or damaged: {beside} has another checksum of them",
             "Copy them again from where they were written; if the change is meant, score a copy in another folder",

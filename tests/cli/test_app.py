@@ -100,7 +100,8 @@ OPTIONS = {
         "--strict --val-fraction --val-split"
     ),
     "detect score": (
-        "--coco --data-dir --dataset --json --out --overwrite --recipe --set --max-train-images RESULTS "
+        "--coco --data-dir --dataset --device --engine --json --out --overwrite --precision --recipe --set "
+        "--max-train-images RESULTS "
         "--strict --val-fraction --val-split"
     ),
     "data": "",

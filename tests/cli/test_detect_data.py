@@ -256,7 +256,7 @@ def test_of_many_classes_the_best_and_the_worst_are_shown(nascli: Nascli) -> Non
         ("score none.json --coco", 2, ["results none.json: No such file", "A COCO results file is a list"]),
         ("score cell.json --coco", 2, ["cell.json: JSON, but not a list"]),
         ("score cell.json --threshold 0.5", 2, ["No such option: --threshold"]),
-        ("score", 2, ["Missing argument 'RESULTS.json'"]),
+        ("score", 2, ["Missing argument 'RESULTS.json|RUN|latest'"]),
         ("check --resume latest", 2, ["No such option: --resume"]),
         ("check --coco --data-dir nowhere", 2, ["nowhere/coco: no such file or folder"]),
         ("chekc --coco", 2, ["No such command 'chekc'", "Did you mean 'check'"]),

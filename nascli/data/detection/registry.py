@@ -64,8 +64,11 @@ def audit_detection_data(config: DetectDataConfig) -> tuple[DetectionSplit, ...]
     return _parse_splits(config, decode=True)
 
 
-def load_ground_truth(config: DetectDataConfig) -> DetectionSplit:
-    """Load the split that is scored, from its annotations alone: no image needs to be there.
+def load_ground_truth(config: DetectDataConfig, *, images: bool = False) -> DetectionSplit:
+    """Load the split that is scored.
+
+    Args:
+        images: Hold its images against it, too; otherwise none needs to be there.
 
     Raises:
         InputError: Unknown, not on disk, or with an issue that has to be repaired.
@@ -82,6 +85,8 @@ def load_ground_truth(config: DetectDataConfig) -> DetectionSplit:
         split = hold_out(split, config.val_fraction)[0]
     split = replace(split, name=config.evaluate_on)
     split = note_crowded(split.first(config.max_train_images if on_train else config.max_val_images))
+    if images:
+        (split,) = _check_splits([split.limit_size(config.max_megapixels)], config, decode=False)
     raise_if_refused(split.source, split.issues, strict=config.strict)
     return split
 
