@@ -1,7 +1,6 @@
 """`nascli detect --head nasnet` with real files: train, stop, resume, predict, wrong uses, what it says of memory."""
 
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def test_stopped_and_resumed_it_ends_the_same(nascli: Nascli, monkeypatch: pytes
     line = f"{START} {SMALL} --coco {' '.join(f'--set {each}' for each in more)}"
     assert nascli(f"{line} --out whole").code == 0
     with monkeypatch.context() as patch:
-        patch.setattr(TrainProgress, "on_step", lambda *told: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(TrainProgress, "on_step", lambda *told: signal.raise_signal(signal.SIGTERM))
         stopped = nascli(f"{line} --out stopped")
     assert stopped.code == 130
     assert "stopped after step 1 of 4" in stopped.err

@@ -154,7 +154,7 @@ def test_a_search_that_is_stopped_and_killed_ends_as_the_undisturbed_one(
 
     def interrupt() -> None:
         wait_for_lines(journal, 2)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     assert exit_code("search", "--recipe", str(recipe), "--out", str(folder)) == 130

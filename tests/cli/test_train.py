@@ -181,7 +181,7 @@ def terminated_after_epoch(folder: str, epoch: int) -> Iterator[None]:
 
     def terminate() -> None:
         wait_for_epoch(folder, epoch)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     sender = Thread(target=terminate)

@@ -85,7 +85,7 @@ def test_a_terminal_that_is_closed_stops_a_training_whose_state_is_saved(
 ) -> None:
     def hang_up(*_: object) -> None:
         for _signal in range(2):  # the kernel's and the shell's
-            os.kill(os.getpid(), signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
 
     write_classes(Path("images"))
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
