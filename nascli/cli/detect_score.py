@@ -13,7 +13,7 @@ from nascli.cli.options import DEVICE, JSON, OVERWRITE, Call, Setting, command, 
 from nascli.cli.processes import require_one_process
 from nascli.files import check_writable, fill_folder, write_text
 from nascli.records import write_record
-from nascli.runs.find import find_run
+from nascli.runs.find import find_run, is_run
 from nascli.units import count_of
 
 if TYPE_CHECKING:
@@ -58,15 +58,15 @@ def score(call: Call) -> None:
     folder = check_output_folder(out, call[OVERWRITE]) if out else None
     if folder:
         check_writable(folder / DETECTION_FILE)
-    is_run = given.name == "latest" or given.is_dir()
-    split, found, origin = (_run_detector if is_run else _read_results)(call, terminal)
+    computed = given.name == "latest" or is_run(given)
+    split, found, origin = (_run_detector if computed else _read_results)(call, terminal)
     report = {**origin, "metric": METRIC, **score_detections(split, found).to_dict()}
     show_scores(terminal, f"{given} on {report['dataset']}, {split.name}", report, [])
     terminal.result(report)  # before anything is written: a full disk shall not take the scores
     if folder:
         with fill_folder(folder) as place:
             report["worst_images"] = write_error_analysis(split, found, place)
-            if is_run:
+            if computed:
                 text = format_results(split, found)
                 write_text(place / RESULTS_FILE, text)
                 report |= hash_results(text)

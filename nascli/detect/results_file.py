@@ -79,7 +79,7 @@ def read_result_entries(path: Path, log: IssueLog) -> ResultEntries:
     """
     if os.path.isdir(path):
         inside = sorted(each.name for each in path.glob("*.json"))
-        hint = f"Give one of {', '.join(inside)}" if inside else RESULTS_HINT
+        hint = f"Give one of {', '.join(inside)}, or a run" if inside else RESULTS_HINT
         raise InputError(f"results {path} are a folder", hint, file=path)
     try:
         text = decode_text(read_file(path), f"results {path}")

@@ -75,7 +75,8 @@ def test_boxes_of_classes_that_the_data_have_not_are_left_out(detector: str, nas
         ("detect score {0} --dataset coco:data --recipe coco", "--recipe"),
         ("detect score detector/results.json --dataset coco:data --engine folded", "--engine"),
         ("detect score {0} --dataset coco:data --engine openvinno", "openvino"),
-        ("detect score data --dataset coco:data", "no detector in it"),
+        ("detect score data --dataset coco:data", "are a folder"),
+        ("detect score latest --dataset coco:data", "latest"),
         ("detect score detector/gone --dataset coco:data", "gone"),
     ],
 )
