@@ -60,6 +60,10 @@ class InputError(NascliError):
     code = "bad_input"
 
 
+class UnknownStepError(InputError):
+    """A network has a step that an engine does not know; another engine may compute it."""
+
+
 class CorruptFileError(NascliError):
     """A file exists but its content is damaged: truncated, not the format it claims, wrong checksum."""
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nascli.cli.detect_data import FOLDER, check, show
-from nascli.cli.detect_score import ENGINE, PRECISION, score
+from nascli.cli.detect_score import ENGINE_HELP, PRECISION, EngineName, score
 from nascli.cli.detect_train import train
 from nascli.cli.options import (
     DEVICE,
@@ -21,6 +21,7 @@ from nascli.runs.find import find_run
 
 IMAGES = Setting[list[Path]]("images", "Images or folders of images.", ..., metavar="PATH")
 RUN = Setting[str]("--run", "The detector's run.", "latest", metavar="RUN|latest")
+ENGINE = Setting[EngineName]("--engine", ENGINE_HELP, "auto")
 THRESHOLD = Setting[float]("--threshold", "Lowest score of a box.", 0.5, min=0, max=1, metavar="SCORE")
 
 
@@ -46,7 +47,7 @@ def predict(call: Call) -> None:
     run_folder = find_run(call[RUN], "detect", runs_folder(), terminal.note)
     device = resolve_device(call[DEVICE])
     detector, spec = load_detector(run_folder, device)
-    answering = accelerate(detector, call[ENGINE], call[PRECISION])
+    answering, engine = accelerate(detector, call[ENGINE], call[PRECISION])
     collected = collect_images(call[IMAGES], limit)
     note_issues(terminal, "images", collected.issues)
     folder = choose_output_folder(run_folder, "predictions", call[FOLDER], call[OVERWRITE])
@@ -63,8 +64,14 @@ def predict(call: Call) -> None:
         rows = [(str(each.path), str(len(each.objects)), each.summary()) for each in predictions]
         terminal.show_table(f"boxes with a score of at least {threshold:g}", rows, ("image", "boxes", "found"))
         found = [prediction.to_dict() for prediction in predictions]
-        issues = [each.to_dict() for each in collected.issues]
-        about = {"run": str(run_folder), "out": str(folder), "threshold": threshold, "issues": issues}
+        about = {
+            "run": str(run_folder),
+            "out": str(folder),
+            "threshold": threshold,
+            "engine": engine,
+            "precision": call[PRECISION],
+            "issues": [each.to_dict() for each in collected.issues],
+        }
         terminal.result({**about, "images": found})  # before it is written: a full disk shall not take it
         write_predictions(predictions, place, threshold)
     terminal.show(f"drawn in {folder}")

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from nascli.data.detection.dataset import DetectionSplit
     from nascli.detect.coco_eval import Detection
 
-ENGINE = Setting[Literal["auto", "trained", "folded", "openvino"]](
-    "--engine", "What answers: the detector as it was trained, or a faster form; auto is the fastest here.", "trained"
-)
+EngineName = Literal["auto", "trained", "folded", "openvino"]
+ENGINE_HELP = "What answers: the detector as it was trained, or a faster form; auto is the fastest here."
+ENGINE = Setting[EngineName]("--engine", ENGINE_HELP, "trained")
 PRECISION = Setting[Literal["float32", "bfloat16"]]("--precision", "What the engine computes in.", "float32")
 RESULTS = Setting[Path](
     "results", "A COCO results file of any tool, or the run of a detector.", ..., metavar="RESULTS.json|RUN|latest"
@@ -109,7 +109,7 @@ def _read_results(call: Call, terminal: Terminal) -> _Found:
 def _run_detector(call: Call, terminal: Terminal) -> _Found:
     """The detections of a trained detector."""
     from nascli.data.detection.registry import load_ground_truth
-    from nascli.detect.engines import accelerate, choose_engine
+    from nascli.detect.engines import accelerate
     from nascli.detect.inference import detect_known
     from nascli.detect.model import load_detector
     from nascli.engine.device import resolve_device
@@ -119,8 +119,7 @@ def _run_detector(call: Call, terminal: Terminal) -> _Found:
     folder = find_run(str(call[RESULTS]), "detect", runs_folder(), terminal.note)
     run = Run(resolve_device(call[DEVICE]), log=terminal.note)
     detector, spec = load_detector(folder, run.device)
-    engine = choose_engine(call[ENGINE], run.device, call[PRECISION])
-    answering = accelerate(detector, engine, call[PRECISION])
+    answering, engine = accelerate(detector, call[ENGINE], call[PRECISION])
     recipe, _ = resolve_recipe(call, terminal, run=folder)
     split = load_ground_truth(recipe.data, images=True)
     terminal.note(f"{split.source}: {describe_split(split)}, {count_of(len(split.categories), 'class')}")

@@ -47,8 +47,10 @@ MAX_UNREADABLE = Setting[int | None](
     metavar="N",
 )
 BATCH_SIZE = Setting[int]("--batch-size", "Images per batch; changes speed and memory only.", 256, min=1, metavar="N")
-ENGINE = Setting[Literal["auto", "trained", "folded", "compiled", "openvino"]](
-    "--engine", "What answers: the network as it was trained, or a faster form; auto is the fastest here.", "trained"
+ENGINE = Setting[Literal["auto", "trained", "folded", "compiled", "openvino"] | None](
+    "--engine",
+    "What answers: the network as it was trained, or a faster form; auto, the fastest here, is the default for "
+    "--predict and for int8, trained for measuring.",
 )
 PRECISION = Setting[Literal["float32", "bfloat16", "int8", "auto"]](
     "--precision", "What the engine computes in; int8 and auto: as build --optimize admitted it.", "float32"
@@ -105,8 +107,8 @@ def run(call: Call) -> None:
     found = [find_run(each, "train", runs_folder(), terminal.note) for each in runs]
     folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
     on = Run(resolve_device(call[DEVICE]), log=terminal.note)
-    is_measured = call[PRECISION] in ("int8", "auto")  # in the engine that answers fastest
-    engine = "auto" if is_measured and ENGINE not in call.given else call[ENGINE]
+    is_fastest = call[PREDICT] or call[PRECISION] in ("int8", "auto")
+    engine = call[ENGINE] or ("auto" if is_fastest else "trained")
     options = InferenceOptions(on, call[BATCH_SIZE], call[CROPS], call[FLIP], engine, call[PRECISION])
     if call[PREDICT]:
         limits = {"max_megapixels": call[MAX_MEGAPIXELS], "max_unreadable": call[MAX_UNREADABLE] or 0}

@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_structure, tree_unflatten
 
-from nascli.config import suggestion
-from nascli.errors import InputError
-from nascli.models.deploy.engines import list_engines
+from nascli.errors import InputError, UnknownStepError
+from nascli.models.deploy.engines import find_engine
 from nascli.models.deploy.fuse import fold
 from nascli.models.deploy.openvino import OpenvinoProgram, Precision
 from nascli.models.deploy.translation import translate
@@ -30,38 +29,35 @@ _CROPS = 32
 """Crops that an engine takes at once: their number differs by image, and a program for each would take time to make."""
 
 
-def accelerate(detector: nn.Module, engine: str = "auto", precision: Precision = "float32") -> nn.Module:
-    """A detector that gives the same boxes to rounding, faster; in evaluation mode only.
+def accelerate(detector: nn.Module, engine: str = "auto", precision: Precision = "float32") -> tuple[nn.Module, str]:
+    """A detector that gives the same boxes to rounding, faster, in evaluation mode only; and the name of its engine.
 
     Args:
         detector: From `build_detector` or `load_detector`; it is left as it is.
-        engine: One of `ENGINES`; `auto` is the fastest on the detector's device.
+        engine: One of `ENGINES`; `auto` is the fastest on the detector's device that knows its steps.
         precision: `bfloat16` computes the networks in it, and all that is between them in float32.
 
     Raises:
         InputError: There is no engine of that name, or it does not work here.
     """
     device = next(detector.parameters()).device
-    name = choose_engine(engine, device, precision)
-    if (name, precision) == ("trained", "float32"):
-        return detector
     whole: Any = copy.deepcopy(detector)
-    build = ENGINES[name]
-    crops = build(_BoxHead(whole), _channels_of_crops(whole), device, precision)
-    images = build(_ProposingBackbone(whole), 3, device, precision)
+    name, (crops, images) = find_engine(
+        engine,
+        ENGINES,
+        device,
+        precision,
+        lambda build: (
+            build(_BoxHead(whole), _channels_of_crops(whole), device, precision),
+            build(_ProposingBackbone(whole), 3, device, precision),
+        ),
+    )
+    if (name, precision) == ("trained", "float32"):
+        return detector, name
     whole.roi_heads.box_head = _AnsweringBoxHead(crops)
     whole.backbone = _AnsweringBackbone(images, whole.backbone.out_channels)
     whole.rpn.head = _AnsweringProposals(whole.backbone)
-    return whole.eval()  # type: ignore[no-any-return]
-
-
-def choose_engine(name: str, device: torch.device, precision: Precision) -> str:
-    """The engine itself, or for `auto` the fastest on a device; InputError if there is none of that name."""
-    if name == "auto":
-        return list_engines(device, precision)[-1]
-    if name not in ENGINES:
-        raise InputError(f"engine {name!r} is not known", suggestion(name, ENGINES))
-    return name
+    return whole.eval(), name
 
 
 def _build_trained(module: nn.Module, channels: int, device: torch.device, precision: Precision) -> Program:
@@ -80,7 +76,7 @@ def _build_openvino(module: nn.Module, channels: int, device: torch.device, prec
     folded = fold(module)
     model = translate(folded, channels)
     if model is None:
-        raise InputError(
+        raise UnknownStepError(
             "this network has steps that are not translated for OpenVINO", "Give --engine folded or trained"
         )
     (output,) = folded.graph.find_nodes(op="output")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from nascli.config import DetectorConfig
-from nascli.detect.engines import ENGINES, accelerate, choose_engine
+from nascli.detect.engines import ENGINES, accelerate
 from nascli.detect.model import build_detector
-from nascli.errors import InputError
+from nascli.errors import InputError, UnknownStepError
 from nascli.models.deploy import engines, openvino
 from nascli.models.deploy.openvino import supports
 from nascli.models.families import build_network
@@ -77,7 +77,7 @@ def assert_same(found: nn.Module, answering: nn.Module, images: list[Tensor], *,
 def test_every_head_and_network_gives_the_same_boxes(head: str, network: str, engine: str) -> None:
     body = build_network("resnet-20", image_size=32) if network == "resnet" else small_network(network)
     found = prepare(body, head=head, box_score_thresh=0.0)
-    answering = accelerate(found, engine)
+    answering, _ = accelerate(found, engine)
     for images in BATCHES:
         assert_same(found, answering, images)
 
@@ -85,14 +85,14 @@ def test_every_head_and_network_gives_the_same_boxes(head: str, network: str, en
 @pytest.mark.parametrize("proposals", [1, 33])
 def test_any_number_of_proposals_is_answered(proposals: int) -> None:
     found = prepare(small_network(), rpn_post_nms_top_n=proposals, box_score_thresh=0.0)
-    answering = accelerate(found, "openvino")
+    answering, _ = accelerate(found, "openvino")
     for images in BATCHES[:2]:
         assert_same(found, answering, images)
 
 
 def test_images_on_which_nothing_is_found_or_proposed() -> None:
     found = prepare(small_network(), box_score_thresh=0.99)
-    answering = accelerate(found, "openvino")
+    answering, _ = accelerate(found, "openvino")
     assert_same(found, answering, BATCHES[0], boxes=False)
     assert [len(each["boxes"]) for each in detect(answering, BATCHES[3])] == [0, 0, 0]
     for each in (found, answering):
@@ -103,7 +103,7 @@ def test_images_on_which_nothing_is_found_or_proposed() -> None:
 def test_the_detector_is_left_as_it_is_and_answers_stay_what_they_were() -> None:
     found = prepare(small_network(), box_score_thresh=0.0)
     before = {name: value.clone() for name, value in found.state_dict().items()}
-    answering = accelerate(found, "openvino")
+    answering, _ = accelerate(found, "openvino")
     (first,) = detect(answering, BATCHES[1])
     kept = {name: value.clone() for name, value in first.items()}
     detect(answering, BATCHES[0])
@@ -119,7 +119,7 @@ def test_bfloat16_gives_numbers_that_are_near(engine: str) -> None:
             accelerate(prepare(small_network()), engine, "bfloat16")
         return
     found = prepare(small_network(), box_score_thresh=0.0)
-    answering = accelerate(found, engine, "bfloat16")
+    answering, _ = accelerate(found, engine, "bfloat16")
     (expected,), (given,) = detect(found, BATCHES[1]), detect(answering, BATCHES[1])
     assert given["boxes"].dtype == given["scores"].dtype == torch.float32
     torch.testing.assert_close(given["scores"][:1], expected["scores"][:1], atol=5e-2, rtol=0)
@@ -128,12 +128,30 @@ def test_bfloat16_gives_numbers_that_are_near(engine: str) -> None:
 def test_auto_is_openvino_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = prepare(small_network())
     monkeypatch.setattr(engines, "supports", lambda precision: True)
-    assert choose_engine("auto", CPU, "float32") == "openvino"
+    assert accelerate(found)[1] == "openvino"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setattr(engines, "supports", openvino.supports)
-    assert choose_engine("auto", CPU, "float32") == "folded"
+    assert accelerate(found)[1] == "folded"
     for engine in ("openvino", "openvinno"):
         with pytest.raises(InputError, match="openvino"):
             accelerate(found, engine)
-    assert accelerate(found, "trained") is found
+    assert accelerate(found, "trained") == (found, "trained")
+
+
+class Doubled(nn.Module):
+    """A step that is not among those that networks of nascli have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x) * 2
+
+
+def test_a_backbone_with_another_step_is_folded_alone() -> None:
+    body = build_network("resnet-20", image_size=32)
+    body.stem = nn.Sequential(body.stem, Doubled())  # type: ignore[assignment, arg-type, unused-ignore]
+    found = prepare(body, box_score_thresh=0.0)
+    answering, engine = accelerate(found)
+    assert engine == "folded"
+    assert_same(found, answering, BATCHES[1])
+    with pytest.raises(UnknownStepError, match="--engine folded"):
+        accelerate(found, "openvino")

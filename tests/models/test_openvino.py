@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor, nn
 
-from nascli.errors import InputError
+from nascli.errors import InputError, UnknownStepError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.models.deploy import engines, openvino, translation
@@ -73,6 +73,23 @@ def test_a_network_with_another_step_goes_through_the_converter() -> None:
     engine = build_engine(network, CPU, "openvino", "float32")
     for batch in (1, 3):
         assert difference(engine, network, torch.randn(batch, 3, 8, 8)) < 1e-5
+
+
+class Branching(nn.Module):
+    """A step that depends on the values of its input, which cannot be recorded."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_a_network_that_cannot_be_recorded_answers_as_it_was_trained() -> None:
+    network = build_network("resnet-8", image_size=8).eval()
+    network.dropout = Branching()  # type: ignore[assignment]
+    images = torch.randn(2, 3, 8, 8)
+    assert difference(build_engine(network, CPU), network, images) < 1e-5
+    for engine in ("folded", "openvino"):
+        with pytest.raises(UnknownStepError, match="engine trained"):
+            build_engine(network, CPU, engine)
 
 
 @pytest.mark.skipif(not supports("bfloat16"), reason="this CPU has no instructions for bfloat16")

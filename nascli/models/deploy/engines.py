@@ -7,14 +7,16 @@ Shapes: N batch, H height, W width.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from nascli.config import suggestion
-from nascli.errors import InputError, NascliError
+from nascli.errors import InputError, NascliError, UnknownStepError
 from nascli.models.cost import Latency, measure_latency
 from nascli.models.deploy.fuse import fold, lay_out_input
 from nascli.models.deploy.openvino import OpenvinoEngine, Precision, supports
@@ -23,6 +25,8 @@ from nascli.models.deploy.translation import convert
 from nascli.models.interface import ImageClassifier
 
 Engine = Callable[[Tensor], Tensor]
+Builder = TypeVar("Builder")
+Built = TypeVar("Built")
 
 TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 5e-2}
 """Largest `difference` from the network in float32 that an engine may have."""
@@ -125,15 +129,39 @@ ENGINES: dict[str, Callable[[ImageClassifier, torch.device, Precision], Engine]]
 def build_engine(
     network: ImageClassifier, device: torch.device, name: str = "auto", precision: Precision = "float32"
 ) -> Engine:
-    """The engine of that name; `auto` is the last of `list_engines`.
+    """The engine of that name; `auto` is the fastest of `list_engines` that knows the network's steps.
 
     Raises:
         InputError: There is none of that name, or it does not work here.
     """
-    name = list_engines(device, precision)[-1] if name == "auto" else name
-    if name not in ENGINES:
-        raise InputError(f"engine {name!r} is not known", suggestion(name, ENGINES))
-    return ENGINES[name](network, device, precision)
+    return find_engine(name, ENGINES, device, precision, lambda build: build(network, device, precision))[1]
+
+
+def find_engine(
+    name: str,
+    engines: Mapping[str, Builder],
+    device: torch.device,
+    precision: Precision,
+    call: Callable[[Builder], Built],
+) -> tuple[str, Built]:
+    """The name of an engine, and the engine.
+
+    Args:
+        name: A key of `engines`, or `auto`: the fastest of `list_engines` that knows the network's steps.
+        call: Builds the engine from its entry in `engines`.
+
+    Raises:
+        InputError: There is none of that name, or it does not work here.
+    """
+    if name != "auto":
+        if name not in engines:
+            raise InputError(f"engine {name!r} is not known", suggestion(name, engines))
+        return name, call(engines[name])
+    slowest, *others = list_engines(device, precision)
+    for each in reversed(others):
+        with suppress(UnknownStepError):
+            return each, call(engines[each])
+    return slowest, call(engines[slowest])
 
 
 def time_engines(

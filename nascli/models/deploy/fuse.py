@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from nascli.errors import UnknownStepError
 from nascli.models import layers
 from nascli.models.convolutions import Depthwise, Pointwise
 from nascli.models.layers import SamePad, Subsample, concat_channels
@@ -39,9 +40,18 @@ def fold(network: nn.Module) -> fx.GraphModule:
 
     Returns:
         A module in evaluation mode, (N, 3, H, W) to logits (N, classes) for a network, with weights of its own.
+
+    Raises:
+        UnknownStepError: What it computes depends on the input in a way that cannot be recorded.
     """
-    tracer = _Tracer()
-    graph = tracer.trace(copy.deepcopy(network).eval())
+    tracer, twin = _Tracer(), copy.deepcopy(network).eval()
+    try:
+        graph = tracer.trace(twin)
+    except Exception as error:  # of any kind, since what cannot be recorded is run with records in place of tensors
+        raise UnknownStepError(
+            f"{type(network).__name__} cannot be folded: its steps depend on its input ({error})",
+            "Use the engine trained",
+        ) from error
     folded = fx.GraphModule(tracer.root, graph, "FoldedNetwork")
     for step in (_drop_idle, _fold_norms, _share, _pad_inside):
         step(folded)

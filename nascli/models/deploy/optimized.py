@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from nascli.config import explain
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import writing
-from nascli.models.deploy.engines import Engine, build_engine, list_engines
+from nascli.models.deploy.engines import ENGINES, Engine, find_engine
 from nascli.models.deploy.ir import WEIGHTS_SUFFIX, Ir
 from nascli.models.deploy.openvino import OpenvinoEngine, Precision, import_openvino, supports
 from nascli.models.interface import ImageClassifier
@@ -102,8 +102,8 @@ def open_engine(
         engine = "openvino" if found else engine
     else:
         plain = precision
-    name = list_engines(device, plain)[-1] if engine == "auto" else engine
-    return OpenedEngine(build_engine(network, device, name, plain), name, plain)
+    name, run = find_engine(engine, ENGINES, device, plain, lambda build: build(network, device, plain))
+    return OpenedEngine(run, name, plain)
 
 
 def write_optimized(weights: Path, values: Mapping[str, object], content: Ir | None) -> None:
