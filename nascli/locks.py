@@ -1,4 +1,4 @@
-"""Locks on folders: one process at a time writes a folder of nascli.
+"""Locks on folders: one process at a time writes a folder of nascli, or measures how fast a machine is.
 
 The lock is the kernel's, on a file `.lock` in the folder, so that it ends with its process however that ends. The file
 itself says nothing: it is never read, never emptied, and may stay.
@@ -10,8 +10,11 @@ import os
 import stat
 import time
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from tempfile import gettempdir
 from typing import IO
 
 from nascli.errors import InputError
@@ -23,34 +26,37 @@ LOCK_FILE = ".lock"
 _PATIENCE = 0.1
 """Seconds for which a lock is asked for again: a look at it (`is_locked`) has it for a moment."""
 
+_LONGEST_TURN = 600.0
+"""Seconds for which a turn on the machine is waited for: one takes a second or so, and every core may have a worker."""
+
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
-def lock_folder(path: Path, *, wait: bool = False, remedy: str = "Wait for it, or stop it") -> IO[bytes]:
+def lock_folder(path: Path, *, patience: float = _PATIENCE, remedy: str = "Wait for it, or stop it") -> IO[bytes]:
     """Lock a folder for this process, until the file that is returned is closed or the process ends.
 
     A `.lock` that is there already is opened as it is; one that is no plain file is refused, since nascli did not make
     it. Processes forked from this one do not hold the lock.
 
     Args:
-        wait: Wait while another process has the lock.
+        patience: Seconds to wait while another process has the lock.
 
     Raises:
         InputError: Another process has the lock, or the file system has no locks, or `.lock` is no plain file.
         CannotWriteError: The file cannot be made.
     """
     file = path / LOCK_FILE
-    patience = time.monotonic() + _PATIENCE
+    until = time.monotonic() + patience
     while True:
         lock, is_new = _open_lock(file)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(lock, file):  # else it was removed by the process that had it
                 break
             lock.close()
         except BlockingIOError as error:
             lock.close()
-            if time.monotonic() > patience:
+            if time.monotonic() > until:
                 raise InputError(f"{path} is in use by another process", remedy, file=path) from error
             time.sleep(_PATIENCE / 10)
         except OSError as error:
@@ -64,14 +70,43 @@ def lock_folder(path: Path, *, wait: bool = False, remedy: str = "Wait for it, o
                 "Choose a folder on another disk, or mount this one with locks (flock)",
                 file=path,
             ) from error
-    held = weakref.ref(lock)
+    _held().add(lock)
+    return lock
 
-    def close_in_child() -> None:  # or processes forked to decode images would hold the lock, too
-        if (file := held()) is not None:
-            file.close()
+
+@cache
+def _held() -> "weakref.WeakSet[IO[bytes]]":
+    """The locks of this process; a process forked from it closes them, or one that decodes images would hold them."""
+    locks: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()
+
+    def close_in_child() -> None:
+        for lock in list(locks):
+            lock.close()
 
     os.register_at_fork(after_in_child=close_in_child)
-    return lock
+    return locks
+
+
+@contextmanager
+def lock_machine(purpose: str) -> Iterator[None]:
+    """Let one process of this machine at a time do what others would disturb; they wait.
+
+    The lock is that of a folder beside temporary files, which any user may lock.
+
+    Args:
+        purpose: Names the folder, `nascli-PURPOSE`.
+
+    Raises:
+        InputError: Others have it for ten minutes.
+        CannotWriteError: The folder cannot be made.
+    """
+    folder = Path(gettempdir(), f"nascli-{purpose}")
+    with writing(folder), suppress(FileExistsError):
+        folder.mkdir()
+        folder.chmod(0o1777)  # whoever comes first
+    remedy = f"It measures one at a time: fuser {folder / LOCK_FILE} names the process that does not end"
+    with lock_folder(folder, patience=_LONGEST_TURN, remedy=remedy):
+        yield
 
 
 def remove_lock(path: Path) -> None:

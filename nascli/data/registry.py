@@ -1,6 +1,7 @@
 """Classification data sets by name."""
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -233,7 +234,7 @@ def _no_cifar(name: str, root: Path, source: "type[CIFAR10]", error: Exception) 
 def _lock(root: Path) -> Iterator[None]:
     """Let one process at a time download to `root`; the others wait."""
     make_folder(root)
-    with lock_folder(root, wait=True):
+    with lock_folder(root, patience=math.inf):
         yield
 
 

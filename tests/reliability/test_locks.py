@@ -268,7 +268,7 @@ def test_a_lock_that_was_removed_is_not_waited_for() -> None:
     got: list[bool | None] = []
 
     def wait() -> None:
-        with lock_folder(Path("data"), wait=True):
+        with lock_folder(Path("data"), patience=10):
             got.append(is_locked(Path("data")))
 
     thread = threading.Thread(target=wait)
