@@ -17,6 +17,7 @@ import pytest
 from nascli.errors import DivergedError
 from nascli.genotype.cells.space import CellSpace
 from nascli.genotype.genotype import Genotype
+from nascli.models.latency import Latency
 from nascli.search.evaluators.evaluator import Evaluator
 from nascli.search.executors.executor import InProcessExecutor, Job, JobOutcome
 from nascli.search.trial import Score, Trial
@@ -24,6 +25,13 @@ from tests.published import as_cells
 
 TINY = CellSpace(name="tiny", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=2)
 """Small enough for repeats to come by themselves."""
+
+
+def make_latency(seconds: float = 1.0, **values: object) -> Latency:
+    """A latency as if it had been measured."""
+    usual = {"median": 1.1 * seconds, "upper": 1.2 * seconds, "reference": 0.001, "engine": "openvino"}
+    where = {"precision": "float32", "device": "cpu", "threads": 1, "image_size": 8, "batch": 1, "repeats": 15}
+    return Latency(seconds=seconds, **{**usual, **where, **values})
 
 
 def hide_package(patch: pytest.MonkeyPatch, name: str) -> None:

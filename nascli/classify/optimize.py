@@ -5,10 +5,8 @@ Top-1 is measured on held-out images, latency on this machine; what was not meas
 Shapes: N batch, H height, W width.
 """
 
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
 
@@ -24,7 +22,6 @@ from nascli.data.transforms import Normalizer
 from nascli.engine.device import generator_for
 from nascli.engine.task import Run
 from nascli.errors import InputError, NascliError
-from nascli.models.cost import Latency
 from nascli.models.deploy.engines import Engine
 from nascli.models.deploy.export import describe
 from nascli.models.deploy.ir import Ir, serialize
@@ -32,8 +29,10 @@ from nascli.models.deploy.openvino import OpenvinoEngine, import_openvino, suppo
 from nascli.models.deploy.optimized import AdmittedPrecision, describe_machine, int8_rest, write_optimized
 from nascli.models.deploy.program import make_images
 from nascli.models.deploy.quantize import FEWEST_IMAGES, import_nncf, quantize
+from nascli.models.deploy.timing import time_in_turn
 from nascli.models.deploy.translation import convert
 from nascli.models.interface import ImageClassifier
+from nascli.models.latency import Latency
 from nascli.models.serialization import WEIGHTS_FILE, load_network
 from nascli.models.tensor_files import digest_tensors
 from nascli.runs.record import versions
@@ -48,7 +47,6 @@ MOST_IMAGES = 5_000
 _GAIN = 0.05
 """The part of the time that fewer bits must save: below it, a gain may be chance."""
 
-_WARM_UP, _ROUNDS = 3, 15
 _BATCH_SIZE = 32
 _CPU = torch.device("cpu")
 
@@ -111,8 +109,12 @@ class Candidate:
 
     @property
     def seconds(self) -> float:
-        """The lower quartile for the batch that decides: other work on the machine only adds to it."""
-        return self.latencies[-1].lower
+        """The latency of the batch that decides."""
+        return self.latencies[-1].seconds
+
+    def to_dict(self) -> dict[str, object]:
+        """Every number by name."""
+        return {**vars(self), "latencies": [each.model_dump() for each in self.latencies]}
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def optimize(trained: TrainedRun, options: OptimizeOptions) -> OptimizeReport:
     scores = {
         name: evaluate(engine, held_out, normalizer, run, batch_size=_BATCH_SIZE) for name, engine in engines.items()
     }
-    times = {batch: time_in_turn(engines, make_images(trained.spec, batch)) for batch in options.batches}
+    times = {batch: time_in_turn(engines, make_images(trained.spec, batch), "openvino") for batch in options.batches}
     best = scores["float32"].top1
     candidates = tuple(
         Candidate(name, score.top1, 100 * (best - score.top1), tuple(times[batch][name] for batch in options.batches))
@@ -163,7 +165,7 @@ def optimize(trained: TrainedRun, options: OptimizeOptions) -> OptimizeReport:
         "images": scores["float32"].images,
         "calibration_images": calibrated,
         "max_drop": options.max_drop,
-        "candidates": [asdict(each) for each in candidates],
+        "candidates": [each.to_dict() for each in candidates],
         "machine": describe_machine(),
         "versions": versions()
         | {name: metadata.version(name) for name in ("openvino", *(["nncf"] if content else []))},
@@ -188,22 +190,6 @@ def admit(candidates: Sequence[Candidate], max_drop: float) -> Candidate:
         )
     fastest = min(kept, key=lambda each: each.seconds)
     return fastest if fastest.seconds < (1 - _GAIN) * first.seconds else first
-
-
-def time_in_turn(engines: Mapping[AdmittedPrecision, Engine], images: Tensor) -> dict[AdmittedPrecision, Latency]:
-    """The latency of each engine on the same images, run by run in turn, so that other work slows all of them alike."""
-    times: dict[AdmittedPrecision, list[float]] = {name: [] for name in engines}
-    with torch.inference_mode():
-        for _ in range(_WARM_UP + _ROUNDS):
-            for name, engine in engines.items():
-                since = time.perf_counter()
-                engine(images)
-                times[name].append(time.perf_counter() - since)
-    made = {}
-    for name, seconds in times.items():
-        lower, median, upper = statistics.quantiles(seconds[_WARM_UP:], n=4, method="inclusive")
-        made[name] = Latency(median, lower, upper, len(images), _ROUNDS, torch.get_num_threads())
-    return made
 
 
 def _open(

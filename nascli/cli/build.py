@@ -15,6 +15,7 @@ from nascli.cli.build_settings import (
     COMPILE,
     DATA_DIR,
     DATASET,
+    ENGINE,
     EXPORT,
     FOLDER,
     IMPORT_WEIGHTS,
@@ -38,11 +39,11 @@ from nascli.files import fill_folder
 from nascli.runs.find import find_run
 
 if TYPE_CHECKING:
-    from nascli.models.deploy.engines import EngineTiming
     from nascli.models.deploy.export import Exported
     from nascli.models.deploy.openvino import Precision
+    from nascli.models.deploy.timing import EngineTiming
     from nascli.models.interface import ImageClassifier
-    from nascli.models.scaling import SizeTable, Target
+    from nascli.models.scaling import SizeTable, Target, Timer
     from nascli.models.spec import NetworkSpec
 
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     examples=[
         "nascli build --cell nasnet-a --preset imagenet-mobile",
         "nascli build --cell nasnet-a --preset imagenet-mobile --target-mult-adds 600M",
+        "nascli build --cell nasnet-a --preset imagenet-mobile --target-latency 20ms --threads 2",
         "nascli build --cell best.json --target-params 3.3M --cells-per-stage auto --out net",
         "nascli build --cell runs/search/latest --filters 16 --cells-per-stage 2 --out net",
         "nascli build --cell nasnet-a --preset imagenet-large --import-weights nasnetalarge.pth --out nasnet-large",
@@ -157,6 +159,7 @@ def _open_network(call: Call) -> _Made:
 
 def _size_cell(call: Call, terminal: Terminal) -> _Made:
     """The network of a cell at the size that is asked for, with the weights of another tool where they are given."""
+    from nascli.engine.device import cpu_threads
     from nascli.genotype.resolve import find_cell
     from nascli.models.families import find_family, open_architecture
     from nascli.models.scaling import scale_to_target
@@ -186,12 +189,29 @@ def _size_cell(call: Call, terminal: Terminal) -> _Made:
         decided = knobs.symbols.get(knobs.width, knobs.width)
         excluded = [each for each in SIZES if each.name == knobs.width]
         call.refuse(f"a target of {target} decides {decided}; it excludes", excluded)
-        sizes = scale_to_target(spec, resolve, target, vary_depth=cells == "auto")
+        with cpu_threads(call[THREADS] or 0):
+            timer = _make_timer(call, spec, terminal) if target.quantity == "latency" else None
+            sizes = scale_to_target(spec, resolve, target, vary_depth=cells == "auto", time=timer)
         spec = resolve(sizes.chosen.values)
     if weights is None:
         return _Made(spec, source, sizes=sizes)
     trained = _import_weights(spec, weights, terminal)
     return _Made(trained.spec, source, trained, sizes)
+
+
+def _make_timer(call: Call, spec: "NetworkSpec", terminal: Terminal) -> "Timer":
+    """A timer of networks like this one, in the engine that is asked for."""
+    from nascli.engine.device import resolve_device
+    from nascli.models.deploy.timing import measure_latency, settle_engine
+    from nascli.models.families import build
+
+    precision, device = _precision(call), resolve_device(call[DEVICE])
+    engine = settle_engine(build(spec.without_aux_head()), call[ENGINE], precision, device, terminal.note)
+    return lambda network: measure_latency(network, engine, precision, device)
+
+
+def _precision(call: Call) -> "Precision":
+    return "bfloat16" if call[PRECISION] == "bfloat16" else "float32"
 
 
 def _find_target(call: Call) -> "Target | None":
@@ -245,7 +265,8 @@ def _write(call: Call, made: _Made, terminal: Terminal) -> Path | None:
 def _benchmark(call: Call, made: _Made, terminal: Terminal) -> "list[EngineTiming]":
     """The speed of the network in each engine."""
     from nascli.engine.device import cpu_threads, resolve_device
-    from nascli.models.deploy.engines import list_engines, time_engines
+    from nascli.models.deploy.engines import list_engines
+    from nascli.models.deploy.timing import time_engines
     from nascli.models.families import build
 
     if made.trained is None:
@@ -254,7 +275,7 @@ def _benchmark(call: Call, made: _Made, terminal: Terminal) -> "list[EngineTimin
     batches = list(dict.fromkeys(call[BATCH])) or [1, 8]
     device = resolve_device(call[DEVICE])
     with terminal.status("measuring"), cpu_threads(call[THREADS] or 0):
-        precision: Precision = "bfloat16" if call[PRECISION] == "bfloat16" else "float32"
+        precision = _precision(call)
         engines = (*list_engines(device, precision), *(["compiled"] if call[COMPILE] else []))
         return list(time_engines(network, batches, precision=precision, device=device, engines=engines))
 

@@ -5,19 +5,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nascli.cli.build_settings import BENCHMARK, CHOOSING, COMPILE, NETWORK, OPTIMIZE, PRECISION, TIMING
-from nascli.cli.build_view import describe_spread, describe_threads
+from nascli.cli.build_settings import (
+    BATCH,
+    BENCHMARK,
+    CHOOSING,
+    COMPILE,
+    ENGINE,
+    NETWORK,
+    OPTIMIZE,
+    PRECISION,
+    TARGETS,
+    THREADS,
+    TIMING,
+)
 from nascli.cli.console import Terminal
+from nascli.cli.latency_view import describe_latencies, describe_spread
 from nascli.cli.options import DEVICE, Call
 from nascli.errors import InputError
 from nascli.files import check_writable
+from nascli.units import count_of
 
 if TYPE_CHECKING:
     from nascli.classify.optimize import Candidate, OptimizeReport
 
 
 def check_timing(call: Call) -> None:
-    """Refuse options of --benchmark and --optimize without them, and a precision that the one has not."""
+    """Refuse options of --benchmark, --optimize and --target-latency without them, and a precision that one has not."""
     wanted = call[PRECISION]
     if not call[OPTIMIZE]:
         call.refuse("without --optimize there is no use for", CHOOSING, "Give --optimize too, or leave them out")
@@ -27,12 +40,19 @@ def check_timing(call: Call) -> None:
         raise InputError("--optimize looks for fewer bits than float32", "Give --precision bfloat16, int8 or auto")
     if wanted in ("int8", "auto") and (call[BENCHMARK] or not call[OPTIMIZE]):
         raise InputError(
-            f"--precision {wanted} is for --optimize alone, --benchmark times float32 or bfloat16",
+            f"--precision {wanted} is for --optimize alone, all else is timed in float32 or bfloat16",
             "Give --optimize in place of --benchmark: it times what it tries",
         )
-    if not call[BENCHMARK]:
-        surplus = [COMPILE, DEVICE] if call[OPTIMIZE] else TIMING
-        call.refuse("without --benchmark there is no use for", surplus, "Give --benchmark too, or leave them out")
+    used = {
+        BENCHMARK: (BATCH, THREADS, PRECISION, COMPILE, DEVICE),
+        OPTIMIZE: (BATCH, THREADS, PRECISION),
+        TARGETS["latency"]: (THREADS, PRECISION, DEVICE, ENGINE),
+    }
+    for setting in TIMING:
+        wishes = [wish for wish, options in used.items() if setting in options]
+        if not any(call[wish] for wish in wishes):
+            names = " or ".join(wish.flag for wish in wishes)
+            call.refuse(f"without {names} there is no use for", [setting], f"Give {names} too, or leave it out")
 
 
 def check_optimize(folder: Path, max_drop: float, *, replace: bool) -> None:
@@ -74,7 +94,7 @@ def optimize_network(
 
 def _show(terminal: Terminal, report: "OptimizeReport") -> None:
     first = report.candidates[0]
-    values, threads = report.values, describe_threads(first.latencies[0])
+    values, threads = report.values, count_of(first.latencies[0].threads, "thread")
     columns = ("precision", "top-1", "points lost", *_columns(first), "")
     terminal.show("")
     terminal.show_table(
@@ -83,6 +103,7 @@ def _show(terminal: Terminal, report: "OptimizeReport") -> None:
         columns,
     )
     terminal.show("")
+    terminal.note(describe_latencies([latency for each in report.candidates for latency in each.latencies]))
     for each in report.candidates[1:]:
         if each is not report.admitted:
             terminal.note(_explain(each, report))
@@ -91,7 +112,7 @@ def _show(terminal: Terminal, report: "OptimizeReport") -> None:
 
 
 def _columns(candidate: "Candidate") -> list[str]:
-    return [text for each in candidate.latencies for text in (f"latency, batch {each.batch}", "quartiles")]
+    return [text for each in candidate.latencies for text in (f"latency, batch {each.batch}", "median, upper quartile")]
 
 
 def _row(candidate: "Candidate", report: "OptimizeReport") -> tuple[str, ...]:

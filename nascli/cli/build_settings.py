@@ -20,7 +20,7 @@ TARGETS: "dict[Quantity, Setting[str | None]]" = {
     "params": Setting[str | None]("--target-params", "Choose F for a number of params, like 3.3M.", metavar="AMOUNT"),
     "mult_adds": Setting[str | None]("--target-mult-adds", "Choose F for mult-adds, like 600M.", metavar="AMOUNT"),
     "latency": Setting[str | None](
-        "--target-latency", "Choose F for the latency of one image on this CPU, like 20ms.", metavar="TIME"
+        "--target-latency", "Choose F for the latency of one image in the engine, like 20ms.", metavar="TIME"
     ),
 }
 IMPORT_WEIGHTS = Setting[Path | None](
@@ -43,12 +43,15 @@ BATCH = Setting[list[int]](
     metavar="N",
 )
 THREADS = Setting[int | None](
-    "--threads", "CPU threads for --benchmark and --optimize; torch's own number by default.", min=1, metavar="N"
+    "--threads", "CPU threads of all that is timed; torch's own number by default.", min=1, metavar="N"
 )
 PRECISION = Setting[Literal["float32", "bfloat16", "int8", "auto"] | None](
     "--precision",
-    "Number format: float32 or bfloat16 for --benchmark; bfloat16, int8 or auto (all that work) for --optimize.",
+    "Number format: bfloat16, int8 or auto (all that work) for --optimize, else float32 or bfloat16.",
     metavar="NAME",
+)
+ENGINE = Setting[Literal["auto", "trained", "folded", "openvino"]](
+    "--engine", "What --target-latency times; auto is the fastest here.", "auto"
 )
 COMPILE = Setting[bool]("--compile", "Let --benchmark time the compiled network too; compiling takes minutes.", False)
 SIZES = field_settings(
@@ -69,5 +72,5 @@ DATASET = Setting[str | None](
 DATA_DIR = Setting[str | None](
     "--data-dir", "Folder of the data sets for --optimize; by default the run's own.", metavar="DIR"
 )
-TIMING = [BATCH, THREADS, PRECISION, COMPILE, DEVICE]
+TIMING = [BATCH, THREADS, PRECISION, COMPILE, DEVICE, ENGINE]
 CHOOSING = [MAX_DROP, DATASET, DATA_DIR]

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nascli.cli.console import Terminal
-from nascli.units import UNITS, count_of, format_quantity
+from nascli.cli.latency_view import describe_latencies, describe_spread
+from nascli.units import count_of, format_quantity
 
 if TYPE_CHECKING:
-    from nascli.models.cost import Cost, Latency, LayerCost
-    from nascli.models.deploy.engines import EngineTiming
+    from nascli.models.cost import Cost, LayerCost
+    from nascli.models.deploy.timing import EngineTiming
     from nascli.models.scaling import SizeCost, SizeTable
     from nascli.models.spec import NetworkSpec
 
@@ -46,15 +47,15 @@ def show_sizes(terminal: Terminal, sizes: "SizeTable") -> None:
             f"the steps of {width} are whole: {', '.join(steps)}{'' if others else more}"
         )
     if chosen.latency:
-        terminal.note(_conditions(chosen.latency))
+        terminal.note(describe_latencies([size.latency for size in sizes.sizes if size.latency]))
 
 
 def show_speed(terminal: Terminal, rows: "Sequence[EngineTiming]") -> None:
     """A table with a row per engine and batch; how it was measured, on stderr."""
-    columns = ("engine", "batch", "latency", "quartiles", "images/s", "difference")
+    columns = ("engine", "batch", "latency", "median, upper quartile", "images/s", "difference")
     cells = [
         (
-            row.engine,
+            row.latency.engine,
             str(row.latency.batch),
             *describe_spread(row.latency),
             f"{row.images_per_second:,.4g}",
@@ -62,14 +63,12 @@ def show_speed(terminal: Terminal, rows: "Sequence[EngineTiming]") -> None:
         )
         for row in rows
     ]
-    first = rows[0]
+    layout, first = rows[0].layout, rows[0].latency
     terminal.show("")
-    terminal.show_table(f"speed: {first.precision}, {first.layout}, {describe_threads(first.latency)}", cells, columns)
+    terminal.show_table(f"speed: {first.precision}, {layout}, {count_of(first.threads, 'thread')}", cells, columns)
     terminal.show("")
-    terminal.note(
-        f"speed: the median of {first.latency.repeats} runs on this machine, and the quartiles; difference: of a "
-        "logit from the network's in float32, relative to the largest"
-    )
+    terminal.note("difference: of a logit from the network's in float32, relative to the largest")
+    terminal.note(describe_latencies([row.latency for row in rows]))
 
 
 def _row(size: "SizeCost", sizes: "SizeTable") -> tuple[str, ...]:
@@ -80,23 +79,3 @@ def _row(size: "SizeCost", sizes: "SizeTable") -> tuple[str, ...]:
 
 def _off(distance: float) -> str:
     return f"{distance * 100:+z.1f} %"
-
-
-def describe_spread(latency: "Latency") -> tuple[str, str]:
-    """The median, and the quartiles."""
-    median, lower, upper = (
-        format_quantity(each, UNITS["latency"]) for each in (latency.seconds, latency.lower, latency.upper)
-    )
-    return median, f"{lower} to {upper}"
-
-
-def _conditions(latency: "Latency") -> str:
-    return (
-        f"latency: one image on this machine's CPU with {describe_threads(latency)}, float32; the median of "
-        f"{latency.repeats} runs, and the quartiles. It changes a little from call to call"
-    )
-
-
-def describe_threads(latency: "Latency") -> str:
-    """The number of threads in words."""
-    return count_of(latency.threads, "thread")

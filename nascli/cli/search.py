@@ -109,7 +109,8 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
         note_images(terminal, setup.data)
     space = resolve_space(recipe.space)
     open_table(recipe.search, space)
-    recipe = resolve_constraints(recipe, setup, space)
+    with terminal.status("measuring what the constraints ask for"):
+        recipe = resolve_constraints(recipe, setup, space, terminal.note)
     folder = create_run(
         "search",
         search_name(recipe),
@@ -125,7 +126,8 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
 def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
     """Continue a run with the settings in its folder; only the number of trials may grow."""
     from nascli.engine.device import resolve_device
-    from nascli.search.builders import build_child_setup
+    from nascli.genotype.space import resolve_space
+    from nascli.search.builders import build_child_setup, resolve_constraints
     from nascli.search.recorded import MAY_CHANGE
 
     path = find_run(resume, "search", runs_folder(), terminal.note)
@@ -143,6 +145,9 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
         device = resolve_device(record["asked"].get("device") or "auto")
         with with_changes(changes):
             setup = build_child_setup(recipe, device)
+            resolve_constraints(
+                recipe, setup, resolve_space(recipe.space), terminal.note
+            )  # what it names works here, too
         if total > before:
             recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"trials": total})})
             grown = [*(record.get("grown") or []), {"from": before, "to": total}]
@@ -159,12 +164,16 @@ def _search(
     from nascli.cli.progress import show_steps
     from nascli.cli.search_view import watch
     from nascli.genotype.space import resolve_space
-    from nascli.search.builders import build_evaluators, build_executor, count_workers
+    from nascli.models.latency import describe_conditions
+    from nascli.search.builders import build_evaluators, build_executor, count_workers, has_latency
     from nascli.search.study import run_search
     from nascli.signals import stop_on_signals
 
     with folder, stop_on_signals() as stop:
         terminal.note(f"run {folder.path}")
+        if setup and has_latency(recipe.search):
+            conditions = describe_conditions(**recipe.latency.model_dump(), image_size=setup.data.image_size)
+            terminal.note(f"latency: {conditions}")
         space = resolve_space(recipe.space)
         with show_steps(terminal, "supernet") as progress:
             evaluators = build_evaluators(

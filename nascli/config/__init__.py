@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         EvaluatorInfo,
         EvolutionConfig,
         HalvingConfig,
+        LatencyConfig,
         PpoConfig,
         ReinforceConfig,
         RerankConfig,

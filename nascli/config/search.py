@@ -197,6 +197,19 @@ class SupernetConfig(OptimConfig):
     )
 
 
+class LatencyConfig(Section):
+    """The form of a network whose latency a constraint names: the one that is to answer in the end."""
+
+    engine: Literal["auto", "trained", "folded", "openvino"] = Field(
+        "auto", description="engine that answers; auto is the fastest on the device"
+    )
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="number format that it computes in")
+    threads: int = Field(1, ge=1, le=4_096, description="CPU threads that it computes with")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="device that it computes on; auto is the one of the search"
+    )
+
+
 class SearchConfig(Section):
     """The search itself: how many cells, which strategy, which evaluator, how many workers."""
 
@@ -257,6 +270,7 @@ class SearchRecipe(Section):
     evolution: EvolutionConfig = Field(default_factory=EvolutionConfig)
     bayesian: BayesianConfig = Field(default_factory=BayesianConfig)
     supernet: SupernetConfig = Field(default_factory=SupernetConfig)
+    latency: LatencyConfig = Field(default_factory=LatencyConfig)
     halving: HalvingConfig = Field(default_factory=HalvingConfig)
     rerank: RerankConfig = Field(default_factory=RerankConfig)
 

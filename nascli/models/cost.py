@@ -1,24 +1,13 @@
-"""The cost of a network: params and mult-adds, counted on one traced forward, and latency, which is timed.
+"""The cost of a network: params and mult-adds, counted on one traced forward: no second formula can drift from it."""
 
-No second formula can drift from the network. Latency depends on the machine, and on what else it does.
-"""
-
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
-
-_WARM_UP = 3
-_REPEATS = 15
-_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -48,21 +37,6 @@ class LayerCost:
     shape: tuple[int, int, int]
     params: int
     mult_adds: int
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Seconds of one forward pass: the median, and the quartiles that half of the runs lie between.
-
-    `batch`, `repeats` and `threads` (those that torch computes with on a CPU) say how it was measured.
-    """
-
-    seconds: float
-    lower: float
-    upper: float
-    batch: int
-    repeats: int
-    threads: int
 
 
 def measure_cost(network: ImageClassifier | NetworkSpec) -> Cost:
@@ -97,41 +71,6 @@ def measure_layers(network: ImageClassifier | NetworkSpec) -> list[LayerCost]:
         )
         for unit in units
     ]
-
-
-def measure_latency(
-    engine: Callable[[Tensor], object],
-    image_size: int,
-    *,
-    batch: int = 1,
-    repeats: int = _REPEATS,
-    device: torch.device = _CPU,
-    dtype: torch.dtype = torch.float32,
-) -> Latency:
-    """Time a network, or what answers for it, as it is given: its mode and memory format are the caller's.
-
-    After 3 runs to warm up, runs are timed one by one, without gradients; on a GPU each to its end. Threads are those
-    of the context (`torch.set_num_threads`).
-
-    Args:
-        engine: Takes images (N, 3, H, W), channels last in memory.
-        image_size: H and W.
-        batch: N.
-        repeats: Timed runs, two or more.
-    """
-    shape = (batch, 3, image_size, image_size)
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
-    images = images.to(memory_format=torch.channels_last)
-    times = []
-    with torch.inference_mode():
-        for _ in range(_WARM_UP + repeats):
-            since = time.perf_counter()
-            engine(images)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append(time.perf_counter() - since)
-    lower, median, upper = statistics.quantiles(times[_WARM_UP:], n=4, method="inclusive")
-    return Latency(median, lower, upper, batch, repeats, torch.get_num_threads())
 
 
 def _twin(network: ImageClassifier | NetworkSpec) -> ImageClassifier:

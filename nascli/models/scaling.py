@@ -8,16 +8,16 @@ its width and depth says its family (`SizeKnobs`): for cells F and N.
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from typing import Literal
 
-import torch
-
 from nascli.errors import InputError
-from nascli.models.cost import Latency, measure_cost, measure_latency
+from nascli.models.cost import measure_cost
 from nascli.models.families import build, find_family
+from nascli.models.interface import ImageClassifier
+from nascli.models.latency import Latency
 from nascli.models.spec import NetworkSpec, SizeKnobs
 from nascli.units import EXAMPLES, UNITS, format_exactly, format_quantity, list_units, parse_quantity
 
@@ -82,7 +82,7 @@ class SizeCost:
 
     def to_dict(self) -> dict[str, object]:
         """Size and costs by name."""
-        latency = self.latency and asdict(self.latency)
+        latency = self.latency and self.latency.model_dump()
         return {**self.values, "params": self.params, "mult_adds": self.mult_adds, "latency": latency}
 
 
@@ -126,6 +126,9 @@ class SizeTable:
 Measure = Callable[[int, int], SizeCost]
 """From width and depth to that size and its cost."""
 
+Timer = Callable[[ImageClassifier], Latency]
+"""From a network to its latency."""
+
 
 def parse_target(quantity: Quantity, text: str) -> Target:
     """The target that a text like `600M` or `20ms` stands for.
@@ -141,31 +144,31 @@ def parse_target(quantity: Quantity, text: str) -> Target:
     return Target(quantity, amount)
 
 
-def measure_size(spec: NetworkSpec, *, timed: bool = False) -> SizeCost:
-    """The cost of a network, from one trace; its latency too, if it is `timed`.
-
-    Timed is one image on the CPU, in evaluation mode and float32, with the threads that torch takes by itself.
+def measure_size(spec: NetworkSpec, time: Timer | None = None) -> SizeCost:
+    """The cost of a network, from one trace; its latency too, where there is a timer.
 
     Raises:
         InputError: It shall be timed, and has more than a billion params.
     """
     cost = measure_cost(spec)
-    if timed and cost.params > _MOST_TIMED:
+    if time and cost.params > _MOST_TIMED:
         raise InputError(
             f"a network of {format_quantity(cost.params, UNITS['params'])} params ({spec.size_text}) is not timed",
             "Give a shorter latency, or a larger image",
         )
-    latency = None
-    if timed:
-        network = build(spec.without_aux_head()).eval().to(memory_format=torch.channels_last)
-        latency = measure_latency(network, spec.image_size)
+    latency = time(build(spec.without_aux_head())) if time else None
     knobs, values = find_family(spec.family).knobs, spec.config_values()
     width, depth = (int(str(values[key])) if key else 1 for key in (knobs.width, knobs.depth))
     return SizeCost(knobs, width, depth, cost.params, cost.mult_adds, latency)
 
 
 def scale_to_target(
-    spec: NetworkSpec, resize: Callable[[dict[str, int]], NetworkSpec], target: Target, *, vary_depth: bool = False
+    spec: NetworkSpec,
+    resize: Callable[[dict[str, int]], NetworkSpec],
+    target: Target,
+    *,
+    vary_depth: bool = False,
+    time: Timer | None = None,
 ) -> SizeTable:
     """The sizes of a network around a target (see `find_size`).
 
@@ -173,11 +176,12 @@ def scale_to_target(
         spec: The network to start from.
         resize: The network with other values of the family's size keys.
         vary_depth: Choose the depth, too, from the family's `depths`.
+        time: For a target of latency.
     """
     start = measure_size(spec)
 
     def measure(width: int, depth: int) -> SizeCost:
-        return measure_size(resize(start.knobs.values(width, depth)), timed=target.quantity == "latency")
+        return measure_size(resize(start.knobs.values(width, depth)), time)
 
     return find_size(measure, target, start, start.knobs.depths if vary_depth else ())
 

@@ -30,7 +30,7 @@ LOW, HIGH = 0.1, 0.9
 """The band holds the best of n in eight of ten orderings."""
 
 _MAX_BUDGETS = 200  # at which the curve is computed
-_SECTIONS = ("data", "space", "network", "train", "halving", "supernet")
+_SECTIONS = ("data", "space", "network", "train", "halving", "supernet", "latency")
 _SEARCH_KEYS = ("evaluator", "num_seeds", "constraints", "holdout")
 _IRRELEVANT = frozenset(
     {"data.data_dir", "data.workers", "train.threads", "train.checkpoint_minutes", "train.checkpoint_steps"}

@@ -15,7 +15,12 @@ import torch
 from nascli.config import EVALUATORS, TABLE, SearchConfig, SearchRecipe, find_evaluator, suggestion
 from nascli.errors import InputError
 from nascli.genotype.space import SearchSpace, resolve_space
-from nascli.search.evaluators.constraints import ConstrainedEvaluator, parse_constraint, resolve_percentages
+from nascli.search.evaluators.constraints import (
+    ConstrainedEvaluator,
+    parse_constraint,
+    resolve_percentages,
+    settle_latency,
+)
 from nascli.search.evaluators.evaluator import Evaluator, SeedAverage
 from nascli.search.evaluators.one_shot import Progress, build_one_shot
 from nascli.search.evaluators.proxy import ChildSetup, ProxyTraining, load_child_setup
@@ -147,13 +152,36 @@ def open_table(search: SearchConfig, space: SearchSpace) -> TabularBenchmark | N
     return table
 
 
-def resolve_constraints(recipe: SearchRecipe, setup: ChildSetup | None, space: SearchSpace) -> SearchRecipe:
-    """The recipe with every percentage in its constraints replaced by a number, with which a resumed run continues."""
-    if setup is None or not any("%" in text for text in recipe.search.constraints):
+def resolve_constraints(
+    recipe: SearchRecipe, setup: ChildSetup | None, space: SearchSpace, log: Callable[[str], None]
+) -> SearchRecipe:
+    """The recipe with which a resumed run continues.
+
+    Every percentage in its constraints is a number; and where they name the latency, it says which engine is timed, on
+    which device, and both work here.
+
+    Args:
+        log: Is told of an engine that cannot take the networks.
+
+    Raises:
+        InputError: The engine does not work here, or a percentage cannot be measured.
+    """
+    constraints = tuple(map(parse_constraint, recipe.search.constraints))
+    if setup is None or not constraints:
         return recipe
-    constraints = resolve_percentages(map(parse_constraint, recipe.search.constraints), setup, space, recipe.seed)
-    resolved = recipe.search.model_copy(update={"constraints": tuple(map(str, constraints))})
-    return recipe.model_copy(update={"search": resolved})
+    form = recipe.latency
+    if has_latency(recipe.search):
+        form = settle_latency(setup, space, form, log)
+    if any(constraint.percent for constraint in constraints):
+        numbers = resolve_percentages(constraints, setup, space, recipe.seed, form)
+        resolved = recipe.search.model_copy(update={"constraints": tuple(map(str, numbers))})
+        recipe = recipe.model_copy(update={"search": resolved})
+    return recipe.model_copy(update={"latency": form})
+
+
+def has_latency(search: SearchConfig) -> bool:
+    """Whether a constraint names the latency."""
+    return any(parse_constraint(text).quantity == "latency" for text in search.constraints)
 
 
 def build_evaluators(
@@ -187,7 +215,8 @@ def build_evaluators(
     scorer = _average_seeds(scorer, search)
     constraints = tuple(map(parse_constraint, search.constraints))
     if constraints:
-        scorer = ConstrainedEvaluator(scorer, constraints, setup)
+        first_epochs = next(iter(recipe.halving.rungs), None)
+        scorer = ConstrainedEvaluator(scorer, constraints, setup, recipe.latency, first_epochs)
     return Evaluators(scorer, ProxyTraining(setup, recipe.train))
 
 

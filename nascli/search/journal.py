@@ -29,6 +29,7 @@ from nascli.errors import CorruptFileError, InputError
 from nascli.files import open_append, sync_folder, writing
 from nascli.genotype.genotype import AnyGenotype
 from nascli.genotype.space import SearchSpace
+from nascli.models.latency import Latency
 from nascli.records import format_line, is_torn, parse_line
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial
 from nascli.text import quote
@@ -83,6 +84,7 @@ class _Scored(_Event):
     mult_adds: int
     seconds: float
     accuracies: tuple[float, ...] = ()
+    latency: Latency | None = None
 
     @property
     def score(self) -> Score:
@@ -112,6 +114,12 @@ class Failed(_Event):
     kind: FailureKind
     error: str
     reward: float
+    latency: Latency | None = None
+
+    @property
+    def failure(self) -> Failure:
+        """The fields that make a failure."""
+        return Failure(self.kind, self.error, self.latency)
 
 
 class Reranked(_Event):
@@ -305,8 +313,8 @@ def _apply(trials: list[Trial], event: Event) -> Trial:
     trial = trials[event.trial]
     match event:
         case Failed():
-            _check_taken(trial, trials, Failure(event.kind, event.error))
-            return trial.fail(Failure(event.kind, event.error), event.reward)
+            _check_taken(trial, trials, event.failure)
+            return trial.fail(event.failure, event.reward)
         case Advanced():
             return trial.advance(Rung(epochs=event.epochs, score=event.score))
         case Reranked():

@@ -42,12 +42,16 @@ class Lifecycle:
     def apply(self, outcome: JobOutcome) -> None:
         """Write the outcome of a job to the journal, and do what follows from it."""
         number, result = outcome.job.trial, outcome.result
+        trial = self._journal.trials[number]
         if isinstance(result, Failure):
             self._fail(number, result)
-        elif outcome.job.epochs is not None:
-            self._record(Advanced(trial=number, epochs=outcome.job.epochs, **vars(result)))
         else:
-            self._finish(self._journal.trials[number], result)
+            if trial.rungs:  # it was measured before the first of its trainings
+                result = replace(result, latency=trial.rungs[0].score.latency)
+            if outcome.job.epochs is not None:
+                self._record(Advanced(trial=number, epochs=outcome.job.epochs, **vars(result)))
+            else:
+                self._finish(trial, result)
         self._finish_duplicates(number)
         self._promote()
 
@@ -92,5 +96,4 @@ class Lifecycle:
                 self._fail(duplicate, trial.failure)
 
     def _fail(self, number: int, failure: Failure) -> None:
-        reward = self._plan.failure_reward
-        self._record(Failed(trial=number, kind=failure.kind, error=failure.error, reward=reward))
+        self._record(Failed(trial=number, reward=self._plan.failure_reward, **vars(failure)))

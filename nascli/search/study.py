@@ -39,7 +39,7 @@ class Summary:
     """The results of a search; rewards are those of the cells that were scored, each once.
 
     Args:
-        best: The best trial's number, reward, params, mult-adds and canonical hash.
+        best: The best trial's number, reward, params, mult-adds, latency where it was measured, and canonical hash.
         trials: Proposals in all: cells trained (scored to their end), duplicates, cells rejected, cells failed.
         reward_std: Standard deviation over the cells scored (0 for one).
         child_seconds: Summed over the cells, ranking included.
@@ -311,7 +311,8 @@ def _count(trials: Sequence[Trial], state: TrialState) -> int:
 
 def _describe(trial: Trial) -> dict[str, object]:
     figures = {name: getattr(trial.score, name) for name in ("reward", "params", "mult_adds")}
-    return {"trial": trial.id, **figures, "hash": trial.hash}
+    latency = trial.score and trial.score.latency and trial.score.latency.model_dump()
+    return {"trial": trial.id, **figures, "latency": latency, "hash": trial.hash}
 
 
 def _check_scored(trials: Sequence[Trial]) -> None:

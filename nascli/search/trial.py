@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Self
 
 from nascli.genotype.genotype import Genotype
+from nascli.models.latency import Latency
 
 
 class TrialState(StrEnum):
@@ -40,10 +41,14 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """The end of an evaluation without a score: its kind, and an error for the user in one line."""
+    """The end of an evaluation without a score: its kind, and an error for the user in one line.
+
+    `latency` is the one that violates a constraint.
+    """
 
     kind: FailureKind
     error: str
+    latency: Latency | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,7 @@ class Score:
         mult_adds: Multiply-accumulates per image.
         seconds: Duration of the evaluation.
         accuracies: One per training, where there were several; `accuracy` is their mean.
+        latency: That of the child, where a constraint names it.
 
     Raises:
         ValueError: A number is not finite.
@@ -68,6 +74,7 @@ class Score:
     mult_adds: int
     seconds: float
     accuracies: tuple[float, ...] = ()
+    latency: Latency | None = None
 
     @classmethod
     def of(cls, accuracy: float | None, params: int, mult_adds: int, started: float, reward: float = 0.0) -> Self:
@@ -77,8 +84,8 @@ class Score:
         return cls(reward=reward, accuracy=accuracy, params=params, mult_adds=mult_adds, seconds=seconds)
 
     def __post_init__(self) -> None:
-        numbers = {name: value for name, value in vars(self).items() if name != "accuracies" and value is not None}
-        for name, value in [*numbers.items(), *(("accuracies", each) for each in self.accuracies)]:
+        numbers = [(name, value) for name, value in vars(self).items() if isinstance(value, int | float)]
+        for name, value in [*numbers, *(("accuracies", each) for each in self.accuracies)]:
             if not math.isfinite(value):
                 raise ValueError(f"the evaluator's {name} is {value}")
 

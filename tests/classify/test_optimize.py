@@ -12,24 +12,24 @@ from torch import Tensor
 import nascli
 from nascli.classify import optimize as module
 from nascli.classify.metrics import evaluate
-from nascli.classify.optimize import Candidate, admit, time_in_turn
+from nascli.classify.optimize import Candidate, admit
 from nascli.cli.app import main
 from nascli.errors import InputError, NascliError
-from nascli.models.cost import Latency
 from nascli.models.deploy import quantize as quantizing
 from nascli.models.deploy.openvino import supports
+from nascli.models.deploy.timing import time_in_turn
 from nascli.models.deploy.translation import convert
 from nascli.models.families import build_network
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from nascli.records import read_record
+from tests.fakes import make_latency
 
-FLOAT32 = Candidate("float32", 0.9, 0.0, (Latency(1.0, 1.0, 1.0, 1, 15, 1),))
+FLOAT32 = Candidate("float32", 0.9, 0.0, (make_latency(),))
 
 
 def candidate(precision: str, drop: float, seconds: float) -> Candidate:
-    latency = replace(FLOAT32.latencies[0], lower=seconds)
-    return replace(FLOAT32, precision=precision, drop=drop, latencies=(latency,))  # type: ignore[arg-type]
+    return replace(FLOAT32, precision=precision, drop=drop, latencies=(make_latency(seconds),))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ def test_engines_are_timed_in_turn() -> None:
         return images
 
     engines = {"float32": partial(note, "float32"), "int8": partial(note, "int8")}
-    times = time_in_turn(engines, torch.zeros(2, 3, 8, 8))  # type: ignore[arg-type]
+    times = time_in_turn(engines, torch.zeros(2, 3, 8, 8), "openvino")
     assert calls == ["float32", "int8"] * (len(calls) // 2)
     assert times["int8"].batch == 2
-    assert times["int8"].lower <= times["int8"].seconds <= times["int8"].upper
+    assert 0 < times["int8"].seconds <= times["int8"].median <= times["int8"].upper
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_int8_is_measured_written_and_used(
     assert record["precision"] == said["precision"] == "int8"
     assert [each["precision"] for each in record["candidates"]] == ["float32", "int8"]
     assert [each["batch"] for each in record["candidates"][1]["latencies"]] == [1, 2]
-    assert all(each["lower"] <= each["seconds"] <= each["upper"] for each in record["candidates"][1]["latencies"])
+    assert all(each["seconds"] <= each["median"] <= each["upper"] for each in record["candidates"][1]["latencies"])
     assert (record["dataset"], record["calibration_images"]) == ("digits", 20)
     assert {"openvino", "nncf", "torch"} <= set(record["versions"])
     assert record["machine"]["cpu"]

@@ -70,9 +70,9 @@ OPTIONS = {
         "--canonical --draw --from --json --list --name --out --overwrite --select --space --to --tokens --trial SOURCE"
     ),
     "build": (
-        "--batch --benchmark --cell --cells-per-stage --classes --compile --data-dir --dataset --device --export "
-        "--filters --image-size --import-weights --json --max-drop --network --optimize --out --overwrite --precision "
-        "--preset --target-latency --target-mult-adds --target-params --threads"
+        "--batch --benchmark --cell --cells-per-stage --classes --compile --data-dir --dataset --device --engine "
+        "--export --filters --image-size --import-weights --json --max-drop --network --optimize --out --overwrite "
+        "--precision --preset --target-latency --target-mult-adds --target-params --threads"
     ),
     "train": (
         "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters --gpus "

@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from nascli.cli.app import main
 from nascli.genotype.resolve import zoo_genotype
-from nascli.models.cost import Latency
 from nascli.models.interface import ImageClassifier
+from nascli.models.latency import Latency
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from tests.cells import as_cells, read_cells
 from tests.classify.small_training import make_network
+from tests.fakes import make_latency
 
 
 def test_json_is_one_object_with_the_exact_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,8 +85,9 @@ def test_table_by_cell_and_network_file(tmp_path: Path, capsys: pytest.CaptureFi
         (
             ["--cell", "enas", "--threads", "2"],
             2,
-            "without --benchmark there is no use for --threads. Give --benchmark too",
+            "without --benchmark or --optimize or --target-latency there is no use for --threads. Give",
         ),
+        (["--cell", "enas", "--engine", "folded"], 2, "without --target-latency there is no use for --engine"),
         (["--cell", "enas", "--export", "m.onnx"], 2, "--cell has random weights. Give a trained one with --network"),
         (["--network", "net", "--export", "m.pth"], 2, "unknown kind '.pth'. Known: .onnx, .xml, .pt2"),
         (["--network", "net", "--export", "there.onnx"], 2, "there.onnx exists. Replace it with --overwrite"),
@@ -158,20 +161,56 @@ def test_n_varies_with_auto(capsys: pytest.CaptureFixture[str]) -> None:
     assert values["params"] == pytest.approx(223_000 * (1 + table["distance"]))
 
 
-def test_a_target_of_latency_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def latency(network: ImageClassifier, image_size: int) -> Latency:
-        assert not network.training
-        assert image_size == 16
-        seconds = as_cells(network.spec).filters / 1000
-        return Latency(seconds, seconds * 0.9, seconds * 1.1, batch=1, repeats=15, threads=2)
+def latency_by_filters(
+    network: ImageClassifier, engine: str, precision: str, device: torch.device, **values: object
+) -> Latency:
+    """In place of a measurement: a millisecond per filter."""
+    threads = torch.get_num_threads()
+    said = {"engine": engine, "precision": precision, "device": str(device), "threads": threads}
+    return make_latency(as_cells(network.spec).filters / 1000, **said, image_size=network.spec.image_size)
 
-    monkeypatch.setattr("nascli.models.scaling.measure_latency", latency)
-    build(*SMALL, "--target-latency", "9ms", "--cells-per-stage", "1")
+
+def test_a_target_of_latency_is_met_in_the_engine_that_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nascli.models.deploy.timing.measure_latency", latency_by_filters)
+    build(*SMALL, "--target-latency", "9ms", "--cells-per-stage", "1", "--device", "cpu", "--threads", "2")
     printed = capsys.readouterr()
     (marked,) = (line for line in printed.out.splitlines() if "<- chosen" in line)
-    assert "9ms (8.1ms to 9.9ms)" in marked
+    assert "9ms (9.9ms, 10.8ms)" in marked
     assert "F = 9, N = 1: a latency of 9ms" in printed.err
-    assert "with 2 threads" in printed.err
+    assert "1 image of 16×16 px, openvino in float32, 2 threads" in printed.err
+
+
+def test_another_engine_and_precision_can_be_the_target(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nascli.models.deploy.timing.measure_latency", latency_by_filters)
+    how = ("--engine", "folded", "--precision", "bfloat16", "--device", "cpu", "--json")
+    build(*SMALL, "--target-latency", "9ms", "--cells-per-stage", "1", *how)
+    latencies = [size["latency"] for size in json.loads(capsys.readouterr().out)["size_table"]["sizes"]]
+    assert {(each["engine"], each["precision"], each["reference"]) for each in latencies} == {
+        ("folded", "bfloat16", 0.001)
+    }
+
+
+def test_an_engine_that_cannot_take_a_network_gives_way_to_the_folded_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(network: ImageClassifier) -> object:
+        raise RuntimeError("no such step")
+
+    monkeypatch.setattr("nascli.models.deploy.engines.convert", fail)
+    monkeypatch.setattr("nascli.models.deploy.timing.measure_latency", latency_by_filters)
+    target = (*SMALL, "--target-latency", "9ms", "--cells-per-stage", "1", "--device", "cpu")
+    build(*target)
+    said = capsys.readouterr().err
+    assert "the engine cannot take darts-v2: no such step; the folded network" in said
+    assert "folded in float32" in said
+    with pytest.raises(SystemExit) as caught:
+        main(["build", *target, "--engine", "openvino"])
+    assert caught.value.code == 1
+    assert "no such step" in capsys.readouterr().err
 
 
 def test_speed_is_measured_of_every_engine(capsys: pytest.CaptureFixture[str]) -> None:

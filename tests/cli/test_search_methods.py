@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from nascli.genotype.genotype import read_genotype
 from nascli.runs.find import read_run
@@ -12,6 +13,7 @@ from nascli.search.journal import read_trials
 from nascli.search.rerank import sort_reranked
 from nascli.search.trial import TrialState
 from tests.cli.program import exit_code
+from tests.fakes import hide_package
 
 RECIPE = """
 [data]
@@ -94,6 +96,64 @@ def test_limits_rungs_and_a_ranking_at_the_end(capsys: pytest.CaptureFixture[str
     assert exit_code("search", "--resume", "run") == 0
     assert read_trials(Path("run/trials.jsonl")) == trials
     assert "trained again" in capsys.readouterr().out
+
+
+LATENCY = ("--evaluator", "params", "--strategy", "random", "--constraint", "latency<100s", "--trials", "2")
+
+
+def test_a_latency_is_that_of_the_engine_and_is_kept(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert exit_code("search", "--recipe", "tiny.toml", "--out", "run", *LATENCY) == 0
+    printed = capsys.readouterr()
+    conditions = "latency: 1 image of 8×8 px, openvino in float32, 1 thread"
+    assert printed.err.count(conditions) == 2, "before the first trial, and below the best"
+    assert "The reference network took" in printed.err
+    trials = read_trials(Path("run/trials.jsonl"))
+    latencies = [trial.score.latency for trial in trials if trial.score]
+    for latency in latencies:
+        assert latency is not None
+        assert 0 < latency.seconds <= latency.median <= latency.upper
+        assert latency.reference > 0
+        assert latency.conditions in conditions
+    record = read_run(Path("run"))
+    assert record["recipe"]["latency"] == {"engine": "openvino", "precision": "float32", "threads": 1, "device": "cpu"}
+    assert record["results"]["best"]["latency"] in [latency.model_dump() for latency in latencies if latency]
+
+    recipe = Path("run/recipe.toml").read_text()
+    for old, new in (('engine = "openvino"', 'engine = "folded"'), ("threads = 1", "threads = 2")):
+        before, after = recipe.split("[latency]")
+        Path("run/recipe.toml").write_text(f"{before}[latency]{after.replace(old, new, 1)}")
+        assert exit_code("search", "--resume", "run", "--trials", "3") != 0
+        assert "latency" in capsys.readouterr().err
+    Path("run/recipe.toml").write_text(recipe)
+    with monkeypatch.context() as patch:
+        hide_package(patch, "openvino")
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        assert exit_code("search", "--resume", "run", "--trials", "3") == 2
+        assert "OpenVINO, which is not installed" in capsys.readouterr().err
+    assert read_trials(Path("run/trials.jsonl")) == trials
+
+    assert exit_code("search", "--resume", "run", "--trials", "3", "--json") == 0
+    again = read_trials(Path("run/trials.jsonl"))
+    assert (again[:2], len(again)) == (trials, 3), "what the journal has is not measured again"
+    best = json.loads(capsys.readouterr().out)["best"]["latency"]
+    assert (best["engine"], best["threads"], best["image_size"]) == ("openvino", 1, 8)
+
+
+def test_a_latency_that_cannot_be_measured_here_is_refused_before_the_search(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nascli.models.deploy.openvino.supports", lambda precision: precision == "float32")
+    for setting, word in (
+        ("latency.precision=bfloat16", "no instructions for bfloat16"),
+        ("latency.engine=opnvino", "latency.engine"),
+        ("latency.threads=0", "latency.threads"),
+        *([] if torch.cuda.is_available() else [("latency.device=cuda", "CUDA devices")]),
+    ):
+        assert exit_code("search", "--recipe", "tiny.toml", "--out", "run", *LATENCY, "--set", setting) == 2
+        assert word in " ".join(capsys.readouterr().err.split())
+        assert not Path("run").exists()
 
 
 def test_shared_weights_are_trained_once_and_answer_for_every_cell(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,10 +16,10 @@ from nascli.errors import CannotWriteError, InputError, NascliError
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.models.cells.network import CellNetwork
 from nascli.models.deploy import engines, export
-from nascli.models.deploy.engines import time_engines
 from nascli.models.deploy.export import EXPORTS, describe, export_ir, export_onnx, export_program
 from nascli.models.deploy.fuse import fold
 from nascli.models.deploy.openvino import OpenvinoEngine
+from nascli.models.deploy.timing import time_engines
 from nascli.models.families import build_network
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
@@ -181,7 +181,9 @@ def test_engines_are_compared_before_they_are_timed() -> None:
     ours = network()
     rows = list(time_engines(ours, (1, 2)))
     names = ("trained", "folded", "openvino")
-    assert [(row.engine, row.latency.batch) for row in rows] == [(name, batch) for name in names for batch in (1, 2)]
+    assert [(row.latency.engine, row.latency.batch) for row in rows] == [
+        (name, batch) for name in names for batch in (1, 2)
+    ]
     assert all(row.difference < 1e-4 for row in rows)
     assert rows[1].images_per_second == pytest.approx(2 / rows[1].latency.seconds)
     halved = list(time_engines(ours, (2,), precision="bfloat16"))
@@ -198,5 +200,5 @@ def test_an_engine_with_other_logits_is_not_timed(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow
 def test_the_compiled_engine_agrees_too() -> None:
     rows = list(time_engines(network(), (1, 2), engines=("trained", "folded", "compiled")))
-    assert [row.engine for row in rows[-2:]] == ["compiled", "compiled"]
+    assert [row.latency.engine for row in rows[-2:]] == ["compiled", "compiled"]
     assert all(row.difference < 1e-4 for row in rows)

@@ -10,8 +10,6 @@ from nascli.config import CellNetworkConfig
 from nascli.errors import InputError
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.family import CellFamily
-from nascli.models.cost import Latency, measure_latency
-from nascli.models.families import build_network
 from nascli.models.scaling import (
     TOLERANCE,
     Quantity,
@@ -22,6 +20,7 @@ from nascli.models.scaling import (
     parse_target,
 )
 from tests.cells import resolve_cells
+from tests.fakes import make_latency
 
 KNOBS = CellFamily.knobs
 
@@ -41,8 +40,7 @@ class Formula:
     def __call__(self, filters: int, cells: int) -> SizeCost:
         self.asked.append((filters, cells))
         amount = self.formula(filters, cells)
-        latency = Latency(amount / 1e6, 0.0, 1.0, batch=1, repeats=15, threads=1)
-        return SizeCost(KNOBS, filters, cells, round(amount), round(10 * amount), latency)
+        return SizeCost(KNOBS, filters, cells, round(amount), round(10 * amount), make_latency(amount / 1e6))
 
 
 def like_a_network(filters: int, cells: int) -> float:
@@ -174,10 +172,3 @@ def test_the_mobile_network_is_found_by_its_mult_adds_from_another_size() -> Non
     table = find_size(measure, Target("mult_adds", 564e6), at(20, 4))
     assert (table.chosen.params, table.chosen.mult_adds) == (5_289_978, 563_638_816)
     assert (table.chosen.width, table.hit) == (44, True)
-
-
-def test_latency_is_a_median_between_quartiles() -> None:
-    network = build_network("darts-v2", "cifar10", filters=2, cells_per_stage=1).eval()
-    latency = measure_latency(network, 16, batch=2, repeats=3)
-    assert 0 < latency.lower <= latency.seconds <= latency.upper < 10
-    assert (latency.batch, latency.repeats, latency.threads) == (2, 3, 1)

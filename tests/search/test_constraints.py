@@ -4,27 +4,32 @@ import random
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nascli.config import CellNetworkConfig
+from nascli.config import CellNetworkConfig, LatencyConfig
 from nascli.errors import InputError, RejectedError
 from nascli.genotype.genotype import Genotype
+from nascli.models.interface import ImageClassifier
+from nascli.models.latency import Latency
 from nascli.search.evaluators.constraints import (
     Comparison,
     ConstrainedEvaluator,
     Constraint,
-    measure_child_latency,
     parse_constraint,
     resolve_percentages,
+    settle_latency,
 )
 from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.evaluators.zero_cost import naswot, params
-from nascli.search.trial import Score
+from nascli.search.executors.executor import Job, evaluate_job
+from nascli.search.trial import Failure, FailureKind, Score
 from tests.classify.small_training import AUGMENTATION, CPU, make_data
-from tests.fakes import TINY
+from tests.fakes import TINY, hide_package, make_latency
 
 PROXY = ChildSetup(make_data(train=24), CellNetworkConfig(filters=2, cells_per_stage=1), AUGMENTATION, CPU)
+FORM = LatencyConfig(engine="openvino", device="cpu")
 CELL = TINY.decode([0] * len(TINY.decision_sizes))
 SATISFIED = ("params>0", "mult_adds>0", "naswot>=0", "grad_norm>=0", "latency<100s")
 VIOLATED = ("params<1", "mult_adds<1", "naswot>1e9", "grad_norm>1e9", "latency<1us")
@@ -42,8 +47,8 @@ class Inner:
         return SCORE
 
 
-def constrain(inner: Inner, *texts: str) -> ConstrainedEvaluator:
-    return ConstrainedEvaluator(inner, tuple(map(parse_constraint, texts)), PROXY)
+def constrain(inner: Inner, *texts: str, first_epochs: int | None = None) -> ConstrainedEvaluator:
+    return ConstrainedEvaluator(inner, tuple(map(parse_constraint, texts)), PROXY, FORM, first_epochs)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +141,8 @@ def test_a_breach_names_the_value_and_the_limit(text: str, value: float, message
 
 def test_a_cell_within_all_limits_is_evaluated_as_without_them() -> None:
     inner = Inner()
-    assert constrain(inner, *SATISFIED).evaluate(CELL, 3, epochs=2) == SCORE
+    score = constrain(inner, *SATISFIED, first_epochs=2).evaluate(CELL, 3, epochs=2)
+    assert replace(score, latency=None) == SCORE
     assert inner.asked == [(CELL, 3, 2)]
 
 
@@ -153,10 +159,9 @@ def test_the_cheapest_violated_constraint_rejects_before_anything_is_evaluated(f
 def test_what_costs_more_is_not_measured_once_a_constraint_is_violated() -> None:
     blind = replace(PROXY, data=replace(PROXY.data, std=(1e-300,) * 3))  # its gradient is not finite
     inner = Inner()
+    constraints = (parse_constraint("grad_norm>1"), parse_constraint("params<1"))
     with pytest.raises(RejectedError, match="params"):
-        ConstrainedEvaluator(inner, (parse_constraint("grad_norm>1"), parse_constraint("params<1")), blind).evaluate(
-            CELL, 1
-        )
+        ConstrainedEvaluator(inner, constraints, blind, FORM).evaluate(CELL, 1)
 
 
 def test_the_measured_value_is_that_of_the_child() -> None:
@@ -166,14 +171,69 @@ def test_the_measured_value_is_that_of_the_child() -> None:
         constrain(Inner(), f"params<{count}").evaluate(CELL, 1)
 
 
-def test_latency_grows_with_the_child() -> None:
-    larger = replace(PROXY, network=CellNetworkConfig(filters=32, cells_per_stage=6))
-    assert 0 < measure_child_latency(PROXY, CELL) < measure_child_latency(larger, CELL) < 10
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """Each measurement takes 20 ms, whatever the machine; how each was asked for."""
+    asked: list[tuple[object, ...]] = []
+
+    def measure(network: ImageClassifier, engine: str, precision: str, device: torch.device) -> Latency:
+        asked.append((engine, precision, str(device), torch.get_num_threads(), network.spec.image_size))
+        return make_latency(0.02, engine=engine)
+
+    monkeypatch.setattr("nascli.search.evaluators.constraints.measure_latency", measure)
+    return asked
+
+
+def test_the_latency_is_that_of_the_engine_and_stays_with_the_result(timed: list[tuple[object, ...]]) -> None:
+    form = LatencyConfig(engine="folded", precision="bfloat16", threads=2, device="cpu")
+    within, beyond = (
+        ConstrainedEvaluator(Inner(), (parse_constraint(text),), PROXY, form)
+        for text in ("latency<21ms", "latency<19ms")
+    )
+    score, failure = (evaluate_job(each, Job(0, CELL, 1)).result for each in (within, beyond))
+    assert isinstance(score, Score)
+    assert isinstance(failure, Failure)
+    assert score.latency == failure.latency == make_latency(0.02, engine="folded")
+    assert failure.kind is FailureKind.REJECTED
+    assert "latency 20ms violates latency<19ms" in failure.error
+    assert timed == [("folded", "bfloat16", "cpu", 2, PROXY.data.image_size)] * 2
+
+
+def test_a_cell_is_checked_once_however_often_it_is_trained(timed: list[tuple[object, ...]]) -> None:
+    inner = Inner()
+    constrained = constrain(inner, "latency<21ms", first_epochs=1)
+    scores = [constrained.evaluate(CELL, 1, epochs) for epochs in (1, 3, None)]
+    assert [score.latency is None for score in scores] == [False, True, True]
+    assert len(timed) == 1
+    assert len(inner.asked) == 3
+
+
+def test_auto_is_the_fastest_engine_of_the_device_of_the_search() -> None:
+    form = settle_latency(PROXY, TINY, LatencyConfig(threads=3), pytest.fail)
+    assert form == LatencyConfig(engine="openvino", threads=3, device="cpu")
+
+
+def test_without_the_engine_the_folded_network_is_timed_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_package(monkeypatch, "openvino")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert settle_latency(PROXY, TINY, LatencyConfig(), pytest.fail).engine == "folded"
+    with pytest.raises(InputError, match=r"not installed.*nascli\[openvino\]"):
+        settle_latency(PROXY, TINY, LatencyConfig(engine="openvino"), pytest.fail)
+
+
+def test_an_engine_that_cannot_take_the_networks_of_a_space_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(network: ImageClassifier) -> object:
+        raise RuntimeError("no such step")
+
+    monkeypatch.setattr("nascli.models.deploy.engines.convert", fail)
+    said: list[str] = []
+    assert settle_latency(PROXY, TINY, LatencyConfig(), said.append).engine == "folded"
+    assert "no such step" in said[0]
 
 
 def test_a_percentage_becomes_the_number_that_so_many_random_cells_lie_below() -> None:
     constraints = tuple(map(parse_constraint, ("naswot>50%", "naswot<25%", "latency<1s")))
-    above, below, untouched = resolve_percentages(constraints, PROXY, TINY, seed=1, sample=32)
+    above, below, untouched = resolve_percentages(constraints, PROXY, TINY, 1, FORM, sample=32)
     assert (above.comparison, above.percent, below.comparison, below.percent) == (">", False, "<", False)
     assert untouched == constraints[2]
     draw = random.Random(0)
@@ -185,7 +245,7 @@ def test_a_percentage_becomes_the_number_that_so_many_random_cells_lie_below() -
 
 def test_a_percentage_follows_from_the_seed_and_its_number_reads_back() -> None:
     constraints = (parse_constraint("naswot>30%"),)
-    one, same, other = (resolve_percentages(constraints, PROXY, TINY, seed, sample=8) for seed in (1, 1, 2))
+    one, same, other = (resolve_percentages(constraints, PROXY, TINY, seed, FORM, sample=8) for seed in (1, 1, 2))
     assert one == same != other
     assert parse_constraint(str(one[0])) == one[0]
 
@@ -193,7 +253,7 @@ def test_a_percentage_follows_from_the_seed_and_its_number_reads_back() -> None:
 def test_a_percentage_of_what_cannot_be_scored_is_refused() -> None:
     blind = replace(PROXY, data=replace(PROXY.data, std=(1e-300,) * 3))
     with pytest.raises(InputError, match=r"random cell 0 cannot be scored.*Give the constraint as a number"):
-        resolve_percentages((parse_constraint("grad_norm>50%"),), blind, TINY, seed=1, sample=2)
+        resolve_percentages((parse_constraint("grad_norm>50%"),), blind, TINY, 1, FORM, sample=2)
 
 
 def test_an_unresolved_percentage_cannot_be_checked() -> None:

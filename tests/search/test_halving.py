@@ -3,7 +3,7 @@
 import os
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from nascli.search.plan import SearchPlan
 from nascli.search.study import best_trials
 from nascli.search.trial import Score, Trial
 from nascli.signals import StopRequest
-from tests.fakes import ChainStrategy, Recorder, ShuffledExecutor
+from tests.fakes import ChainStrategy, Recorder, ShuffledExecutor, make_latency
 
 SPACE = CellSpace(name="pair", ops=("sep_conv_3x3", "max_pool_3x3", "identity"), blocks=1)
 RUNGS = (1, 3)
@@ -29,12 +29,16 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class SlowLearner:
-    """Accuracy grows with the epochs towards what the seed gives; each training takes a second an epoch."""
+    """Accuracy grows with the epochs towards what the seed gives; each training takes a second an epoch.
+
+    The latency is measured before the first.
+    """
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         trained = 9 if epochs is None else epochs
         accuracy = random.Random(seed).random() * trained / (trained + 1)
-        return Score(reward=accuracy, accuracy=accuracy, params=1, mult_adds=1, seconds=float(trained))
+        score = Score(reward=accuracy, accuracy=accuracy, params=1, mult_adds=1, seconds=float(trained))
+        return replace(score, latency=make_latency(1 + accuracy)) if epochs == RUNGS[0] else score
 
 
 def search(path: Path, workers: int = 1, shuffle: int = 0, *, asynchronous: bool = False) -> list[Trial]:
@@ -86,6 +90,14 @@ def test_the_score_is_that_of_the_longest_training_and_the_time_that_of_all(whol
         assert trial.score.seconds == epochs
         if trial.stopped:
             assert trial.score.accuracy == trial.rungs[-1].score.accuracy
+
+
+def test_the_latency_is_the_one_measured_before_the_first_training(whole: list[Trial]) -> None:
+    for trial in whole:
+        if trial.scored and trial.score:
+            first = trial.rungs[0].score
+            assert first.latency == make_latency(1 + first.reward)
+            assert {each.score.latency for each in trial.rungs} == {trial.score.latency} == {first.latency}
 
 
 def test_a_stopped_child_is_never_before_one_that_was_not(whole: list[Trial]) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.search.journal import Advanced, Failed, Finished, Journal, Proposed, Reranked, read_trials
 from nascli.search.trial import Failure, FailureKind, Rerank, Rung, Score, Trial, TrialState
-from tests.fakes import TINY
+from tests.fakes import TINY, make_latency
 from tests.records import sign_line, sign_lines
 
 CRASHED = FailureKind.CRASHED
@@ -78,6 +78,38 @@ def test_rungs_ranking_and_rejection_are_read_back(tmp_path: Path) -> None:
     assert finishes == [(0, 3), (1, 3), (2, 3)]
     with Journal(path) as journal:
         assert (journal.trials, journal.finishes) == (written, finishes)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_latency_is_read_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, seconds: float) -> None:
+    path, latency = tmp_path_factory.mktemp("latency") / "trials.jsonl", make_latency(1.0, median=seconds)
+    with Journal(path) as journal:
+        for number in range(2):
+            journal.append(Proposed.of(trial(number)))
+        journal.append(Finished(trial=0, latency=latency, **SCORE))
+        journal.append(Failed(trial=1, kind=FailureKind.REJECTED, error="too slow", reward=0.0, latency=latency))
+    scored, rejected = read_trials(path)
+    assert scored.score is not None
+    assert rejected.failure is not None
+    assert scored.score.latency == rejected.failure.latency == latency
+    said = json.loads(path.read_text().splitlines()[2])["latency"]
+    assert (said["engine"], said["threads"], said["image_size"], said["reference"]) == ("openvino", 1, 8, 0.001)
+
+
+@pytest.mark.parametrize(
+    "values", [{"threads": True}, {"threads": 1.0}, {"seconds": "1"}, {"engine": 3}, {"batch": None}, {"more": 1}]
+)
+def test_a_latency_of_other_fields_or_types_is_damage(tmp_path: Path, values: dict[str, object]) -> None:
+    path = tmp_path / "trials.jsonl"
+    with Journal(path) as journal:
+        journal.append(Proposed.of(trial(0)))
+        journal.append(Finished(trial=0, latency=make_latency(), **SCORE))
+    first, last = path.read_text().splitlines()
+    line = json.loads(last)
+    path.write_text("\n".join([first, json.dumps(line | {"latency": line["latency"] | values}), ""]))
+    sign_lines(path)
+    with pytest.raises(CorruptFileError, match=r"line 2: .*finished.latency"):
+        read_trials(path)
 
 
 @pytest.mark.parametrize(

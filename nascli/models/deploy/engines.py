@@ -1,4 +1,4 @@
-"""Engines: what answers with the logits of a trained network. Each is checked against the network before it is timed.
+"""Engines: what answers with the logits of a trained network.
 
 An engine maps normalized images, float32 (N, 3, H, W), to logits, float32 (N, classes), whatever it computes in.
 `ENGINES` has all by name.
@@ -7,9 +7,8 @@ Shapes: N batch, H height, W width.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import torch
@@ -17,10 +16,8 @@ from torch import Tensor, nn
 
 from nascli.config import suggestion
 from nascli.errors import InputError, NascliError, UnknownStepError
-from nascli.models.cost import Latency, measure_latency
 from nascli.models.deploy.fuse import fold, lay_out_input
 from nascli.models.deploy.openvino import OpenvinoEngine, Precision, supports
-from nascli.models.deploy.program import make_images
 from nascli.models.deploy.translation import convert
 from nascli.models.interface import ImageClassifier
 
@@ -33,30 +30,6 @@ TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 5e-2}
 
 _SHAPES_COMPILED = 64
 """Input shapes that a process may compile a network for; beyond torch's own limit of 8 it would run uncompiled."""
-
-
-@dataclass(frozen=True)
-class EngineTiming:
-    """The speed of one engine, and how far its logits are from the network's in float32.
-
-    `difference` is the largest of a logit relative to the largest logit, on the images of this batch.
-    """
-
-    engine: str
-    precision: Precision
-    layout: str
-    difference: float
-    latency: Latency
-
-    @property
-    def images_per_second(self) -> float:
-        """N over the median of the seconds."""
-        return self.latency.batch / self.latency.seconds
-
-    def to_dict(self) -> dict[str, object]:
-        """Every number by name; seconds with their quartiles."""
-        own = {key: value for key, value in vars(self).items() if key != "latency"}
-        return {**own, **asdict(self.latency), "images_per_second": self.images_per_second}
 
 
 def build_trained(network: ImageClassifier, device: torch.device, precision: Precision = "float32") -> Engine:
@@ -164,52 +137,6 @@ def find_engine(
     return slowest, call(engines[slowest])
 
 
-def time_engines(
-    network: ImageClassifier,
-    batches: Sequence[int],
-    *,
-    engines: Sequence[str] | None = None,
-    precision: Precision = "float32",
-    device: torch.device | None = None,
-) -> Iterator[EngineTiming]:
-    """Time engines of a network on random images of its size, after their logits were compared with the network's.
-
-    Channels last in memory, without gradients, with the threads of the context.
-
-    Args:
-        network: Any weights will do, speed does not depend on them; it is left as it is.
-        batches: Every N to measure with.
-        engines: Names in `ENGINES`; None is `list_engines`.
-        device: None is the CPU.
-
-    Yields:
-        One row per engine and N, as soon as it is measured.
-
-    Raises:
-        NascliError: An engine gives other logits.
-        InputError: An engine does not work here.
-    """
-    place = device or torch.device("cpu")
-    reference = build_trained(network, place)
-    images = {
-        batch: make_images(network.spec, batch).to(place).contiguous(memory_format=torch.channels_last)
-        for batch in batches
-    }
-    expected = {batch: _run(reference, images[batch]) for batch in batches}
-    for name in engines or list_engines(place, precision):
-        engine = ENGINES[name](network, place, precision)
-        for batch in batches:
-            difference = compare_logits(
-                _run(engine, images[batch]),
-                expected[batch],
-                TOLERANCES[precision],
-                subject=f"the engine {name} in {precision} gives",
-                hint="Nothing is measured of what computes something else",
-            )
-            latency = measure_latency(engine, network.spec.image_size, batch=batch, device=place)
-            yield EngineTiming(name, precision, "channels last", difference, latency)
-
-
 def compare_logits(found: Tensor, expected: Tensor, tolerance: float, *, subject: str, hint: str) -> float:
     """The largest difference of a logit, relative to the largest logit.
 
@@ -236,9 +163,3 @@ def _in_precision(engine: Engine, precision: Precision) -> Engine:
     """An engine that takes and gives float32, around one that takes and gives the precision."""
     dtype = getattr(torch, precision)
     return engine if precision == "float32" else lambda images: engine(images.to(dtype)).float()
-
-
-def _run(engine: Engine, images: Tensor) -> Tensor:
-    """The logits in full float32: a GPU else rounds the inputs of convolutions, in each engine at other places."""
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        return engine(images)

@@ -1,27 +1,30 @@
 """Constraints: what a cell must satisfy before it is trained, as `params<6M`, `latency<20ms` or `naswot>50%`.
 
 A constraint is a quantity, a comparison, and a number with its unit. All quantities are of the child network as the
-recipe builds it, not of the larger network that a found cell may end up in.
+recipe builds it, not of the larger network that a found cell may end up in. A latency is that of the engine which is to
+answer, not of the network as it trains.
 """
 
 import operator
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import numpy as np
+import torch
 
-from nascli.config import suggestion
-from nascli.engine.device import cpu_threads
+from nascli.config import LatencyConfig, suggestion
+from nascli.engine.device import cpu_threads, resolve_device
 from nascli.errors import InputError, NascliError, RejectedError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace
-from nascli.models.cost import measure_latency
+from nascli.models.deploy.timing import measure_latency, settle_engine
+from nascli.models.latency import Latency, LatencyRejectedError
 from nascli.search.evaluators.evaluator import Evaluator
 from nascli.search.evaluators.proxy import ChildSetup
-from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, build_untrained_child
+from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES
 from nascli.search.trial import Score
 from nascli.seeding import derive_seed
 from nascli.units import EXAMPLES, UNITS, format_exactly, list_units, parse_quantity
@@ -108,33 +111,61 @@ class ConstrainedEvaluator:
 
     The constraints are checked in the order of what they cost: params, mult-adds, scores without training, latency; the
     first that is violated ends the check.
+
+    Args:
+        form: Whose latency it is; its engine and device are resolved.
+        first_epochs: Epochs of the first training of a trial, before which it is checked; later ones are of cells that
+            satisfied the constraints.
     """
 
     evaluator: Evaluator
     constraints: tuple[Constraint, ...]
     setup: ChildSetup
+    form: LatencyConfig
+    first_epochs: int | None = None
 
     def __post_init__(self) -> None:
         if open_ := [str(constraint) for constraint in self.constraints if constraint.percent]:
             raise ValueError(f"{', '.join(open_)} was not resolved")
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
-        """The other evaluator's score.
+        """The other evaluator's score, with the latency where a constraint names it.
 
         Raises:
             RejectedError: The genotype violates a constraint; the message names it and the measured value.
         """
-        for quantity in _UNITS:
-            constraints = [constraint for constraint in self.constraints if constraint.quantity == quantity]
-            value = measure_quantity(quantity, self.setup, genotype, seed) if constraints else 0.0
-            for constraint in constraints:
-                if not constraint.is_satisfied(value):
-                    raise RejectedError(constraint.violation(value))
-        return self.evaluator.evaluate(genotype, seed, epochs)
+        latency = self._check(genotype, seed) if epochs == self.first_epochs else None
+        return replace(self.evaluator.evaluate(genotype, seed, epochs), latency=latency)
+
+    def _check(self, genotype: Genotype, seed: int) -> Latency | None:
+        for quantity in ZERO_COST_SCORES:
+            if constraints := self._select(quantity):
+                value = ZERO_COST_SCORES[quantity](self.setup, genotype, seed)
+                for violation in _list_violations(constraints, value):
+                    raise RejectedError(violation)
+        if not (constraints := self._select("latency")):
+            return None
+        latency = measure_child_latency(self.setup, genotype, self.form)
+        for violation in _list_violations(constraints, latency.seconds):
+            raise LatencyRejectedError(violation, latency)
+        return latency
+
+    def _select(self, quantity: str) -> list[Constraint]:
+        return [constraint for constraint in self.constraints if constraint.quantity == quantity]
+
+
+def _list_violations(constraints: Iterable[Constraint], value: float) -> Iterator[str]:
+    return (constraint.violation(value) for constraint in constraints if not constraint.is_satisfied(value))
 
 
 def resolve_percentages(
-    constraints: Iterable[Constraint], setup: ChildSetup, space: SearchSpace, seed: int, sample: int = 64
+    constraints: Iterable[Constraint],
+    setup: ChildSetup,
+    space: SearchSpace,
+    seed: int,
+    form: LatencyConfig,
+    *,
+    sample: int = 64,
 ) -> tuple[Constraint, ...]:
     """The constraints with every percentage replaced by the number that so many percent of random cells lie below.
 
@@ -143,6 +174,7 @@ def resolve_percentages(
 
     Args:
         seed: The run's seed; the cells and their weights follow from it.
+        form: Whose latency it is.
         sample: Cells that are drawn. With 64, the true share of a 50% constraint is within 13 points of it 19 times
             out of 20.
 
@@ -154,7 +186,7 @@ def resolve_percentages(
     tokens = [[draw.randrange(size) for size in space.decision_sizes] for _ in range(sample)]
     cells = [space.decode(each, name=f"random-{k}") for k, each in enumerate(tokens)]
     wanted = {constraint.quantity for constraint in constraints if constraint.percent}
-    values = {quantity: _measure_all(quantity, setup, cells, seed) for quantity in _UNITS if quantity in wanted}
+    values = {quantity: _measure_all(quantity, setup, cells, seed, form) for quantity in _UNITS if quantity in wanted}
     return tuple(
         replace(
             constraint, bound=float(np.quantile(values[constraint.quantity], constraint.bound / 100)), percent=False
@@ -165,30 +197,41 @@ def resolve_percentages(
     )
 
 
-def measure_quantity(quantity: str, setup: ChildSetup, genotype: Genotype, seed: int) -> float:
-    """A quantity that a constraint can name, of the child network of a genotype, in plain units."""
-    if quantity == "latency":
-        return measure_child_latency(setup, genotype)
-    return ZERO_COST_SCORES[quantity](setup, genotype, seed)
+def settle_latency(
+    setup: ChildSetup, space: SearchSpace, form: LatencyConfig, log: Callable[[str], None]
+) -> LatencyConfig:
+    """The form with the engine and device that `auto` means here, for networks of a space; one of them answers once.
 
-
-def measure_child_latency(setup: ChildSetup, genotype: Genotype) -> float:
-    """The seconds of one image through the child network.
-
-    In evaluation mode, float32, on the setup's device, with one thread on a CPU: after 3 runs to warm up, the median
-    of 15. It is the one quantity that is not repeatable: it counts whatever else the machine does, other workers too,
-    so a cell near the bound may pass one time and not the next.
+    Raises:
+        InputError: The engine or the device does not work here.
+        NascliError: The engine cannot take such networks.
     """
-    network = build_untrained_child(setup, genotype, seed=0).eval()
-    with cpu_threads(1):
-        return measure_latency(network, network.spec.image_size).seconds
+    device = resolve_device(form.device) if form.device != "auto" else setup.device
+    cell = space.decode([0] * len(space.decision_sizes), name="first")
+    engine = settle_engine(setup.child(cell, seed=0), form.engine, form.precision, device, log)
+    return form.model_copy(update={"engine": engine, "device": device.type})
 
 
-def _measure_all(quantity: str, setup: ChildSetup, cells: list[Genotype], seed: int) -> list[float]:
+def measure_child_latency(setup: ChildSetup, genotype: Genotype, form: LatencyConfig) -> Latency:
+    """The latency of one image through the child network, in the form that is to answer.
+
+    It is the one quantity that is not repeatable, so a cell near the bound may pass one time and not the next.
+    """
+    device = setup.device if setup.device.type == form.device else torch.device(form.device)
+    with cpu_threads(form.threads):
+        return measure_latency(setup.child(genotype, seed=0), form.engine, form.precision, device)
+
+
+def _measure_all(
+    quantity: str, setup: ChildSetup, cells: list[Genotype], seed: int, form: LatencyConfig
+) -> list[float]:
     values = []
     for k, cell in enumerate(cells):
         try:
-            values.append(measure_quantity(quantity, setup, cell, derive_seed(seed, "limits", k)))
+            if quantity == "latency":
+                values.append(measure_child_latency(setup, cell, form).seconds)
+            else:
+                values.append(ZERO_COST_SCORES[quantity](setup, cell, derive_seed(seed, "limits", k)))
         except NascliError as error:
             raise InputError(
                 f"a percentage of {quantity}: random cell {k} cannot be scored: {error.message}",

@@ -12,6 +12,7 @@ from typing import Protocol, Self
 
 from nascli.errors import DeviceMemoryError, DivergedError, NascliError, RejectedError
 from nascli.genotype.genotype import Genotype
+from nascli.models.latency import LatencyRejectedError
 from nascli.search.evaluators.evaluator import Evaluator
 from nascli.search.trial import Failure, FailureKind, Score
 
@@ -100,7 +101,8 @@ def evaluate_job(evaluator: Evaluator, job: Job) -> JobOutcome:
         return JobOutcome(job, evaluator.evaluate(job.genotype, job.seed, job.epochs))
     except Exception as error:
         text = str(error) if isinstance(error, NascliError) else f"{type(error).__name__}: {error}"
-        return JobOutcome(job, Failure(_kind(error), " ".join(text.split())[:_LONGEST_ERROR]))
+        latency = error.latency if isinstance(error, LatencyRejectedError) else None
+        return JobOutcome(job, Failure(_kind(error), " ".join(text.split())[:_LONGEST_ERROR], latency))
 
 
 def lost_worker(times: int, cause: str) -> Failure:

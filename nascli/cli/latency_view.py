@@ -1,0 +1,29 @@
+"""Latencies in words, for tables and notes."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nascli.units import UNITS, format_quantity
+
+if TYPE_CHECKING:
+    from nascli.models.latency import Latency
+
+
+def format_latency(seconds: float) -> str:
+    """Seconds in four digits: 3.142ms."""
+    return format_quantity(seconds, UNITS["latency"])
+
+
+def describe_spread(latency: "Latency") -> tuple[str, str]:
+    """The figure; the median and the upper quartile."""
+    return format_latency(latency.seconds), f"{format_latency(latency.median)}, {format_latency(latency.upper)}"
+
+
+def describe_latencies(latencies: "Sequence[Latency]") -> str:
+    """The conditions that figures hold for, and whether the machine was busy meanwhile, in one line."""
+    conditions = "; ".join(dict.fromkeys(each.conditions for each in latencies))
+    least, most = (format_latency(choose(each.reference for each in latencies)) for choose in (min, max))
+    return (
+        f"latency: {conditions}; the lower quartile of passes on this machine (then median and upper quartile). The "
+        f"reference network took {least} to {most}: more where the machine was busy"
+    )

@@ -1,0 +1,51 @@
+"""The latency of a network, as it is said and stored: the figure, its spread, and what it holds for. No torch."""
+
+from nascli.config import Section
+from nascli.errors import RejectedError
+from nascli.units import count_of
+
+
+class Latency(Section):
+    """Seconds of one forward pass: the lower quartile of many, since other work on the machine only adds to them.
+
+    Args:
+        seconds: The lower quartile.
+        median, upper: The other two quartiles.
+        reference: The lower quartile of a small network that never changes, timed in turn with this one: where it is
+            higher than beside other figures, the machine was busy.
+        engine: What answered, and with how many CPU `threads`.
+        image_size: H and W.
+        batch: N.
+        repeats: Timed passes.
+    """
+
+    seconds: float
+    median: float
+    upper: float
+    reference: float
+    engine: str
+    precision: str
+    device: str
+    threads: int
+    image_size: int
+    batch: int
+    repeats: int
+
+    @property
+    def conditions(self) -> str:
+        """Those that the figure holds for, in words."""
+        return describe_conditions(self.engine, self.precision, self.device, self.threads, self.image_size, self.batch)
+
+
+def describe_conditions(engine: str, precision: str, device: str, threads: int, image_size: int, batch: int = 1) -> str:
+    """The conditions of a latency in words; `threads` are those of a CPU."""
+    place = count_of(threads, "thread") if device == "cpu" else device
+    return f"{count_of(batch, 'image')} of {image_size}×{image_size} px, {engine} in {precision}, {place}"
+
+
+class LatencyRejectedError(RejectedError):
+    """A genotype violates a constraint on its latency, which was measured."""
+
+    def __init__(self, message: str, latency: Latency) -> None:
+        super().__init__(message)
+        self.latency = latency
