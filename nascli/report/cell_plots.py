@@ -15,6 +15,7 @@ from nascli.report import figures
 from nascli.report.figures import RenderedFigure, inline_svg
 from nascli.report.search_data import SearchData, reward_of, select_best
 from nascli.search.trial import Score, Trial
+from nascli.units import UNITS, format_quantity
 
 Shares = NDArray[np.float64]
 
@@ -98,6 +99,8 @@ def _draw_cells(data: SearchData, place: int, trial: Trial) -> RenderedFigure:
     assert score is not None
     reward = data.format_reward(score.reward)
     facts = f"{data.reward_name} {reward}, {score.params:,} params, {score.mult_adds:,} mult-adds as a child"
+    if latency := score.latency:
+        facts += f", {format_quantity(latency.seconds, UNITS['latency'])} for {latency.conditions}"
     name = f"cell-{place:02d}"
     alt = f"The cells of trial {trial.id}: {facts}."
     return RenderedFigure(

@@ -109,6 +109,7 @@ def test_a_latency_is_that_of_the_engine_and_is_kept(
     conditions = "latency: 1 image of 8×8 px, openvino in float32, 1 thread"
     assert printed.err.count(conditions) == 2, "before the first trial, and below the best"
     assert "The reference network took" in printed.err
+    assert "latency" in printed.out.splitlines()[1].split()
     trials = read_trials(Path("run/trials.jsonl"))
     latencies = [trial.score.latency for trial in trials if trial.score]
     for latency in latencies:

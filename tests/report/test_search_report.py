@@ -14,7 +14,7 @@ import pytest
 from nascli.errors import InputError
 from nascli.genotype.cells.space import NASNET, resolve_cell_space
 from nascli.report.baseline import HIGH, LOW, baseline_command, best_of_n, choose_baseline, compare_with_random
-from nascli.report.cell_plots import choice_shares, pareto_front, plot_choices
+from nascli.report.cell_plots import choice_shares, draw_best_cells, pareto_front, plot_choices
 from nascli.report.figures import report_style
 from nascli.report.report import (
     SearchReport,
@@ -27,6 +27,7 @@ from nascli.report.report import (
 from nascli.report.search_data import best_so_far, read_search, select_best, summarize_reranks
 from nascli.search import recorded
 from nascli.search.trial import Rerank, Rung, Score
+from tests.fakes import make_latency
 from tests.published import as_cells
 from tests.report.search_runs import SearchRuns, make_recipe, mixed_trials, propose_trials, scored
 
@@ -263,6 +264,14 @@ def test_the_front_holds_what_nothing_beats(runs: SearchRuns) -> None:
     points = [(100, 0.5), (200, 0.5), (150, 0.7), (90, 0.4), (150, 0.6)]
     made = [scored(trial, reward, params=params) for trial, (params, reward) in zip(trials, points, strict=True)]
     assert [trial.id for trial in pareto_front(made, lambda score: score.params)] == [3, 0, 2]
+
+
+def test_a_latency_is_said_with_what_it_holds_for(runs: SearchRuns) -> None:
+    recipe = make_recipe()
+    (trial,) = propose_trials(resolve_cell_space(recipe.space), 1)
+    score = Score(reward=0.5, accuracy=0.5, params=1, mult_adds=1, seconds=1.0, latency=make_latency(0.003))
+    (drawn,) = draw_best_cells(read_search(runs.search("timed", recipe, [trial.complete(score)])))
+    assert "3ms for 1 image of 8×8 px, openvino in float32, 1 thread" in drawn.caption
 
 
 def test_shares_are_of_each_window() -> None:
