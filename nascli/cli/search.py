@@ -203,11 +203,14 @@ def _title(recipe: SearchRecipe, workers: int) -> str:
 
 
 def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: list["Trial"]) -> None:
+    from nascli.cli.latency_view import describe_latencies
     from nascli.cli.search_view import show_best
     from nascli.search.study import best_trials
 
     results = read_run(path)["results"]
     show_best(terminal, best_trials(trials, recipe.search.top), len(trials), recipe)
+    if latencies := [trial.latency for trial in trials if trial.latency]:  # those of rejected cells, too
+        terminal.note(describe_latencies(latencies))
     terminal.show(
         f"\n{results['trained']} scored, {results['duplicates']} duplicates, {results['rejected']} rejected, "
         f"{results['failed']} failed, in {format_duration(results['seconds'])}; mean reward "

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nascli.cli.console import Terminal
-from nascli.cli.latency_view import describe_latencies, describe_spread
+from nascli.cli.latency_view import describe_spread
 from nascli.config import SearchRecipe
 from nascli.search.trial import Trial, TrialState
 from nascli.text import printable
@@ -68,22 +68,19 @@ COLUMNS = ("trial", "reward", "params", "mult-adds", "time", "cell")
 def show_best(terminal: Terminal, best: Sequence[Trial], total: int, recipe: SearchRecipe) -> None:
     """The best cells of a search that has ended, with the file of each."""
     again = any(trial.reranks for trial in best)
-    latencies = [trial.score.latency for trial in best if trial.score and trial.score.latency]
-    more = [*(["trained again"] if again else []), *(["latency"] if latencies else [])]
+    timed = any(trial.latency for trial in best)
+    more = [*(["trained again"] if again else []), *(["latency"] if timed else [])]
     rows = []
     for place, trial in enumerate(best, start=1):
         number, reward, *figures = table_row(trial)
-        longer = [*([_ranking(trial)] if again else []), *([_latency(trial)] if latencies else [])]
+        longer = [*([_ranking(trial)] if again else []), *([_latency(trial)] if timed else [])]
         rows.append((number, reward, *longer, *figures, f"top/{place:02d}.json"))
     columns = (*COLUMNS[:2], *more, *COLUMNS[2:], "file")
     terminal.show_table(f"best cells of {total} trials on {recipe.data.dataset}", rows, columns)
-    if latencies:
-        terminal.note(describe_latencies(latencies))
 
 
 def _latency(trial: Trial) -> str:
-    latency = trial.score and trial.score.latency
-    return "{} ({})".format(*describe_spread(latency)) if latency else "-"
+    return "{} ({})".format(*describe_spread(trial.latency)) if trial.latency else "-"
 
 
 def _ranking(trial: Trial) -> str:

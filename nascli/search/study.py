@@ -311,7 +311,7 @@ def _count(trials: Sequence[Trial], state: TrialState) -> int:
 
 def _describe(trial: Trial) -> dict[str, object]:
     figures = {name: getattr(trial.score, name) for name in ("reward", "params", "mult_adds")}
-    latency = trial.score and trial.score.latency and trial.score.latency.model_dump()
+    latency = trial.latency and trial.latency.model_dump()
     return {"trial": trial.id, **figures, "latency": latency, "hash": trial.hash}
 
 

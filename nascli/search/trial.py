@@ -151,6 +151,12 @@ class Trial:
         return self.state is TrialState.COMPLETE and self.duplicate_of is None
 
     @property
+    def latency(self) -> Latency | None:
+        """The latency of its child, where a constraint names it and it was measured."""
+        outcome = self.score or self.failure
+        return outcome.latency if outcome else None
+
+    @property
     def sort_key(self) -> tuple[bool, float, int]:
         """Sorts scored trials, the best first: stopped ones behind all others, then by reward, then the earlier one."""
         return self.stopped, -(self.reward or 0.0), self.id
