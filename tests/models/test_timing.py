@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nascli.engine.device import cpu_threads
-from nascli.errors import InputError
+from nascli.errors import InputError, UnknownStepError
 from nascli.models.deploy import openvino, timing
 from nascli.models.deploy.timing import measure_latency, settle_engine, time_in_turn
 from nascli.models.families import build_network
@@ -78,6 +78,18 @@ def test_a_measurement_leaves_random_numbers_as_they_were() -> None:
     timing._reference.cache_clear()
     measure_latency(ours, "folded")
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_an_engine_that_does_not_know_a_step_is_passed_over_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(network: ImageClassifier) -> object:
+        raise UnknownStepError("a step that is not translated")
+
+    monkeypatch.setattr("nascli.models.deploy.engines.convert", fail)
+    said: list[str] = []
+    assert settle_engine(network(), "auto", "float32", CPU, said.append) == "folded"
+    assert "openvino does not know a step of resnet-8; folded is timed" in said[0]
+    with pytest.raises(UnknownStepError):
+        settle_engine(network(), "openvino", "float32", CPU)
 
 
 def test_bfloat16_without_instructions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
