@@ -19,6 +19,7 @@ from nascli.config import DetectorConfig, Strict, parse
 from nascli.data.detection.dataset import Category
 from nascli.data.images.decoding import REDUCED_ABOVE
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
+from nascli.detect.resizing import ExactTransform
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import write_text
 from nascli.models.families import NETWORK_FILE, build
@@ -87,7 +88,8 @@ def build_detector(network: ImageClassifier, config: DetectorConfig, classes: in
         box_detections_per_img=config.box_detections_per_img,
         box_batch_size_per_image=config.box_batch_size_per_image,
     )
-    detector.transform.register_forward_pre_hook(_stretch_extremes)  # type: ignore[operator, union-attr, unused-ignore]
+    transform = detector.transform = ExactTransform.of(detector.transform)
+    transform.register_forward_pre_hook(_stretch_extremes)
     roi_heads: Any = detector.roi_heads
     roi_heads.box_roi_pool = head.roi_pool  # FasterRCNN itself takes no other than torchvision's
     return detector

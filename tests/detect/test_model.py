@@ -150,6 +150,20 @@ def test_an_image_of_any_shape_keeps_a_pixel_and_its_boxes(
     torch.testing.assert_close(found["boxes"], target["boxes"])
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_the_shorter_side_gets_its_length_whatever_it_was(training: bool) -> None:
+    config = DetectorConfig(min_size=64, max_size=96)
+    detector: Any = build_detector(small_network(), config, 2).train(training)
+    for length in range(33, 120):  # 49 * (64 / 49) is less than 64 in floating point, and so are others
+        wide, high, flat = (
+            torch.rand(3, *size) for size in ((length, length + 9), (length + 9, length), (length, 200))
+        )
+        images, _ = detector.transform([wide, high, flat])
+        assert [min(size) for size in images.image_sizes[:2]] == [64, 64]
+        assert max(images.image_sizes[2]) == 96 or min(images.image_sizes[2]) == 64
+        assert images.image_sizes[0] == (64, 64 * (length + 9) // length)
+
+
 def test_contradicting_sizes_are_refused() -> None:
     with pytest.raises(InputError, match=r"max_size 64 is less than detector\.min_size 96"):
         build_detector(small_network(), DetectorConfig(max_size=64), 2)
