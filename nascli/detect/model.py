@@ -89,23 +89,22 @@ def build_detector(network: ImageClassifier, config: DetectorConfig, classes: in
         box_batch_size_per_image=config.box_batch_size_per_image,
     )
     transform = detector.transform = ExactTransform.of(detector.transform)
-    transform.register_forward_pre_hook(_stretch_extremes)
+    transform.register_forward_pre_hook(_reduce_largest)
     roi_heads: Any = detector.roi_heads
     roi_heads.box_roi_pool = head.roi_pool  # FasterRCNN itself takes no other than torchvision's
     return detector
 
 
-def _stretch_extremes(transform: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ANN401 - torchvision's
-    """Bring images of extreme shapes to others before torchvision resizes them.
+def _reduce_largest(transform: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ANN401 - torchvision's
+    """Make very large images smaller before they are normalized and resized, or each would be there three times.
 
-    Of one that is very long, no pixel of the shorter side would be left; a very large one would be there three times.
     Boxes follow; those that are found are brought to the size that the image had before.
     """
     images, targets = inputs[0], inputs[1] if len(inputs) > 1 else None
     changed, moved = list(images), None if targets is None else list(targets)
     for k, image in enumerate(images):
         height, width = image.shape[-2:]
-        size = _find_size(height, width, transform)
+        size = _find_size(height, width, max((transform.max_size, *(transform.fixed_size or ()))))
         if size == (height, width):
             continue
         changed[k] = nn.functional.interpolate(image[None], size, mode="area")[0]
@@ -115,13 +114,12 @@ def _stretch_extremes(transform: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...
     return changed, moved
 
 
-def _find_size(height: int, width: int, transform: Any) -> tuple[int, int]:  # noqa: ANN401 - torchvision's
-    """The height and width in which torchvision can resize an image well: its own, but for extremes."""
-    largest = max((transform.max_size, *(transform.fixed_size or ())))
-    reduced = max(height, width) // (_REDUCED_FACTOR * largest) if height * width > REDUCED_ABOVE * 10**6 else 1
-    height, width = max(1, height // max(reduced, 1)), max(1, width // max(reduced, 1))
-    least = 1 if transform.fixed_size else max(height, width) // transform.max_size + 1
-    return max(height, least), max(width, least)
+def _find_size(height: int, width: int, largest: int) -> tuple[int, int]:
+    """The height and width from which an image is resized: its own, but for very large ones."""
+    if height * width <= REDUCED_ABOVE * 10**6:
+        return height, width
+    factor = max(1, max(height, width) // (_REDUCED_FACTOR * largest))
+    return max(1, height // factor), max(1, width // factor)
 
 
 def _check_sizes(config: DetectorConfig) -> None:

@@ -164,6 +164,16 @@ def test_the_shorter_side_gets_its_length_whatever_it_was(training: bool) -> Non
         assert images.image_sizes[0] == (64, 64 * (length + 9) // length)
 
 
+def test_a_strip_is_resized_once() -> None:
+    """What is computed from an image follows from its size alone, and from nothing else, whatever the size is."""
+    transform: Any = build_detector(small_network(), DetectorConfig(min_size=64, max_size=64), 2).eval().transform
+    strip = torch.rand(3, 3, 300)
+    images, _ = transform([strip])
+    plain = torch.nn.functional.interpolate(transform.normalize(strip)[None], (1, 64), mode="bilinear")
+    assert images.image_sizes == [(1, 64)]
+    torch.testing.assert_close(images.tensors[:, :, :1], plain)
+
+
 def test_contradicting_sizes_are_refused() -> None:
     with pytest.raises(InputError, match=r"max_size 64 is less than detector\.min_size 96"):
         build_detector(small_network(), DetectorConfig(max_size=64), 2)
