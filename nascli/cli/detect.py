@@ -1,5 +1,6 @@
 """`nascli detect`: a detector trained, used on a user's own images, and its data looked at."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from nascli.cli.detect_data import FOLDER, check, show
@@ -17,11 +18,14 @@ from nascli.cli.options import (
     runs_folder,
 )
 from nascli.cli.processes import require_one_process
+from nascli.errors import InputError
 from nascli.runs.find import find_run
 
 IMAGES = Setting[list[Path]]("images", "Images or folders of images.", ..., metavar="PATH")
 RUN = Setting[str]("--run", "The detector's run.", "latest", metavar="RUN|latest")
 ENGINE = Setting[EngineName]("--engine", ENGINE_HELP, "auto")
+FILES = Setting[list[Path]]("files", "Files to write: .onnx, or .xml for OpenVINO.", ..., metavar="FILE")
+REPLACE = Setting[bool]("--overwrite", "Replace files that are there.", False)
 THRESHOLD = Setting[float]("--threshold", "Lowest score of a box.", 0.5, min=0, max=1, metavar="SCORE")
 
 
@@ -80,12 +84,48 @@ def predict(call: Call) -> None:
     terminal.next(["nascli", "detect", "predict", call[IMAGES][0], *about_run])
 
 
+@command(
+    "export",
+    [FILES, RUN, REPLACE, JSON],
+    examples=["nascli detect export model.onnx", "nascli detect export model.xml --run runs/detect/mine"],
+)
+def export(call: Call) -> None:
+    """Write a detector for programs without nascli: an image in, its boxes out.
+
+    What a file finds is compared with what the detector finds before it is written.
+    """
+    from nascli.detect.export import EXPORTS
+    from nascli.detect.model import load_detector
+    from nascli.engine.device import resolve_device
+    from nascli.models.deploy.export import list_files
+
+    require_one_process("detect export")
+    terminal, files = call.terminal(), list(dict.fromkeys(call[FILES]))
+    for path in files:
+        if path.suffix not in EXPORTS:
+            raise InputError(f"{path}: unknown kind {path.suffix!r} of a detector", f"Known: {', '.join(EXPORTS)}")
+        if (there := [each for each in list_files(path) if each.exists()]) and not call[REPLACE]:
+            raise InputError(f"{there[0]} exists", "Replace it with --overwrite, or choose another file", file=there[0])
+    run_folder = find_run(call[RUN], "detect", runs_folder(), terminal.note)
+    detector, spec = load_detector(run_folder, resolve_device("cpu"))
+    exported = []
+    for path in files:
+        with terminal.status(f"exporting {path}"):
+            made = EXPORTS[path.suffix](detector, spec, path)
+        exported.append(asdict(made))
+        terminal.note(
+            f"wrote {path}: an image (3, H, W) to boxes, labels and scores; as the detector on {len(made.found)} "
+            f"images with {min(made.found)} to {max(made.found)} boxes, scores within {made.difference:.1e}"
+        )
+    terminal.result({"run": str(run_folder), "exported": exported})
+
+
 run = command_group(
     "detect",
     """Train a Faster R-CNN on a network and score it, find boxes on your own images, check data.
 
     Without one of the commands below, options are those of train (nascli detect train --help): nascli detect --coco
     trains.""",
-    [train, predict, check, show, score],
+    [train, predict, export, check, show, score],
     default="train",
 )

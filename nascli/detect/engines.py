@@ -48,15 +48,15 @@ def accelerate(detector: nn.Module, engine: str = "auto", precision: Precision =
         device,
         precision,
         lambda build: (
-            build(_BoxHead(whole), _channels_of_crops(whole), device, precision),
-            build(_ProposingBackbone(whole), 3, device, precision),
+            build(BoxHead(whole), _channels_of_crops(whole), device, precision),
+            build(ProposingBackbone(whole), 3, device, precision),
         ),
     )
     if (name, precision) == ("trained", "float32"):
         return detector, name
     whole.roi_heads.box_head = _AnsweringBoxHead(crops)
-    whole.backbone = _AnsweringBackbone(images, whole.backbone.out_channels)
-    whole.rpn.head = _AnsweringProposals(whole.backbone)
+    whole.backbone = AnsweringBackbone(images, whole.backbone.out_channels)
+    whole.rpn.head = AnsweringProposals(whole.backbone)
     return whole.eval(), name
 
 
@@ -92,7 +92,7 @@ ENGINES: dict[str, Callable[[nn.Module, int, torch.device, Precision], Program]]
 """From a part of a detector, the channels it reads, a device and what is computed in to a program."""
 
 
-class _ProposingBackbone(nn.Module):
+class ProposingBackbone(nn.Module):
     """What is computed from images: maps by name, and objectness and corrections of the anchors, map by map."""
 
     def __init__(self, detector: Any) -> None:  # noqa: ANN401 - torchvision's
@@ -105,7 +105,7 @@ class _ProposingBackbone(nn.Module):
         return maps, *self.head(list(maps.values()))
 
 
-class _BoxHead(nn.Module):
+class BoxHead(nn.Module):
     """The box head beside the backbone, whose weights it may use."""
 
     def __init__(self, detector: Any) -> None:  # noqa: ANN401 - torchvision's
@@ -118,7 +118,7 @@ class _BoxHead(nn.Module):
         return vectors
 
 
-class _AnsweringBackbone(nn.Module):
+class AnsweringBackbone(nn.Module):
     """The backbone by an engine, which computes the proposals' numbers in the same go and keeps them for their head."""
 
     def __init__(self, program: Program, channels: int) -> None:
@@ -138,10 +138,10 @@ class _AnsweringBackbone(nn.Module):
         return self._proposals.pop()
 
 
-class _AnsweringProposals(nn.Module):
+class AnsweringProposals(nn.Module):
     """The proposals' head: hands on what the backbone's program computed."""
 
-    def __init__(self, backbone: _AnsweringBackbone) -> None:
+    def __init__(self, backbone: AnsweringBackbone) -> None:
         super().__init__()
         self._take = backbone.take_proposals
 

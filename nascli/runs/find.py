@@ -18,7 +18,8 @@ from nascli.units import count_of
 USES = {
     "search": "nascli report {0} and nascli train --cell {0} take it",
     "train": "nascli evaluate {0} and nascli detect --backbone {0} take it; nascli train --resume {0} resumes it",
-    "detect": "nascli detect predict --run {0} takes it; nascli detect --resume {0} resumes it",
+    "detect": "nascli detect predict --run {0} and nascli detect export FILE --run {0} take it; "
+    "nascli detect --resume {0} resumes it",
 }
 """The commands for a run of each command."""
 

@@ -92,6 +92,7 @@ OPTIONS = {
     "detect predict": (
         "--device --engine --json --max-megapixels --out --overwrite --precision --run --threshold IMAGES"
     ),
+    "detect export": "--json --overwrite --run FILES",
     "detect check": (
         "--coco --data-dir --dataset --json --recipe --set --max-train-images --strict --val-fraction --val-split"
     ),

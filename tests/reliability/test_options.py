@@ -27,6 +27,7 @@ BASES = {
     "detect check": "detect check --dataset coco:none",
     "detect show": "detect show --dataset coco:none",
     "detect predict": "detect predict none",
+    "detect export": "detect export none.onnx --run none",
     "data check": "data check none",
     "data show": "data show none",
     "data convert": "data convert none new",

@@ -7,14 +7,16 @@ one or more. What a file computes is compared with the network first: one that g
 """
 
 import copy
+import importlib
 import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from nascli.errors import InputError
@@ -62,22 +64,11 @@ def export_onnx(network: ImageClassifier, path: Path) -> Exported:
         InputError: The packages of the extra `onnx` are absent, or the network is larger than a file of ONNX.
         NascliError: The file gives other logits than the network, or cannot be written.
     """
-    try:
-        import onnx  # noqa: F401 - these two are for torch.onnx.export, which says less clearly what it lacks
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"ONNX needs {error.name}, which is not installed", 'pip install "nascli[onnx]"') from error
+    check_onnx(network, path, "onnx", "onnxruntime", "onnxscript", hint="Use .pt2")
     reference = _copy_to_cpu(network)
-    weights = sum(4 * parameter.numel() for parameter in reference.parameters())
-    if weights >= _LARGEST_ONNX:
-        raise InputError(f"{path}: {weights / 2**30:.1f} GiB of weights are too many for one ONNX file", "Use .pt2")
     with quiet():
         content = _serialize_onnx(trace_program(fold(reference), network.spec), describe(network.spec))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = open_session(content)
 
     def run(images: Tensor) -> Tensor:
         (logits,) = session.run([OUTPUT], {INPUT: images.numpy()})
@@ -131,6 +122,36 @@ EXPORTS: dict[str, Callable[[ImageClassifier, Path], Exported]] = {
     ".pt2": export_program,
 }
 """The ways to write a network, by the ending of the file's name."""
+
+
+def check_onnx(network: nn.Module, path: Path, *packages: str, hint: str = "") -> None:
+    """Refuse what cannot become one file of ONNX, before time is spent on it.
+
+    Args:
+        packages: Are imported; torch's exporters say less clearly what they lack.
+        hint: For a network that is too large.
+
+    Raises:
+        InputError: A package is absent, or the network is too large.
+    """
+    try:
+        for package in packages:
+            importlib.import_module(package)
+    except ImportError as error:
+        raise InputError(f"ONNX needs {error.name}, which is not installed", 'pip install "nascli[onnx]"') from error
+    weights = sum(4 * parameter.numel() for parameter in network.parameters())
+    if weights >= _LARGEST_ONNX:
+        raise InputError(f"{path}: {weights / 2**30:.1f} GiB of weights are too many for one ONNX file", hint)
+
+
+def open_session(content: bytes) -> Any:  # noqa: ANN401 - ONNX Runtime's
+    """A session of ONNX Runtime that answers for the content of a file, with as many threads as torch has."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def list_files(path: Path) -> list[Path]:
