@@ -27,7 +27,7 @@ from nascli.detect.whole import WholeDetector
 from nascli.files import make_folder, write_bytes
 from nascli.models.deploy.export import check_onnx, open_session
 from nascli.models.deploy.ir import serialize
-from nascli.models.deploy.openvino import import_openvino
+from nascli.models.deploy.openvino import open_core
 from nascli.models.deploy.program import quiet
 
 INPUT, OUTPUTS = "image", ("boxes", "labels", "scores")
@@ -91,7 +91,7 @@ def export_ir(detector: nn.Module, spec: DetectorSpec, path: Path) -> ExportedDe
         InputError: OpenVINO or onnx, which it is made by, is absent, or the detector is larger than a file of ONNX.
         NascliError: The files find other boxes than the detector, or cannot be written.
     """
-    core = import_openvino().Core()
+    core = open_core()
     check_onnx(detector, path, "onnx")
     content = serialize(core.read_model(io.BytesIO(_trace(detector, {}))), describe(spec))
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}

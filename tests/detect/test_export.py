@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
-import openvino
 import pytest
 import torch
 from PIL import Image
@@ -27,6 +26,7 @@ from nascli.detect.model import DetectorSpec
 from nascli.detect.whole import WholeDetector
 from nascli.errors import InputError, NascliError
 from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.models.deploy.openvino import open_core
 from nascli.models.families import build_network
 from nascli.models.interface import ImageClassifier
 from tests.cells import build_cells
@@ -56,7 +56,7 @@ def open_onnx(path: Path) -> Answer:
 
 
 def open_ir(path: Path) -> Answer:
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = open_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def answer(image: Tensor) -> list[Tensor]:
         given = compiled(image.numpy())
@@ -174,7 +174,7 @@ def test_files_say_how_to_feed_them(written: Written) -> None:
     assert json.loads(said["categories"]) == [{"id": 3, "name": "cat"}, {"id": 7, "name": "Hündchen <&>"}]
     assert json.loads(said["mean"]) == [0.4, 0.5, 0.6]
     assert (said["head"], said["resize"], json.loads(said["max_size"])) == ("fpn", "shorter_side", 96)
-    model = openvino.Core().read_model(written.folder / "model.xml")
+    model = open_core().read_model(written.folder / "model.xml")
     assert {key: model.get_rt_info(["nascli", key]).astype(str) for key in said} == said
 
 

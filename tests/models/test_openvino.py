@@ -1,6 +1,7 @@
 """OpenVINO gives what the trained network gives, for every cell, batch and size; what it cannot do is refused."""
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -118,6 +119,32 @@ def test_what_it_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "cuda" in refused(lambda: build_engine(network(), torch.device("cuda"), "openvino"))
     monkeypatch.setattr(openvino, "supports", lambda precision: precision == "float32")
     assert "instructions for bfloat16" in refused(lambda: build_engine(network(), CPU, "openvino", "bfloat16"))
+
+
+SIGNALLED = """
+import faulthandler, gc, signal
+faulthandler.enable()  # as pytest and -X dev do: it has a stack for signals, too
+import torch
+from nascli.genotype.resolve import zoo_genotype
+from nascli.models.deploy.engines import build_engine
+from nascli.models.families import build_network
+network = build_network(zoo_genotype("enas"), "cifar10", filters=4, cells_per_stage=1, image_size=8).eval()
+engines = [build_engine(network, torch.device("cpu"), "openvino") for _ in range(3)]
+for engine in engines:
+    engine(torch.zeros(1, 3, 8, 8))
+while engines:
+    del engines[0], engine
+    engine = None
+    gc.collect()
+pages = [bytearray(40_000) for _ in range(200)]  # lie where a stack was that is gone
+signal.signal(signal.SIGINT, lambda *told: print("interrupted"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_a_process_can_be_interrupted_when_engines_came_and_went() -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
 
 
 def test_it_reports_to_nobody_that_it_is_used() -> None:

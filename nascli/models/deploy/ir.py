@@ -10,7 +10,7 @@ import numpy as np
 
 from nascli.errors import CannotWriteError, CorruptFileError
 from nascli.files import write_pair, writing
-from nascli.models.deploy.openvino import Model, import_openvino
+from nascli.models.deploy.openvino import Model, import_openvino, open_core
 
 WEIGHTS_SUFFIX = ".bin"
 
@@ -45,7 +45,7 @@ class Ir:
         openvino = import_openvino()
         weights = openvino.Tensor(np.frombuffer(self.weights, np.uint8))
         try:
-            return openvino.Core().read_model(self.graph.decode(), weights)
+            return open_core().read_model(self.graph.decode(), weights)
         except (RuntimeError, UnicodeDecodeError) as error:
             reason = (str(error).strip().splitlines() or ["it gives no reason"])[-1]
             raise CorruptFileError(f"{source}: OpenVINO cannot read it: {reason}", file=source) from error

@@ -5,6 +5,7 @@ Shapes: N batch, C channels, H height, W width.
 
 import importlib.util
 import sys
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -25,7 +26,7 @@ def supports(precision: Precision) -> bool:
     """Whether OpenVINO is installed, and this CPU has instructions for the precision."""
     if not importlib.util.find_spec("openvino"):
         return False
-    return precision == "float32" or "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return precision == "float32" or "BF16" in open_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def import_openvino() -> Any:  # noqa: ANN401 - the package
@@ -39,6 +40,21 @@ def import_openvino() -> Any:  # noqa: ANN401 - the package
             "the engine openvino needs OpenVINO, which is not installed", 'pip install "nascli[openvino]"'
         ) from error
     return openvino
+
+
+def open_core() -> Any:  # noqa: ANN401 - the package's Core
+    """What reads and compiles models: one for the whole process; InputError where OpenVINO is not installed.
+
+    Each `Core` that computes on a CPU gives this thread another stack for signals, and takes it back when it goes. Of
+    two that go in the order in which they came, the second puts back a stack that is freed: the next Ctrl-C is then a
+    segmentation fault.
+    """
+    return _make_core(import_openvino())
+
+
+@cache
+def _make_core(openvino: Any) -> Any:  # noqa: ANN401
+    return openvino.Core()
 
 
 class OpenvinoProgram:
@@ -56,7 +72,7 @@ class OpenvinoProgram:
     """
 
     def __init__(self, model: Model, precision: Precision) -> None:
-        self._core, self._precision = import_openvino().Core(), precision
+        self._core, self._precision = open_core(), precision
         if not supports(precision):
             raise InputError(f"this CPU has no instructions for {precision}", "Give --precision float32")
         self._model = model

@@ -20,7 +20,7 @@ from nascli.errors import CorruptFileError, InputError
 from nascli.files import writing
 from nascli.models.deploy.engines import ENGINES, Engine, find_engine
 from nascli.models.deploy.ir import WEIGHTS_SUFFIX, Ir
-from nascli.models.deploy.openvino import OpenvinoEngine, Precision, import_openvino, supports
+from nascli.models.deploy.openvino import OpenvinoEngine, Precision, import_openvino, open_core, supports
 from nascli.models.interface import ImageClassifier
 from nascli.models.tensor_files import digest_tensors
 from nascli.records import check_schema, read_record, write_record
@@ -65,7 +65,7 @@ class OpenedEngine:
 
 def describe_machine() -> dict[str, Any]:
     """The processor as OpenVINO knows it, which measured times hold for."""
-    core = import_openvino().Core()
+    core = open_core()
     return {
         "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
         "capabilities": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
