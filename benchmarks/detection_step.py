@@ -10,7 +10,8 @@ image size; the table says how near.
 
 The rest is equal: images, boxes, classes, channels of pyramid and box head, proposals, samples; the table shows how
 many crops reach the box head. One thing is not: torchvision's pyramid begins at stride 4, nascli's at stride 8. So the
-peer is measured a third time, with the levels of nascli's.
+peer is measured a third time, with the levels of nascli's. Boxes are found in OpenVINO, too, by either detector: what
+`nascli.detect.engines.accelerate` makes of it, in float32 and in bfloat16.
 
 Each measurement is a fresh process. Peak memory is the whole process's.
 """
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 
 NASCLI, PLAIN, LAST = "nascli", "torchvision", "torchvision, channels last"
 SAME_LEVELS = "torchvision, channels last, levels from stride 8"
+ENGINES: dict[str, Task] = {
+    "nascli, OpenVINO": {"measure": NASCLI, "precision": "float32"},
+    "nascli, OpenVINO bfloat16": {"measure": NASCLI, "precision": "bfloat16"},
+    "torchvision, OpenVINO": {"measure": LAST, "precision": "float32"},
+    "torchvision, OpenVINO bfloat16": {"measure": LAST, "precision": "bfloat16"},
+}
 TRAIN, FIND = "training step", "finding boxes"
 PRESET: Final = "imagenet-mobile"
 FINEST_ANCHOR = 64
@@ -87,6 +94,8 @@ def nascli_measure(task: Task) -> Figures:
     from nascli.detect.model import load_detector
 
     torch.set_num_threads(task["threads"])
+    if task["case"] == TRAIN and "precision" in task:
+        return {}  # a step has no engine
     if task["case"] == TRAIN:
         detector, network = nascli_detector(task)
         return nascli_step(detector, task) | {"backbone_mult_adds": count_mult_adds(network.features, task["size"])}
@@ -154,6 +163,8 @@ def peer_measure(task: Task) -> Figures:
 
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)
+    if task["case"] == TRAIN and "precision" in task:
+        return {}
     detector: Any = peer_detector(task)
     if task["variant"] != PLAIN:
         detector.to(memory_format=torch.channels_last)
@@ -265,9 +276,14 @@ def find(detector: Any, task: Task) -> Figures:  # noqa: ANN401
     for layer in (detector.rpn.head.bbox_pred, detector.roi_heads.box_predictor.cls_score):
         for parameter in layer.parameters():
             parameter.data.zero_()
+    answering = detector
+    if "precision" in task:
+        from nascli.detect.engines import accelerate
+
+        answering, _ = accelerate(detector, "openvino", task["precision"])
     with torch.no_grad():
-        figures = measure(detector, lambda: detector(images), task)
-        return {**figures, "found": sum(len(each["scores"]) for each in detector(images))}
+        figures = measure(answering, lambda: answering(images), task)
+        return {**figures, "found": sum(len(each["scores"]) for each in answering(images))}
 
 
 def measure(detector: "nn.Module", work: Callable[[], object], task: Task) -> Figures:
@@ -297,6 +313,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20, help="of work in each measurement; a third warms up")
+    parser.add_argument("--case", choices=(TRAIN, FIND), help="default: both")
     parser.add_argument("--cell", default="nasnet-a")
     parser.add_argument("--cells-per-stage", type=int, default=4, help="N")
     parser.add_argument("--size", type=int, default=320, help="height and width of the images in pixels")
@@ -321,8 +338,8 @@ def main() -> None:
         chosen = fresh(__file__, {"measure": "prepare", "folder": folder, **plain})
         settings = {"filters": chosen["filters"], "folder": folder}
         title = f"F = {chosen['filters']}, {asked.batch_size} images of {asked.size} pixels"
-        variants: dict[str, Task] = {name: {} for name in (NASCLI, *PEERS)}
-        cases = dict.fromkeys((TRAIN, FIND), settings)
+        variants: dict[str, Task] = {**{name: {} for name in (NASCLI, *PEERS)}, **ENGINES}
+        cases = dict.fromkeys((TRAIN, FIND) if asked.case is None else [asked.case], settings)
         compare(__file__, asked, title, variants, columns, cases=cases, about=lambda _: {"chosen": chosen})
 
 

@@ -169,6 +169,9 @@ def _constant(ops: Opset, values: Tensor) -> Step:
 _MODULES: dict[type[nn.Module], Callable[..., Step]] = {
     **dict.fromkeys((nn.Conv2d, Depthwise, Pointwise, SameConv2d), _convolve),
     nn.Linear: _classify,
+    nn.MaxPool2d: lambda ops, pool, x: _pool_plainly(
+        ops, x, pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode
+    ),
     Subsample: lambda ops, module, x: _take(ops, x, module.down, module.across),
 }
 _FUNCTIONS: dict[Any, Callable[..., Step]] = {
