@@ -4,14 +4,16 @@
 
 NASNet-A Large (timm, 331 pixels, batch 1) and Mobile (pretrained-models, 224 pixels, batches of 1 and 8), on the CPU.
 A peer is measured as it comes, with channels last in memory, compiled with its weights frozen (`torch.compile`,
-inductor's `freezing`), in ONNX Runtime (its export by torch), and that in OpenVINO, in float32 and in
-bfloat16; nascli folded, compiled the same way, and in OpenVINO as `load_network(inference=True)` gives it.
+inductor's `freezing`), in ONNX Runtime (its export by torch), and that in OpenVINO, in float32, in bfloat16 and
+in int8; nascli folded, compiled the same way, and in OpenVINO as `load_network(inference=True)` gives it. For int8 both
+are quantized by NNCF on ten images of noise: speed does not depend on them; the distance of the logits is kept.
 
 A peer with random weights and batch-norm statistics is made once; every measurement is a fresh process that loads
 these, compares its logits with the peer's first, and computes for a while after it has warmed up.
 (timm counts padded zeros in the averages of strided pools; where its logits are compared, ours are made to.)
 """
 
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,15 +29,16 @@ if TYPE_CHECKING:
 
 PLAIN, LAST, COMPILED, RUNTIME = "peer", "peer, channels last", "peer, compiled", "peer, ONNX Runtime"
 PEER_OPENVINO = {"peer, OpenVINO": "float32", "peer, OpenVINO bfloat16": "bfloat16"}
+PEER_INT8, INT8 = "peer, OpenVINO int8", "nascli, OpenVINO int8"
 OURS, OURS_COMPILED = "nascli", "nascli, compiled"
 OPENVINO: "dict[str, Precision]" = {"nascli, OpenVINO": "float32", "nascli, OpenVINO bfloat16": "bfloat16"}
-PEERS = (PLAIN, LAST, COMPILED, RUNTIME, *PEER_OPENVINO)
+PEERS = (PLAIN, LAST, COMPILED, RUNTIME, *PEER_OPENVINO, PEER_INT8)
 NETWORKS = {
     "large": {"tool": "timm", "peer": "nasnetalarge", "preset": "imagenet-large", "size": 331},
     "mobile": {"tool": "pretrainedmodels", "peer": "nasnetamobile", "preset": "imagenet-mobile", "size": 224},
 }
 BATCHES = {"large": (1,), "mobile": (1, 8)}
-TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
+TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2, "int8": math.inf}
 """Largest difference of a logit relative to the largest logit."""
 
 
@@ -87,6 +90,14 @@ def peer_speed(task: Task) -> Figures:
     if task["variant"] == RUNTIME:
         form = run_onnx(Path(task["folder"], "peer.onnx"), task["threads"])
         return measure(form, task, difference(form(images), logits), last=False)
+    if task["variant"] == PEER_INT8:
+        file = Path(task["folder"], "peer-int8.xml")
+        if not file.exists():
+            import openvino
+
+            write_int8(openvino.Core().read_model(Path(task["folder"], "peer.onnx")), file, task["size"])
+        form = run_openvino(file, "bfloat16", task["threads"])
+        return measure(form, task, difference(form(images), logits), last=False)
     if task["variant"] in PEER_OPENVINO:
         form = run_openvino(Path(task["folder"], "peer.onnx"), PEER_OPENVINO[task["variant"]], task["threads"])
         return measure(form, task, difference(form(images), logits), last=False)
@@ -106,6 +117,20 @@ def run_onnx(path: Path, threads: int) -> "Callable[[Tensor], Tensor]":
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def write_int8(model: Any, file: Path, size: int) -> None:  # noqa: ANN401
+    """A model of OpenVINO in int8, as a file."""
+    import nncf
+    import numpy as np
+    import openvino
+
+    model.reshape([1, 3, size, size])
+    noise = np.random.default_rng(0)
+    images = [noise.standard_normal((1, 3, size, size), np.float32) for _ in range(10)]
+    quantized = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images))
+    quantized.reshape([-1, 3, size, size])
+    openvino.serialize(quantized, file)
 
 
 def run_openvino(path: Path, precision: str, threads: int) -> "Callable[[Tensor], Tensor]":
@@ -137,6 +162,7 @@ def nascli_speed(task: Task) -> Figures:
     from nascli.models import layers
     from nascli.models.deploy.engines import build_engine
     from nascli.models.deploy.fuse import fold
+    from nascli.models.deploy.translation import convert
     from nascli.models.families import build_network
     from nascli.models.pretrained import import_weights
 
@@ -147,6 +173,12 @@ def nascli_speed(task: Task) -> Figures:
     with mock.patch.object(layers, "avg_pool", pool_counting_zeros(pool) if task["tool"] == "timm" else pool):
         apart = difference(network(images), logits)
     form: Callable[[Tensor], Tensor]
+    if task["variant"] == INT8:
+        file = Path(task["folder"], "nascli-int8.xml")
+        if not file.exists():
+            write_int8(convert(network), file, task["size"])
+        form = run_openvino(file, "bfloat16", task["threads"])
+        return measure(form, task, max(apart, difference(form(images), network(images))), last=False)
     engine = "compiled"
     if task["variant"] == OURS_COMPILED:
         form = compile_network(fold(network).to(memory_format=torch.channels_last))
@@ -197,7 +229,8 @@ def measure(form: "Callable[[Tensor], Tensor]", task: Task, apart: float, *, las
     """Images a second, after the logits were found to agree."""
     import torch
 
-    if apart > TOLERANCES["bfloat16" if "bfloat16" in task["variant"] else "float32"]:
+    precision = next((name for name in ("bfloat16", "int8") if name in task["variant"]), "float32")
+    if apart > TOLERANCES[precision]:
         raise SystemExit(f"{task['variant']}: logits differ by {apart:.1e} of the largest")
     images = torch.randn(task["batch"], 3, task["size"], task["size"])
     if last:
@@ -222,7 +255,7 @@ def alone(measured: Callable[[Task], Figures]) -> Callable[[Task], Figures]:
 MEASURES: dict[str, Callable[[Task], Figures]] = {
     "prepare": prepare,
     **dict.fromkeys(PEERS, alone(peer_speed)),
-    **dict.fromkeys((OURS, OURS_COMPILED, *OPENVINO), alone(nascli_speed)),
+    **dict.fromkeys((OURS, OURS_COMPILED, *OPENVINO, INT8), alone(nascli_speed)),
 }
 
 
@@ -234,12 +267,12 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="skip the compiled variants, which take minutes")
     asked = parser.parse_args()
     slow = (COMPILED, OURS_COMPILED) if asked.eager else ()
-    names = [each for each in (*OPENVINO, OURS, OURS_COMPILED, *PEERS) if each not in slow]
+    names = [each for each in (*OPENVINO, INT8, OURS, OURS_COMPILED, *PEERS) if each not in slow]
     columns = [
         Column("images_per_second", "images per second"),
         *(
             Column(f"{name}_times_as_fast", f"{name}, times as fast", figure="images_per_second", over=name)
-            for name in OPENVINO
+            for name in (*OPENVINO, INT8)
         ),
     ]
     with tempfile.TemporaryDirectory(prefix="nascli-inference-") as folder:
