@@ -43,6 +43,7 @@ ELSEWHERE = {
     # into memory
     "data/checked_h5.py:CheckedFormat.create": "a file object",
     "engine/checkpoint.py:CheckpointStore.save": "a buffer",
+    "detect/export.py:_trace": "a buffer",
     "models/deploy/export.py:_serialize_onnx": "no path is given",
     "models/deploy/export.py:export_program": "a buffer",
     "search/snapshot.py:SnapshotFile.save": "a buffer",

@@ -25,7 +25,7 @@ from nascli.detect.compare import compare_detectors
 from nascli.detect.model import DetectorSpec
 from nascli.detect.whole import WholeDetector
 from nascli.files import make_folder, write_bytes
-from nascli.models.deploy.export import check_onnx, open_session
+from nascli.models.deploy.export import check_onnx, import_onnx, open_session
 from nascli.models.deploy.ir import serialize
 from nascli.models.deploy.openvino import open_core
 from nascli.models.deploy.program import quiet
@@ -141,8 +141,7 @@ def describe(spec: DetectorSpec) -> dict[str, object]:
 
 def _trace(detector: nn.Module, metadata: dict[str, object]) -> bytes:
     """The detector as the content of an ONNX file."""
-    import onnx
-
+    (onnx,) = import_onnx("onnx")
     buffer, free = io.BytesIO(), {0: "found"}
     with quiet(), torch.no_grad():
         torch.onnx.export(

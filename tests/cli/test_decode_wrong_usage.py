@@ -66,7 +66,7 @@ def prepare() -> None:
         ("--list --to darts", 2, "--list shows the zoo and decodes nothing"),
         ("--tokens 1,x", 2, "'x'"),
         ("--tokens 1,2", 2, "2 tokens, but space 'nasnet' has 50 decisions"),
-        ("--tokens ''", 2, "0 tokens"),
+        ("--tokens ''", 2, "--tokens is empty"),
         ("--tokens 1,2 --space nasnett", 2, "Did you mean nasnet?"),
         (f"--tokens {','.join(['9'] * 50)}", 2, "token 0 is 9"),
         ("latest", 2, "nascli search makes one"),
@@ -82,7 +82,7 @@ def prepare() -> None:
         ("enas --out torn.json", 2, "replace it with --overwrite"),
         ("enas --out file/cell.json", 1, "file cannot be written"),
         (f"enas --out {'x' * 300}.json", 1, "cannot be written: File name too long"),
-        ("enas --name ''", 2, "--name has 0 letters"),
+        ("enas --name ''", 2, "--name is empty"),
         (f"enas --name {'x' * 201}", 2, "--name has 201 letters"),
     ],
 )

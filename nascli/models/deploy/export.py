@@ -134,20 +134,23 @@ def check_onnx(network: nn.Module, path: Path, *packages: str, hint: str = "") -
     Raises:
         InputError: A package is absent, or the network is too large.
     """
-    try:
-        for package in packages:
-            importlib.import_module(package)
-    except ImportError as error:
-        raise InputError(f"ONNX needs {error.name}, which is not installed", 'pip install "nascli[onnx]"') from error
+    import_onnx(*packages)
     weights = sum(4 * parameter.numel() for parameter in network.parameters())
     if weights >= _LARGEST_ONNX:
         raise InputError(f"{path}: {weights / 2**30:.1f} GiB of weights are too many for one ONNX file", hint)
 
 
+def import_onnx(*packages: str) -> list[Any]:
+    """Packages of the extra `onnx`; InputError where one is not installed."""
+    try:
+        return [importlib.import_module(package) for package in packages]
+    except ImportError as error:
+        raise InputError(f"ONNX needs {error.name}, which is not installed", 'pip install "nascli[onnx]"') from error
+
+
 def open_session(content: bytes) -> Any:  # noqa: ANN401 - ONNX Runtime's
     """A session of ONNX Runtime that answers for the content of a file, with as many threads as torch has."""
-    import onnxruntime
-
+    (onnxruntime,) = import_onnx("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
