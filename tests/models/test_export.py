@@ -51,6 +51,8 @@ def test_onnx_takes_any_batch_and_says_how_to_feed_it(tmp_path: Path) -> None:
     for batch in (1, 5):
         images = torch.randn(batch, 3, 8, 8)
         assert difference(lambda images: onnx_logits(path, images), ours, images) < 1e-5
+    with pytest.raises(Exception, match="Expected: 8"):  # the runtime's own, which is no class of its package
+        onnx_logits(path, torch.randn(1, 3, 9, 9))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == ["batch", 3, 8, 8]
     assert session.get_outputs()[0].shape == ["batch", 3]
@@ -71,6 +73,12 @@ model = core.read_model("out/model.xml")
 print(json.dumps([str(model.inputs[0].partial_shape), model.get_rt_info(["nascli", "class_names"]).astype(str)]))
 answers = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 numpy.save("logits.npy", answers(numpy.load("images.npy"))["logits"])
+try:
+    answers(numpy.zeros((1, 3, 9, 9), numpy.float32))
+except RuntimeError as error:
+    assert "shape" in str(error), error
+else:
+    sys.exit("images of another size were taken")
 """
 
 
@@ -109,6 +117,12 @@ said = {"metadata.json": ""}
 module = torch.export.load("model.pt2", extra_files=said).module()
 numpy.save("logits.npy", module(torch.from_numpy(numpy.load("images.npy"))).detach().numpy())
 print(json.loads(said["metadata.json"])["class_names"])
+try:
+    module(torch.zeros(1, 3, 9, 9))
+except AssertionError as error:
+    assert "8" in str(error), error
+else:
+    sys.exit("images of another size were taken")
 """
 
 
