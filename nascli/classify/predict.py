@@ -81,16 +81,14 @@ def predict_classes(
     network = load_network(folder)
     spec, run, batch_size = network.spec, options.run, options.batch_size
     engine = options.open_engine(network, folder)
-    workers = worker_count(None) if len(paths) > batch_size else 0
-    positions = torch.arange(len(paths))
     unreadable = UnreadableImages(max_unreadable, "--max-unreadable N")
     if run.log:
         unreadable.log = run.log
     files = ImageFiles(
         tuple(paths),
-        positions,
+        torch.arange(len(paths)),
         spec.image_size,
-        workers,
+        worker_count(None) if len(paths) > batch_size else 0,
         preprocessing=spec.preprocessing,
         unreadable=unreadable,
         max_megapixels=max_megapixels or MAX_MEGAPIXELS,

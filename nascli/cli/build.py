@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nascli.cli.build_export import check_exports, export_network
 from nascli.cli.build_optimize import check_optimize, check_timing, optimize_network
 from nascli.cli.build_settings import (
     BATCH,
@@ -39,7 +40,6 @@ from nascli.files import fill_folder
 from nascli.runs.find import find_run
 
 if TYPE_CHECKING:
-    from nascli.models.deploy.export import Exported
     from nascli.models.deploy.openvino import Precision
     from nascli.models.deploy.timing import EngineTiming
     from nascli.models.interface import ImageClassifier
@@ -84,7 +84,7 @@ def run(call: Call) -> None:
     if rows:
         show_speed(terminal, rows)
     optimized = _optimize(call, made, terminal) if call[OPTIMIZE] else None
-    exported = [_export(trained, path, terminal) for path in call[EXPORT] if trained]
+    exported = [export_network(trained, path, terminal) for path in call[EXPORT] if trained]
     terminal.result(
         {
             **cost.to_dict(),
@@ -122,18 +122,8 @@ def _check(call: Call) -> None:
     check_timing(call)
     if call[NETWORK]:
         call.refuse("the network of --network stays as it is; it excludes", [*SIZING, IMPORT_WEIGHTS, FOLDER])
-    for path in call[EXPORT]:
-        from nascli.models.deploy.export import EXPORTS, list_files
-
-        if path.suffix not in EXPORTS:
-            raise InputError(f"--export {path}: unknown kind {path.suffix!r}", f"Known: {', '.join(EXPORTS)}")
-        if (there := [each for each in list_files(path) if each.exists()]) and not call[REPLACE]:
-            raise InputError(f"{there[0]} exists", "Replace it with --overwrite, or choose another --export")
-        if not (call[NETWORK] or call[IMPORT_WEIGHTS]):
-            raise InputError(
-                f"--export {path}: the network of --cell has random weights",
-                "Give a trained one with --network latest (or its folder), or published ones with --import-weights",
-            )
+    if call[EXPORT]:
+        check_exports(call)
     out = call[FOLDER]
     if call[IMPORT_WEIGHTS] and not (out or call[EXPORT] or call[BENCHMARK]):
         raise InputError("--import-weights needs --out or --export", "A folder of --out gets the weights as they are")
@@ -294,20 +284,6 @@ def _optimize(call: Call, made: _Made, terminal: Terminal) -> dict[str, Any]:
             batches=list(dict.fromkeys([1, *call[BATCH]])),
             asked={"dataset": call[DATASET], "data_dir": call[DATA_DIR]},
         )
-
-
-def _export(network: "ImageClassifier", path: Path, terminal: Terminal) -> "Exported":
-    """Write a network into a file of another format, and say how it compares."""
-    from nascli.models.deploy.export import EXPORTS
-
-    with terminal.status(f"exporting {path}"):
-        made = EXPORTS[path.suffix](network, path)
-    side = network.spec.image_size
-    terminal.note(
-        f"wrote {path}: images (N, 3, {side}, {side}) to logits (N, {network.spec.classes}), within "
-        f"{made.difference:.1e} of the network's"
-    )
-    return made
 
 
 def _show_next(call: Call, made: _Made, written: Path | None, terminal: Terminal) -> None:
