@@ -110,7 +110,11 @@ CELL = Setting[str | None]("--cell", "Genotype: a JSON file, a search run, or a 
 RECIPE = Setting[str | None]("--recipe", "Shipped recipe by name, or a TOML file.", metavar="NAME|FILE")
 SET = Setting[list[str]]("--set", "Set any key of the recipe; repeat for more.", [], metavar="KEY=VALUE")
 MAX_MEGAPIXELS = Setting[int | None](
-    "--max-megapixels", "Millions of pixels of the largest image that is decoded.", min=1, metavar="N"
+    "--max-megapixels",
+    "Millions of pixels of the largest image that is decoded.",
+    min=1,
+    max=100_000,  # as for data.max_megapixels of a recipe
+    metavar="N",
 )
 OUT = Setting[Path | None]("--out", "Run folder; by default runs/<command>/<time>-<name>.", metavar="DIR")
 OVERWRITE = Setting[bool]("--overwrite", "Replace an earlier run in --out.", False)

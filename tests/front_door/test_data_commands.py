@@ -217,3 +217,13 @@ def test_wrong_usage(nascli: Nascli, line: str, phrase: str) -> None:
     ran = nascli(line)
     assert ran.code == 2
     assert phrase in ran.err
+
+
+@pytest.mark.parametrize("command", ["data check", "data show", "data convert", "pack", "evaluate", "detect predict"])
+def test_more_pixels_than_any_recipe_may_decode_are_refused(nascli: Nascli, command: str) -> None:
+    """The data set is not read before that: a section of a recipe is made of the number then."""
+    write_coco(Path("data"))
+    target = {"data convert": " out", "pack": " out.h5"}.get(command, "")
+    ran = nascli(f"{command} coco:data{target} --max-megapixels {10**20}")
+    assert (ran.code, "--max-megapixels" in ran.err) == (2, True), ran.err
+    assert ran.err.count("100000") == 1
