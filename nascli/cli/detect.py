@@ -23,7 +23,7 @@ from nascli.runs.find import find_run
 
 IMAGES = Setting[list[Path]]("images", "Images or folders of images.", ..., metavar="PATH")
 RUN = Setting[str]("--run", "The detector's run.", "latest", metavar="RUN|latest")
-ENGINE = Setting[EngineName]("--engine", ENGINE_HELP, "auto")
+ENGINE = Setting[EngineName | None]("--engine", f"{ENGINE_HELP} By default trained, auto for 32 images or more.")
 FILES = Setting[list[Path]]("files", "Files to write: .onnx, or .xml for OpenVINO.", ..., metavar="FILE")
 REPLACE = Setting[bool]("--overwrite", "Replace files that are there.", False)
 THRESHOLD = Setting[float]("--threshold", "Lowest score of a box.", 0.5, min=0, max=1, metavar="SCORE")
@@ -45,14 +45,16 @@ def predict(call: Call) -> None:
     from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes, write_predictions
     from nascli.engine.device import resolve_device
     from nascli.files import fill_folder
+    from nascli.models.deploy.engines import MANY_IMAGES
 
     require_one_process("detect predict")
     terminal, threshold, limit = call.terminal(), call[THRESHOLD], call[MAX_MEGAPIXELS]
     run_folder = find_run(call[RUN], "detect", runs_folder(), terminal.note)
     device = resolve_device(call[DEVICE])
     detector, spec = load_detector(run_folder, device)
-    answering, engine = accelerate(detector, call[ENGINE], call[PRECISION])
     collected = collect_images(call[IMAGES], limit)
+    wanted = call[ENGINE] or ("auto" if len(collected.files) >= MANY_IMAGES else "trained")
+    answering, engine = accelerate(detector, wanted, call[PRECISION])
     note_issues(terminal, "images", collected.issues)
     folder = choose_output_folder(run_folder, "predictions", call[FOLDER], call[OVERWRITE])
     with fill_folder(folder) as place:

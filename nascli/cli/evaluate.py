@@ -1,6 +1,7 @@
 """`nascli evaluate`: how good trained networks are on a data set, and which classes they see in a user's own images."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,8 +50,8 @@ MAX_UNREADABLE = Setting[int | None](
 BATCH_SIZE = Setting[int]("--batch-size", "Images per batch; changes speed and memory only.", 256, min=1, metavar="N")
 ENGINE = Setting[Literal["auto", "trained", "folded", "compiled", "openvino"] | None](
     "--engine",
-    "What answers: the network as it was trained, or a faster form; auto, the fastest here, is the default for "
-    "--predict and for int8, trained for measuring.",
+    "What answers: the network as it was trained, or a faster form; auto, the fastest here, is the default for int8 "
+    "and for --predict with 32 images or more, else trained.",
 )
 PRECISION = Setting[Literal["float32", "bfloat16", "int8", "auto"]](
     "--precision", "What the engine computes in; int8 and auto: as build --optimize admitted it.", "float32"
@@ -107,12 +108,11 @@ def run(call: Call) -> None:
     found = [find_run(each, "train", runs_folder(), terminal.note) for each in runs]
     folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
     on = Run(resolve_device(call[DEVICE]), log=terminal.note)
-    is_fastest = call[PREDICT] or call[PRECISION] in ("int8", "auto")
-    engine = call[ENGINE] or ("auto" if is_fastest else "trained")
+    engine = call[ENGINE] or ("auto" if call[PRECISION] in ("int8", "auto") else "trained")
     options = InferenceOptions(on, call[BATCH_SIZE], call[CROPS], call[FLIP], engine, call[PRECISION])
     if call[PREDICT]:
         limits = {"max_megapixels": call[MAX_MEGAPIXELS], "max_unreadable": call[MAX_UNREADABLE] or 0}
-        _predict(terminal, folders[0], call[PREDICT], options, limits)
+        _predict(terminal, folders[0], call[PREDICT], options, limits, is_open=ENGINE not in call.given)
         return
     asked = {
         "dataset": call[DATASET],
@@ -192,12 +192,17 @@ def _predict(
     paths: Sequence[Path],
     options: "InferenceOptions",
     limits: Mapping[str, Any],
+    *,
+    is_open: bool,
 ) -> None:
     from nascli.classify.predict import predict_classes
     from nascli.data.images.decoding import inspect_headers
     from nascli.data.images.walk import find_images
+    from nascli.models.deploy.engines import MANY_IMAGES
 
     found = find_images(paths)
+    if is_open and len(found.files) >= MANY_IMAGES:
+        options = replace(options, engine="auto")
     issues = (*found.issues, *inspect_headers(found.files))
     note_issues(terminal, "--predict", issues)
     with terminal.status("classifying images"):

@@ -28,6 +28,9 @@ Built = TypeVar("Built")
 TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 5e-2}
 """Largest `difference` from the network in float32 that an engine may have."""
 
+MANY_IMAGES = 32
+"""Images that pay for making the fastest engine, which takes a second for a network, three for a detector."""
+
 _SHAPES_COMPILED = 64
 """Input shapes that a process may compile a network for; beyond torch's own limit of 8 it would run uncompiled."""
 
