@@ -47,7 +47,11 @@ def measure(task: Task) -> Figures:
     network = build_network("nasnet-a", task["preset"]).eval()
     file = Path(task["folder"], f"{task['variant']}.xml")
     if not file.exists():
-        model = convert(network) if task["variant"] == TRANSLATED else convert_without(network, task["variant"])
+        model = (
+            convert(network)
+            if task["variant"] == TRANSLATED
+            else convert_without(network, task["variant"], task["batch"])
+        )
         serialize(model, {}).write(file)
     engine = OpenvinoEngine(open_core().read_model(file), task["precision"])
     images = make_images(network.spec, task["batch"])
@@ -58,18 +62,21 @@ def measure(task: Task) -> Figures:
     return {"milliseconds": 1000 * timed[len(timed) // 2], "difference": apart}
 
 
-def convert_without(network: "ImageClassifier", variant: str) -> "Model":
+def convert_without(network: "ImageClassifier", variant: str, batch: int) -> "Model":
     """The model that OpenVINO's converter makes of the folded network, without some steps of the folding."""
+    import torch
+
     from nascli.models.deploy import fuse
     from nascli.models.deploy.openvino import import_openvino
-    from nascli.models.deploy.program import quiet, trace_program
+    from nascli.models.deploy.program import make_images, quiet
 
     with ExitStack() as stack:
         for step in WITHOUT[variant]:
             stack.enter_context(mock.patch.object(fuse, step, return_value=None))
         folded = fuse.fold(network)
     with quiet():
-        return import_openvino().convert_model(trace_program(folded, network.spec))
+        program = torch.export.export(folded, (make_images(network.spec, batch),), strict=False)
+        return import_openvino().convert_model(program)
 
 
 def main() -> None:
