@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_structure, tree_unflatten
 
-from nascli.errors import InputError, UnknownStepError
+from nascli.errors import UnknownStepError
 from nascli.models.deploy.engines import find_engine
 from nascli.models.deploy.fuse import fold
-from nascli.models.deploy.openvino import OpenvinoProgram, Precision
+from nascli.models.deploy.openvino import OpenvinoProgram, Precision, require_cpu
 from nascli.models.deploy.translation import translate
 
 Program = Callable[[Tensor], Any]
@@ -40,28 +40,31 @@ def accelerate(detector: nn.Module, engine: str = "auto", precision: Precision =
     Raises:
         InputError: There is no engine of that name, or it does not work here.
     """
-    device = next(detector.parameters()).device
-    whole: Any = copy.deepcopy(detector)
+    trained: Any = detector
+    device, channels = next(detector.parameters()).device, int(trained.backbone.out_channels)
     name, (crops, images) = find_engine(
         engine,
         ENGINES,
         device,
         precision,
         lambda build: (
-            build(BoxHead(whole), _channels_of_crops(whole), device, precision),
-            build(ProposingBackbone(whole), 3, device, precision),
+            build(BoxHead(trained), channels, device, precision),
+            build(ProposingBackbone(trained), 3, device, precision),
         ),
     )
     if (name, precision) == ("trained", "float32"):
         return detector, name
-    whole.roi_heads.box_head = _AnsweringBoxHead(crops)
-    whole.backbone = AnsweringBackbone(images, whole.backbone.out_channels)
-    whole.rpn.head = AnsweringProposals(whole.backbone)
-    return whole.eval(), name
+    backbone = AnsweringBackbone(images, channels)
+    answering = {
+        id(trained.backbone): backbone,
+        id(trained.rpn.head): AnsweringProposals(backbone),
+        id(trained.roi_heads.box_head): _AnsweringBoxHead(crops),
+    }
+    return copy.deepcopy(detector, answering).eval(), name  # what answers stands in place of copies
 
 
 def _build_trained(module: nn.Module, channels: int, device: torch.device, precision: Precision) -> Program:
-    return _in_precision(module, device, precision)
+    return module if precision == "float32" else _in_precision(copy.deepcopy(module), device, precision)
 
 
 def _build_folded(module: nn.Module, channels: int, device: torch.device, precision: Precision) -> Program:
@@ -69,10 +72,7 @@ def _build_folded(module: nn.Module, channels: int, device: torch.device, precis
 
 
 def _build_openvino(module: nn.Module, channels: int, device: torch.device, precision: Precision) -> Program:
-    if device.type != "cpu":
-        raise InputError(
-            f"the engine openvino answers on CPUs, not on {device}", "Give --device cpu, or another engine"
-        )
+    require_cpu(device)
     folded = fold(module)
     model = translate(folded, channels)
     if model is None:
@@ -161,10 +161,6 @@ class _AnsweringBoxHead(nn.Module):
         """Crops (M, C, S, S) to vectors (M, length)."""
         filled = F.pad(crops, (0, 0, 0, 0, 0, 0, 0, -len(crops) % _CROPS if len(crops) else _CROPS))
         return torch.cat([self._program(chunk) for chunk in torch.split(filled, _CROPS)])[: len(crops)]
-
-
-def _channels_of_crops(detector: Any) -> int:  # noqa: ANN401 - torchvision's
-    return int(detector.backbone.out_channels)
 
 
 def _in_precision(module: nn.Module, device: torch.device, precision: Precision) -> Program:

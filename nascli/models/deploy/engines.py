@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nascli.config import suggestion
 from nascli.errors import InputError, NascliError, UnknownStepError
 from nascli.models.deploy.fuse import fold, lay_out_input
-from nascli.models.deploy.openvino import OpenvinoEngine, Precision, supports
+from nascli.models.deploy.openvino import OpenvinoEngine, Precision, require_cpu, supports
 from nascli.models.deploy.translation import convert
 from nascli.models.interface import ImageClassifier
 
@@ -80,10 +80,7 @@ def build_openvino(network: ImageClassifier, device: torch.device, precision: Pr
     Raises:
         InputError: OpenVINO is not installed, the device is no CPU, or the CPU has no instructions for the precision.
     """
-    if device.type != "cpu":
-        raise InputError(
-            f"the engine openvino answers on CPUs, not on {device}", "Give --device cpu, or another engine"
-        )
+    require_cpu(device)
     return OpenvinoEngine(convert(network), precision)
 
 

@@ -29,6 +29,14 @@ def supports(precision: Precision) -> bool:
     return precision == "float32" or "BF16" in open_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def require_cpu(device: torch.device) -> None:
+    """InputError where a network is to answer on another device."""
+    if device.type != "cpu":
+        raise InputError(
+            f"the engine openvino answers on CPUs, not on {device}", "Give --device cpu, or another engine"
+        )
+
+
 def import_openvino() -> Any:  # noqa: ANN401 - the package
     """The package; InputError where it is not installed."""
     try:
