@@ -37,10 +37,13 @@ class Latency(Section):
         return describe_conditions(self.engine, self.precision, self.device, self.threads, self.image_size, self.batch)
 
 
-def describe_conditions(engine: str, precision: str, device: str, threads: int, image_size: int, batch: int = 1) -> str:
-    """The conditions of a latency in words; `threads` are those of a CPU."""
+def describe_conditions(
+    engine: str, precision: str, device: str, threads: int, image_size: int, batch: int | str = 1
+) -> str:
+    """The conditions of one latency in words, or of several that are listed; `threads` are those of a CPU."""
+    images = count_of(batch, "image") if isinstance(batch, int) else f"{batch} images"
     place = count_of(threads, "thread") if device == "cpu" else device
-    return f"{count_of(batch, 'image')} of {image_size}×{image_size} px, {engine} in {precision}, {place}"
+    return f"{images} of {image_size}×{image_size} px, {engine} in {precision}, {place}"
 
 
 class LatencyRejectedError(RejectedError):
