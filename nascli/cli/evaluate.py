@@ -1,7 +1,6 @@
 """`nascli evaluate`: how good trained networks are on a data set, and which classes they see in a user's own images."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from nascli.classify.evaluate import EvaluationReport
     from nascli.classify.metrics import InferenceOptions
     from nascli.classify.predict import ImagePredictions
+    from nascli.data.images.walk import FoundImages
 
 LARGEST_INLINE = 20
 """Classes up to which the confusion matrix stands in `evaluation.json`; with more it is a file beside it."""
@@ -91,8 +91,10 @@ def run(call: Call) -> None:
     Top-1, top-5, loss, each class, the confusions, calibration. Several runs stand in one table.
     """
     from nascli.classify.metrics import InferenceOptions
+    from nascli.data.images.walk import find_images
     from nascli.engine.device import resolve_device
     from nascli.engine.task import Run
+    from nascli.models.deploy.engines import MANY_IMAGES
 
     terminal, runs, out = call.terminal(), call[RUNS], call[FOLDER]
     if call[PREDICT]:
@@ -108,11 +110,13 @@ def run(call: Call) -> None:
     found = [find_run(each, "train", runs_folder(), terminal.note) for each in runs]
     folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
     on = Run(resolve_device(call[DEVICE]), log=terminal.note)
-    engine = call[ENGINE] or ("auto" if call[PRECISION] in ("int8", "auto") else "trained")
+    images = find_images(call[PREDICT]) if call[PREDICT] else None
+    is_worth_it = call[PRECISION] in ("int8", "auto") or (images and len(images.files) >= MANY_IMAGES)
+    engine = call[ENGINE] or ("auto" if is_worth_it else "trained")
     options = InferenceOptions(on, call[BATCH_SIZE], call[CROPS], call[FLIP], engine, call[PRECISION])
-    if call[PREDICT]:
+    if images:
         limits = {"max_megapixels": call[MAX_MEGAPIXELS], "max_unreadable": call[MAX_UNREADABLE] or 0}
-        _predict(terminal, folders[0], call[PREDICT], options, limits, is_open=ENGINE not in call.given)
+        _predict(terminal, folders[0], images, options, limits)
         return
     asked = {
         "dataset": call[DATASET],
@@ -189,20 +193,13 @@ def _list_files(results: Sequence[Mapping[str, Any]], out: Path | None) -> list[
 def _predict(
     terminal: Terminal,
     folder: Path,
-    paths: Sequence[Path],
+    found: "FoundImages",
     options: "InferenceOptions",
     limits: Mapping[str, Any],
-    *,
-    is_open: bool,
 ) -> None:
     from nascli.classify.predict import predict_classes
     from nascli.data.images.decoding import inspect_headers
-    from nascli.data.images.walk import find_images
-    from nascli.models.deploy.engines import MANY_IMAGES
 
-    found = find_images(paths)
-    if is_open and len(found.files) >= MANY_IMAGES:
-        options = replace(options, engine="auto")
     issues = (*found.issues, *inspect_headers(found.files))
     note_issues(terminal, "--predict", issues)
     with terminal.status("classifying images"):
