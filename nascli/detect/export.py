@@ -11,7 +11,6 @@ it. The newer one, with torch 2.15, stops at the first size that is known at run
 """
 
 import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from nascli.files import make_folder, write_bytes
 from nascli.models.deploy.export import check_onnx, import_onnx, open_session
 from nascli.models.deploy.ir import serialize
 from nascli.models.deploy.openvino import open_core
-from nascli.models.deploy.program import quiet
+from nascli.models.deploy.program import quiet, to_texts
 
 INPUT, OUTPUTS = "image", ("boxes", "labels", "scores")
 
@@ -155,7 +154,6 @@ def _trace(detector: nn.Module, metadata: dict[str, object]) -> bytes:
             dynamic_axes={INPUT: {1: "height", 2: "width"}, **dict.fromkeys(OUTPUTS, free)},
         )
     made: Any = onnx.load_from_string(buffer.getvalue())
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
-    onnx.helper.set_model_props(made, texts)
+    onnx.helper.set_model_props(made, to_texts(metadata))
     content: bytes = made.SerializeToString()
     return content

@@ -23,9 +23,9 @@ from nascli.errors import InputError
 from nascli.files import make_folder, write_bytes
 from nascli.models.deploy.engines import compare_logits
 from nascli.models.deploy.fuse import fold
-from nascli.models.deploy.ir import WEIGHTS_SUFFIX, serialize
+from nascli.models.deploy.ir import serialize, weights_beside
 from nascli.models.deploy.openvino import OpenvinoEngine
-from nascli.models.deploy.program import INPUT, OUTPUT, probe_images, quiet, trace_program
+from nascli.models.deploy.program import INPUT, OUTPUT, probe_images, quiet, to_texts, trace_program
 from nascli.models.deploy.translation import convert
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
@@ -159,7 +159,7 @@ def open_session(content: bytes) -> Any:  # noqa: ANN401 - ONNX Runtime's
 
 def list_files(path: Path) -> list[Path]:
     """The files that an export to `path` writes."""
-    return [path, path.with_suffix(WEIGHTS_SUFFIX)] if path.suffix == ".xml" else [path]
+    return [path, weights_beside(path)] if path.suffix == ".xml" else [path]
 
 
 def describe(spec: NetworkSpec) -> dict[str, object]:
@@ -199,8 +199,7 @@ def _serialize_onnx(program: ExportedProgram, metadata: dict[str, object]) -> by
     assert made is not None
     for entry in (made.model.graph, *made.model.graph, *made.model.graph.initializers.values()):
         entry.metadata_props.clear()  # where each step came from, in names of torch
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
-    made.model.metadata_props.update(texts)
+    made.model.metadata_props.update(to_texts(metadata))
     content: bytes = made.model_proto.SerializeToString()
     return content
 

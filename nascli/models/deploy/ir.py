@@ -1,6 +1,5 @@
 """Files of OpenVINO: a graph as XML beside its weights, OpenVINO's intermediate representation (IR)."""
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ import numpy as np
 from nascli.errors import CannotWriteError, CorruptFileError
 from nascli.files import write_pair, writing
 from nascli.models.deploy.openvino import Model, import_openvino, open_core
-
-WEIGHTS_SUFFIX = ".bin"
+from nascli.models.deploy.program import to_texts
 
 _OWNER = "nascli"
 """The section of a file's `rt_info` that the metadata stand in."""
@@ -31,7 +29,7 @@ class Ir:
         Raises:
             CannotWriteError: One of them cannot be written.
         """
-        write_pair(path, self.graph, path.with_suffix(WEIGHTS_SUFFIX), self.weights)
+        write_pair(path, self.graph, weights_beside(path), self.weights)
 
     def open(self, source: object = "the model") -> Model:
         """The model.
@@ -51,6 +49,11 @@ class Ir:
             raise CorruptFileError(f"{source}: OpenVINO cannot read it: {reason}", file=source) from error
 
 
+def weights_beside(graph: Path) -> Path:
+    """The file of the weights that belong to a graph's file."""
+    return graph.with_suffix(".bin")
+
+
 def serialize(model: Model, metadata: Mapping[str, object]) -> Ir:
     """A model as the content of files, with its weights as they are.
 
@@ -62,8 +65,8 @@ def serialize(model: Model, metadata: Mapping[str, object]) -> Ir:
     """
     openvino = import_openvino()
     model = model.clone()
-    for key, value in metadata.items():
-        model.set_rt_info(value if isinstance(value, str) else json.dumps(value), [_OWNER, key])
+    for key, text in to_texts(metadata).items():
+        model.set_rt_info(text, [_OWNER, key])
     with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
         graph, weights = Path(folder, "model.xml"), Path(folder, "model.bin")
         try:

@@ -19,7 +19,7 @@ from nascli.config import explain
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import writing
 from nascli.models.deploy.engines import ENGINES, Engine, find_engine
-from nascli.models.deploy.ir import WEIGHTS_SUFFIX, Ir
+from nascli.models.deploy.ir import Ir, weights_beside
 from nascli.models.deploy.openvino import OpenvinoEngine, Precision, import_openvino, open_core, supports
 from nascli.models.interface import ImageClassifier
 from nascli.models.tensor_files import digest_tensors
@@ -125,9 +125,9 @@ def write_optimized(weights: Path, values: Mapping[str, object], content: Ir | N
     files = {}
     if content:
         content.write(model)
-        files = {model.name: _digest(content.graph), _beside(model).name: _digest(content.weights)}
+        files = {model.name: _digest(content.graph), weights_beside(model).name: _digest(content.weights)}
     else:
-        for old in (model, _beside(model)):
+        for old in (model, weights_beside(model)):
             with writing(old):
                 old.unlink(missing_ok=True)
     write_record(record, {"schema": _SCHEMA, **values, "files": files})
@@ -174,7 +174,7 @@ def _open_int8(weights: Path, device: torch.device, engine: str) -> OpenedEngine
     found, file = read_optimized(weights), weights.with_name(MODEL_FILE)
     if found is None or found.precision != "int8":
         raise InputError(f"{weights.parent} has no network in int8 that was admitted", _remedy(weights))
-    content = Ir(*(_read(each, found.files.get(each.name), weights) for each in (file, _beside(file))))
+    content = Ir(*(_read(each, found.files.get(each.name), weights) for each in (file, weights_beside(file))))
     return OpenedEngine(OpenvinoEngine(content.open(file), int8_rest()), "openvino", "int8")
 
 
@@ -201,10 +201,6 @@ def _read(path: Path, digest: str | None, weights: Path) -> bytes:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _beside(model: Path) -> Path:
-    return model.with_suffix(WEIGHTS_SUFFIX)
 
 
 def _remedy(weights: Path) -> str:

@@ -3,8 +3,9 @@
 Shapes: N batch, H height, W width.
 """
 
+import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -48,6 +49,11 @@ def trace_program(folded: fx.GraphModule, spec: NetworkSpec) -> ExportedProgram:
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names files of this machine
     return program
+
+
+def to_texts(metadata: Mapping[str, object]) -> dict[str, str]:
+    """The metadata of a file as texts: JSON where they are not."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
 
 
 @contextmanager
