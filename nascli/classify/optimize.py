@@ -25,7 +25,7 @@ from nascli.errors import InputError, NascliError
 from nascli.models.deploy.engines import Engine
 from nascli.models.deploy.export import describe
 from nascli.models.deploy.ir import Ir, serialize
-from nascli.models.deploy.openvino import OpenvinoEngine, import_openvino, supports
+from nascli.models.deploy.openvino import Model, OpenvinoEngine, import_openvino, supports
 from nascli.models.deploy.optimized import AdmittedPrecision, describe_machine, int8_rest, write_optimized
 from nascli.models.deploy.program import make_images
 from nascli.models.deploy.quantize import FEWEST_IMAGES, import_nncf, quantize
@@ -138,11 +138,11 @@ def optimize(trained: TrainedRun, options: OptimizeOptions) -> OptimizeReport:
     network = load_network(trained.folder)
     data = load_dataset(trained.data, trained.spec.image_size, preprocessing=trained.spec.preprocessing)
     check_classes(trained.spec, data, trained.folder)
-    content, calibrated = None, 0
+    model, content, calibrated = convert(network), None, 0
     if "int8" in precisions:
         images = _choose_calibration(data, network)
-        content, calibrated = serialize(quantize(network, images), describe(trained.spec)), len(images)
-    engines = dict(_open(network, precisions, content))
+        content, calibrated = serialize(quantize(model, images), describe(trained.spec)), len(images)
+    engines = dict(_open(model, precisions, content))
     held_out = _limit(data.val, MOST_IMAGES)
     run, normalizer = Run(_CPU, log=options.log), Normalizer(trained.spec.mean, trained.spec.std)
     scores = {
@@ -193,10 +193,9 @@ def admit(candidates: Sequence[Candidate], max_drop: float) -> Candidate:
 
 
 def _open(
-    network: ImageClassifier, precisions: Sequence[AdmittedPrecision], content: Ir | None
+    model: Model, precisions: Sequence[AdmittedPrecision], content: Ir | None
 ) -> Iterator[tuple[AdmittedPrecision, Engine]]:
     """The engine of each precision; that of int8 from the content of the files that would be written."""
-    model = convert(network)
     for name in precisions:
         if name != "int8":
             yield name, OpenvinoEngine(model, name)

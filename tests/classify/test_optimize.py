@@ -18,7 +18,6 @@ from nascli.errors import InputError, NascliError
 from nascli.models.deploy import quantize as quantizing
 from nascli.models.deploy.openvino import supports
 from nascli.models.deploy.timing import time_in_turn
-from nascli.models.deploy.translation import convert
 from nascli.models.families import build_network
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
@@ -135,7 +134,7 @@ def test_a_drop_that_nothing_meets_writes_nothing(
     scores = iter((0.9, 0.5))
     real = evaluate
     monkeypatch.setattr(module, "evaluate", lambda *a, **k: replace(real(*a, **k), top1=next(scores)))
-    monkeypatch.setattr(module, "quantize", lambda network, images: convert(network))
+    monkeypatch.setattr(module, "quantize", lambda model, images: model)
     assert optimize("--precision", "int8", "--max-drop", "1") == 1
     assert "int8 loses 40.00" in capsys.readouterr().err
     assert not list(folder.glob("optimized.*"))

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from nascli.errors import InputError
 from nascli.models.deploy.openvino import Model, import_openvino
-from nascli.models.deploy.translation import convert
-from nascli.models.interface import ImageClassifier
 
 FEWEST_IMAGES = 100
 """Images that ranges of numbers can be measured on; with fewer, they leave out what a next image has."""
@@ -31,17 +29,17 @@ def import_nncf() -> Any:  # noqa: ANN401 - the package
     return nncf
 
 
-def quantize(network: ImageClassifier, images: Sequence[Tensor]) -> "Model":
-    """A network as a model of OpenVINO whose convolutions compute in int8, for any N, H and W.
+def quantize(model: Model, images: Sequence[Tensor]) -> Model:
+    """A model of OpenVINO whose convolutions compute in int8, for any N, H and W.
 
     Args:
-        network: On the CPU, in float32; it is left as it is.
+        model: From `convert`; it is left as it is.
         images: Normalized, float32 (1, 3, H, W) each; `FEWEST_IMAGES` or more.
 
     Raises:
         InputError: NNCF is not installed.
     """
-    nncf, model = import_nncf(), convert(network)
+    nncf, model = import_nncf(), model.clone()
     model.reshape(list(images[0].shape))
     with _quiet():
         content = nncf.Dataset([each.contiguous().numpy() for each in images])
