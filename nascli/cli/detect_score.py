@@ -119,11 +119,11 @@ def _run_detector(call: Call, terminal: Terminal) -> _Found:
     folder = find_run(str(call[RESULTS]), "detect", runs_folder(), terminal.note)
     run = Run(resolve_device(call[DEVICE]), log=terminal.note)
     detector, spec = load_detector(folder, run.device)
-    answering, engine = accelerate(detector, call[ENGINE], call[PRECISION])
     recipe, _ = resolve_recipe(call, terminal, run=folder)
     split = load_ground_truth(recipe.data, images=True)
     terminal.note(f"{split.source}: {describe_split(split)}, {count_of(len(split.categories), 'class')}")
     note_issues(terminal, split.source, split.issues)
+    answering, engine = accelerate(detector, call[ENGINE], call[PRECISION])
     batch_size = -(-recipe.train.batch_size // recipe.train.grad_accum_steps)  # which detections depend on
     since = time.perf_counter()
     with terminal.status("detecting boxes"):

@@ -145,9 +145,8 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
         device = resolve_device(record["asked"].get("device") or "auto")
         with with_changes(changes):
             setup = build_child_setup(recipe, device)
-            resolve_constraints(
-                recipe, setup, resolve_space(recipe.space), terminal.note
-            )  # what it names works here, too
+            # refused where what they name does not work here
+            resolve_constraints(recipe, setup, resolve_space(recipe.space), terminal.note)
         if total > before:
             recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"trials": total})})
             grown = [*(record.get("grown") or []), {"from": before, "to": total}]
