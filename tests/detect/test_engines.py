@@ -1,8 +1,5 @@
 """A detector's engines give the boxes of the trained detector, on any images; what they cannot do is refused."""
 
-import importlib.util
-import sys
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,6 +13,7 @@ from nascli.models.deploy.openvino import supports
 from nascli.models.families import build_network
 from nascli.models.interface import ImageClassifier
 from tests.detect.small_detector import small_network
+from tests.fakes import hide_package
 
 CPU = torch.device("cpu")
 Outputs = list[dict[str, Tensor]]
@@ -129,8 +127,7 @@ def test_auto_is_openvino_where_it_is_installed(monkeypatch: pytest.MonkeyPatch)
     found = prepare(small_network())
     monkeypatch.setattr(engines, "supports", lambda precision: True)
     assert accelerate(found)[1] == "openvino"
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setitem(sys.modules, "openvino", None)
+    hide_package(monkeypatch, "openvino")
     monkeypatch.setattr(engines, "supports", openvino.supports)
     assert accelerate(found)[1] == "folded"
     for engine in ("openvino", "openvinno"):

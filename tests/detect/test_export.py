@@ -32,6 +32,7 @@ from nascli.models.interface import ImageClassifier
 from tests.cells import build_cells
 from tests.detect.small_detector import small_network
 from tests.detect.test_engines import detect, draw, prepare
+from tests.fakes import hide_package
 
 CATEGORIES = (Category(3, "cat"), Category(7, "Hündchen <&>"))
 SIZES = [(64, 64, 4), (49, 98, 2), (101, 60, 5), (5, 5, 0), (3, 300, 0), (240, 320, 9)]
@@ -232,7 +233,7 @@ def test_a_file_with_other_boxes_is_not_written(ending: str, tmp_path: Path, mon
 
 @pytest.mark.parametrize(("package", "ending"), [("onnxruntime", ".onnx"), ("onnx", ".xml"), ("openvino", ".xml")])
 def test_what_is_not_installed_is_named(package: str, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
+    hide_package(monkeypatch, package)
     extra = "openvino" if package == "openvino" else "onnx"
     with pytest.raises(InputError, match=rf"(?i){package}, which is not installed.*nascli\[{extra}\]"):
         EXPORTS[ending](*make(small_network()), Path(f"model{ending}"))

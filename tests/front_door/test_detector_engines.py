@@ -1,12 +1,11 @@
 """`detect predict --engine`: the same boxes from every engine, and refusals that say what to do."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.program import Nascli
+from tests.fakes import hide_package
 from tests.front_door.made import draw_noise
 
 
@@ -33,8 +32,7 @@ def test_every_engine_finds_the_same_boxes(detector: str, nascli: Nascli) -> Non
 def test_an_engine_that_is_not_installed_is_named(
     detector: str, nascli: Nascli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setitem(sys.modules, "openvino", None)
+    hide_package(monkeypatch, "openvino")
     ran = nascli(f"detect predict 0.png --run {detector} --engine openvino --out found")
     assert ran.code == 2
     assert "nascli[openvino]" in ran.err

@@ -24,6 +24,7 @@ from nascli.models.families import build_network
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from tests.classify.small_training import GENOTYPE
+from tests.fakes import hide_package
 from tests.models.test_fuse import SIZES, difference, trained
 
 NAMES = ("cat", "cow", "dog")
@@ -64,6 +65,15 @@ def test_onnx_takes_any_batch_and_says_how_to_feed_it(tmp_path: Path) -> None:
     assert str(Path(nascli.__file__).parent).encode() not in path.read_bytes()
 
 
+def run_alone(script: str, ours: CellNetwork) -> str:
+    """Have a script without nascli write `logits.npy` from `images.npy`, and compare them; what it prints."""
+    images = torch.randn(5, 3, 8, 8)
+    np.save("images.npy", images.numpy())
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
+    assert difference(lambda images: torch.from_numpy(np.load("logits.npy")), ours, images) < 1e-5
+    return done.stdout
+
+
 OPENVINO_ALONE = """
 import json, sys
 sys.modules["nascli"] = sys.modules["torch"] = sys.modules["openvino_telemetry"] = None
@@ -90,12 +100,8 @@ def test_openvino_alone_runs_its_files_with_any_batch() -> None:
     assert sorted(path.name for path in Path("out").iterdir()) == ["model.bin", "model.xml"]
     assert made.size == sum(path.stat().st_size for path in Path("out").iterdir())
     assert str(Path(nascli.__file__).parent) not in Path("out/model.xml").read_text()
-    images = torch.randn(5, 3, 8, 8)
-    np.save("images.npy", images.numpy())
-    done = subprocess.run([sys.executable, "-I", "-c", OPENVINO_ALONE], capture_output=True, text=True, check=True)
-    shape, names = json.loads(done.stdout)
+    shape, names = json.loads(run_alone(OPENVINO_ALONE, ours))
     assert (shape, json.loads(names)) == ("[?,3,8,8]", list(NAMES_OF_MARKUP))
-    assert difference(lambda images: torch.from_numpy(np.load("logits.npy")), ours, images) < 1e-5
 
 
 @pytest.mark.parametrize("blocked", ["model.bin", "model.xml"])
@@ -129,11 +135,7 @@ else:
 def test_a_program_runs_where_there_is_no_nascli() -> None:
     ours = network()
     export_program(ours, Path("model.pt2"))
-    images = torch.randn(5, 3, 8, 8)
-    np.save("images.npy", images.numpy())
-    done = subprocess.run([sys.executable, "-I", "-c", SINGLE_PROCESS], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(list(NAMES))
-    assert difference(lambda images: torch.from_numpy(np.load("logits.npy")), ours, images) < 1e-5
+    assert run_alone(SINGLE_PROCESS, ours).strip() == str(list(NAMES))
 
 
 def other_logits(ours: CellNetwork) -> fx.GraphModule:
@@ -154,7 +156,7 @@ def test_a_file_with_other_logits_is_not_written(monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_the_extra_onnx_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    hide_package(monkeypatch, "onnxscript")
     with pytest.raises(InputError, match=r'onnxscript, which is not installed. pip install "nascli\[onnx\]"'):
         export_onnx(network(), Path("model.onnx"))
 

@@ -1,6 +1,5 @@
 """OpenVINO gives what the trained network gives, for every cell, batch and size; what it cannot do is refused."""
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from nascli.models.deploy.engines import build_engine, list_engines
 from nascli.models.deploy.openvino import OpenvinoEngine, supports
 from nascli.models.families import build_network
 from nascli.models.interface import ImageClassifier
+from tests.fakes import hide_package
 from tests.genotype.genotype_st import genotypes
 from tests.models.test_fuse import DIFFERENT, SIZES, difference, trained
 
@@ -154,8 +154,7 @@ def test_it_reports_to_nobody_that_it_is_used() -> None:
 
 
 def test_without_the_package_the_folded_network_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    hide_package(monkeypatch, "openvino")
     assert list_engines(CPU) == ("trained", "folded")
     with pytest.raises(InputError, match="not installed"):
         build_engine(network(), CPU, "openvino")

@@ -22,6 +22,7 @@ from nascli.models.spec import write_network
 from nascli.models.tensor_files import digest_tensors
 from nascli.records import read_record, write_record
 from tests.classify.small_training import make_network
+from tests.fakes import hide_package
 from tests.models.test_fuse import difference
 
 CPU, WEIGHTS = torch.device("cpu"), Path("weights.safetensors")
@@ -131,7 +132,7 @@ def test_int8_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_without_nncf_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "nncf", None)
+    hide_package(monkeypatch, "nncf")
     with pytest.raises(InputError, match="NNCF, which is not installed") as refused:
         import_nncf()
     assert 'pip install "nascli[int8]"' in str(refused.value.hint)

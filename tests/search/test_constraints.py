@@ -215,7 +215,6 @@ def test_auto_is_the_fastest_engine_of_the_device_of_the_search() -> None:
 
 def test_without_the_engine_the_folded_network_is_timed_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     hide_package(monkeypatch, "openvino")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert settle_latency(PROXY, TINY, LatencyConfig(), pytest.fail).engine == "folded"
     with pytest.raises(InputError, match=r"not installed.*nascli\[openvino\]"):
         settle_latency(PROXY, TINY, LatencyConfig(engine="openvino"), pytest.fail)
