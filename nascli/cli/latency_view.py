@@ -38,8 +38,12 @@ def describe_latencies(latencies: "Sequence[Latency]") -> str:
         first.image_size,
         batches[0] if len(batches) == 1 else ", ".join(map(str, batches)),
     )
-    least, most = (format_latency(choose(each.reference for each in latencies)) for choose in (min, max))
+    spans = []
+    for engine in engines:  # in each, the reference has a time of its own
+        times = [each.reference for each in latencies if each.engine == engine]
+        span = f"{format_latency(min(times))} to {format_latency(max(times))}"
+        spans.append(span if len(engines) == 1 else f"{span} in {engine}")
     return (
         f"latency: {conditions}; the lower quartile of passes on this machine (then median and upper quartile). The "
-        f"reference network took {least} to {most}: more where the machine was busy"
+        f"reference network took {', '.join(spans)}: more where the machine was busy"
     )
