@@ -42,17 +42,18 @@ def predict(call: Call) -> None:
     from nascli.cli.data_notes import note_issues
     from nascli.detect.engines import accelerate
     from nascli.detect.model import load_detector
-    from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes, write_predictions
+    from nascli.detect.predict import ImageReader, choose_output_folder, predict_boxes, write_predictions
     from nascli.engine.device import resolve_device
     from nascli.files import fill_folder
     from nascli.models.deploy.engines import MANY_IMAGES
 
     require_one_process("detect predict")
-    terminal, threshold, limit = call.terminal(), call[THRESHOLD], call[MAX_MEGAPIXELS]
+    terminal, threshold = call.terminal(), call[THRESHOLD]
     run_folder = find_run(call[RUN], "detect", runs_folder(), terminal.note)
     device = resolve_device(call[DEVICE])
     detector, spec = load_detector(run_folder, device)
-    collected = collect_images(call[IMAGES], limit)
+    reader = ImageReader(call[MAX_MEGAPIXELS])
+    collected = reader.collect(call[IMAGES])
     wanted = call[ENGINE] or ("auto" if len(collected.files) >= MANY_IMAGES else "trained")
     answering, engine = accelerate(detector, wanted, call[PRECISION])
     note_issues(terminal, "images", collected.issues)
@@ -64,7 +65,7 @@ def predict(call: Call) -> None:
             folder,
             device=device,
             threshold=threshold,
-            max_megapixels=limit,
+            reader=reader,
             place=place,
         )
         rows = [(str(each.path), str(len(each.objects)), each.summary()) for each in predictions]

@@ -4,11 +4,13 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 
 from nascli.config import MAX_MEGAPIXELS
@@ -26,6 +28,9 @@ from nascli.partial import is_temporary
 from nascli.records import write_record
 
 PREDICTIONS_FILE = "predictions.json"
+
+_KEPT_PIXELS = 50_000_000
+"""Pixels, of 4 bytes each, that are kept of decoded images."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +69,37 @@ class ImageDetections:
         return ", ".join(f"{name} ×{number}" for name, number in counts.most_common())
 
 
-def collect_images(paths: Sequence[Path], max_megapixels: int | None = None) -> FoundImages:
-    """The image files of these files and folders, in order; each is decoded once, so that no run starts in vain.
+class ImageReader:
+    """Decodes images, and keeps the first ones until they are asked for a second time.
 
     Args:
         max_megapixels: Millions of pixels of the largest image that is decoded; None is the default.
-
-    Raises:
-        InputError: A path does not exist, or a folder holds no image.
-        CorruptFileError: A file is not an image, or damaged.
     """
-    found = find_images(paths)
-    log = IssueLog()
-    for file in found.files:
-        open_image(file, max_megapixels or MAX_MEGAPIXELS, log.note_on(file))
-    return replace(found, issues=(*found.issues, *log.issues))
+
+    def __init__(self, max_megapixels: int | None = None) -> None:
+        self._max_megapixels = max_megapixels or MAX_MEGAPIXELS
+        self._kept: dict[Path, Image.Image] = {}
+        self._room = _KEPT_PIXELS
+
+    def collect(self, paths: Sequence[Path]) -> FoundImages:
+        """The image files of these files and folders, in order; each is decoded, so that no run starts in vain.
+
+        Raises:
+            InputError: A path does not exist, or a folder holds no image.
+            CorruptFileError: A file is not an image, or damaged.
+        """
+        found = find_images(paths)
+        log = IssueLog()
+        for file in found.files:
+            image = open_image(file, self._max_megapixels, log.note_on(file))
+            self._room -= image.width * image.height
+            if self._room >= 0:
+                self._kept[file] = image
+        return replace(found, issues=(*found.issues, *log.issues))
+
+    def read(self, path: Path) -> Image.Image:
+        """The image in a file, in RGB and upright; CorruptFileError where it is damaged by now."""
+        return self._kept.pop(path, None) or open_image(path, self._max_megapixels)
 
 
 def choose_output_folder(parent: Path, name: str, out: Path | None, overwrite: bool) -> Path:
@@ -112,35 +133,44 @@ def predict_boxes(
     *,
     device: torch.device,
     threshold: float,
-    max_megapixels: int | None = None,
+    reader: ImageReader | None = None,
     place: Path | None = None,
 ) -> list[ImageDetections]:
     """Detect boxes on images, and draw them.
 
+    An image is drawn and written while the detector looks at the next one.
+
     Args:
         trained: Detector and spec from `load_detector`.
-        paths: Files from `collect_images`.
+        paths: Files that `ImageReader.collect` found.
         out: Folder for the drawn images; created where it does not exist.
         threshold: Lowest score of a box that is kept, 0 to 1.
-        max_megapixels: As for `collect_images`.
+        reader: The one that collected the files.
         place: The folder that is going to be `out`, as from `fill_folder`, and is written to instead.
 
     Raises:
         NascliError: The folder cannot be written.
     """
     detector, spec = trained
+    reader = reader or ImageReader()
     predictions: list[ImageDetections] = []
     names: set[str] = set()
     make_folder(place or out)
-    for path in paths:
-        image = open_image(path, max_megapixels or MAX_MEGAPIXELS)
-        output = detector([to_float(image_to_tensor(image), device)])[0]
-        boxes = [box for box in to_plain_boxes(output) if box[2] >= threshold]
-        drawn = out / _choose_file_name(path, names)
-        boxed = draw_boxes(image, [LabeledBox.of(*box) for box in boxes], spec.class_names)
-        save_image(boxed, (place or out) / drawn.name, quality=92)
-        objects = tuple(_to_object(spec, box) for box in boxes)
-        predictions.append(ImageDetections(path, drawn, image.width, image.height, objects))
+    with ThreadPoolExecutor(1) as drawer:
+        drawing: Future[None] | None = None
+        for path in paths:
+            image = reader.read(path)
+            output = detector([to_float(image_to_tensor(image), device)])[0]
+            boxes = [box for box in to_plain_boxes(output) if box[2] >= threshold]
+            drawn = out / _choose_file_name(path, names)
+            if drawing:
+                drawing.result()
+            labeled = [LabeledBox.of(*box) for box in boxes]
+            drawing = drawer.submit(_draw, image, labeled, spec.class_names, (place or out) / drawn.name)
+            objects = tuple(_to_object(spec, box) for box in boxes)
+            predictions.append(ImageDetections(path, drawn, image.width, image.height, objects))
+        if drawing:
+            drawing.result()
     return predictions
 
 
@@ -148,6 +178,10 @@ def write_predictions(predictions: Sequence[ImageDetections], out: Path, thresho
     """Write `predictions.json` into an existing folder; NascliError where it cannot be written."""
     values = {"threshold": threshold, "images": [prediction.to_dict() for prediction in predictions]}
     write_record(out / PREDICTIONS_FILE, values)
+
+
+def _draw(image: Image.Image, boxes: Sequence[LabeledBox], class_names: Sequence[str], path: Path) -> None:
+    save_image(draw_boxes(image, boxes, class_names), path, quality=92)
 
 
 def _to_object(spec: DetectorSpec, box: tuple[list[float], int, float]) -> DetectedObject:

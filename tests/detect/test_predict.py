@@ -11,7 +11,7 @@ from torch import nn
 from nascli.config import DetectorConfig
 from nascli.data.detection.dataset import Category
 from nascli.detect.model import DetectorSpec, build_detector
-from nascli.detect.predict import choose_output_folder, collect_images, predict_boxes, write_predictions
+from nascli.detect.predict import ImageReader, choose_output_folder, predict_boxes, write_predictions
 from nascli.detect.visualize import compute_enlargement
 from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.records import read_record
@@ -46,7 +46,7 @@ def test_images_of_any_mode_size_and_name(tmp_path: Path, built: Built) -> None:
         save(tmp_path / "tiny.gif", "P", (5, 5)),
     ]
     out = tmp_path / "out"
-    predictions = predict_boxes(built, collect_images(paths).files, out, device=CPU, threshold=0.0)
+    predictions = predict_boxes(built, ImageReader().collect(paths).files, out, device=CPU, threshold=0.0)
     names = [prediction.drawn.name for prediction in predictions]
     assert names == ["one.png", "one-2.png", "ONE-3.png", "photo of a.dog.jpg", "tiny.png"]
     write_predictions(predictions, out, 0.0)
@@ -80,7 +80,7 @@ def test_folders_stand_for_their_images_in_order(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.webp"):
         save(tmp_path / "photos" / name, "RGB", (8, 8))
     (tmp_path / "photos" / "notes.txt").write_text("no image")
-    assert [path.name for path in collect_images([tmp_path / "photos"]).files] == ["a.JPG", "b.png", "c.webp"]
+    assert [path.name for path in ImageReader().collect([tmp_path / "photos"]).files] == ["a.JPG", "b.png", "c.webp"]
 
 
 def test_what_cannot_be_read_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_refused_before_anything_is_begun(tmp_path: Path)
         (tmp_path / "empty", InputError, "no image in this folder"),
     ):
         with pytest.raises(error, match=phrase):
-            collect_images([good, path])
+            ImageReader().collect([good, path])
 
 
 def test_predictions_never_replace_others_unasked(tmp_path: Path) -> None:
