@@ -44,14 +44,17 @@ def fold(network: nn.Module) -> fx.GraphModule:
     Raises:
         UnknownStepError: What it computes depends on the input in a way that cannot be recorded.
     """
-    tracer, twin = _Tracer(), copy.deepcopy(network).eval()
+    tracer, modes = _Tracer(), [(module, module.training) for module in network.modules()]
     try:
-        graph = tracer.trace(twin)
+        graph = tracer.trace(network.eval())
     except Exception as error:  # of any kind, since what cannot be recorded is run with records in place of tensors
         raise UnknownStepError(
             f"{type(network).__name__} cannot be folded: its steps depend on its input ({error})",
             "Use the engine trained",
         ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
     folded = fx.GraphModule(tracer.root, graph, "FoldedNetwork")
     for step in (_drop_idle, _fold_norms, _share, _pad_inside):
         step(folded)
@@ -59,7 +62,7 @@ def fold(network: nn.Module) -> fx.GraphModule:
     folded.delete_all_unused_submodules()
     folded.graph.lint()
     folded.recompile()
-    return folded.eval()
+    return copy.deepcopy(folded).eval()  # only now, when there is little left to copy
 
 
 def lay_out_input(folded: fx.GraphModule) -> None:
