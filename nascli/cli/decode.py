@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nascli.cli.console import Terminal
+from nascli.cli.decode_front import FRONT, find_run_front, number_file, show_front
 from nascli.cli.decode_source import FROM, SELECT, SOURCE, SPACE, TOKENS, TRIAL, find_genotype
 from nascli.cli.options import JSON, Call, Setting, command
 from nascli.config import SearchRecipe
@@ -43,10 +44,11 @@ LIST = Setting[bool]("--list", "List the published cells and stop.", False)
 
 @command(
     "decode",
-    [SOURCE, TRIAL, FROM, SELECT, TOKENS, SPACE, NAME, CANONICAL, TO, FILE, DRAW, REPLACE, LIST, JSON],
+    [SOURCE, TRIAL, FRONT, FROM, SELECT, TOKENS, SPACE, NAME, CANONICAL, TO, FILE, DRAW, REPLACE, LIST, JSON],
     examples=[
         "nascli decode nasnet-a --draw nasnet-a.svg",
         "nascli decode runs/search/latest --trial 17 --out trial-17.json --draw trial-17.png",
+        "nascli decode runs/search/latest --front --out front.json --draw front.svg",
         "nascli decode \"Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2], "
         "reduce=[('max_pool_3x3', 0), ('skip_connect', 1)], reduce_concat=[2])\" --out mine.json",
         "nascli decode genotypes.py --select DARTS_V2 --out darts-v2.json",
@@ -68,6 +70,9 @@ def run(call: Call) -> None:
             raise InputError("--list shows the zoo and decodes nothing", "Run it alone, then decode one of the names")
         _show_zoo(terminal)
         return
+    if call[FRONT]:
+        _decode_front(call, terminal)
+        return
     found = find_genotype(call, terminal)
     genotype = found.genotype.canonical() if call[CANONICAL] else found.genotype
     name, to, out = call[NAME], call[TO], call[FILE]
@@ -76,29 +81,53 @@ def run(call: Call) -> None:
             raise InputError(f"--name has {count_of(len(name), 'letter')}", f"Give 1 to {LONGEST_NAME}")
         genotype = genotype.model_copy(update={"name": name})
     notation_text = write_notation(genotype, to) if to is not None else None
-    files = _write(genotype, out, call[DRAW], overwrite=call[REPLACE])
+    (files,) = _write([_Output(genotype, out, call[DRAW])], overwrite=call[REPLACE])
     _show_genotype(terminal, genotype, found.run, files, notation_text)
     terminal.next(f"nascli build --cell {quote(out)}" if out else found.next_command)
 
 
-def _write(genotype: Genotype, out: Path | None, drawings: Sequence[Path], *, overwrite: bool) -> list[Path]:
+def _decode_front(call: Call, terminal: Terminal) -> None:
+    """Show all networks of a run's front, and write the files that are asked for of each."""
+    front = find_run_front(call, SOURCE, (CANONICAL, FILE, DRAW, REPLACE, JSON), terminal)
+    file, outputs = call[FILE], []
+    for place, found in enumerate(front.genotypes, start=1):
+        genotype = found.canonical() if call[CANONICAL] else found
+        out = number_file(file, place) if file else None
+        outputs.append(_Output(genotype, out, [number_file(each, place) for each in call[DRAW]]))
+    show_front(terminal, front, _write(outputs, overwrite=call[REPLACE]))
+
+
+class _Output(NamedTuple):
+    """A genotype, and the files that are to be written of it."""
+
+    genotype: Genotype
+    out: Path | None
+    drawings: Sequence[Path]
+
+    @property
+    def files(self) -> list[Path]:
+        return [*([self.out] if self.out else []), *dict.fromkeys(self.drawings)]
+
+
+def _write(outputs: Sequence[_Output], *, overwrite: bool) -> list[list[Path]]:
     """Write all files; everything that can be wrong with their names is found before the first is written."""
-    if out is not None and out.suffix.lower() != ".json":
-        raise InputError(f"--out {out}: a genotype file ends in .json", "Use --draw for drawings")
-    for path in drawings:
-        drawing_format(path)
-    files = [*([out] if out else []), *dict.fromkeys(drawings)]
-    for path in files:
+    for _, out, drawings in outputs:
+        if out is not None and out.suffix.lower() != ".json":
+            raise InputError(f"--out {out}: a genotype file ends in .json", "Use --draw for drawings")
+        for path in drawings:
+            drawing_format(path)
+    for path in [file for output in outputs for file in output.files]:
         with writing(path):
             if path.is_dir() or (path.exists() and not overwrite):
                 raise InputError(f"{path} exists", "Choose another name, or replace it with --overwrite")
-    for path in files:
-        make_folder(path.parent)
-        if path == out:
-            write_text(path, sign_genotype(genotype))
-        else:
-            draw_genotype(genotype, path)
-    return files
+    for output in outputs:
+        for path in output.files:
+            make_folder(path.parent)
+            if path == output.out:
+                write_text(path, sign_genotype(output.genotype))
+            else:
+                draw_genotype(output.genotype, path)
+    return [output.files for output in outputs]
 
 
 @dataclass(frozen=True)

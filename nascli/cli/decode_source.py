@@ -8,7 +8,6 @@ from pathlib import Path
 
 from nascli.cli.console import Terminal
 from nascli.cli.options import Call, Setting, runs_folder
-from nascli.config import describe_reward
 from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype, parse_genotype
 from nascli.genotype.notations import find_notation, list_notations, read_notation, recognize
@@ -173,7 +172,7 @@ def _from_tokens(text: str, space: str) -> Found:
 
 
 def _from_run(folder: Path, trial: int | None, terminal: Terminal) -> Found:
-    from nascli.search.recorded import read_recorded
+    from nascli.search.recorded import read_recorded, with_provenance
 
     quoted = quote(folder)
     if trial is None:
@@ -190,14 +189,11 @@ def _from_run(folder: Path, trial: int | None, terminal: Terminal) -> Found:
             f"It has the trials 0 to {len(trials) - 1}" if trials else "It has none yet",
         )
     chosen = trials[trial]
-    provenance = {**chosen.genotype.provenance} | {"source": "nascli search", "search_run": str(folder), "trial": trial}
-    if chosen.score is not None:
-        provenance |= {"reward": chosen.score.reward, "reward_is": describe_reward(recipe.search.evaluator)}
-    else:
+    if chosen.score is None:
         why = f": {chosen.failure.error}" if chosen.failure else ""
         terminal.note(f"trial {trial} is {chosen.state}, so it has no reward{why}")
     return Found(
-        chosen.genotype.model_copy(update={"provenance": provenance}),
+        with_provenance(chosen, recipe, folder),
         folder,
         f"nascli decode {quoted} --trial {trial} --out trial-{trial}.json",
     )

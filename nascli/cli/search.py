@@ -74,7 +74,7 @@ KEYS = {
 def run(call: Call) -> None:
     """Search for good cells: propose, train small and short, learn from the accuracy, propose better ones.
 
-    Writes trials.jsonl, best.json and top/NN.json into the run folder, which nascli train takes as --cell. Without
+    Writes trials.jsonl, and best.json, top/NN.json and front/NN.json, which nascli train takes as --cell. Without
     --recipe the data set chooses one. The result does not depend on the number of workers, unless --asynchronous.
     """
     terminal, keys = call.terminal(), call.keys(SearchRecipe)
@@ -217,6 +217,11 @@ def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: 
     )
     terminal.show(f"The reward is {results['reward_is']}. {find_evaluator(recipe.search.evaluator).caution}")
     terminal.show(f"best cell: {path / 'best.json'}")
+    if len(results["front"]) > 1:
+        terminal.show(
+            f"front: {len(results['front'])} networks that no other beats in accuracy and {results['cost_is']}, "
+            f"cheapest first: {path / 'front'}"
+        )
     terminal.result({"run": str(path), "best_cell": str(path / "best.json"), **results})
     terminal.next(
         ["nascli", "decode", path],

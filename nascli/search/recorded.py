@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nascli.config import SearchRecipe
+from nascli.config import SearchRecipe, describe_reward
+from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace, resolve_space
 from nascli.runs.find import read_run
 from nascli.runs.record import check_recipe_file, parse_recipe
@@ -42,3 +43,21 @@ def read_recorded(path: Path) -> RecordedSearch:
     check_recipe_file(SearchRecipe, record, path, MAY_CHANGE)
     space = resolve_space(recipe.space)
     return RecordedSearch(record, recipe, space, read_trials(path / JOURNAL, space))
+
+
+def with_provenance(trial: Trial, recipe: SearchRecipe, run: Path, **figures: str | float) -> Genotype:
+    """The genotype of a trial, with what it was found by in its provenance: the run, the reward, further figures."""
+    reward = (
+        {} if trial.score is None else {"reward": trial.reward, "reward_is": describe_reward(recipe.search.evaluator)}
+    )
+    provenance = {
+        "source": "nascli search",
+        "search_run": str(run),
+        "trial": trial.id,
+        **reward,
+        **figures,
+        "dataset": recipe.data.dataset,
+        "strategy": recipe.search.strategy,
+        "seed": recipe.seed,
+    }
+    return trial.genotype.model_copy(update={"provenance": provenance})

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from nascli.config import TABLE, SearchRecipe, describe_reward, to_toml
 from nascli.errors import CorruptFileError, Interrupted, NascliError
-from nascli.files import write_text
-from nascli.genotype.genotype import Genotype, sign_genotype
+from nascli.files import write_text, writing
+from nascli.genotype.genotype import sign_genotype
 from nascli.genotype.space import resolve_space
 from nascli.progress import ProgressFile
 from nascli.records import write_record
@@ -22,10 +22,11 @@ from nascli.runs.record import RUN_FILE
 from nascli.search.builders import build_strategy
 from nascli.search.evaluators.tabular import TabularBenchmark, write_table
 from nascli.search.executors.executor import Executor
+from nascli.search.front import Member, cost_quantity, describe_member, front_of
 from nascli.search.journal import Journal
 from nascli.search.loop import SearchLoop
 from nascli.search.plan import Observer, SearchPlan
-from nascli.search.recorded import JOURNAL, read_recorded
+from nascli.search.recorded import JOURNAL, read_recorded, with_provenance
 from nascli.search.rerank import RerankPlan, rerank, sort_reranked
 from nascli.search.snapshot import SNAPSHOT, SnapshotFile
 from nascli.search.trial import Trial, TrialState
@@ -45,6 +46,8 @@ class Summary:
         child_seconds: Summed over the cells, ranking included.
         seconds: Wall-clock time, over all sessions of a search that was resumed.
         reward_is: The kind of the rewards, in words.
+        cost_is: The quantity that stands against the accuracy: params, mult_adds, or latency in seconds.
+        front: The networks that no other beats in both, cheapest first: trial, accuracy, cost, and canonical hash.
     """
 
     best: Mapping[str, object] | None
@@ -58,6 +61,8 @@ class Summary:
     child_seconds: float
     seconds: float
     reward_is: str
+    cost_is: str
+    front: Sequence[Mapping[str, object]]
 
 
 def run_search(
@@ -72,7 +77,8 @@ def run_search(
     """Search from wherever the run folder's journal stands to the end of the recipe.
 
     Writes `trials.jsonl` as it goes, `best.json` whenever there is a better one, and at the end (also when stopped)
-    `strategy.pt` (see `nascli.search.snapshot`), `top/NN.json`, `curves.json` and the results in `run.json`.
+    `strategy.pt` (see `nascli.search.snapshot`), `top/NN.json`, `front/NN.json`, `curves.json` and the results in
+    `run.json`.
 
     Args:
         executor: Runs the evaluations; is closed.
@@ -146,7 +152,9 @@ def best_trials(trials: Sequence[Trial], count: int) -> list[Trial]:
     return (first + sorted(rest, key=lambda trial: trial.sort_key))[:count]
 
 
-def summarize(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy accuracy") -> Summary:
+def summarize(
+    trials: Sequence[Trial], seconds: float, reward_is: str = "proxy accuracy", cost_is: str = "mult_adds"
+) -> Summary:
     """The results of a search whose sessions took `seconds`."""
     counted = [trial for trial in trials if trial.scored]
     rewards = [trial.reward for trial in counted if trial.reward is not None]
@@ -165,6 +173,8 @@ def summarize(trials: Sequence[Trial], seconds: float, reward_is: str = "proxy a
         child_seconds=round(sum(child_seconds), 3),
         seconds=round(seconds, 3),
         reward_is=reward_is,
+        cost_is=cost_is,
+        front=[describe_member(member) for member in front_of(trials, cost_is)],
     )
 
 
@@ -223,7 +233,7 @@ class ResultWriter:
         self._count(trial)
         if _is_candidate(trial) and trial.reward is not None and trial.reward > self._best:
             self._best = trial.reward
-            write_text(self._run.file("best.json"), sign_genotype(self._with_provenance(trial)))
+            write_text(self._run.file("best.json"), sign_genotype(with_provenance(trial, self._recipe, self._run.path)))
         self._observer.on_trial(trial)
 
     def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
@@ -246,27 +256,36 @@ class ResultWriter:
         """Write everything that follows from the trials."""
         top = best_trials(trials, self._recipe.search.top)
         for place, trial in enumerate(top, start=1):
-            text = sign_genotype(self._with_provenance(trial))
+            text = sign_genotype(with_provenance(trial, self._recipe, self._run.path))
             write_text(self._run.file(f"top/{place:02d}.json"), text)
             if place == 1:
                 write_text(self._run.file("best.json"), text)
+        cost_is = cost_quantity(self._recipe)
+        self._write_front(front_of(trials, cost_is), cost_is)
         write_record(self._run.file("curves.json"), {"updates": self._updates})
         self._progress.write(self._finished, self._recipe.search.trials, "finishing")
         seconds = (self._earlier.get("seconds") or 0.0) + time.monotonic() - self._since
-        self._run.update(results=asdict(summarize(trials, seconds, describe_reward(self._recipe.search.evaluator))))
+        reward_is = describe_reward(self._recipe.search.evaluator)
+        self._run.update(results=asdict(summarize(trials, seconds, reward_is, cost_is)))
 
-    def _with_provenance(self, trial: Trial) -> Genotype:
-        provenance = {
-            "source": "nascli search",
-            "search_run": str(self._run.path),
-            "trial": trial.id,
-            "reward": trial.reward,
-            "reward_is": describe_reward(self._recipe.search.evaluator),
-            "dataset": self._recipe.data.dataset,
-            "strategy": self._recipe.search.strategy,
-            "seed": self._recipe.seed,
-        }
-        return trial.genotype.model_copy(update={"provenance": provenance})
+    def _write_front(self, front: Sequence[Member], cost_is: str) -> None:
+        """Write the networks of the front, cheapest first, and remove the files of an earlier, longer one."""
+        written = set()
+        for place, member in enumerate(front, start=1):
+            file = self._run.file(f"front/{place:02d}.json")
+            genotype = with_provenance(
+                member.trial,
+                self._recipe,
+                self._run.path,
+                accuracy=member.accuracy,
+                cost=member.cost,
+                cost_is=cost_is,
+            )
+            write_text(file, sign_genotype(genotype))
+            written.add(file)
+        with writing(self._run.path):
+            for stale in {*self._run.path.glob("front/[0-9]*.json")} - written:
+                stale.unlink()
 
 
 def _make_plan(recipe: SearchRecipe) -> SearchPlan:

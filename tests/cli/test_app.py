@@ -67,7 +67,8 @@ OPTIONS = {
         "--trials --val-fraction --val-split --workers --workers-per-gpu"
     ),
     "decode": (
-        "--canonical --draw --from --json --list --name --out --overwrite --select --space --to --tokens --trial SOURCE"
+        "--canonical --draw --from --front --json --list --name --out --overwrite --select --space --to --tokens "
+        "--trial SOURCE"
     ),
     "build": (
         "--batch --benchmark --cell --cells-per-stage --classes --compile --data-dir --dataset --device --engine "

@@ -85,6 +85,35 @@ def test_best_and_top_are_the_best_different_networks(tmp_path: Path) -> None:
     }
 
 
+def test_front_files_are_the_networks_that_no_other_beats_cheapest_first(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    trials = search(path, recipe())
+    found = [(t.score.mult_adds, t.score.accuracy or 0.0, t) for t in trials if t.scored and t.score is not None]
+    beaten = [any(m <= n and b >= a and (m, b) != (n, a) for m, b, _ in found) for n, a, _ in found]
+    expected = sorted(each[:2] for each, is_beaten in zip(found, beaten, strict=True) if not is_beaten)
+    files = sorted((path / "front").iterdir())
+    assert [file.name for file in files] == [f"{place:02d}.json" for place in range(1, len(expected) + 1)]
+    assert len(files) > 1
+    provenances = [read_genotype(file).provenance for file in files]
+    assert [(each["cost"], each["accuracy"]) for each in provenances] == expected
+    assert {each["cost_is"] for each in provenances} == {"mult_adds"}
+    results = read_run(path)["results"]
+    assert [(each["cost"], each["accuracy"]) for each in results["front"]] == expected
+    assert [each["trial"] for each in results["front"]] == [each["trial"] for each in provenances]
+    assert results["cost_is"] == "mult_adds"
+
+
+def test_files_of_a_longer_front_before_a_resume_are_removed(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    search(path, recipe())
+    before = {file.name: file.read_bytes() for file in (path / "front").iterdir()}
+    for name in ("98.json", "101.json", "mine.json"):
+        (path / "front" / name).write_text("{}")
+    search(path, recipe())
+    after = {file.name: file.read_bytes() for file in (path / "front").iterdir()}
+    assert after == before | {"mine.json": b"{}"}
+
+
 def test_run_json_says_what_came_out(tmp_path: Path) -> None:
     trials = search(tmp_path / "run", recipe())
     record = read_run(tmp_path / "run")
