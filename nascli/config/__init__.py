@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from nascli.config.network import (
         NETWORK_SECTIONS,
         CellNetworkConfig,
+        MobileNetworkConfig,
         NetworkConfig,
         Preprocessing,
-        Preset,
         ResNetConfig,
         follow_family,
     )

@@ -1,14 +1,33 @@
 """The numbers that make a network of an architecture, by family, and how an image becomes its input."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from nascli.config.section import FamilySection, Section
+from nascli.config.section import FamilySection, Section, one_of
 
-Preset = Literal["cifar10", "imagenet-mobile", "imagenet-large", "pnasnet-large", "pnasnet-mobile"]
-"""The published sizes that a network of cells can start from; `nascli.models.cells.spec.PRESETS` has their numbers."""
+CELL_PRESETS = {
+    "cifar10": "CIFAR, 3.3M params with NASNet-A",
+    "imagenet-mobile": "ImageNet, 5.3M params with NASNet-A",
+    "imagenet-large": "ImageNet, 89M params with NASNet-A",
+    "pnasnet-large": "ImageNet, 86M params with PNASNet-5",
+    "pnasnet-mobile": "ImageNet, 5.1M params with PNASNet-5",
+}
+MOBILE_PRESETS = {
+    "mnasnet": "ImageNet, 3.9M params with MnasNet-A1",
+    "mnasnet-small": "the same without dropout",
+    "mnasnet-cifar": "CIFAR, whose images are halved three times, not five times",
+    "mobilenetv2": "ImageNet, ReLU6 as in MobileNetV2",
+}
+"""The published settings that a network of each family can start from, with what they are for.
+
+`PRESETS` in `nascli.models.cells.spec` and `nascli.models.mobile.spec` have their numbers."""
+
+_PRESETS_HELP = (
+    f"published settings to start from; default: by image size. For cells {', '.join(CELL_PRESETS)}; "
+    f"for mobile networks {', '.join(MOBILE_PRESETS)}"
+)
 
 
 class NetworkConfig(FamilySection):
@@ -27,7 +46,7 @@ class NetworkConfig(FamilySection):
 class CellNetworkConfig(NetworkConfig):
     """The macro numbers of a network of cells; one that is not given comes from the preset."""
 
-    preset: Preset | None = Field(None, description="published sizes to start from; default: by image size")
+    preset: Annotated[str, one_of(CELL_PRESETS)] | None = Field(None, description=_PRESETS_HELP)
     filters: int | None = Field(None, ge=1, le=16_384, description="filters of an op in the first stage, F")
     cells_per_stage: int | None = Field(None, ge=1, le=200, description="normal cells in each of the three stages, N")
     stem: Literal["cifar", "imagenet"] | None = Field(
@@ -50,25 +69,56 @@ class ResNetConfig(NetworkConfig):
     filters: int | None = Field(None, ge=1, le=16_384, description="channels of the first stage; default: 16")
 
 
-NETWORK_SECTIONS: dict[str, type[NetworkConfig]] = {"cells": CellNetworkConfig, "resnet": ResNetConfig}
+class MobileNetworkConfig(NetworkConfig):
+    """The macro numbers of a mobile network (MnasNet, MobileNetV2); one that is not given comes from the preset."""
+
+    family: Literal["mobile"] = "mobile"
+    preset: Annotated[str, one_of(MOBILE_PRESETS)] | None = Field(None, description=_PRESETS_HELP)
+    width: float | None = Field(
+        None, gt=0, le=20, description="factor of the channels of stem and blocks, then rounded to multiples of 8"
+    )
+    stem: Literal["cifar", "imagenet"] | None = Field(
+        None, description="cifar leaves out the first two strides, so that maps are halved three times, not five times"
+    )
+    head_filters: int | None = Field(None, ge=1, le=65_536, description="channels of the last 1x1 convolution")
+    padding: Literal["same", "symmetric"] | None = Field(
+        None, description="zeros around a map before a stride: as TensorFlow (same) or PyTorch (symmetric) puts them"
+    )
+    activation: Literal["relu", "relu6"] | None = Field(None, description="what follows a batch norm")
+
+
+NETWORK_SECTIONS: dict[str, type[NetworkConfig]] = {
+    "cells": CellNetworkConfig,
+    "mobile": MobileNetworkConfig,
+    "resnet": ResNetConfig,
+}
 """The section `network` of each family; the same names as `nascli.models.families.FAMILIES`."""
 
 
 def follow_family(section: object, family: str) -> tuple[object, list[str]]:
     """A recipe's `[network]` for an architecture of this family, which it need not name, and its unused keys.
 
-    Where it names another family, or its keys are those of another alone, its numbers would mean something else: only
-    the image size stays.
+    Where it names another family, or its keys, or presets, are those of another alone, its numbers would mean something
+    else: only the image size stays.
     """
     if not isinstance(section, Mapping):
         return section, []
     keys = set(section) - {"family"}
     fitting = [name for name, each in NETWORK_SECTIONS.items() if keys <= each.model_fields.keys()]
+    fitting = [name for name in fitting if _is_valid(section, name)] or fitting
     own = family if family in fitting or not fitting else fitting[0]  # a key of none is refused as this family's
     if section.get("family", own) == family:
         return {"family": family, **section}, []
     kept = {key: section[key] for key in ("image_size",) if key in section}
     return {"family": family} | kept, [key for key in section if key in keys - kept.keys()]
+
+
+def _is_valid(section: Mapping[str, object], family: str) -> bool:
+    try:
+        NETWORK_SECTIONS[family].model_validate({key: value for key, value in section.items() if key != "family"})
+    except ValidationError:
+        return False
+    return True
 
 
 class Preprocessing(Section):

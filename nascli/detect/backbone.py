@@ -25,8 +25,9 @@ from nascli.models.serialization import load_network
 from nascli.models.spec import Architecture, resolve_network
 from nascli.runs.find import advise_folder, refuse_detector
 
-FINEST_STRIDE = 2
-"""Feature maps that are finer than this are not used: the CIFAR stem's first stage works at full resolution."""
+FINEST_STRIDE, MOST_MAPS = 2, 4
+"""Feature maps that are finer than this are not used: the CIFAR stem's first stage works at full resolution. Of those
+that are left, so many of the coarsest are: those of strides 4 to 32 in the paper."""
 
 
 def load_backbone(folder: Path) -> ImageClassifier:
@@ -82,8 +83,9 @@ class DetectionBackbone(nn.Module):
 class PyramidBackbone(DetectionBackbone):
     """Feature maps of a network, through a feature pyramid.
 
-    Used are the ends of all stages with a stride of at least 2: strides 2 and 4 with the CIFAR stem, 8, 16 and 32 with
-    the ImageNet stem. A last level, every other pixel of the coarsest map, serves proposals alone.
+    Used are the ends of up to four stages with a stride of at least 2. With the ImageNet stem these are strides 8, 16
+    and 32 of cells, 4 to 32 of mobile networks; with the CIFAR stem 2 and 4 of cells, 2 to 8 of mobile networks. A last
+    level, every other pixel of the coarsest map, serves proposals alone.
 
     Raises:
         InputError: A stage is idle in this network, so it has no feature map.
@@ -91,7 +93,7 @@ class PyramidBackbone(DetectionBackbone):
 
     def __init__(self, network: ImageClassifier, channels: int, *, freeze_batch_norm: bool = False) -> None:
         super().__init__(network, freeze_batch_norm=freeze_batch_norm)
-        used = [info for info in network.feature_info if info.stride >= FINEST_STRIDE]
+        used = [info for info in network.feature_info if info.stride >= FINEST_STRIDE][-MOST_MAPS:]
         for info in used:
             if not info.channels:
                 raise InputError(

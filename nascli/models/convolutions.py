@@ -18,24 +18,27 @@ _FAST_WIDTH = 3
 """Columns of a kernel up to which oneDNN's gradient of depthwise weights is a depthwise one; rows do not matter. With
 a stride a single column is slow again, so that a kernel is split as evenly as can be."""
 
+_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+"""Asked once: a compiler of blocks cannot look into the question."""
+
 
 class Pointwise(nn.Conv2d):
-    """A 1x1 convolution with stride 1, without bias; a small one on a CPU as the matrix product that it is.
+    """A 1x1 convolution with stride 1; a small one on a CPU as the matrix product that it is.
 
     (N, C_in, H, W) to (N, C_out, H, W). With channels last in memory the map is a matrix of N H W rows already, and
     oneDNN's convolution takes its time before it begins. On large maps it is the faster one.
 
     """
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(channels_in, channels_out, 1, bias=False)
+    def __init__(self, channels_in: int, channels_out: int, *, bias: bool = False) -> None:
+        super().__init__(channels_in, channels_out, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Every pixel's channels times the weights."""
         pixels = x.numel() // x.shape[1]
         small = pixels <= _FEW_PIXELS and pixels * self.weight.numel() <= _LITTLE_WORK
         if small and x.is_cpu and x.is_contiguous(memory_format=torch.channels_last):
-            return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2)
+            return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
         return super().forward(x)
 
 
@@ -129,7 +132,7 @@ def _on_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
         x.is_cpu
         and x.dtype == weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and _ONEDNN
         and x.is_contiguous(memory_format=torch.channels_last)
         and not torch.is_autocast_enabled("cpu")
     )

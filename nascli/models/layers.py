@@ -1,18 +1,21 @@
 """Layers and functions that networks of any family are made of.
 
-Shapes: N batch, C channels, H height, W width. Padding is TensorFlow's SAME at every size: the output has
-ceil(H / stride) rows, and where the padding is odd the extra row lies at the bottom (right), so that published weights
-fit.
+Shapes: N batch, C channels, H height, W width. Padding is TensorFlow's SAME at every size unless another is asked for:
+the output has ceil(H / stride) rows, and where the padding is odd the extra row lies at the bottom (right), so that
+published weights fit.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.models.convolutions import Depthwise, Pointwise
+
+Padding = Literal["same", "symmetric"]
+"""Where zeros are put around a map: TensorFlow's SAME, or as many before it as after it, whatever its size."""
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -82,22 +85,24 @@ def conv(
     *,
     groups: int = 1,
     dilation: int = 1,
+    padding: Padding = "same",
 ) -> nn.Module:
-    """A convolution without bias and with SAME padding: (N, C_in, H, W) to (N, C_out, ceil(H/s), ceil(W/s))."""
+    """A convolution without bias, padded: (N, C_in, H, W) to (N, C_out, ceil(H/s), ceil(W/s))."""
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     down, across = (stride, stride) if isinstance(stride, int) else stride
     extent = ((height - 1) * dilation + 1, (width - 1) * dilation + 1)
     if extent == (1, 1) and groups == 1:
         pointwise = Pointwise(channels_in, channels_out)
         return pointwise if down == across == 1 else nn.Sequential(Subsample(down, across), pointwise)
-    fixed = down == across == 1  # at stride 1 and odd kernels SAME is symmetric whatever the size
-    padding = ((extent[0] - 1) // 2, (extent[1] - 1) // 2) if fixed else (0, 0)
+    # at stride 1 and odd kernels SAME is symmetric whatever the size
+    fixed = down == across == 1 or padding == "symmetric"
+    zeros = ((extent[0] - 1) // 2, (extent[1] - 1) // 2) if fixed else (0, 0)
     made: nn.Conv2d
     if groups == channels_in == channels_out and dilation == 1:
-        made = Depthwise(channels_in, (height, width), (down, across), padding)
+        made = Depthwise(channels_in, (height, width), (down, across), zeros)
     else:
         size, steps = (height, width), (down, across)
-        made = nn.Conv2d(channels_in, channels_out, size, steps, padding, dilation, groups, bias=False)
+        made = nn.Conv2d(channels_in, channels_out, size, steps, zeros, dilation, groups, bias=False)
     return made if fixed else nn.Sequential(SamePad(extent, (down, across)), made)
 
 
@@ -183,6 +188,11 @@ def global_average(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
 
 
+def average_map(x: Tensor) -> Tensor:
+    """The mean of each channel's map, as a map of one pixel: (N, C, H, W) to (N, C, 1, 1)."""
+    return global_average(x)[:, :, None, None]
+
+
 def avg_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
     """Average pool with SAME padding; the divisor counts only pixels of the image.
 
@@ -249,6 +259,8 @@ def init_weights(network: nn.Module) -> None:
             area = module.kernel_size[0] * module.kernel_size[1]
             fan_out = area * module.out_channels // module.groups
             nn.init.normal_(module.weight, 0.0, (2.0 / fan_out) ** 0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.01)
             nn.init.zeros_(module.bias)

@@ -56,7 +56,7 @@ def fold(network: nn.Module) -> fx.GraphModule:
         for module, training in modes:
             module.training = training
     folded = fx.GraphModule(tracer.root, graph, "FoldedNetwork")
-    for step in (_drop_idle, _fold_norms, _share, _pad_inside):
+    for step in (_drop_idle, _fold_norms, _drop_ways, _share, _pad_inside):
         step(folded)
         folded.graph.eliminate_dead_code()
     folded.delete_all_unused_submodules()
@@ -159,12 +159,26 @@ def _fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, first: int) -> nn.Conv2d:
     assert variance is not None
     statistics = mean[own], variance[own]
     weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics, norm.eps, norm.weight[own], norm.bias[own])
+    return _make_plain(conv, weight, bias)
+
+
+def _make_plain(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """A convolution of PyTorch's own kind, of the same geometry."""
     assert not isinstance(conv.padding, str)
     kernel, stride, padding, dilation = map(_pair, (conv.kernel_size, conv.stride, conv.padding, conv.dilation))
     with torch.device("meta"):
         made = nn.Conv2d(conv.in_channels, conv.out_channels, kernel, stride, padding, dilation, conv.groups)
-    made.weight, made.bias = weight, bias
+    made.weight = nn.Parameter(weight)
+    made.bias = None if bias is None else nn.Parameter(bias)
     return made
+
+
+def _drop_ways(network: fx.GraphModule) -> None:
+    """1x1 convolutions that no norm follows stop to choose a way by the number of images, which is free in a graph."""
+    for node in list(network.graph.nodes):
+        conv = _module_of(network, node)
+        if isinstance(conv, Pointwise):
+            network.set_submodule(str(node.target), _make_plain(conv, conv.weight, conv.bias))
 
 
 def _pair(numbers: tuple[int, ...]) -> tuple[int, int]:

@@ -158,8 +158,13 @@ def _pad(ops: Opset, x: Step, sides: Sequence[int], **_: object) -> Step:
     return ops.pad(x, ops.constant(before), ops.constant(after), "constant", ops.constant(np.float32(0)))
 
 
-def _mean(ops: Opset, x: Step, axes: int | Sequence[int] = (2, 3)) -> Step:
-    return ops.reduce_mean(x, ops.constant(np.array(axes)), False)
+def _mean(ops: Opset, x: Step, axes: int | Sequence[int] = (2, 3), *, keep: bool = False) -> Step:
+    return ops.reduce_mean(x, ops.constant(np.array(axes)), keep)
+
+
+def _average_plainly(ops: Opset, x: Step, kernel: int, stride: int, padding: int, count_include_pad: bool) -> Step:
+    sides, strides, pads = ([each] * 2 for each in (kernel, stride, padding))
+    return ops.avg_pool(x, strides, pads, pads, sides, not count_include_pad)
 
 
 def _constant(ops: Opset, values: Tensor) -> Step:
@@ -172,14 +177,17 @@ _MODULES: dict[type[nn.Module], Callable[..., Step]] = {
     nn.MaxPool2d: lambda ops, pool, x: _pool_plainly(
         ops, x, pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode
     ),
+    nn.ReLU6: lambda ops, module, x: ops.clamp(x, 0.0, 6.0),
     Subsample: lambda ops, module, x: _take(ops, x, module.down, module.across),
 }
 _FUNCTIONS: dict[Any, Callable[..., Step]] = {
     F.relu: lambda ops, x: ops.relu(x),
     operator.add: lambda ops, x, y: ops.add(x, y),
+    operator.mul: lambda ops, x, y: ops.multiply(x, y),
     torch.cat: lambda ops, maps, axis: ops.concat(maps, axis),
     F.pad: _pad,
     F.max_pool2d: _pool_plainly,
+    F.avg_pool2d: _average_plainly,
     F.interpolate: _resize,
     getattr: lambda ops, x, _: ops.shape_of(x),
     operator.getitem: _take_item,
@@ -191,5 +199,7 @@ _FUNCTIONS: dict[Any, Callable[..., Step]] = {
     layers.max_pool: _maximum,
     layers.subsample: _take,
     layers.global_average: _mean,
+    layers.average_map: partial(_mean, keep=True),
+    "sigmoid": lambda ops, x: ops.sigmoid(x),
     "mean": _mean,
 }

@@ -1,0 +1,56 @@
+"""Mobile networks in the table of network families."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nascli.config import MobileNetworkConfig, NetworkConfig
+from nascli.errors import InputError
+from nascli.genotype.mobile.genotype import MobileGenotype
+from nascli.models.mobile.spec import PRESETS, MobileNetworkSpec
+from nascli.models.spec import LARGEST_CIFAR_IMAGE, DataFields, NetworkFamily, SizeKnobs
+
+if TYPE_CHECKING:
+    from nascli.models.interface import ImageClassifier
+
+_FEWEST_PIXELS = 32
+
+
+class MobileFamily(NetworkFamily):
+    """Chains of blocks of equal layers: MnasNet, MobileNetV2, and what is searched in their spaces."""
+
+    spec = MobileNetworkSpec
+    knobs = SizeKnobs("width", symbols={"width": "width"})
+    unused_train_keys = ("aux_weight",)
+    default_preset = "mnasnet"
+    presets: ClassVar = {
+        name: {key: value for key, value in numbers.items() if key in MobileNetworkConfig.model_fields}
+        for name, numbers in PRESETS.items()
+    }
+
+    def resolve(
+        self, architecture: MobileGenotype, config: NetworkConfig, aux_head: bool, data: DataFields
+    ) -> MobileNetworkSpec:
+        """The preset's numbers where `config` and data give none; without a preset those that fit the image size."""
+        assert isinstance(config, MobileNetworkConfig)
+        side = config.image_size or data.get("image_size")
+        fitting = "mnasnet-cifar" if side is None or side <= LARGEST_CIFAR_IMAGE else "mnasnet"
+        numbers: dict[str, Any] = dict(PRESETS[config.preset or fitting])
+        numbers |= {key: value for key, value in data.items() if value is not None}
+        numbers |= config.model_dump(exclude_none=True, exclude={"preset", "family"})
+        spec = MobileNetworkSpec(genotype=architecture, **numbers)
+        if spec.stem == "imagenet" and spec.image_size < _FEWEST_PIXELS:
+            raise InputError(
+                f"image_size {spec.image_size} is too small for the stem imagenet, which halves maps five times",
+                "Use --preset mnasnet-cifar, which halves them three times",
+            )
+        return spec
+
+    def stream_size(self, config: NetworkConfig) -> int | None:
+        """The preset's."""
+        assert isinstance(config, MobileNetworkConfig)
+        return PRESETS[config.preset]["image_size"] if config.preset else None
+
+    def build(self, spec: MobileNetworkSpec) -> "ImageClassifier":
+        """A `MobileNetwork`."""
+        from nascli.models.mobile.network import MobileNetwork
+
+        return MobileNetwork(spec)

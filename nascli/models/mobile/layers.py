@@ -1,0 +1,115 @@
+"""The layers of mobile networks: an expansion, a depthwise convolution, a projection, and the gate between them.
+
+Shapes: N batch, C channels, H height, W width.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nascli.genotype.mobile.genotype import MobileBlock, Skip
+from nascli.models.convolutions import Pointwise
+from nascli.models.layers import Padding, average_map, avg_pool, conv, drop_path_mask
+from nascli.models.mobile.spec import Activation
+
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
+_POOL = 3
+
+
+def conv_bn(
+    channels_in: int,
+    channels_out: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    groups: int = 1,
+    padding: Padding = "same",
+    activation: Activation | None = None,
+) -> list[nn.Module]:
+    """A convolution without bias, batch norm, and an activation unless the output is linear."""
+    made = [conv(channels_in, channels_out, kernel, stride, groups=groups, padding=padding)]
+    made.append(nn.BatchNorm2d(channels_out))
+    return [*made, _ACTIVATIONS[activation](inplace=True)] if activation else made
+
+
+class SqueezeExcitation(nn.Module):
+    """x times sigmoid(expand(ReLU(reduce(mean of each channel)))): a factor for each channel of each image.
+
+    References: Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3.
+    """
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.reduce = Pointwise(channels, squeezed, bias=True)
+        self.expand = Pointwise(squeezed, channels, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        factors: Tensor = self.expand(F.relu(self.reduce(average_map(x)))).sigmoid()
+        return x * factors
+
+
+class MobileLayer(nn.Module):
+    """One layer of a block: x to f(x), or to f(x) + skip(x).
+
+    f is, by the block's op: a convolution; or a depthwise convolution and a linear 1x1 convolution; or those two after
+    a 1x1 convolution to E times the channels (a "mobile inverted bottleneck"). Every convolution has a batch norm, and
+    an activation unless it is linear. Squeeze-and-excitation stands before the linear convolution, in a layer without
+    one at the end; it squeezes to a share of the channels of x, not of the expanded ones.
+
+    (N, channels_in, H, W) to (N, channels_out, H / stride, W / stride), rounded up.
+
+    Args:
+        skip: What is added; `pool` is the average over 3x3 pixels, with the layer's stride.
+
+    References: Sandler et al. 2018, "MobileNetV2", section 3.3; Tan et al. 2019, section 4.1 and the released code. The
+        paper leaves open what a pooling skip is, and where squeeze-and-excitation stands in a plain convolution.
+    """
+
+    def __init__(
+        self,
+        block: MobileBlock,
+        channels_in: int,
+        channels_out: int,
+        stride: int,
+        skip: Skip,
+        *,
+        padding: Padding = "same",
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.skip, self.stride, self.padding = skip, stride, padding
+        self.drop_path_prob = 0.0
+        self.always_masked = False
+        squeezed = max(1, int(block.se * channels_in)) if block.se else 0
+        if block.op == "conv":
+            steps = conv_bn(channels_in, channels_out, block.kernel, stride, padding=padding, activation=activation)
+            gate = [SqueezeExcitation(channels_out, squeezed)] if squeezed else []
+            self.path = nn.Sequential(*steps, *gate)
+            return
+        inner = block.expansion * channels_in
+        widen = conv_bn(channels_in, inner, 1, activation=activation) if block.expansion > 1 else []
+        filtered = conv_bn(inner, inner, block.kernel, stride, groups=inner, padding=padding, activation=activation)
+        gate = [SqueezeExcitation(inner, squeezed)] if squeezed else []
+        self.path = nn.Sequential(*widen, *filtered, *gate, *conv_bn(inner, channels_out, 1))
+
+    def draw_mask(self, images: Tensor) -> Tensor | None:
+        """The drop-path mask for a pass over these images; None where f is not dropped.
+
+        It is made here and handed to `forward`, which may be computed twice, or compiled once for every probability.
+        """
+        drops = self.training and self.skip != "none" and (self.drop_path_prob or self.always_masked)
+        return drop_path_mask(images, self.drop_path_prob) if drops else None
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Run the layer; `mask` is from `draw_mask`."""
+        result: Tensor = self.path(x)
+        if mask is not None:
+            result = result * mask.to(result.dtype)
+        if self.skip == "none":
+            return result
+        return result + (x if self.skip == "identity" else self._pool(x))
+
+    def _pool(self, x: Tensor) -> Tensor:
+        if self.padding == "same":
+            return avg_pool(x, _POOL, self.stride)
+        return F.avg_pool2d(x, _POOL, self.stride, _POOL // 2, count_include_pad=False)

@@ -1,0 +1,107 @@
+"""The macro numbers of a mobile network, and the published ones. No torch."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from nascli.genotype.mobile.genotype import MobileGenotype
+from nascli.models.spec import NetworkSpec
+
+Activation = Literal["relu", "relu6"]
+
+_MULTIPLE = 8
+
+
+class MobileNetworkSpec(NetworkSpec):
+    """A chain of blocks with the macro numbers that turn it into one network.
+
+    The network is: a 3x3 convolution with stride 2, the blocks, a 1x1 convolution to `head_filters`, each with batch
+    norm and activation, then global average pool, dropout, classifier.
+
+    Args:
+        width: Multiplies the channels of stem and blocks (`scale_filters`), not those of the head.
+        stem: With `cifar` neither the first convolution nor the first block with a stride halves the map.
+        padding: Of convolutions with a stride, where the map's sides are even: TensorFlow's SAME has one row of zeros
+            more after the map than before it, `symmetric` as many on both sides, as PyTorch.
+
+    References: Tan et al. 2019, "MnasNet", section 4.1; what the paper leaves open follows the released code.
+    """
+
+    family = "mobile"
+
+    genotype: MobileGenotype
+    width: float = Field(gt=0, le=20)
+    stem: Literal["cifar", "imagenet"]
+    head_filters: int = Field(ge=1, le=65_536)
+    padding: Literal["same", "symmetric"] = "same"
+    activation: Activation = "relu"
+
+    @property
+    def architecture(self) -> MobileGenotype:
+        """The genotype."""
+        return self.genotype
+
+    @property
+    def size_text(self) -> str:
+        """The width."""
+        return f"width {self.width:g}"
+
+    @property
+    def stem_filters(self) -> int:
+        """Channels of the first convolution."""
+        return scale_filters(self.genotype.stem, self.width)
+
+    @property
+    def block_filters(self) -> tuple[int, ...]:
+        """Channels of each block's output."""
+        return tuple(scale_filters(block.filters, self.width) for block in self.genotype.blocks)
+
+    @property
+    def filters(self) -> int:
+        """The most channels of a block's output."""
+        return max(self.block_filters)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the stem and each block in this network."""
+        if self.stem == "imagenet":
+            return (2, *(block.stride for block in self.genotype.blocks))
+        first = next((place for place, block in enumerate(self.genotype.blocks) if block.stride > 1), -1)
+        return (1, *(1 if place == first else block.stride for place, block in enumerate(self.genotype.blocks)))
+
+
+def scale_filters(filters: int, width: float) -> int:
+    """Channels times the width, to a multiple of 8 that is not below 90 % of it; at width 1 as they are.
+
+    References: `round_filters` of the released code; the same rule is in MobileNetV2's.
+    """
+    if width == 1:
+        return filters
+    scaled = filters * width
+    rounded = max(_MULTIPLE, int(scaled + _MULTIPLE / 2) // _MULTIPLE * _MULTIPLE)
+    return rounded + _MULTIPLE if rounded < 0.9 * scaled else rounded
+
+
+_MNASNET: dict[str, Any] = {
+    "width": 1.0,
+    "stem": "imagenet",
+    "head_filters": 1280,
+    "image_size": 224,
+    "classes": 1000,
+    "dropout": 0.2,
+    "batch_norm_momentum": 0.01,
+    "batch_norm_epsilon": 1e-3,
+    "padding": "same",
+    "activation": "relu",
+}
+_CIFAR = {"stem": "cifar", "image_size": 32, "classes": 10, "batch_norm_momentum": 0.1, "batch_norm_epsilon": 1e-5}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "mnasnet": _MNASNET,
+    "mnasnet-small": _MNASNET | {"dropout": 0.0},
+    "mnasnet-cifar": _MNASNET | _CIFAR,
+    "mobilenetv2": _MNASNET | {"activation": "relu6", "batch_norm_momentum": 3e-3},
+}
+"""Published settings: MnasNet's are those of its released code (tensorflow/tpu, `models/official/mnasnet`), those of
+MobileNetV2 of its own (tensorflow/models, `research/slim/nets/mobilenet`). Those for CIFAR are nobody's: batch norms as
+is usual there, and maps that are halved three times."""
