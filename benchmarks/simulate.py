@@ -8,13 +8,15 @@ of the cell that the search would hand over, the one with the highest reward so 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nascli.genotype.space import SearchSpace
 from nascli.search.evaluators.tabular import TabularBenchmark, draw_training
-from nascli.search.strategies.strategy import Strategy
+from nascli.search.front import Point
+from nascli.search.strategies.strategy import Strategy, Tokens, tell_result
 from nascli.seeding import derive_seed
 
 Floats = npt.NDArray[np.float64]
@@ -44,12 +46,16 @@ class SimulatedRuns:
         accuracies: Mean accuracy of the cell that would be handed over after each trial, (R, T); 0 before there is one.
         evaluations: Distinct cells proposed so far, the trainings that a real search would have paid for, (R, T).
         optimum: The highest mean accuracy in the table.
+        rows: The row of the table that each trial is, (R, T); -1 after the end of a search.
+        observed: The accuracy that answered each trial, (R, T); NaN for a cell that failed, and after the end.
     """
 
     rewards: Floats
     accuracies: Floats
     evaluations: npt.NDArray[np.int64]
     optimum: float
+    rows: npt.NDArray[np.int64]
+    observed: Floats
 
     @property
     def regret(self) -> Floats:
@@ -72,6 +78,8 @@ class SimulatedRuns:
             self,
             rewards=np.where(counts <= last, rewards, np.nan),
             accuracies=np.take_along_axis(self.accuracies, columns, axis=1),
+            rows=np.take_along_axis(self.rows, columns, axis=1),
+            observed=np.take_along_axis(self.observed, columns, axis=1),
             evaluations=np.minimum(counts, last),
         )
 
@@ -84,6 +92,9 @@ def simulate(
     seeds: Sequence[int],
     *,
     failure_reward: float = 0.0,
+    costs: Floats | None = None,
+    weigh: Callable[[Point], float] = lambda point: point.accuracy,
+    rows: "Rows | None" = None,
 ) -> SimulatedRuns:
     """Run one search for each seed.
 
@@ -94,21 +105,27 @@ def simulate(
         trials: Proposals a search, duplicates included.
         seeds: The runs' seeds.
         failure_reward: Reward of a cell that failed.
+        costs: The cost of each row, (N,); default: its mult-adds.
+        weigh: The reward of an accuracy and a cost.
+        rows: Those of the same table and space, known from searches before.
 
     Raises:
         InputError: A proposed cell is not in the table.
     """
-    rows = _Rows(table, space)
-    runs = [_Run(table, rows, trials, seed, failure_reward).play(make_strategy(seed)) for seed in seeds]
+    rows = rows or Rows(table, space)
+    answers = _Answers(table, table.mult_adds if costs is None else costs, weigh, failure_reward)
+    runs = [_Run(answers, rows, trials, seed).play(make_strategy(seed)) for seed in seeds]
     return SimulatedRuns(
         rewards=np.stack([run.rewards for run in runs]),
         accuracies=np.stack([run.accuracies for run in runs]),
         evaluations=np.stack([run.evaluations for run in runs]),
         optimum=table.mean_accuracy(table.best),
+        rows=np.stack([run.rows for run in runs]),
+        observed=np.stack([run.observed for run in runs]),
     )
 
 
-class _Rows:
+class Rows:
     """Decision sequence -> row of the table; decoding and hashing, which is slow, is done once for a sequence."""
 
     def __init__(self, table: TabularBenchmark, space: SearchSpace) -> None:
@@ -121,52 +138,67 @@ class _Rows:
         return self._known[tokens]
 
 
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """The answers of a table to trials: the fields are arguments of `simulate`."""
+
+    table: TabularBenchmark
+    costs: npt.NDArray[Any]
+    weigh: Callable[[Point], float]
+    failure_reward: float
+
+    def evaluate(self, row: int, seed: int) -> tuple[Point | None, float]:
+        """Accuracy and cost of a row, drawn by the seed of a trial, and the reward; no point for a failed cell."""
+        accuracy = float(self.table.accuracies[row, draw_training(seed, self.table.trainings)])
+        if np.isnan(accuracy):
+            return None, self.failure_reward
+        point = Point(accuracy, float(self.costs[row]))
+        return point, self.weigh(point)
+
+
 class _Run:
     """One search; its arrays are those of `SimulatedRuns`, (T,) each."""
 
-    def __init__(self, table: TabularBenchmark, rows: _Rows, trials: int, seed: int, failure_reward: float) -> None:
-        self._table, self._rows, self._seed, self._failure_reward = table, rows, seed, failure_reward
-        self._rewards: dict[int, float] = {}  # of the cells proposed so far, by row of the table
+    def __init__(self, answers: _Answers, rows: Rows, trials: int, seed: int) -> None:
+        self._answers, self._rows, self._seed = answers, rows, seed
+        self._known: dict[int, tuple[Point | None, float]] = {}  # of the cells proposed so far, by row of the table
         self._best, self._accuracy = float("-inf"), 0.0
-        self.rewards = np.full(trials, np.nan)
+        self.rewards, self.observed = np.full(trials, np.nan), np.full(trials, np.nan)
         self.accuracies = np.zeros(trials)
         self.evaluations = np.zeros(trials, dtype=np.int64)
+        self.rows = np.full(trials, -1)
 
     def play(self, strategy: Strategy) -> "_Run":
-        batch: list[tuple[tuple[int, ...], float]] = []
+        batch: list[tuple[Tokens, float, Point | None]] = []
         size, trials = strategy.batch_size, len(self.rewards)
         for trial in range(trials):
             tokens = strategy.ask()
             if tokens is None:
                 self.accuracies[trial:] = self._accuracy
-                self.evaluations[trial:] = len(self._rewards)
+                self.evaluations[trial:] = len(self._known)
                 break
-            batch.append((tokens, self._try(trial, self._rows[tokens])))
+            point, reward = self._try(trial, self._rows[tokens])
+            batch.append((tokens, reward, point))
             if len(batch) == size:
                 for told in batch:
-                    strategy.tell(*told)
+                    tell_result(strategy, *told)
                 batch.clear()
                 size = strategy.batch_size
         return self
 
-    def _try(self, trial: int, row: int) -> float:
-        """Note what comes of a trial; its reward."""
-        if row not in self._rewards:
-            self._rewards[row] = self._train(trial, row)
-        reward = self._rewards[row]
-        self.rewards[trial] = reward
+    def _try(self, trial: int, row: int) -> tuple[Point | None, float]:
+        """Note what comes of a trial; its accuracy and cost, and its reward."""
+        if row not in self._known:
+            self._known[row] = self._answers.evaluate(row, derive_seed(self._seed, "trial", trial))
+            point, reward = self._known[row]
+            if point is not None and reward > self._best:  # of equals the earlier one is handed over
+                self._best, self._accuracy = reward, float(self._answers.table.means[row])
+        point, reward = self._known[row]
+        self.rows[trial], self.rewards[trial] = row, reward
+        self.observed[trial] = np.nan if point is None else point.accuracy
         self.accuracies[trial] = self._accuracy
-        self.evaluations[trial] = len(self._rewards)
-        return reward
-
-    def _train(self, trial: int, row: int) -> float:
-        training = draw_training(derive_seed(self._seed, "trial", trial), self._table.trainings)
-        reward = float(self._table.accuracies[row, training])
-        if np.isnan(reward):
-            return self._failure_reward
-        if reward > self._best:  # of equals the earlier one is handed over
-            self._best, self._accuracy = reward, float(self._table.means[row])
-        return reward
+        self.evaluations[trial] = len(self._known)
+        return point, reward
 
 
 @dataclass(frozen=True)

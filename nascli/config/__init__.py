@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         EvolutionConfig,
         HalvingConfig,
         LatencyConfig,
+        Nsga2Config,
         PpoConfig,
         ReinforceConfig,
         RerankConfig,

@@ -17,6 +17,7 @@ STRATEGIES = {
     "random": "uniform decisions, the baseline",
     "evolution": "regularized evolution",
     "bayesian": "Bayesian optimization with a Gaussian process",
+    "nsga2": "evolution towards the whole front of accuracy and cost",
     "exhaustive": "every network of a small space once",
 }
 """The strategies; `nascli.search.builders` has their constructors. One with settings has the section of its name."""
@@ -163,6 +164,18 @@ class BayesianConfig(Section):
     )
 
 
+class Nsga2Config(Section):
+    """NSGA-II: the best of a population in accuracy and cost live on; children mix two of them."""
+
+    population: int = Field(
+        20, ge=2, le=100_000, description="networks alive; the initial ones are random. The paper has 100"
+    )
+    batch_size: int = Field(
+        4, ge=1, le=100_000, description="children per generation; the paper has as many as are alive"
+    )
+    crossover: float = Field(0.9, ge=0, le=1, description="share of the children that mix the tokens of two parents")
+
+
 class HalvingConfig(Section):
     """Successive halving: a child is trained for few epochs first, and for more only if it is among the best."""
 
@@ -269,6 +282,7 @@ class SearchRecipe(Section):
     reinforce: ReinforceConfig = Field(default_factory=ReinforceConfig)
     evolution: EvolutionConfig = Field(default_factory=EvolutionConfig)
     bayesian: BayesianConfig = Field(default_factory=BayesianConfig)
+    nsga2: Nsga2Config = Field(default_factory=Nsga2Config)
     supernet: SupernetConfig = Field(default_factory=SupernetConfig)
     latency: LatencyConfig = Field(default_factory=LatencyConfig)
     halving: HalvingConfig = Field(default_factory=HalvingConfig)

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from nascli.errors import CannotWriteError, CorruptFileError
+from nascli.search.front import point_of
 from nascli.search.journal import Event, Journal, Proposed
 from nascli.search.plan import Observer, SearchPlan
 from nascli.search.snapshot import Snapshot, SnapshotFile, UpdateRecord
-from nascli.search.strategies.strategy import Skippable, Stateful, Strategy
+from nascli.search.strategies.strategy import Skippable, Stateful, Strategy, tell_result
 from nascli.search.trial import Trial
 from nascli.seeding import derive_seed
 
@@ -130,7 +131,7 @@ class Asker:
         assert trial.reward is not None
         if self._told >= self._told_in_snapshot:
             self._skip()
-            self._strategy.tell(trial.tokens, trial.reward)
+            tell_result(self._strategy, trial.tokens, trial.reward, point_of(trial, self._plan.cost))
         self._told += 1
 
     def _close_update(self) -> None:

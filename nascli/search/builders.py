@@ -32,6 +32,7 @@ from nascli.search.executors.ray import RayExecutor
 from nascli.search.strategies.bayesian import BayesianSearch
 from nascli.search.strategies.evolution import Evolution
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
+from nascli.search.strategies.nsga2 import Nsga2
 from nascli.search.strategies.policy_gradient import ppo, reinforce
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.strategies.strategy import Strategy, SupportsPretraining
@@ -46,6 +47,7 @@ STRATEGY_BUILDERS: Mapping[str, Callable[[SearchSpace, Any, int], Strategy]] = {
     "random": lambda space, section, seed: RandomSearch(space, seed),
     "evolution": Evolution,
     "bayesian": BayesianSearch,
+    "nsga2": Nsga2,
     "exhaustive": lambda space, section, seed: ExhaustiveSearch(space),
 }
 

@@ -25,6 +25,7 @@ class SearchPlan:
         patience: Duplicates in a row after which the search ends; 0 is off.
         rungs: Epochs of the short trainings before the full one, rising.
         promote_fraction: Share of the children of a rung that is promoted to the next.
+        cost: The quantity that stands against the accuracy, for a strategy that is told both.
     """
 
     space: SearchSpace
@@ -36,6 +37,7 @@ class SearchPlan:
     patience: int = 0
     rungs: tuple[int, ...] = ()
     promote_fraction: float = 1 / 3
+    cost: str = "mult_adds"
 
 
 class Observer(Protocol):

@@ -300,6 +300,7 @@ def _make_plan(recipe: SearchRecipe) -> SearchPlan:
         patience=search.patience,
         rungs=recipe.halving.rungs,
         promote_fraction=recipe.halving.promote_fraction,
+        cost=cost_quantity(recipe),
     )
 
 

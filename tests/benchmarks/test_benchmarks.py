@@ -122,7 +122,8 @@ def test_detection_memory_measures_heads_by_proposals(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("last", "low"), [(0.01, 0.8), (0.0, -0.1)])
 def test_the_regret_axis_begins_where_the_curves_end(last: float, low: float) -> None:
     accuracies = 0.9 - np.linspace(0.05, last, 20) * np.ones((4, 1))
-    runs = SimulatedRuns(accuracies, accuracies, np.tile(np.arange(1, 21), (4, 1)), optimum=0.9)
+    cells = np.tile(np.arange(1, 21), (4, 1))
+    runs = SimulatedRuns(accuracies, accuracies, cells, optimum=0.9, rows=cells, observed=accuracies)
     axes, _ = regret.draw({"random": runs, "bayesian": runs}, "title").axes
     bottom, top = axes.get_ylim()
     assert low < bottom <= 100 * last

@@ -74,7 +74,8 @@ def searched(
 
 def runs_of(regret: list[list[float]]) -> SimulatedRuns:
     accuracies = 0.9 - np.array(regret)
-    return SimulatedRuns(accuracies, accuracies, np.ones(accuracies.shape, dtype=np.int64), optimum=0.9)
+    ones = np.ones(accuracies.shape, dtype=np.int64)
+    return SimulatedRuns(accuracies, accuracies, ones, optimum=0.9, rows=ones, observed=accuracies)
 
 
 @pytest.mark.parametrize("batch", [1, 7])

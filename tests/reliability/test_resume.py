@@ -26,10 +26,14 @@ TRIALS = 40
 RECIPE: dict[str, Any] = {
     "bayesian": {"n_startup_trials": 6, "batch_size": 4, "candidates": 10, "max_observations": 20},
     "evolution": {"population": 6, "sample": 3, "batch_size": 3},
+    "nsga2": {"population": 6, "batch_size": 3},
     **{name: {"batch_size": 5, "hidden": 8, "lr": 0.01} for name in ("ppo", "reinforce")},
 }
 STRATEGIES: dict[str, dict[str, Any]] = {
-    **{name: {"strategy": name} for name in ("random", "evolution", "exhaustive", "bayesian", "ppo", "reinforce")},
+    **{
+        name: {"strategy": name}
+        for name in ("random", "evolution", "exhaustive", "bayesian", "nsga2", "ppo", "reinforce")
+    },
     "ppo after evolution": {"strategy": "ppo", "warm_start_trials": 13, "warm_start_strategy": "evolution"},
 }
 

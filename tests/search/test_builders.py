@@ -9,7 +9,7 @@ from nascli.config import EVALUATORS, STRATEGIES, TABLE, SearchRecipe, describe_
 from nascli.genotype.space import resolve_space
 from nascli.search.builders import EVALUATOR_BUILDERS, STRATEGY_BUILDERS, build_strategy
 
-PURE = ("strategy", "random", "evolution", "exhaustive", "bayesian", "warm_start")
+PURE = ("strategy", "random", "evolution", "exhaustive", "bayesian", "nsga2", "warm_start")
 
 
 def test_every_strategy_has_a_constructor() -> None:

@@ -4,10 +4,11 @@ from collections import Counter
 
 import pytest
 
-from nascli.config import BayesianConfig, EvolutionConfig, PpoConfig, ReinforceConfig
+from nascli.config import BayesianConfig, EvolutionConfig, Nsga2Config, PpoConfig, ReinforceConfig
 from nascli.genotype.cells.space import NASNET, CellSpace
 from nascli.search.strategies.bayesian import BayesianSearch
 from nascli.search.strategies.evolution import Evolution
+from nascli.search.strategies.nsga2 import Nsga2
 from nascli.search.strategies.policy_gradient import ppo, reinforce
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.strategies.strategy import Strategy
@@ -50,6 +51,12 @@ class TestEvolution(StrategyContract):
     @staticmethod
     def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
         return Evolution(space, EvolutionConfig(population=6, sample=3, batch_size=5), seed)
+
+
+class TestNsga2(StrategyContract):
+    @staticmethod
+    def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
+        return Nsga2(space, Nsga2Config(population=6, batch_size=5), seed)
 
 
 class TestBayesian(StrategyContract):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from nascli.search.front import Point
+
 Tokens = tuple[int, ...]
 """A proposal: one token for each of the space's `decision_sizes`."""
 
@@ -45,6 +47,28 @@ class Strategy(Protocol):
             reward: Finite; that of a failed trial too.
         """
         ...
+
+
+@runtime_checkable
+class MultiObjective(Strategy, Protocol):
+    """A strategy that weighs accuracy against cost itself: it is told both, and `tell` by callers that know no cost."""
+
+    def tell_point(self, tokens: Tokens, point: Point | None) -> None:
+        """Accuracy and cost of a proposal that was not told yet, in place of `tell`.
+
+        Args:
+            tokens: As for `tell`.
+            point: None for a trial without them: it failed, was rejected, or its cost was not measured.
+        """
+        ...
+
+
+def tell_result(strategy: Strategy, tokens: Tokens, reward: float, point: Point | None) -> None:
+    """Tell a strategy the result of a proposal: the reward, or accuracy and cost to one that takes both."""
+    if isinstance(strategy, MultiObjective):
+        strategy.tell_point(tokens, point)
+    else:
+        strategy.tell(tokens, reward)
 
 
 @runtime_checkable
