@@ -34,7 +34,7 @@ from nascli.cli.build_settings import (
 from nascli.cli.build_view import show_layers, show_sizes, show_speed
 from nascli.cli.console import Terminal
 from nascli.cli.options import CELL, DEVICE, JSON, Call, command, runs_folder
-from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, parse
+from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, MobileNetworkConfig, parse
 from nascli.errors import InputError
 from nascli.files import fill_folder
 from nascli.runs.find import find_run
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         "nascli build --cell nasnet-a --preset imagenet-mobile",
         "nascli build --cell nasnet-a --preset imagenet-mobile --target-mult-adds 600M",
         "nascli build --cell nasnet-a --preset imagenet-mobile --target-latency 20ms --threads 2",
+        "nascli build --cell mnasnet-a1 --width 0.75",
         "nascli build --cell best.json --target-params 3.3M --cells-per-stage auto --out net",
         "nascli build --cell runs/search/latest --filters 16 --cells-per-stage 2 --out net",
         "nascli build --cell nasnet-a --preset imagenet-large --import-weights nasnetalarge.pth --out nasnet-large",
@@ -164,12 +165,12 @@ def _size_cell(call: Call, terminal: Terminal) -> _Made:
     family = str(numbers.pop("family"))
     if not numbers and find_family(family).default_preset:  # a network.json has all numbers itself
         numbers["preset"] = find_family(family).default_preset
-    numbers |= call.keys(CellNetworkConfig)
+    numbers |= call.keys(CellNetworkConfig) | call.keys(MobileNetworkConfig)
     if cells is not None and cells != "auto":
         numbers["cells_per_stage"] = int(cells) if cells.isdecimal() else cells
     config = parse(NETWORK_SECTIONS[family], numbers, "options")
 
-    def resolve(size: Mapping[str, int]) -> "NetworkSpec":
+    def resolve(size: Mapping[str, int | float]) -> "NetworkSpec":
         sized = config.model_copy(update=size)
         return resolve_network(opened.architecture, sized, classes=call[CLASSES], aux_head=weights is None)
 

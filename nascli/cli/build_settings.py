@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nascli.cli.options import DEVICE, Setting, field_settings
-from nascli.config import CellNetworkConfig
+from nascli.config import CellNetworkConfig, MobileNetworkConfig
 
 if TYPE_CHECKING:
     from nascli.models.scaling import Quantity
@@ -17,10 +17,16 @@ CELLS_PER_STAGE = Setting[str | None](
 )
 CLASSES = Setting[int | None]("--classes", "Outputs of the classifier.", min=1, metavar="N")
 TARGETS: "dict[Quantity, Setting[str | None]]" = {
-    "params": Setting[str | None]("--target-params", "Choose F for a number of params, like 3.3M.", metavar="AMOUNT"),
-    "mult_adds": Setting[str | None]("--target-mult-adds", "Choose F for mult-adds, like 600M.", metavar="AMOUNT"),
+    "params": Setting[str | None](
+        "--target-params", "Choose F, or the width, for a number of params, like 3.3M.", metavar="AMOUNT"
+    ),
+    "mult_adds": Setting[str | None](
+        "--target-mult-adds", "Choose F, or the width, for mult-adds, like 600M.", metavar="AMOUNT"
+    ),
     "latency": Setting[str | None](
-        "--target-latency", "Choose F for the latency of one image in the engine, like 20ms.", metavar="TIME"
+        "--target-latency",
+        "Choose F, or the width, for the latency of one image in the engine, like 20ms.",
+        metavar="TIME",
     ),
 }
 IMPORT_WEIGHTS = Setting[Path | None](
@@ -54,11 +60,13 @@ ENGINE = Setting[Literal["auto", "trained", "folded", "openvino"]](
     "--engine", "What --target-latency times; auto is the fastest here.", "auto"
 )
 COMPILE = Setting[bool]("--compile", "Let --benchmark time the compiled network too; compiling takes minutes.", False)
-SIZES = field_settings(
-    CellNetworkConfig,
-    {"--preset": "preset", "--filters": "filters", "--image-size": "image_size"},
-    "Size of the network of --cell; without --preset the sizes are those of cifar10",
-)
+_SIZE = "Size of the network of --cell; without --preset the sizes are those of cifar10, or mnasnet"
+SIZES = [
+    *field_settings(
+        CellNetworkConfig, {"--preset": "preset", "--filters": "filters", "--image-size": "image_size"}, _SIZE
+    ),
+    *field_settings(MobileNetworkConfig, {"--width": "width"}, _SIZE),
+]
 SIZING = [*SIZES, CELLS_PER_STAGE, CLASSES, *TARGETS.values()]
 OPTIMIZE = Setting[bool](
     "--optimize", "Choose the fastest precision of a trained network that classifies as well.", False

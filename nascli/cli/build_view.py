@@ -22,9 +22,10 @@ def show_layers(terminal: Terminal, spec: "NetworkSpec", layers: "Sequence[Layer
         for row in layers
     ]
     terminal.show_table(title, rows, ("layer", "F", "output C×H×W", "params", "mult-adds"))
+    auxiliary = cost.params_auxiliary
     terminal.show(
         f"\n{cost.params:,} params, {format_quantity(cost.mult_adds)} mult-adds at {cost.image_size}×{cost.image_size} "
-        f"px; auxiliary head {cost.params_auxiliary:,} params more, in training only"
+        f"px{f'; auxiliary head {auxiliary:,} params more, in training only' if auxiliary else ''}"
     )
 
 
@@ -39,12 +40,13 @@ def show_sizes(terminal: Terminal, sizes: "SizeTable") -> None:
     terminal.note(f"{chosen.label}: {chosen.text(target.quantity)}, {_off(sizes.distance)} off the target of {target}")
     if not sizes.hit:
         width, *depth = symbols
-        steps = [f"{width} = {each.width} has {each.text(target.quantity)}" for each in sizes.neighbors]
+        key, step = chosen.knobs.width, chosen.knobs.step
+        steps = [f"{width} = {each.values[key]} has {each.text(target.quantity)}" for each in sizes.neighbors]
         others = {size.depth for size in sizes.sizes} != {chosen.depth}
         more = f". --{str(chosen.knobs.depth).replace('_', '-')} auto tries other {depth[0]}" if depth else ""
         terminal.note(
             f"{'no other size' if others or not depth else f'no size with {depth[0]} = {chosen.depth}'} is nearer; "
-            f"the steps of {width} are whole: {', '.join(steps)}{'' if others else more}"
+            f"the steps of {width} are {'whole' if step == 1 else step}: {', '.join(steps)}{'' if others else more}"
         )
     if chosen.latency:
         terminal.note(describe_latencies([size.latency for size in sizes.sizes if size.latency]))

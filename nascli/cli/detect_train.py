@@ -33,7 +33,7 @@ from nascli.cli.processes import (
     resume_in_main,
     start_processes,
 )
-from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, DetectRecipe, parse
+from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, DetectRecipe, MobileNetworkConfig, parse
 from nascli.errors import InputError
 from nascli.runs.find import find_run
 from nascli.runs.folder import RunFolder
@@ -59,8 +59,14 @@ TRAIN_KEYS = {
     "--lr": "train.lr",
     "--seed": "seed",
 }
-SIZES = {"--preset": "preset", "--filters": "filters", "--cells-per-stage": "cells_per_stage"}
-SIZING = field_settings(CellNetworkConfig, SIZES, "Size of the network of --cell")
+SIZING = [
+    *field_settings(
+        CellNetworkConfig,
+        {"--preset": "preset", "--filters": "filters", "--cells-per-stage": "cells_per_stage"},
+        "Size of the network of --cell",
+    ),
+    *field_settings(MobileNetworkConfig, {"--width": "width"}, "Size of the network of --cell"),
+]
 BACKBONE = Setting[str | None](
     "--backbone", "Train run whose network is the backbone; the newest by default.", metavar="RUN|latest"
 )
@@ -134,7 +140,7 @@ def _open_backbone(call: Call, terminal: Terminal, seed: int) -> tuple["ImageCla
     from nascli.genotype.resolve import find_cell
     from nascli.models.families import open_architecture
 
-    cell, sizes = call[CELL], call.keys(CellNetworkConfig)
+    cell, sizes = call[CELL], call.keys(CellNetworkConfig) | call.keys(MobileNetworkConfig)
     if cell is not None:
         call.refuse("--cell excludes", [BACKBONE], "--cell starts from random weights, --backbone from trained ones")
         opened = open_architecture(find_cell(cell, runs_folder(), terminal.note))
@@ -145,7 +151,7 @@ def _open_backbone(call: Call, terminal: Terminal, seed: int) -> tuple["ImageCla
         network = random_backbone(opened.architecture, parse(section, numbers, "options"), seed)
         return network, "random weights, since --cell was given", [opened.file] if opened.file else []
     if sizes:
-        flag = next(flag for flag, key in SIZES.items() if key in sizes)
+        flag = next(each.flag for each in SIZING if each in call.given)
         raise InputError(f"{flag} needs --cell", "A trained backbone has its sizes already")
     newest = runs_folder() / "train" / "latest"
     if call[BACKBONE] is None and not os.path.lexists(newest) and not any(newest.parent.glob("*/run.json")):

@@ -67,12 +67,15 @@ class FieldSetting(Setting[Any]):
     """An option that sets a key of a model; it stands under a heading of its own on the help page."""
 
     def __init__(self, flag: str, model: "type[Section]", key: str, heading: str) -> None:
+        from nascli.config import NETWORK_SECTIONS
+
         *sections, last = key.split(".")
         owner: Any = model
         for section in sections:
             field = owner.model_fields[section]
             owner = field.default_factory or field.annotation  # the class of the first family, of a section by family
-        field = owner.model_fields[last]
+        owners = (owner, *NETWORK_SECTIONS.values())  # of a section by family the other families', too
+        field = next(each.model_fields[last] for each in owners if last in each.model_fields)
         text = field.description or ""
         self.model, self.key, self._type = model, key, _option_type(field.annotation)
         self.key_default = None if field.is_required() else field.get_default(call_default_factory=True)

@@ -56,6 +56,7 @@ KEYS = {
     "--asynchronous": "search.asynchronous",
     "--epochs": "train.epochs",
     "--filters": "network.filters",
+    "--width": "network.width",
     "--cells-per-stage": "network.cells_per_stage",
     "--seed": "seed",
 }

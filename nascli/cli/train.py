@@ -59,6 +59,7 @@ KEYS = {
     "--preset": "network.preset",
     "--filters": "network.filters",
     "--cells-per-stage": "network.cells_per_stage",
+    "--width": "network.width",
     "--image-size": "network.image_size",
     "--seed": "seed",
 }
@@ -117,9 +118,10 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
     source = open_architecture(find_cell(cell, runs_folder(), terminal.note))
     if source.unused_weights:
         terminal.note(f"{source.unused_weights}. This training begins with fresh weights")
-    name = call[RECIPE] or _default_recipe(terminal, load_recipe(TrainRecipe, None, keys, call[SET]).data.dataset)
-    path = find_recipe("train", name) if name else None
     numbers = _network_numbers(keys.get("network.preset"), source.numbers)
+    data = load_recipe(TrainRecipe, None, numbers | keys, call[SET]).data
+    name = call[RECIPE] or _default_recipe(terminal, data.dataset)
+    path = find_recipe("train", name) if name else None
     recipe = load_recipe(TrainRecipe, path, numbers | keys, call[SET], terminal.note)
     job = prepare_train_job(recipe, source.architecture, local_device(call[DEVICE], dist), dist)
     note_images(terminal, job.data)

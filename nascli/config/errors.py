@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
@@ -48,7 +48,7 @@ def explain(error: ValidationError, source: str, model: type[BaseModel]) -> Inpu
     fault = error.errors()[0]
     remedy = ""
     if fault["type"] == "extra_forbidden":
-        remedy = suggestion(str(fault["loc"][-1]), _keys_at(model, fault["loc"]))
+        remedy = _suggest_key(model, fault["loc"])
     file = source if os.path.isfile(source) else None  # else it is the options, or a text
     return InputError(f"{source}: {describe_error(error)}", remedy, file=file, field=_place(fault["loc"]) or None)
 
@@ -78,6 +78,15 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(names)}" if names else ""
 
 
+def _suggest_key(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    key, sections = str(location[-1]), _sections_at(model, location)
+    owners = [family for family, section in sections.items() if key in section.model_fields]
+    if owners:  # the section was read as one of another family
+        return f"It is a key of the family {' or '.join(owners)}"
+    fields = [item for section in sections.values() for item in section.model_fields.items()]
+    return suggestion(key, dict.fromkeys(field.alias or name for name, field in fields))
+
+
 def _place(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
@@ -85,19 +94,20 @@ def _place(location: tuple[int | str, ...]) -> str:
     return shorten(text, _LONGEST_PLACE)
 
 
-def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def _sections_at(model: type[BaseModel], location: tuple[int | str, ...]) -> Mapping[str, type[BaseModel]]:
+    """The model that a key stands in, or those of each family."""
     for part in location[:-1]:
         if isinstance(part, int):
             continue
         field = model.model_fields.get(str(part))
         families = [each for each in field.metadata if isinstance(each, ByFamily)] if field else []
         if families:
-            return [key for section in families[0].sections.values() for key in section.model_fields]
+            return families[0].sections
         inner = _model_inside(field.annotation) if field else None
         if inner is None:
-            return []
+            return {}
         model = inner
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return {"": model}
 
 
 def _model_inside(annotation: object) -> type[BaseModel] | None:

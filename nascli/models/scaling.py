@@ -2,7 +2,9 @@
 
 Whatever is measured grows with the width, nearly with its square: so the width is found by secants through the square
 roots of sizes that were measured exactly, and no second formula for a cost is needed. Which numbers of a network are
-its width and depth says its family (`SizeKnobs`): for cells F and N.
+its width and depth, and in which steps the width is tried, says its family (`SizeKnobs`): for cells F and N. Of mobile
+networks, whose channels are rounded, a wider one may cost the same, or a little less: the nearest of those around is
+chosen.
 """
 
 import math
@@ -50,7 +52,7 @@ class Target:
 
 @dataclass(frozen=True)
 class SizeCost:
-    """One size and what it costs; `latency` only where it was measured."""
+    """One size, its width in steps, and what it costs; `latency` only where it was measured."""
 
     knobs: SizeKnobs
     width: int
@@ -60,7 +62,7 @@ class SizeCost:
     latency: Latency | None = None
 
     @property
-    def values(self) -> dict[str, int]:
+    def values(self) -> dict[str, int | float]:
         """The size as keys of the recipe section `[network]`."""
         return self.knobs.values(self.width, self.depth)
 
@@ -158,13 +160,14 @@ def measure_size(spec: NetworkSpec, time: Timer | None = None) -> SizeCost:
         )
     latency = time(build(spec.without_aux_head())) if time else None
     knobs, values = find_family(spec.family).knobs, spec.config_values()
-    width, depth = (int(str(values[key])) if key else 1 for key in (knobs.width, knobs.depth))
+    width = knobs.count_steps(float(str(values[knobs.width])))
+    depth = int(str(values[knobs.depth])) if knobs.depth else 1
     return SizeCost(knobs, width, depth, cost.params, cost.mult_adds, latency)
 
 
 def scale_to_target(
     spec: NetworkSpec,
-    resize: Callable[[dict[str, int]], NetworkSpec],
+    resize: Callable[[dict[str, int | float]], NetworkSpec],
     target: Target,
     *,
     vary_depth: bool = False,

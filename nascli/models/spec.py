@@ -102,11 +102,12 @@ class SizeKnobs:
     """The config keys that decide a network's cost.
 
     Args:
-        width: Key whose value every cost grows with, an integer from 1.
+        width: Key whose value costs grow with: a whole number of steps.
         depth: Key of the number of layers or cells; None where it is fixed.
         symbols: What tables call each key.
-        max_width: Largest width that is tried.
+        max_width: Steps of the largest width that is tried.
         depths: The depths that are chosen from where a target may decide depth, too.
+        step: Between one width and the next.
     """
 
     width: str
@@ -114,10 +115,15 @@ class SizeKnobs:
     symbols: Mapping[str, str] = field(default_factory=dict)
     max_width: int = 1024
     depths: range = range(0)
+    step: int | float = 1
 
-    def values(self, width: int, depth: int) -> dict[str, int]:
-        """A size as config keys."""
-        return {self.width: width} | ({self.depth: depth} if self.depth else {})
+    def values(self, width: int, depth: int) -> dict[str, int | float]:
+        """A size as config keys, from its width in steps and its depth."""
+        return {self.width: round(width * self.step, 9)} | ({self.depth: depth} if self.depth else {})
+
+    def count_steps(self, width: float) -> int:
+        """The nearest width in steps."""
+        return max(1, round(width / self.step))
 
 
 class NetworkFamily(ABC):

@@ -64,7 +64,7 @@ OPTIONS = {
     "search": (
         "--asynchronous --cells-per-stage --constraint --data-dir --dataset --device --dry-run --epochs --evaluator "
         "--executor --filters --json --out --overwrite --recipe --resume --seed --set --space --strategy --strict "
-        "--trials --val-fraction --val-split --workers --workers-per-gpu"
+        "--trials --val-fraction --val-split --width --workers --workers-per-gpu"
     ),
     "decode": (
         "--canonical --draw --from --front --json --list --name --out --overwrite --select --space --to --tokens "
@@ -73,12 +73,12 @@ OPTIONS = {
     "build": (
         "--batch --benchmark --cell --cells-per-stage --classes --compile --data-dir --dataset --device --engine "
         "--export --filters --image-size --import-weights --json --max-drop --network --optimize --out --overwrite "
-        "--precision --preset --target-latency --target-mult-adds --target-params --threads"
+        "--precision --preset --target-latency --target-mult-adds --target-params --threads --width"
     ),
     "train": (
         "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters --gpus "
         "--image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set --strict --tensorboard "
-        "--val-fraction --val-split"
+        "--val-fraction --val-split --width"
     ),
     "evaluate": (
         "--batch-size --crops --data-dir --dataset --device --engine --flip --json --max-megapixels "
@@ -88,7 +88,7 @@ OPTIONS = {
     "detect train": (
         "--backbone --batch-size --cell --cells-per-stage --coco --data-dir --dataset --device --dry-run --epochs "
         "--filters --gpus --head --json --lr --out --overwrite --preset --proposals --recipe --resume --seed --set "
-        "--max-train-images --strict --val-fraction --val-split"
+        "--max-train-images --strict --val-fraction --val-split --width"
     ),
     "detect predict": (
         "--device --engine --json --max-megapixels --out --overwrite --precision --run --threshold IMAGES"

@@ -1,6 +1,6 @@
 """Sizes for a target: on formulas in place of networks, and on the published networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import given
@@ -18,9 +18,12 @@ from nascli.models.scaling import (
     find_size,
     measure_size,
     parse_target,
+    scale_to_target,
 )
+from nascli.models.spec import NetworkSpec
 from tests.cells import resolve_cells
 from tests.fakes import make_latency
+from tests.mobile import chain, resolve_mobile
 
 KNOBS = CellFamily.knobs
 
@@ -172,3 +175,22 @@ def test_the_mobile_network_is_found_by_its_mult_adds_from_another_size() -> Non
     table = find_size(measure, Target("mult_adds", 564e6), at(20, 4))
     assert (table.chosen.params, table.chosen.mult_adds) == (5_289_978, 563_638_816)
     assert (table.chosen.width, table.hit) == (44, True)
+
+
+def test_widths_of_mobile_networks_are_a_ladder_of_which_the_nearest_is_chosen() -> None:
+    """Of these widths 1 costs less than 0.95, since 12 and 20 channels are rounded to 16 and 24 but at width 1."""
+    genotype = chain("small", 12, "depthwise c12", "mbconv3 c20 n2 s2", "mbconv6 c36 n2 s2", "mbconv6 c64 s2")
+    spec = resolve_mobile(genotype, image_size=32, width=0.33)
+
+    def resize(size: Mapping[str, int | float]) -> NetworkSpec:
+        return resolve_mobile(genotype, image_size=32, width=size["width"])
+
+    costs = {step: measure_size(resize({"width": step / 20})).mult_adds for step in range(1, 31)}
+    assert costs[20] < costs[19]
+    for amount in (costs[20], costs[7], 1.03 * costs[25]):
+        table = scale_to_target(spec, resize, Target("mult_adds", amount))
+        assert abs(table.distance) == min(abs(cost / amount - 1) for cost in costs.values())
+        assert costs[table.chosen.width] == table.chosen.mult_adds
+        assert table.chosen.values == {"width": table.chosen.width / 20}
+    with pytest.raises(InputError, match=r"most is .* with width = 4\.0"):
+        scale_to_target(spec, resize, Target("params", 1e9))

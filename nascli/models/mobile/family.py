@@ -18,7 +18,7 @@ class MobileFamily(NetworkFamily):
     """Chains of blocks of equal layers: MnasNet, MobileNetV2, and what is searched in their spaces."""
 
     spec = MobileNetworkSpec
-    knobs = SizeKnobs("width", symbols={"width": "width"})
+    knobs = SizeKnobs("width", symbols={"width": "width"}, max_width=80, step=0.05)
     unused_train_keys = ("aux_weight",)
     default_preset = "mnasnet"
     presets: ClassVar = {
