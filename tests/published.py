@@ -1,10 +1,13 @@
-"""Published cells, typed as cells."""
+"""Published architectures by family, and cells typed as cells."""
 
 from pathlib import Path
 
 from nascli.genotype.cells.genotype import CellGenotype, require_cells
 from nascli.genotype.genotype import Genotype, read_genotype
-from nascli.genotype.resolve import zoo_genotype
+from nascli.genotype.resolve import zoo_genotype, zoo_names
+
+CELL_NAMES = tuple(name for name in zoo_names() if zoo_genotype(name).family == "cells")
+MOBILE_NAMES = tuple(name for name in zoo_names() if zoo_genotype(name).family == "mobile")
 
 
 def published_cell(name: str) -> CellGenotype:

@@ -207,11 +207,10 @@ def _show_zoo(terminal: Terminal) -> None:
         }
         for cell in cells
     ]
-    rows = [("name", "space", "size", "canonical hash", "source"), *(map(str, cell.values()) for cell in zoo)]
-    width = max(map(len, zoo_names()))
+    rows = [("name", "space", "size", "canonical hash", "source"), *(tuple(map(str, cell.values())) for cell in zoo)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, row in enumerate(rows):
-        name, space, size, hashed, source = row
-        line = f"{name:<{width}}  {space:<6}  {size:<8}  {hashed:<16}  {source}"
+        line = "  ".join(f"{word:<{width}}" for word, width in zip(row, widths, strict=True)).rstrip()
         terminal.show(Text(line, "" if number else "bold"))
     terminal.result({"zoo": zoo})
     terminal.next(f"nascli decode {cells[0].name} --draw {cells[0].name}.svg")

@@ -36,11 +36,9 @@ if TYPE_CHECKING:
     )
     from nascli.config.search import (
         EVALUATORS,
-        SPACE_SECTIONS,
         STRATEGIES,
         TABLE,
         BayesianConfig,
-        CellSpaceConfig,
         EvaluatorInfo,
         EvolutionConfig,
         HalvingConfig,
@@ -51,7 +49,6 @@ if TYPE_CHECKING:
         RerankConfig,
         SearchConfig,
         SearchRecipe,
-        SpaceConfig,
         SupernetConfig,
         describe_reward,
         find_evaluator,
@@ -67,9 +64,10 @@ if TYPE_CHECKING:
         load_plugins,
         one_of,
     )
+    from nascli.config.space import SPACE_SECTIONS, CellSpaceConfig, MobileSpaceConfig, SpaceConfig
     from nascli.config.train import OptimConfig, TrainConfig, TrainRecipe
 
-_MODULES = ("section", "errors", "files", "data", "network", "train", "search", "detect")
+_MODULES = ("section", "errors", "files", "data", "network", "space", "train", "search", "detect")
 
 
 def __getattr__(name: str) -> object:

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from nascli.config.data import DataConfig
 from nascli.config.network import NETWORK_SECTIONS, CellNetworkConfig, NetworkConfig
-from nascli.config.section import ByFamily, FamilySection, Section, list_meanings, one_of
+from nascli.config.section import ByFamily, Section, list_meanings, one_of
+from nascli.config.space import SPACE_SECTIONS, CellSpaceConfig, SpaceConfig
 from nascli.config.train import OptimConfig, TrainConfig, WeightDecay
 
 STRATEGIES = {
@@ -81,36 +82,6 @@ def describe_reward(evaluator: str) -> str:
 
 
 _REWARDS = {name: info.meaning for name, info in EVALUATORS.items()}
-
-
-class SpaceConfig(FamilySection):
-    """The search space, of whatever family."""
-
-    name: str = Field(description="search space: a known name, or one for your own")
-
-
-class CellSpaceConfig(SpaceConfig):
-    """A search space of cells: a name, or a user's own with its ops and blocks."""
-
-    name: str = Field("nasnet", description="search space: nasnet, enas, darts, or a name for your own with its ops")
-    ops: tuple[str, ...] | None = Field(None, description="names of the ops of your own space")
-    blocks: int | None = Field(None, ge=1, le=12, description="B, blocks per cell")
-    combines: tuple[Literal["add", "concat"], ...] | None = Field(
-        None, description="ways in which a block may combine its two inputs"
-    )
-    concat: Literal["unused", "all"] | None = Field(
-        None, description="block outputs that a cell concatenates: those that no block reads, or all"
-    )
-    inputs: Literal["any", "distinct"] | None = Field(
-        None, description="any: a block may read one state twice; distinct: it reads two different ones"
-    )
-    cells: Literal["two", "one"] | None = Field(
-        None, description="two: a normal and a reduction cell; one: the same cell serves as both"
-    )
-
-
-SPACE_SECTIONS: dict[str, type[SpaceConfig]] = {"cells": CellSpaceConfig}
-"""The section `space` of each family of architectures."""
 
 
 class ControllerConfig(Section):

@@ -17,8 +17,13 @@ from nascli.genotype.cells.space import SPACES, CellSpace, resolve_cell_space
 from nascli.genotype.drawing.cells.scene import cell_scene
 from nascli.genotype.drawing.cells.text import cell_graph, cell_tree
 from nascli.genotype.drawing.graph import Branch, Graph
+from nascli.genotype.drawing.mobile.scene import mobile_scene
+from nascli.genotype.drawing.mobile.text import mobile_graph, mobile_tree
 from nascli.genotype.drawing.shapes import Scene
 from nascli.genotype.genotype import CELLS
+from nascli.genotype.mobile.genotype import MOBILE, MobileGenotype
+from nascli.genotype.mobile.space import SPACES as MOBILE_SPACES
+from nascli.genotype.mobile.space import MobileSpace, resolve_mobile_space
 from nascli.genotype.notations import Notation
 from nascli.genotype.space import SearchSpace
 from nascli.units import count_of
@@ -62,6 +67,16 @@ FAMILIES: dict[str, Family] = {
         graph=cell_graph,
         tree=cell_tree,
         notations=NOTATIONS,
+    ),
+    MOBILE: Family(
+        genotype=MobileGenotype,
+        space=MobileSpace,
+        spaces=MOBILE_SPACES,
+        resolve_space=resolve_mobile_space,
+        describe=lambda genotype: count_of(len(genotype.blocks), "block"),
+        scene=mobile_scene,
+        graph=mobile_graph,
+        tree=mobile_tree,
     ),
 }
 

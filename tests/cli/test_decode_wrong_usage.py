@@ -45,7 +45,7 @@ def prepare() -> None:
         ("enas --trial 3", 2, "--trial 3 belongs to a search run"),
         ("enas --list", 2, "--list shows the zoo and decodes nothing"),
         ("--list --canonical", 2, "--list shows the zoo and decodes nothing"),
-        ("nasnet-b", 2, "Did you mean nasnet-a?"),
+        ("nasnet-x", 2, "Did you mean nasnet-a?"),
         ("none.json", 2, "none.json: No such file"),
         ("torn.json", 1, "torn.json is not JSON"),
         ("list.json", 2, "not a genotype"),

@@ -25,7 +25,7 @@ from nascli.detect.inference import to_float
 from nascli.detect.model import DetectorSpec
 from nascli.detect.whole import WholeDetector
 from nascli.errors import InputError, NascliError
-from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.genotype.resolve import zoo_genotype
 from nascli.models.deploy.openvino import open_core
 from nascli.models.families import build_network
 from nascli.models.interface import ImageClassifier
@@ -33,6 +33,7 @@ from tests.cells import build_cells
 from tests.detect.small_detector import small_network
 from tests.detect.test_engines import detect, draw, prepare
 from tests.fakes import hide_package
+from tests.published import CELL_NAMES
 
 CATEGORIES = (Category(3, "cat"), Category(7, "Hündchen <&>"))
 SIZES = [(64, 64, 4), (49, 98, 2), (101, 60, 5), (5, 5, 0), (3, 300, 0), (240, 320, 9)]
@@ -156,7 +157,7 @@ def test_other_settings_are_exported(settings: dict[str, object], ending: str, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["fpn", "nasnet"])
-@pytest.mark.parametrize("name", zoo_names())
+@pytest.mark.parametrize("name", CELL_NAMES)
 def test_detectors_of_every_published_cell_are_exported(name: str, head: str, tmp_path: Path) -> None:
     numbers = {"preset": "imagenet-mobile", "filters": 8, "cells_per_stage": 2, "stem_filters": 8}
     network = build_cells(zoo_genotype(name), CellNetworkConfig.model_validate(numbers), classes=4)

@@ -30,8 +30,7 @@ from nascli.genotype.drawing.cells.layout import CellLayout, lay_out_cell
 from nascli.genotype.drawing.cells.ordering import ROW_LIMIT, crossings, order_rows
 from nascli.genotype.drawing.cells.palette import KIND_PAINTS
 from nascli.genotype.drawing.shapes import Box, Curve
-from nascli.genotype.resolve import zoo_names
-from tests.published import published_cell
+from tests.published import CELL_NAMES, published_cell
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -144,14 +143,14 @@ def test_nothing_overlaps_and_no_edge_runs_through_a_box(cell: CellSpec) -> None
     assert_clear(lay_out_cell(cell))
 
 
-@pytest.mark.parametrize("name", zoo_names())
+@pytest.mark.parametrize("name", CELL_NAMES)
 def test_published_cells_are_drawn_clearly(name: str) -> None:
     genotype = published_cell(name)
     assert_clear(lay_out_cell(genotype.normal))
     assert_clear(lay_out_cell(genotype.reduction))
 
 
-@pytest.mark.parametrize("name", zoo_names())
+@pytest.mark.parametrize("name", CELL_NAMES)
 def test_drawings_of_published_cells_do_not_drift(name: str) -> None:
     genotype = published_cell(name)
     texts = genotype_svg(genotype), genotype_dot(genotype)
@@ -334,7 +333,7 @@ def test_drawing_loads_neither_torch_nor_more_of_matplotlib_than_it_needs() -> N
     code = """
 import sys
 from nascli.genotype.drawing import genotype_png, genotype_svg
-from tests.published import published_cell
+from tests.published import CELL_NAMES, published_cell
 genotype_svg(published_cell("enas"))
 assert "matplotlib" not in sys.modules
 genotype_png(published_cell("enas"), scale=0.2)

@@ -15,9 +15,8 @@ from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.cells.space import DARTS, ENAS
 from nascli.genotype.notations import find_notation, recognize, write_notation
-from nascli.genotype.resolve import zoo_names
 from tests.genotype.genotype_st import genotypes
-from tests.published import as_cells, published_cell
+from tests.published import CELL_NAMES, as_cells, published_cell
 
 DARTS_V2 = """DARTS_V2 = Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0),
 ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)],
@@ -173,7 +172,7 @@ def test_the_last_of_one_name_counts_and_a_name_picks_among_several() -> None:
 @pytest.mark.parametrize("notation", NOTATIONS)
 def test_every_published_cell_comes_back_or_is_refused_with_a_reason(notation: str) -> None:
     written = []
-    for name in zoo_names():
+    for name in CELL_NAMES:
         cell = published_cell(name)
         try:
             text = write_notation(cell, notation)

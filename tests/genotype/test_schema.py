@@ -11,7 +11,7 @@ from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.genotype import parse_genotype, read_genotype
 from nascli.genotype.resolve import load_genotype, zoo_genotype, zoo_names
-from tests.published import published_cell
+from tests.published import MOBILE_NAMES, published_cell
 
 ZOO = (
     "amoebanet-a",
@@ -37,7 +37,8 @@ def nasnet_values() -> dict[str, Any]:
 
 
 def test_zoo_is_complete() -> None:
-    assert zoo_names() == ZOO
+    assert zoo_names() == tuple(sorted((*ZOO, *MOBILE_NAMES)))
+    assert len(MOBILE_NAMES) == 7
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -152,7 +153,7 @@ def test_load_genotype_takes_the_cell_of_a_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "phrase"),
     [
-        ("nasnet-b", "Did you mean nasnet-a?"),
+        ("nasnet-x", "Did you mean nasnet-a?"),
         ("gone.json", "gone.json: No such file"),
         ("no/such/cell", "No such file"),
     ],

@@ -2,11 +2,13 @@
 
 import pytest
 
-from nascli.config import CellNetworkConfig
-from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.config import CellNetworkConfig, MobileNetworkConfig
+from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cost import measure_cost, measure_layers
 from nascli.models.families import build_network
+from nascli.models.spec import resolve_network
 from tests.cells import resolve_cells
+from tests.published import CELL_NAMES, MOBILE_NAMES
 
 NASNET_A = [
     # preset, classes, params, auxiliary head, mult-adds in millions, image size
@@ -38,13 +40,21 @@ def test_pnasnet_5(preset: str, params: int, mult_adds: float) -> None:
 
 
 @pytest.mark.parametrize("preset", ["cifar10", "imagenet-mobile"])
-@pytest.mark.parametrize("name", zoo_names())
+@pytest.mark.parametrize("name", CELL_NAMES)
 def test_every_published_cell_keeps_its_stated_cost(name: str, preset: str) -> None:
     genotype = zoo_genotype(name)
     cost = measure_cost(resolve_cells(genotype, CellNetworkConfig.model_validate({"preset": preset})))
     key = preset.replace("-", "_")
     assert cost.params == genotype.provenance[f"params_{key}"]
     assert cost.mult_adds == genotype.provenance[f"mult_adds_{key}"]
+
+
+@pytest.mark.parametrize("name", MOBILE_NAMES)
+def test_every_published_mobile_network_keeps_its_stated_cost(name: str) -> None:
+    genotype = zoo_genotype(name)
+    cost = measure_cost(resolve_network(genotype, MobileNetworkConfig(preset="mnasnet")))
+    assert cost.params == genotype.provenance["params_mnasnet"]
+    assert cost.mult_adds == genotype.provenance["mult_adds_mnasnet"]
 
 
 def test_layers_add_up_to_the_whole() -> None:

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 import nascli
 from nascli.errors import CannotWriteError, InputError, NascliError
-from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.network import CellNetwork
 from nascli.models.deploy import engines, export
 from nascli.models.deploy.export import EXPORTS, describe, export_ir, export_onnx, export_program
@@ -26,6 +26,7 @@ from nascli.models.spec import write_network
 from tests.classify.small_training import GENOTYPE
 from tests.fakes import hide_package
 from tests.models.test_fuse import SIZES, difference, trained
+from tests.published import CELL_NAMES
 
 NAMES = ("cat", "cow", "dog")
 NAMES_OF_MARKUP = ("<cat>", "\"cow\" & 'calf'", "Hündchen\n")
@@ -167,7 +168,7 @@ def test_networks_without_class_names_describe_the_rest() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("numbers", SIZES, ids=str)
-@pytest.mark.parametrize("name", zoo_names())
+@pytest.mark.parametrize("name", CELL_NAMES)
 def test_every_published_cell_can_be_exported(name: str, numbers: dict[str, object], tmp_path: Path) -> None:
     for suffix, write in EXPORTS.items():
         assert write(trained(zoo_genotype(name), **numbers), tmp_path / f"model{suffix}").difference < 1e-4

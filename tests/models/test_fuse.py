@@ -9,12 +9,13 @@ from torch import Tensor, fx, nn
 
 from nascli.config import CellNetworkConfig
 from nascli.genotype.genotype import Genotype
-from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.network import CellNetwork
 from nascli.models.deploy.engines import build_folded
 from nascli.models.deploy.fuse import SameConv2d, fold
 from tests.cells import build_cells
 from tests.genotype.genotype_st import genotypes
+from tests.published import CELL_NAMES
 
 SIZES = (
     {"image_size": 16},
@@ -25,7 +26,7 @@ DIFFERENT = ("nasnet-a", "pnasnet-5", "amoebanet-b", "darts-v2")
 """Cells that together have every kind of step."""
 
 CPU = torch.device("cpu")
-CASES = [(name, SIZES[0]) for name in zoo_names()] + [(name, size) for name in DIFFERENT for size in SIZES[1:]]
+CASES = [(name, SIZES[0]) for name in CELL_NAMES] + [(name, size) for name in DIFFERENT for size in SIZES[1:]]
 
 
 def trained(genotype: Genotype, **numbers: object) -> CellNetwork:

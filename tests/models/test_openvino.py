@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nascli.errors import InputError, UnknownStepError
 from nascli.genotype.genotype import Genotype
-from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.genotype.resolve import zoo_genotype
 from nascli.models.deploy import engines, openvino, translation
 from nascli.models.deploy.engines import build_engine, list_engines
 from nascli.models.deploy.openvino import OpenvinoEngine, supports
@@ -20,9 +20,10 @@ from nascli.models.interface import ImageClassifier
 from tests.fakes import hide_package
 from tests.genotype.genotype_st import genotypes
 from tests.models.test_fuse import DIFFERENT, SIZES, difference, trained
+from tests.published import CELL_NAMES
 
 CPU = torch.device("cpu")
-CASES = [(name, SIZES[0]) for name in zoo_names()] + [(name, size) for name in DIFFERENT for size in SIZES[1:]]
+CASES = [(name, SIZES[0]) for name in CELL_NAMES] + [(name, size) for name in DIFFERENT for size in SIZES[1:]]
 
 
 @pytest.mark.parametrize(("name", "numbers"), CASES, ids=str)

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import fx
 
-from nascli.genotype.resolve import zoo_genotype, zoo_names
+from nascli.genotype.resolve import zoo_genotype
 from nascli.models.deploy.fuse import fold
 from nascli.models.deploy.settle import settle_padding
 from nascli.models.layers import SamePad
 from tests.models.test_fuse import DIFFERENT, difference, trained
+from tests.published import CELL_NAMES
 
 STEMS = ("cifar", "imagenet")
 
@@ -24,7 +25,7 @@ def settle(folded: fx.GraphModule, *size: int) -> fx.GraphModule:
 @pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(each, marks=[] if each in DIFFERENT else pytest.mark.slow) for each in zoo_names()],
+    [pytest.param(each, marks=[] if each in DIFFERENT else pytest.mark.slow) for each in CELL_NAMES],
 )
 def test_multiples_of_32_have_the_same_paddings(name: str, stem: str) -> None:
     network = trained(zoo_genotype(name), image_size=32, stem=stem).double()

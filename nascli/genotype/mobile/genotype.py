@@ -4,7 +4,7 @@ import json
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from nascli.config import Strict
 from nascli.errors import InputError
@@ -16,6 +16,7 @@ MOBILE = "mobile"
 Kernel = Literal[3, 5, 7]
 Skip = Literal["identity", "pool", "none"]
 Op = Annotated[str, StringConstraints(pattern="^(conv|depthwise|mbconv[2-9])$")]
+Ratio = Annotated[float, Field(ge=0, le=1), AfterValidator(abs)]  # -0.0 is 0.0: two texts, one network
 
 
 class MobileBlock(Strict):
@@ -33,7 +34,7 @@ class MobileBlock(Strict):
 
     op: Op
     kernel: Kernel
-    se: float = Field(0.0, ge=0, le=1)
+    se: Ratio = 0.0
     skip: Skip
     filters: int = Field(ge=1, le=16_384)
     layers: int = Field(ge=1, le=12)
@@ -101,6 +102,11 @@ class MobileGenotype(Strict):
             for key, value in values.items()
         ]
         return "{\n  " + ",\n  ".join(lines) + "\n}\n"
+
+
+def op_words(op: str) -> str:
+    """An op for readers: `MBConv6` for `mbconv6`, as papers write it."""
+    return op.replace("mbconv", "MBConv")
 
 
 def require_mobile(genotype: Genotype, purpose: str) -> MobileGenotype:
