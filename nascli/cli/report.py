@@ -27,12 +27,13 @@ TABLE = Setting[Path | None](
     ],
 )
 def run(call: Call) -> None:
-    """Write a search run as one page: best cells, random baseline, what was learned and chosen, cost, recipe.
+    """Write a search run as one page: best cells, random baseline, front, what was learned and chosen, recipe.
 
     The page is report.html, needs no network, and contains its figures; they are also in report/ beside it, as PNG.
     A search that is still running can be reported too.
     """
     from nascli.report.report import write_search_report
+    from nascli.search.front import describe_member
     from nascli.search.study import tabulate_run
 
     terminal = call.terminal()
@@ -58,6 +59,9 @@ def run(call: Call) -> None:
             "table": None if table is None else str(table),
             "verdict": made.verdict,
             "warnings": list(made.warnings),
+            "cost_is": made.front.quantity,
+            "front": [describe_member(member) for member in made.front.front],
+            "hypervolume": made.front.hypervolume,
         }
     )
     if (path / "best.json").is_file():

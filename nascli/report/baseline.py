@@ -30,6 +30,7 @@ LOW, HIGH = 0.1, 0.9
 """The band holds the best of n in eight of ten orderings."""
 
 _MAX_BUDGETS = 200  # at which the curve is computed
+_ROUNDING = 1e-12  # of sums of chances
 _SECTIONS = ("data", "space", "network", "train", "halving", "supernet", "latency")
 _SEARCH_KEYS = ("evaluator", "num_seeds", "constraints", "holdout")
 _IRRELEVANT = frozenset(
@@ -76,20 +77,33 @@ def best_of_n(rewards: Sequence[float], without_result: int = 0, seconds: float 
     total = len(rewards) + without_result
     budgets = np.unique(np.geomspace(1, total, _MAX_BUDGETS).round().astype(np.int64))
     ordered = np.sort(np.asarray(rewards, dtype=np.float64))
-    ranks = np.arange(without_result + 1, total + 1)
-    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
-    mean, low, high = (np.empty(len(budgets)) for _ in range(3))
-    for place, n in enumerate(budgets):
-        possible = ranks >= n
-        chances = np.zeros(len(ranks))
-        k = ranks[possible]
-        logarithms = factorials[k - 1] - factorials[k - n]  # C(k - 1, n - 1), but for a factor that depends on n alone
-        chances[possible] = np.exp(logarithms - logarithms.max())
-        chances /= chances.sum()
-        below = np.cumsum(chances)
-        mean[place] = chances @ ordered
-        low[place], high[place] = (ordered[min(int(np.sum(below < q)), len(ordered) - 1)] for q in (LOW, HIGH))
+    factorials = log_factorials(total)
+    low, mean, high = np.transpose([best_of_orderings(ordered, int(n), factorials) for n in budgets])
     return BestOfN(budgets.astype(np.float64), mean, low, high, total, seconds)
+
+
+def log_factorials(total: int) -> Floats:
+    """The logarithms of 0! to `total`!. (total + 1,)"""
+    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
+
+
+def best_of_orderings(ordered: Floats, n: int, factorials: Floats) -> tuple[float, float, float]:
+    """Quantile `LOW`, mean and quantile `HIGH` of the best of n trials, over the orderings in which one has a result.
+
+    Args:
+        ordered: The results, rising; the other trials, up to all that `factorials` are for, have none.
+    """
+    total = len(factorials) - 1
+    ranks = np.arange(total - len(ordered) + 1, total + 1)
+    chances = np.zeros(len(ranks))
+    possible = ranks >= n
+    k = ranks[possible]
+    logarithms = factorials[k - 1] - factorials[k - n]  # C(k - 1, n - 1), but for a factor that depends on n alone
+    chances[possible] = np.exp(logarithms - logarithms.max())
+    chances /= chances.sum()
+    below = np.cumsum(chances)
+    low, high = (float(ordered[min(int(np.sum(below < q - _ROUNDING)), len(ordered) - 1)]) for q in (LOW, HIGH))
+    return low, float(chances @ ordered), high
 
 
 def random_curve(data: SearchData) -> BestOfN:

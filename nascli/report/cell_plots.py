@@ -1,27 +1,24 @@
-"""Plots of the cells that a search tried: their choices over time, their cost, and drawings of the best."""
+"""Plots of the cells that a search tried: their choices over time, their time, and drawings of the best."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from nascli.genotype.drawing import genotype_png, genotype_svg
 from nascli.genotype.space import ChoiceGroup
 from nascli.report import figures
 from nascli.report.figures import RenderedFigure, inline_svg
-from nascli.report.search_data import SearchData, reward_of, select_best
-from nascli.search.trial import Score, Trial
+from nascli.report.search_data import SearchData, select_best
+from nascli.search.trial import Trial
 from nascli.units import UNITS, format_quantity
 
 Shares = NDArray[np.float64]
 
 _WINDOWS = 10
 _LIGHT_ABOVE = 0.62  # of the color scale, where words on it turn from white to black
-_LABEL_WIDTH, _LABEL_HEIGHT = 0.075, 0.06  # of the axes
 
 
 def plot_choices(data: SearchData) -> list[RenderedFigure]:
@@ -46,28 +43,6 @@ def choice_shares(trials: Sequence[Trial], group: ChoiceGroup) -> tuple[Shares, 
         first, last = trials[window[0]].id, trials[window[-1]].id
         names.append(f"{first}–{last}" if last > first else f"{first}")
     return shares, names
-
-
-def pareto_front(trials: Sequence[Trial], cost: Callable[[Score], int]) -> list[Trial]:
-    """The scored trials that no other one beats in reward at the same cost or less, cheapest first."""
-    front: list[Trial] = []
-    scored = [(trial, trial.score) for trial in trials if trial.score is not None]
-    for trial, score in sorted(scored, key=lambda each: (cost(each[1]), -each[1].reward, each[0].id)):
-        if not front or score.reward > reward_of(front[-1]):
-            front.append(trial)
-    return front
-
-
-def plot_costs(data: SearchData) -> list[RenderedFigure]:
-    """Reward against params and against mult-adds, with the Pareto fronts."""
-    if not data.scored:
-        return []
-    side = data.recipe.network.image_size
-    mult_adds = f"mult-adds of one image{f', {side}×{side}' if side else ''}"
-    return [
-        _plot_cost(data, "params", "Params and reward", "trainable params of the child", lambda score: score.params),
-        _plot_cost(data, "mult-adds", "Mult-adds and reward", mult_adds, lambda score: score.mult_adds),
-    ]
 
 
 def plot_seconds(data: SearchData) -> RenderedFigure | None:
@@ -143,46 +118,3 @@ def _plot_heat_map(group: ChoiceGroup, shares: Shares, windows: Sequence[str]) -
         f"Share in percent of all choices that trials made, idle ones included. At the end most often: {most}.",
         f"Heat map of {len(labels)} choices over {len(windows)} windows of trials. At the end most often: {most}.",
     )
-
-
-def _plot_cost(data: SearchData, name: str, title: str, label: str, cost: Callable[[Score], int]) -> RenderedFigure:
-    figure, axes = figures.new_axes(label, data.reward_label)
-    points = [(cost(trial.score), trial.score.reward) for trial in data.scored if trial.score is not None]
-    dense = len(points) > figures.DENSE
-    costs, rewards = zip(*points, strict=True)
-    axes.scatter(costs, rewards, s=6 if dense else 16, color=figures.SKY, linewidths=0, rasterized=dense)
-    front = pareto_front(data.scored, cost)
-    x = [cost(trial.score) for trial in front if trial.score is not None]
-    y = [reward_of(trial) for trial in front]
-    axes.step(x, y, where="post", color=figures.VERMILLION, linewidth=1.2)
-    axes.scatter(x, y, s=26, color=figures.VERMILLION, zorder=3)
-    axes.margins(x=0.06, y=0.08)
-    named = _write_trial_numbers(axes, front, cost)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    if data.is_accuracy:
-        figures.use_percent_ticks(axes)
-    rest = "" if len(named) == len(front) else ", the better ones where there is room"
-    return figures.render(
-        figure,
-        name,
-        title,
-        f"Every evaluated cell. Red: the {len(front)} cells that no other beats at the same cost or less, with the "
-        f"number of the trial{rest}.",
-        f"Scatter of reward against {label} for {len(points)} cells; on the Pareto front are the trials "
-        f"{', '.join(str(trial.id) for trial in named)}.",
-    )
-
-
-def _write_trial_numbers(axes: Axes, front: Sequence[Trial], cost: Callable[[Score], int]) -> list[Trial]:
-    """Write trial numbers beside the points of the front, best first, as long as none covers another."""
-    taken: list[tuple[float, float]] = []
-    named = []
-    for trial in reversed(front):
-        assert trial.score is not None
-        point = (cost(trial.score), trial.score.reward)
-        x, y = axes.transAxes.inverted().transform(axes.transData.transform(point))
-        if all(abs(x - other) > _LABEL_WIDTH or abs(y - above) > _LABEL_HEIGHT for other, above in taken):
-            taken.append((x, y))
-            named.append(trial)
-            axes.annotate(str(trial.id), point, xytext=(-4, 4), textcoords="offset points", ha="right", fontsize=8.5)
-    return named[::-1]

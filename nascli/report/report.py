@@ -17,8 +17,9 @@ from nascli.errors import InputError, NascliError
 from nascli.files import make_folder, make_inner_folder, write_bytes, write_text, writing
 from nascli.records import read_record
 from nascli.report.baseline import baseline_command, choose_baseline, compare_with_random
-from nascli.report.cell_plots import draw_best_cells, plot_choices, plot_costs, plot_seconds
+from nascli.report.cell_plots import draw_best_cells, plot_choices, plot_seconds
 from nascli.report.figures import RenderedFigure, report_style
+from nascli.report.front_plots import FrontData, plot_fronts, plot_hypervolume, select_main
 from nascli.report.progress_plots import plot_learning, plot_progress, plot_rewards
 from nascli.report.search_data import SearchData, read_search, reward_of, select_best, summarize_reranks
 from nascli.report.template import render_page
@@ -27,7 +28,7 @@ from nascli.search.study import best_trials
 from nascli.search.trial import Trial, TrialState
 from nascli.text import quote, quote_command
 from nascli.text_files import read_text
-from nascli.units import format_duration, shorten
+from nascli.units import UNITS, format_duration, format_quantity, shorten
 
 PAGE = "report.html"
 FIGURES = "report"
@@ -46,6 +47,7 @@ class SearchReport:
         baseline: The run folder of the random search it was compared with; None where there is none.
         verdict: The search beside random search, in a few sentences.
         warnings: Reasons to doubt the search.
+        front: Accuracies and costs of the search, beside those of the baseline.
     """
 
     page: Path
@@ -54,6 +56,7 @@ class SearchReport:
     baseline: Path | None
     verdict: str
     warnings: tuple[str, ...]
+    front: FrontData
 
 
 def write_search_report(run: Path, *, baseline: Path | None = None, out: Path | None = None) -> SearchReport:
@@ -80,21 +83,23 @@ def write_search_report(run: Path, *, baseline: Path | None = None, out: Path | 
     make_inner_folder(folder / FIGURES)
     warnings = tuple(collect_warnings(data))
     verdict = compare_with_random(data, random)
+    main = select_main(data, random)
     with report_style():
         plots: dict[str, Sequence[RenderedFigure | None]] = {
             "progress": plot_progress(data, random),
             "rewards": [plot_rewards(data)],
             "learning": [plot_learning(data)],
-            "costs": plot_costs(data),
+            "fronts": plot_fronts(main),
+            "hypervolume": [plot_hypervolume(main)],
             "choices": plot_choices(data),
             "cells": draw_best_cells(data),
             "seconds": [plot_seconds(data)],
         }
     drawn = {name: [figure for figure in group if figure is not None] for name, group in plots.items()}
-    page = _render_page(data, random, drawn, verdict=verdict, warnings=warnings)
+    page = _render_page(data, random, drawn, main=main, verdict=verdict, warnings=warnings)
     files = _write(folder, page, [figure for group in drawn.values() for figure in group])
     return SearchReport(
-        folder / PAGE, data.recipe.data.dataset, files, random.path if random else None, verdict, warnings
+        folder / PAGE, data.recipe.data.dataset, files, random.path if random else None, verdict, warnings, main
     )
 
 
@@ -159,6 +164,7 @@ def _render_page(
     random: SearchData | None,
     figures: dict[str, list[RenderedFigure]],
     *,
+    main: FrontData,
     verdict: str,
     warnings: Sequence[str],
 ) -> str:
@@ -170,6 +176,7 @@ def _render_page(
         recipe=data.recipe,
         random=random,
         figures=figures,
+        main=main,
         verdict=verdict,
         warnings=warnings,
         best_trial=next(iter(best_trials(data.trials, 1)), None),
@@ -177,6 +184,9 @@ def _render_page(
         duplicates=sum(trial.duplicate_of is not None for trial in data.trials),
         count=lambda state: data.count(TrialState(state)),
         format_duration=format_duration,
+        format_quantity=format_quantity,
+        format_latency=lambda seconds: format_quantity(seconds, UNITS["latency"]),
+        front_command=quote_command(["nascli", "decode", data.path, "--front", "--out", "front.json"]),
         baseline_command=baseline_command(data),
         mean=data.format_reward(statistics.fmean(rewards)) if rewards else "",
         deviation=data.format_reward(statistics.stdev(rewards) if len(rewards) > 1 else 0.0) if rewards else "",

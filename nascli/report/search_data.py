@@ -72,6 +72,15 @@ class SearchData:
         return "reward (proxy accuracy)" if self.is_accuracy else "reward"
 
     @property
+    def accuracy_name(self) -> str:
+        """The name of what stands against the cost of a network."""
+        return "proxy accuracy" if self.is_accuracy else "reward"
+
+    def format_accuracy(self, value: float) -> str:
+        """An accuracy for readers; where nothing was trained, a reward."""
+        return f"{value:.2%}" if self.is_accuracy else f"{value:.5g}"
+
+    @property
     def uniform_entropy(self) -> float:
         """The entropy in nats of a genotype whose every decision is drawn uniformly."""
         return sum(math.log(size) for size in self.space.decision_sizes)

@@ -99,19 +99,25 @@ def cost_of(score: Score, quantity: str) -> float | None:
     return float(getattr(score, quantity))
 
 
+def points_of(trials: Sequence[Trial], quantity: str) -> list[Point | None]:
+    """The point of each trial; None where it does not count for the front.
+
+    Those are duplicates, failed ones, and those stopped on a rung, whose accuracy is that of a shorter training.
+    """
+    return [point_of(trial, quantity) if trial.scored and not trial.stopped else None for trial in trials]
+
+
 def front_of(trials: Sequence[Trial], quantity: str) -> list[Member]:
     """The trials of a search that no other one dominates, cheapest first; of equals the earlier one.
 
-    Duplicates, failed ones, and those stopped on a rung, whose accuracy is that of a shorter training, do not count.
     Where the whole front was trained again after the search, the front is that of the trials that were, by their mean
     accuracy there: the accuracies by which networks were chosen flatter them, and are not held against fresh ones.
     """
-    measured = [trial for trial in trials if trial.scored and not trial.stopped]
-    front = _select([(trial, point) for trial in measured if (point := point_of(trial, quantity))])
-    if not front or not all(member.trial.reranks for member in front):
+    counted = [(trial, point) for trial, point in zip(trials, points_of(trials, quantity), strict=True) if point]
+    front = _select(counted)
+    if not all(member.trial.reranks for member in front):
         return front
-    again = [(trial, point_of(trial, quantity)) for trial in measured if trial.reranks]
-    return _select([(trial, Point(_mean_rerank(trial), point.cost)) for trial, point in again if point])
+    return _select([(trial, Point(_mean_rerank(trial), point.cost)) for trial, point in counted if trial.reranks])
 
 
 def describe_member(member: Member) -> dict[str, object]:

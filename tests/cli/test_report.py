@@ -43,7 +43,9 @@ def search_run(recipe: SearchRecipe, trials: int, out: Path | None = None) -> Pa
                 journal.append(Proposed.of(trial))
                 reward = 0.5 + trial.id / 100
                 journal.append(
-                    Finished(trial=trial.id, reward=reward, accuracy=reward, params=10, mult_adds=20, seconds=0.0)
+                    Finished(
+                        trial=trial.id, reward=reward, accuracy=reward, params=10, mult_adds=20 + trial.id, seconds=0.0
+                    )
                 )
         return run.path
 
@@ -72,6 +74,21 @@ def test_a_baseline_and_another_folder_can_be_given(nascli: Nascli) -> None:
     assert "2 trials each: ppo 51.00%, random search 52.33%" in Path("page/report.html").read_text(encoding="utf-8")
     assert not (run / "report.html").exists()
     assert err.splitlines()[-1] == "next: nascli train --cell mine --dataset digits"
+
+
+def test_the_front_and_its_hypervolume_are_told_beside_those_of_random_search(nascli: Nascli) -> None:
+    search_run(make_recipe(search__strategy="ppo", search__top=1), 2, Path("mine"))
+    search_run(make_recipe(search__strategy="random"), 4, Path("elsewhere/random"))
+    code, out, _ = nascli("mine", "--baseline", "elsewhere/random", "--json")
+    made = json.loads(out)
+    assert code == 0
+    assert made["cost_is"] == "mult_adds"
+    assert [(each["trial"], each["accuracy"], each["cost"]) for each in made["front"]] == [(0, 0.5, 20), (1, 0.51, 21)]
+    # of the nine squares between 23 mult-adds, 50 % and 20, 53 %; two random trials have 11 in their six pairs
+    volume = made["hypervolume"]
+    assert volume["reference"] == {"accuracy": 0.5, "cost": 23.0}
+    assert volume["search"] == pytest.approx(2 / 9)
+    assert volume["random"] == pytest.approx(11 / 6 / 9, abs=0.03)
 
 
 def prepare() -> None:

@@ -14,7 +14,7 @@ import pytest
 from nascli.errors import InputError
 from nascli.genotype.cells.space import NASNET, resolve_cell_space
 from nascli.report.baseline import HIGH, LOW, baseline_command, best_of_n, choose_baseline, compare_with_random
-from nascli.report.cell_plots import choice_shares, draw_best_cells, pareto_front, plot_choices
+from nascli.report.cell_plots import choice_shares, draw_best_cells, plot_choices
 from nascli.report.figures import report_style
 from nascli.report.report import (
     SearchReport,
@@ -92,7 +92,7 @@ def test_every_figure_has_words_a_file_and_ids_of_its_own(written: tuple[SearchR
     assert [file.stem for file in report.figures if not file.read_bytes().startswith(b"\x89PNG")] == []
     names = {(given["id"] or "").removeprefix("figure-") for tag, given in elements if tag == "figure"}
     assert names == {file.stem for file in report.figures}
-    assert {"best-so-far", "best-so-far-seconds", "rewards", "learning", "params", "mult-adds"} <= names
+    assert {"best-so-far", "best-so-far-seconds", "rewards", "learning", "params", "mult-adds", "hypervolume"} <= names
     assert {"ops-normal", "ops-reduction", "inputs-normal", "inputs-reduction", "cell-01", "seconds"} <= names
     ids = [given["id"] for _, given in elements if given.get("id")]
     assert len(ids) == len(set(ids))
@@ -257,13 +257,6 @@ def test_many_failures_and_unfinished_searches_are_pointed_out(runs: SearchRuns)
 def test_a_run_without_trials_is_refused(runs: SearchRuns) -> None:
     with pytest.raises(InputError, match="no trial yet"):
         write_search_report(runs.search("empty", make_recipe(), []))
-
-
-def test_the_front_holds_what_nothing_beats(runs: SearchRuns) -> None:
-    trials = propose_trials(resolve_cell_space(make_recipe().space), 5)
-    points = [(100, 0.5), (200, 0.5), (150, 0.7), (90, 0.4), (150, 0.6)]
-    made = [scored(trial, reward, params=params) for trial, (params, reward) in zip(trials, points, strict=True)]
-    assert [trial.id for trial in pareto_front(made, lambda score: score.params)] == [3, 0, 2]
 
 
 def test_a_latency_is_said_with_what_it_holds_for(runs: SearchRuns) -> None:
