@@ -80,5 +80,6 @@ def read_public_table(path: Path, cost: str) -> tuple[TabularBenchmark, Costs]:
         params=cast(Any, nothing),
         mult_adds=cast(Any, nothing),
         seconds=nothing.astype(np.float32),
+        latencies=nothing,
     )
     return table, np.array([float(row[cost]) for row in rows])

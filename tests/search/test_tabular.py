@@ -3,6 +3,7 @@
 import pickle
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ from nascli.errors import CorruptFileError, DivergedError, InputError, NascliErr
 from nascli.genotype.cells.space import resolve_cell_space
 from nascli.search.evaluators.tabular import TabularBenchmark, TabularEvaluator, write_table
 from nascli.search.trial import Failure, FailureKind, Score, Trial
+from tests.fakes import make_latency
 from tests.published import as_cells
 from tests.search.trained_trials import RECIPE, SPACE, trained
 
@@ -48,6 +50,23 @@ def test_a_table_is_read_as_it_was_written(path: Path) -> None:
     best = max((trial for trial in trials if trial.score), key=lambda trial: trial.reward or 0)
     assert table.best == best.hash
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_latencies_are_a_column_where_some_were_measured(path: Path) -> None:
+    trials = trained(failing=[4])
+    assert np.isnan(written(path, trials).latencies).all()
+    with h5py.File(path) as file:
+        assert "latencies" not in file
+    assert trials[2].score is not None
+    trials[2] = replace(trials[2], score=replace(trials[2].score, latency=make_latency(0.0031)))
+    written(path, trials)
+    latencies = TabularBenchmark.read(path).latencies
+    assert latencies[2] == 0.0031
+    assert np.isnan(np.delete(latencies, 2)).all()
+    with h5py.File(path, "r+") as file:
+        file["latencies"][2] = 0.001
+    with pytest.raises(CorruptFileError, match="checksum"):
+        TabularBenchmark.read(path)
 
 
 def test_one_training_a_cell_is_enough(path: Path) -> None:

@@ -39,8 +39,12 @@ _COLUMNS: dict[str, np.dtype[Any]] = {  # N cells, T decisions, S seeds
     "params": np.dtype("<u8"),  # (N,)
     "mult_adds": np.dtype("<u8"),  # (N,)
     "seconds": np.dtype("<f4"),  # (N,)
+    "latencies": np.dtype("<f8"),  # (N,)
 }
-_DIMENSIONS = {"hashes": 2, "tokens": 2, "accuracies": 2, "params": 1, "mult_adds": 1, "seconds": 1}
+_DIMENSIONS = {"hashes": 2, "tokens": 2, "accuracies": 2, "params": 1, "mult_adds": 1, "seconds": 1, "latencies": 1}
+_MAY_LACK = "latencies"
+"""The column that a file lacks where no latency was measured."""
+
 _TEXTS = ("space", "recipe", "about")
 _FORMAT = CheckedFormat(
     name="nascli-table",
@@ -64,6 +68,7 @@ class TabularBenchmark:
         params: Trainable parameters of the child network, (N,).
         mult_adds: Multiply-accumulates per image, (N,).
         seconds: Duration of all trainings of a cell, (N,); for simulated clocks.
+        latencies: Seconds of one image through the child network, (N,); NaN where not measured.
     """
 
     space: SearchSpace
@@ -75,6 +80,7 @@ class TabularBenchmark:
     params: npt.NDArray[np.uint64]
     mult_adds: npt.NDArray[np.uint64]
     seconds: npt.NDArray[np.float32]
+    latencies: npt.NDArray[np.float64]
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -223,6 +229,7 @@ def _tabulate(
         "params": np.array([score.params if score else 0 for score in scores]),
         "mult_adds": np.array([score.mult_adds if score else 0 for score in scores]),
         "seconds": np.array([score.seconds if score else 0.0 for score in scores]),
+        "latencies": np.array([score.latency.seconds if score and score.latency else np.nan for score in scores]),
         "space": space.model_dump_json(),
         "recipe": recipe_toml,
         "about": json.dumps(about, allow_nan=False),
@@ -246,6 +253,8 @@ def _encode(values: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     with _FORMAT.create(buffer) as file:
         columns = {name: values[name].astype(dtype) for name, dtype in _COLUMNS.items()}
+        if np.isnan(columns[_MAY_LACK]).all():
+            del columns[_MAY_LACK]
         texts = {name: values[name] for name in _TEXTS}
         _FORMAT.fill(file, columns, texts, compression="gzip", shuffle=True)
     return buffer.getvalue()
@@ -254,9 +263,14 @@ def _encode(values: Mapping[str, Any]) -> bytes:
 def _decode(content: bytes, path: Path) -> dict[str, Any]:
     """The fields of a `TabularBenchmark`."""
     with _FORMAT.open(io.BytesIO(content), path) as file:
-        columns = {name: read_column(file, name, dtype.str, _DIMENSIONS[name]) for name, dtype in _COLUMNS.items()}
+        columns = {
+            name: read_column(file, name, dtype.str, _DIMENSIONS[name])
+            for name, dtype in _COLUMNS.items()
+            if name != _MAY_LACK or name in file
+        }
         texts = {name: str(read_attribute(file, name)) for name in _TEXTS}
         check_content(file, columns, texts, "content")
+        columns.setdefault(_MAY_LACK, np.full(len(columns["seconds"]), np.nan))
         hashes = tuple(row.tobytes().hex() for row in columns.pop("hashes"))
         space, about = parse_space(texts["space"]), json.loads(texts["about"])
     return {"space": space, "recipe_toml": texts["recipe"], "about": about, "hashes": hashes, **columns}
