@@ -1,0 +1,279 @@
+"""Does the reward do what the paper says? Many simulated searches for accuracy at or under a target cost.
+
+    python benchmarks/objective.py benchmarks/tables/cifar10-two-blocks.h5 --json objective.json
+    python benchmarks/objective.py nas_bench_macro.csv --cost flops --target 10% --seeds 100
+
+Each strategy searches without an objective, with the soft one of the paper (-0.07 on both sides of the target) and with
+the hard one (0 and -1). A search hands over the network with the highest accuracy it has seen at or under the target;
+what counts is that network's mean accuracy over all its trainings. The hypervolume is that of the front a search has
+seen, by mean accuracies, as a share of the table's: its reference point is the table's worst accuracy and highest cost.
+Random search proposes the same whatever the objective, and nsga2 weighs nothing, so they run once. Every strategy has
+its default numbers; ppo has those for few trials (`benchmarks/regret.py`).
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from common import console, grid
+from public_tables import read_public_table
+from regret import strategies
+from simulate import Rows, SimulatedRuns, simulate
+
+from nascli.config import Nsga2Config
+from nascli.engine.device import cpu_threads
+from nascli.files import write_json
+from nascli.reading import sha256_file
+from nascli.runs.record import versions
+from nascli.search.evaluators.tabular import TabularBenchmark
+from nascli.search.front import Point, find_front, hypervolume
+from nascli.search.strategies.nsga2 import Nsga2
+from nascli.search.strategies.strategy import Strategy
+
+Floats = npt.NDArray[np.float64]
+
+EXPONENTS = {"none": None, "soft": (-0.07, -0.07), "hard": (0.0, -1.0)}
+"""Exponents at or below the target and above it, by the name of the objective."""
+
+LEARNING = ("evolution", "ppo", "bayesian")
+NAMES = {"ppo": "ppo, few trials"}
+"""The strategies of `regret.py` under their names here."""
+
+ALONE = ("random", "nsga2")
+CHUNK = 10
+"""Searches that a process runs at a time."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A table and what is asked of it.
+
+    Args:
+        cost: The quantity; of a CSV file the column.
+        target: A cost, or a percentage of the table's networks that cost at most the target.
+    """
+
+    path: Path
+    cost: str
+    target: str
+    trials: int
+
+    def open(self) -> "OpenTable":
+        """The table, in this process once."""
+        return open_table(self)
+
+
+class OpenTable:
+    """A table in memory with the cost of each network, (N,), and what no search can do better."""
+
+    def __init__(self, question: Question) -> None:
+        if question.path.suffix == ".csv":
+            self.table, self.costs = read_public_table(question.path, question.cost)
+        else:
+            self.table = TabularBenchmark.read(question.path)
+            self.costs = np.asarray(getattr(self.table, question.cost), dtype=np.float64)
+        self.rows = Rows(self.table, self.table.space)
+        share = question.target.removesuffix("%")
+        is_share = share != question.target
+        self.target = float(np.quantile(self.costs, float(share) / 100)) if is_share else float(question.target)
+        known = ~np.isnan(self.table.means)
+        self.points = self.points_of(np.flatnonzero(known))
+        self.reference = Point(float(self.table.means[known].min()), float(self.costs[known].max()))
+        self.largest = hypervolume(self.points, self.reference)
+
+    def points_of(self, rows: npt.NDArray[np.int64]) -> list[Point]:
+        """Mean accuracy and cost of each of these networks."""
+        pairs = zip(self.table.means[rows].tolist(), self.costs[rows].tolist(), strict=True)
+        return [Point(*pair) for pair in pairs]
+
+    @property
+    def best_within(self) -> float:
+        """The highest mean accuracy at or under the target."""
+        return max(point.accuracy for point in self.points if point.cost <= self.target)
+
+
+@cache
+def open_table(question: Question) -> OpenTable:
+    return OpenTable(question)
+
+
+def weigh(objective: str, target: float) -> Callable[[Point], float]:
+    """The reward of an accuracy and a cost."""
+    exponents = EXPONENTS[objective]
+    if exponents is None:
+        return lambda point: point.accuracy
+    below, above = exponents
+    return lambda point: point.accuracy * (point.cost / target) ** (below if point.cost <= target else above)
+
+
+def make_strategy(name: str, opened: OpenTable) -> Callable[[int], Strategy]:
+    """The strategy of a name, from a seed."""
+    space = opened.table.space
+    if name == "nsga2":
+        return lambda seed: Nsga2(space, Nsga2Config(), seed)
+    return strategies(space)[NAMES.get(name, name)]
+
+
+def list_variants(chosen: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Strategy and objective of each row of the table of results."""
+    for name in ("random", *LEARNING, "nsga2"):
+        if not chosen or name in chosen:
+            yield from ((name, objective) for objective in (["none"] if name in ALONE else EXPONENTS))
+
+
+def run_chunk(question: Question, name: str, objective: str, seeds: Sequence[int], counts: Sequence[int]) -> Floats:
+    """Some searches: accuracy at or under the target and hypervolume after each count, (R, 2, C); NaN for none."""
+    opened = question.open()
+    with cpu_threads(1):
+        runs = simulate(
+            make_strategy(name, opened),
+            opened.table,
+            opened.table.space,
+            question.trials,
+            seeds,
+            costs=opened.costs,
+            weigh=weigh(objective, opened.target),
+            rows=opened.rows,
+        )
+    return np.array(
+        [
+            [
+                [within_target(opened, runs, run, n) for n in counts],
+                [share_of_front(opened, runs, run, n) for n in counts],
+            ]
+            for run in range(len(seeds))
+        ]
+    )
+
+
+def seen(runs: SimulatedRuns, run: int, count: int) -> tuple[npt.NDArray[np.int64], Floats]:
+    """The rows that a search has seen after so many trials, each once, and the accuracies that it saw."""
+    rows, observed = runs.rows[run, :count], runs.observed[run, :count]
+    rows, first = np.unique(rows[~np.isnan(observed)], return_index=True)
+    return rows, observed[~np.isnan(observed)][first]
+
+
+def within_target(opened: OpenTable, runs: SimulatedRuns, run: int, count: int) -> float:
+    """The mean accuracy of the network that looks best at or under the target; NaN where none was seen."""
+    rows, observed = seen(runs, run, count)
+    inside = opened.costs[rows] <= opened.target
+    return float(opened.table.means[rows[inside][observed[inside].argmax()]]) if inside.any() else float("nan")
+
+
+def share_of_front(opened: OpenTable, runs: SimulatedRuns, run: int, count: int) -> float:
+    """The hypervolume of the networks that look like the front, by their mean accuracies, of the table's."""
+    rows, observed = seen(runs, run, count)
+    looks = [Point(accuracy, opened.costs[row]) for accuracy, row in zip(observed.tolist(), rows, strict=True)]
+    return hypervolume(opened.points_of(rows[find_front(looks)]), opened.reference) / opened.largest
+
+
+def run_all(
+    question: Question, variants: Sequence[tuple[str, str]], seeds: int, counts: Sequence[int], workers: int
+) -> dict[tuple[str, str], Floats]:
+    """The searches of each variant, (R, 2, C)."""
+    chunks = [range(first, min(first + CHUNK, seeds)) for first in range(0, seeds, CHUNK)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        asked = {
+            variant: [pool.submit(run_chunk, question, *variant, chunk, counts) for chunk in chunks]
+            for variant in variants
+        }
+        return {variant: np.concatenate([each.result() for each in parts]) for variant, parts in asked.items()}
+
+
+def quartiles(values: Floats) -> dict[str, float | None]:
+    """First quartile, median and third quartile over the searches; a search that found nothing counts as the worst."""
+    low, median, high = np.quantile(np.where(np.isnan(values), -np.inf, values), [0.25, 0.5, 0.75], method="lower")
+    return {
+        name: float(value) if np.isfinite(value) else None
+        for name, value in (("low", low), ("median", median), ("high", high))
+    }
+
+
+def summarize(found: Floats, counts: Sequence[int]) -> dict[str, object]:
+    """The figures of a variant, for the JSON file."""
+    return {
+        "within_target": {str(count): quartiles(found[:, 0, place]) for place, count in enumerate(counts)},
+        "hypervolume": {str(count): quartiles(found[:, 1, place]) for place, count in enumerate(counts)},
+        "found_none": float(np.isnan(found[:, 0, -1]).mean()),
+    }
+
+
+def show(about: Mapping[str, object], found: Mapping[tuple[str, str], Floats], counts: Sequence[int]) -> None:
+    """The figures as a table."""
+    console().print(json.dumps(about))
+    searches = len(next(iter(found.values())))
+    title = (
+        f"Median (quartiles) of {searches} searches: accuracy in % at or under the target, hypervolume of the table's"
+    )
+    heads = [*(f"accuracy, {count}" for count in counts), *(f"hypervolume, {count}" for count in counts)]
+    table = grid(title, "strategy", "objective", *heads)
+    for (name, objective), values in found.items():
+        accuracies = [spread(quartiles(values[:, 0, place]), 100, 2) for place in range(len(counts))]
+        volumes = [spread(quartiles(values[:, 1, place]), 1, 3) for place in range(len(counts))]
+        table.add_row(name, objective, *accuracies, *volumes)
+    console().print(table)
+
+
+def spread(values: Mapping[str, float | None], scale: float, digits: int) -> str:
+    low, median, high = (
+        "none" if values[name] is None else f"{scale * (values[name] or 0.0):.{digits}f}"
+        for name in ("low", "median", "high")
+    )
+    return f"{median}\n{low}-{high}"
+
+
+def describe(question: Question) -> dict[str, object]:
+    opened = question.open()
+    return {
+        "file": question.path.name,
+        "sha256": sha256_file(question.path),
+        "networks": len(opened.table),
+        "cost": question.cost,
+        "target": opened.target,
+        "at_or_under_target": float((opened.costs <= opened.target).mean()),
+        "best_within_target": opened.best_within,
+        "best": max(point.accuracy for point in opened.points),
+        "front": len(find_front(opened.points)),
+        "reference": opened.reference._asdict(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path, help="a table of trained networks: .h5 of nascli, or .csv")
+    parser.add_argument("--cost", default="mult_adds", help="quantity; of a .csv file the column")
+    parser.add_argument("--target", default="25%", help="a cost, or the share of networks that cost at most so much")
+    parser.add_argument("--seeds", type=int, default=100, help="searches per strategy and objective")
+    parser.add_argument("--trials", type=int, default=250, help="proposals per search")
+    parser.add_argument("--only", action="append", default=[], choices=["random", *LEARNING, "nsga2"])
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
+    parser.add_argument("--json", type=Path, help="write the figures into this file")
+    asked = parser.parse_args()
+    question = Question(asked.table, asked.cost, asked.target, asked.trials)
+    counts = [count for count in (50, 100) if count < asked.trials] + [asked.trials]
+    since = time.perf_counter()
+    about = describe(question)
+    found = run_all(question, list(list_variants(asked.only)), asked.seeds, counts, asked.workers)
+    show(about, found, counts)
+    if asked.json is None:
+        return
+    asked.json.parent.mkdir(parents=True, exist_ok=True)
+    results = [
+        {"strategy": name, "objective": objective, **summarize(values, counts)}
+        for (name, objective), values in found.items()
+    ]
+    settings = {"searches": asked.seeds, "trials": asked.trials, "seconds": round(time.perf_counter() - since, 1)}
+    write_json(asked.json, {"table": about, **settings, "versions": versions(), "results": results})
+
+
+if __name__ == "__main__":
+    main()
