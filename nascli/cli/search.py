@@ -19,7 +19,15 @@ from nascli.cli.options import (
     place_run,
     runs_folder,
 )
-from nascli.config import SearchRecipe, find_evaluator, find_recipe, load_recipe, to_toml
+from nascli.config import (
+    SPACE_SECTIONS,
+    ByFamily,
+    SearchRecipe,
+    find_evaluator,
+    find_recipe,
+    load_recipe,
+    to_toml,
+)
 from nascli.errors import InputError
 from nascli.runs.find import find_run, read_run
 from nascli.runs.folder import RunFolder
@@ -33,8 +41,8 @@ if TYPE_CHECKING:
     from nascli.search.evaluators.proxy import ChildSetup
     from nascli.search.trial import Trial
 
-DEFAULT_RECIPES = {"digits": "digits"}
-"""The recipe of a data set, where the user names none."""
+DEFAULT_RECIPES = {("digits", "cells"): "digits", ("digits", "mobile"): "digits-mnasnet"}
+"""The recipe of a data set and a family of spaces, where the user names none."""
 
 OTHER_RECIPE = "cifar10-cpu"
 """The recipe of any other data set."""
@@ -67,6 +75,7 @@ KEYS = {
     [*field_settings(SearchRecipe, KEYS), *NEW_RUN],
     examples=[
         "nascli search",
+        "nascli search --space mnasnet --dataset digits",
         "nascli search --dataset cifar10 --trials 40 --dry-run",
         'nascli search --strategy evolution --space enas --constraint "params<20k" --trials 8 --out runs/search/mine',
         "nascli search --resume latest",
@@ -84,13 +93,15 @@ def run(call: Call) -> None:
         call.refuse_with_resume({"--trials"}, more)
         _resume(terminal, str(call[RESUME]), keys.get("search.trials"))
         return
-    name = call[RECIPE] or DEFAULT_RECIPES.get(keys.get("data.dataset", "digits"), OTHER_RECIPE)
+    space = {"name": keys.pop("space.name")} if "space.name" in keys else {}
+    family = ByFamily(SPACE_SECTIONS).find_family(space)
+    name = call[RECIPE] or DEFAULT_RECIPES.get((keys.get("data.dataset", "digits"), family), OTHER_RECIPE)
     if not call[RECIPE]:
         terminal.note(f"recipe {name} (another with --recipe)")
-    if "space.name" in keys:
-        keys["space"] = {"name": keys.pop("space.name")}  # in place of all that the recipe says of its own space
+    if space:  # in place of all that the recipe says of its own space
+        keys = {"space": space, "network.family": family} | keys
     path = find_recipe("search", name)
-    recipe = load_recipe(SearchRecipe, path, keys, call[SET])
+    recipe = load_recipe(SearchRecipe, path, keys, call[SET], terminal.note)
     if call[DRY_RUN]:
         _show_estimate(terminal, recipe, call[DEVICE])
     else:

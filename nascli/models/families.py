@@ -63,15 +63,18 @@ def build(spec: NetworkSpec) -> "ImageClassifier":
     return family.build(spec)
 
 
-def find_supernet(spec: NetworkSpec) -> "Supernet":
-    """The supernet of networks like this one.
+def find_supernet(family: str) -> "Supernet":
+    """The supernet of the networks of a family.
 
     Raises:
-        InputError: The family has no supernet.
+        InputError: It has none.
     """
-    supernet = find_family(spec.family).supernet()
+    supernet = find_family(family).supernet()
     if supernet is None:
-        raise InputError(f"networks of the family {spec.family} share no weights", "Use search.evaluator = proxy")
+        raise InputError(
+            f"search.evaluator = one_shot: networks of the family {family} share no weights",
+            "Use search.evaluator = proxy",
+        )
     return supernet
 
 

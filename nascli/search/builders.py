@@ -15,6 +15,7 @@ import torch
 from nascli.config import EVALUATORS, TABLE, SearchConfig, SearchRecipe, find_evaluator, suggestion
 from nascli.errors import InputError
 from nascli.genotype.space import SearchSpace, resolve_space
+from nascli.models.families import find_supernet
 from nascli.search.evaluators.constraints import (
     ConstrainedEvaluator,
     parse_constraint,
@@ -86,6 +87,8 @@ def check_recipe(recipe: SearchRecipe) -> None:
     kind = search.evaluator
     if kind not in EVALUATOR_BUILDERS and not kind.startswith(TABLE):
         raise InputError(f"search.evaluator = {kind!r}: no such evaluator", suggestion(kind, EVALUATORS))
+    if kind == "one_shot":
+        find_supernet(resolve_space(recipe.space).family)
     if search.warm_start_trials:
         build_strategy(recipe, resolve_space(recipe.space))
     if search.num_seeds > 1 and not find_evaluator(kind).uses_seed:

@@ -6,6 +6,7 @@ from multiprocessing import get_context
 import torch
 
 from nascli.genotype.cells.space import NASNET, CellSpace
+from nascli.genotype.space import SearchSpace
 from nascli.search.strategies.strategy import Strategy
 
 Tokens = tuple[int, ...]
@@ -52,14 +53,14 @@ def play_asynchronously(strategy: Strategy, told: int, workers: int = 4, seed: i
 
 class StrategyContract:
     @staticmethod
-    def make(seed: int = 0, space: CellSpace = NASNET) -> Strategy:
+    def make(seed: int = 0, space: SearchSpace = NASNET) -> Strategy:
         raise NotImplementedError
 
     @classmethod
     def proposals(cls) -> list[Tokens]:
         return play(cls.make(3), 3, 5)
 
-    def test_every_proposal_is_a_genotype_of_the_space(self, space: CellSpace) -> None:
+    def test_every_proposal_is_a_genotype_of_the_space(self, space: SearchSpace) -> None:
         for tokens in play(self.make(space=space), batches=3, size=7):
             assert space.decode(tokens).space == space.name
 
@@ -92,7 +93,7 @@ class StrategyContract:
         assert second.diagnostics == first.diagnostics
         assert play(second, 2, 5) == play(first, 2, 5)
 
-    def test_an_asynchronous_caller_gets_genotypes_and_the_same_ones_again(self, space: CellSpace) -> None:
+    def test_an_asynchronous_caller_gets_genotypes_and_the_same_ones_again(self, space: SearchSpace) -> None:
         calls = play_asynchronously(self.make(3, space), 40)
         assert all(space.decode(tokens).space == space.name for _, tokens in calls)
         assert play_asynchronously(self.make(3, space), 40) == calls

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nascli.config import SearchRecipe, load_recipe, recipes_folder
-from nascli.genotype.cells.space import resolve_cell_space
+from nascli.genotype.space import find_space, resolve_space
 from nascli.search.builders import build_strategy, check_recipe
 from tests.cells import cell_config
 
@@ -17,14 +17,14 @@ PROMISES = ("Source:", "Expect:", "Hardware and time:", "Command:", "Not verifie
 
 def test_the_recipes_were_found() -> None:
     names = {path.stem for path in RECIPES}
-    assert names == {"cifar10-cpu", "cifar10-gpu", "cifar10-paper", "cifar10-table", "digits"}
+    assert names == {"cifar10-cpu", "cifar10-gpu", "cifar10-paper", "cifar10-table", "digits", "digits-mnasnet"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.stem))
 def test_its_parts_go_together(path: Path) -> None:
     recipe = load_recipe(SearchRecipe, path)
     check_recipe(recipe)
-    space = resolve_cell_space(recipe.space)
+    space = resolve_space(recipe.space)
     tokens = build_strategy(recipe, space).ask()
     assert tokens is not None
     assert len(tokens) == len(space.decision_sizes)
@@ -41,7 +41,8 @@ def test_it_opens_with_its_promise_and_its_command(path: Path) -> None:
 
         words = shlex.split(command)
         dataset = words[words.index("--dataset") + 1] if "--dataset" in words else "digits"
-        assert DEFAULT_RECIPES.get(dataset, OTHER_RECIPE) == path.stem
+        space = find_space(words[words.index("--space") + 1] if "--space" in words else "nasnet")
+        assert DEFAULT_RECIPES.get((dataset, space.family), OTHER_RECIPE) == path.stem
 
 
 def test_the_paper_recipe_holds_the_published_numbers() -> None:

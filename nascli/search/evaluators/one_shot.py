@@ -81,7 +81,7 @@ class OneShotEvaluator:
         views = torch.split(self.weights, [shape.numel() for _, shape in self.layout])
         shared = {name: view.view(shape) for (name, shape), view in zip(self.layout, views, strict=True)}
         spec = child_spec(self.setup, genotype)
-        child = find_supernet(spec).extract_child(spec, shared)
+        child = find_supernet(spec.family).extract_child(spec, shared)
         child.to(self.setup.device).to(memory_format=torch.channels_last)
         images = self.setup.resident.train.take(self.calibration)
         _recalibrate_batch_norm(child, images, self.batch_size, self.setup)

@@ -68,7 +68,7 @@ class SupernetTask(Task[FloatBatch]):
         self._batches = AugmentedBatches(setup.data, setup.augmentation, self.plan, recipe.seed, run.device)
         self._child: ImageClassifier | None = None
         spec = child_spec(setup, self.space.decode([0] * len(self.space.decision_sizes)))
-        self._supernet = find_supernet(spec)
+        self._supernet = find_supernet(spec.family)
         with temporary_seed(self._seed, "shared", "init"):
             self.modules = self.weights = self._supernet.shared_parameters(spec, self.space)
 
