@@ -62,13 +62,18 @@ def trained_mobile(genotype: MobileGenotype = SMALL, **numbers: Any) -> MobileNe
     torch.manual_seed(0)
     network = build(resolve_mobile(genotype, 3, **{"image_size": 32, "head_filters": 32} | numbers))
     assert isinstance(network, MobileNetwork)
+    randomize_norms(network)
+    return network.eval()
+
+
+def randomize_norms(network: nn.Module) -> None:
+    """Scales, shifts and statistics such as a training leaves."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, 0, 0.2)
             module.running_mean = torch.randn_like(module.weight) / 5
             module.running_var = torch.rand_like(module.weight) + 0.5
-    return network.eval()
 
 
 def layer_of(network: MobileNetwork, block: int, place: int = 0) -> MobileLayer:

@@ -222,13 +222,10 @@ def _find_target(call: Call) -> "Target | None":
 
 
 def _import_weights(spec: "NetworkSpec", foreign: Path, terminal: Terminal) -> "ImageClassifier":
-    """A network with the weights of another tool's file; its spec says how that tool prepares images."""
-    from nascli.models.families import build
-    from nascli.models.pretrained import import_weights
+    """A network with the weights of another tool's file; its spec has that tool's numbers."""
+    from nascli.models.pretrained import import_network
 
-    network = build(spec).eval()
-    imported = import_weights(foreign, network)
-    network.spec = spec.model_copy(update={"preprocessing": imported.preprocessing})
+    network, imported = import_network(foreign, spec)
     entry = f", its entry {imported.wrapper}" if imported.wrapper else ""
     entry += f" (not {', '.join(imported.others)})" if imported.others else ""
     terminal.note(f"{foreign}: a file of {imported.name}{entry}; images will be prepared as {imported.tool} does it")

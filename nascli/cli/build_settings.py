@@ -30,7 +30,9 @@ TARGETS: "dict[Quantity, Setting[str | None]]" = {
     ),
 }
 IMPORT_WEIGHTS = Setting[Path | None](
-    "--import-weights", "Published weights of timm, pretrained-models or Keras, for --out or --export.", metavar="FILE"
+    "--import-weights",
+    "Published weights of timm, torchvision, pretrained-models or Keras, for --out or --export.",
+    metavar="FILE",
 )
 FOLDER = Setting[Path | None]("--out", "Write network.json into this folder.", metavar="DIR")
 EXPORT = Setting[list[Path]](

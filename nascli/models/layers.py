@@ -53,6 +53,12 @@ class SamePad(nn.Module):
         return F.pad(x, (left, right, top, bottom)) if top or bottom or left or right else x
 
 
+def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Zeros around (N, C, H, W) as SAME puts them."""
+    rows, columns = (same_padding(side, kernel, stride) for side in x.shape[2:])
+    return F.pad(x, (*columns, *rows))
+
+
 def subsample(x: Tensor, down: int, across: int) -> Tensor:
     """Every `down`-th row and every `across`-th column of (N, C, H, W), beginning with the first.
 

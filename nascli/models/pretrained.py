@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from nascli.config import Preprocessing
 from nascli.errors import CorruptFileError, InputError
-from nascli.models.families import find_family
+from nascli.models.families import build, find_family
 from nascli.models.interface import ImageClassifier
+from nascli.models.spec import NetworkSpec
 from nascli.models.weight_files import read_weights
 from nascli.units import shorten
 
@@ -28,64 +28,70 @@ class ImportedWeights:
     Args:
         name: Tool and network: `timm or pretrained-models, NASNet`, ...
         tool: The tool that most likely published it.
-        preprocessing: How that tool prepares images for the network.
-        keys: The entry of such a file for each tensor of the network.
+        layout: The importer's own word for the names in it.
+        numbers: Fields of the network's spec that are the tool's: with them it computes what the tool computes.
         wrapper: The entry of the file that holds the weights; empty where it is the file itself.
         others: Further weights in the file, which are not taken.
     """
 
     name: str
     tool: str
-    preprocessing: Preprocessing
-    keys: Mapping[str, str]
+    layout: str
+    numbers: Mapping[str, object]
     wrapper: str = ""
     others: tuple[str, ...] = ()
 
 
 class Importer(Protocol):
-    """The files of other tools that a family of networks can read; networks are the family's."""
+    """The files of other tools that a family of networks can read; networks and specs are the family's."""
 
     title: str
     """Tools and networks, for the message that refuses a file."""
 
-    def recognize(self, entries: Mapping[str, Tensor], network: Any) -> ImportedWeights | None:  # noqa: ANN401
-        """The kind of a file, None for an unknown one."""
+    def recognize(self, entries: Mapping[str, Tensor], spec: Any) -> ImportedWeights | None:  # noqa: ANN401
+        """The kind of a file, None for an unknown one; InputError for one that is known not to fit."""
+
+    def list_keys(self, network: Any, layout: str) -> Mapping[str, str]:  # noqa: ANN401
+        """The entry of such a file for each tensor of the network."""
 
     def convert(self, tensor: Tensor, name: str, key: str, network: Any) -> Tensor:  # noqa: ANN401
         """The entry `key` in the layout of our tensor `name`."""
 
 
-def import_weights(path: Path, network: ImageClassifier) -> ImportedWeights:
-    """Fill a network with the weights of another tool's file.
+def import_network(path: Path, spec: NetworkSpec) -> tuple[ImageClassifier, ImportedWeights]:
+    """A network with the weights of another tool's file, which computes what that tool computes with them.
 
     Args:
-        network: Its weights and statistics are replaced; with 1000 classes a file of 1001 loses its first, the
-            background.
+        spec: The network, but for the numbers that the tool has of its own; with 1000 classes a file of 1001 loses its
+            first, the background.
 
     Returns:
-        What the file was, and how images are prepared for its weights.
+        The network, in evaluation mode, and what the file was.
 
     Raises:
         InputError: There is no such file, its kind is unknown, or it does not fit: the first missing, surplus and
             misshaped entries are named.
         CorruptFileError: The file is damaged.
     """
-    importer = find_family(network.spec.family).importer()
+    importer = find_family(spec.family).importer()
     if importer is None:
-        raise InputError(f"weights {path}: no tool's weights can be read for {network.spec.name}")
+        raise InputError(f"weights {path}: no tool's weights can be read for {spec.name}")
     held = read_weights(path)
     entries = held.entries
-    file = importer.recognize(entries, network)
+    file = importer.recognize(entries, spec)
     if file is None:
         some = ", ".join(map(shorten, list(entries)[:3]))
-        own = set(entries) & set(network.state_dict())
+        with torch.device("meta"):
+            own = set(entries) & set(build(spec).state_dict())
         hint = "These are weights of nascli itself: give their folder to --network or --backbone" if own else ""
         raise InputError(f"weights {path}: not a file of {importer.title} (it holds {some} ...)", hint)
-    found = {name: entries[key] for name, key in file.keys.items() if key in entries}
-    converted = {name: importer.convert(tensor, name, file.keys[name], network) for name, tensor in found.items()}
-    _refuse_misfit(path, network, entries, file.keys, converted)
+    network = build(spec.model_copy(update=dict(file.numbers))).eval()
+    keys = importer.list_keys(network, file.layout)
+    found = {name: entries[key] for name, key in keys.items() if key in entries}
+    converted = {name: importer.convert(tensor, name, keys[name], network) for name, tensor in found.items()}
+    _refuse_misfit(path, network, entries, keys, converted)
     network.load_state_dict(converted, strict=False)  # only batch counters are absent, which carry nothing
-    return replace(file, wrapper=held.wrapper, others=held.others)
+    return network, replace(file, wrapper=held.wrapper, others=held.others)
 
 
 def _refuse_misfit(

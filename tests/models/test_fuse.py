@@ -11,7 +11,7 @@ from nascli.config import CellNetworkConfig
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.network import CellNetwork
-from nascli.models.deploy.engines import build_folded
+from nascli.models.deploy.engines import build_engine, build_folded
 from nascli.models.deploy.fuse import SameConv2d, fold
 from tests.cells import build_cells
 from tests.genotype.genotype_st import genotypes
@@ -122,3 +122,17 @@ def test_folded_weights_can_be_saved_and_loaded() -> None:
     second.load_state_dict(first.state_dict())
     images = torch.randn(1, 3, 16, 16)
     assert difference(second, first, images) == 0
+
+
+@pytest.mark.parametrize("size", [(16, 16), (35, 22)])
+def test_pools_that_count_zeros_do_so_in_every_engine(size: tuple[int, int]) -> None:
+    """As in networks whose weights were imported."""
+    usual = trained(zoo_genotype("nasnet-a"), image_size=16)
+    counting = CellNetwork(usual.spec.model_copy(update={"zero_padded_pools": ("avg", "max")})).eval()
+    counting.load_state_dict(usual.state_dict())
+    images = torch.randn(2, 3, *size)
+    assert difference(counting, usual, images) > 1e-3
+    for engine in ("folded", "openvino"):
+        assert difference(build_engine(counting, CPU, engine), counting, images) < 1e-4
+    assert type(usual.spec).model_validate_json(counting.spec.model_dump_json()) == counting.spec
+    assert "zero_padded_pools" not in usual.spec.model_dump()

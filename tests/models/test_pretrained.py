@@ -1,7 +1,7 @@
 """Weights of other tools: their outputs, from files that they wrote; misfits named by entry.
 
-Each peer builds its network with random weights and random batch-norm statistics. Two tools pad strided pools
-in ways of their own (see the module's docstring); where they are compared, ours is made to pad as they do.
+Each peer builds its network with random weights and random batch-norm statistics. Two tools pad strided pools in
+ways of their own (see the module's docstring), which an import takes over.
 """
 
 import json
@@ -28,14 +28,13 @@ from nascli.data.streaming import ImageFiles
 from nascli.data.transforms import Normalizer
 from nascli.errors import CorruptFileError, InputError
 from nascli.genotype.resolve import zoo_genotype
-from nascli.models import layers
 from nascli.models.cells.network import CellNetwork
 from nascli.models.cells.pretrained import PREPROCESSING, Tool
-from nascli.models.pretrained import import_weights
-from tests.cells import build_cells
+from nascli.models.cells.spec import CellNetworkSpec
+from nascli.models.pretrained import import_network
+from tests.cells import resolve_cells
 from tests.detect.coco_folder import write_coco
 
-Pool = Callable[[Tensor, int, int], Tensor]
 PEERS = Path(__file__).with_name("reference_networks.py")
 
 # Sizes whose maps are odd and even where those of the native size are: there pretrained-models pads as TensorFlow does.
@@ -51,22 +50,9 @@ CASES = [
 ]
 
 
-def network_for(cell: str, preset: str, size: int) -> CellNetwork:
+def spec_for(cell: str, preset: str, size: int) -> CellNetworkSpec:
     config = CellNetworkConfig.model_validate({"preset": preset, "image_size": size})
-    return build_cells(zoo_genotype(cell), config)
-
-
-def zero_padded(pool: Pool, plain: Pool) -> Pool:
-    """A pool that at stride 2 pads with zeros, and counts them."""
-
-    def pooled(x: Tensor, kernel: int, stride: int) -> Tensor:
-        if stride == 1:
-            return plain(x, kernel, stride)
-        rows, columns = (layers.same_padding(x.shape[axis], kernel, stride) for axis in (2, 3))
-        padded = F.pad(x, (*columns, *rows))
-        return F.max_pool2d(padded, kernel, stride) if pool is F.max_pool2d else F.avg_pool2d(padded, kernel, stride)
-
-    return pooled
+    return resolve_cells(zoo_genotype(cell), config)
 
 
 @pytest.mark.parametrize(("tool", "name", "size", "cell", "preset", "zeros"), CASES)
@@ -78,19 +64,16 @@ def test_the_peers_outputs(
     preset: str,
     zeros: tuple[str, ...],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "peer"
     subprocess.run([sys.executable, "-W", "ignore", str(PEERS), tool, name, str(size), str(out)], check=True)
     weights = next(path for path in tmp_path.iterdir() if path.suffix != ".npz")
-    network = network_for(cell, preset, size).eval()
-    imported = import_weights(weights, network)
+    network, imported = import_network(weights, spec_for(cell, preset, size))
+    assert isinstance(network, CellNetwork)
     assert ("Keras" in imported.name) == (tool == "keras")
     alike = tool == "timm" or name == "pnasnet5large"  # with 1000 classes the two tools' files of large networks are
     assert imported.tool == ("timm" if alike else {"keras": "Keras Applications"}.get(tool, "pretrained-models"))
-    for pool in zeros:
-        plain = getattr(layers, f"{pool}_pool")
-        monkeypatch.setattr(layers, f"{pool}_pool", zero_padded(getattr(F, f"{pool}_pool2d"), plain))
+    assert network.spec.zero_padded_pools == zeros
     held = np.load(out.with_suffix(".npz"))
     expected = torch.from_numpy(held["logits"])[:, -1000:]  # a background class is dropped
     with torch.no_grad():
@@ -115,8 +98,7 @@ def test_safetensors_and_wrapped_files_are_read_alike(file: Path, tmp_path: Path
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "b.pth")
     networks = []
     for path in (file, tmp_path / "a.safetensors", tmp_path / "b.pth"):
-        network = network_for("nasnet-a", "imagenet-mobile", 96)
-        import_weights(path, network)
+        network, _ = import_network(path, spec_for("nasnet-a", "imagenet-mobile", 96))
         networks.append({k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")})
     for other in networks[1:]:
         assert all(torch.equal(other[key], value) for key, value in networks[0].items())
@@ -262,7 +244,7 @@ def test_a_file_that_does_not_fit_names_missing_surplus_and_misshaped(file: Path
     state["last_linear.bias"] = torch.zeros(7)
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(InputError) as caught:
-        import_weights(tmp_path / "odd.pth", network_for("nasnet-a", "imagenet-mobile", 96))
+        import_network(tmp_path / "odd.pth", spec_for("nasnet-a", "imagenet-mobile", 96))
     message = str(caught.value)
     assert "1 missing, first conv0.bn.weight" in message
     assert "1 surplus, first extra.weight" in message
@@ -271,7 +253,7 @@ def test_a_file_that_does_not_fit_names_missing_surplus_and_misshaped(file: Path
 
 def test_the_wrong_size_is_refused(file: Path) -> None:
     with pytest.raises(InputError, match="Choose the --cell and --preset"):
-        import_weights(file, network_for("nasnet-a", "imagenet-large", 75))
+        import_network(file, spec_for("nasnet-a", "imagenet-large", 75))
 
 
 class Evil:
@@ -282,7 +264,7 @@ class Evil:
 def test_a_file_never_runs_code(tmp_path: Path) -> None:
     torch.save({"conv0.conv.weight": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(CorruptFileError, match="hold more than tensors"):
-        import_weights(tmp_path / "evil.pth", network_for("nasnet-a", "imagenet-mobile", 96))
+        import_network(tmp_path / "evil.pth", spec_for("nasnet-a", "imagenet-mobile", 96))
     assert not Path("canary").exists()
 
 
@@ -302,10 +284,10 @@ def test_unreadable_files(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=phrase):
-        import_weights(tmp_path / name, network_for("nasnet-a", "imagenet-mobile", 96))
+        import_network(tmp_path / name, spec_for("nasnet-a", "imagenet-mobile", 96))
 
 
 def test_foreign_entries_are_said(tmp_path: Path) -> None:
     torch.save({"layer1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
     with pytest.raises(InputError, match=r"not a file of timm.*it holds layer1\.weight"):
-        import_weights(tmp_path / "resnet.pth", network_for("nasnet-a", "imagenet-mobile", 96))
+        import_network(tmp_path / "resnet.pth", spec_for("nasnet-a", "imagenet-mobile", 96))

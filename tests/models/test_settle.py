@@ -7,9 +7,11 @@ import torch
 from torch import fx
 
 from nascli.genotype.resolve import zoo_genotype
-from nascli.models.deploy.fuse import fold
+from nascli.models.cells.network import CellNetwork
+from nascli.models.deploy.fuse import SameConv2d, fold
 from nascli.models.deploy.settle import settle_padding
 from nascli.models.layers import SamePad
+from tests.mobile import trained_mobile
 from tests.models.test_fuse import DIFFERENT, difference, trained
 from tests.published import CELL_NAMES
 
@@ -44,3 +46,14 @@ def test_crops_of_any_size_can_be_settled(name: str) -> None:
         assert (
             difference(settle(folded, side, side), folded, torch.randn(2, 3, side, side, dtype=torch.float64)) < 1e-12
         )
+
+
+def test_pools_that_count_zeros_and_mobile_layers_are_settled_too() -> None:
+    usual = trained(zoo_genotype("nasnet-a"), image_size=32).double()
+    counting = CellNetwork(usual.spec.model_copy(update={"zero_padded_pools": ("avg", "max")})).double().eval()
+    counting.load_state_dict(usual.state_dict())
+    for network in (counting, trained_mobile(preset="mnasnet").double()):
+        folded = fold(network)
+        settled = settle(folded, 64, 32)
+        assert not any(isinstance(module, SamePad | SameConv2d) for module in settled.modules())
+        assert difference(settled, folded, torch.randn(2, 3, 64, 32, dtype=torch.float64)) < 1e-12

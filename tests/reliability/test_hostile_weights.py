@@ -22,7 +22,7 @@ from nascli.config import CellNetworkConfig
 from nascli.errors import NascliError
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.pretrained import CellImporter
-from nascli.models.pretrained import import_weights
+from nascli.models.pretrained import import_network
 from nascli.models.weight_files import read_weights
 from tests.cells import build_cells
 from tests.cli.program import Nascli
@@ -220,15 +220,16 @@ def test_of_a_keras_file_only_what_is_in_it_is_read(kind: str, tmp_path: Path) -
 def test_codes_of_numbers_are_no_weights(kind: torch.dtype, tmp_path: Path) -> None:
     network = build_cells(zoo_genotype("nasnet-a"), CellNetworkConfig(preset="imagenet-mobile", image_size=96))
     mark = {NAME: torch.ones(1), "last_linear.weight": torch.ones(1)}
-    file = CellImporter().recognize(mark, network)
+    file = CellImporter().recognize(mark, network.spec)
     assert file is not None
+    keys = CellImporter().list_keys(network, file.layout)
     state = network.state_dict()
-    torch.save({key: state[name].to(kind) for name, key in file.keys.items()}, tmp_path / "w.pth")
+    torch.save({key: state[name].to(kind) for name, key in keys.items()}, tmp_path / "w.pth")
     if kind.is_floating_point and kind.itemsize > 1:
-        assert import_weights(tmp_path / "w.pth", network).name == file.name
+        assert import_network(tmp_path / "w.pth", network.spec)[1].name == file.name
     else:
         with pytest.raises(NascliError, match="floats"):
-            import_weights(tmp_path / "w.pth", network)
+            import_network(tmp_path / "w.pth", network.spec)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "/proc/self/mem", "nowhere", "loop", "folder"])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nascli.errors import InputError
 from nascli.models.cells.cell import Cell
+from nascli.models.cells.ops import pad_pools
 from nascli.models.cells.spec import CellNetworkSpec
 from nascli.models.cells.topology import (
     STAGES,
@@ -74,6 +75,7 @@ class CellNetwork(ImageClassifier):
         self.aux_head = None
         if spec.aux_head:
             self.aux_head = AuxiliaryHead(channels[self._taps["stage2"]], spec.classes, _stage2_side(spec))
+        pad_pools(self, spec.zero_padded_pools)
         set_batch_norms(self, spec.batch_norm_momentum, spec.batch_norm_epsilon)
         init_weights(self)
 

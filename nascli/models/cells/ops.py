@@ -5,8 +5,8 @@ prefix once for each state and hands it to every op that begins with it, so a Re
 twice.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -19,16 +19,24 @@ from nascli.models.layers import conv
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """The beginning of an op, before its weights: computed once per hidden state for all ops that read it."""
+    """The beginning of an op, before its weights: computed once per hidden state for all ops that read it.
+
+    Args:
+        zero_padded: The pool counts zeros around the map.
+    """
 
     kind: Literal["nothing", "relu", "max_pool", "avg_pool"] = "nothing"
     kernel: int = 1
     stride: int = 1
+    zero_padded: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply it to (N, C, H, W)."""
         if self.kind == "relu":
             return F.relu(x)
+        if self.zero_padded:
+            pool = F.max_pool2d if self.kind == "max_pool" else F.avg_pool2d
+            return pool(layers.pad_same(x, self.kernel, self.stride), self.kernel, self.stride)
         if self.kind == "max_pool":
             return layers.max_pool(x, self.kernel, self.stride)
         if self.kind == "avg_pool":
@@ -53,6 +61,13 @@ class Op(nn.Module):
         """(N, C_in, H, W), the prefix applied, to (N, C_out, H', W')."""
         result: Tensor = self.body(prefixed)
         return result
+
+
+def pad_pools(network: nn.Module, kinds: Collection[str]) -> None:
+    """Let the strided pools of these kinds, `avg` or `max`, count zeros around the map."""
+    for op in network.modules():
+        if isinstance(op, Op) and op.prefix.stride > 1 and op.prefix.kind.removesuffix("_pool") in kinds:
+            op.prefix = replace(op.prefix, zero_padded=True)
 
 
 OpBuilder = Callable[[int, int, int], Op]

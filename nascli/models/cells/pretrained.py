@@ -4,9 +4,9 @@ Known are the files of timm and of Cadene's pretrained-models (both use one nami
 is recognized by its keys. Every module with weights of one of our networks is a `WeightLayer`; each naming says what
 its tool calls it. So a file fits when each layer's entry is there in the right shape and nothing else is.
 
-Outputs agree with the tools' own to rounding, but for two things that they do differently from the released TensorFlow
-code, which is followed here: timm counts zero padding in the averages of strided pools at the border, and Keras pads
-strided pools, maximum and average, with zeros. (Pretrained-models pads as TensorFlow only at its native sizes.)
+Outputs agree with the tools' own to rounding. Two of them pad strided pools with zeros that count, which the released
+TensorFlow code does not: timm those of NASNet that average, Keras all; the network then does so too
+(`CellNetworkSpec.zero_padded_pools`). Pretrained-models pads as TensorFlow only at its native sizes.
 
 Each tool publishes how its images are to be prepared. timm and pretrained-models hold the same weights (both took them
 from TensorFlow) under the same names, but prepare images in two ways; of the files that they publish, those with 1001
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nascli.config import Preprocessing
 from nascli.models.cells.cell import Branch, Cell
 from nascli.models.cells.network import CellNetwork
-from nascli.models.cells.spec import PRESETS
+from nascli.models.cells.spec import PRESETS, CellNetworkSpec
 from nascli.models.layers import FactorizedReduction
 from nascli.models.pretrained import ImportedWeights
 
@@ -71,18 +71,25 @@ class CellImporter:
 
     title = "timm, pretrained-models or Keras Applications for NASNet or PNASNet"
 
-    def recognize(self, entries: Mapping[str, Tensor], network: CellNetwork) -> ImportedWeights | None:
+    def recognize(self, entries: Mapping[str, Tensor], spec: CellNetworkSpec) -> ImportedWeights | None:
         """The kind of a file by an entry that only it has, and its tool (see the module's docstring)."""
         kind = next((kind for mark, kind in _MARKS.items() if mark in entries), None)
         if kind is None:
             return None
         tool: Tool = "Keras Applications"
         if kind != "keras":
-            large = network.spec.stem_filters == PRESETS["imagenet-large"].stem_filters
+            large = spec.stem_filters == PRESETS["imagenet-large"].stem_filters
             last = entries.get("last_linear.weight")
             tool = "timm" if large and last is not None and last.shape[:1] != (1001,) else "pretrained-models"
-        keys = {name: key for layer in _list_layers(network) for name, key in _list_keys(layer, network, kind)}
-        return ImportedWeights(_NAMES[kind], tool, PREPROCESSING[tool], keys)
+        pools = _ZERO_PADDED_POOLS.get((tool, kind), ())
+        return ImportedWeights(
+            _NAMES[kind], tool, kind, {"preprocessing": PREPROCESSING[tool], "zero_padded_pools": pools}
+        )
+
+    def list_keys(self, network: CellNetwork, layout: str) -> Mapping[str, str]:
+        """By the names of the tool."""
+        kind = next(kind for kind in _NAMES if kind == layout)
+        return {name: key for layer in _list_layers(network) for name, key in _list_keys(layer, network, kind)}
 
     def convert(self, tensor: Tensor, name: str, key: str, network: CellNetwork) -> Tensor:
         """A tensor in our layout: Keras keeps kernels as (H, W, in, out); a background class is dropped."""
@@ -106,6 +113,12 @@ _NAMES: dict[Kind, str] = {
     "nasnet": "timm or pretrained-models, NASNet",
     "pnasnet": "timm or pretrained-models, PNASNet",
     "keras": "Keras Applications, NASNet",
+}
+
+
+_ZERO_PADDED_POOLS: dict[tuple[Tool, Kind], tuple[str, ...]] = {
+    ("timm", "nasnet"): ("avg",),
+    ("Keras Applications", "keras"): ("avg", "max"),
 }
 
 

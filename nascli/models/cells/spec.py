@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
 
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.models.spec import NetworkSpec
@@ -17,7 +17,9 @@ class CellNetworkSpec(NetworkSpec):
     The network is: stem, then three stages of `cells_per_stage` (N) normal cells with a reduction cell before the
     second and the third, then ReLU, global average pool, dropout, classifier. Ops have `filters` (F) channels in the
     first stage, doubled at every reduction. With `reduction_placement` `in_place` (PNASNet) the reduction cell is the
-    first of the N cells of its stage; with `added` (NASNet) it stands before them.
+    first of the N cells of its stage; with `added` (NASNet) it stands before them. Pools look at the map alone; those
+    that have a stride and are in `zero_padded_pools` count zeros around it, too, as in tools whose weights were
+    imported.
 
     References: Zoph et al. 2018, section 3 and figure 2; what the paper leaves open follows the released code.
     """
@@ -32,7 +34,16 @@ class CellNetworkSpec(NetworkSpec):
     stem_filters: int = Field(ge=1, le=65_536)
     skip_reduction_input: bool
     reduction_placement: Literal["added", "in_place"] = "added"
+    zero_padded_pools: tuple[Literal["avg", "max"], ...] = ()
     aux_head: bool = False
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """All fields; that of imported weights alone only where there are such."""
+        values: dict[str, object] = handler(self)
+        if not self.zero_padded_pools:
+            values.pop("zero_padded_pools", None)
+        return values
 
     @property
     def architecture(self) -> CellGenotype:

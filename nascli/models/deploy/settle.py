@@ -47,6 +47,11 @@ def _settle(folded: fx.GraphModule, node: fx.Node) -> nn.Module | None:
             return _settle_convolution(module, *_find_sides(node, module.same.kernel, module.same.stride))
         if isinstance(module, SamePad):
             return _pad(*_find_sides(node, module.kernel, module.stride))
+    elif node.target is layers.pad_same:
+        _, kernel, stride = node.args
+        assert isinstance(kernel, int)
+        assert isinstance(stride, int)
+        return _pad(*_find_sides(node, (kernel, kernel), (stride, stride)))
     elif node.target in _POOLS:
         _, kernel, stride = node.args
         assert isinstance(kernel, int)

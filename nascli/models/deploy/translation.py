@@ -121,7 +121,14 @@ def _take(ops: Opset, x: Step, down: int, across: int) -> Step:
 
 
 def _pool_plainly(
-    ops: Opset, x: Step, kernel_size: int, stride: int, padding: int, dilation: int, ceil_mode: bool, **_: bool
+    ops: Opset,
+    x: Step,
+    kernel_size: int,
+    stride: int,
+    padding: int = 0,
+    dilation: int = 1,
+    ceil_mode: bool = False,
+    **_: bool,
 ) -> Step:
     sides, strides, pads, dilations = ([each] * 2 for each in (kernel_size, stride, padding, dilation))
     rounding = "ceil" if ceil_mode else "floor"
@@ -158,11 +165,25 @@ def _pad(ops: Opset, x: Step, sides: Sequence[int], **_: object) -> Step:
     return ops.pad(x, ops.constant(before), ops.constant(after), "constant", ops.constant(np.float32(0)))
 
 
+def _pad_same(ops: Opset, x: Step, kernel: int, stride: int) -> Step:
+    """Zeros around a map whose H and W are free: how many is computed in the graph."""
+    zero, one, two, length, step = (ops.constant(np.int64(number)) for number in (0, 1, 2, kernel, stride))
+    sides = ops.gather(ops.shape_of(x), ops.constant(np.array([2, 3])), zero)
+    last = ops.multiply(ops.divide(ops.subtract(sides, one), step), step)  # where the last window begins
+    total = ops.maximum(ops.subtract(ops.add(last, length), sides), zero)
+    before = ops.divide(total, two)
+    none = ops.constant(np.zeros(2, np.int64))  # of N and C
+    first, second = (ops.concat([none, each], 0) for each in (before, ops.subtract(total, before)))
+    return ops.pad(x, first, second, "constant", ops.constant(np.float32(0)))
+
+
 def _mean(ops: Opset, x: Step, axes: int | Sequence[int] = (2, 3), *, keep: bool = False) -> Step:
     return ops.reduce_mean(x, ops.constant(np.array(axes)), keep)
 
 
-def _average_plainly(ops: Opset, x: Step, kernel: int, stride: int, padding: int, count_include_pad: bool) -> Step:
+def _average_plainly(
+    ops: Opset, x: Step, kernel: int, stride: int, padding: int = 0, count_include_pad: bool = True
+) -> Step:
     sides, strides, pads = ([each] * 2 for each in (kernel, stride, padding))
     return ops.avg_pool(x, strides, pads, pads, sides, not count_include_pad)
 
@@ -198,6 +219,7 @@ _FUNCTIONS: dict[Any, Callable[..., Step]] = {
     layers.avg_pool: _average,
     layers.max_pool: _maximum,
     layers.subsample: _take,
+    layers.pad_same: _pad_same,
     layers.global_average: _mean,
     layers.average_map: partial(_mean, keep=True),
     "sigmoid": lambda ops, x: ops.sigmoid(x),

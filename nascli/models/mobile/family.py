@@ -10,6 +10,7 @@ from nascli.models.spec import LARGEST_CIFAR_IMAGE, DataFields, NetworkFamily, S
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier
+    from nascli.models.pretrained import Importer
 
 _FEWEST_PIXELS = 32
 
@@ -54,3 +55,9 @@ class MobileFamily(NetworkFamily):
         from nascli.models.mobile.network import MobileNetwork
 
         return MobileNetwork(spec)
+
+    def importer(self) -> "Importer":
+        """The importer of timm's and torchvision's files."""
+        from nascli.models.mobile.pretrained import MobileImporter
+
+        return MobileImporter()
