@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 from common import Column, Figures, Task, arguments, compare, fresh, serve, time_calls
 
@@ -159,19 +158,15 @@ def nascli_speed(task: Task) -> Figures:
     """The same weights in nascli's folded network."""
     import torch
 
-    from nascli.models import layers
     from nascli.models.deploy.engines import build_engine
     from nascli.models.deploy.fuse import fold
     from nascli.models.deploy.translation import convert
     from nascli.models.families import build_network
-    from nascli.models.pretrained import import_weights
+    from nascli.models.pretrained import import_network
 
-    network = build_network("nasnet-a", task["preset"]).eval()
-    import_weights(Path(task["folder"], "weights.pth"), network)
+    network, _ = import_network(Path(task["folder"], "weights.pth"), build_network("nasnet-a", task["preset"]).spec)
     images, logits = read_expected(task)
-    pool = layers.avg_pool
-    with mock.patch.object(layers, "avg_pool", pool_counting_zeros(pool) if task["tool"] == "timm" else pool):
-        apart = difference(network(images), logits)
+    apart = difference(network(images), logits)
     form: Callable[[Tensor], Tensor]
     if task["variant"] == INT8:
         file = Path(task["folder"], "nascli-int8.xml")
@@ -200,21 +195,6 @@ def read_expected(task: Task) -> "tuple[Tensor, Tensor]":
 
 def difference(ours: "Tensor", logits: "Tensor") -> float:
     return float((ours - logits).abs().max() / logits.abs().max())
-
-
-def pool_counting_zeros(pool: "Callable[[Tensor, int, int], Tensor]") -> "Callable[[Tensor, int, int], Tensor]":
-    """The average pool, but at stride 2 dividing by the whole window at the border too."""
-    import torch.nn.functional as F
-
-    from nascli.models.layers import same_padding
-
-    def pool_padded(x: "Tensor", kernel: int, stride: int) -> "Tensor":
-        if stride == 1:
-            return pool(x, kernel, stride)
-        rows, columns = (same_padding(x.shape[axis], kernel, stride) for axis in (2, 3))
-        return F.avg_pool2d(F.pad(x, (*columns, *rows)), kernel, stride)
-
-    return pool_padded
 
 
 def compile_network(network: "nn.Module") -> "Callable[[Tensor], Tensor]":

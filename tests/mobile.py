@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nascli.config import MobileNetworkConfig
-from nascli.genotype.mobile.genotype import MobileBlock, MobileGenotype
+from nascli.genotype.mobile.genotype import MobileBlock, MobileGenotype, require_mobile
+from nascli.genotype.resolve import zoo_genotype
 from nascli.models.families import build
 from nascli.models.mobile.layers import MobileLayer
 from nascli.models.mobile.network import MobileNetwork
@@ -34,6 +35,11 @@ def chain(name: str, stem: int, *blocks: str) -> MobileGenotype:
             )
         )
     return MobileGenotype(name=name, space="mnasnet", stem=stem, blocks=tuple(made))
+
+
+def published_chain(name: str) -> MobileGenotype:
+    """A genotype of the zoo."""
+    return require_mobile(zoo_genotype(name), "the test")
 
 
 SMALL = chain(

@@ -178,10 +178,12 @@ def test_other_classes_are_told_with_the_option(nascli: Nascli) -> None:
     config = CellNetworkConfig.model_validate({"preset": "imagenet-mobile", "image_size": 32})
     network = build_cells(zoo_genotype("nasnet-a"), config, classes=7)
     marks = {"conv0.conv.weight": torch.zeros(1), "last_linear.weight": torch.zeros(7, 1)}
-    recognized = CellImporter().recognize(marks, network)
+    importer = CellImporter()
+    recognized = importer.recognize(marks, network.spec)
     assert recognized is not None
+    keys = importer.list_keys(network, recognized.layout)
     state = network.state_dict()
-    torch.save({"state_dict": {key: state[name] for name, key in recognized.keys.items()}}, "seven.pth")
+    torch.save({"state_dict": {key: state[name] for name, key in keys.items()}}, "seven.pth")
     ran = nascli(f"{BUILD} seven.pth")
     assert ran.code == 2
     assert "for 7 classes, the network has 1000" in ran.err

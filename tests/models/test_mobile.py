@@ -24,103 +24,35 @@ from nascli.models.mobile.layers import MobileLayer
 from nascli.models.mobile.spec import PRESETS, scale_filters
 from nascli.models.serialization import load_network, save_weights
 from nascli.models.spec import read_network, resolve_network, write_network
-from tests.mobile import SMALL, chain, layer_of, mobile_genotypes, resolve_mobile, trained_mobile
+from tests.mobile import SMALL, chain, layer_of, mobile_genotypes, published_chain, resolve_mobile, trained_mobile
 from tests.models.test_fuse import difference
 
-A1 = chain(
-    "mnasnet-a1",
-    32,
-    "depthwise c16",
-    "mbconv6 c24 n2 s2",
-    "mbconv3 k5 se0.25 c40 n3 s2",
-    "mbconv6 c80 n4 s2",
-    "mbconv6 se0.25 c112 n2",
-    "mbconv6 k5 se0.25 c160 n3 s2",
-    "mbconv6 c320",
-)
-B1 = chain(
-    "mnasnet-b1",
-    32,
-    "depthwise c16",
-    "mbconv3 c24 n3 s2",
-    "mbconv3 k5 c40 n3 s2",
-    "mbconv6 k5 c80 n3 s2",
-    "mbconv6 c96 n2",
-    "mbconv6 k5 c192 n4 s2",
-    "mbconv6 c320",
-)
-MNASNET_SMALL = chain(
-    "mnasnet-small",
-    8,
-    "depthwise c8 none",
-    "mbconv3 c16 s2",
-    "mbconv6 c16 n2 s2",
-    "mbconv6 k5 se0.25 c32 n4 s2",
-    "mbconv6 se0.25 c32 n3",
-    "mbconv6 k5 se0.25 c88 n3 s2",
-    "mbconv6 c144",
-)
-D1 = chain(
-    "mnasnet-d1",
-    32,
-    "mbconv9 c24",
-    "mbconv9 c36 n3 s2",
-    "mbconv9 c48 n5 s2",
-    "mbconv9 k5 c96 n4 s2",
-    "mbconv3 k7 c96 n5",
-    "mbconv9 c80 n3 s2",
-    "mbconv6 k7 c320",
-)
-D1_320 = chain(
-    "mnasnet-d1-320",
-    32,
-    "mbconv6 k5 c24 n3",
-    "mbconv9 k7 c36 n4 s2",
-    "mbconv9 k5 c48 n5 s2",
-    "mbconv6 k7 c96 n5 s2",
-    "mbconv9 c144 n5",
-    "mbconv6 k5 c160 n5 s2",
-    "mbconv9 k7 c320",
-)
-V2 = chain(
-    "mobilenetv2",
-    32,
-    "depthwise c16",
-    "mbconv6 c24 n2 s2",
-    "mbconv6 c32 n3 s2",
-    "mbconv6 c64 n4 s2",
-    "mbconv6 c96 n3",
-    "mbconv6 c160 n3 s2",
-    "mbconv6 c320",
-)
 PUBLISHED = [
-    (A1, {}, 3_887_038, 311_579_072),
-    (B1, {}, 4_383_312, 314_415_872),
-    (MNASNET_SMALL, {"preset": "mnasnet-small"}, 2_030_264, 68_339_184),
-    (D1, {}, 3_638_404, 967_705_824),
-    (D1, {"image_size": 320}, 3_638_404, 1_973_577_600),
-    (D1_320, {}, 6_932_240, 1_807_732_032),
-    (V2, {"preset": "mobilenetv2"}, 3_504_872, 300_774_272),
-    (A1, {"width": 0.35}, 1_747_018, 61.7e6),
-    (A1, {"width": 0.5}, 2_082_006, 103.2e6),
-    (A1, {"width": 0.75}, 2_912_278, 223.4e6),
-    (A1, {"width": 1.3}, 5_468_486, 526.0e6),
-    (A1, {"width": 1.4}, 6_105_992, 586.3e6),
-    (A1, {"image_size": 96}, 3_887_038, 58.5e6),
-    (B1, {"width": 0.35}, 1_788_232, 58_878_912),
-    (B1, {"width": 0.5}, 2_218_512, 104_455_968),
-    (B1, {"width": 0.75}, 3_170_208, 215_493_104),
-    (B1, {"width": 1.3}, 6_282_256, 526_362_432),
-    (B1, {"width": 1.4}, 7_115_728, 588_799_408),
+    ("mnasnet-a1", {}, 3_887_038, 311_579_072),
+    ("mnasnet-b1", {}, 4_383_312, 314_415_872),
+    ("mnasnet-small", {"preset": "mnasnet-small"}, 2_030_264, 68_339_184),
+    ("mnasnet-d1", {}, 3_638_404, 967_705_824),
+    ("mnasnet-d1", {"image_size": 320}, 3_638_404, 1_973_577_600),
+    ("mnasnet-d1-320", {}, 6_932_240, 1_807_732_032),
+    ("mobilenetv2", {"preset": "mobilenetv2"}, 3_504_872, 300_774_272),
+    ("mnasnet-a1", {"width": 0.35}, 1_747_018, 61.7e6),
+    ("mnasnet-a1", {"width": 0.5}, 2_082_006, 103.2e6),
+    ("mnasnet-a1", {"width": 0.75}, 2_912_278, 223.4e6),
+    ("mnasnet-a1", {"width": 1.3}, 5_468_486, 526.0e6),
+    ("mnasnet-a1", {"width": 1.4}, 6_105_992, 586.3e6),
+    ("mnasnet-a1", {"image_size": 96}, 3_887_038, 58.5e6),
+    ("mnasnet-b1", {"width": 0.35}, 1_788_232, 58_878_912),
+    ("mnasnet-b1", {"width": 0.5}, 2_218_512, 104_455_968),
+    ("mnasnet-b1", {"width": 0.75}, 3_170_208, 215_493_104),
+    ("mnasnet-b1", {"width": 1.3}, 6_282_256, 526_362_432),
+    ("mnasnet-b1", {"width": 1.4}, 7_115_728, 588_799_408),
 ]
 
 
-@pytest.mark.parametrize(("genotype", "numbers", "params", "mult_adds"), PUBLISHED)
-def test_published_networks_have_their_sizes(
-    genotype: MobileGenotype, numbers: dict[str, Any], params: int, mult_adds: float
-) -> None:
+@pytest.mark.parametrize(("name", "numbers", "params", "mult_adds"), PUBLISHED)
+def test_published_networks_have_their_sizes(name: str, numbers: dict[str, Any], params: int, mult_adds: float) -> None:
     """Params and mult-adds of timm's and torchvision's; a count that ends on .1M is rounded."""
-    cost = measure_cost(resolve_mobile(genotype, **{"preset": "mnasnet"} | numbers))
+    cost = measure_cost(resolve_mobile(published_chain(name), **{"preset": "mnasnet"} | numbers))
     assert cost.params == params
     assert cost.mult_adds == pytest.approx(mult_adds, abs=0.06e6 if isinstance(mult_adds, float) else 0)
 
@@ -136,7 +68,7 @@ def test_published_networks_have_their_sizes(
     ],
 )
 def test_small_images_are_halved_three_times(size: int, width: float, params: float, mult_adds: float) -> None:
-    spec = resolve_mobile(A1, image_size=size, width=width)
+    spec = resolve_mobile(published_chain("mnasnet-a1"), image_size=size, width=width)
     cost = measure_cost(spec)
     assert (round(cost.params / 1e6, 2), round(cost.mult_adds / 1e6, 1)) == (params, mult_adds)
     with torch.device("meta"):
@@ -144,7 +76,7 @@ def test_small_images_are_halved_three_times(size: int, width: float, params: fl
 
 
 def test_layers_are_those_of_the_published_table_and_add_up() -> None:
-    spec = resolve_mobile(A1, preset="mnasnet")
+    spec = resolve_mobile(published_chain("mnasnet-a1"), preset="mnasnet")
     layers, cost = measure_layers(spec), measure_cost(spec)
     assert sum(layer.params for layer in layers) == cost.params
     assert sum(layer.mult_adds for layer in layers) == cost.mult_adds
@@ -189,7 +121,7 @@ def test_a_skip_is_where_the_genotype_has_it_at_any_width_and_stem() -> None:
 
     def skips(**numbers: Any) -> list[str]:  # noqa: ANN401
         with torch.device("meta"):
-            network = build(resolve_mobile(B1, **numbers))
+            network = build(resolve_mobile(published_chain("mnasnet-b1"), **numbers))
         return [layer.skip for layer in network.modules() if isinstance(layer, MobileLayer)]
 
     expected = ["none", "none", "identity", "identity", "none", "identity", "identity", "none", "identity", "identity"]
