@@ -6,6 +6,9 @@ split into the two maps again, and the network continues from them: reduction ce
 global average pool. With one normal cell per stage (N = 1) the first of the two maps is that of the reduction cell
 before it. Cells that never read h[i-1], or never h[i], need only one of the two maps.
 
+Of another `Restartable` network the last stage, after its last halving, stands for stage 3: of mobile networks the
+blocks from there on, without the head, on crops of the one map before them.
+
 Shapes: N images, C channels, H and W of an image, M proposals of all images, S side of a crop.
 
 References: Zoph et al. 2018, section 4.3; the feature extractor and the configuration of the released detector
@@ -24,7 +27,8 @@ from nascli.models.families import advise_depth
 from nascli.models.interface import ImageClassifier, Restartable
 from nascli.models.layers import concat_channels
 
-STAGE, RESTARTED = "stage2", "stage3"
+STAGE = "stage2"
+"""The name of the one map."""
 
 
 class SingleScaleBackbone(DetectionBackbone):
@@ -40,25 +44,25 @@ class SingleScaleBackbone(DetectionBackbone):
 
     def __init__(self, network: ImageClassifier, *, freeze_batch_norm: bool = False) -> None:
         super().__init__(network, freeze_batch_norm=freeze_batch_norm)
-        if not isinstance(network, Restartable):
+        if not isinstance(network, Restartable) or len(network.feature_info) == 1:
             raise InputError(
                 f"{network.spec.name}: this network cannot be restarted at stage 3, as head nasnet needs",
                 "Give --head fpn",
             )
-        maps = network.maps_before(RESTARTED)
-        self.stride = next(info.stride for info in network.feature_info if info.name == STAGE)
+        before, last = network.feature_info[-2:]
+        maps, self.stride = network.maps_before(last.name), before.stride
         if {info.stride for info in maps} != {self.stride}:
             raise InputError(
                 f"{network.spec.name}: stage 3 of this network reads stage 1, whose map has twice the "
                 "height and width of stage 2's and cannot be joined to it, as head nasnet needs",
                 advise_depth(network.spec, "--head fpn"),
             )
-        self._forward_to = network.forward_to
+        self._forward_to, self._last = network.forward_to, last.name
         self.out_channels = sum(info.channels for info in maps)  # torchvision reads it under this name
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalized images (N, 3, H, W) to one map (N, C, H / stride, W / stride) by the name of its stage."""
-        maps = self._forward_to(images.contiguous(memory_format=torch.channels_last), RESTARTED)
+        maps = self._forward_to(images.contiguous(memory_format=torch.channels_last), self._last)
         return {STAGE: concat_channels(maps)}
 
 
@@ -90,14 +94,15 @@ class Stage3Head(nn.Module):
     def __init__(self, network: ImageClassifier) -> None:
         super().__init__()
         assert isinstance(network, Restartable)
-        self._channels = [info.channels for info in network.maps_before(RESTARTED)]
+        self._last = network.feature_info[-1].name
+        self._channels = [info.channels for info in network.maps_before(self._last)]
         self._forward_from = network.forward_from  # a method, not a module: the weights are listed, and saved, once
 
     def forward(self, crops: Tensor) -> Tensor:
         """Crops (M, C, S, S) to the input of class and box predictor, (M, channels of stage 3)."""
         maps = torch.split(crops, self._channels, 1)
         places = range(len(self._channels))  # not `maps`, over which a tracer could not loop
-        return self._forward_from([maps[k].contiguous(memory_format=torch.channels_last) for k in places], RESTARTED)
+        return self._forward_from([maps[k].contiguous(memory_format=torch.channels_last) for k in places], self._last)
 
 
 def build_rpn_head(channels: int, width: int, anchors: int) -> RPNHead:
