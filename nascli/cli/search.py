@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 DEFAULT_RECIPES = {("digits", "cells"): "digits", ("digits", "mobile"): "digits-mnasnet"}
 """The recipe of a data set and a family of spaces, where the user names none."""
 
-OTHER_RECIPE = "cifar10-cpu"
-"""The recipe of any other data set."""
+OTHER_RECIPES = {"cells": "cifar10-cpu", "mobile": "cifar10-mnasnet"}
+"""The recipe of any other data set; a family without one has that of the cells."""
 
 KEYS = {
     "--dataset": "data.dataset",
@@ -95,7 +95,8 @@ def run(call: Call) -> None:
         return
     space = {"name": keys.pop("space.name")} if "space.name" in keys else {}
     family = ByFamily(SPACE_SECTIONS).find_family(space)
-    name = call[RECIPE] or DEFAULT_RECIPES.get((keys.get("data.dataset", "digits"), family), OTHER_RECIPE)
+    other = OTHER_RECIPES.get(family, OTHER_RECIPES["cells"])
+    name = call[RECIPE] or DEFAULT_RECIPES.get((keys.get("data.dataset", "digits"), family), other)
     if not call[RECIPE]:
         terminal.note(f"recipe {name} (another with --recipe)")
     if space:  # in place of all that the recipe says of its own space

@@ -44,8 +44,16 @@ if TYPE_CHECKING:
     from nascli.classify.job import TrainJob
     from nascli.engine.dist import DistContext
 
-DEFAULT_RECIPES = {"digits": "digits", "cifar10": "cifar10", "cifar100": "cifar10", "imagenet": "imagenet-mobile"}
-"""The recipe of a data set, where the user names none."""
+DEFAULT_RECIPES = {
+    "cells": {"digits": "digits", "cifar10": "cifar10", "cifar100": "cifar10", "imagenet": "imagenet-mobile"},
+    "mobile": {
+        "digits": "digits-mnasnet",
+        "cifar10": "mnasnet-cifar",
+        "cifar100": "mnasnet-cifar",
+        "imagenet": "mnasnet-paper",
+    },
+}
+"""The recipe of a family and a data set, where the user names none; other families have those of the cells."""
 
 KEYS = {
     "--dataset": "data.dataset",
@@ -120,7 +128,7 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
         terminal.note(f"{source.unused_weights}. This training begins with fresh weights")
     numbers = _network_numbers(keys.get("network.preset"), source.numbers)
     data = load_recipe(TrainRecipe, None, numbers | keys, call[SET]).data
-    name = call[RECIPE] or _default_recipe(terminal, data.dataset)
+    name = call[RECIPE] or _default_recipe(terminal, source.architecture.family, data.dataset)
     path = find_recipe("train", name) if name else None
     recipe = load_recipe(TrainRecipe, path, numbers | keys, call[SET], terminal.note)
     job = prepare_train_job(recipe, source.architecture, local_device(call[DEVICE], dist), dist)
@@ -131,15 +139,16 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
     return job, [file for file in (source.file, path) if file]
 
 
-def _default_recipe(terminal: Terminal, dataset: str) -> str | None:
+def _default_recipe(terminal: Terminal, family: str, dataset: str) -> str | None:
     """The recipe of a data set, named on the terminal; None where it has none."""
-    name = DEFAULT_RECIPES.get(dataset)
+    recipes = DEFAULT_RECIPES.get(family, DEFAULT_RECIPES["cells"])
+    name = recipes.get(dataset)
     if name:
         terminal.note(f"recipe {name} (another with --recipe)")
     else:
         terminal.note(
-            f"no recipe for {dataset}: what is not given has its default. --recipe imagenet-mobile suits photos, "
-            "cifar10 small images"
+            f"no recipe for {dataset}: what is not given has its default. --recipe {recipes['imagenet']} suits photos, "
+            f"{recipes['cifar10']} small images"
         )
     return name
 

@@ -149,7 +149,7 @@ def test_a_data_set_chooses_its_recipe(nascli: Nascli) -> None:
     assert "recipe digits" in ran.err
     assert ran.json["dataset"] == "digits"
     assert ran.json["epochs"] == load_recipe(TrainRecipe, find_recipe("train", "digits")).train.epochs
-    for dataset, recipe in DEFAULT_RECIPES.items():
+    for dataset, recipe in [item for recipes in DEFAULT_RECIPES.values() for item in recipes.items()]:
         own = load_recipe(TrainRecipe, find_recipe("train", recipe)).data.dataset
         assert own == ("cifar10" if dataset == "cifar100" else dataset)
 
