@@ -47,6 +47,20 @@ def parse_quantity(
     return float(Decimal(number).scaleb(units[unit]))
 
 
+def parse_amount(quantity: str, text: str, place: str) -> float:
+    """An amount of `params`, `mult_adds` or `latency` that somebody aims at, in plain units.
+
+    Raises:
+        InputError: It is not a positive number with a unit of the quantity; `place` opens the message.
+    """
+    units = UNITS[quantity]
+    hint = f"{list_units(quantity, units)}; for example {EXAMPLES[quantity]}"
+    amount = parse_quantity(text, units, place, hint)
+    if amount <= 0:
+        raise InputError(f"{place}: a target is larger than 0", hint)
+    return amount
+
+
 def format_exactly(value: float, units: dict[str, int]) -> str:
     """The value in the largest unit in which it is at least 1 (else in the smallest), to the last digit.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nascli.cli.console import Terminal
 from nascli.cli.data_notes import describe_images, note_images
@@ -14,12 +14,14 @@ from nascli.cli.options import (
     RESUME,
     SET,
     Call,
+    Setting,
     command,
     field_settings,
     place_run,
     runs_folder,
 )
 from nascli.config import (
+    TRADE_OFFS,
     SPACE_SECTIONS,
     ByFamily,
     SearchRecipe,
@@ -70,13 +72,31 @@ KEYS = {
 }
 
 
+TARGETS = {
+    Setting[str | None](
+        f"--target-{name}", f"Aim at {meaning}: the reward weighs the accuracy by it.", metavar=unit
+    ): key
+    for name, meaning, unit, key in (
+        ("latency", "a latency of one image in the engine, like 20ms", "TIME", "latency"),
+        ("mult-adds", "multiply-accumulates per image, like 300M", "N", "mult_adds"),
+        ("params", "trainable parameters, like 4M", "N", "params"),
+    )
+}
+TRADE_OFF = Setting[Literal["soft", "hard"] | None](
+    "--trade-off",
+    "Weight of such a target. soft: twice the cost for 5 % of accuracy, on both sides; hard: none up to it, and beyond "
+    "it the accuracy is divided by the overrun.",
+)
+
+
 @command(
     "search",
-    [*field_settings(SearchRecipe, KEYS), *NEW_RUN],
+    [*field_settings(SearchRecipe, KEYS), *TARGETS, TRADE_OFF, *NEW_RUN],
     examples=[
         "nascli search",
         "nascli search --space mnasnet --dataset digits",
         "nascli search --dataset cifar10 --trials 40 --dry-run",
+        "nascli search --space mnasnet --target-latency 1ms --trade-off hard --trials 8",
         'nascli search --strategy evolution --space enas --constraint "params<20k" --trials 8 --out runs/search/mine',
         "nascli search --resume latest",
     ],
@@ -101,6 +121,7 @@ def run(call: Call) -> None:
         terminal.note(f"recipe {name} (another with --recipe)")
     if space:  # in place of all that the recipe says of its own space
         keys = {"space": space, "network.family": family} | keys
+    keys |= _read_objective(call)
     path = find_recipe("search", name)
     recipe = load_recipe(SearchRecipe, path, keys, call[SET], terminal.note)
     if call[DRY_RUN]:
@@ -109,10 +130,23 @@ def run(call: Call) -> None:
         _begin(call, terminal, recipe, path)
 
 
+def _read_objective(call: Call) -> dict[str, object]:
+    """The options on a target as keys of the recipe."""
+    given = {setting: key for setting, key in TARGETS.items() if call[setting] is not None}
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(each.flag for each in given)}: a reward weighs one cost", "Give one of them")
+    keys: dict[str, object] = {}
+    for setting, key in given.items():
+        keys |= {"objective.quantity": key, "objective.target": call[setting]}
+    if trade_off := call[TRADE_OFF]:
+        keys["objective.below"], keys["objective.above"] = TRADE_OFFS[trade_off]
+    return keys
+
+
 def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> None:
     from nascli.engine.device import resolve_device
     from nascli.genotype.space import resolve_space
-    from nascli.search.builders import build_child_setup, check_recipe, open_table, resolve_constraints
+    from nascli.search.builders import build_child_setup, check_recipe, open_table, resolve_costs
     from nascli.search.study import search_name
 
     where = resolve_device(call[DEVICE])
@@ -122,8 +156,8 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
         note_images(terminal, setup.data)
     space = resolve_space(recipe.space)
     open_table(recipe.search, space)
-    with terminal.status("measuring what the constraints ask for"):
-        recipe = resolve_constraints(recipe, setup, space, terminal.note)
+    with terminal.status("measuring what constraints and objective ask for"):
+        recipe = resolve_costs(recipe, setup, space, terminal.note)
     folder = create_run(
         "search",
         search_name(recipe),
@@ -140,7 +174,7 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
     """Continue a run with the settings in its folder; only the number of trials may grow."""
     from nascli.engine.device import resolve_device
     from nascli.genotype.space import resolve_space
-    from nascli.search.builders import build_child_setup, resolve_constraints
+    from nascli.search.builders import build_child_setup, resolve_costs
     from nascli.search.recorded import MAY_CHANGE
 
     path = find_run(resume, "search", runs_folder(), terminal.note)
@@ -158,8 +192,8 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
         device = resolve_device(record["asked"].get("device") or "auto")
         with with_changes(changes):
             setup = build_child_setup(recipe, device)
-            # refused where what they name does not work here
-            resolve_constraints(recipe, setup, resolve_space(recipe.space), terminal.note)
+            # refused where what they ask for does not work here
+            resolve_costs(recipe, setup, resolve_space(recipe.space), terminal.note)
         if total > before:
             recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"trials": total})})
             grown = [*(record.get("grown") or []), {"from": before, "to": total}]
@@ -177,15 +211,15 @@ def _search(
     from nascli.cli.search_view import watch
     from nascli.genotype.space import resolve_space
     from nascli.models.latency import describe_conditions
-    from nascli.search.builders import build_evaluators, build_executor, count_workers, has_latency
+    from nascli.search.builders import build_evaluators, build_executor, count_workers, needs_latency
     from nascli.search.study import run_search
     from nascli.signals import stop_on_signals
 
     with folder, stop_on_signals() as stop:
         terminal.note(f"run {folder.path}")
-        if setup and has_latency(recipe.search):
-            conditions = describe_conditions(**recipe.latency.model_dump(), image_size=setup.data.image_size)
-            terminal.note(f"latency: {conditions}")
+        if setup and needs_latency(recipe):
+            side = (recipe.objective.network and recipe.objective.network.image_size) or setup.data.image_size
+            terminal.note(f"latency: {describe_conditions(**recipe.latency.model_dump(), image_size=side)}")
         space = resolve_space(recipe.space)
         with show_steps(terminal, "supernet") as progress:
             evaluators = build_evaluators(
@@ -193,7 +227,7 @@ def _search(
             )
         torch.set_num_threads(1)  # the controller is small, and the cores are the workers'
         ranking = evaluators.trainer if recipe.rerank.top else None
-        with watch(terminal, _title(recipe, count_workers(recipe.search, device)), recipe.search.trials) as view:
+        with watch(terminal, _title(recipe, count_workers(recipe.search, device)), recipe) as view:
             trials = run_search(
                 folder,
                 recipe,
@@ -217,10 +251,11 @@ def _title(recipe: SearchRecipe, workers: int) -> str:
 def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: list["Trial"]) -> None:
     from nascli.cli.latency_view import describe_latencies
     from nascli.cli.search_view import show_best
+    from nascli.search.objective import find_objective
     from nascli.search.study import best_trials
 
     results = read_run(path)["results"]
-    show_best(terminal, best_trials(trials, recipe.search.top), len(trials), recipe)
+    show_best(terminal, best_trials(trials, recipe.search.top, find_objective(recipe)), len(trials), recipe)
     if latencies := [trial.latency for trial in trials if trial.latency]:  # those of rejected cells, too
         terminal.note(describe_latencies(latencies))
     terminal.show(
@@ -255,12 +290,14 @@ def _show_estimate(terminal: Terminal, recipe: SearchRecipe, device: str) -> Non
     rows = [
         ("strategy", f"{recipe.search.strategy} in space {recipe.space.name}"),
         ("trials", f"{plan.trials}, {plan.workers} at a time"),
+        *([("reward", plan.reward_is)] if recipe.weighs_cost else []),
         ("two children measured", sizes),
         (
             "a child",
             f"{steps:,} steps ({recipe.train.epochs} × {steps // recipe.train.epochs:,}), about "
             f"{format_duration(plan.seconds_per_child)}",
         ),
+        *([("a latency", f"{plan.seconds_per_latency:.1f} s to measure")] if plan.seconds_per_latency else []),
         ("memory", f"{plan.memory / 2**20:.0f} MiB per worker, {plan.workers * plan.memory / 2**30:.1f} GiB in all"),
         *([("ranking the best again", format_duration(plan.ranking_seconds))] if plan.ranking_seconds else []),
         ("estimated total", format_duration(plan.seconds)),

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from nascli.cli.console import Terminal
 from nascli.cli.latency_view import describe_spread
-from nascli.config import SearchRecipe
+from nascli.config import SearchRecipe, find_evaluator
 from nascli.search.trial import Trial, TrialState
 from nascli.text import printable
 from nascli.units import count_of, format_duration, format_quantity
@@ -24,12 +24,12 @@ _RUNNING_SHOWN = 8
 
 
 @contextmanager
-def watch(terminal: Terminal, title: str, total: int) -> "Iterator[PlainView | LiveView]":
-    """An observer that shows a search of `total` trials: a live view if stderr is a terminal, else lines."""
+def watch(terminal: Terminal, title: str, recipe: SearchRecipe) -> "Iterator[PlainView | LiveView]":
+    """An observer that shows a search: a live view if stderr is a terminal, else lines."""
     if not terminal.notes.is_terminal:
-        yield PlainView(terminal, total)
+        yield PlainView(terminal, recipe)
         return
-    view = LiveView(terminal, title, total)
+    view = LiveView(terminal, title, recipe)
     with view.live:
         yield view
 
@@ -39,22 +39,21 @@ def format_percent(reward: float | None) -> str:
     return "-" if reward is None else f"{reward:.2%}".replace("%", " %")
 
 
-def format_reward(trial: Trial) -> str:
-    """The reward of a trial that has a score; in percent if it is an accuracy."""
-    return format_percent(trial.reward) if _is_accuracy(trial) else f"{trial.reward:.4g}"
+def format_reward(trial: Trial, recipe: SearchRecipe) -> str:
+    """The reward of a trial that has a score; in percent if it is an accuracy, and with that if it weighs a cost."""
+    accuracy = trial.score.accuracy if trial.score else None
+    if accuracy is None:
+        return f"{trial.reward:.4g}"
+    return f"{trial.reward:.4f} ({format_percent(accuracy)})" if recipe.weighs_cost else format_percent(trial.reward)
 
 
-def _is_accuracy(trial: Trial) -> bool:
-    return trial.score is None or trial.score.accuracy is not None
-
-
-def table_row(trial: Trial) -> tuple[str, ...]:
+def table_row(trial: Trial, recipe: SearchRecipe) -> tuple[str, ...]:
     """A complete trial as a row of a table with the columns `COLUMNS`."""
     assert trial.score is not None
     score = trial.score
     return (
         str(trial.id),
-        format_reward(trial),
+        format_reward(trial, recipe),
         format_quantity(score.params),
         format_quantity(score.mult_adds),
         format_duration(score.seconds),
@@ -72,7 +71,7 @@ def show_best(terminal: Terminal, best: Sequence[Trial], total: int, recipe: Sea
     more = [*(["trained again"] if again else []), *(["latency"] if timed else [])]
     rows = []
     for place, trial in enumerate(best, start=1):
-        number, reward, *figures = table_row(trial)
+        number, reward, *figures = table_row(trial, recipe)
         longer = [*([_ranking(trial)] if again else []), *([_latency(trial)] if timed else [])]
         rows.append((number, reward, *longer, *figures, f"top/{place:02d}.json"))
     columns = (*COLUMNS[:2], *more, *COLUMNS[2:], "file")
@@ -95,9 +94,9 @@ def _ranking(trial: Trial) -> str:
 class _Board:
     """The state of a search: counts, the best trials, those that run, the time left."""
 
-    def __init__(self, terminal: Terminal, total: int) -> None:
-        self._terminal = terminal
-        self.total = total
+    def __init__(self, terminal: Terminal, recipe: SearchRecipe) -> None:
+        self._terminal, self._recipe = terminal, recipe
+        self.total = recipe.search.trials
         self.finished = 0
         self.best: list[Trial] = []
         self.started: dict[int, float] = {}
@@ -161,18 +160,18 @@ class PlainView(_Board):
     def on_trial(self, trial: Trial) -> None:
         """One line, if the trial finished."""
         self._count(trial)
-        if what := _news(trial):
+        if what := _news(trial, self._recipe):
             self._terminal.note(f"trial {trial.id}: {what}  ({self.progress})")
 
     @property
     def progress(self) -> str:
         """The progress in a few words."""
-        best = f", best {format_reward(self.best[0])}" if self.best else ""
+        best = f", best {format_reward(self.best[0], self._recipe)}" if self.best else ""
         left = f", about {format_duration(self.left)} left" if self.left else ""
         return f"{self.finished}/{self.total}{best}{left}"
 
 
-def _news(trial: Trial) -> str:
+def _news(trial: Trial, recipe: SearchRecipe) -> str:
     """The news about a trial in one line; empty if there are none."""
     if trial.reranks:
         last = trial.reranks[-1]
@@ -182,8 +181,8 @@ def _news(trial: Trial) -> str:
     if trial.score is None:
         return ""
     if trial.duplicate_of is not None:
-        return f"{format_reward(trial)} (duplicate of trial {trial.duplicate_of})"
-    _, reward, params, mult_adds, took, _ = table_row(trial)
+        return f"{format_reward(trial, recipe)} (duplicate of trial {trial.duplicate_of})"
+    _, reward, params, mult_adds, took, _ = table_row(trial, recipe)
     stopped = f", stopped after {trial.rungs[-1].epochs} epochs" if trial.stopped else ""
     return f"{reward}, {params} params, {mult_adds} mult-adds, {took}{stopped}"
 
@@ -191,8 +190,8 @@ def _news(trial: Trial) -> str:
 class LiveView(_Board):
     """The best cells, the trials that run, and the progress, redrawn in place."""
 
-    def __init__(self, terminal: Terminal, title: str, total: int) -> None:
-        super().__init__(terminal, total)
+    def __init__(self, terminal: Terminal, title: str, recipe: SearchRecipe) -> None:
+        super().__init__(terminal, recipe)
         self._title = title
         self.live = Live(
             console=terminal.notes, get_renderable=self.render, refresh_per_second=4, transient=True, screen=False
@@ -214,7 +213,7 @@ class LiveView(_Board):
             Text(left, "dim"),
         )
         parts: list[RenderableType] = [Text(printable(self._title), "bold"), bar, self.counts, ""]
-        parts.append(_best_table(self.best))
+        parts.append(_best_table(self.best, self._recipe))
         parts += ["", _running_line(self.started)]
         if self.diagnostics:
             parts.append(_learning_line(self.diagnostics, format_value=self.format_value))
@@ -224,7 +223,8 @@ class LiveView(_Board):
 
     def format_value(self, reward: float) -> str:
         """A value in the unit of the rewards."""
-        return format_percent(reward) if all(map(_is_accuracy, self.best)) else f"{reward:.4g}"
+        is_accuracy = find_evaluator(self._recipe.search.evaluator).is_accuracy and not self._recipe.weighs_cost
+        return format_percent(reward) if is_accuracy else f"{reward:.4g}"
 
     @property
     def counts(self) -> Text:
@@ -237,14 +237,14 @@ class LiveView(_Board):
         return Text(" · ").join(Text.assemble(part) for part in parts)
 
 
-def _best_table(best: Sequence[Trial]) -> RenderableType:
+def _best_table(best: Sequence[Trial], recipe: SearchRecipe) -> RenderableType:
     if not best:
         return Text("no cell is trained yet", "dim")
     made = Table(box=None, pad_edge=False, header_style="bold", title="best so far", title_justify="left")
     for column in COLUMNS:
         made.add_column(column, justify="right")
     for place, trial in enumerate(best):
-        made.add_row(*table_row(trial), style="green" if place == 0 else None)
+        made.add_row(*table_row(trial, recipe), style="green" if place == 0 else None)
     return made
 
 

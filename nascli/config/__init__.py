@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ResNetConfig,
         follow_family,
     )
+    from nascli.config.objective import TRADE_OFFS, ObjectiveConfig
     from nascli.config.search import (
         EVALUATORS,
         STRATEGIES,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
         SearchConfig,
         SearchRecipe,
         SupernetConfig,
-        describe_reward,
         find_evaluator,
     )
     from nascli.config.section import (
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from nascli.config.space import SPACE_SECTIONS, CellSpaceConfig, MobileSpaceConfig, SpaceConfig
     from nascli.config.train import OptimConfig, TrainConfig, TrainRecipe
 
-_MODULES = ("section", "errors", "files", "data", "network", "space", "train", "search", "detect")
+_MODULES = ("section", "errors", "files", "data", "network", "space", "train", "objective", "search", "detect")
 
 
 def __getattr__(name: str) -> object:

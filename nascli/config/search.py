@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from nascli.config.data import DataConfig
 from nascli.config.network import NETWORK_SECTIONS, CellNetworkConfig, NetworkConfig
+from nascli.config.objective import ObjectiveConfig
 from nascli.config.section import ByFamily, Section, list_meanings, one_of
 from nascli.config.space import SPACE_SECTIONS, CellSpaceConfig, SpaceConfig
 from nascli.config.train import OptimConfig, TrainConfig, WeightDecay
@@ -73,12 +74,6 @@ EVALUATORS = {
 def find_evaluator(name: str) -> EvaluatorInfo:
     """The entry of `search.evaluator`; KeyError where there is none."""
     return EVALUATORS[f"{TABLE}FILE" if name.startswith(TABLE) else name]
-
-
-def describe_reward(evaluator: str) -> str:
-    """The rewards of `search.evaluator` in words."""
-    info = find_evaluator(evaluator)
-    return info.meaning if info.is_accuracy else f"{evaluator}, {info.meaning}"
 
 
 _REWARDS = {name: info.meaning for name, info in EVALUATORS.items()}
@@ -249,6 +244,7 @@ class SearchRecipe(Section):
     network: Annotated[NetworkConfig, ByFamily(NETWORK_SECTIONS)] = Field(default_factory=CellNetworkConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     search: SearchConfig = Field(default_factory=SearchConfig)
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
     ppo: PpoConfig = Field(default_factory=PpoConfig)
     reinforce: ReinforceConfig = Field(default_factory=ReinforceConfig)
     evolution: EvolutionConfig = Field(default_factory=EvolutionConfig)
@@ -262,10 +258,19 @@ class SearchRecipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _follow_space(cls, values: object) -> object:
-        """Make `[network]` one of the space's family where it names none."""
+        """Make `[network]` and `[objective.network]` ones of the space's family where they name none."""
         if not isinstance(values, Mapping):
             return values
-        network = values.get("network", {})
-        if not isinstance(network, Mapping) or "family" in network:
-            return values
-        return {**values, "network": {"family": ByFamily(SPACE_SECTIONS).find_family(values.get("space")), **network}}
+        family = {"family": ByFamily(SPACE_SECTIONS).find_family(values.get("space"))}
+        made = dict(values)
+        if isinstance(network := values.get("network", {}), Mapping):
+            made["network"] = {**family, **network}
+        objective = values.get("objective")
+        if isinstance(objective, Mapping) and isinstance(network := objective.get("network"), Mapping):
+            made["objective"] = {**objective, "network": {**family, **network}}
+        return made
+
+    @property
+    def weighs_cost(self) -> bool:
+        """Whether the reward is another number than the accuracy: one that weighs a cost, too."""
+        return self.objective.quantity is not None

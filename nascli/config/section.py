@@ -98,7 +98,7 @@ class FamilySection(Section):
     """Values of the key `name` that imply the family."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # an optional field hashes it
 class ByFamily:
     """The validator of such a section: `Annotated[SpaceConfig, ByFamily(SPACE_SECTIONS)]`.
 

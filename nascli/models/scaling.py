@@ -21,7 +21,7 @@ from nascli.models.families import build, find_family
 from nascli.models.interface import ImageClassifier
 from nascli.models.latency import Latency
 from nascli.models.spec import NetworkSpec, SizeKnobs
-from nascli.units import EXAMPLES, UNITS, format_exactly, format_quantity, list_units, parse_quantity
+from nascli.units import UNITS, format_exactly, format_quantity, parse_amount
 
 Quantity = Literal["params", "mult_adds", "latency"]
 
@@ -138,12 +138,7 @@ def parse_target(quantity: Quantity, text: str) -> Target:
     Raises:
         InputError: It is not a positive number with a unit of the quantity.
     """
-    place, units = f"--target-{quantity.replace('_', '-')} {text}", UNITS[quantity]
-    hint = f"{list_units(quantity, units)}; for example {EXAMPLES[quantity]}"
-    amount = parse_quantity(text, units, place, hint)
-    if amount <= 0:
-        raise InputError(f"{place}: a target is larger than 0", hint)
-    return Target(quantity, amount)
+    return Target(quantity, parse_amount(quantity, text, f"--target-{quantity.replace('_', '-')} {text}"))
 
 
 def measure_size(spec: NetworkSpec, time: Timer | None = None) -> SizeCost:

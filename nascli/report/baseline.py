@@ -31,7 +31,7 @@ LOW, HIGH = 0.1, 0.9
 
 _MAX_BUDGETS = 200  # at which the curve is computed
 _ROUNDING = 1e-12  # of sums of chances
-_SECTIONS = ("data", "space", "network", "train", "halving", "supernet", "latency")
+_SECTIONS = ("data", "space", "network", "train", "halving", "supernet", "latency", "objective")
 _SEARCH_KEYS = ("evaluator", "num_seeds", "constraints", "holdout")
 _IRRELEVANT = frozenset(
     {"data.data_dir", "data.workers", "train.threads", "train.checkpoint_minutes", "train.checkpoint_steps"}

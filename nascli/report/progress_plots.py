@@ -84,7 +84,7 @@ def plot_rewards(data: SearchData) -> RenderedFigure | None:
     if len(data.complete) > window:
         x, y = _thin(*_running_mean(data.complete, window))
         axes.plot(x, y, color=figures.ORANGE, label=f"mean of {window}")
-    if data.is_accuracy:
+    if data.in_percent:
         figures.use_percent_ticks(axes)
     figures.use_integer_ticks(axes)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=5, handletextpad=0.3, columnspacing=1.2)
@@ -147,7 +147,7 @@ def _plot_best_so_far(
         color=figures.BLUE,
         label=strategy if strategy != "random" else "this random search",
     )
-    if data.is_accuracy:
+    if data.in_percent:
         figures.use_percent_ticks(axes)
     axes.legend(loc="lower right")
     alt = f"Step curve of the best {data.reward_name} so far, ending at {data.format_reward(best[-1])}"

@@ -128,6 +128,8 @@ def _describe_results(command_name: str, record: Mapping[str, Any]) -> str:
     if command_name == "search" and results.get("best"):
         reward = results["best"]["reward"]
         evaluator = record["recipe"].get("search", {}).get("evaluator", "proxy")
+        if record["recipe"].get("objective", {}).get("quantity"):
+            return f"best reward {reward:.4f} of {results['trained']} trained cells ({results['reward_is']})"
         if find_evaluator(evaluator).is_accuracy:
             return f"best proxy accuracy {reward:.2%} of {results['trained']} trained cells"
         return f"best {evaluator} {reward:.5g} of {results['trained']} scored cells"

@@ -156,6 +156,7 @@ def _read_search(path: Path, record: Mapping[str, Any], progress: Progress | Non
         best = min(scored, key=lambda trial: trial.sort_key)
         evaluator = str(search.get("evaluator", "proxy"))
         name = "proxy accuracy" if find_evaluator(evaluator).is_accuracy else evaluator
+        name = "reward" if record["recipe"].get("objective", {}).get("quantity") else name
         yield from {"best": best.reward, "best_is": name, "best_at": best.id}.items()
     yield "trials", _count_trials(trials, progress)
 

@@ -14,6 +14,7 @@ from nascli.config import SearchRecipe
 from nascli.errors import CorruptFileError
 from nascli.genotype.space import SearchSpace
 from nascli.records import read_record
+from nascli.search.objective import describe_reward, find_objective
 from nascli.search.recorded import read_recorded
 from nascli.search.study import best_trials
 from nascli.search.trial import Trial, TrialState
@@ -58,18 +59,25 @@ class SearchData:
 
     @cached_property
     def is_accuracy(self) -> bool:
-        """Whether the rewards come from proxy accuracies."""
+        """Whether the networks were trained: a trial has a proxy accuracy, which is its reward or a part of it."""
         return bool(self.scored) and all(trial.score and trial.score.accuracy is not None for trial in self.scored)
 
     @property
     def reward_name(self) -> str:
         """The reward's name for readers."""
-        return "proxy accuracy" if self.is_accuracy else "reward"
+        return "proxy accuracy" if self.in_percent else "reward"
 
     @property
     def reward_label(self) -> str:
         """The reward's name on an axis."""
+        if self.recipe.weighs_cost:
+            return f"reward, {describe_reward(self.recipe)}"
         return "reward (proxy accuracy)" if self.is_accuracy else "reward"
+
+    @property
+    def in_percent(self) -> bool:
+        """Whether the rewards are accuracies, with no cost weighed in."""
+        return self.is_accuracy and not self.recipe.weighs_cost
 
     @property
     def accuracy_name(self) -> str:
@@ -87,7 +95,7 @@ class SearchData:
 
     def format_reward(self, value: float) -> str:
         """A reward for readers: in percent where it is an accuracy."""
-        return f"{value:.2%}" if self.is_accuracy else f"{value:.5g}"
+        return f"{value:.2%}" if self.in_percent else f"{value:.5g}"
 
     def count(self, state: TrialState) -> int:
         """Trials in a state, without duplicates."""
@@ -144,7 +152,7 @@ def summarize_reranks(data: SearchData) -> list[RerankSummary]:
 def select_best(data: SearchData) -> list[Trial]:
     """The trials to draw: the best by their trainings after the search where there were any, else by reward."""
     again = [each.trial for each in summarize_reranks(data)]
-    return (again or best_trials(data.trials, data.recipe.search.top))[:_MAX_DRAWN]
+    return (again or best_trials(data.trials, data.recipe.search.top, find_objective(data.recipe)))[:_MAX_DRAWN]
 
 
 def _read_updates(path: Path) -> tuple[Update, ...]:

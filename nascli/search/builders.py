@@ -20,8 +20,8 @@ from nascli.search.evaluators.constraints import (
     ConstrainedEvaluator,
     parse_constraint,
     resolve_percentages,
-    settle_latency,
 )
+from nascli.search.evaluators.costs import CostEvaluator, build_meter
 from nascli.search.evaluators.evaluator import Evaluator, SeedAverage
 from nascli.search.evaluators.one_shot import Progress, build_one_shot
 from nascli.search.evaluators.proxy import ChildSetup, ProxyTraining, load_child_setup
@@ -30,6 +30,7 @@ from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, ZeroCostScore
 from nascli.search.executors.executor import Executor
 from nascli.search.executors.local import LocalExecutor
 from nascli.search.executors.ray import RayExecutor
+from nascli.search.objective import find_objective
 from nascli.search.strategies.bayesian import BayesianSearch
 from nascli.search.strategies.evolution import Evolution
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
@@ -104,8 +105,19 @@ def check_recipe(recipe: SearchRecipe) -> None:
         )
     for text in search.constraints:
         parse_constraint(text)
+    if find_objective(recipe) and not find_evaluator(kind).is_accuracy:
+        raise InputError(
+            f"objective.quantity = {recipe.objective.quantity}: {kind} gives no accuracy that could be weighed by it",
+            "Use search.evaluator = proxy, or leave one of the two out",
+        )
     if kind.startswith(TABLE):
-        for name, given in (("search.constraints", search.constraints), ("rerank.top", recipe.rerank.top)):
+        of_latency = recipe.objective.quantity == "latency"
+        for name, given in (
+            ("search.constraints", search.constraints),
+            ("rerank.top", recipe.rerank.top),
+            ("objective.network", recipe.objective.network),
+            ("objective.quantity = latency", of_latency),
+        ):
             if given:
                 raise InputError(
                     f"{name} needs networks to be built, but a table only holds numbers", "Leave one of the two out"
@@ -157,13 +169,13 @@ def open_table(search: SearchConfig, space: SearchSpace) -> TabularBenchmark | N
     return table
 
 
-def resolve_constraints(
+def resolve_costs(
     recipe: SearchRecipe, setup: ChildSetup | None, space: SearchSpace, log: Callable[[str], None]
 ) -> SearchRecipe:
     """The recipe with which a resumed run continues.
 
-    Every percentage in its constraints is a number; and where they name the latency, it says which engine is timed, on
-    which device, and both work here.
+    Every percentage in its constraints is a number; and where they or the objective name the latency, it says which
+    engine is timed, on which device, and both work here.
 
     Args:
         log: Is told of an engine that cannot take the networks.
@@ -171,22 +183,23 @@ def resolve_constraints(
     Raises:
         InputError: The engine does not work here, or a percentage cannot be measured.
     """
-    constraints = tuple(map(parse_constraint, recipe.search.constraints))
-    if setup is None or not constraints:
+    if setup is None:
         return recipe
-    form = recipe.latency
-    if has_latency(recipe.search):
-        form = settle_latency(setup, space, form, log)
+    if needs_latency(recipe):
+        settled = build_meter(recipe, setup).settle(space, log)
+        recipe = recipe.model_copy(update={"latency": settled})
+    constraints = tuple(map(parse_constraint, recipe.search.constraints))
     if any(constraint.percent for constraint in constraints):
-        numbers = resolve_percentages(constraints, setup, space, recipe.seed, form)
+        numbers = resolve_percentages(constraints, setup, space, recipe.seed, build_meter(recipe, setup))
         resolved = recipe.search.model_copy(update={"constraints": tuple(map(str, numbers))})
         recipe = recipe.model_copy(update={"search": resolved})
-    return recipe.model_copy(update={"latency": form})
+    return recipe
 
 
-def has_latency(search: SearchConfig) -> bool:
-    """Whether a constraint names the latency."""
-    return any(parse_constraint(text).quantity == "latency" for text in search.constraints)
+def needs_latency(recipe: SearchRecipe) -> bool:
+    """Whether a constraint or the objective names the latency."""
+    named = (parse_constraint(text).quantity for text in recipe.search.constraints)
+    return "latency" in (recipe.objective.quantity, *named)
 
 
 def build_evaluators(
@@ -219,9 +232,11 @@ def build_evaluators(
     scorer = EVALUATOR_BUILDERS[search.evaluator](recipe, setup, folder, stop=stop, progress=progress, log=log)
     scorer = _average_seeds(scorer, search)
     constraints = tuple(map(parse_constraint, search.constraints))
+    meter, first_epochs = build_meter(recipe, setup), next(iter(recipe.halving.rungs), None)
     if constraints:
-        first_epochs = next(iter(recipe.halving.rungs), None)
-        scorer = ConstrainedEvaluator(scorer, constraints, setup, recipe.latency, first_epochs)
+        scorer = ConstrainedEvaluator(scorer, constraints, setup, meter, first_epochs)
+    if recipe.weighs_cost:
+        scorer = CostEvaluator(scorer, meter, recipe.objective.quantity == "latency", first_epochs)
     return Evaluators(scorer, ProxyTraining(setup, recipe.train))
 
 

@@ -1,7 +1,8 @@
 """The cost of a search, estimated from a few real training steps of two of its own proposals."""
 
 import statistics
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,9 +11,11 @@ from nascli.classify.job import TrainJob
 from nascli.config import SearchRecipe, TrainRecipe, find_evaluator
 from nascli.engine.estimate import peak_memory
 from nascli.errors import InputError
-from nascli.genotype.space import resolve_space
-from nascli.search.builders import build_strategy, count_workers
-from nascli.search.evaluators.proxy import load_child_setup
+from nascli.genotype.space import SearchSpace, resolve_space
+from nascli.search.builders import build_strategy, count_workers, needs_latency
+from nascli.search.evaluators.costs import build_meter
+from nascli.search.evaluators.proxy import ChildSetup, load_child_setup
+from nascli.search.objective import describe_reward
 
 _CHILDREN = 2
 
@@ -24,6 +27,8 @@ class SearchEstimate:
     Args:
         trials: Proposals in all; duplicates would make the search shorter.
         workers: Children that train at the same time, each on one thread.
+        reward_is: The reward in words.
+        seconds_per_latency: Duration of measuring one latency; 0 where none is asked for. One at a time is measured.
         seconds_per_child: Mean over the children measured; with rungs, over what a child is trained on average.
         ranking_seconds: Duration of the trainings after the search.
         seconds: Duration of the whole search, ranking included, if the workers do not slow each other down.
@@ -33,6 +38,8 @@ class SearchEstimate:
     children: tuple[CostEstimate, ...]
     trials: int
     workers: int
+    reward_is: str
+    seconds_per_latency: float
     seconds_per_child: float
     ranking_seconds: float
     seconds: float
@@ -62,6 +69,7 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
             break
         genotype = space.decode(tokens, name=f"proposal-{number}")
         children.append(estimate_train_job(TrainJob(child, setup.spec(genotype), setup.data, device)))
+    measuring = _time_latency(recipe, setup, space) if needs_latency(recipe) else 0.0
     whole = statistics.fmean(child.seconds for child in children)
     workers = count_workers(recipe.search, device)
     mean = whole * recipe.search.num_seeds * _share_trained(recipe)
@@ -72,11 +80,23 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
         children=tuple(children),
         trials=recipe.search.trials,
         workers=workers,
+        reward_is=describe_reward(recipe),
+        seconds_per_latency=measuring,
         seconds_per_child=mean,
         ranking_seconds=ranking,
-        seconds=mean * recipe.search.trials / workers + ranking,
+        seconds=(mean / workers + measuring) * recipe.search.trials + ranking,
         memory=peak_memory(device),
     )
+
+
+def _time_latency(recipe: SearchRecipe, setup: ChildSetup, space: SearchSpace) -> float:
+    """Seconds that the latency of a network takes to measure."""
+    meter = build_meter(recipe, setup)
+    meter = replace(meter, form=meter.settle(space, lambda message: None))
+    genotype = space.decode([0] * len(space.decision_sizes), name="first")
+    started = time.monotonic()
+    meter.latency(genotype)
+    return time.monotonic() - started
 
 
 def _share_trained(recipe: SearchRecipe) -> float:

@@ -31,7 +31,9 @@ class Member(NamedTuple):
 
 
 def cost_quantity(recipe: SearchRecipe) -> str:
-    """The cost that stands against the accuracy: latency where a constraint names it, else mult-adds."""
+    """The cost that stands against the accuracy: the objective's, else latency if a constraint names it, mult-adds."""
+    if recipe.objective.quantity is not None:
+        return recipe.objective.quantity
     named = [re.split("[<>=]", text)[0].strip() for text in recipe.search.constraints]
     return "latency" if "latency" in named else "mult_adds"
 

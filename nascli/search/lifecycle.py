@@ -48,6 +48,8 @@ class Lifecycle:
         else:
             if trial.rungs:  # it was measured before the first of its trainings
                 result = replace(result, latency=trial.rungs[0].score.latency)
+            if self._plan.objective is not None:
+                result = self._plan.objective.weigh(result)
             if outcome.job.epochs is not None:
                 self._record(Advanced(trial=number, epochs=outcome.job.epochs, **vars(result)))
             else:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nascli.genotype.space import SearchSpace
+from nascli.search.objective import Objective
 from nascli.search.trial import Trial
 
 POLL = 0.2
@@ -25,6 +26,7 @@ class SearchPlan:
         patience: Duplicates in a row after which the search ends; 0 is off.
         rungs: Epochs of the short trainings before the full one, rising.
         promote_fraction: Share of the children of a rung that is promoted to the next.
+        objective: Makes the reward of an accuracy and a cost; without one the evaluator's reward stays.
         cost: The quantity that stands against the accuracy, for a strategy that is told both.
     """
 
@@ -37,6 +39,7 @@ class SearchPlan:
     patience: int = 0
     rungs: tuple[int, ...] = ()
     promote_fraction: float = 1 / 3
+    objective: Objective | None = None
     cost: str = "mult_adds"
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nascli.config import SearchRecipe, describe_reward
+from nascli.config import SearchRecipe
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace, resolve_space
 from nascli.runs.find import read_run
 from nascli.runs.record import check_recipe_file, parse_recipe
 from nascli.search.journal import read_trials
+from nascli.search.objective import describe_reward
 from nascli.search.trial import Trial
 
 JOURNAL = "trials.jsonl"
@@ -47,9 +48,7 @@ def read_recorded(path: Path) -> RecordedSearch:
 
 def with_provenance(trial: Trial, recipe: SearchRecipe, run: Path, **figures: str | float) -> Genotype:
     """The genotype of a trial, with what it was found by in its provenance: the run, the reward, further figures."""
-    reward = (
-        {} if trial.score is None else {"reward": trial.reward, "reward_is": describe_reward(recipe.search.evaluator)}
-    )
+    reward = {} if trial.score is None else {"reward": trial.reward, "reward_is": describe_reward(recipe)}
     provenance = {
         "source": "nascli search",
         "search_run": str(run),

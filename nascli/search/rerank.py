@@ -7,11 +7,12 @@ convergence and chooses among those (section 4 and appendix A.1).
 import statistics
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nascli.errors import Interrupted, NascliError
 from nascli.search.executors.executor import Executor, Job, JobOutcome
 from nascli.search.journal import Journal, Reranked
+from nascli.search.objective import Objective
 from nascli.search.plan import POLL, Observer
 from nascli.search.trial import Failure, FailureKind, Trial
 from nascli.seeding import derive_seed
@@ -57,10 +58,19 @@ def rerank(executor: Executor, journal: Journal, plan: RerankPlan, observer: Obs
             observer.on_trial(journal.append(event))
 
 
-def sort_reranked(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials that were trained again, best mean accuracy first; of equals the earlier first."""
-    means = {t.id: statistics.fmean(rerank.accuracy for rerank in t.reranks) for t in trials if t.reranks}
-    return [trials[number] for number in sorted(means, key=lambda number: (-means[number], number))]
+def sort_reranked(trials: Sequence[Trial], objective: Objective | None = None) -> list[Trial]:
+    """The trials that were trained again, the best first by the mean accuracy there; of equals the earlier first.
+
+    An objective weighs that accuracy by the trial's cost.
+    """
+
+    def worth(trial: Trial) -> float:
+        accuracy = statistics.fmean(rerank.accuracy for rerank in trial.reranks)
+        if objective is None or trial.score is None:
+            return accuracy
+        return objective.weigh(replace(trial.score, accuracy=accuracy)).reward
+
+    return sorted((trial for trial in trials if trial.reranks), key=lambda trial: (-worth(trial), trial.id))
 
 
 def _make_job(trial: Trial, index: int, plan: RerankPlan) -> Job:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nascli.config import TABLE, SearchRecipe, describe_reward, to_toml
+from nascli.config import TABLE, SearchRecipe, to_toml
 from nascli.errors import CorruptFileError, Interrupted, NascliError
 from nascli.files import write_text, writing
 from nascli.genotype.genotype import sign_genotype
@@ -25,6 +25,7 @@ from nascli.search.executors.executor import Executor
 from nascli.search.front import Member, cost_quantity, describe_member, front_of
 from nascli.search.journal import Journal
 from nascli.search.loop import SearchLoop
+from nascli.search.objective import Objective, describe_reward, find_objective
 from nascli.search.plan import Observer, SearchPlan
 from nascli.search.recorded import JOURNAL, read_recorded, with_provenance
 from nascli.search.rerank import RerankPlan, rerank, sort_reranked
@@ -140,27 +141,31 @@ def search_name(recipe: SearchRecipe) -> str:
     return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', data)}-{recipe.search.strategy}"
 
 
-def best_trials(trials: Sequence[Trial], count: int) -> list[Trial]:
+def best_trials(trials: Sequence[Trial], count: int, objective: Objective | None = None) -> list[Trial]:
     """The best cells, best first, no network twice.
 
-    Those that were trained again come first, by their mean accuracy there; then those with the highest rewards, but
-    trials stopped on a rung behind all others; of equals the earlier one first.
+    Those that were trained again come first, by their mean accuracy there, which an objective weighs; then those with
+    the highest rewards, but trials stopped on a rung behind all others; of equals the earlier one first.
     """
-    first = sort_reranked(trials)
+    first = sort_reranked(trials, objective)
     chosen = {trial.id for trial in first}
     rest = [trial for trial in trials if trial.scored and trial.id not in chosen]
     return (first + sorted(rest, key=lambda trial: trial.sort_key))[:count]
 
 
 def summarize(
-    trials: Sequence[Trial], seconds: float, reward_is: str = "proxy accuracy", cost_is: str = "mult_adds"
+    trials: Sequence[Trial],
+    seconds: float,
+    reward_is: str = "proxy accuracy",
+    cost_is: str = "mult_adds",
+    objective: Objective | None = None,
 ) -> Summary:
     """The results of a search whose sessions took `seconds`."""
     counted = [trial for trial in trials if trial.scored]
     rewards = [trial.reward for trial in counted if trial.reward is not None]
     child_seconds = [trial.score.seconds for trial in counted if trial.score is not None]
     child_seconds += [rerank.seconds for trial in counted for rerank in trial.reranks]
-    best = best_trials(trials, 1)
+    best = best_trials(trials, 1, objective)
     return Summary(
         best=_describe(best[0]) if best else None,
         trials=len(trials),
@@ -254,7 +259,8 @@ class ResultWriter:
 
     def close(self, trials: Sequence[Trial]) -> None:
         """Write everything that follows from the trials."""
-        top = best_trials(trials, self._recipe.search.top)
+        objective = find_objective(self._recipe)
+        top = best_trials(trials, self._recipe.search.top, objective)
         for place, trial in enumerate(top, start=1):
             text = sign_genotype(with_provenance(trial, self._recipe, self._run.path))
             write_text(self._run.file(f"top/{place:02d}.json"), text)
@@ -265,8 +271,8 @@ class ResultWriter:
         write_record(self._run.file("curves.json"), {"updates": self._updates})
         self._progress.write(self._finished, self._recipe.search.trials, "finishing")
         seconds = (self._earlier.get("seconds") or 0.0) + time.monotonic() - self._since
-        reward_is = describe_reward(self._recipe.search.evaluator)
-        self._run.update(results=asdict(summarize(trials, seconds, reward_is, cost_is)))
+        reward_is = describe_reward(self._recipe)
+        self._run.update(results=asdict(summarize(trials, seconds, reward_is, cost_is, objective)))
 
     def _write_front(self, front: Sequence[Member], cost_is: str) -> None:
         """Write the networks of the front, cheapest first, and remove the files of an earlier, longer one."""
@@ -300,6 +306,7 @@ def _make_plan(recipe: SearchRecipe) -> SearchPlan:
         patience=search.patience,
         rungs=recipe.halving.rungs,
         promote_fraction=recipe.halving.promote_fraction,
+        objective=find_objective(recipe),
         cost=cost_quantity(recipe),
     )
 
@@ -330,7 +337,7 @@ def _count(trials: Sequence[Trial], state: TrialState) -> int:
 
 
 def _describe(trial: Trial) -> dict[str, object]:
-    figures = {name: getattr(trial.score, name) for name in ("reward", "params", "mult_adds")}
+    figures = {name: getattr(trial.score, name) for name in ("reward", "accuracy", "params", "mult_adds")}
     latency = trial.latency and trial.latency.model_dump()
     return {"trial": trial.id, **figures, "latency": latency, "hash": trial.hash}
 

@@ -56,13 +56,14 @@ class Score:
     """The result of evaluating one genotype.
 
     Args:
-        reward: Maximized by the strategy; finite.
+        reward: Maximized by the strategy; finite. Under an objective the accuracy, weighed by a cost.
         accuracy: Proxy accuracy on the held-out images, in [0, 1]; None for a score without training.
-        params: Trainable parameters of the child network, without an auxiliary head.
+        params: Trainable parameters of the child network, without an auxiliary head; those of the network that will be
+            deployed where an objective names one, and its mult-adds and latency, too.
         mult_adds: Multiply-accumulates per image.
         seconds: Duration of the evaluation.
         accuracies: One per training, where there were several; `accuracy` is their mean.
-        latency: That of the child, where a constraint names it.
+        latency: Where a constraint or the objective names it.
 
     Raises:
         ValueError: A number is not finite.

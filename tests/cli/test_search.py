@@ -18,7 +18,7 @@ from rich.console import Console
 
 from nascli.cli.console import Terminal
 from nascli.cli.search_view import LiveView, PlainView, watch
-from nascli.config import SearchRecipe, load_recipe
+from nascli.config import SearchConfig, SearchRecipe, load_recipe
 from nascli.genotype.genotype import read_genotype
 from nascli.runs.find import read_run
 from nascli.search.executors.executor import InProcessExecutor
@@ -294,7 +294,7 @@ def play(view: LiveView | PlainView, tmp_path: Path) -> None:
 def test_the_live_view_shows_the_best_cells_counts_and_controller(tmp_path: Path) -> None:
     terminal = Terminal()
     terminal.notes = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with watch(terminal, "digits · random", 12) as view:
+    with watch(terminal, "digits · random", SearchRecipe(search=SearchConfig(trials=12))) as view:
         assert isinstance(view, LiveView)
         play(view, tmp_path)
     view.on_update(4, {"updates": 1.0, "entropy": 84.4, "baseline": 0.5})
@@ -312,7 +312,7 @@ def test_the_live_view_shows_the_best_cells_counts_and_controller(tmp_path: Path
 
 
 def test_the_plain_view_writes_a_line_a_finished_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with watch(Terminal(), "digits · random", 12) as view:
+    with watch(Terminal(), "digits · random", SearchRecipe(search=SearchConfig(trials=12))) as view:
         assert isinstance(view, PlainView)
         play(view, tmp_path)
     lines = capsys.readouterr().err.splitlines()

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from nascli.config import EVALUATORS, STRATEGIES, TABLE, SearchRecipe, describe_reward, find_evaluator
+from nascli.config import EVALUATORS, STRATEGIES, TABLE, SearchConfig, SearchRecipe, find_evaluator
 from nascli.genotype.space import resolve_space
 from nascli.search.builders import EVALUATOR_BUILDERS, STRATEGY_BUILDERS, build_strategy
+from nascli.search.objective import describe_reward
 
 PURE = ("strategy", "random", "evolution", "exhaustive", "bayesian", "nsga2", "warm_start")
 
@@ -20,7 +21,7 @@ def test_a_strategy_gets_the_section_of_its_name(monkeypatch: pytest.MonkeyPatch
     """Those sections alone bind a snapshot, so one under another name would not be noticed."""
     recipe, shared = (
         SearchRecipe(seed=7),
-        {"data", "space", "network", "train", "search", "supernet", "halving", "rerank", "latency"},
+        {"data", "space", "network", "train", "search", "supernet", "halving", "rerank", "latency", "objective"},
     )
     sections = set(SearchRecipe.model_fields) - shared - {"seed"}
     assert sections < set(STRATEGIES)
@@ -33,9 +34,16 @@ def test_a_strategy_gets_the_section_of_its_name(monkeypatch: pytest.MonkeyPatch
 
 
 def test_rewards_are_described_by_the_table_of_evaluators() -> None:
-    assert describe_reward("proxy") == "proxy accuracy"
-    assert describe_reward("table:x.h5") == "proxy accuracy from a table"
-    assert describe_reward("naswot") == "naswot, a score without training, Mellor et al. 2021"
+    recipe = SearchRecipe()
+    words = {
+        name: describe_reward(recipe.model_copy(update={"search": SearchConfig(evaluator=name)}))
+        for name in ("proxy", "table:x.h5", "naswot")
+    }
+    assert list(words.values()) == [
+        "proxy accuracy",
+        "proxy accuracy from a table",
+        "naswot, a score without training, Mellor et al. 2021",
+    ]
     assert [name for name, info in EVALUATORS.items() if info.trains_children] == ["proxy"]
     assert not find_evaluator("one_shot").uses_seed
 

@@ -19,8 +19,8 @@ from nascli.search.evaluators.constraints import (
     Constraint,
     parse_constraint,
     resolve_percentages,
-    settle_latency,
 )
+from nascli.search.evaluators.costs import CostMeter
 from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.evaluators.zero_cost import naswot, params
 from nascli.search.executors.executor import Job, evaluate_job
@@ -29,7 +29,7 @@ from tests.classify.small_training import AUGMENTATION, CPU, make_data
 from tests.fakes import TINY, hide_package, make_latency
 
 PROXY = ChildSetup(make_data(train=24), CellNetworkConfig(filters=2, cells_per_stage=1), AUGMENTATION, CPU)
-FORM = LatencyConfig(engine="openvino", device="cpu")
+METER = CostMeter(PROXY, LatencyConfig(engine="openvino", device="cpu"))
 CELL = TINY.decode([0] * len(TINY.decision_sizes))
 SATISFIED = ("params>0", "mult_adds>0", "naswot>=0", "grad_norm>=0", "latency<100s")
 VIOLATED = ("params<1", "mult_adds<1", "naswot>1e9", "grad_norm>1e9", "latency<1us")
@@ -48,7 +48,7 @@ class Inner:
 
 
 def constrain(inner: Inner, *texts: str, first_epochs: int | None = None) -> ConstrainedEvaluator:
-    return ConstrainedEvaluator(inner, tuple(map(parse_constraint, texts)), PROXY, FORM, first_epochs)
+    return ConstrainedEvaluator(inner, tuple(map(parse_constraint, texts)), PROXY, METER, first_epochs)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_what_costs_more_is_not_measured_once_a_constraint_is_violated() -> None
     inner = Inner()
     constraints = (parse_constraint("grad_norm>1"), parse_constraint("params<1"))
     with pytest.raises(RejectedError, match="params"):
-        ConstrainedEvaluator(inner, constraints, blind, FORM).evaluate(CELL, 1)
+        ConstrainedEvaluator(inner, constraints, blind, replace(METER, setup=blind)).evaluate(CELL, 1)
 
 
 def test_the_measured_value_is_that_of_the_child() -> None:
@@ -180,14 +180,14 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
         asked.append((engine, precision, str(device), torch.get_num_threads(), network.spec.image_size))
         return make_latency(0.02, engine=engine)
 
-    monkeypatch.setattr("nascli.search.evaluators.constraints.measure_latency", measure)
+    monkeypatch.setattr("nascli.search.evaluators.costs.measure_latency", measure)
     return asked
 
 
 def test_the_latency_is_that_of_the_engine_and_stays_with_the_result(timed: list[tuple[object, ...]]) -> None:
     form = LatencyConfig(engine="folded", precision="bfloat16", threads=2, device="cpu")
     within, beyond = (
-        ConstrainedEvaluator(Inner(), (parse_constraint(text),), PROXY, form)
+        ConstrainedEvaluator(Inner(), (parse_constraint(text),), PROXY, CostMeter(PROXY, form))
         for text in ("latency<21ms", "latency<19ms")
     )
     score, failure = (evaluate_job(each, Job(0, CELL, 1)).result for each in (within, beyond))
@@ -209,15 +209,15 @@ def test_a_cell_is_checked_once_however_often_it_is_trained(timed: list[tuple[ob
 
 
 def test_auto_is_the_fastest_engine_of_the_device_of_the_search() -> None:
-    form = settle_latency(PROXY, TINY, LatencyConfig(threads=3), pytest.fail)
+    form = CostMeter(PROXY, LatencyConfig(threads=3)).settle(TINY, pytest.fail)
     assert form == LatencyConfig(engine="openvino", threads=3, device="cpu")
 
 
 def test_without_the_engine_the_folded_network_is_timed_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     hide_package(monkeypatch, "openvino")
-    assert settle_latency(PROXY, TINY, LatencyConfig(), pytest.fail).engine == "folded"
+    assert CostMeter(PROXY, LatencyConfig()).settle(TINY, pytest.fail).engine == "folded"
     with pytest.raises(InputError, match=r"not installed.*nascli\[openvino\]"):
-        settle_latency(PROXY, TINY, LatencyConfig(engine="openvino"), pytest.fail)
+        CostMeter(PROXY, LatencyConfig(engine="openvino")).settle(TINY, pytest.fail)
 
 
 def test_an_engine_that_cannot_take_the_networks_of_a_space_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,13 +226,13 @@ def test_an_engine_that_cannot_take_the_networks_of_a_space_gives_way(monkeypatc
 
     monkeypatch.setattr("nascli.models.deploy.engines.convert", fail)
     said: list[str] = []
-    assert settle_latency(PROXY, TINY, LatencyConfig(), said.append).engine == "folded"
+    assert CostMeter(PROXY, LatencyConfig()).settle(TINY, said.append).engine == "folded"
     assert "no such step" in said[0]
 
 
 def test_a_percentage_becomes_the_number_that_so_many_random_cells_lie_below() -> None:
     constraints = tuple(map(parse_constraint, ("naswot>50%", "naswot<25%", "latency<1s")))
-    above, below, untouched = resolve_percentages(constraints, PROXY, TINY, 1, FORM, sample=32)
+    above, below, untouched = resolve_percentages(constraints, PROXY, TINY, 1, METER, sample=32)
     assert (above.comparison, above.percent, below.comparison, below.percent) == (">", False, "<", False)
     assert untouched == constraints[2]
     draw = random.Random(0)
@@ -244,7 +244,7 @@ def test_a_percentage_becomes_the_number_that_so_many_random_cells_lie_below() -
 
 def test_a_percentage_follows_from_the_seed_and_its_number_reads_back() -> None:
     constraints = (parse_constraint("naswot>30%"),)
-    one, same, other = (resolve_percentages(constraints, PROXY, TINY, seed, FORM, sample=8) for seed in (1, 1, 2))
+    one, same, other = (resolve_percentages(constraints, PROXY, TINY, seed, METER, sample=8) for seed in (1, 1, 2))
     assert one == same != other
     assert parse_constraint(str(one[0])) == one[0]
 
@@ -252,7 +252,7 @@ def test_a_percentage_follows_from_the_seed_and_its_number_reads_back() -> None:
 def test_a_percentage_of_what_cannot_be_scored_is_refused() -> None:
     blind = replace(PROXY, data=replace(PROXY.data, std=(1e-300,) * 3))
     with pytest.raises(InputError, match=r"random cell 0 cannot be scored.*Give the constraint as a number"):
-        resolve_percentages((parse_constraint("grad_norm>50%"),), blind, TINY, 1, FORM, sample=2)
+        resolve_percentages((parse_constraint("grad_norm>50%"),), blind, TINY, 1, replace(METER, setup=blind), sample=2)
 
 
 def test_an_unresolved_percentage_cannot_be_checked() -> None:

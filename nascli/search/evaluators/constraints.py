@@ -1,8 +1,8 @@
 """Constraints: what a cell must satisfy before it is trained, as `params<6M`, `latency<20ms` or `naswot>50%`.
 
 A constraint is a quantity, a comparison, and a number with its unit. All quantities are of the child network as the
-recipe builds it, not of the larger network that a found cell may end up in. A latency is that of the engine which is to
-answer, not of the network as it trains.
+recipe builds it; params, mult-adds and latency are those of the network that will be deployed, where the objective
+names one. A latency is that of the engine which is to answer, not of the network as it trains.
 """
 
 import operator
@@ -13,15 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import numpy as np
-import torch
 
-from nascli.config import LatencyConfig, suggestion
-from nascli.engine.device import cpu_threads, resolve_device
+from nascli.config import suggestion
 from nascli.errors import InputError, NascliError, RejectedError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace
-from nascli.models.deploy.timing import measure_latency, settle_engine
 from nascli.models.latency import Latency, LatencyRejectedError
+from nascli.search.evaluators.costs import CostMeter
 from nascli.search.evaluators.evaluator import Evaluator
 from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES
@@ -113,7 +111,8 @@ class ConstrainedEvaluator:
     first that is violated ends the check.
 
     Args:
-        form: Whose latency it is; its engine and device are resolved.
+        setup: The child networks, for scores without training.
+        meter: Measures params, mult-adds and latency.
         first_epochs: Epochs of the first training of a trial, before which it is checked; later ones are of cells that
             satisfied the constraints.
     """
@@ -121,7 +120,7 @@ class ConstrainedEvaluator:
     evaluator: Evaluator
     constraints: tuple[Constraint, ...]
     setup: ChildSetup
-    form: LatencyConfig
+    meter: CostMeter
     first_epochs: int | None = None
 
     def __post_init__(self) -> None:
@@ -140,12 +139,12 @@ class ConstrainedEvaluator:
     def _check(self, genotype: Genotype, seed: int) -> Latency | None:
         for quantity in ZERO_COST_SCORES:
             if constraints := self._select(quantity):
-                value = ZERO_COST_SCORES[quantity](self.setup, genotype, seed)
+                value = ZERO_COST_SCORES[quantity](_choose_setup(quantity, self.setup, self.meter), genotype, seed)
                 for violation in _list_violations(constraints, value):
                     raise RejectedError(violation)
         if not (constraints := self._select("latency")):
             return None
-        latency = measure_child_latency(self.setup, genotype, self.form)
+        latency = self.meter.latency(genotype)
         for violation in _list_violations(constraints, latency.seconds):
             raise LatencyRejectedError(violation, latency)
         return latency
@@ -163,7 +162,7 @@ def resolve_percentages(
     setup: ChildSetup,
     space: SearchSpace,
     seed: int,
-    form: LatencyConfig,
+    meter: CostMeter,
     *,
     sample: int = 64,
 ) -> tuple[Constraint, ...]:
@@ -174,7 +173,7 @@ def resolve_percentages(
 
     Args:
         seed: The run's seed; the cells and their weights follow from it.
-        form: Whose latency it is.
+        meter: Measures params, mult-adds and latency.
         sample: Cells that are drawn. With 64, the true share of a 50% constraint is within 13 points of it 19 times
             out of 20.
 
@@ -186,7 +185,7 @@ def resolve_percentages(
     tokens = [[draw.randrange(size) for size in space.decision_sizes] for _ in range(sample)]
     cells = [space.decode(each, name=f"random-{k}") for k, each in enumerate(tokens)]
     wanted = {constraint.quantity for constraint in constraints if constraint.percent}
-    values = {quantity: _measure_all(quantity, setup, cells, seed, form) for quantity in _UNITS if quantity in wanted}
+    values = {quantity: _measure_all(quantity, setup, cells, seed, meter) for quantity in _UNITS if quantity in wanted}
     return tuple(
         replace(
             constraint, bound=float(np.quantile(values[constraint.quantity], constraint.bound / 100)), percent=False
@@ -197,41 +196,20 @@ def resolve_percentages(
     )
 
 
-def settle_latency(
-    setup: ChildSetup, space: SearchSpace, form: LatencyConfig, log: Callable[[str], None]
-) -> LatencyConfig:
-    """The form with the engine and device that `auto` means here, for networks of a space; one of them answers once.
-
-    Raises:
-        InputError: The engine or the device does not work here.
-        NascliError: The engine cannot take such networks.
-    """
-    device = resolve_device(form.device) if form.device != "auto" else setup.device
-    cell = space.decode([0] * len(space.decision_sizes), name="first")
-    engine = settle_engine(setup.child(cell, seed=0), form.engine, form.precision, device, log)
-    return form.model_copy(update={"engine": engine, "device": device.type})
+def _choose_setup(quantity: str, setup: ChildSetup, meter: CostMeter) -> ChildSetup:
+    """The networks whose quantity it is: those that will be deployed for a cost, the children for other scores."""
+    return meter.setup if quantity in UNITS else setup
 
 
-def measure_child_latency(setup: ChildSetup, genotype: Genotype, form: LatencyConfig) -> Latency:
-    """The latency of one image through the child network, in the form that is to answer.
-
-    It is the one quantity that is not repeatable, so a cell near the bound may pass one time and not the next.
-    """
-    device = setup.device if setup.device.type == form.device else torch.device(form.device)
-    with cpu_threads(form.threads):
-        return measure_latency(setup.child(genotype, seed=0), form.engine, form.precision, device)
-
-
-def _measure_all(
-    quantity: str, setup: ChildSetup, cells: list[Genotype], seed: int, form: LatencyConfig
-) -> list[float]:
+def _measure_all(quantity: str, setup: ChildSetup, cells: list[Genotype], seed: int, meter: CostMeter) -> list[float]:
+    chosen = _choose_setup(quantity, setup, meter)
     values = []
     for k, cell in enumerate(cells):
         try:
             if quantity == "latency":
-                values.append(measure_child_latency(setup, cell, form).seconds)
+                values.append(meter.latency(cell).seconds)
             else:
-                values.append(ZERO_COST_SCORES[quantity](setup, cell, derive_seed(seed, "limits", k)))
+                values.append(ZERO_COST_SCORES[quantity](chosen, cell, derive_seed(seed, "limits", k)))
         except NascliError as error:
             raise InputError(
                 f"a percentage of {quantity}: random cell {k} cannot be scored: {error.message}",

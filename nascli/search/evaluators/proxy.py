@@ -108,7 +108,7 @@ class ProxyTraining:
         return Score.of(result.evaluation.top1, cost.params, cost.mult_adds, started)
 
 
-@lru_cache(maxsize=1)  # several trainings of one child trace it once
+@lru_cache(maxsize=2)  # several trainings of one child trace it once, and so the network that it will be deployed as
 def _trace_cost(spec: NetworkSpec) -> Cost:
     return measure_cost(spec)
 
