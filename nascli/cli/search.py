@@ -21,8 +21,8 @@ from nascli.cli.options import (
     runs_folder,
 )
 from nascli.config import (
-    TRADE_OFFS,
     SPACE_SECTIONS,
+    TRADE_OFFS,
     ByFamily,
     SearchRecipe,
     find_evaluator,
