@@ -64,7 +64,8 @@ OPTIONS = {
     "search": (
         "--asynchronous --cells-per-stage --constraint --data-dir --dataset --device --dry-run --epochs --evaluator "
         "--executor --filters --json --out --overwrite --recipe --resume --seed --set --space --strategy --strict "
-        "--trials --val-fraction --val-split --width --workers --workers-per-gpu"
+        "--target-latency --target-mult-adds --target-params --trade-off --trials --val-fraction --val-split --width "
+        "--workers --workers-per-gpu"
     ),
     "decode": (
         "--canonical --draw --from --front --json --list --name --out --overwrite --select --space --to --tokens "
