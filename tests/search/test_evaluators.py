@@ -121,12 +121,12 @@ def test_what_cannot_be_searched_is_refused_at_once(flags: dict[str, object], me
 
 def test_every_shipped_recipe_is_valid_and_opens_with_its_promise() -> None:
     from nascli.config import recipes_folder
-    from nascli.genotype.cells.space import resolve_cell_space
+    from nascli.genotype.space import resolve_space
 
     paths = sorted((recipes_folder() / "search").glob("*.toml"))
     assert {path.stem for path in paths} >= {"digits", "cifar10-cpu", "cifar10-paper"}
     for path in paths:
-        resolve_cell_space(load_recipe(SearchRecipe, path).space)
+        resolve_space(load_recipe(SearchRecipe, path).space)
         comment = "".join(line for line in path.read_text().splitlines() if line.startswith("#"))
         for word in ("nascli search", "Source", "Hardware", "verified"):
             assert word in comment, f"{path.name} does not say {word}"
