@@ -27,7 +27,7 @@ TABLE = Setting[Path | None](
     ],
 )
 def run(call: Call) -> None:
-    """Write a search run as one page: best cells, random baseline, front, what was learned and chosen, recipe.
+    """Write a search run as one page: best cells, random baseline, front, what was learned and chosen.
 
     The page is report.html, needs no network, and contains its figures; they are also in report/ beside it, as PNG.
     A search that is still running can be reported too.
