@@ -1,102 +1,29 @@
 """Plots of accuracy against cost: the front of the search beside random search at equal cost, and its hypervolume."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from nascli.report import figures
 from nascli.report.baseline import HIGH, LOW
-from nascli.report.equal_cost import Band, best_at_cost, hypervolume_band
+from nascli.report.equal_cost import Band
 from nascli.report.figures import RenderedFigure
-from nascli.report.search_data import SearchData
-from nascli.search.front import Member, Point, cost_quantity, front_of, hypervolume, points_of, trace_hypervolume
-from nascli.units import COUNTS, UNITS, format_quantity
+from nascli.report.front_data import FrontData
+from nascli.search.front import Member, Point, point_of, trace_hypervolume
+from nascli.search.objective import Objective
+from nascli.search.study import best_trials
 
 _NAMES = {"latency": "Latency", "mult_adds": "Mult-adds", "params": "Params"}
 _WIDE = 4.0
 """Costs that differ by more than this factor are drawn on a logarithmic axis."""
 
+_CURVES = 6  # of equal reward, about
+_RING: dict[str, Any] = {"s": 110, "facecolors": "none", "edgecolors": figures.GREEN, "linewidths": 2, "zorder": 5}
+_FAINT: dict[str, Any] = {"color": figures.GREY, "fontsize": 7.5, "annotation_clip": False}
 _LABEL_WIDTH, _LABEL_HEIGHT = 0.06, 0.06  # of the axes
-
-
-@dataclass(frozen=True)
-class FrontData:
-    """A search and its baseline, as accuracies and costs of one quantity.
-
-    Args:
-        random: The random search it is compared with; None where there is none, or it is the search itself.
-    """
-
-    data: SearchData
-    random: SearchData | None
-    quantity: str
-
-    @cached_property
-    def front(self) -> list[Member]:
-        """The networks that no other beats, cheapest first."""
-        return front_of(self.data.trials, self.quantity)
-
-    @cached_property
-    def points(self) -> list[Point | None]:
-        """Those of the finished trials, in their order; None is a trial that does not count."""
-        return points_of(self.data.finished, self.quantity)
-
-    @cached_property
-    def random_points(self) -> list[Point | None]:
-        """The same of the random search."""
-        return points_of(self.random.finished, self.quantity) if self.random else []
-
-    @cached_property
-    def expected(self) -> Band | None:
-        """The best of as many random trials at or under each cost."""
-        trials = min(len(self.points), len(self.random_points))
-        return best_at_cost(self.random_points, trials) if trials else None
-
-    @property
-    def hypervolume(self) -> dict[str, object] | None:
-        """That of the search and of as many random trials (mean of orderings), of 1, and their reference point."""
-        if self.corners is None:
-            return None
-        worst, largest = self.corners[0], self.largest
-        search = trace_hypervolume(self.points, worst)[-1] / largest
-        expected = None
-        if band := self.random_band:
-            found = band.at(len(self.points))
-            expected = None if found is None else found[1] / largest
-        return {"search": search, "random": expected, "reference": worst._asdict()}
-
-    @cached_property
-    def random_band(self) -> Band | None:
-        """The hypervolume over trials of the random search."""
-        return hypervolume_band(self.random_points, self.corners[0]) if self.random and self.corners else None
-
-    @property
-    def largest(self) -> float:
-        """The area of the rectangle between the corners."""
-        return hypervolume(self.corners[1:], self.corners[0]) if self.corners else 0.0
-
-    @property
-    def corners(self) -> tuple[Point, Point] | None:
-        """Worst and best accuracy and cost of all points of both; None where no rectangle lies between them."""
-        known = [point for point in [*self.points, *self.random_points] if point is not None]
-        if not known:
-            return None
-        accuracies, costs = zip(*known, strict=True)
-        worst, best = Point(min(accuracies), max(costs)), Point(max(accuracies), min(costs))
-        return (worst, best) if worst.accuracy < best.accuracy and worst.cost > best.cost else None
-
-    def format_cost(self, cost: float) -> str:
-        """A cost for readers."""
-        return format_quantity(cost, UNITS.get(self.quantity, COUNTS))
-
-
-def select_main(data: SearchData, random: SearchData | None) -> FrontData:
-    """Accuracy against the cost that the recipe names."""
-    return FrontData(data, None if random is None or random.path == data.path else random, cost_quantity(data.recipe))
 
 
 def plot_fronts(main: FrontData) -> list[RenderedFigure]:
@@ -144,7 +71,12 @@ def _plot_front(front: FrontData, *, wide: bool) -> RenderedFigure:
     if front.expected is not None:
         _draw_expected(axes, front.expected)
     _draw_members(axes, front)
+    if front.objective is not None:
+        label = f"target {front.format_cost(front.objective.target)}"
+        axes.axvline(front.objective.target, color=figures.BLACK, linestyle=":", linewidth=1.4, label=label)
     _scale_costs(axes, front)
+    if front.objective is not None:
+        _draw_rewards(axes, front, front.objective)
     if data.is_accuracy:
         figures.use_percent_ticks(axes)
     named = _write_trial_numbers(axes, front.front)
@@ -188,9 +120,35 @@ def _draw_members(axes: Axes, front: FrontData) -> None:
             axes.hlines(member.accuracy, latency.seconds, latency.upper, color=figures.BLUE, linewidth=4, alpha=0.25)
 
 
+def _draw_rewards(axes: Axes, front: FrontData, objective: Objective) -> None:
+    """Draw curves of equal reward through the window as it is, and the best by reward."""
+    axes.autoscale(enable=False)
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    costs = np.geomspace(left, right, 300) if axes.get_xscale() == "log" else np.linspace(max(left, 0), right, 301)[1:]
+    unit = np.array([objective.reward(1.0, cost) for cost in costs])
+    for reward in MaxNLocator(_CURVES).tick_values(bottom * unit.min(), top * unit.max()):
+        axes.plot(costs, reward / unit, color=figures.GREY, linewidth=0.7, alpha=0.6, zorder=0.5)
+        inside = np.flatnonzero((bottom < reward / unit) & (reward / unit < top))
+        if len(inside):
+            end = int(inside[-1])
+            _write_reward(axes, reward, (costs[end], reward / unit[end]), at_top=end < len(costs) - 1)
+    for best in best_trials(front.data.trials, 1, objective):
+        if point := point_of(best, front.quantity):
+            axes.plot(costs, objective.reward(*point) / unit, color=figures.GREEN, linewidth=1.0, zorder=0.6)
+            axes.scatter(point.cost, point.accuracy, label="best by reward", **_RING)
+
+
+def _write_reward(axes: Axes, reward: float, end: tuple[float, float], *, at_top: bool) -> None:
+    """Write the reward of a curve where it leaves the window."""
+    place = (end[0], axes.get_ylim()[1]) if at_top else end
+    look: dict[str, Any] = {"xytext": (0, 2), "ha": "center"} if at_top else {"xytext": (3, 0), "va": "center"}
+    axes.annotate(f"{reward:.3g}", place, textcoords="offset points", **_FAINT, **look)
+
+
 def _scale_costs(axes: Axes, front: FrontData) -> None:
     """Set the scale of the costs: logarithmic where they differ much, with ticks at 1, 2 and 5."""
     costs = [point.cost for point in [*front.points, *front.random_points] if point is not None]
+    costs += [front.objective.target] if front.objective else []
     if min(costs) > 0 and max(costs) > _WIDE * min(costs):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -224,6 +182,11 @@ def _caption(front: FrontData, named: Sequence[Member]) -> Iterator[str]:
             f"orderings of the random search: the mean, and the middle {HIGH - LOW:.0%} of the orderings. Where the "
             "line lies above the band the search is better than luck at that cost."
         )
+    if front.objective is not None:
+        yield (
+            f"Gray curves join accuracies and costs of equal reward, accuracy × {front.objective}; the green one leads "
+            "through the network with the highest."
+        )
     if front.quantity == "latency":
         yield "Pale bars reach from the latency, the lower quartile of the timed passes, to the upper quartile."
     if any(trial.stopped for trial in front.data.scored):
@@ -236,9 +199,11 @@ def _describe(front: FrontData, named: Sequence[Member]) -> str:
         for member in named
     )
     known = sum(point is not None for point in front.points)
-    return (
-        f"Scatter of accuracy against {front.quantity.replace('_', '-')} of {known} networks; on the front: {members}."
+    text = (
+        f"Scatter of accuracy against {front.quantity.replace('_', '-')} of {known} networks; on the front: {members}"
     )
+    target = f"; the target is {front.format_cost(front.objective.target)}" if front.objective else ""
+    return f"{text}{target}."
 
 
 def _write_trial_numbers(axes: Axes, front: Sequence[Member]) -> list[Member]:

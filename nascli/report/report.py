@@ -19,7 +19,8 @@ from nascli.records import read_record
 from nascli.report.baseline import baseline_command, choose_baseline, compare_with_random
 from nascli.report.cell_plots import draw_best_cells, plot_choices, plot_seconds
 from nascli.report.figures import RenderedFigure, report_style
-from nascli.report.front_plots import FrontData, plot_fronts, plot_hypervolume, select_main
+from nascli.report.front_data import FrontData, compare_at_target, select_main
+from nascli.report.front_plots import plot_fronts, plot_hypervolume
 from nascli.report.progress_plots import plot_learning, plot_progress, plot_rewards
 from nascli.report.search_data import SearchData, read_search, reward_of, select_best, summarize_reranks
 from nascli.report.template import render_page
@@ -83,8 +84,8 @@ def write_search_report(run: Path, *, baseline: Path | None = None, out: Path | 
     make_folder(folder)  # before anything is drawn, to refuse a folder that cannot be written
     make_inner_folder(folder / FIGURES)
     warnings = tuple(collect_warnings(data))
-    verdict = compare_with_random(data, random)
     main = select_main(data, random)
+    verdict = f"{compare_with_random(data, random)} {compare_at_target(main)}".rstrip()
     with report_style():
         plots: dict[str, Sequence[RenderedFigure | None]] = {
             "progress": plot_progress(data, random),

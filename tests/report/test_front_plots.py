@@ -13,7 +13,8 @@ from nascli.genotype.cells.space import resolve_cell_space
 from nascli.report.baseline import HIGH, LOW
 from nascli.report.equal_cost import best_at_cost, hypervolume_band
 from nascli.report.figures import report_style
-from nascli.report.front_plots import plot_fronts, plot_hypervolume, select_main
+from nascli.report.front_data import compare_at_target, select_main
+from nascli.report.front_plots import plot_fronts, plot_hypervolume
 from nascli.report.report import write_search_report
 from nascli.report.search_data import read_search
 from nascli.search import recorded
@@ -100,7 +101,7 @@ def test_figures_name_the_front_and_the_cost_that_counts_comes_first(runs: Searc
     assert "random search has" in volume.alt
     report = write_search_report(data.path)
     page = re.sub(r"\s+", " ", report.page.read_text(encoding="utf-8"))
-    assert "random at or under its cost" in page
+    assert "best of 4 random ones at or under its cost" in page
     assert f"nascli decode {data.path} --front --out front.json" in page
 
 
@@ -116,3 +117,37 @@ def test_networks_that_were_stopped_early_are_not_drawn(runs: SearchRuns) -> Non
     assert "of 1 networks; on the front: trial 0 (60.00%" in figure.alt
     assert "stopped are not shown" in figure.caption
     assert volume is None
+
+
+def test_under_an_objective_its_cost_stands_first_with_the_target_and_random_networks_within_it(
+    runs: SearchRuns,
+) -> None:
+    goal = {"objective__quantity": "mult_adds", "objective__target": "10k", "objective__above": -1.0}
+    recipe = make_recipe(search__strategy="ppo", **goal)
+    space = resolve_cell_space(recipe.space)
+    trials = [
+        scored(trial, reward, accuracy=accuracy, params=params)
+        for trial, (reward, accuracy, params) in zip(
+            propose_trials(space, 3), [(0.6, 0.6, 900), (0.45, 0.9, 2000), (0.3, 0.3, 950)], strict=True
+        )
+    ]
+    data = read_search(runs.search("ppo", recipe, trials))
+    other = make_recipe(search__strategy="random", **goal)
+    found = [scored(t, 0.2, accuracy=0.4 + t.id / 100, params=800 + 40 * t.id) for t in propose_trials(space, 9, 1)]
+    random = read_search(runs.search("random", other, found))
+    main = select_main(data, random)
+    with report_style():
+        figure, params = plot_fronts(main)
+    assert (figure.name, params.name) == ("mult-adds", "params")
+    assert "the target is 10k" in figure.alt
+    assert "target 10k" in figure.svg
+    assert "best by reward" in figure.svg
+    assert "curves join accuracies and costs of equal reward" in figure.caption
+    assert "target" not in params.alt
+    said = compare_at_target(main)
+    assert "At or under the target of 10k: ppo 60.00% (trial 0), the best of 3 random networks" in said
+    assert said.endswith("the search lies above the band.")
+    assert said in write_search_report(data.path).verdict
+    assert compare_at_target(select_main(data, None)) == ""
+    dear = read_search(runs.search("dear", other, [scored(t, 0.1, params=5000) for t in propose_trials(space, 4, 1)]))
+    assert "too few random networks" in compare_at_target(select_main(data, dear))
