@@ -29,20 +29,20 @@ from public_tables import read_public_table
 from regret import strategies
 from simulate import Rows, SimulatedRuns, simulate
 
-from nascli.config import Nsga2Config
+from nascli.config import TRADE_OFFS, Nsga2Config
 from nascli.engine.device import cpu_threads
 from nascli.files import write_json
 from nascli.reading import sha256_file
 from nascli.runs.record import versions
 from nascli.search.evaluators.tabular import TabularBenchmark
 from nascli.search.front import Point, find_front, hypervolume
+from nascli.search.objective import Objective
 from nascli.search.strategies.nsga2 import Nsga2
 from nascli.search.strategies.strategy import Strategy
 
 Floats = npt.NDArray[np.float64]
 
-EXPONENTS = {"none": None, "soft": (-0.07, -0.07), "hard": (0.0, -1.0)}
-"""Exponents at or below the target and above it, by the name of the objective."""
+OBJECTIVES = ("none", *TRADE_OFFS)
 
 LEARNING = ("evolution", "ppo", "bayesian")
 NAMES = {"ppo": "ppo, few trials"}
@@ -108,11 +108,10 @@ def open_table(question: Question) -> OpenTable:
 
 def weigh(objective: str, target: float) -> Callable[[Point], float]:
     """The reward of an accuracy and a cost."""
-    exponents = EXPONENTS[objective]
-    if exponents is None:
+    if objective == "none":
         return lambda point: point.accuracy
-    below, above = exponents
-    return lambda point: point.accuracy * (point.cost / target) ** (below if point.cost <= target else above)
+    made = Objective("mult_adds", target, *TRADE_OFFS[objective])
+    return lambda point: made.reward(*point)
 
 
 def make_strategy(name: str, opened: OpenTable) -> Callable[[int], Strategy]:
@@ -127,7 +126,7 @@ def list_variants(chosen: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Strategy and objective of each row of the table of results."""
     for name in ("random", *LEARNING, "nsga2"):
         if not chosen or name in chosen:
-            yield from ((name, objective) for objective in (["none"] if name in ALONE else EXPONENTS))
+            yield from ((name, objective) for objective in (["none"] if name in ALONE else OBJECTIVES))
 
 
 def run_chunk(question: Question, name: str, objective: str, seeds: Sequence[int], counts: Sequence[int]) -> Floats:
