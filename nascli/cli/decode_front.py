@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nascli.cli.console import Terminal
 from nascli.cli.latency_view import format_latency
 from nascli.cli.options import Call, Setting, runs_folder
-from nascli.config import find_evaluator
+from nascli.config import SearchRecipe, find_evaluator
 from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype
 from nascli.runs.find import find_run
@@ -24,23 +24,18 @@ FRONT = Setting[bool](
     "a-01.json and so on.",
     False,
 )
-ACCURACY_OF = {True: "proxy accuracy", False: "reward"}
+_COSTS = {"params": "params", "mult_adds": "mult-adds", "latency": "latency"}
 
 
 @dataclass(frozen=True)
 class Front:
-    """The front of a run, cheapest network first, with the genotypes in the same order.
-
-    Args:
-        cost_is: The quantity that stands against the accuracy.
-        is_accuracy: Whether the networks were trained; else their rewards take the place of accuracies.
-    """
+    """The front of a run, cheapest network first, with the genotypes in the same order; `cost_is` names the cost."""
 
     run: Path
+    recipe: SearchRecipe
     members: Sequence["Member"]
     genotypes: Sequence[Genotype]
     cost_is: str
-    is_accuracy: bool
 
 
 def find_run_front(call: Call, source: Setting[str | None], allowed: Sequence[object], terminal: Terminal) -> Front:
@@ -62,7 +57,7 @@ def find_run_front(call: Call, source: Setting[str | None], allowed: Sequence[ob
         with_provenance(member.trial, recipe, run, accuracy=member.accuracy, cost=member.cost, cost_is=cost_is)
         for member in members
     ]
-    return Front(run, members, genotypes, cost_is, find_evaluator(recipe.search.evaluator).is_accuracy)
+    return Front(run, recipe, members, genotypes, cost_is)
 
 
 def number_file(file: Path, place: int) -> Path:
@@ -74,12 +69,12 @@ def show_front(terminal: Terminal, front: Front, files: Sequence[Sequence[Path]]
     """Show the front as a table, and the files that were written for each network."""
     from nascli.search.front import describe_member
 
-    names = {"params": "params", "mult_adds": "mult-adds", "latency": "latency"}
-    timed = any(member.trial.latency for member in front.members)
-    columns = ["trial", ACCURACY_OF[front.is_accuracy], *list(names.values())[: 3 if timed else 2], "cell"]
-    title = f"{count_of(len(front.members), 'network')} of {front.run.name} that no other beats in accuracy and "
-    rows = [_table_row(member, is_accuracy=front.is_accuracy, timed=timed) for member in front.members]
-    terminal.show_table(title + names[front.cost_is], rows, columns)
+    rows = [_describe_row(member, front) for member in front.members]
+    columns = [name for name in rows[0] if any(row[name] for row in rows)]
+    title = f"{count_of(len(rows), 'network')} of {front.run.name} that no other beats in accuracy and "
+    terminal.show_table(
+        title + _COSTS[front.cost_is], [[row[name] or "-" for name in columns] for row in rows], columns
+    )
     for file in (file for each in files for file in each):
         terminal.note(f"wrote {file}")
     listed = [
@@ -94,13 +89,20 @@ def show_front(terminal: Terminal, front: Front, files: Sequence[Sequence[Path]]
         terminal.next(f"nascli decode {quote(front.run)} --front --out front.json")
 
 
-def _table_row(member: "Member", *, is_accuracy: bool, timed: bool) -> list[str]:
+def _describe_row(member: "Member", front: Front) -> dict[str, str]:
+    """The columns of a network; empty where they say nothing of it."""
+    is_accuracy = find_evaluator(front.recipe.search.evaluator).is_accuracy
     accuracy = f"{member.accuracy:.2%}".replace("%", " %") if is_accuracy else f"{member.accuracy:.5g}"
     sizes = _sizes(member)
-    figures = [format_quantity(float(sizes[name] or 0)) for name in ("params", "mult_adds")]
-    seconds = sizes["latency"]
-    latency = [format_latency(seconds) if seconds is not None else "-"] if timed else []
-    return [str(member.trial.id), accuracy, *figures, *latency, member.trial.hash[:8]]
+    latency = sizes.pop("latency")
+    return {
+        "trial": str(member.trial.id),
+        "proxy accuracy" if is_accuracy else "reward": accuracy,
+        **({"reward": f"{member.trial.reward:.4f}"} if front.recipe.weighs_cost else {}),
+        **{_COSTS[name]: format_quantity(value or 0.0) for name, value in sizes.items()},
+        "latency": "" if latency is None else format_latency(latency),
+        "cell": member.trial.hash[:8],
+    }
 
 
 def _sizes(member: "Member") -> dict[str, float | None]:

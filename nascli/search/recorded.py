@@ -49,6 +49,8 @@ def read_recorded(path: Path) -> RecordedSearch:
 def with_provenance(trial: Trial, recipe: SearchRecipe, run: Path, **figures: str | float) -> Genotype:
     """The genotype of a trial, with what it was found by in its provenance: the run, the reward, further figures."""
     reward = {} if trial.score is None else {"reward": trial.reward, "reward_is": describe_reward(recipe)}
+    if trial.score is not None and recipe.weighs_cost:
+        reward["accuracy"] = trial.score.accuracy
     provenance = {
         "source": "nascli search",
         "search_run": str(run),

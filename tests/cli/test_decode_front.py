@@ -77,3 +77,16 @@ def test_nothing_is_written_where_one_of_the_files_exists(nascli: Nascli) -> Non
     assert not Path("cell-01.json").exists()
     assert nascli("latest", "--front", "--out", "cell.json", "--overwrite").code == 0
     assert read_genotype(Path("cell-02.json")).provenance["trial"] == 0
+
+
+def test_under_an_objective_the_front_is_of_its_cost_and_shows_rewards(nascli: Nascli) -> None:
+    goal = {"objective__quantity": "latency", "objective__target": "100ms"}
+    search_run([(0.9, 900, 0.3), (0.5, 300, 0.1), (0.8, 100, 0.2)], **goal)
+    lines = nascli("latest", "--front").out.splitlines()
+    assert "accuracy and latency" in lines[0]
+    assert lines[1].split() == ["trial", "proxy", "accuracy", "reward", "params", "mult-adds", "latency", "cell"]
+    assert [line.split()[0] for line in lines[2:5]] == ["1", "2", "0"]
+    assert lines[2].split()[1:4] == ["50.00", "%", "0.1000"]
+    nascli("latest", "--trial", 1, "--out", "one.json")
+    provenance = read_genotype(Path("one.json")).provenance
+    assert (provenance["reward"], provenance["accuracy"]) == (0.1, 0.5)
