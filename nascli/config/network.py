@@ -7,22 +7,10 @@ from pydantic import Field, ValidationError
 
 from nascli.config.section import FamilySection, Section, one_of
 
-CELL_PRESETS = {
-    "cifar10": "CIFAR, 3.3M params with NASNet-A",
-    "imagenet-mobile": "ImageNet, 5.3M params with NASNet-A",
-    "imagenet-large": "ImageNet, 89M params with NASNet-A",
-    "pnasnet-large": "ImageNet, 86M params with PNASNet-5",
-    "pnasnet-mobile": "ImageNet, 5.1M params with PNASNet-5",
-}
-MOBILE_PRESETS = {
-    "mnasnet": "ImageNet, 3.9M params with MnasNet-A1",
-    "mnasnet-small": "the same without dropout",
-    "mnasnet-cifar": "CIFAR, whose images are halved three times, not five times",
-    "mobilenetv2": "ImageNet, ReLU6 as in MobileNetV2",
-}
-"""The published settings that a network of each family can start from, with what they are for.
-
-`PRESETS` in `nascli.models.cells.spec` and `nascli.models.mobile.spec` have their numbers."""
+CELL_PRESETS = ("cifar10", "imagenet-mobile", "imagenet-large", "pnasnet-large", "pnasnet-mobile")
+MOBILE_PRESETS = ("mnasnet", "mnasnet-small", "mnasnet-cifar", "mobilenetv2")
+"""The published settings that a network of each family can start from; `PRESETS` in `nascli.models.cells.spec` and
+`nascli.models.mobile.spec` have their numbers."""
 
 _PRESETS_HELP = (
     f"published settings to start from; default: by image size. For cells {', '.join(CELL_PRESETS)}; "

@@ -1,7 +1,7 @@
 """Bases of all that is read from files: frozen, and strict about keys and values; sections by family."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -47,12 +47,12 @@ TrainingPrecision = Literal["float32", "bfloat16", "float16"]
 """Number format of the arithmetic of a training."""
 
 
-def one_of(meanings: Mapping[str, str]) -> AfterValidator:
-    """The validator of a field whose values are the names of a registry: `Annotated[str, one_of(MEANINGS)]`."""
+def one_of(names: Collection[str]) -> AfterValidator:
+    """The validator of a field whose values are names, as those of a registry: `Annotated[str, one_of(MEANINGS)]`."""
 
     def check(name: str) -> str:
-        if name not in meanings:
-            raise ValueError(f"{name!r} is not one of {', '.join(meanings)}")
+        if name not in names:
+            raise ValueError(f"{name!r} is not one of {', '.join(names)}")
         return name
 
     return AfterValidator(check)

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nascli.config import CellNetworkConfig
+from nascli.config.network import CELL_PRESETS, MOBILE_PRESETS
 from nascli.detect.backbone import PyramidBackbone
 from nascli.engine.compile import compile_blocks
 from nascli.errors import DeviceMemoryError, InputError
 from nascli.genotype.mobile.genotype import MobileGenotype
+from nascli.models.cells.spec import PRESETS as CELL_NUMBERS
 from nascli.models.cost import measure_cost, measure_layers
 from nascli.models.deploy.engines import build_engine
 from nascli.models.deploy.export import EXPORTS
@@ -97,6 +99,11 @@ def test_widths_are_multiples_of_8_near_what_is_asked_for(filters: int, width: f
     assert scaled >= 8 or width == 1
     assert scaled >= 0.9 * filters * width
     assert scaled < filters * width + 8 or scaled == 8
+
+
+def test_every_preset_has_its_numbers() -> None:
+    assert set(MOBILE_PRESETS) == set(PRESETS)
+    assert set(CELL_PRESETS) == set(CELL_NUMBERS)
 
 
 def test_batch_norms_and_dropout_are_the_presets() -> None:

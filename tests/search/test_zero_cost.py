@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nascli.config import CellNetworkConfig, DataConfig, SearchRecipe, TrainConfig
+from nascli.config import CellNetworkConfig, DataConfig, MobileNetworkConfig, SearchRecipe, TrainConfig
 from nascli.data.in_memory import ImageArray
 from nascli.errors import DivergedError, InputError
 from nascli.genotype.genotype import Genotype
@@ -29,6 +29,7 @@ from nascli.seeding import derive_seed
 from tests.cells import as_cells
 from tests.classify.small_training import AUGMENTATION, CPU, EVERYTHING, make_data
 from tests.fakes import TINY
+from tests.mobile import SMALL
 
 PROXY = ChildSetup(
     make_data(train=80),
@@ -154,3 +155,14 @@ def test_the_evaluator_rewards_the_score_and_claims_no_accuracy(kind: str) -> No
 def test_an_unknown_score_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match="Did you mean naswot"):
         ZeroCostScore("nasswot", PROXY)
+
+
+def test_networks_with_relu6_have_codes_too() -> None:
+    """The two activations are on and off at the same places while they are below 6."""
+    proxy = replace(PROXY, network=MobileNetworkConfig(width=0.5, head_filters=32, dropout=0.5))
+    scores = [
+        naswot(replace(proxy, network=proxy.network.model_copy(update={"activation": name})), SMALL, 5)
+        for name in ("relu", "relu6")
+    ]
+    assert scores[0] > 0
+    assert scores[1] == pytest.approx(scores[0], rel=0.05)

@@ -165,7 +165,7 @@ class _CodeKernel(TorchFunctionMode):
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
         result = func(*args, **(kwargs or {}))
-        if func is F.relu:
+        if func in (F.relu, F.hardtanh):  # the latter is ReLU6, whose codes are whether a unit is on, too
             assert isinstance(result, Tensor)
             signs = (result > 0).flatten(1).float() * 2 - 1  # (N, C * H * W), 1 for on and -1 for off
             agreements = (signs @ signs.T).double().add(signs.shape[1]).div(2)  # exact to 2^24 units a ReLU
