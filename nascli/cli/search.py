@@ -267,7 +267,8 @@ def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: 
     terminal.show(f"best cell: {path / 'best.json'}")
     if len(results["front"]) > 1:
         terminal.show(
-            f"front: {len(results['front'])} networks that no other beats in accuracy and {results['cost_is']}, "
+            f"front: {len(results['front'])} networks that no other beats in accuracy and "
+            f"{results['cost_is'].replace('_', '-')}, "
             f"cheapest first: {path / 'front'}"
         )
     terminal.result({"run": str(path), "best_cell": str(path / "best.json"), **results})

@@ -122,8 +122,8 @@ def _draw_members(axes: Axes, front: FrontData) -> None:
 
 def _draw_rewards(axes: Axes, front: FrontData, objective: Objective) -> None:
     """Draw curves of equal reward through the window as it is, and the best by reward."""
-    axes.autoscale(enable=False)
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    axes.autoscale(enable=False)  # not before the limits were asked for, which are computed only then
     costs = np.geomspace(left, right, 300) if axes.get_xscale() == "log" else np.linspace(max(left, 0), right, 301)[1:]
     unit = np.array([objective.reward(1.0, cost) for cost in costs])
     for reward in MaxNLocator(_CURVES).tick_values(bottom * unit.min(), top * unit.max()):
@@ -159,11 +159,11 @@ def _scale_costs(axes: Axes, front: FrontData) -> None:
 
 
 def _cost_label(front: FrontData) -> str:
-    data = front.data
-    side = data.recipe.network.image_size
+    deployed, child = front.data.recipe.objective.network, front.data.recipe.network
+    side = (deployed or child).image_size
     image = f"one image{f', {side}×{side}' if side else ''}"
     if front.quantity == "params":
-        return "trainable params of the child (fewer is better)"
+        return f"trainable params of the {'network deployed' if deployed else 'child'} (fewer is better)"
     if front.quantity == "mult_adds":
         return f"mult-adds of {image} (fewer is better)"
     return f"latency of {image} (lower is better)"

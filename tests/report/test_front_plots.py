@@ -151,3 +151,13 @@ def test_under_an_objective_its_cost_stands_first_with_the_target_and_random_net
     assert compare_at_target(select_main(data, None)) == ""
     dear = read_search(runs.search("dear", other, [scored(t, 0.1, params=5000) for t in propose_trials(space, 4, 1)]))
     assert "too few random networks" in compare_at_target(select_main(data, dear))
+
+
+@pytest.mark.parametrize(("target", "tick"), [("7k", "8k"), ("1k", "2k")])
+def test_the_window_reaches_to_a_target_that_no_network_meets(runs: SearchRuns, target: str, tick: str) -> None:
+    recipe = make_recipe(objective__quantity="mult_adds", objective__target=target)
+    first, second = propose_trials(resolve_cell_space(recipe.space), 2)
+    trials = [scored(first, 0.3, accuracy=0.5, params=900), scored(second, 0.4, accuracy=0.6, params=2000)]
+    with report_style():
+        figure, *_ = plot_fronts(select_main(read_search(runs.search("dear", recipe, trials)), None))
+    assert f">{tick}</text>" in figure.svg
