@@ -88,12 +88,17 @@ class PyramidBackbone(DetectionBackbone):
     level, every other pixel of the coarsest map, serves proposals alone.
 
     Raises:
-        InputError: A stage is idle in this network, so it has no feature map.
+        InputError: A stage is idle in this network, so it has no feature map; or no map has a stride.
     """
 
     def __init__(self, network: ImageClassifier, channels: int, *, freeze_batch_norm: bool = False) -> None:
         super().__init__(network, freeze_batch_norm=freeze_batch_norm)
         used = [info for info in network.feature_info if info.stride >= FINEST_STRIDE][-MOST_MAPS:]
+        if not used:
+            raise InputError(
+                f"{network.spec.name}: no map of this network is halved, so it cannot be a backbone",
+                "Give a network with strides, or with the ImageNet stem",
+            )
         for info in used:
             if not info.channels:
                 raise InputError(

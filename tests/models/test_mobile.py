@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nascli.config import CellNetworkConfig
 from nascli.config.network import CELL_PRESETS, MOBILE_PRESETS
 from nascli.detect.backbone import PyramidBackbone
+from nascli.detect.stage3_head import SingleScaleBackbone
 from nascli.engine.compile import compile_blocks
 from nascli.errors import DeviceMemoryError, InputError
 from nascli.genotype.mobile.genotype import MobileGenotype
@@ -267,6 +268,15 @@ def test_a_detector_uses_the_four_coarsest_maps_and_no_head() -> None:
         "pool": (1, 1),
     }
     assert not [name for name, _ in network.named_parameters() if name.startswith(("head", "classifier"))]
+
+
+def test_a_network_that_halves_nothing_is_no_backbone() -> None:
+    flat = chain("flat", 8, "depthwise c8 n2")
+    with pytest.raises(InputError, match="flat: no map"):
+        PyramidBackbone(trained_mobile(flat), 8)
+    for network in (trained_mobile(flat), trained_mobile(flat, preset="mnasnet")):
+        with pytest.raises(InputError, match="head nasnet"):
+            SingleScaleBackbone(network)
 
 
 def test_it_is_restarted_at_the_last_halving() -> None:
