@@ -138,10 +138,10 @@ def test_a_skip_is_where_the_genotype_has_it_at_any_width_and_stem() -> None:
 
 
 def test_a_pooling_skip_is_the_average_of_the_pixels_that_are_there() -> None:
-    block = chain("one", 4, "conv c4 s2 pool").blocks[0]
+    (plan,) = resolve_mobile(chain("one", 4, "conv c4 s2 pool"), preset="mnasnet").plan_layers(0)
     padding: Literal["same", "symmetric"]
     for padding in ("same", "symmetric"):
-        layer = MobileLayer(block, 4, 4, 2, "pool", padding=padding)
+        layer = MobileLayer(plan, padding=padding)
         nn.init.zeros_(layer.get_parameter("path.1.weight"))
         images = torch.randn(2, 4, 6, 6)
         first = slice(0, 3) if padding == "same" else slice(0, 2)

@@ -6,10 +6,9 @@ Shapes: N batch, C channels, H height, W width.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nascli.genotype.mobile.genotype import MobileBlock, Skip
 from nascli.models.convolutions import Pointwise
 from nascli.models.layers import Padding, average_map, avg_pool, conv, drop_path_mask
-from nascli.models.mobile.spec import Activation
+from nascli.models.mobile.spec import Activation, LayerPlan
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
 _POOL = 3
@@ -56,41 +55,34 @@ class MobileLayer(nn.Module):
     an activation unless it is linear. Squeeze-and-excitation stands before the linear convolution, in a layer without
     one at the end; it squeezes to a share of the channels of x, not of the expanded ones.
 
-    (N, channels_in, H, W) to (N, channels_out, H / stride, W / stride), rounded up.
-
-    Args:
-        skip: What is added; `pool` is the average over 3x3 pixels, with the layer's stride.
+    (N, channels_in, H, W) to (N, channels_out, H / stride, W / stride), rounded up. The skip is x itself, or its
+    average over 3x3 pixels with the layer's stride.
 
     References: Sandler et al. 2018, "MobileNetV2", section 3.3; Tan et al. 2019, section 4.1 and the released code. The
         paper leaves open what a pooling skip is, and where squeeze-and-excitation stands in a plain convolution.
     """
 
-    def __init__(
-        self,
-        block: MobileBlock,
-        channels_in: int,
-        channels_out: int,
-        stride: int,
-        skip: Skip,
-        *,
-        padding: Padding = "same",
-        activation: Activation = "relu",
-    ) -> None:
+    def __init__(self, plan: LayerPlan, *, padding: Padding = "same", activation: Activation = "relu") -> None:
         super().__init__()
-        self.skip, self.stride, self.padding = skip, stride, padding
+        self.skip, self.stride, self.padding = plan.skip, plan.stride, padding
         self.drop_path_prob = 0.0
         self.always_masked = False
-        squeezed = max(1, int(block.se * channels_in)) if block.se else 0
-        if block.op == "conv":
-            steps = conv_bn(channels_in, channels_out, block.kernel, stride, padding=padding, activation=activation)
-            gate = [SqueezeExcitation(channels_out, squeezed)] if squeezed else []
-            self.path = nn.Sequential(*steps, *gate)
-            return
-        inner = block.expansion * channels_in
-        widen = conv_bn(channels_in, inner, 1, activation=activation) if block.expansion > 1 else []
-        filtered = conv_bn(inner, inner, block.kernel, stride, groups=inner, padding=padding, activation=activation)
-        gate = [SqueezeExcitation(inner, squeezed)] if squeezed else []
-        self.path = nn.Sequential(*widen, *filtered, *gate, *conv_bn(inner, channels_out, 1))
+        block, channels = plan.block, plan.channels_in
+        plain = block.op == "conv"
+        inner = plan.channels_out if plain else block.expansion * channels
+        filtered = conv_bn(
+            channels if plain else inner,
+            inner,
+            block.kernel,
+            plan.stride,
+            groups=1 if plain else inner,
+            padding=padding,
+            activation=activation,
+        )
+        widen = conv_bn(channels, inner, 1, activation=activation) if block.expansion > 1 else []
+        gate = [SqueezeExcitation(inner, max(1, int(block.se * channels)))] if block.se else []
+        project = [] if plain else conv_bn(inner, plan.channels_out, 1)
+        self.path = nn.Sequential(*widen, *filtered, *gate, *project)
 
     def draw_mask(self, images: Tensor) -> Tensor | None:
         """The drop-path mask for a pass over these images; None where f is not dropped.

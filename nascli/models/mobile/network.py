@@ -17,8 +17,6 @@ from nascli.models.mobile.spec import MobileNetworkSpec
 class MobileNetwork(ImageClassifier):
     """A chain of blocks built at one width; weights start from torch's global random generator.
 
-    A layer has a skip where the genotype's own widths and strides give it one, whatever this network's are.
-
     Attributes:
         blocks: The layers of each block, in order.
 
@@ -62,7 +60,9 @@ class MobileNetwork(ImageClassifier):
 
     def maps_before(self, stage: str) -> tuple[FeatureInfo, ...]:
         """The map that the blocks of a stage begin with: that of `feature_info` before its own."""
-        return (self.feature_info[self._place_of(stage) - 1],)
+        place = [info.name for info in self.feature_info].index(stage)
+        assert place, "the first stage begins with the image"
+        return (self.feature_info[place - 1],)
 
     def forward_to(self, x: Tensor, stage: str) -> tuple[Tensor, ...]:
         """Images to the map of `maps_before`."""
@@ -102,9 +102,6 @@ class MobileNetwork(ImageClassifier):
         super().remove_classifier()
         self.head = nn.Identity()
 
-    def _place_of(self, stage: str) -> int:
-        return [info.name for info in self.feature_info].index(stage)
-
     def _layers(self, first: int = 0, end: int | None = None) -> Iterator[MobileLayer]:
         """The layers of some blocks, in order."""
         for block in list(self.blocks)[first:end]:
@@ -122,22 +119,8 @@ class MobileNetwork(ImageClassifier):
 
 
 def _build_block(spec: MobileNetworkSpec, place: int) -> nn.Sequential:
-    """The layers of a block; a skip is where the genotype has it, see `MobileNetwork`."""
-    genotype, block = spec.genotype, spec.genotype.blocks[place]
-    filters = spec.block_filters[place]
-    layers = []
-    for layer in range(block.layers):
-        if layer:
-            own_input, channels, stride = block.filters, filters, 1
-        else:
-            own_input = genotype.inputs[place]
-            channels = spec.block_filters[place - 1] if place else spec.stem_filters
-            stride = spec.strides[place + 1]
-        has_skip = block.skips(own_input, 1 if layer else block.stride)
-        skip = block.skip if has_skip else "none"
-        built = MobileLayer(block, channels, filters, stride, skip, padding=spec.padding, activation=spec.activation)
-        layers.append(built)
-    return nn.Sequential(*layers)
+    plans = spec.plan_layers(place)
+    return nn.Sequential(*(MobileLayer(plan, padding=spec.padding, activation=spec.activation) for plan in plans))
 
 
 def _find_taps(spec: MobileNetworkSpec) -> dict[FeatureInfo, int]:

@@ -76,7 +76,7 @@ class MobileImporter:
             return None
         if layout == "torchvision MnasNet":
             _refuse_version_1(entries, spec)
-        _refuse_other_skips(spec, layout)
+        _refuse_other_skips(spec.model_copy(update=_COMMON), layout)
         tool, six = layout.split()[0], layout == "torchvision MobileNetV2" or _is_mobilenetv2(spec.genotype)
         numbers: dict[str, object] = {**_COMMON, "batch_norm_momentum": _MOMENTUM[layout]}
         numbers["preprocessing"] = _prepare_images(layout, spec.width)
@@ -152,15 +152,12 @@ def _is_mobilenetv2(genotype: MobileGenotype) -> bool:
 
 def _refuse_other_skips(spec: MobileNetworkSpec, layout: Layout) -> None:
     """InputError where the tool adds an input and the genotype does not, or the other way round."""
-    before = (spec.stem_filters, *spec.block_filters)
-    for place, block in enumerate(spec.genotype.blocks):
-        inputs = (spec.genotype.inputs[place], before[place], block.stride), (block.filters, before[place + 1], 1)
-        for own, channels, stride in inputs[: block.layers]:
-            expected = "identity" if stride == 1 and channels == before[place + 1] else "none"
-            found = block.skip if block.skips(own, stride) else "none"
-            if found != expected:
+    for place in range(len(spec.genotype.blocks)):
+        for plan in spec.plan_layers(place):
+            expected = "identity" if plan.stride == 1 and plan.channels_in == plan.channels_out else "none"
+            if plan.skip != expected:
                 raise InputError(
-                    f"{spec.name}: {layout} has the skip {expected} in block {place + 1}, this network has {found}",
+                    f"{spec.name}: {layout} has the skip {expected} in block {place + 1}, this network has {plan.skip}",
                     "Choose the --cell that the file was made for; for timm's mnasnet_small it is mnasnet-small-timm",
                 )
 

@@ -1,15 +1,27 @@
 """The macro numbers of a mobile network, and the published ones. No torch."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
-from nascli.genotype.mobile.genotype import MobileGenotype
+from nascli.genotype.mobile.genotype import MobileBlock, MobileGenotype, Skip
 from nascli.models.spec import NetworkSpec
 
 Activation = Literal["relu", "relu6"]
 
 _MULTIPLE = 8
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One layer of a block at the sizes of a network, and what is added to its output."""
+
+    block: MobileBlock
+    channels_in: int
+    channels_out: int
+    stride: int
+    skip: Skip
 
 
 class MobileNetworkSpec(NetworkSpec):
@@ -60,6 +72,21 @@ class MobileNetworkSpec(NetworkSpec):
     def filters(self) -> int:
         """The most channels of a block's output."""
         return max(self.block_filters)
+
+    def plan_layers(self, place: int) -> tuple[LayerPlan, ...]:
+        """The layers of the block at this place, from 0.
+
+        They have skips where the genotype's own widths and strides give them one, whatever those of this network are.
+        """
+        block, own = self.genotype.blocks[place], self.genotype.inputs[place]
+        before, filters = (self.stem_filters, *self.block_filters)[place : place + 2]
+
+        def find_skip(channels_in: int, stride: int) -> Skip:
+            return block.skip if block.skips(channels_in, stride) else "none"
+
+        first = LayerPlan(block, before, filters, self.strides[place + 1], find_skip(own, block.stride))
+        later = LayerPlan(block, filters, filters, 1, find_skip(block.filters, 1))
+        return (first, *[later] * (block.layers - 1))
 
     @property
     def strides(self) -> tuple[int, ...]:
