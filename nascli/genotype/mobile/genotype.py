@@ -1,7 +1,6 @@
 """The genotype of the mobile family: a chain of blocks, each of which repeats one layer."""
 
 import json
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
@@ -43,8 +42,7 @@ class MobileBlock(Strict):
     @property
     def expansion(self) -> int:
         """Channels of the depthwise convolution over those of the input; 1 where there is no expansion."""
-        found = re.fullmatch(r"mbconv(\d)", self.op)
-        return int(found[1]) if found else 1
+        return expansion_of(self.op)
 
     def skips(self, channels_in: int, stride: int) -> bool:
         """Whether a layer of this block with this input has something added to its output."""
@@ -102,6 +100,11 @@ class MobileGenotype(Strict):
             for key, value in values.items()
         ]
         return "{\n  " + ",\n  ".join(lines) + "\n}\n"
+
+
+def expansion_of(op: str) -> int:
+    """E of `mbconvE`, 1 of other ops."""
+    return int(op.removeprefix("mbconv")) if op.startswith("mbconv") else 1
 
 
 def op_words(op: str) -> str:
