@@ -117,5 +117,11 @@ def test_networks_of_like_names_are_refused_by_shape() -> None:
         import_network(path, resolve_mobile(published_chain("mnasnet-a1"), preset="mnasnet", width=0.5))
     with pytest.raises(InputError, match="--classes 1000"):
         import_network(path, resolve_mobile(published_chain("mnasnet-b1"), 10, preset="mnasnet", width=0.5))
+    for shape in ((), (0, 160, 1, 1), (1 << 17, 1, 1, 1), (7,)):
+        state = torch.load(path) | {"layers.14.weight": torch.zeros(shape)}
+        with pytest.raises(InputError, match=r"misshaped, first layers\.14\.weight"):
+            import_network(
+                save(state, Path("odd.pth")), resolve_mobile(published_chain("mnasnet-b1"), preset="mnasnet", width=0.5)
+            )
     with pytest.raises(InputError, match="not a file of timm or torchvision"):
         import_network(save({"conv1.weight": torch.zeros(1)}), resolve_mobile(SMALL, image_size=32))

@@ -18,7 +18,7 @@ from nascli.config import Preprocessing
 from nascli.errors import InputError
 from nascli.genotype.mobile.genotype import MobileBlock, MobileGenotype
 from nascli.models.mobile.network import MobileNetwork
-from nascli.models.mobile.spec import MobileNetworkSpec
+from nascli.models.mobile.spec import MOST_HEAD_FILTERS, MobileNetworkSpec
 from nascli.models.pretrained import ImportedWeights
 
 Layout = Literal["timm", "torchvision MnasNet", "torchvision MobileNetV2"]
@@ -83,7 +83,7 @@ class MobileImporter:
         if six:
             numbers["activation"] = "relu6"
         head = entries.get(f"{_name_modules(spec.genotype, layout)[-3]}.weight")
-        if head is not None and head.ndim == 4:
+        if head is not None and head.ndim == 4 and 1 <= head.shape[0] <= MOST_HEAD_FILTERS:
             numbers["head_filters"] = head.shape[0]  # wider than 1280 in MobileNetV2 of widths above 1
         return ImportedWeights(f"{tool}, {'MobileNetV2' if six else 'MnasNet'}", tool, layout, numbers)
 

@@ -10,6 +10,8 @@ from nascli.models.spec import NetworkSpec
 
 Activation = Literal["relu", "relu6"]
 
+MOST_HEAD_FILTERS = 65_536
+
 _MULTIPLE = 8
 
 
@@ -44,7 +46,7 @@ class MobileNetworkSpec(NetworkSpec):
     genotype: MobileGenotype
     width: float = Field(gt=0, le=20)
     stem: Literal["cifar", "imagenet"]
-    head_filters: int = Field(ge=1, le=65_536)
+    head_filters: int = Field(ge=1, le=MOST_HEAD_FILTERS)
     padding: Literal["same", "symmetric"] = "same"
     activation: Activation = "relu"
 
