@@ -22,6 +22,7 @@ from nascli.genotype.drawing.mobile.text import mobile_graph, mobile_tree
 from nascli.genotype.drawing.shapes import Scene
 from nascli.genotype.genotype import CELLS
 from nascli.genotype.mobile.genotype import MOBILE, MobileGenotype
+from nascli.genotype.mobile.notations import NOTATIONS as MOBILE_NOTATIONS
 from nascli.genotype.mobile.space import SPACES as MOBILE_SPACES
 from nascli.genotype.mobile.space import MobileSpace, resolve_mobile_space
 from nascli.genotype.notations import Notation
@@ -77,6 +78,7 @@ FAMILIES: dict[str, Family] = {
         scene=mobile_scene,
         graph=mobile_graph,
         tree=mobile_tree,
+        notations=MOBILE_NOTATIONS,
     ),
 }
 
