@@ -35,7 +35,7 @@ from nascli.files import write_json
 from nascli.reading import sha256_file
 from nascli.runs.record import versions
 from nascli.search.evaluators.tabular import TabularBenchmark
-from nascli.search.front import Point, find_front, hypervolume
+from nascli.search.front import Point, find_front, hypervolume, worst_of
 from nascli.search.objective import Objective
 from nascli.search.strategies.nsga2 import Nsga2
 from nascli.search.strategies.strategy import Strategy
@@ -85,9 +85,8 @@ class OpenTable:
         share = question.target.removesuffix("%")
         is_share = share != question.target
         self.target = float(np.quantile(self.costs, float(share) / 100)) if is_share else float(question.target)
-        known = ~np.isnan(self.table.means)
-        self.points = self.points_of(np.flatnonzero(known))
-        self.reference = Point(float(self.table.means[known].min()), float(self.costs[known].max()))
+        self.points = self.points_of(np.flatnonzero(~np.isnan(self.table.means)))
+        self.reference = worst_of(self.points)
         self.largest = hypervolume(self.points, self.reference)
 
     def points_of(self, rows: npt.NDArray[np.int64]) -> list[Point]:

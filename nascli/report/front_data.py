@@ -5,7 +5,16 @@ from functools import cached_property
 
 from nascli.report.equal_cost import Band, best_at_cost, hypervolume_band
 from nascli.report.search_data import SearchData
-from nascli.search.front import Member, Point, cost_quantity, front_of, hypervolume, points_of, trace_hypervolume
+from nascli.search.front import (
+    Member,
+    Point,
+    cost_quantity,
+    front_of,
+    hypervolume,
+    points_of,
+    trace_hypervolume,
+    worst_of,
+)
 from nascli.search.objective import Objective, find_objective
 from nascli.units import COUNTS, UNITS, format_quantity
 
@@ -79,7 +88,7 @@ class FrontData:
         if not known:
             return None
         accuracies, costs = zip(*known, strict=True)
-        worst, best = Point(min(accuracies), max(costs)), Point(max(accuracies), min(costs))
+        worst, best = worst_of(known), Point(max(accuracies), min(costs))
         return (worst, best) if worst.accuracy < best.accuracy and worst.cost > best.cost else None
 
     def format_cost(self, cost: float) -> str:

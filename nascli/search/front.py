@@ -61,7 +61,7 @@ def hypervolume(points: Sequence[Point], reference: Point) -> float:
         reference: The lowest accuracy and the highest cost that count.
 
     References:
-        Zitzler and Thiele 1998, "Multiobjective Optimization Using Evolutionary Algorithms", section 3.
+        Zitzler and Thiele 1998, "Multiobjective Optimization Using Evolutionary Algorithms".
     """
     inside = [each for each in points if each.accuracy > reference.accuracy and each.cost < reference.cost]
     front = [inside[place] for place in find_front(inside)]
@@ -129,7 +129,7 @@ def describe_member(member: Member) -> dict[str, object]:
 
 
 def worst_of(points: Sequence[Point]) -> Point:
-    """The reference point of searches that are compared: the lowest accuracy and the highest cost of all of theirs."""
+    """The lowest accuracy and the highest cost: the reference point of searches that have these points together."""
     return Point(min(each.accuracy for each in points), max(each.cost for each in points))
 
 

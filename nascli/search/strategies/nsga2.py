@@ -14,8 +14,8 @@
 A caller that tells rewards alone (`tell`) has one objective: every cost is the same.
 
 References:
-    Deb, Pratap, Agarwal, Meyarivan 2002, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", section III;
-    its section V has the numbers N = 100 and crossover 0.9.
+    Deb, Pratap, Agarwal, Meyarivan 2002, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II"; its
+    experiments have N = 100, as many children per generation, and crossover 0.9.
 
 Deviation: exactly one decision mutates (there each does with probability 1 / their number), and real numbers are
 crossed there by simulated binary crossover, which tokens have no order for. A network that was proposed before, in
