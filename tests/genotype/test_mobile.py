@@ -1,12 +1,16 @@
 """Mobile genotypes and their spaces: tokens both ways, canonical form, features, spaces of a user's own, the zoo."""
 
 import math
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nascli
 from nascli.config import MobileNetworkConfig, MobileSpaceConfig, SearchRecipe, parse
 from nascli.errors import InputError
 from nascli.genotype.genotype import parse_genotype
@@ -184,3 +188,12 @@ def test_what_is_no_space_is_refused_with_its_place(changes: dict[str, Any], phr
 def test_an_unknown_space_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match="mnasnet"):
         resolve_mobile_space(MobileSpaceConfig(name="mnasnt"))
+
+
+def test_what_the_page_shows_can_be_read() -> None:
+    page = (Path(nascli.__file__).parents[1] / "docs" / "mobile.md").read_text(encoding="utf-8")
+    (genotype,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert require_mobile(parse_genotype(genotype, "page"), "the test").canonical_hash()
+    (recipe,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    space = resolve_space(parse(SearchRecipe, tomllib.loads(recipe), "page").space)
+    assert space.decision_sizes == (3, 2, 2, 2, 1, 1, 3, 2, 2, 2, 2, 2, 3, 2, 2, 2, 3, 2)
