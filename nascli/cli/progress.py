@@ -96,6 +96,20 @@ def show_images(terminal: Terminal, label: str) -> Iterator[Callable[[int, int],
 
 
 @contextmanager
+def show_layers(terminal: Terminal, total: int) -> Iterator[Callable[[], None]]:
+    """A bar over layers that are measured; yields the function to call after each."""
+    done = 0
+    with _count_up(terminal, "measuring", "{task.completed:,.0f} of {task.total:,.0f} layers") as advance:
+
+        def on_layer() -> None:
+            nonlocal done
+            done += 1
+            advance(done, total, f"{done:,} of {total:,} layers")
+
+        yield on_layer
+
+
+@contextmanager
 def _count_up(terminal: Terminal, label: str, counts: str, **fields: Any) -> Iterator[Callable[..., None]]:  # noqa: ANN401 - rich has any fields
     """A bar with counts; yields the function to call with what is done, the whole, and the line without a terminal."""
     with _make_bar(terminal, TextColumn(label), BarColumn(), TextColumn(counts)) as bar:

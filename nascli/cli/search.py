@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from nascli.cli.console import Terminal
 from nascli.cli.data_notes import describe_images, note_images
@@ -10,30 +10,19 @@ from nascli.cli.options import (
     DEVICE,
     DRY_RUN,
     NEW_RUN,
-    RECIPE,
     RESUME,
-    SET,
     Call,
-    Setting,
     command,
     field_settings,
     place_run,
     runs_folder,
 )
-from nascli.config import (
-    SPACE_SECTIONS,
-    TRADE_OFFS,
-    ByFamily,
-    SearchRecipe,
-    find_evaluator,
-    find_recipe,
-    load_recipe,
-    to_toml,
-)
+from nascli.cli.search_recipe import TARGETS, TRADE_OFF, read_search_recipe
+from nascli.config import SearchRecipe, find_evaluator, load_recipe, to_toml
 from nascli.errors import InputError
 from nascli.runs.find import find_run, read_run
 from nascli.runs.folder import RunFolder
-from nascli.runs.record import RECIPE_FILE, check_recipe_file, with_changes
+from nascli.runs.record import RECIPE_FILE, check_inputs, check_recipe_file, with_changes
 from nascli.runs.start import create_run, resume_run
 from nascli.units import format_duration, format_quantity
 
@@ -42,12 +31,6 @@ if TYPE_CHECKING:
 
     from nascli.search.evaluators.proxy import ChildSetup
     from nascli.search.trial import Trial
-
-DEFAULT_RECIPES = {("digits", "cells"): "digits", ("digits", "mobile"): "digits-mnasnet"}
-"""The recipe of a data set and a family of spaces, where the user names none."""
-
-OTHER_RECIPES = {"cells": "cifar10-cpu", "mobile": "cifar10-mnasnet"}
-"""The recipe of any other data set; a family without one has that of the cells."""
 
 KEYS = {
     "--dataset": "data.dataset",
@@ -68,25 +51,9 @@ KEYS = {
     "--filters": "network.filters",
     "--width": "network.width",
     "--cells-per-stage": "network.cells_per_stage",
+    "--latency-table": "latency.table",
     "--seed": "seed",
 }
-
-
-TARGETS = {
-    Setting[str | None](
-        f"--target-{name}", f"Aim at {meaning}: the reward weighs the accuracy by it.", metavar=unit
-    ): key
-    for name, meaning, unit, key in (
-        ("latency", "a latency of one image in the engine, like 20ms", "TIME", "latency"),
-        ("mult-adds", "multiply-accumulates per image, like 300M", "N", "mult_adds"),
-        ("params", "trainable parameters, like 4M", "N", "params"),
-    )
-}
-TRADE_OFF = Setting[Literal["soft", "hard"] | None](
-    "--trade-off",
-    "Weight of such a target. soft: twice the cost for 5 % of accuracy, on both sides; hard: none up to it, and beyond "
-    "it the accuracy is divided by the overrun.",
-)
 
 
 @command(
@@ -107,40 +74,22 @@ def run(call: Call) -> None:
     Writes trials.jsonl, and best.json, top/NN.json and front/NN.json, which nascli train takes as --cell. Without
     --recipe the data set chooses one. The result does not depend on the number of workers, unless --asynchronous.
     """
-    terminal, keys = call.terminal(), call.keys(SearchRecipe)
+    terminal = call.terminal()
     if call[RESUME]:
         more = "Leave them out, or start a new run; only --trials may be given, to make the search longer"
         call.refuse_with_resume({"--trials"}, more)
-        _resume(terminal, str(call[RESUME]), keys.get("search.trials"))
+        _resume(terminal, str(call[RESUME]), call.keys(SearchRecipe).get("search.trials"))
         return
-    space = {"name": keys.pop("space.name")} if "space.name" in keys else {}
-    family = ByFamily(SPACE_SECTIONS).find_family(space)
-    other = OTHER_RECIPES.get(family, OTHER_RECIPES["cells"])
-    name = call[RECIPE] or DEFAULT_RECIPES.get((keys.get("data.dataset", "digits"), family), other)
-    if not call[RECIPE]:
-        terminal.note(f"recipe {name} (another with --recipe)")
-    if space:  # in place of all that the recipe says of its own space
-        keys = {"space": space, "network.family": family} | keys
-    keys |= _read_objective(call)
-    path = find_recipe("search", name)
-    recipe = load_recipe(SearchRecipe, path, keys, call[SET], terminal.note)
+    recipe, path = read_search_recipe(call)
     if call[DRY_RUN]:
         _show_estimate(terminal, recipe, call[DEVICE])
     else:
         _begin(call, terminal, recipe, path)
 
 
-def _read_objective(call: Call) -> dict[str, object]:
-    """The options on a target as keys of the recipe."""
-    given = {setting: key for setting, key in TARGETS.items() if call[setting] is not None}
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(each.flag for each in given)}: a reward weighs one cost", "Give one of them")
-    keys: dict[str, object] = {}
-    for setting, key in given.items():
-        keys |= {"objective.quantity": key, "objective.target": call[setting]}
-    if trade_off := call[TRADE_OFF]:
-        keys["objective.below"], keys["objective.above"] = TRADE_OFFS[trade_off]
-    return keys
+def list_tables(recipe: SearchRecipe) -> list[Path]:
+    """The latency table that the rewards depend on, where there is one."""
+    return [Path(recipe.latency.table)] if recipe.latency.table else []
 
 
 def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> None:
@@ -163,7 +112,7 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
         search_name(recipe),
         recipe,
         **place_run(call),
-        inputs=[path],
+        inputs=[path, *list_tables(recipe)],
         asked={"device": str(where)},
         **(describe_images(setup.data) if setup else {}),
     )
@@ -189,6 +138,7 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
                 f"--trials {total}: {path} is a search of {before} trials, and that can only grow",
                 f"Give {before} or more, or leave --trials out",
             )
+        check_inputs(record, path, list_tables(recipe))
         device = resolve_device(record["asked"].get("device") or "auto")
         with with_changes(changes):
             setup = build_child_setup(recipe, device)
@@ -210,16 +160,15 @@ def _search(
     from nascli.cli.progress import show_steps
     from nascli.cli.search_view import watch
     from nascli.genotype.space import resolve_space
-    from nascli.models.latency import describe_conditions
     from nascli.search.builders import build_evaluators, build_executor, count_workers, needs_latency
+    from nascli.search.evaluators.costs import build_meter
     from nascli.search.study import run_search
     from nascli.signals import stop_on_signals
 
     with folder, stop_on_signals() as stop:
         terminal.note(f"run {folder.path}")
         if setup and needs_latency(recipe):
-            side = (recipe.objective.network and recipe.objective.network.image_size) or setup.data.image_size
-            terminal.note(f"latency: {describe_conditions(**recipe.latency.model_dump(), image_size=side)}")
+            terminal.note(f"latency: {build_meter(recipe, setup).conditions}")
         space = resolve_space(recipe.space)
         with show_steps(terminal, "supernet") as progress:
             evaluators = build_evaluators(

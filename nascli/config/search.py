@@ -187,6 +187,9 @@ class LatencyConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="device that it computes on; auto is the one of the search"
     )
+    table: str | None = Field(
+        None, description="file of nascli latency, whose layers are summed; by default latencies are measured"
+    )
 
 
 class SearchConfig(Section):

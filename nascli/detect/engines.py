@@ -8,22 +8,15 @@ Shapes: N batch, H and W of the batch's padded images, M proposals of all images
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map, tree_structure, tree_unflatten
 
-from nascli.errors import UnknownStepError
 from nascli.models.deploy.engines import find_engine
-from nascli.models.deploy.fuse import fold
-from nascli.models.deploy.openvino import OpenvinoProgram, Precision, require_cpu
-from nascli.models.deploy.translation import translate
-
-Program = Callable[[Tensor], Any]
-"""From one tensor to what a module gives for it."""
+from nascli.models.deploy.openvino import Precision
+from nascli.models.deploy.parts import PART_ENGINES, Program
 
 _CROPS = 32
 """Crops that an engine takes at once: their number differs by image, and a program for each would take time to make."""
@@ -34,7 +27,7 @@ def accelerate(detector: nn.Module, engine: str = "auto", precision: Precision =
 
     Args:
         detector: From `build_detector` or `load_detector`; it is left as it is.
-        engine: One of `ENGINES`; `auto` is the fastest on the detector's device that knows its steps.
+        engine: One of `PART_ENGINES`; `auto` is the fastest on the detector's device that knows its steps.
         precision: `bfloat16` computes the networks in it, and all that is between them in float32.
 
     Raises:
@@ -44,7 +37,7 @@ def accelerate(detector: nn.Module, engine: str = "auto", precision: Precision =
     device, channels = next(detector.parameters()).device, int(trained.backbone.out_channels)
     name, (crops, images) = find_engine(
         engine,
-        ENGINES,
+        PART_ENGINES,
         device,
         precision,
         lambda build: (
@@ -61,35 +54,6 @@ def accelerate(detector: nn.Module, engine: str = "auto", precision: Precision =
         id(trained.roi_heads.box_head): _AnsweringBoxHead(crops),
     }
     return copy.deepcopy(detector, answering).eval(), name  # what answers stands in place of copies
-
-
-def _build_trained(module: nn.Module, channels: int, device: torch.device, precision: Precision) -> Program:
-    return module if precision == "float32" else _in_precision(copy.deepcopy(module), device, precision)
-
-
-def _build_folded(module: nn.Module, channels: int, device: torch.device, precision: Precision) -> Program:
-    return _in_precision(fold(module), device, precision)
-
-
-def _build_openvino(module: nn.Module, channels: int, device: torch.device, precision: Precision) -> Program:
-    require_cpu(device)
-    folded = fold(module)
-    model = translate(folded, channels)
-    if model is None:
-        raise UnknownStepError(
-            "this network has steps that are not translated for OpenVINO", "Give --engine folded or trained"
-        )
-    (output,) = folded.graph.find_nodes(op="output")
-    outputs, program = tree_structure(output.args[0]), OpenvinoProgram(model, precision)
-    return lambda x: tree_unflatten(program(x), outputs)
-
-
-ENGINES: dict[str, Callable[[nn.Module, int, torch.device, Precision], Program]] = {
-    "trained": _build_trained,
-    "folded": _build_folded,
-    "openvino": _build_openvino,
-}
-"""From a part of a detector, the channels it reads, a device and what is computed in to a program."""
 
 
 class ProposingBackbone(nn.Module):
@@ -161,10 +125,3 @@ class _AnsweringBoxHead(nn.Module):
         """Crops (M, C, S, S) to vectors (M, length)."""
         filled = F.pad(crops, (0, 0, 0, 0, 0, 0, 0, -len(crops) % _CROPS if len(crops) else _CROPS))
         return torch.cat([self._program(chunk) for chunk in torch.split(filled, _CROPS)])[: len(crops)]
-
-
-def _in_precision(module: nn.Module, device: torch.device, precision: Precision) -> Program:
-    """A module that takes and gives float32, whatever it computes in."""
-    dtype = getattr(torch, precision)
-    moved = module.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return lambda x: tree_map(Tensor.float, moved(x.to(dtype)))

@@ -1,9 +1,9 @@
 """A search space: all genotypes that a search may propose, as sequences of decisions."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from nascli.config import SpaceConfig, suggestion
 from nascli.errors import InputError
@@ -79,6 +79,14 @@ def resolve_space(config: SpaceConfig) -> SearchSpace:
     from nascli.genotype.families import family_of  # it imports the families, and they import this module
 
     return family_of(config.model_dump()).resolve_space(config)
+
+
+@runtime_checkable
+class CoversLayers(SearchSpace, Protocol):
+    """A space whose genotypes are made of layers that stand alone, so that few have every layer between them."""
+
+    def cover_layers(self) -> Iterator[Genotype]:
+        """Genotypes that have every layer of any genotype of the space, with every input that it can have."""
 
 
 def list_spaces() -> dict[str, SearchSpace]:

@@ -1,8 +1,13 @@
 """The latency of a network, as it is said and stored: the figure, its spread, and what it holds for. No torch."""
 
+from collections.abc import Mapping
+
 from nascli.config import Section
 from nascli.errors import RejectedError
 from nascli.units import count_of
+
+Key = Mapping[str, str | int | float]
+"""The plain values that a layer's time depends on."""
 
 
 class Latency(Section):
@@ -16,7 +21,7 @@ class Latency(Section):
         engine: What answered, and with how many CPU `threads`.
         image_size: H and W.
         batch: N.
-        repeats: Timed passes.
+        repeats: Timed passes; 0 of a sum from a table.
     """
 
     seconds: float

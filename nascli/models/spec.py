@@ -12,6 +12,7 @@ from nascli.config import NETWORK_SECTIONS, NetworkConfig, Preprocessing, Strict
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import write_text
 from nascli.genotype.genotype import CELLS
+from nascli.models.latency import Key
 from nascli.records import check_schema, format_record, read_record
 
 if TYPE_CHECKING:
@@ -80,6 +81,14 @@ class NetworkSpec(Strict, ABC):
     def file_values(self) -> dict[str, object]:
         """The content of `network.json`."""
         return {"family": self.family, **self.model_dump(mode="json", by_alias=True, exclude_none=True)}
+
+    def layer_keys(self) -> list[Key] | None:
+        """All that the time of each unit of the network depends on, in plain values, in the order of its units.
+
+        Layers with equal keys take equal times, whatever is around them. None where a few values do not say it, as for
+        cells.
+        """
+        return None
 
     def without_aux_head(self) -> "NetworkSpec":
         """The same network without auxiliary head."""

@@ -1,7 +1,7 @@
 """The record of a run, `run.json`, as its readers take it: each field is of the type that they rely on, or is named."""
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nascli.config import explain, load_recipe, parse
 from nascli.config.section import Recipe
 from nascli.errors import CorruptFileError, InputError, NascliError, join_sentences
+from nascli.reading import sha256_file
 from nascli.records import read_record
 from nascli.text import quote
 
@@ -143,6 +144,17 @@ def parse_recipe(model: type[Recipe], record: Mapping[str, Any], folder: Path) -
         return parse(model, record["recipe"], f"{file}: recipe")
     except InputError as error:
         raise _as_damage(error, file, "recipe.") from error
+
+
+def check_inputs(record: Mapping[str, Any], folder: Path, files: Iterable[Path]) -> None:
+    """Refuse to resume a run where one of these files is no longer what it began with (InputError)."""
+    for file in files:
+        if sha256_file(file) != record["inputs"].get(str(file)):
+            raise InputError(
+                f"{file} is not the file that {folder} began with",
+                "Put that one back, or start a new run",
+                file=file,
+            )
 
 
 def check_recipe_file(

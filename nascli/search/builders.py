@@ -185,6 +185,9 @@ def resolve_costs(
     """
     if setup is None:
         return recipe
+    if recipe.latency.table:  # a run may be resumed from another folder
+        latency = recipe.latency.model_copy(update={"table": str(Path(recipe.latency.table).absolute())})
+        recipe = recipe.model_copy(update={"latency": latency})
     if needs_latency(recipe):
         settled = build_meter(recipe, setup).settle(space, log)
         recipe = recipe.model_copy(update={"latency": settled})

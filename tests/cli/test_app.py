@@ -11,7 +11,20 @@ import pytest
 from nascli.cli.app import SUMMARIES
 from tests.cli.program import exit_code
 
-COMMANDS = ("search", "decode", "build", "train", "evaluate", "detect", "data", "pack", "report", "runs", "status")
+COMMANDS = (
+    "search",
+    "decode",
+    "build",
+    "train",
+    "evaluate",
+    "detect",
+    "data",
+    "pack",
+    "latency",
+    "report",
+    "runs",
+    "status",
+)
 
 
 PROBE = """
@@ -63,9 +76,9 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys: pytest.Captur
 OPTIONS = {
     "search": (
         "--asynchronous --cells-per-stage --constraint --data-dir --dataset --device --dry-run --epochs --evaluator "
-        "--executor --filters --json --out --overwrite --recipe --resume --seed --set --space --strategy --strict "
-        "--target-latency --target-mult-adds --target-params --trade-off --trials --val-fraction --val-split --width "
-        "--workers --workers-per-gpu"
+        "--executor --filters --json --latency-table --out --overwrite --recipe --resume --seed --set --space "
+        "--strategy --strict --target-latency --target-mult-adds --target-params --trade-off --trials --val-fraction "
+        "--val-split --width --workers --workers-per-gpu"
     ),
     "decode": (
         "--canonical --draw --from --front --json --list --name --out --overwrite --select --space --to --tokens "
@@ -115,6 +128,10 @@ OPTIONS = {
     "pack": (
         "--json --max-megapixels --max-unreadable --overwrite --quality --size --val-fraction --val-split --workers "
         "FILE SOURCE"
+    ),
+    "latency": (
+        "--data-dir --dataset --device --dry-run --json --recipe --set --space --target-latency --target-mult-adds "
+        "--target-params --trade-off --width FILE"
     ),
     "report": "--baseline --json --out --table SEARCH",
     "runs": "--json FOLDER",

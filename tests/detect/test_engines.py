@@ -5,11 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from nascli.config import DetectorConfig
-from nascli.detect.engines import ENGINES, accelerate
+from nascli.detect.engines import accelerate
 from nascli.detect.model import build_detector
 from nascli.errors import InputError, UnknownStepError
 from nascli.models.deploy import engines, openvino
 from nascli.models.deploy.openvino import supports
+from nascli.models.deploy.parts import PART_ENGINES
 from nascli.models.families import build_network
 from nascli.models.interface import ImageClassifier
 from tests.detect.small_detector import small_network
@@ -110,7 +111,7 @@ def test_the_detector_is_left_as_it_is_and_answers_stay_what_they_were() -> None
     assert all(torch.equal(value, before[name]) for name, value in found.state_dict().items())
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", PART_ENGINES)
 def test_bfloat16_gives_numbers_that_are_near(engine: str) -> None:
     if engine == "openvino" and not supports("bfloat16"):
         with pytest.raises(InputError, match="bfloat16"):

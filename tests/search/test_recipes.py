@@ -38,7 +38,7 @@ def test_it_opens_with_its_promise_and_its_command(path: Path) -> None:
     assert all(promise in head for promise in PROMISES)
     (command,) = re.findall(r"Command: (nascli search.*)", head)
     if f"--recipe {path.stem}" not in command:
-        from nascli.cli.search import DEFAULT_RECIPES, OTHER_RECIPES
+        from nascli.cli.search_recipe import DEFAULT_RECIPES, OTHER_RECIPES
 
         words = shlex.split(command)
         dataset = words[words.index("--dataset") + 1] if "--dataset" in words else "digits"

@@ -5,7 +5,8 @@ skip, filters, layers. Stem and strides are the space's own.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -159,6 +160,26 @@ class MobileSpace(Strict):
             ),
             self._group("layers", "Layers", (count_of(count, "layer") for count in counts), lambda place: counts),
         ]
+
+    def cover_layers(self) -> Iterator[MobileGenotype]:
+        """Genotypes that have every layer of the space, with every number of channels that it can read.
+
+        A block's layers depend on its own choices and the filters of the block before. So every other block goes
+        through all its choices, and for each of them those between through all their filters.
+        """
+        blocks = range(len(self.strides))
+        bodies = [list(product(*map(range, self.decision_sizes[6 * place : 6 * place + 5]))) for place in blocks]
+        most = [layers.index(max(layers)) for layers in self.layers]
+        for parity in (0, 1) if len(self.strides) > 1 else (0,):
+            moving = blocks[parity::2]
+            between = max((len(self.filters[place]) for place in blocks if place not in moving), default=1)
+            for body, filters in product(range(max(len(bodies[place]) for place in moving)), range(between)):
+                tokens: list[int] = []
+                for place in blocks:
+                    own = bodies[place][body % len(bodies[place])]
+                    fixed = (0, 0, 0, 0, filters % len(self.filters[place]))
+                    tokens += (*(own if place in moving else fixed), most[place])
+                yield self.decode(tokens)
 
     def summary(self) -> str:
         """The size of the space in words."""

@@ -214,6 +214,22 @@ def time_in_turn(
     }
 
 
+def time_alone(engine: Engine, images: Tensor) -> tuple[float, float, float]:
+    """The quartiles of passes of one engine with nothing in between, which finds in the caches what it left there.
+
+    For parts that are smaller than a network: after another network's pass each would pay for what that one evicted.
+    The caller holds the lock of the machine.
+    """
+    with torch.inference_mode():
+        for _ in range(_WARM_UP):
+            _time(engine, images)
+        times: list[float] = []
+        while len(times) < _MOST and (len(times) < _ROUNDS or sum(times) < _SHORTEST):
+            times.append(_time(engine, images))
+    lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
+    return lower, median, upper
+
+
 def _time_rounds(calls: Sequence[tuple[Engine, Tensor]], longest: float) -> list[list[float]]:
     """The seconds of each call, round by round."""
     for _ in range(_WARM_UP):

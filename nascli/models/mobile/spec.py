@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nascli.genotype.mobile.genotype import MobileBlock, MobileGenotype, Skip
+from nascli.models.latency import Key
 from nascli.models.spec import NetworkSpec
 
 Activation = Literal["relu", "relu6"]
@@ -89,6 +90,26 @@ class MobileNetworkSpec(NetworkSpec):
         first = LayerPlan(block, before, filters, self.strides[place + 1], find_skip(own, block.stride))
         later = LayerPlan(block, filters, filters, 1, find_skip(block.filters, 1))
         return (first, *[later] * (block.layers - 1))
+
+    def layer_keys(self) -> list[Key]:
+        """Of stem, each layer, head, classifier: op, channels, stride, side of the map that is read, and so on."""
+        size = self.image_size
+        keys: list[Key] = []
+
+        def add(layer: str, channels_in: int, channels_out: int, stride: int = 1, **more: str | int | float) -> None:
+            nonlocal size
+            shape = {"in": channels_in, "out": channels_out, "stride": stride, "size": size}
+            keys.append({"layer": layer, **shape, **more})
+            size = -(-size // stride)
+
+        add("stem", 3, self.stem_filters, self.strides[0], activation=self.activation)
+        for place, block in enumerate(self.genotype.blocks):
+            body = {"kernel": block.kernel, "se": block.se, "activation": self.activation}
+            for plan in self.plan_layers(place):
+                add(block.op, plan.channels_in, plan.channels_out, plan.stride, skip=plan.skip, **body)
+        add("head", self.block_filters[-1], self.head_filters, activation=self.activation)
+        add("classifier", self.head_filters, self.classes)
+        return keys
 
     @property
     def strides(self) -> tuple[int, ...]:

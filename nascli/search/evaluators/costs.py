@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -9,8 +10,9 @@ from nascli.config import LatencyConfig, SearchRecipe
 from nascli.engine.device import cpu_threads, resolve_device
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace
+from nascli.models.deploy.layer_table import TimedLayers, check_coverage, read_latency_table, require_keys
 from nascli.models.deploy.timing import measure_latency, settle_engine
-from nascli.models.latency import Latency
+from nascli.models.latency import Latency, describe_conditions
 from nascli.search.evaluators.evaluator import Evaluator
 from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.trial import Score
@@ -23,14 +25,23 @@ class CostMeter:
     Args:
         setup: Builds these networks.
         form: How they answer; engine and device are settled before a latency is asked for.
+        layers: A table that latencies are summed from; without one they are measured.
     """
 
     setup: ChildSetup
     form: LatencyConfig
+    layers: TimedLayers | None = None
 
     def latency(self, genotype: Genotype) -> Latency:
-        """The latency of one image, the one cost that is not repeatable: a network may pass a bound one time only."""
+        """The latency of one image; measured, it is not repeatable: a network may pass a bound one time only.
+
+        Raises:
+            InputError: The table lacks a layer.
+        """
         setup, form = self.setup, self.form
+        if self.layers is not None:
+            spec = setup.spec(genotype)
+            return self.layers.sum(require_keys(spec), spec.image_size)
         device = setup.device if setup.device.type == form.device else torch.device(form.device)
         with cpu_threads(form.threads):
             return measure_latency(setup.child(genotype, seed=0), form.engine, form.precision, device)
@@ -39,20 +50,33 @@ class CostMeter:
         """The form with the engine and device that `auto` means here; a network of the space answers in it once.
 
         Raises:
-            InputError: The engine or the device does not work here.
+            InputError: The engine or the device does not work here; or the table lacks a layer of the space.
             NascliError: The engine cannot take such networks.
         """
         form, setup = self.form, self.setup
+        if self.layers is not None:
+            check_coverage(self.layers, space, setup.spec)
+            return form
         device = resolve_device(form.device) if form.device != "auto" else setup.device
         genotype = space.decode([0] * len(space.decision_sizes), name="first")
         engine = settle_engine(setup.child(genotype, seed=0), form.engine, form.precision, device, log)
         return form.model_copy(update={"engine": engine, "device": device.type})
 
+    @property
+    def conditions(self) -> str:
+        """The conditions that latencies hold for, in words."""
+        size = self.setup.network.image_size or self.setup.data.image_size
+        if self.layers is not None:
+            return describe_conditions(*self.layers.table.conditions, size) + f", summed from {self.layers.source}"
+        form = self.form
+        return describe_conditions(form.engine, form.precision, form.device, form.threads, size)
+
 
 def build_meter(recipe: SearchRecipe, setup: ChildSetup) -> CostMeter:
     """The meter of a recipe: of the objective's own network where it names one, else of the children."""
-    deployed = recipe.objective.network
-    return CostMeter(replace(setup, network=deployed, aux_head=False) if deployed else setup, recipe.latency)
+    deployed, table = recipe.objective.network, recipe.latency.table
+    layers = TimedLayers(read_latency_table(Path(table)), table) if table else None
+    return CostMeter(replace(setup, network=deployed, aux_head=False) if deployed else setup, recipe.latency, layers)
 
 
 @dataclass(frozen=True)
