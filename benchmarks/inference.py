@@ -2,7 +2,8 @@
 
     python benchmarks/inference.py --rounds 5 --json inference.json
 
-NASNet-A Large (timm, 331 pixels, batch 1) and Mobile (pretrained-models, 224 pixels, batches of 1 and 8), on the CPU.
+NASNet-A Large (timm, 331 pixels, batch 1) and Mobile (pretrained-models, 224 pixels, batches of 1 and 8) and MnasNet-A1
+(timm, 224 pixels, the same batches), on the CPU.
 A peer is measured as it comes, with channels last in memory, compiled with its weights frozen (`torch.compile`,
 inductor's `freezing`), in ONNX Runtime (its export by torch), and that in OpenVINO, in float32, in bfloat16 and
 in int8; nascli folded, compiled the same way, and in OpenVINO as `load_network(inference=True)` gives it. For int8 both
@@ -10,7 +11,6 @@ are quantized by NNCF on ten images of noise: speed does not depend on them; the
 
 A peer with random weights and batch-norm statistics is made once; every measurement is a fresh process that loads
 these, compares its logits with the peer's first, and computes for a while after it has warmed up.
-(timm counts padded zeros in the averages of strided pools; where its logits are compared, ours are made to.)
 """
 
 import math
@@ -33,10 +33,17 @@ OURS, OURS_COMPILED = "nascli", "nascli, compiled"
 OPENVINO: "dict[str, Precision]" = {"nascli, OpenVINO": "float32", "nascli, OpenVINO bfloat16": "bfloat16"}
 PEERS = (PLAIN, LAST, COMPILED, RUNTIME, *PEER_OPENVINO, PEER_INT8)
 NETWORKS = {
-    "large": {"tool": "timm", "peer": "nasnetalarge", "preset": "imagenet-large", "size": 331},
-    "mobile": {"tool": "pretrainedmodels", "peer": "nasnetamobile", "preset": "imagenet-mobile", "size": 224},
+    "large": {"tool": "timm", "peer": "nasnetalarge", "cell": "nasnet-a", "preset": "imagenet-large", "size": 331},
+    "mobile": {
+        "tool": "pretrainedmodels",
+        "peer": "nasnetamobile",
+        "cell": "nasnet-a",
+        "preset": "imagenet-mobile",
+        "size": 224,
+    },
+    "mnasnet": {"tool": "timm", "peer": "semnasnet_100", "cell": "mnasnet-a1", "preset": "mnasnet", "size": 224},
 }
-BATCHES = {"large": (1,), "mobile": (1, 8)}
+BATCHES = {"large": (1,), "mobile": (1, 8), "mnasnet": (1, 8)}
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2, "int8": math.inf}
 """Largest difference of a logit relative to the largest logit."""
 
@@ -164,7 +171,7 @@ def nascli_speed(task: Task) -> Figures:
     from nascli.models.families import build_network
     from nascli.models.pretrained import import_network
 
-    network, _ = import_network(Path(task["folder"], "weights.pth"), build_network("nasnet-a", task["preset"]).spec)
+    network, _ = import_network(Path(task["folder"], "weights.pth"), build_network(task["cell"], task["preset"]).spec)
     images, logits = read_expected(task)
     apart = difference(network(images), logits)
     form: Callable[[Tensor], Tensor]
@@ -243,7 +250,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=10, help="of forwards in each measurement; a third warms up")
-    parser.add_argument("--network", action="append", choices=NETWORKS, help="large or mobile; default: both")
+    parser.add_argument("--network", action="append", choices=NETWORKS, help="one of them; default: all")
     parser.add_argument("--eager", action="store_true", help="skip the compiled variants, which take minutes")
     asked = parser.parse_args()
     slow = (COMPILED, OURS_COMPILED) if asked.eager else ()
@@ -262,7 +269,7 @@ def main() -> None:
             Path(folder, network).mkdir()
             fresh(__file__, {"measure": "prepare", **shared})
             cases |= {f"{network}, batch {batch}": {**shared, "batch": batch} for batch in BATCHES[network]}
-        compare(__file__, asked, "NASNet-A", {name: {} for name in names}, columns, cases=cases)
+        compare(__file__, asked, "Inference", {name: {} for name in names}, columns, cases=cases)
 
 
 if __name__ == "__main__" and not serve(MEASURES):
