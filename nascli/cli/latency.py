@@ -36,7 +36,7 @@ def run(call: Call) -> None:
     """
     from dataclasses import replace
 
-    from nascli.cli.progress import show_layers
+    from nascli.cli.progress import show_measuring
     from nascli.engine.device import resolve_device
     from nascli.genotype.space import resolve_space
     from nascli.search.evaluators.costs import build_meter
@@ -59,7 +59,7 @@ def run(call: Call) -> None:
         terminal.show_table(f"layers of space {space.name}; nothing was written", rows)
         terminal.result({"dry_run": True, **about, "keys": maker.missing_keys})
         return
-    with stop_on_signals() as stop, show_layers(terminal, maker.missing) as on_layer:
+    with stop_on_signals() as stop, show_measuring(terminal, maker.missing) as on_layer:
         table = maker.measure(stop, on_layer)
     rows.append(("scale of the sums", f"{table.scale:.3f}"))
     terminal.show_table(f"layers of space {space.name}", rows)

@@ -96,7 +96,7 @@ def show_images(terminal: Terminal, label: str) -> Iterator[Callable[[int, int],
 
 
 @contextmanager
-def show_layers(terminal: Terminal, total: int) -> Iterator[Callable[[], None]]:
+def show_measuring(terminal: Terminal, total: int) -> Iterator[Callable[[], None]]:
     """A bar over layers that are measured; yields the function to call after each."""
     done = 0
     with _count_up(terminal, "measuring", "{task.completed:,.0f} of {task.total:,.0f} layers") as advance:
