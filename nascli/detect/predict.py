@@ -4,7 +4,6 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -138,8 +137,6 @@ def predict_boxes(
 ) -> list[ImageDetections]:
     """Detect boxes on images, and draw them.
 
-    An image is drawn and written while the detector looks at the next one.
-
     Args:
         trained: Detector and spec from `load_detector`.
         paths: Files that `ImageReader.collect` found.
@@ -156,21 +153,15 @@ def predict_boxes(
     predictions: list[ImageDetections] = []
     names: set[str] = set()
     make_folder(place or out)
-    with ThreadPoolExecutor(1) as drawer:
-        drawing: Future[None] | None = None
-        for path in paths:
-            image = reader.read(path)
-            output = detector([to_float(image_to_tensor(image), device)])[0]
-            boxes = [box for box in to_plain_boxes(output) if box[2] >= threshold]
-            drawn = out / _choose_file_name(path, names)
-            if drawing:
-                drawing.result()
-            labeled = [LabeledBox.of(*box) for box in boxes]
-            drawing = drawer.submit(_draw, image, labeled, spec.class_names, (place or out) / drawn.name)
-            objects = tuple(_to_object(spec, box) for box in boxes)
-            predictions.append(ImageDetections(path, drawn, image.width, image.height, objects))
-        if drawing:
-            drawing.result()
+    for path in paths:
+        image = reader.read(path)
+        output = detector([to_float(image_to_tensor(image), device)])[0]
+        boxes = [box for box in to_plain_boxes(output) if box[2] >= threshold]
+        drawn = out / _choose_file_name(path, names)
+        boxed = draw_boxes(image, [LabeledBox.of(*box) for box in boxes], spec.class_names)
+        save_image(boxed, (place or out) / drawn.name, quality=92)
+        objects = tuple(_to_object(spec, box) for box in boxes)
+        predictions.append(ImageDetections(path, drawn, image.width, image.height, objects))
     return predictions
 
 
@@ -178,10 +169,6 @@ def write_predictions(predictions: Sequence[ImageDetections], out: Path, thresho
     """Write `predictions.json` into an existing folder; NascliError where it cannot be written."""
     values = {"threshold": threshold, "images": [prediction.to_dict() for prediction in predictions]}
     write_record(out / PREDICTIONS_FILE, values)
-
-
-def _draw(image: Image.Image, boxes: Sequence[LabeledBox], class_names: Sequence[str], path: Path) -> None:
-    save_image(draw_boxes(image, boxes, class_names), path, quality=92)
 
 
 def _to_object(spec: DetectorSpec, box: tuple[list[float], int, float]) -> DetectedObject:
