@@ -24,10 +24,10 @@ from nascli.cli.streams import SafeStreams
 from nascli.errors import InputError, Interrupted
 
 SUMMARIES = {
-    "search": "Search for good cells: propose, train small and short, learn from the accuracy, propose better ones.",
-    "decode": "Show a cell pair, write it as genotype JSON, draw it.",
-    "build": "Build a network from a cell and show what it costs, cell by cell.",
-    "train": "Train a network of a cell to the end and measure it.",
+    "search": "Search for good architectures: propose, train small and short, learn from the result.",
+    "decode": "Show an architecture, write it as genotype JSON, draw it.",
+    "build": "Build a network from a genotype and show what it costs, part by part.",
+    "train": "Train a network to the end and measure it.",
     "evaluate": "Measure trained networks on test images; or, with --predict, classify your own images.",
     "detect": "Train a Faster R-CNN on a network and score it, find boxes on your own images, check data.",
     "data": "Check, show, convert and divide a data set of images with classes or boxes.",

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     ],
 )
 def run(call: Call) -> None:
-    """Build a network from a cell and show what it costs, cell by cell.
+    """Build a network from a genotype and show what it costs, part by part.
 
     Mult-adds are multiply-accumulates of one image at the stated size; params do not count the auxiliary head. With a
     target, the sizes around it are listed and the nearest is built.

@@ -1,4 +1,4 @@
-"""`nascli decode`: whatever stands for a cell pair, as a genotype: on the terminal, in a file, in a drawing."""
+"""`nascli decode`: whatever stands for an architecture, as a genotype: on the terminal, in a file, in a drawing."""
 
 import json
 from collections.abc import Sequence
@@ -32,14 +32,12 @@ LONGEST_NAME = 200
 _LONGEST_LINE = 600
 
 NAME = Setting[str | None]("--name", "Name the genotype.", metavar="NAME")
-CANONICAL = Setting[bool]("--canonical", "Take the canonical form: no dead blocks, one fixed order.", False)
+CANONICAL = Setting[bool]("--canonical", "Take the canonical form: no dead blocks or idle skips, one order.", False)
 TO = Setting[str | None]("--to", f"Print it in this notation: {', '.join(list_notations())}.", metavar="NOTATION")
 FILE = Setting[Path | None]("--out", "Write the genotype into this file.", metavar="FILE.json")
-DRAW = Setting[list[Path]](
-    "--draw", "Draw both cells, as .svg, .png, .dot or .mmd; repeat for more.", [], metavar="FILE"
-)
+DRAW = Setting[list[Path]]("--draw", "Draw it, as .svg, .png, .dot or .mmd; repeat for more.", [], metavar="FILE")
 REPLACE = Setting[bool]("--overwrite", "Replace the files of --out and --draw.", False)
-LIST = Setting[bool]("--list", "List the published cells and stop.", False)
+LIST = Setting[bool]("--list", "List the published architectures and stop.", False)
 
 
 @command(
@@ -54,15 +52,17 @@ LIST = Setting[bool]("--list", "List the published cells and stop.", False)
         "nascli decode genotypes.py --select DARTS_V2 --out darts-v2.json",
         'nascli decode --from enas "0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1  1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"',
         "nascli decode darts-v2 --to darts",
+        "nascli decode mnasnet-a1 --to timm",
         "nascli decode --space darts --tokens "
         "0,1,3,3,0,0,1,3,3,0,1,0,3,2,0,0,2,2,5,0,0,1,0,0,0,2,1,2,0,0,0,2,0,2,0,2,1,2,0,0",
         "nascli decode --list",
     ],
 )
 def run(call: Call) -> None:
-    """Show a cell pair, write it as genotype JSON, draw it.
+    """Show an architecture, write it as genotype JSON, draw it.
 
-    States are numbered as in the JSON: 0 is h[i-1], the output two cells back, 1 is h[i]; each block makes one more.
+    States of cells are numbered as in the JSON: 0 is h[i-1], the output two cells back, 1 is h[i]; each block makes
+    one more.
     """
     terminal = call.terminal()
     if call[LIST]:
@@ -193,7 +193,7 @@ def _render_tree(genotype: Genotype) -> "Tree":
 
 
 def _show_zoo(terminal: Terminal) -> None:
-    """List the published cells, each with its space, size, hash and source."""
+    """List the published architectures, each with its space, size, hash and source."""
     from rich.text import Text
 
     cells = [zoo_genotype(name) for name in zoo_names()]

@@ -1,4 +1,4 @@
-"""`nascli search`: find good cells for a data set."""
+"""`nascli search`: find good architectures for a data set."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -69,7 +69,7 @@ KEYS = {
     ],
 )
 def run(call: Call) -> None:
-    """Search for good cells: propose, train small and short, learn from the accuracy, propose better ones.
+    """Search for good architectures: propose, train small and short, learn from the result.
 
     Writes trials.jsonl, and best.json, top/NN.json and front/NN.json, which nascli train takes as --cell. Without
     --recipe the data set chooses one. The result does not depend on the number of workers, unless --asynchronous.
@@ -213,7 +213,7 @@ def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: 
         f"{results['reward_mean']:.4f}, standard deviation {results['reward_std']:.4f}"
     )
     terminal.show(f"The reward is {results['reward_is']}. {find_evaluator(recipe.search.evaluator).caution}")
-    terminal.show(f"best cell: {path / 'best.json'}")
+    terminal.show(f"best genotype: {path / 'best.json'}")
     if len(results["front"]) > 1:
         terminal.show(
             f"front: {len(results['front'])} networks that no other beats in accuracy and "

@@ -61,11 +61,11 @@ def table_row(trial: Trial, recipe: SearchRecipe) -> tuple[str, ...]:
     )
 
 
-COLUMNS = ("trial", "reward", "params", "mult-adds", "time", "cell")
+COLUMNS = ("trial", "reward", "params", "mult-adds", "time", "hash")
 
 
 def show_best(terminal: Terminal, best: Sequence[Trial], total: int, recipe: SearchRecipe) -> None:
-    """The best cells of a search that has ended, with the file of each."""
+    """The best trials of a search that has ended, with the file of each."""
     again = any(trial.reranks for trial in best)
     timed = any(trial.latency for trial in best)
     more = [*(["trained again"] if again else []), *(["latency"] if timed else [])]
@@ -75,7 +75,7 @@ def show_best(terminal: Terminal, best: Sequence[Trial], total: int, recipe: Sea
         longer = [*([_ranking(trial)] if again else []), *([_latency(trial)] if timed else [])]
         rows.append((number, reward, *longer, *figures, f"top/{place:02d}.json"))
     columns = (*COLUMNS[:2], *more, *COLUMNS[2:], "file")
-    terminal.show_table(f"best cells of {total} trials on {recipe.data.dataset}", rows, columns)
+    terminal.show_table(f"best of {total} trials on {recipe.data.dataset}", rows, columns)
 
 
 def _latency(trial: Trial) -> str:
@@ -239,7 +239,7 @@ class LiveView(_Board):
 
 def _best_table(best: Sequence[Trial], recipe: SearchRecipe) -> RenderableType:
     if not best:
-        return Text("no cell is trained yet", "dim")
+        return Text("none is trained yet", "dim")
     made = Table(box=None, pad_edge=False, header_style="bold", title="best so far", title_justify="left")
     for column in COLUMNS:
         made.add_column(column, justify="right")

@@ -85,7 +85,7 @@ TENSORBOARD = Setting[bool]("--tensorboard", "Write event files for TensorBoard 
     ],
 )
 def run(call: Call) -> None:
-    """Train a network of a cell to the end and measure it.
+    """Train a network to the end and measure it.
 
     The cell is a genotype file, a search run, a zoo name, or a network.json, whose macro numbers are used then. Without
     --recipe the data set chooses one. --gpus starts a process per GPU; torchrun does so on several machines. The batch

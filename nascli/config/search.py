@@ -44,7 +44,7 @@ class EvaluatorInfo:
     is_accuracy: bool = False
     trains_children: bool = False
     uses_seed: bool = True
-    caution: str = "Nothing was trained for it; nascli train measures the final accuracy of a cell."
+    caution: str = "Nothing was trained for it; nascli train measures the final accuracy."
 
 
 EVALUATORS = {
@@ -52,15 +52,15 @@ EVALUATORS = {
         "proxy accuracy",
         is_accuracy=True,
         trains_children=True,
-        caution="It is that of a small network on held-out training images after a short training. It ranks cells; it "
-        "is not the final accuracy, which nascli train measures on the test split.",
+        caution="It is that of a small network on held-out training images after a short training. It ranks "
+        "architectures; it is not the final accuracy, which nascli train measures on the test split.",
     ),
     "one_shot": EvaluatorInfo(
         "proxy accuracy with inherited weights of a supernet",
         is_accuracy=True,
         uses_seed=False,
-        caution="It is that of a network on held-out training images that was never trained alone. It ranks cells "
-        "roughly; nascli train measures the final accuracy on the test split.",
+        caution="It is that of a network on held-out training images that was never trained alone. It ranks "
+        "architectures roughly; nascli train measures the final accuracy on the test split.",
     ),
     f"{TABLE}FILE": EvaluatorInfo("proxy accuracy from a table", is_accuracy=True),
     "params": EvaluatorInfo("a score without training, params in millions"),

@@ -87,7 +87,7 @@ def test_a_search_leaves_the_best_cell_and_says_what_comes_next(whole: tuple[Pat
     assert best.space == "mine"
     assert best.provenance["reward"] == max(trial.reward or 0 for trial in trials)
     assert {path.name for path in folder.iterdir()} >= {"run.json", "recipe.toml", "trials.jsonl", "top", "curves.json"}
-    assert "best cells of 5 trials on digits" in stdout
+    assert "best of 5 trials on digits" in stdout
     assert "proxy accuracy" in stdout
     assert "it is not the final accuracy" in stdout
     assert f"nascli decode {folder}" in stderr
@@ -181,7 +181,7 @@ def test_a_search_that_is_stopped_and_killed_ends_as_the_undisturbed_one(
 
     assert exit_code("search", "--resume", str(folder)) == 0
     assert lasting(folder) == lasting(whole[0])[:5]
-    assert capsys.readouterr().out.startswith("best cells of 5 trials")
+    assert capsys.readouterr().out.startswith("best of 5 trials")
     assert read_run(folder)["resumed"] == 2
 
 
