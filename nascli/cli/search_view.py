@@ -215,8 +215,8 @@ class LiveView(_Board):
         parts: list[RenderableType] = [Text(printable(self._title), "bold"), bar, self.counts, ""]
         parts.append(_best_table(self.best, self._recipe))
         parts += ["", _running_line(self.started)]
-        if self.diagnostics:
-            parts.append(_learning_line(self.diagnostics, format_value=self.format_value))
+        if learned := _describe_learning(self.diagnostics, self.format_value):
+            parts.append(Text.assemble(("controller  ", "bold"), (learned, "dim")))
         if self.last_failure:
             parts.append(Text.assemble(("last failure  ", "bold"), (printable(self.last_failure), "red")))
         return Group(*parts)
@@ -259,11 +259,11 @@ def _running_line(started: Mapping[int, float]) -> Text:
     return line
 
 
-def _learning_line(learning: Mapping[str, float], format_value: Callable[[float], str]) -> Text:
+def _describe_learning(learning: Mapping[str, float], format_value: Callable[[float], str]) -> str:
+    """The state of a controller; empty for other strategies."""
     said = {
         "updates": count_of(int(learning.get("updates", 0)), "update"),
         "entropy": f"entropy {learning.get('entropy', 0):.1f} nats",
         "baseline": f"baseline {format_value(learning.get('baseline', 0.0))}",
     }
-    words = [text for name, text in said.items() if name in learning]
-    return Text.assemble(("controller  ", "bold"), (" · ".join(words), "dim"))
+    return " · ".join(text for name, text in said.items() if name in learning)

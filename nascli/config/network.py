@@ -48,6 +48,9 @@ class CellNetworkConfig(NetworkConfig):
         None,
         description="the reduction cell of a stage is added to its normal cells, or stands in for the first (PNASNet)",
     )
+    zero_padded_pools: tuple[Literal["avg", "max"], ...] | None = Field(
+        None, description="pools with a stride that count zeros around the map, as those of timm's weights do"
+    )
 
 
 class ResNetConfig(NetworkConfig):

@@ -13,6 +13,7 @@ from nascli.genotype.resolve import zoo_genotype
 from nascli.models.cells.network import CellNetwork
 from nascli.models.deploy.engines import build_engine, build_folded
 from nascli.models.deploy.fuse import SameConv2d, fold
+from nascli.models.spec import resolve_network
 from tests.cells import build_cells
 from tests.genotype.genotype_st import genotypes
 from tests.published import CELL_NAMES
@@ -136,3 +137,6 @@ def test_pools_that_count_zeros_do_so_in_every_engine(size: tuple[int, int]) -> 
         assert difference(build_engine(counting, CPU, engine), counting, images) < 1e-4
     assert type(usual.spec).model_validate_json(counting.spec.model_dump_json()) == counting.spec
     assert "zero_padded_pools" not in usual.spec.model_dump()
+    again = CellNetworkConfig.model_validate(counting.spec.config_values())
+    built = resolve_network(counting.spec.genotype, again, classes=counting.spec.classes)
+    assert built == counting.spec.without_aux_head()
