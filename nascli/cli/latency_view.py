@@ -38,6 +38,8 @@ def describe_latencies(latencies: "Sequence[Latency]") -> str:
         first.image_size,
         batches[0] if len(batches) == 1 else ", ".join(map(str, batches)),
     )
+    if not any(each.repeats for each in latencies):
+        return f"latency: {conditions}; the sums of a table of layers"
     spans = []
     for engine in engines:  # in each, the reference has a time of its own
         times = [each.reference for each in latencies if each.engine == engine]

@@ -21,8 +21,8 @@ class ObjectiveConfig(Section):
 
     quantity: Cost | None = Field(None, description="cost that the reward weighs: latency, mult_adds or params")
     target: str | None = Field(None, description='cost that is aimed at, such as "20ms", "300M" or "4M"')
-    below: float = Field(_SOFT[0], ge=-10, le=10, description="exponent of cost / target where the cost is lower")
-    above: float = Field(_SOFT[1], ge=-10, le=10, description="exponent of cost / target where the cost is higher")
+    below: float = Field(_SOFT[0], ge=-3, le=3, description="exponent of cost / target where the cost is lower")
+    above: float = Field(_SOFT[1], ge=-3, le=3, description="exponent of cost / target where the cost is higher")
     network: Annotated[NetworkConfig, ByFamily(NETWORK_SECTIONS)] | None = Field(
         None,
         description="numbers of the network whose cost counts, as in [network]; by default the child that is trained",

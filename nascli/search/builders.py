@@ -110,6 +110,11 @@ def check_recipe(recipe: SearchRecipe) -> None:
             f"objective.quantity = {recipe.objective.quantity}: {kind} gives no accuracy that could be weighed by it",
             "Use search.evaluator = proxy, or leave one of the two out",
         )
+    if recipe.latency.table and not needs_latency(recipe):
+        raise InputError(
+            f"latency.table = {recipe.latency.table!r}: neither objective nor constraint names the latency",
+            "Give --target-latency TIME, or leave the table out",
+        )
     if kind.startswith(TABLE):
         of_latency = recipe.objective.quantity == "latency"
         for name, given in (

@@ -16,7 +16,6 @@ from nascli.genotype.space import SearchSpace
 from nascli.models.deploy.layer_table import (
     Conditions,
     LatencyTable,
-    LayerTime,
     TimedLayers,
     as_text,
     cover_layers,
@@ -54,13 +53,20 @@ class TableMaker:
         self._meter, self._space, self._path = meter, space, path
         form = meter.form
         self._conditions = Conditions(form.engine, form.precision, form.device, form.threads)
-        self.rows = {as_text(row.key): row for row in self._read()}
+        self._old = self._read()
+        self.rows = {as_text(row.key): row for row in self._old.layers} if self._old else {}
         self._networks: list[tuple[NetworkSpec, list[Key]]] = []
         self.layers = 0
         for spec, keys in cover_layers(space, meter.setup.spec):
             self.layers += len(keys)
             if wanted := [key for key in keys if as_text(key) not in self.rows]:
                 self._networks.append((spec, wanted))
+        if self.rows and self.missing == self.layers:
+            raise InputError(
+                f"{path} has no layer of these networks: a table is of one space, width and image size",
+                "Give another file",
+                file=path,
+            )
 
     @property
     def missing_keys(self) -> list[Key]:
@@ -73,20 +79,22 @@ class TableMaker:
         return len(self.missing_keys)
 
     def measure(self, stop: StopRequest, on_layer: Callable[[], None]) -> LatencyTable:
-        """Measure what is missing, then whole networks, and write the table.
+        """Measure what is missing, then whole networks, and write the table; one that lacks nothing stays as it is.
 
         Raises:
             Interrupted: `stop` was requested; what was measured is in the file.
         """
-        saved = time.monotonic()
+        if self._old and self._old.complete and not self._networks:
+            return self._old
+        saved, left = time.monotonic(), self.missing
         with cpu_threads(self._meter.form.threads):
             for spec, wanted in self._networks:
                 for row in time_layers(build(spec), wanted, self._meter.form):
                     self.rows[as_text(row.key)] = row
+                    left -= 1
                     on_layer()
                     if stop.requested:
                         self._write([])
-                        left = self.layers - len(self.rows)
                         raise Interrupted(f"{len(self.rows)} layers are measured, {left} to do", "Repeat the command")
                     if time.monotonic() - saved > _SAVE:
                         self._write([])
@@ -104,7 +112,7 @@ class TableMaker:
         about = {"machine": platform.machine(), "system": platform.system(), "torch": torch.__version__}
         about["date"] = datetime.now(UTC).isoformat(timespec="seconds")
         values = {**self._conditions._asdict(), "layers": tuple(self.rows.values()), "about": about}
-        table = LatencyTable(**values)
+        table = LatencyTable(**values, complete=bool(measured))
         if measured:
             layers, size = TimedLayers(table, str(self._path)), measured[0].image_size
             specs = map(self._meter.setup.spec, self._draw())
@@ -114,9 +122,9 @@ class TableMaker:
         write_latency_table(self._path, table)
         return table
 
-    def _read(self) -> tuple[LayerTime, ...]:
+    def _read(self) -> LatencyTable | None:
         if not self._path.exists():
-            return ()
+            return None
         table = read_latency_table(self._path)
         if table.conditions != self._conditions:
             raise InputError(
@@ -124,7 +132,7 @@ class TableMaker:
                 "Give another file",
                 file=self._path,
             )
-        return table.layers
+        return table
 
 
 def _describe(conditions: Conditions) -> str:

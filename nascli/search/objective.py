@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 
 from nascli.config import SearchRecipe, find_evaluator
+from nascli.errors import InputError
 from nascli.search.front import cost_of
 from nascli.search.trial import Score
-from nascli.units import UNITS, format_exactly, parse_amount
+from nascli.units import EXAMPLES, UNITS, format_exactly, parse_amount
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class Objective:
         return f"{ratio}^{self.below:g} up to the target and ^{self.above:g} beyond"
 
 
+_LEAST, _MOST = 1e-9, 1e18
+"""Targets, in plain units, of which no power of a cost is too large to compute."""
+
+
 def find_objective(recipe: SearchRecipe) -> Objective | None:
     """The objective of a recipe; None where the accuracy alone is the reward.
 
@@ -57,7 +62,10 @@ def find_objective(recipe: SearchRecipe) -> Objective | None:
     section = recipe.objective
     if section.quantity is None or section.target is None:
         return None
-    target = parse_amount(section.quantity, section.target, f"objective.target = {section.target!r}")
+    place = f"objective.target = {section.target!r}"
+    target = parse_amount(section.quantity, section.target, place)
+    if not _LEAST <= target <= _MOST:
+        raise InputError(f"{place}: no network costs that", f"For example {EXAMPLES[section.quantity]}")
     return Objective(section.quantity, target, section.below, section.above)
 
 

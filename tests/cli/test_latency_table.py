@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from nascli.genotype.mobile.space import MNASNET
-from nascli.models.deploy.layer_table import as_text, cover_layers, read_latency_table
+from nascli.models.deploy.layer_table import LatencyTable, as_text, cover_layers, read_latency_table
 from nascli.models.interface import ImageClassifier
 from nascli.models.latency import Latency
 from nascli.models.spec import resolve_network
+from nascli.search.latency_table import TableMaker
+from nascli.signals import StopRequest
 from tests.cli.program import Nascli
 from tests.fakes import make_latency
 
@@ -85,6 +87,7 @@ def test_a_search_by_a_table_is_repeatable_and_resumes_bit_for_bit(
     whole = nascli(f"search --recipe {recipe} --latency-table {phone} --out {tmp_path}/whole")
     assert whole.code == 0
     assert "tflite" in whole.err
+    assert "busy" not in whole.err
     assert nascli(f"search --recipe {recipe} --latency-table {phone} --out {tmp_path}/again").code == 0
     expected = results(tmp_path / "whole")
     assert results(tmp_path / "again") == expected
@@ -126,9 +129,24 @@ def test_a_layer_that_the_table_lacks_is_named(tmp_path: Path, recipe: Path, pho
     assert not (tmp_path / "run").exists()
 
 
+def test_a_table_that_nothing_asks_for_is_refused(tmp_path: Path, phone: Path, nascli: Nascli) -> None:
+    refused = nascli(f"search --dataset digits --latency-table {phone} --out {tmp_path}/run")
+    assert (refused.code, "--target-latency" in refused.err) == (2, True)
+
+
+def test_a_table_of_other_networks_is_not_added_to(
+    tmp_path: Path, recipe: Path, phone: Path, nascli: Nascli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = json.loads(phone.read_text())
+    phone.write_text(json.dumps({**table, "engine": "openvino", "precision": "float32", "device": "cpu"}))
+    refused = nascli(f"latency {phone} --recipe {recipe} --set objective.network.image_size=24")
+    assert (refused.code, "image size" in refused.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
+        (lambda table: [row.update(seconds=0.0) for row in table["layers"]], "0 seconds"),
         (lambda table: table["layers"].append(table["layers"][0]), "layers[0]"),
         (lambda table: table["layers"][1].update(seconds=-1.0), "layers[1].seconds"),
         (lambda table: table["layers"][2].update(seconds="fast"), "layers[2].seconds"),
@@ -205,3 +223,36 @@ def test_few_networks_have_every_layer_of_the_space() -> None:
         keys = resolve_network(genotype, config, classes=10).layer_keys()
         assert keys
         assert {as_text(key) for key in keys} <= known
+
+
+def test_a_stopped_table_is_refused_by_searches_and_a_whole_one_stays_as_it_is(
+    tmp_path: Path, recipe: Path, nascli: Nascli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal comes after the last layer, before the whole networks that the scale is from."""
+    measured = make_latency(1e-3, engine="openvino", image_size=16)
+    monkeypatch.setattr("nascli.models.deploy.layer_times.time_alone", lambda *_: (3e-5, 3e-5, 3e-5))
+    monkeypatch.setattr("nascli.search.evaluators.costs.measure_latency", lambda *_: measured)
+    path, searched = tmp_path / "table.json", tmp_path / "run"
+    count = nascli(f"latency {path} --recipe {recipe} --dry-run --json").json["missing"]
+    told: list[int] = []
+
+    def stop_at_last(self: TableMaker, stop: StopRequest, on_layer: Callable[[], None]) -> LatencyTable:
+        def count_layer() -> None:
+            told.append(1)
+            if len(told) == count:
+                stop.requested = True
+
+        return whole(self, stop, count_layer)
+
+    whole = TableMaker.measure
+    with monkeypatch.context() as stopped:
+        stopped.setattr(TableMaker, "measure", stop_at_last)
+        assert nascli(f"latency {path} --recipe {recipe}").code == 130
+    refused = nascli(f"search --recipe {recipe} --latency-table {path} --out {searched}")
+    assert (refused.code, "complete" in refused.err, searched.exists()) == (2, True, False)
+    assert nascli(f"latency {path} --recipe {recipe}").code == 0
+    table = read_latency_table(path)
+    assert (table.complete, len(table.layers), table.scale != 1.0) == (True, count, True)
+    written = path.read_bytes()
+    assert nascli(f"latency {path} --recipe {recipe} --json").json["missing"] == 0
+    assert path.read_bytes() == written

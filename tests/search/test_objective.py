@@ -78,7 +78,7 @@ def test_a_recipe_says_quantity_target_and_exponents() -> None:
     assert describe_reward(recipe(quantity="params", target="4M")) == "proxy accuracy × (params / 4M)^-0.07"
 
 
-@pytest.mark.parametrize("text", ["0ms", "-3ms", "20", "20M", "fast"])
+@pytest.mark.parametrize("text", ["0ms", "-3ms", "20", "20M", "fast", "1e-9us", "1e30s"])
 def test_a_target_that_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"objective\.target"):
         find_objective(recipe(quantity="latency", target=text))

@@ -49,6 +49,7 @@ class LatencyTable(Strict):
 
     Args:
         scale: Every sum is multiplied by it: layers are quicker one by one than in a network.
+        complete: Whether nothing is left to measure, and the scale is known.
         reference: Seconds of a small network that never changes, beside the layers; 0 where it is not known.
         about: For readers: the machine, the date.
     """
@@ -58,6 +59,7 @@ class LatencyTable(Strict):
     precision: str = Field(min_length=1, max_length=200)
     device: str = Field(min_length=1, max_length=200)
     threads: int = Field(ge=1)
+    complete: bool = True
     scale: float = Field(1.0, gt=0, allow_inf_nan=False)
     reference: float = Field(0.0, ge=0, allow_inf_nan=False)
     about: dict[str, str | int | float | None] = Field(default_factory=dict)
@@ -93,7 +95,7 @@ class TimedLayers:
         """The latency of the network of these layers; its quartiles are the sums of theirs.
 
         Raises:
-            InputError: The table has no row for one of them.
+            InputError: The table has no row for one of them, or all are 0.
         """
         rows = []
         for key in keys:
@@ -105,8 +107,11 @@ class TimedLayers:
                 )
             rows.append(row)
         table = self.table
+        seconds = table.scale * math.fsum(row.seconds for row in rows)
+        if not seconds:
+            raise InputError(f"{self.source}: the layers of a network take 0 seconds in all", "Give times above 0")
         return Latency(
-            seconds=table.scale * math.fsum(row.seconds for row in rows),
+            seconds=seconds,
             median=table.scale * math.fsum(row.seconds if row.median is None else row.median for row in rows),
             upper=table.scale * math.fsum(row.seconds if row.upper is None else row.upper for row in rows),
             reference=table.reference,
@@ -152,7 +157,13 @@ def cover_layers(
 
 
 def check_coverage(layers: TimedLayers, space: SearchSpace, resolve: Callable[[Genotype], NetworkSpec]) -> None:
-    """Refuse a table that lacks a layer of a space (InputError)."""
+    """Refuse a table that lacks a layer of a space, or whose measuring was stopped (InputError)."""
+    if not layers.table.complete:
+        raise InputError(
+            f"{layers.source}: complete is false, so its scale is not known yet",
+            "Repeat the nascli latency that was stopped",
+            file=layers.source,
+        )
     missing = [key for _, keys in cover_layers(space, resolve) for key in layers.missing(keys)]
     if missing:
         raise InputError(
