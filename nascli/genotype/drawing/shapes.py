@@ -1,6 +1,6 @@
 """The plain shapes that every drawing is made of, whatever it shows; SVG and PNG are two spellings of one scene."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,9 +17,10 @@ EDGE_COLOR = "#5b6879"
 FAINT_EDGE_COLOR = "#c3cad4"
 
 ARROW_LENGTH = 9.0
+SWATCH = 14.0
 SMALL_TEXT = 11.5
 _TITLE_SIZE = 20.0
-_BOLD_LETTER = 0.68  # width of a bold letter against its size, in the widest font
+_SMALL_LETTER, _BOLD_LETTER = 0.6, 0.68  # width of a plain and of a bold letter against its size, in the widest font
 
 
 class Paint(NamedTuple):
@@ -136,6 +137,16 @@ def title_words(genotype: Genotype, width: float) -> tuple[Words, Words]:
         Words(name, (0, 14), _TITLE_SIZE, INK, bold=True, anchor="start"),
         Words(printable(" · ".join(facts)), (0, 36), SMALL_TEXT, FAINT_INK, anchor="start"),
     )
+
+
+def lay_out_legend(entries: Iterable[tuple[Callable[[float], Shape], str]]) -> list[Shape]:
+    """A row of signs with their words: an entry is what draws a sign of `SWATCH` at an x, and the words."""
+    shapes: list[Shape] = []
+    x = 0.0
+    for draw, words in entries:
+        shapes += (draw(x), Words(words, (x + SWATCH + 7, 11), SMALL_TEXT, FAINT_INK, anchor="start"))
+        x += SWATCH + 7 + len(words) * SMALL_TEXT * _SMALL_LETTER + 22
+    return shapes
 
 
 def right_end(shapes: Iterable[Shape]) -> float:

@@ -1,6 +1,7 @@
 """A whole drawing of cells as plain shapes: title, both cells, legend."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from math import log
 
@@ -12,10 +13,10 @@ from nascli.genotype.drawing.shapes import (
     ARROW_LENGTH,
     EDGE_COLOR,
     FAINT_EDGE_COLOR,
-    FAINT_INK,
     INK,
     PANEL_PAINT,
     SMALL_TEXT,
+    SWATCH,
     Arrowhead,
     Box,
     Group,
@@ -26,6 +27,7 @@ from nascli.genotype.drawing.shapes import (
     Shape,
     Stroke,
     Words,
+    lay_out_legend,
     right_end,
     title_words,
 )
@@ -34,9 +36,7 @@ from nascli.text import printable
 _MARGIN, _BETWEEN = 36.0, 72.0
 _TITLE_HEIGHT, _CAPTION_HEIGHT, _LEGEND_HEIGHT = 64.0, 40.0, 34.0
 _CAPTION_SIZE, _LABEL_SIZE = 15.0, 13.0
-_SMALL_LETTER = 0.6  # width of a plain letter against its size, in the widest font
 _ASPECT = 1.6  # width to height that the arrangement of the two cells comes near to
-_SWATCH = 14.0
 
 
 def cell_scene(genotype: CellGenotype) -> Scene:
@@ -52,7 +52,7 @@ def cell_scene(genotype: CellGenotype) -> Scene:
         groups.append(Group(indent + x, _MARGIN + _TITLE_HEIGHT + y, (*_cell_shapes(cell), under)))
     bottom = _MARGIN + _TITLE_HEIGHT + inner_height + _LEGEND_HEIGHT
     groups.append(Group(_MARGIN + (width - right_end(legend)) / 2, bottom, tuple(legend)))
-    return Scene(printable(genotype.name), width + 2 * _MARGIN, bottom + _SWATCH + _MARGIN, tuple(groups))
+    return Scene(printable(genotype.name), width + 2 * _MARGIN, bottom + SWATCH + _MARGIN, tuple(groups))
 
 
 def _arrange(cells: list[CellLayout]) -> tuple[list[Point], float, float]:
@@ -74,13 +74,12 @@ def _legend(cells: list[CellLayout]) -> list[Shape]:
     used = {OP_INFO[op].kind for op in ops}
     entries: list[tuple[str, Paint]] = [(kind, paint) for kind, paint in palette.KIND_PAINTS.items() if kind in used]
     dead = any(panel.dead for cell in cells for panel in cell.panels)
-    shapes: list[Shape] = []
-    x = 0.0
-    for name, paint in [*entries, *([("reaches no output", palette.DEAD_PAINT)] if dead else [])]:
-        shapes.append(Plate(Box(x, 0, _SWATCH, _SWATCH), paint, 4, dashed=paint is palette.DEAD_PAINT))
-        shapes.append(Words(name, (x + _SWATCH + 7, 11), SMALL_TEXT, FAINT_INK, anchor="start"))
-        x += _SWATCH + 7 + len(name) * SMALL_TEXT * _SMALL_LETTER + 22
-    return shapes
+    entries += [("reaches no output", palette.DEAD_PAINT)] if dead else []
+    return lay_out_legend((partial(_swatch, paint), name) for name, paint in entries)
+
+
+def _swatch(paint: Paint, x: float) -> Plate:
+    return Plate(Box(x, 0, SWATCH, SWATCH), paint, 4, dashed=paint is palette.DEAD_PAINT)
 
 
 def _cell_shapes(cell: CellLayout) -> Iterator[Shape]:

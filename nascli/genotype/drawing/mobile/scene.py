@@ -5,6 +5,7 @@ is its skip. Boxes are wider the more channels they give.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from nascli.genotype.drawing.mobile.layout import (
     BOX_HEIGHT,
@@ -22,6 +23,7 @@ from nascli.genotype.drawing.shapes import (
     FAINT_INK,
     INK,
     SMALL_TEXT,
+    SWATCH,
     Arrowhead,
     Box,
     Group,
@@ -32,6 +34,7 @@ from nascli.genotype.drawing.shapes import (
     Shape,
     Stroke,
     Words,
+    lay_out_legend,
     right_end,
     title_words,
 )
@@ -41,7 +44,7 @@ from nascli.text import printable
 _MARGIN, _TITLE_HEIGHT, _LEGEND_HEIGHT = 36.0, 64.0, 34.0
 _LABEL_SIZE, _COUNT_SIZE = 13.0, 15.0
 _LETTER, _BOLD_LETTER = 0.6, 0.74  # width of a letter against its size, in the widest font
-_SWATCH, _LINE = 14.0, 22.0
+_LINE = 22.0
 _CORNER = 12.0
 _BOW = 11.0
 _SKIP_COLORS: dict[Skip, str] = {"identity": "#b4593b", "pool": "#2f7f86"}
@@ -62,7 +65,7 @@ def mobile_scene(genotype: MobileGenotype) -> Scene:
         Group(_MARGIN + (width - chain.width) / 2, top, tuple(_chain_shapes(chain))),
         Group(_MARGIN + (width - right_end(legend)) / 2, bottom, tuple(legend)),
     )
-    return Scene(printable(genotype.name), width + 2 * _MARGIN, bottom + _LINE + _SWATCH + _MARGIN, groups)
+    return Scene(printable(genotype.name), width + 2 * _MARGIN, bottom + _LINE + SWATCH + _MARGIN, groups)
 
 
 def _chain_shapes(chain: ChainLayout) -> Iterator[Shape]:
@@ -147,15 +150,16 @@ def _bow(x: float, low: float, high: float, skip: Skip) -> Stroke:
 def _legend(genotype: MobileGenotype) -> list[Shape]:
     """A swatch of every op, a bow of every skip, and under them what the shapes are."""
     blocks = drawn_blocks(genotype)
-    shapes: list[Shape] = []
-    x = 0.0
-    for op in sorted({block.op for block in blocks}):
-        shapes.append(Plate(Box(x, 0, _SWATCH, _SWATCH), op_paint(op), 4))
-        shapes.append(Words(op_words(op), (x + _SWATCH + 7, 11), SMALL_TEXT, FAINT_INK, anchor="start"))
-        x += _SWATCH + 7 + len(op_words(op)) * SMALL_TEXT * _LETTER + 22
-    for skip in [each for each in _SKIP_WORDS if any(block.skip == each for block in blocks)]:
-        shapes.append(_bow(x, _SWATCH, 0, skip))
-        shapes.append(Words(_SKIP_WORDS[skip], (x + _SWATCH + 7, 11), SMALL_TEXT, FAINT_INK, anchor="start"))
-        x += _SWATCH + 7 + len(_SKIP_WORDS[skip]) * SMALL_TEXT * _LETTER + 22
+    ops = [(partial(_swatch, op), op_words(op)) for op in sorted({block.op for block in blocks})]
+    used = {block.skip for block in blocks}
+    skips = [(partial(_legend_bow, skip), words) for skip, words in _SKIP_WORDS.items() if skip in used]
     said = f"×N: N layers · C×H×W of each map of an image of {IMAGE_SIDE}×{IMAGE_SIDE}"
-    return [*shapes, Words(said, (0, 11 + _LINE), SMALL_TEXT, FAINT_INK, anchor="start")]
+    return [*lay_out_legend([*ops, *skips]), Words(said, (0, 11 + _LINE), SMALL_TEXT, FAINT_INK, anchor="start")]
+
+
+def _swatch(op: str, x: float) -> Plate:
+    return Plate(Box(x, 0, SWATCH, SWATCH), op_paint(op), 4)
+
+
+def _legend_bow(skip: Skip, x: float) -> Stroke:
+    return _bow(x, SWATCH, 0, skip)
