@@ -135,6 +135,12 @@ class SizeKnobs:
         return max(1, round(width / self.step))
 
 
+def merge_numbers(defaults: Mapping[str, Any], data: DataFields, config: NetworkConfig) -> dict[str, Any]:
+    """The numbers of a network: the defaults, over them what the data say, over all what the config gives."""
+    said = {key: value for key, value in data.items() if value is not None}
+    return {**defaults, **said, **config.model_dump(exclude_none=True, exclude={"preset", "family"})}
+
+
 class NetworkFamily(ABC):
     """One kind of architecture as networks: the entry of the family table."""
 
@@ -160,8 +166,10 @@ class NetworkFamily(ABC):
         """The network of a spec of this family, with weights from torch's global random generator."""
 
     def stream_size(self, config: NetworkConfig) -> int | None:
-        """Image side that the config implies where it gives none; None where the data decide."""
-        return None
+        """Image side that the config implies where it gives none, as its preset's; None where the data decide."""
+        preset = getattr(config, "preset", None)
+        size = self.presets[preset]["image_size"] if preset else None
+        return None if size is None else int(str(size))
 
     def find(self, name: str) -> Architecture | None:
         """The fixed architecture of this name, where the family has such.

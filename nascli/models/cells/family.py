@@ -1,12 +1,12 @@
 """The cells in the table of network families."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from nascli.config import CellNetworkConfig, NetworkConfig
 from nascli.errors import InputError
 from nascli.genotype.cells.genotype import CellGenotype
 from nascli.models.cells.spec import PRESETS, STEM_MULTIPLIER, CellNetworkSpec
-from nascli.models.spec import LARGEST_CIFAR_IMAGE, DataFields, NetworkFamily, SizeKnobs
+from nascli.models.spec import LARGEST_CIFAR_IMAGE, DataFields, NetworkFamily, SizeKnobs, merge_numbers
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier, Supernet
@@ -32,9 +32,7 @@ class CellFamily(NetworkFamily):
         assert isinstance(config, CellNetworkConfig)
         side = config.image_size or data.get("image_size")
         fitting = "cifar10" if side is None or side <= LARGEST_CIFAR_IMAGE else "imagenet-mobile"
-        numbers: dict[str, Any] = PRESETS[config.preset or fitting].model_dump()
-        numbers |= {key: value for key, value in data.items() if value is not None}
-        numbers |= config.model_dump(exclude_none=True, exclude={"preset", "family"})
+        numbers = merge_numbers(PRESETS[config.preset or fitting].model_dump(), data, config)
         if numbers["stem_filters"] is None:
             numbers["stem_filters"] = STEM_MULTIPLIER * numbers["filters"]
         spec = CellNetworkSpec(genotype=architecture, aux_head=aux_head, **numbers)
@@ -44,11 +42,6 @@ class CellFamily(NetworkFamily):
                 "Use --preset cifar10, whose stem keeps the resolution",
             )
         return spec
-
-    def stream_size(self, config: NetworkConfig) -> int | None:
-        """The preset's."""
-        assert isinstance(config, CellNetworkConfig)
-        return PRESETS[config.preset].image_size if config.preset else None
 
     def build(self, spec: CellNetworkSpec) -> "ImageClassifier":
         """A `CellNetwork`."""

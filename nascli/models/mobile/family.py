@@ -1,12 +1,12 @@
 """Mobile networks in the table of network families."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from nascli.config import MobileNetworkConfig, NetworkConfig
 from nascli.errors import InputError
 from nascli.genotype.mobile.genotype import MobileGenotype
 from nascli.models.mobile.spec import PRESETS, MobileNetworkSpec
-from nascli.models.spec import LARGEST_CIFAR_IMAGE, DataFields, NetworkFamily, SizeKnobs
+from nascli.models.spec import LARGEST_CIFAR_IMAGE, DataFields, NetworkFamily, SizeKnobs, merge_numbers
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier
@@ -34,9 +34,7 @@ class MobileFamily(NetworkFamily):
         assert isinstance(config, MobileNetworkConfig)
         side = config.image_size or data.get("image_size")
         fitting = "mnasnet-cifar" if side is None or side <= LARGEST_CIFAR_IMAGE else "mnasnet"
-        numbers: dict[str, Any] = dict(PRESETS[config.preset or fitting])
-        numbers |= {key: value for key, value in data.items() if value is not None}
-        numbers |= config.model_dump(exclude_none=True, exclude={"preset", "family"})
+        numbers = merge_numbers(PRESETS[config.preset or fitting], data, config)
         spec = MobileNetworkSpec(genotype=architecture, **numbers)
         if spec.stem == "imagenet" and spec.image_size < _FEWEST_PIXELS:
             raise InputError(
@@ -44,11 +42,6 @@ class MobileFamily(NetworkFamily):
                 "Use --preset mnasnet-cifar, which halves them three times",
             )
         return spec
-
-    def stream_size(self, config: NetworkConfig) -> int | None:
-        """The preset's."""
-        assert isinstance(config, MobileNetworkConfig)
-        return PRESETS[config.preset]["image_size"] if config.preset else None
 
     def build(self, spec: MobileNetworkSpec) -> "ImageClassifier":
         """A `MobileNetwork`."""

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from nascli.config import NetworkConfig, ResNetConfig
 from nascli.errors import InputError
-from nascli.models.spec import DataFields, NetworkFamily, NetworkSpec, SizeKnobs
+from nascli.models.spec import DataFields, NetworkFamily, NetworkSpec, SizeKnobs, merge_numbers
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier
@@ -79,10 +79,9 @@ class ResNetFamily(NetworkFamily):
     def resolve(self, architecture: ResNetDepth, config: NetworkConfig, aux_head: bool, data: DataFields) -> ResNetSpec:
         """The paper's numbers where `config` and data give none."""
         assert isinstance(config, ResNetConfig)
-        numbers: dict[str, Any] = {"classes": 10, "image_size": 32, "dropout": 0.0}
-        numbers |= {"batch_norm_momentum": 0.1, "batch_norm_epsilon": 1e-5, "filters": 16}
-        numbers |= {key: value for key, value in data.items() if value is not None}
-        numbers |= config.model_dump(exclude_none=True, exclude={"family"})
+        defaults: dict[str, Any] = {"classes": 10, "image_size": 32, "dropout": 0.0}
+        defaults |= {"batch_norm_momentum": 0.1, "batch_norm_epsilon": 1e-5, "filters": 16}
+        numbers = merge_numbers(defaults, data, config)
         filters = numbers.pop("filters")
         return ResNetSpec(depth=architecture.depth, widths=(filters, 2 * filters, 4 * filters), **numbers)
 
