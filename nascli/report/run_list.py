@@ -115,6 +115,11 @@ def last_sign(path: Path) -> float | None:
     return max(0.0, time.time() - max(times)) if times else None
 
 
+def weighs_cost(record: Mapping[str, Any]) -> bool:
+    """Whether the rewards of a search are more than accuracies, by its `run.json`: they weigh a cost, too."""
+    return bool(record["recipe"].get("objective", {}).get("quantity"))
+
+
 def _duration(record: Mapping[str, Any]) -> float | None:
     try:
         return (datetime.fromisoformat(record["finished"]) - datetime.fromisoformat(record["started"])).total_seconds()
@@ -128,7 +133,7 @@ def _describe_results(command_name: str, record: Mapping[str, Any]) -> str:
     if command_name == "search" and results.get("best"):
         reward = results["best"]["reward"]
         evaluator = record["recipe"].get("search", {}).get("evaluator", "proxy")
-        if record["recipe"].get("objective", {}).get("quantity"):
+        if weighs_cost(record):
             return f"best reward {reward:.4f} of {results['trained']} trained cells ({results['reward_is']})"
         if find_evaluator(evaluator).is_accuracy:
             return f"best proxy accuracy {reward:.2%} of {results['trained']} trained cells"

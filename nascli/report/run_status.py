@@ -16,7 +16,7 @@ from nascli.config import find_evaluator
 from nascli.errors import NascliError
 from nascli.progress import Progress, read_progress
 from nascli.records import read_lines
-from nascli.report.run_list import find_state, last_sign, read_record, summarize_run
+from nascli.report.run_list import find_state, last_sign, read_record, summarize_run, weighs_cost
 from nascli.search.journal import read_trials
 from nascli.search.trial import Trial
 
@@ -156,7 +156,7 @@ def _read_search(path: Path, record: Mapping[str, Any], progress: Progress | Non
         best = min(scored, key=lambda trial: trial.sort_key)
         evaluator = str(search.get("evaluator", "proxy"))
         name = "proxy accuracy" if find_evaluator(evaluator).is_accuracy else evaluator
-        name = "reward" if record["recipe"].get("objective", {}).get("quantity") else name
+        name = "reward" if weighs_cost(record) else name
         yield from {"best": best.reward, "best_is": name, "best_at": best.id}.items()
     yield "trials", _count_trials(trials, progress)
 
