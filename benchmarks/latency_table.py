@@ -79,16 +79,13 @@ def main() -> None:
 def draw_specs(asked: argparse.Namespace) -> list["NetworkSpec"]:
     """The networks, of seed 1: the nine that a table is scaled to are of another."""
     from nascli.config import MobileNetworkConfig
-    from nascli.genotype.space import find_space
+    from nascli.genotype.space import draw_genotypes, find_space
     from nascli.models.spec import resolve_network
 
     space, draw = find_space(SPACE), random.Random(1)
     config = MobileNetworkConfig(width=asked.width, image_size=asked.image_size)
-    tokens = [[draw.randrange(size) for size in space.decision_sizes] for _ in range(asked.networks)]
-    return [
-        resolve_network(space.decode(each, name=f"random-{k}"), config, classes=asked.classes)
-        for k, each in enumerate(tokens)
-    ]
+    genotypes = draw_genotypes(space, draw, asked.networks)
+    return [resolve_network(genotype, config, classes=asked.classes) for genotype in genotypes]
 
 
 def measure(specs: Sequence["NetworkSpec"], rounds: int, layers: "TimedLayers") -> list[list[float]]:

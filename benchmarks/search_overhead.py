@@ -22,6 +22,7 @@ from typing import Any
 from common import Column, Figures, InstantEvaluator, Silent, Task, arguments, compare, paper_search, progress, serve
 
 from nascli.genotype.cells.space import NASNET
+from nascli.genotype.space import first_genotype
 
 OURS = ("nascli random", "nascli evolution", "nascli ppo")
 WORKERS = " 2 workers"
@@ -49,7 +50,7 @@ def nascli(task: Task) -> Figures:
     )
     with executor:
         while executor.free:
-            genotype = plan.space.decode([0] * len(plan.space.decision_sizes))
+            genotype = first_genotype(plan.space)
             executor.submit(Job(-1, genotype, executor.free))
         while executor.busy:
             executor.collect(1.0)

@@ -34,8 +34,6 @@ def run(call: Call) -> None:
     any machine. Rows that FILE.json has are kept; stopped, the same command resumes. Let nothing else run meanwhile.
     --dry-run --json lists the keys of the layers, for a table that is measured elsewhere.
     """
-    from dataclasses import replace
-
     from nascli.cli.progress import show_measuring
     from nascli.engine.device import resolve_device
     from nascli.genotype.space import resolve_space
@@ -48,12 +46,12 @@ def run(call: Call) -> None:
     recipe, _ = read_search_recipe(call)
     recipe = recipe.model_copy(update={"latency": recipe.latency.model_copy(update={"table": None})})
     space = resolve_space(recipe.space)
-    meter = build_meter(recipe, load_child_setup(recipe, resolve_device(call[DEVICE])))
-    meter = replace(meter, form=meter.settle(space, terminal.note))
+    setup = load_child_setup(recipe, resolve_device(call[DEVICE]))
+    meter = build_meter(recipe, setup).settle(space, terminal.note)
     path = call[FILE]
     maker = TableMaker(meter, space, path)
-    about = {"file": str(path), "conditions": meter.conditions, "layers": maker.layers, "missing": maker.missing}
-    rows = [("layers", f"{maker.layers:,}"), ("to measure", f"{maker.missing:,}"), ("for", meter.conditions)]
+    about = {"file": str(path), "conditions": meter.describe(), "layers": maker.layers, "missing": maker.missing}
+    rows = [("layers", f"{maker.layers:,}"), ("to measure", f"{maker.missing:,}"), ("for", meter.describe())]
     if call[DRY_RUN]:
         rows.append(("time", f"about {format_duration(_SECONDS * maker.missing)}"))
         terminal.show_table(f"layers of space {space.name}; nothing was written", rows)

@@ -168,7 +168,7 @@ def _search(
     with folder, stop_on_signals() as stop:
         terminal.note(f"run {folder.path}")
         if setup and needs_latency(recipe):
-            terminal.note(f"latency: {build_meter(recipe, setup).conditions}")
+            terminal.note(f"latency: {build_meter(recipe, setup).describe()}")
         space = resolve_space(recipe.space)
         with show_steps(terminal, "supernet") as progress:
             evaluators = build_evaluators(

@@ -1,6 +1,7 @@
 """A search space: all genotypes that a search may propose, as sequences of decisions."""
 
 import json
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
@@ -109,6 +110,22 @@ def parse_space(text: str) -> SearchSpace:
     from nascli.genotype.families import family_of
 
     return cast("SearchSpace", family_of(json.loads(text)).space.model_validate_json(text))
+
+
+def draw_tokens(sizes: Sequence[int], draw: random.Random) -> tuple[int, ...]:
+    """A decision sequence, each choice with the same probability; `sizes` are the space's `decision_sizes`."""
+    return tuple(draw.randrange(size) for size in sizes)
+
+
+def draw_genotypes(space: SearchSpace, draw: random.Random, count: int) -> list[Genotype]:
+    """Genotypes of such sequences, named by their number."""
+    sizes = space.decision_sizes
+    return [space.decode(draw_tokens(sizes, draw), name=f"random-{number}") for number in range(count)]
+
+
+def first_genotype(space: SearchSpace) -> Genotype:
+    """The genotype of the first choices: any one of the space will do for what is alike in all."""
+    return space.decode([0] * len(space.decision_sizes), name="first")
 
 
 def check_tokens(tokens: Sequence[int], space: SearchSpace, hint: str = "") -> None:

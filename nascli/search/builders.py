@@ -193,12 +193,13 @@ def resolve_costs(
     if recipe.latency.table:  # a run may be resumed from another folder
         latency = recipe.latency.model_copy(update={"table": str(Path(recipe.latency.table).absolute())})
         recipe = recipe.model_copy(update={"latency": latency})
+    meter = build_meter(recipe, setup)
     if needs_latency(recipe):
-        settled = build_meter(recipe, setup).settle(space, log)
-        recipe = recipe.model_copy(update={"latency": settled})
+        meter = meter.settle(space, log)
+        recipe = recipe.model_copy(update={"latency": meter.form})
     constraints = tuple(map(parse_constraint, recipe.search.constraints))
     if any(constraint.percent for constraint in constraints):
-        numbers = resolve_percentages(constraints, setup, space, recipe.seed, build_meter(recipe, setup))
+        numbers = resolve_percentages(constraints, setup, space, recipe.seed, meter)
         resolved = recipe.search.model_copy(update={"constraints": tuple(map(str, numbers))})
         recipe = recipe.model_copy(update={"search": resolved})
     return recipe

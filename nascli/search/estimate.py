@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -11,7 +11,7 @@ from nascli.classify.job import TrainJob
 from nascli.config import SearchRecipe, TrainRecipe, find_evaluator
 from nascli.engine.estimate import peak_memory
 from nascli.errors import InputError
-from nascli.genotype.space import SearchSpace, resolve_space
+from nascli.genotype.space import SearchSpace, first_genotype, resolve_space
 from nascli.search.builders import build_strategy, count_workers, needs_latency
 from nascli.search.evaluators.costs import build_meter
 from nascli.search.evaluators.proxy import ChildSetup, load_child_setup
@@ -91,11 +91,9 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
 
 def _time_latency(recipe: SearchRecipe, setup: ChildSetup, space: SearchSpace) -> float:
     """Seconds that the latency of a network takes to measure."""
-    meter = build_meter(recipe, setup)
-    meter = replace(meter, form=meter.settle(space, lambda message: None))
-    genotype = space.decode([0] * len(space.decision_sizes), name="first")
+    meter = build_meter(recipe, setup).settle(space, lambda message: None)
     started = time.monotonic()
-    meter.latency(genotype)
+    meter.latency(first_genotype(space))
     return time.monotonic() - started
 
 

@@ -3,7 +3,8 @@
 import platform
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from nascli.engine.device import cpu_threads
 from nascli.errors import InputError, Interrupted
 from nascli.genotype.genotype import Genotype
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.space import SearchSpace, draw_genotypes
 from nascli.models.deploy.layer_table import (
     Conditions,
     LatencyTable,
@@ -20,12 +21,11 @@ from nascli.models.deploy.layer_table import (
     as_text,
     cover_layers,
     read_latency_table,
-    require_keys,
     write_latency_table,
 )
 from nascli.models.deploy.layer_times import fit_scale, time_layers
 from nascli.models.families import build
-from nascli.models.latency import Key, Latency
+from nascli.models.latency import Key
 from nascli.models.spec import NetworkSpec
 from nascli.search.evaluators.costs import CostMeter
 from nascli.signals import StopRequest
@@ -51,8 +51,7 @@ class TableMaker:
 
     def __init__(self, meter: CostMeter, space: SearchSpace, path: Path) -> None:
         self._meter, self._space, self._path = meter, space, path
-        form = meter.form
-        self._conditions = Conditions(form.engine, form.precision, form.device, form.threads)
+        self._conditions = meter.conditions
         self._old = self._read()
         self.rows = {as_text(row.key): row for row in self._old.layers} if self._old else {}
         self._networks: list[tuple[NetworkSpec, list[Key]]] = []
@@ -94,29 +93,23 @@ class TableMaker:
                     left -= 1
                     on_layer()
                     if stop.requested:
-                        self._write([])
+                        self._write()
                         raise Interrupted(f"{len(self.rows)} layers are measured, {left} to do", "Repeat the command")
                     if time.monotonic() - saved > _SAVE:
-                        self._write([])
+                        self._write()
                         saved = time.monotonic()
-        return self._write([self._meter.latency(each) for each in self._draw()])
+        return self._write(draw_genotypes(self._space, random.Random(0), WHOLE_NETWORKS))
 
-    def _draw(self) -> list[Genotype]:
-        """The networks that are measured whole."""
-        draw = random.Random(0)
-        tokens = [[draw.randrange(size) for size in self._space.decision_sizes] for _ in range(WHOLE_NETWORKS)]
-        return [self._space.decode(each, name=f"random-{k}") for k, each in enumerate(tokens)]
-
-    def _write(self, measured: list[Latency]) -> LatencyTable:
-        """Write the rows; sums are scaled to the networks that were measured."""
+    def _write(self, genotypes: Sequence[Genotype] = ()) -> LatencyTable:
+        """Write the rows; with genotypes their networks are measured whole, and the sums scaled to them."""
         about = {"machine": platform.machine(), "system": platform.system(), "torch": torch.__version__}
         about["date"] = datetime.now(UTC).isoformat(timespec="seconds")
         values = {**self._conditions._asdict(), "layers": tuple(self.rows.values()), "about": about}
-        table = LatencyTable(**values, complete=bool(measured))
-        if measured:
-            layers, size = TimedLayers(table, str(self._path)), measured[0].image_size
-            specs = map(self._meter.setup.spec, self._draw())
-            sums = [layers.sum(require_keys(spec), size) for spec in specs]
+        table = LatencyTable(**values, complete=bool(genotypes))
+        if genotypes:
+            measured = [self._meter.latency(each) for each in genotypes]
+            summing = replace(self._meter, layers=TimedLayers(table, str(self._path)))
+            sums = [summing.latency(each) for each in genotypes]
             reference = min(latency.reference for latency in measured)
             table = table.model_copy(update={"scale": fit_scale(measured, sums), "reference": reference})
         write_latency_table(self._path, table)

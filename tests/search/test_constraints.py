@@ -209,13 +209,13 @@ def test_a_cell_is_checked_once_however_often_it_is_trained(timed: list[tuple[ob
 
 
 def test_auto_is_the_fastest_engine_of_the_device_of_the_search() -> None:
-    form = CostMeter(PROXY, LatencyConfig(threads=3)).settle(TINY, pytest.fail)
+    form = CostMeter(PROXY, LatencyConfig(threads=3)).settle(TINY, pytest.fail).form
     assert form == LatencyConfig(engine="openvino", threads=3, device="cpu")
 
 
 def test_without_the_engine_the_folded_network_is_timed_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     hide_package(monkeypatch, "openvino")
-    assert CostMeter(PROXY, LatencyConfig()).settle(TINY, pytest.fail).engine == "folded"
+    assert CostMeter(PROXY, LatencyConfig()).settle(TINY, pytest.fail).form.engine == "folded"
     with pytest.raises(InputError, match=r"not installed.*nascli\[openvino\]"):
         CostMeter(PROXY, LatencyConfig(engine="openvino")).settle(TINY, pytest.fail)
 
@@ -226,7 +226,7 @@ def test_an_engine_that_cannot_take_the_networks_of_a_space_gives_way(monkeypatc
 
     monkeypatch.setattr("nascli.models.deploy.engines.convert", fail)
     said: list[str] = []
-    assert CostMeter(PROXY, LatencyConfig()).settle(TINY, said.append).engine == "folded"
+    assert CostMeter(PROXY, LatencyConfig()).settle(TINY, said.append).form.engine == "folded"
     assert "no such step" in said[0]
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from nascli.config import Strict, explain
 from nascli.errors import CorruptFileError, InputError
 from nascli.genotype.genotype import Genotype
-from nascli.genotype.space import CoversLayers, SearchSpace
+from nascli.genotype.space import CoversLayers, SearchSpace, first_genotype
 from nascli.models.latency import Key, Latency
 from nascli.models.spec import NetworkSpec
 from nascli.records import read_record, write_record
@@ -23,7 +23,7 @@ from nascli.units import count_of
 
 
 class LayerTime(Strict):
-    """A row: the key of a layer (`Unit.key`), and the seconds that it adds to a network.
+    """A row: the key of a layer (`NetworkSpec.layer_keys`), and the seconds that it adds to a network.
 
     Args:
         median, upper: The other quartiles, where they are known.
@@ -145,9 +145,8 @@ def cover_layers(
     Raises:
         InputError: The networks of the space are not made of layers that stand alone.
     """
-    first = space.decode([0] * len(space.decision_sizes), name="first")
     known: set[str] = set()
-    for genotype in space.cover_layers() if isinstance(space, CoversLayers) else [first]:
+    for genotype in space.cover_layers() if isinstance(space, CoversLayers) else [first_genotype(space)]:
         spec = resolve(genotype)
         found = {as_text(key): key for key in require_keys(spec)}
         new = [key for text, key in found.items() if text not in known]

@@ -17,7 +17,7 @@ import numpy as np
 from nascli.config import suggestion
 from nascli.errors import InputError, NascliError, RejectedError
 from nascli.genotype.genotype import Genotype
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.space import SearchSpace, draw_genotypes
 from nascli.models.latency import Latency, LatencyRejectedError
 from nascli.search.evaluators.costs import CostMeter
 from nascli.search.evaluators.evaluator import Evaluator
@@ -181,9 +181,7 @@ def resolve_percentages(
         InputError: One of the cells cannot be scored.
     """
     constraints = tuple(constraints)
-    draw = random.Random(derive_seed(seed, "limits"))
-    tokens = [[draw.randrange(size) for size in space.decision_sizes] for _ in range(sample)]
-    cells = [space.decode(each, name=f"random-{k}") for k, each in enumerate(tokens)]
+    cells = draw_genotypes(space, random.Random(derive_seed(seed, "limits")), sample)
     wanted = {constraint.quantity for constraint in constraints if constraint.percent}
     values = {quantity: _measure_all(quantity, setup, cells, seed, meter) for quantity in _UNITS if quantity in wanted}
     return tuple(

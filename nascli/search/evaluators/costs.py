@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 
 from nascli.config import LatencyConfig, SearchRecipe
 from nascli.engine.device import cpu_threads, resolve_device
 from nascli.genotype.genotype import Genotype
-from nascli.genotype.space import SearchSpace
-from nascli.models.deploy.layer_table import TimedLayers, check_coverage, read_latency_table, require_keys
+from nascli.genotype.space import SearchSpace, first_genotype
+from nascli.models.deploy.layer_table import Conditions, TimedLayers, check_coverage, read_latency_table, require_keys
 from nascli.models.deploy.timing import measure_latency, settle_engine
 from nascli.models.latency import Latency, describe_conditions
 from nascli.search.evaluators.evaluator import Evaluator
@@ -46,8 +47,8 @@ class CostMeter:
         with cpu_threads(form.threads):
             return measure_latency(setup.child(genotype, seed=0), form.engine, form.precision, device)
 
-    def settle(self, space: SearchSpace, log: Callable[[str], None]) -> LatencyConfig:
-        """The form with the engine and device that `auto` means here; a network of the space answers in it once.
+    def settle(self, space: SearchSpace, log: Callable[[str], None]) -> Self:
+        """The same with the engine and device that `auto` means here; a network of the space answers in them once.
 
         Raises:
             InputError: The engine or the device does not work here; or the table lacks a layer of the space.
@@ -56,20 +57,23 @@ class CostMeter:
         form, setup = self.form, self.setup
         if self.layers is not None:
             check_coverage(self.layers, space, setup.spec)
-            return form
+            return self
         device = resolve_device(form.device) if form.device != "auto" else setup.device
-        genotype = space.decode([0] * len(space.decision_sizes), name="first")
-        engine = settle_engine(setup.child(genotype, seed=0), form.engine, form.precision, device, log)
-        return form.model_copy(update={"engine": engine, "device": device.type})
+        engine = settle_engine(setup.child(first_genotype(space), seed=0), form.engine, form.precision, device, log)
+        return replace(self, form=form.model_copy(update={"engine": engine, "device": device.type}))
 
     @property
-    def conditions(self) -> str:
-        """The conditions that latencies hold for, in words."""
-        size = self.setup.network.image_size or self.setup.data.image_size
-        if self.layers is not None:
-            return describe_conditions(*self.layers.table.conditions, size) + f", summed from {self.layers.source}"
+    def conditions(self) -> Conditions:
+        """The conditions that latencies hold for."""
         form = self.form
-        return describe_conditions(form.engine, form.precision, form.device, form.threads, size)
+        own = Conditions(form.engine, form.precision, form.device, form.threads)
+        return own if self.layers is None else self.layers.table.conditions
+
+    def describe(self) -> str:
+        """The same in words, with the size of the image, and the table if there is one."""
+        size = self.setup.network.image_size or self.setup.data.image_size
+        source = "" if self.layers is None else f", summed from {self.layers.source}"
+        return describe_conditions(*self.conditions, size) + source
 
 
 def build_meter(recipe: SearchRecipe, setup: ChildSetup) -> CostMeter:

@@ -21,7 +21,7 @@ from nascli.engine.device import temporary_seed
 from nascli.engine.task import Run
 from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype
-from nascli.genotype.space import resolve_space
+from nascli.genotype.space import first_genotype, resolve_space
 from nascli.models.cost import Cost, measure_cost
 from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
@@ -133,5 +133,5 @@ def load_child_setup(recipe: SearchRecipe, device: torch.device) -> ChildSetup:
     data = replace(data, train=train, val=held_out, val_name=HELD_OUT, unused=unused)
     setup = ChildSetup(data, recipe.network, recipe.data, device, aux_head=recipe.train.aux_weight > 0)
     space = resolve_space(recipe.space)
-    setup.spec(space.decode([0] * len(space.decision_sizes)))  # refuse now, not trial by trial
+    setup.spec(first_genotype(space))  # refuse now, not trial by trial
     return setup

@@ -30,7 +30,7 @@ from nascli.engine.fit import fit
 from nascli.engine.task import Run, Task
 from nascli.errors import DeviceMemoryError, DivergedError
 from nascli.genotype.genotype import Genotype
-from nascli.genotype.space import resolve_space
+from nascli.genotype.space import first_genotype, resolve_space
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
@@ -67,7 +67,7 @@ class SupernetTask(Task[FloatBatch]):
         self._setup, self._seed, self._label_smoothing = setup, recipe.seed, recipe.train.label_smoothing
         self._batches = AugmentedBatches(setup.data, setup.augmentation, self.plan, recipe.seed, run.device)
         self._child: ImageClassifier | None = None
-        spec = child_spec(setup, self.space.decode([0] * len(self.space.decision_sizes)))
+        spec = child_spec(setup, first_genotype(self.space))
         self._supernet = find_supernet(spec.family)
         with temporary_seed(self._seed, "shared", "init"):
             self.modules = self.weights = self._supernet.shared_parameters(spec, self.space)

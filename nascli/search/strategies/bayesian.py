@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nascli.config import BayesianConfig
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.space import SearchSpace, draw_tokens
 from nascli.search.strategies.evolution import Mutation
 from nascli.search.strategies.strategy import Tokens
 from nascli.seeding import derive_seed
@@ -95,7 +95,7 @@ class BayesianSearch:
         self.diagnostics = dict(diagnostics)
 
     def _sample(self, draw: random.Random) -> Tokens:
-        return tuple(draw.randrange(size) for size in self._space.decision_sizes)
+        return draw_tokens(self._space.decision_sizes, draw)
 
     def _choose(self, draw: random.Random, normal: np.random.Generator) -> list[Tokens]:
         """A batch of proposals, the last to be proposed first."""

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from nascli.config import EvolutionConfig
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.space import SearchSpace, draw_tokens
 from nascli.search.strategies.strategy import Tokens
 from nascli.seeding import derive_seed
 
@@ -75,7 +75,7 @@ class Evolution:
         """A random sequence at first, then mutants."""
         self._asked += 1
         if self._asked <= self._config.population or not self._living:
-            return tuple(self._draw.randrange(size) for size in self._sizes)
+            return draw_tokens(self._sizes, self._draw)
         rivals = [self._draw.choice(self._living) for _ in range(self._config.sample)]
         return self._mutation.mutate(max(rivals, key=lambda rival: rival[0])[1], self._draw)
 

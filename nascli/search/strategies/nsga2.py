@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from nascli.config import Nsga2Config
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.space import SearchSpace, draw_tokens
 from nascli.search.front import Point, find_front
 from nascli.search.strategies.evolution import Mutation
 from nascli.search.strategies.strategy import Tokens
@@ -69,7 +69,7 @@ class Nsga2:
     def ask(self) -> Tokens:
         """A random sequence at first, then a child; one that is new, as far as a few draws find one."""
         for _ in range(_TRIES):
-            tokens = self._breed() if self._living else self._sample()
+            tokens = self._breed() if self._living else draw_tokens(self._space.decision_sizes, self._draw)
             found = self._space.decode(tokens).canonical_hash()
             if found not in self._seen:
                 break
@@ -103,9 +103,6 @@ class Nsga2:
         if first:
             accuracies, costs = zip(*first, strict=True)
             self.diagnostics = {"front": len(first), "best_accuracy": max(accuracies), "least_cost": min(costs)}
-
-    def _sample(self) -> Tokens:
-        return tuple(self._draw.randrange(size) for size in self._space.decision_sizes)
 
     def _breed(self) -> Tokens:
         one, other = self._find_parent(), self._find_parent()

@@ -4,7 +4,7 @@ import random
 import sys
 from collections.abc import Mapping
 
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.space import SearchSpace, draw_tokens
 from nascli.search.strategies.strategy import Tokens
 from nascli.seeding import derive_seed
 
@@ -27,7 +27,7 @@ class RandomSearch:
 
     def ask(self) -> Tokens:
         """A uniformly random decision sequence."""
-        return tuple(self._draw.randrange(size) for size in self._sizes)
+        return draw_tokens(self._sizes, self._draw)
 
     def tell(self, tokens: Tokens, reward: float) -> None:
         """Ignored."""
