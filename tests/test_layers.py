@@ -14,7 +14,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"seeding", "signals", "text", "units", "content", "partial"}),
     frozenset({"files", "fonts", "text_files"}),
     frozenset({"locks", "records"}),
-    frozenset({"config", "progress"}),
+    frozenset({"config", "hub", "progress"}),
     frozenset({"runs"}),
     frozenset({"genotype"}),
     frozenset({"data", "models"}),

@@ -32,6 +32,7 @@ SUMMARIES = {
     "detect": "Train a Faster R-CNN on a network and score it, find boxes on your own images, check data.",
     "data": "Check, show, convert and divide a data set of images with classes or boxes.",
     "pack": "Pack an image folder into one file that is faster to train on: resized, encoded, with checksums.",
+    "push": "Publish a trained network on the Hugging Face hub.",
     "latency": "Measure the layers of a search space, once: a table that searches for a latency sum up.",
     "report": "Write a search run as one page: best cells, random baseline, front, what was learned and chosen.",
     "runs": "List runs: what each reached, how long it took, and where its files are.",

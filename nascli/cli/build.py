@@ -37,6 +37,7 @@ from nascli.cli.options import CELL, DEVICE, JSON, Call, command, runs_folder
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, MobileNetworkConfig, parse
 from nascli.errors import InputError
 from nascli.files import fill_folder
+from nascli.hub import download, is_reference
 from nascli.runs.find import find_run
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         "nascli build --cell best.json --target-params 3.3M --cells-per-stage auto --out net",
         "nascli build --cell runs/search/latest --filters 16 --cells-per-stage 2 --out net",
         "nascli build --cell nasnet-a --preset imagenet-large --import-weights nasnetalarge.pth --out nasnet-large",
+        "nascli build --cell nasnet-a --preset imagenet-large --import-weights hf:timm/nasnetalarge.tf_in1k --out net",
         "nascli build --cell nasnet-a --preset imagenet-mobile --benchmark --batch 1 --threads 2",
         "nascli build --network latest --export model.onnx --export model.xml",
         "nascli build --network latest --optimize --max-drop 0.5",
@@ -221,10 +223,15 @@ def _find_target(call: Call) -> "Target | None":
     return targets[0] if targets else None
 
 
-def _import_weights(spec: "NetworkSpec", foreign: Path, terminal: Terminal) -> "ImageClassifier":
+def _import_weights(spec: "NetworkSpec", weights: str, terminal: Terminal) -> "ImageClassifier":
     """A network with the weights of another tool's file; its spec has that tool's numbers."""
     from nascli.models.pretrained import import_network
 
+    foreign = Path(weights)
+    if is_reference(weights):
+        fetched = download(weights)
+        foreign = fetched.path
+        terminal.note(f"{weights}: {foreign.name}, commit {fetched.commit[:12]}")
     network, imported = import_network(foreign, spec)
     entry = f", its entry {imported.wrapper}" if imported.wrapper else ""
     entry += f" (not {', '.join(imported.others)})" if imported.others else ""

@@ -29,10 +29,10 @@ TARGETS: "dict[Quantity, Setting[str | None]]" = {
         metavar="TIME",
     ),
 }
-IMPORT_WEIGHTS = Setting[Path | None](
+IMPORT_WEIGHTS = Setting[str | None](
     "--import-weights",
     "Published weights of timm, torchvision, pretrained-models or Keras, for --out or --export.",
-    metavar="FILE",
+    metavar="FILE|hf:ORG/NAME",
 )
 FOLDER = Setting[Path | None]("--out", "Write network.json into this folder.", metavar="DIR")
 EXPORT = Setting[list[Path]](

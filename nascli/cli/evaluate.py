@@ -9,6 +9,7 @@ from nascli.cli.data_notes import VAL_SPLIT, note_issues
 from nascli.cli.options import DEVICE, JSON, MAX_MEGAPIXELS, Call, Setting, command, runs_folder
 from nascli.errors import InputError, NascliError
 from nascli.files import check_writable, write_bytes, write_text
+from nascli.hub import is_reference
 from nascli.records import write_record
 from nascli.runs.find import find_run
 from nascli.units import format_quantity
@@ -107,6 +108,9 @@ def run(call: Call) -> None:
         call.refuse("--predict excludes", surplus, "It needs no data set, and writes no file")
     if out and len(runs) > 1:
         raise InputError(f"--out is for one RUN, here are {len(runs)}", "Without it each keeps its own evaluation.json")
+    fetched = [each for each in runs if is_reference(each)]
+    if fetched and not (out or call[PREDICT]):
+        raise InputError(f"{fetched[0]} has no folder of yours for its results", "Say where they go: --out DIR")
     found = [find_run(each, "train", runs_folder(), terminal.note) for each in runs]
     folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
     on = Run(resolve_device(call[DEVICE]), log=terminal.note)

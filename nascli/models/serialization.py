@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nascli.errors import CorruptFileError, InputError
+from nascli.hub import download, is_reference
 from nascli.models.deploy.engines import Engine
 from nascli.models.deploy.optimized import AnyPrecision, open_engine
 from nascli.models.families import NETWORK_FILE, build
@@ -82,7 +83,7 @@ def load_network(
     """The network of a train run, in evaluation mode, ready for normalized images (N, 3, H, W).
 
     Args:
-        folder: Holds `network.json` and `weights.safetensors`.
+        folder: Holds `network.json` and `weights.safetensors`; or `hf:ORG/NAME`, a network on the Hugging Face hub.
         inference: Give an engine instead, which answers faster: a function from normalized images, float32
             (N, 3, H, W), to the same logits (N, classes), to rounding. N, H and W may vary.
         engine: One of `nascli.models.deploy.engines.ENGINES`; `auto` is the fastest that answers at once.
@@ -94,9 +95,10 @@ def load_network(
         InputError: A file is absent, or does not belong to the others; the engine does not work here.
         CorruptFileError: A file is damaged.
     """
-    refuse_detector(Path(folder))
-    network = build(read_network(Path(folder) / NETWORK_FILE))
-    weights = Path(folder) / WEIGHTS_FILE
+    place = download(str(folder)).path if is_reference(str(folder)) else Path(folder)
+    refuse_detector(place)
+    network = build(read_network(place / NETWORK_FILE))
+    weights = place / WEIGHTS_FILE
     load_weights(weights, network)
     if inference:
         return open_engine(network, weights, torch.device(device), engine, precision).run

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nascli.errors import CorruptFileError, InputError, NascliError
+from nascli.hub import download, is_reference
 from nascli.locks import LOCK_FILE
 from nascli.partial import is_temporary
 from nascli.records import read_record
@@ -43,6 +44,8 @@ def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
 def find_run(spec: str, command: str, runs: Path, note: Callable[[str], None] = lambda text: None) -> Path:
     """The folder that a path, or `latest`, stands for: a run of the command, or a network of `nascli build`.
 
+    For `hf:ORG/NAME` it is the folder that the hub's cache has of that network.
+
     Args:
         note: Called where `latest` is no link (it could not be made), so that the run that began last is found by its
             record.
@@ -51,6 +54,8 @@ def find_run(spec: str, command: str, runs: Path, note: Callable[[str], None] = 
         InputError: There is none, or it is a run of another command; the message names the newest there is, or says
             which command makes one, or what takes the run.
     """
+    if is_reference(spec):
+        return _fetch(spec, note)
     path = runs / command / "latest" if spec == "latest" else Path(spec)
     if spec == "latest" and not path.is_symlink() and not is_run(path) and (newest := _find_newest(path.parent)):
         note(f"latest is {newest}, which began last: {path} is no link")
@@ -68,6 +73,17 @@ def find_run(spec: str, command: str, runs: Path, note: Callable[[str], None] = 
     hint = f"The newest run there is {newest}" if newest else made
     gone = f"{os.readlink(path)}, to which it points, is gone" if path.is_symlink() else "no such folder"
     raise InputError(f"run {path}: {gone}", hint, file=path)
+
+
+def _fetch(reference: str, note: Callable[[str], None]) -> Path:
+    fetched = download(reference)
+    note(f"{reference}: commit {fetched.commit[:12]}")
+    if fetched.path.is_file():
+        raise InputError(
+            f"{reference} holds weights of another tool, {fetched.path.name}",
+            f"nascli build --cell CELL --preset PRESET --import-weights {reference} --out DIR makes a network of them",
+        )
+    return fetched.path
 
 
 def _find_newest(folder: Path) -> Path | None:

@@ -20,6 +20,7 @@ COMMANDS = (
     "detect",
     "data",
     "pack",
+    "push",
     "latency",
     "report",
     "runs",
@@ -129,6 +130,7 @@ OPTIONS = {
         "--json --max-megapixels --max-unreadable --overwrite --quality --size --val-fraction --val-split --workers "
         "FILE SOURCE"
     ),
+    "push": "--json --license --message --overwrite --private --to ADDRESS RUN",
     "latency": (
         "--data-dir --dataset --device --dry-run --json --recipe --set --space --target-latency --target-mult-adds "
         "--target-params --trade-off --width FILE"

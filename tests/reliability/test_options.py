@@ -33,6 +33,7 @@ BASES = {
     "data convert": "data convert none new",
     "data split": "data split none new",
     "pack": "pack none new.h5",
+    "push": "push none --to card",
     "latency": "latency new.json --space mnasnet --dataset folder:none --dry-run",
     "report": "report none",
     "runs": "runs .",
