@@ -14,12 +14,20 @@ LearningRate = Annotated[float, Field(gt=0, description="peak learning rate")]
 WarmupSteps = Annotated[
     int, Field(ge=0, le=1_000_000_000, description="optimizer steps of linear warm-up, added to warmup_epochs")
 ]
-WeightDecay = Annotated[float, Field(ge=0, description="L2 on convolution and classifier weights, not on batch norms")]
+WeightDecay = Annotated[
+    float,
+    Field(
+        ge=0,
+        description="weight decay of convolutions and classifier, not of batch norms: added to the gradient (L2), or "
+        "with adamw and muon apart from it",
+    ),
+]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 ClipGradNorm = Annotated[float, Field(ge=0, description="largest global norm of the gradient; 0 is off")]
 
 
 class OptimConfig(Section):
-    """One training: SGD with momentum or TensorFlow's RMSProp; a linear warm-up, then a schedule."""
+    """One training: optimizer; a linear warm-up of the learning rate, then a schedule."""
 
     section: ClassVar[str] = "train"
     """The section of a key in messages."""
@@ -52,13 +60,19 @@ class OptimConfig(Section):
         (0.67, 0.92), description="fractions of the training after which steps lowers the learning rate, rising"
     )
     lr_gamma: float = Field(0.1, gt=0, le=1, description="factor of the learning rate at each milestone of steps")
-    optimizer: Literal["sgd", "rmsprop"] = Field(
-        "sgd", description="SGD with momentum, or RMSProp as TensorFlow has it"
+    optimizer: Literal["sgd", "rmsprop", "adamw", "muon"] = Field(
+        "sgd",
+        description="SGD with momentum; RMSProp as TensorFlow has it; AdamW; or Muon for dense convolutions and AdamW "
+        "for the rest. The last two want a lower lr (about 0.001) and more weight_decay (about 0.05)",
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the optimizer")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd, rmsprop and muon")
     nesterov: bool = Field(False, description="use Nesterov's momentum, with sgd")
     rmsprop_decay: float = Field(0.9, ge=0, lt=1, description="decay of the moving average of squared gradients")
     rmsprop_epsilon: float = Field(1.0, gt=0, description="added to that average, inside the square root")
+    adamw_betas: tuple[Beta, Beta] = Field(
+        (0.9, 0.999), description="decays of adamw's moving averages of gradients and of squared gradients"
+    )
+    adamw_epsilon: float = Field(1e-8, gt=0, description="added to the square root of the second average")
     weight_decay: WeightDecay = 5e-4
     clip_grad_norm: ClipGradNorm = 5.0
     ema_decay: float = Field(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
 from nascli.config import OptimConfig
@@ -57,8 +58,105 @@ class RmsProp(torch.optim.Optimizer):
         torch._foreach_sub_(parameters, momenta)
 
 
+class Muon(torch.optim.Optimizer):
+    """Muon for the groups with `muon` set, AdamW for the others.
+
+    With g the gradient of a kernel, a matrix with a row per output channel, and weight decay d: m <- u m + (1 - u) g;
+    o has the singular vectors of (1 - u) g + u m, and singular values near 1; w <- (1 - lr d) w - s lr o. The factor
+    s = 0.2 sqrt(max(rows, columns)) makes the update about as large as AdamW's, so both take one learning rate.
+
+    Args:
+        momentum: u.
+        betas, epsilon: AdamW's.
+
+    References: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the factor is of Liu et
+    al. 2025, "Muon is Scalable for LLM Training", equation 4.
+    Deviation: `torch.optim.Muon` takes matrices alone, no kernels and no second optimizer, and computes o in bfloat16;
+    here it has the precision of the weights.
+    """
+
+    def __init__(
+        self, parameters: ParamsT, lr: float, momentum: float, betas: tuple[float, float], epsilon: float
+    ) -> None:
+        numbers = {"lr": lr, "momentum": momentum, "betas": betas, "epsilon": epsilon}
+        super().__init__(parameters, numbers | {"weight_decay": 0.0, "muon": False})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            if parameters := [p for p in group["params"] if p.grad is not None]:
+                update = self._update_by_muon if group["muon"] else self._update_by_adamw
+                update(parameters, [p.grad for p in parameters if p.grad is not None], group)
+
+    def _update_by_muon(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
+        lr, momentum = group["lr"], group["momentum"]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - momentum)
+        updates = torch._foreach_lerp(gradients, momenta, momentum)
+        torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
+        by_shape: dict[torch.Size, list[int]] = {}
+        for place, parameter in enumerate(parameters):
+            by_shape.setdefault(parameter.shape, []).append(place)
+        for shape, places in by_shape.items():
+            matrices = orthogonalize(torch.stack([updates[place].flatten(1) for place in places]))
+            step = -0.2 * lr * max(matrices.shape[1:]) ** 0.5
+            for place, matrix in zip(places, matrices, strict=True):
+                parameters[place].add_(matrix.view(shape), alpha=step)
+
+    def _update_by_adamw(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[parameter].update(zeros, step=torch.zeros(()))
+        states = [self.state[parameter] for parameter in parameters]
+        adamw(
+            parameters,
+            gradients,
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            foreach=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["epsilon"],
+            maximize=False,
+        )
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Matrices (K, rows, columns) with the same singular vectors, and singular values from about 0.7 to 1.2.
+
+    Five steps of x <- a x + (b x x^T + c (x x^T)^2) x from x / |x|, with the a, b, c that raise small singular values
+    fastest.
+
+    References: Jordan et al. 2024, "Muon", the section on Newton-Schulz.
+    """
+    is_wide = matrices.shape[1] <= matrices.shape[2]
+    x = matrices if is_wide else matrices.mT
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    result: Tensor = x if is_wide else x.mT
+    return result
+
+
+def is_dense_kernel(parameter: Tensor) -> bool:
+    """Whether it is the kernel of a convolution that mixes channels: neither depthwise nor over the three colors."""
+    return parameter.ndim == 4 and parameter.shape[1] > 3
+
+
 def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """SGD or RMSProp; weight decay on matrices and kernels only, not on parameters with one dimension.
+    """The recipe's optimizer; weight decay on matrices and kernels only, not on parameters with one dimension.
 
     Momenta of SGD start as zeros. torch would make them at the first step, and where a loss scaler skips that one (the
     gradient overflows in float16) leave them what memory held before.
@@ -68,21 +166,32 @@ def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
     References: the released NASNet code puts its L2 term on convolution and classifier weights, not on batch norms.
     """
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    lr, momentum = config.lr, config.momentum
-    if config.optimizer == "rmsprop":
-        return RmsProp(groups, lr, config.rmsprop_decay, momentum, config.rmsprop_epsilon)
+    groups, lr, momentum = group_parameters(module, config), config.lr, config.momentum
     # fused: one pass over each tensor, which counts where there are hundreds of small ones
-    sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=config.nesterov and momentum > 0, fused=True)
-    if momentum:
-        for parameter in parameters:
-            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return sgd
+    match config.optimizer:
+        case "rmsprop":
+            return RmsProp(groups, lr, config.rmsprop_decay, momentum, config.rmsprop_epsilon)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr, config.adamw_betas, config.adamw_epsilon, fused=True)
+        case "muon":
+            return Muon(groups, lr, momentum, config.adamw_betas, config.adamw_epsilon)
+        case "sgd":
+            sgd = torch.optim.SGD(groups, lr, momentum, nesterov=config.nesterov and momentum > 0, fused=True)
+            if momentum:
+                for parameter in (parameter for group in groups for parameter in group["params"]):
+                    sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            return sgd
+
+
+def group_parameters(module: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+    """The parameters that require a gradient, in groups for torch's optimizers by what is done to them."""
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            decay = config.weight_decay if parameter.ndim > 1 else 0.0
+            by_muon = config.optimizer == "muon" and is_dense_kernel(parameter)
+            groups.setdefault((decay, by_muon), []).append(parameter)
+    return [{"params": found, "weight_decay": decay, "muon": muon} for (decay, muon), found in groups.items()]
 
 
 class WeightAverage:

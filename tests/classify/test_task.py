@@ -86,9 +86,13 @@ def test_the_callers_random_state_is_left_as_it_was() -> None:
 
 
 RMSPROP = {"optimizer": "rmsprop", "schedule": "exponential", "grad_accum_steps": 2}
+ADAMW = {"optimizer": "adamw", "lr": 0.01}
+MUON = {"optimizer": "muon", "lr": 0.01}
 
 
-@pytest.mark.parametrize(("last", "change"), [(1, {}), (4, {}), (6, {}), (8, {}), (11, {}), (6, RMSPROP)])
+@pytest.mark.parametrize(
+    ("last", "change"), [(1, {}), (4, {}), (6, {}), (8, {}), (11, {}), (6, RMSPROP), (6, ADAMW), (5, MUON)]
+)
 def test_stopped_after_any_step_and_resumed_it_ends_where_it_would_have(
     tmp_path: Path, last: int, change: dict[str, object]
 ) -> None:
@@ -213,6 +217,8 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(tmp_p
         {"lr_base_size": 32},
         {"schedule": "exponential"},
         {"optimizer": "rmsprop"},
+        {"optimizer": "adamw"},
+        {"optimizer": "muon"},
     ],
 )
 def test_every_setting_has_an_effect(change: dict[str, object]) -> None:

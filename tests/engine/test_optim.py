@@ -1,6 +1,8 @@
-"""RMSProp computes what TensorFlow does, SGD what torch does; the moving average of the weights."""
+"""RMSProp computes what TensorFlow does, SGD, AdamW and Muon what torch does; the moving average of the weights."""
 
+from collections.abc import Sequence
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from timm.optim.rmsprop_tf import RMSpropTF
 from torch import nn
 
 from nascli.config import OptimConfig
-from nascli.engine.optim import RmsProp, WeightAverage, make_optimizer
+from nascli.engine.optim import RmsProp, WeightAverage, make_optimizer, orthogonalize
 
 NUMBERS = {"lr": 0.3, "decay": 0.8, "momentum": 0.7, "epsilon": 0.5}
 
@@ -97,6 +99,63 @@ def test_the_steps_are_those_of_torch() -> None:
             torch.autograd.backward(layer(torch.ones(4, 3)).square().sum())
             optimizer.step()
     assert all(torch.equal(*pair) for pair in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def give_gradients(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], seed: int) -> None:
+    """The same gradient to the two of each pair, whose shapes may differ."""
+    generator = torch.Generator().manual_seed(seed)
+    for ours, theirs in pairs:
+        gradient = torch.randn(ours.shape, generator=generator)
+        ours.grad, theirs.grad = gradient.clone(), gradient.view_as(theirs).clone()
+
+
+ADAMW: dict[str, Any] = {"lr": 0.01, "weight_decay": 0.2, "adamw_betas": (0.8, 0.95), "adamw_epsilon": 1e-3}
+
+
+def test_adamw_is_torchs_and_decays_matrices_alone() -> None:
+    ours, theirs = line(), line()
+    groups = [{"params": [theirs.weight], "weight_decay": 0.2}, {"params": [theirs.bias], "weight_decay": 0.0}]
+    optimizers = (
+        make_optimizer(ours, OptimConfig(optimizer="adamw", **ADAMW)),
+        torch.optim.AdamW(groups, 0.01, (0.8, 0.95), 1e-3),
+    )
+    for step in range(3):
+        give_gradients(list(zip(ours.parameters(), theirs.parameters(), strict=True)), step)
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()), rtol=1e-6, atol=1e-7)
+
+
+def test_muon_is_torchs_for_dense_kernels_and_adamw_for_the_rest() -> None:
+    """torch's orthogonal matrices are bfloat16's, of 8 bits; an update is 0.2 lr in every number on average."""
+    torch.manual_seed(0)
+    kernels: list[nn.Conv2d | nn.Linear] = [nn.Conv2d(5, 8, 2), nn.Conv2d(5, 8, 2), nn.Conv2d(8, 4, 1)]
+    others: list[nn.Conv2d | nn.Linear] = [nn.Conv2d(3, 5, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Linear(4, 2)]
+    dense = [nn.Parameter(each.weight.detach().clone().flatten(1)) for each in kernels]
+    kept = [nn.Parameter(each.weight.detach().clone()) for each in others]
+    optimizers = (
+        make_optimizer(nn.ModuleList([*kernels, *others]), OptimConfig(optimizer="muon", momentum=0.95, **ADAMW)),
+        torch.optim.Muon(dense, 0.01, 0.2, 0.95, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(kept, 0.01, (0.8, 0.95), 1e-3, weight_decay=0.2),
+    )
+    pairs = [(each.weight, weight) for each, weight in zip([*kernels, *others], [*dense, *kept], strict=True)]
+    for step in range(3):
+        give_gradients(pairs, step)
+        for optimizer in optimizers:
+            optimizer.step()
+    for place, (weight, expected) in enumerate(pairs):
+        close = 2e-4 if place < 3 else 1e-6
+        torch.testing.assert_close(weight.view_as(expected), expected, rtol=0, atol=close)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 20), (1, 20, 6), (3, 7, 7)])
+def test_orthogonal_matrices_keep_their_singular_vectors(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    inside = left.mT @ orthogonalize(matrices) @ right.mT
+    values = inside.diagonal(dim1=1, dim2=2)
+    assert 0.3 < values.min() < values.max() < 1.3
+    torch.testing.assert_close(inside, torch.diag_embed(values), rtol=0, atol=1e-9)
 
 
 def test_integer_counters_of_the_average_are_copied() -> None:
