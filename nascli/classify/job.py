@@ -24,6 +24,7 @@ from nascli.models.families import NETWORK_FILE, build, find_family
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from nascli.models.spec import Architecture, NetworkSpec, read_network, resolve_network, write_network
+from nascli.models.tuning import freeze_weights
 from nascli.records import sha256_json
 from nascli.runs.find import check_same_data, read_run
 from nascli.runs.record import RUN_FILE, check_recipe_file, with_changes
@@ -93,9 +94,15 @@ class TrainJob:
         self.plan.check_micro_batches()
 
     def new_network(self) -> ImageClassifier:
-        """The network with the weights that follow from the seed; the caller's random state is left as it was."""
+        """The network with the weights that follow from the seed; the caller's random state is left as it was.
+
+        Raises:
+            InputError: What is to be frozen is not in it, or is all of it.
+        """
         with temporary_seed(self.recipe.seed, "init"):
-            return build(self.spec)
+            network = build(self.spec)
+        freeze_weights(network, self.recipe.train)
+        return network
 
 
 def prepare_train_job(

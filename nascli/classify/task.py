@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.classify.metrics import Evaluation, evaluate
-from nascli.config import DataConfig, OptimConfig, TrainConfig
+from nascli.config import DataConfig, FineTuneConfig, OptimConfig, TrainConfig
 from nascli.data.dataset import ByteBatch, ImageData, Split
 from nascli.data.transforms import BatchRng, FloatBatch, Normalizer, vary_batch
 from nascli.engine.checkpoint import CheckpointStore
@@ -22,6 +22,7 @@ from nascli.engine.schedules import linear
 from nascli.engine.task import Run, Task, TrainPlan
 from nascli.errors import InputError
 from nascli.models.interface import ImageClassifier
+from nascli.models.tuning import find_lr_factors
 from nascli.seeding import derive_seed
 
 
@@ -92,6 +93,7 @@ class ClassifyTask(Task[FloatBatch]):
 
     Args:
         network: Trained in place.
+        config: That of `nascli train` may have a learning rate per stage.
         augmentation: The recipe's `[data]`.
     """
 
@@ -107,9 +109,14 @@ class ClassifyTask(Task[FloatBatch]):
         self.modules = self.network = network
         self.plan = plan_batches(data, config, run.dist)
         self._config, self._run = config, run
+        self._lr_factors = find_lr_factors(network, config) if isinstance(config, FineTuneConfig) else {}
         self._batches = AugmentedBatches(data, augmentation, self.plan, seed, run.device)
         self._val = run.dist.shard(data.val).to(run.device)
         self._drop_path = linear(0.0, config.drop_path_prob, self.plan.steps)
+
+    def lr_factor(self, name: str) -> float:
+        """That of its stage."""
+        return self._lr_factors.get(name, 1.0)
 
     def batches(self, epoch: int, done: int) -> Iterator[FloatBatch]:
         """Augmented images and their labels."""

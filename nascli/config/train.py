@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from nascli.config.data import DataConfig
 from nascli.config.network import NETWORK_SECTIONS, CellNetworkConfig, NetworkConfig
@@ -122,10 +122,38 @@ class TrainConfig(OptimConfig):
     )
 
 
+BACKBONE = "backbone"
+"""The name, in `train.freeze`, of all stages but the classifier."""
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class FineTuneConfig(TrainConfig):
+    """Training of a classifier by `nascli train`: all of its weights or some."""
+
+    freeze: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(
+        (),
+        description=f"stages whose weights stay: stem, stage1, ...; {BACKBONE} is all but the classifier",
+    )
+    freeze_batch_norm: Literal["off", "statistics", "scale", "both"] = Field(
+        "off",
+        description="what batch norms keep: their running statistics, which they then use, their scale and shift, or "
+        "both; those of frozen stages keep both",
+    )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="factor of the learning rate from each stage to the one before it; 1 is off"
+    )
+    classifier_lr_factor: float = Field(
+        1.0, gt=0, description="factor of the classifier's learning rate, which new classes may want higher"
+    )
+
+
 class TrainRecipe(Section):
     """Everything `nascli train` needs to repeat a run."""
 
     seed: int = Field(0, description="seed of everything random")
     data: DataConfig = Field(default_factory=DataConfig)
     network: Annotated[NetworkConfig, ByFamily(NETWORK_SECTIONS)] = Field(default_factory=CellNetworkConfig)
-    train: TrainConfig = Field(default_factory=TrainConfig)
+    train: FineTuneConfig = Field(default_factory=FineTuneConfig)

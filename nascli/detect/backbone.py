@@ -10,7 +10,6 @@ Deviation: Zoph et al. 2018 run proposals over the last two cells of stage 2 and
 import os
 from collections import OrderedDict
 from pathlib import Path
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -68,16 +67,10 @@ class DetectionBackbone(nn.Module):
     def __init__(self, network: ImageClassifier, *, freeze_batch_norm: bool) -> None:
         super().__init__()
         network.remove_classifier()
-        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        self._frozen = [norm.requires_grad_(False) for norm in norms] if freeze_batch_norm else []
+        if freeze_batch_norm:
+            norms = (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+            network.freeze_norms([norm.requires_grad_(False) for norm in norms])
         self.network = network
-
-    def train(self, mode: bool = True) -> Self:
-        """Training or evaluation mode; frozen batch norms stay in evaluation mode."""
-        super().train(mode)
-        for norm in self._frozen:
-            norm.eval()
-        return self
 
 
 class PyramidBackbone(DetectionBackbone):

@@ -17,12 +17,13 @@ class BatchNormSync:
     which the processes compute together. One process does nothing.
 
     Args:
-        network: Its batch norms that are trained; the statistics of frozen ones must not move, by rounding neither.
+        network: In training mode; the statistics of batch norms that are in evaluation mode even so, as frozen ones,
+            must not move, by rounding neither.
     """
 
     def __init__(self, network: nn.Module, dist: DistContext) -> None:
         norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d) and each.track_running_stats]
-        self._norms = [norm for norm in norms if norm.weight.requires_grad] if dist.size > 1 else []
+        self._norms = [norm for norm in norms if norm.training] if dist.size > 1 else []
         self.dist = dist
         self._before: list[Tensor] = []
         self._counts_before: list[Tensor] = []

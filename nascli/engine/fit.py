@@ -86,7 +86,7 @@ def train_epoch(
     for batch in run.dist.lockstep(batches):
         assert batch is not None  # each process has as many
         for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(state.step)
+            group["lr"] = learning_rate(state.step) * group["lr_factor"]
         task.begin_step(state.step)
         loss = train_step_with_oom_retry(state, task, batch, derive_seed(seed, "step", state.step), run)
         state.step += 1

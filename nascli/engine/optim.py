@@ -155,7 +155,9 @@ def is_dense_kernel(parameter: Tensor) -> bool:
     return parameter.ndim == 4 and parameter.shape[1] > 3
 
 
-def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+def make_optimizer(
+    module: nn.Module, config: OptimConfig, lr_factor: Callable[[str], float] = lambda name: 1.0
+) -> torch.optim.Optimizer:
     """The recipe's optimizer; weight decay on matrices and kernels only, not on parameters with one dimension.
 
     Momenta of SGD start as zeros. torch would make them at the first step, and where a loss scaler skips that one (the
@@ -166,7 +168,7 @@ def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
     References: the released NASNet code puts its L2 term on convolution and classifier weights, not on batch norms.
     """
-    groups, lr, momentum = group_parameters(module, config), config.lr, config.momentum
+    groups, lr, momentum = group_parameters(module, config, lr_factor), config.lr, config.momentum
     # fused: one pass over each tensor, which counts where there are hundreds of small ones
     match config.optimizer:
         case "rmsprop":
@@ -183,15 +185,25 @@ def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimi
             return sgd
 
 
-def group_parameters(module: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    """The parameters that require a gradient, in groups for torch's optimizers by what is done to them."""
-    groups: dict[tuple[float, bool], list[Tensor]] = {}
-    for parameter in module.parameters():
+def group_parameters(
+    module: nn.Module, config: OptimConfig, lr_factor: Callable[[str], float] = lambda name: 1.0
+) -> list[dict[str, Any]]:
+    """The parameters that require a gradient, in groups for torch's optimizers by what is done to them.
+
+    Args:
+        lr_factor: The part of the learning rate for the parameter of a name. A group keeps it under this name: each
+            step sets `lr` to the learning rate times it.
+    """
+    groups: dict[tuple[float, bool, float], list[Tensor]] = {}
+    for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             decay = config.weight_decay if parameter.ndim > 1 else 0.0
             by_muon = config.optimizer == "muon" and is_dense_kernel(parameter)
-            groups.setdefault((decay, by_muon), []).append(parameter)
-    return [{"params": found, "weight_decay": decay, "muon": muon} for (decay, muon), found in groups.items()]
+            groups.setdefault((decay, by_muon, lr_factor(name)), []).append(parameter)
+    return [
+        {"params": found, "weight_decay": decay, "muon": muon, "lr_factor": factor}
+        for (decay, muon, factor), found in groups.items()
+    ]
 
 
 class WeightAverage:

@@ -133,6 +133,10 @@ class Task(ABC, Generic[Batch]):
     plan: TrainPlan
     micro_batches: int = 1
 
+    def lr_factor(self, name: str) -> float:
+        """The part of the learning rate at which the parameter of this name in `modules` is trained."""
+        return 1.0
+
     @abstractmethod
     def batches(self, epoch: int, done: int) -> Iterator[Batch]:
         """This process's share of each batch of an epoch, on the device, from the step after `done` on.

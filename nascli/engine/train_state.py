@@ -83,10 +83,10 @@ def start_state(task: Task[Batch], run: Run) -> TrainState:
     """
     disable_malloc_trim()
     modules, config = task.modules, task.plan.config
-    modules.to(run.device).to(memory_format=torch.channels_last)
+    modules.to(run.device).to(memory_format=torch.channels_last).train()
     return TrainState(
         modules,
-        make_optimizer(modules, config),
+        make_optimizer(modules, config, task.lr_factor),
         WeightAverage(modules, config.ema_decay) if config.ema_decay else None,
         torch.amp.GradScaler(run.device.type, enabled=config.precision == "float16"),
         BatchNormSync(modules, run.dist),

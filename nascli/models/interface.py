@@ -4,10 +4,10 @@ Shapes: N batch, C channels, H height, W width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -36,6 +36,7 @@ class Unit:
     Args:
         label: What tables call it, `stage 1 normal`.
         path: The module's place in the network, `cells.3`.
+        stage: The stage it belongs to, by which a recipe freezes it, `stage1`; empty is a stage of its own, `path`.
         filters: Channels that tables show; None is the output's.
         is_block: One of the repeated blocks of the body, not stem or classifier.
     """
@@ -45,6 +46,7 @@ class Unit:
     module: nn.Module
     filters: int | None = None
     is_block: bool = False
+    stage: str = ""
 
 
 class ImageClassifier(nn.Module, ABC):
@@ -57,6 +59,7 @@ class ImageClassifier(nn.Module, ABC):
         classifier: The last layer.
         aux_head: A second classifier for training; None without one.
         grad_checkpointing: Blocks' activations are computed again in the backward pass, while the network trains.
+        frozen_norms: Batch norms that stay in evaluation mode: they use and keep the statistics that they have.
     """
 
     spec: NetworkSpec
@@ -65,6 +68,7 @@ class ImageClassifier(nn.Module, ABC):
     classifier: nn.Linear
     aux_head: nn.Module | None
     grad_checkpointing: bool = False
+    frozen_norms: tuple[nn.BatchNorm2d, ...] = ()
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -81,6 +85,24 @@ class ImageClassifier(nn.Module, ABC):
     @abstractmethod
     def units(self) -> Sequence[Unit]:
         """All modules with weights but the auxiliary head, each in one unit, in the order of the computation."""
+
+    def units_by_stage(self) -> dict[str, list[Unit]]:
+        """The units by stage, in the order of the computation; the last stage is the classifier."""
+        stages: dict[str, list[Unit]] = {}
+        for unit in self.units():
+            stages.setdefault(unit.stage or unit.path, []).append(unit)
+        return stages
+
+    def freeze_norms(self, norms: Iterable[nn.BatchNorm2d]) -> None:
+        """Keep these batch norms of the network, and no others, in evaluation mode from now on."""
+        self.frozen_norms = tuple(norm.eval() for norm in norms)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        for norm in self.frozen_norms:
+            norm.eval()
+        return self
 
     def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits, and the auxiliary head's logits while training with one (else None)."""

@@ -122,8 +122,9 @@ class CellNetwork(ImageClassifier):
         blocks = []
         for key, cell in self.cells.items():
             slot = self.slots[int(key)]
-            place = f"stage {slot.stage}" if slot.stage else "stem"
-            blocks.append(Unit(f"{place} {slot.role}", f"cells.{key}", cell, slot.filters, is_block=True))
+            place, stage = (f"stage {slot.stage}", f"stage{slot.stage}") if slot.stage else ("stem", "stem")
+            label = f"{place} {slot.role}"
+            blocks.append(Unit(label, f"cells.{key}", cell, slot.filters, is_block=True, stage=stage))
         return [Unit("stem", "stem", self.stem), *blocks, Unit("classifier", "classifier", self.classifier)]
 
     def set_static_graph(self, on: bool) -> None:

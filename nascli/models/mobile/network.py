@@ -76,7 +76,13 @@ class MobileNetwork(ImageClassifier):
     def units(self) -> list[Unit]:
         """Stem, each layer of each block, head, classifier."""
         layers = (
-            Unit(f"block {place + 1}.{number + 1} {_title(block)}", f"blocks.{place}.{number}", layer, is_block=True)
+            Unit(
+                f"block {place + 1}.{number + 1} {_title(block)}",
+                f"blocks.{place}.{number}",
+                layer,
+                is_block=True,
+                stage=f"block{place + 1}",
+            )
             for place, block in enumerate(self.spec.genotype.blocks)
             for number, layer in enumerate(self._layers(place, place + 1))
         )

@@ -85,7 +85,7 @@ class ResNet(ImageClassifier):
     def units(self) -> list[Unit]:
         """Stem, each block, classifier."""
         blocks = (
-            Unit(f"{name.replace('stage', 'stage ')} block", f"stages.{name}.{place}", block, is_block=True)
+            Unit(f"{name.replace('stage', 'stage ')} block", f"stages.{name}.{place}", block, is_block=True, stage=name)
             for name, stage in self.stages.items()
             for place, block in stage.named_children()
         )
