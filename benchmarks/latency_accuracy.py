@@ -5,9 +5,10 @@
       --found mobile=runs/search/mobile --folder equal --json equal.json --figure equal.png
 
 For each budget of latency every network gets the width that comes nearest to it in the engine that is deployed, with
-one thread (`nascli build --target-latency` finds it): those that a search found, the published ones, residual networks,
-and random members of both spaces. `--folder` keeps the `network.json` of each. Each is trained with the same recipe,
-epochs and images for every seed; of the random ones each seed trains another member. Then all are timed again, in turn.
+one thread (`nascli build --target-latency` finds it): of a search the most accurate of its front that is no slower than
+the budget, the published ones, residual networks, and random members of both spaces. `--folder` keeps the
+`network.json` of each. Each is trained with the same recipe, epochs and images for every seed; of the random ones each
+seed trains another member. Then all are timed again, in turn.
 
 Nothing else should run while widths are chosen and networks are timed (`--only sizes`, `--only times`); trainings may
 share a machine. Killed, the same call resumes with the trainings that `--json` does not hold yet.
@@ -66,7 +67,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, help="as --dataset of nascli train")
     parser.add_argument("--folder", type=Path, required=True, help="keeps network.json of each network")
     parser.add_argument(
-        "--found", action="append", default=[], metavar="FAMILY=RUN", help="cells=RUN or mobile=FILE; repeatable"
+        "--found", action="append", default=[], metavar="FAMILY=RUN", help="cells=RUN or mobile=RUN; repeatable"
     )
     parser.add_argument("--budgets", default=",".join(BUDGETS), help="latencies, between commas")
     parser.add_argument("--recipe", default="cifar10-cpu", help="of nascli train")
@@ -88,6 +89,16 @@ def list_contenders(found: Iterable[str], seeds: int) -> dict[str, Contender]:
         for seed in range(seeds):
             contenders[f"random, {family} {seed}"] = Contender(f"random:{space}:{seed}", numbers, "random", (seed,))
     return contenders
+
+
+def choose_member(run: Path, budget: str) -> str:
+    """The file of the most accurate network on the front of a search that is no slower than the budget."""
+    from nascli.models.scaling import parse_target
+
+    most = parse_target("latency", budget).amount
+    members = [(file, json.loads(file.read_text())["provenance"]) for file in run.glob("front/*.json")]
+    fit = [(said["accuracy"], str(file)) for file, said in members if said["cost"] <= most]
+    return max(fit)[1]
 
 
 def size(task: Task) -> Figures:
@@ -179,7 +190,8 @@ def main() -> None:
     for (budget, name), path in networks.items():
         if asked.only in (None, "sizes") and not path.exists():
             contender = contenders[name]
-            task = {"measure": "size", "source": contender.source, "numbers": dict(contender.numbers)}
+            source = choose_member(Path(contender.source), budget) if contender.kind == "found" else contender.source
+            task = {"measure": "size", "source": source, "numbers": dict(contender.numbers)}
             made = fresh(__file__, {**task, "budget": budget, "path": str(path.absolute())})
             progress(f"{budget}, {name}: {made['mult_adds'] / 1e6:.1f}M mult-adds, {made['distance']:+.1%}")
     results: Mapping[str, Any] = {}
