@@ -116,6 +116,7 @@ class NotedEvaluator:
         return FakeEvaluator().evaluate(genotype, seed)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_the_job_of_a_worker_that_was_killed_is_run_again(tmp_path: Path) -> None:
     notes = tmp_path / "pids"
@@ -130,6 +131,7 @@ def test_the_job_of_a_worker_that_was_killed_is_run_again(tmp_path: Path) -> Non
     assert first != second
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_job_that_loses_every_worker_fails_and_the_others_go_on(tmp_path: Path) -> None:
     jobs = [job(number) for number in range(3)]
@@ -156,6 +158,7 @@ class ThreadsEvaluator:
         return replace(self.evaluator.evaluate(genotype, seed), seconds=10 * told + torch.get_num_threads())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_proxy_training_gives_the_same_score_on_ray_with_one_thread() -> None:
     """Whatever the environment in which the cluster was started says, and with tensors in shared memory."""
