@@ -150,7 +150,7 @@ def test_what_may_change_on_resume_is_kept(tmp_path: Path) -> None:
         assert read_run(run.path)["data"] == {"sha256": "x"}
     changed = load_recipe(TrainRecipe, None, {"data.dataset": "folder:elsewhere", "data.flip": True, "seed": 3})
     with resume_run(run.path, "train") as run:
-        run.move_data(changed, ("dataset", "data_dir"), {"sha256": "y"})
+        run.move_inputs(changed, {"data": ("dataset", "data_dir")}, {"sha256": "y"})
         record = read_run(run.path)
     assert (record["data"], record["recipe"]["data"]["dataset"]) == ({"sha256": "y"}, "folder:elsewhere")
     assert (record["recipe"]["seed"], record["recipe"]["data"]["flip"]) == (0, False)  # as it was begun

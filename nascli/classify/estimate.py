@@ -7,7 +7,8 @@ import torch
 
 from nascli.classify.job import TrainJob
 from nascli.classify.metrics import evaluate
-from nascli.classify.task import ClassifyTask
+from nascli.classify.task import ClassifyTask, answers_once
+from nascli.classify.teacher import TeacherEngine
 from nascli.data.transforms import Normalizer
 from nascli.engine.device import cpu_threads
 from nascli.engine.estimate import median_step, peak_memory, step_memory
@@ -54,7 +55,9 @@ def _estimate(job: TrainJob) -> CostEstimate:
     recipe, plan, run = job.recipe, job.plan, Run(job.device, retry_on_oom=False)
     job.check()
     cost = measure_cost(job.spec)
-    task = ClassifyTask(job.new_network(), job.data, recipe.train, recipe.data, recipe.seed, run)
+    once = answers_once(job.data.train, recipe.data)
+    teacher = None if once else job.teacher
+    task = ClassifyTask(job.new_network(), job.data, recipe.train, recipe.data, recipe.seed, run, teacher)
     state = start_state(task, run)
     on_cuda = job.device.type == "cuda"
     if on_cuda:
@@ -70,6 +73,7 @@ def _estimate(job: TrainJob) -> CostEstimate:
         batch = images.to(memory_format=torch.channels_last), torch.zeros(plan.batch_size, dtype=torch.int64)
         memory = step_memory(state, plain, batch, run)
     evaluation = _time_evaluation(job)
+    answers = _time_answers(job, job.teacher) if once and job.teacher else 0.0
     return CostEstimate(
         cost.params,
         cost.mult_adds,
@@ -79,9 +83,19 @@ def _estimate(job: TrainJob) -> CostEstimate:
         recipe.train.epochs,
         plan.steps,
         step,
-        plan.steps * step + recipe.train.epochs * evaluation,
+        answers + plan.steps * step + recipe.train.epochs * evaluation,
         memory,
     )
+
+
+def _time_answers(job: TrainJob, teacher: TeacherEngine) -> float:
+    """Seconds in which a teacher answers for all training images, from some; the first time warms up."""
+    split, normalizer = job.data.train.to(job.device), Normalizer(job.data.mean, job.data.std)
+    sample = split.take(torch.arange(min(len(split), 256)))
+    for _ in range(2):
+        since = time.monotonic()
+        teacher.answer_all(sample, normalizer, job.dist)
+    return (time.monotonic() - since) * len(split) / len(sample)
 
 
 def _time_evaluation(job: TrainJob) -> float:

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from nascli.classify.task import fit_classifier, plan_batches
+from nascli.classify.task import answers_once, fit_classifier, plan_batches
+from nascli.classify.teacher import TeacherEngine, open_same_teacher, open_teacher
 from nascli.config import DataConfig, TrainRecipe, load_recipe
 from nascli.data.dataset import ImageData
 from nascli.data.registry import ALLOW_UNREADABLE, load_dataset
@@ -34,9 +35,9 @@ MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images", "max_mega
 
 MAY_CHANGE = {
     "data": set(MAY_MOVE),
-    "train": {"checkpoint_minutes", "checkpoint_steps", "grad_checkpointing"},
+    "train": {"checkpoint_minutes", "checkpoint_steps", "grad_checkpointing", "teacher"},
 }
-"""Keys that may change when a run is resumed: they do not touch a weight."""
+"""Keys that may change when a run is resumed: they do not touch a weight. A teacher may move, but not be another."""
 
 _ALLOW_UNREADABLE = (
     f"{ALLOW_UNREADABLE} (for a run that was begun: in its recipe.toml, before --resume; the file has to stay)"
@@ -57,20 +58,22 @@ _UNNAMED = (
 
 @dataclass(frozen=True)
 class TrainJob:
-    """A training of `nascli train`; the classes of the data are the network's."""
+    """A training of `nascli train`; the classes of the data are the network's, and the teacher's."""
 
     recipe: TrainRecipe
     spec: NetworkSpec
     data: ImageData
     device: torch.device
     dist: DistContext = SINGLE_PROCESS
+    teacher: TeacherEngine | None = None
 
     @property
     def identity(self) -> str:
-        """SHA-256 over recipe and network; two jobs of one identity make the same weights."""
+        """SHA-256 over recipe, network, data and teacher; two jobs of one identity make the same weights."""
         recipe = self.recipe.model_dump(mode="json", exclude=MAY_CHANGE)
         network = self.spec.model_dump(mode="json", exclude={"preprocessing"})  # touches no weight either
-        return sha256_json([recipe, network, describe_data(self.data)["sha256"]])
+        teacher = [self.teacher.description["sha256"]] if self.teacher else []
+        return sha256_json([recipe, network, describe_data(self.data)["sha256"], *teacher])
 
     @property
     def unused_keys(self) -> list[str]:
@@ -108,12 +111,15 @@ class TrainJob:
 def prepare_train_job(
     recipe: TrainRecipe, architecture: Architecture, device: torch.device, dist: DistContext = SINGLE_PROCESS
 ) -> TrainJob:
-    """Load the data and fit the network to them.
+    """Load the data and fit the network to them; open the teacher.
 
     Raises:
-        InputError: The data are not there, or the network cannot be built for their size.
-        CorruptFileError: A data file is damaged.
+        InputError: The data or the teacher are not there, or the network cannot be built for the data's size, or the
+            teacher has other classes.
+        CorruptFileError: A file is damaged.
     """
+    name = recipe.train.teacher
+    teacher = open_teacher(name) if name else None
     data = load_dataset(
         _share_cores(recipe.data, dist),
         recipe.network.image_size,
@@ -131,31 +137,29 @@ def prepare_train_job(
         std=data.std,
         preprocessing=data.preprocessing,
     )
-    return TrainJob(recipe, spec, data, device, dist)
+    asked = TeacherEngine(teacher, data, recipe.train, device) if teacher else None
+    return TrainJob(recipe, spec, data, device, dist, asked)
 
 
 def resume_train_job(
     folder: Path,
-    data_dir: str | None,
+    moved: Mapping[str, object],
     device: torch.device,
     dist: DistContext = SINGLE_PROCESS,
-    dataset: str | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> TrainJob:
     """The job of a run folder, to be resumed.
 
     Args:
         folder: Holds `run.json`, `recipe.toml` and `network.json`.
-        data_dir: Where the data are now; None is where they were.
-        dataset: What the same data are called now; None is what they were called.
+        moved: Where data and teacher are now, by dotted key of the recipe (`data.data_dir`), as far as that is said.
         note: Called with what was changed in `recipe.toml`.
 
     Raises:
-        InputError: A file is absent, or the data are not the same any more (see `describe_data`), or the device cannot
-            train in the run's precision.
+        InputError: A file is absent, or data or teacher are not the same any more (see `describe_data`), or the device
+            cannot train in the run's precision.
         CorruptFileError: A file is damaged.
     """
-    moved = {"data.data_dir": data_dir, "data.dataset": dataset}
     recipe = load_recipe(TrainRecipe, folder / "recipe.toml", moved)
     if not (folder / NETWORK_FILE).is_file():
         raise InputError(f"{folder} was stopped before it began", "Start it again, with --out and --overwrite")
@@ -168,7 +172,23 @@ def resume_train_job(
         check_precision(recipe.train, device)
         check_classes(spec, data, folder)
         check_same_data(folder, describe_data(data), _describe_counts, _RESTORE)
-    return TrainJob(recipe, spec, data, device, dist)
+        teacher = _reopen_teacher(folder, recipe, data, device, note)
+    return TrainJob(recipe, spec, data, device, dist, teacher)
+
+
+def _reopen_teacher(
+    folder: Path, recipe: TrainRecipe, data: ImageData, device: torch.device, note: Callable[[str], None]
+) -> TeacherEngine | None:
+    """The teacher of a run, answering by the same engine as before where that is there."""
+    name = recipe.train.teacher
+    if name is None:
+        return None
+    begun = read_run(folder).get("teacher") or {}
+    engine = begun.get("engine", "auto")
+    teacher = TeacherEngine(open_same_teacher(name, begun.get("sha256")), data, recipe.train, device, engine)
+    if (now := teacher.description["engine"]) not in ("timm", engine):
+        note(f"the teacher answers by the engine {now}, before by {engine}: the weights may differ in rounding")
+    return teacher
 
 
 def describe_data(data: ImageData) -> dict[str, Any]:
@@ -238,8 +258,12 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
             write_network(folder / NETWORK_FILE, job.spec)
             store = CheckpointStore(folder, job.identity, run.log)
         network = job.new_network()
+        if job.teacher and run.log:
+            once = answers_once(job.data.train, recipe.data)
+            when = "once per image" if once else "in each step, since the images are changed at random"
+            run.log("teacher {name} answers by the engine {engine}, ".format(**job.teacher.description) + when)
         try:
-            result = fit_classifier(network, job.data, recipe.train, recipe.data, recipe.seed, run, store)
+            result = fit_classifier(network, job.data, recipe.train, recipe.data, recipe.seed, run, store, job.teacher)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(
                 f"the device has not enough memory for two images of {job.spec.image_size} pixels at once",

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.classify.metrics import Evaluation, evaluate
+from nascli.classify.teacher import TeacherEngine, distillation_loss
 from nascli.config import DataConfig, FineTuneConfig, OptimConfig, TrainConfig
 from nascli.data.dataset import ByteBatch, ImageData, Split
+from nascli.data.in_memory import ImageArray
 from nascli.data.transforms import BatchRng, FloatBatch, Normalizer, vary_batch
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.compile import compile_blocks
@@ -33,6 +36,10 @@ def plan_batches(data: ImageData, config: OptimConfig, dist: DistContext = SINGL
     return TrainPlan(config, len(data.train), dist, min_images=2)
 
 
+TrainBatch = tuple[Tensor, ...]
+"""A `FloatBatch`, and with a teacher its logits float32 (N, classes)."""
+
+
 class AugmentedBatches:
     """Training images in shuffled batches, augmented and mixed on the device.
 
@@ -42,15 +49,24 @@ class AugmentedBatches:
     Args:
         augmentation: The recipe's `[data]`.
         device: The device that augments.
+        teacher: Sees what the student sees; once per image before the first step where nothing about it is random.
     """
 
     def __init__(
-        self, data: ImageData, augmentation: DataConfig, plan: TrainPlan, seed: int, device: torch.device
+        self,
+        data: ImageData,
+        augmentation: DataConfig,
+        plan: TrainPlan,
+        seed: int,
+        device: torch.device,
+        teacher: TeacherEngine | None = None,
     ) -> None:
         self.normalizer = Normalizer(data.mean, data.std)
         self._split: Split = data.train.to(device)
         self._classes = data.classes
         self._augmentation, self._plan, self._seed, self._device = augmentation, plan, seed, device
+        self._teacher = teacher
+        self._answers: Tensor | None = None
 
     @property
     def read_positions(self) -> Tensor:
@@ -64,20 +80,33 @@ class AugmentedBatches:
         share = self._plan.share
         return torch.arange(share.start - bool(mixed), share.stop) % self._plan.batch_size
 
-    def read(self, epoch: int, done: int) -> Iterator[FloatBatch]:
+    def read(self, epoch: int, done: int) -> Iterator[TrainBatch]:
         """This process's share of the batches of an epoch, from the step after `done` on.
 
         Yields:
-            Images float32 (n, 3, H, W), normalized; labels int64 (n,), or probabilities (n, classes).
+            Images float32 (n, 3, H, W), normalized; labels int64 (n,), or probabilities (n, classes); the teacher's
+            logits (n, classes), if there is one.
         """
         size, positions = self._plan.batch_size, self.read_positions
         order = self._plan.order(self._seed, epoch)[done * size :]
         if not len(order):  # stopped between the last step and the evaluation
             return
-        order_of_share = order.view(-1, size)[:, positions].flatten()
-        batches = self._split.training_batches(order_of_share, len(positions), derive_seed(self._seed, "vary", epoch))
-        for step, batch in enumerate(batches, epoch * self._plan.steps_per_epoch + done):
-            yield self._augment(batch, positions, step)
+        shares = order.view(-1, size)[:, positions]
+        batches = self._split.training_batches(shares.flatten(), len(positions), derive_seed(self._seed, "vary", epoch))
+        first = epoch * self._plan.steps_per_epoch + done
+        for step, (batch, share) in enumerate(zip(batches, shares, strict=True), first):
+            images, labels = self._augment(batch, positions, step)
+            yield (
+                (images, labels) if self._teacher is None else (images, labels, self._ask(self._teacher, images, share))
+            )
+
+    def _ask(self, teacher: TeacherEngine, images: Tensor, places: Tensor) -> Tensor:
+        """The teacher's logits for images of a batch; those at `places` of the split where they never change."""
+        if not answers_once(self._split, self._augmentation):
+            return teacher(images)
+        if self._answers is None:
+            self._answers = teacher.answer_all(self._split, self.normalizer, self._plan.dist)
+        return self._answers[places.to(self._device)]
 
     def _augment(self, batch: ByteBatch, positions: Tensor, step: int) -> FloatBatch:
         images, labels = (each.to(self._device, non_blocking=True) for each in batch)
@@ -88,7 +117,12 @@ class AugmentedBatches:
         return varied[0][-share:], varied[1][-share:]
 
 
-class ClassifyTask(Task[FloatBatch]):
+def answers_once(split: Split, augmentation: DataConfig) -> bool:
+    """Whether a training sees the images of a split the same in each epoch, so that a teacher need not look again."""
+    return isinstance(split, ImageArray) and not augmentation.augments
+
+
+class ClassifyTask(Task[TrainBatch]):
     """A network trained on `data.train`, measured on `data.val` after every epoch.
 
     Args:
@@ -105,12 +139,13 @@ class ClassifyTask(Task[FloatBatch]):
         augmentation: DataConfig,
         seed: int,
         run: Run,
+        teacher: TeacherEngine | None = None,
     ) -> None:
         self.modules = self.network = network
         self.plan = plan_batches(data, config, run.dist)
-        self._config, self._run = config, run
+        self._config, self._run, self._teacher = config, run, teacher
         self._lr_factors = find_lr_factors(network, config) if isinstance(config, FineTuneConfig) else {}
-        self._batches = AugmentedBatches(data, augmentation, self.plan, seed, run.device)
+        self._batches = AugmentedBatches(data, augmentation, self.plan, seed, run.device, teacher)
         self._val = run.dist.shard(data.val).to(run.device)
         self._drop_path = linear(0.0, config.drop_path_prob, self.plan.steps)
 
@@ -118,8 +153,8 @@ class ClassifyTask(Task[FloatBatch]):
         """That of its stage."""
         return self._lr_factors.get(name, 1.0)
 
-    def batches(self, epoch: int, done: int) -> Iterator[FloatBatch]:
-        """Augmented images and their labels."""
+    def batches(self, epoch: int, done: int) -> Iterator[TrainBatch]:
+        """Augmented images and their labels, and a teacher's answers."""
         return self._batches.read(epoch, done)
 
     def begin_step(self, step: int) -> None:
@@ -129,17 +164,26 @@ class ClassifyTask(Task[FloatBatch]):
         """
         self.network.set_drop_path(self._drop_path(step))
 
-    def loss(self, micro: FloatBatch) -> Mapping[str, Tensor]:
-        """CE(logits) + aux_weight CE(auxiliary logits), both with label smoothing."""
-        images, targets = micro
-        smoothing = self._config.label_smoothing
+    def loss(self, micro: TrainBatch) -> Mapping[str, Tensor]:
+        """L(logits) + aux_weight L(auxiliary logits), where L is cross-entropy with label smoothing.
+
+        With a teacher L is (1 - w) CE + w KL: its part of the weight w, `distillation_loss`, is named apart.
+        """
+        images, targets, *answers = micro
         with autocast(self._config.precision, images.device):
             logits, auxiliary = self.network.forward_with_aux(images)
-        losses = {"loss": F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)}
+        losses = self._compare(logits.float(), targets, *answers)
         if auxiliary is not None:
-            extra = F.cross_entropy(auxiliary.float(), targets, label_smoothing=smoothing)
+            extra = reduce(torch.add, self._compare(auxiliary.float(), targets, *answers).values())
             losses["auxiliary"] = self._config.aux_weight * extra
         return losses
+
+    def _compare(self, logits: Tensor, targets: Tensor, answers: Tensor | None = None) -> dict[str, Tensor]:
+        loss = F.cross_entropy(logits, targets, label_smoothing=self._config.label_smoothing)
+        if self._teacher is None or answers is None:
+            return {"loss": loss}
+        imitation = distillation_loss(logits, answers, self._teacher.temperature)
+        return {"loss": (1 - self._teacher.weight) * loss, "teacher": self._teacher.weight * imitation}
 
     def evaluate(self, model: nn.Module, epoch: int, pause: Callable[[], None]) -> Metrics:
         """Top-1, top-5 and loss on the validation split."""
@@ -191,9 +235,10 @@ def fit_classifier(
     seed: int,
     run: Run,
     store: CheckpointStore | None = None,
+    teacher: TeacherEngine | None = None,
 ) -> FitResult:
     """Train a network to its end; arguments as for `ClassifyTask`, errors and `store` as for `fit`."""
-    records = fit(ClassifyTask(network, data, config, augmentation, seed, run), seed, run, store).records
+    records = fit(ClassifyTask(network, data, config, augmentation, seed, run, teacher), seed, run, store).records
     network.set_drop_path(0.0)
     values = {name: value for name, value in records[-1].metrics.items() if value is not None}
     last = Evaluation(values["top1"], values["top5"], values["loss"], int(values["images"]))

@@ -203,7 +203,7 @@ def _resume(call: Call, dist: "DistContext") -> tuple["DetectJob", RunFolder | N
         moved = {key.removeprefix("data."): value for key, value in call.keys(DetectRecipe).items()}
         job = resume_detect_job(path, device, dist, **moved, note=note)
         if folder is not None:
-            folder.move_data(job.recipe, MAY_MOVE, job.describe_data())
+            folder.move_inputs(job.recipe, {"data": MAY_MOVE}, job.describe_data())
     return job, folder
 
 

@@ -61,6 +61,7 @@ KEYS = {
     "--val-split": "data.val_split",
     "--val-fraction": "data.val_fraction",
     "--strict": "data.strict",
+    "--teacher": "train.teacher",
     "--epochs": "train.epochs",
     "--batch-size": "train.batch_size",
     "--lr": "train.lr",
@@ -92,7 +93,7 @@ def run(call: Call) -> None:
     size is that of all processes together.
     """
     if call[RESUME]:
-        call.refuse_with_resume({"--dataset", "--data-dir", "--device", "--gpus", "--tensorboard"})
+        call.refuse_with_resume({"--dataset", "--data-dir", "--teacher", "--device", "--gpus", "--tensorboard"})
     start_processes(call)
     with join_processes(call) as dist:
         terminal = call.terminal(quiet=not dist.is_main)
@@ -116,6 +117,7 @@ def run(call: Call) -> None:
 def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["TrainJob", list[Path]]:
     """The job that the options ask for, and the files it was made from."""
     from nascli.classify.job import prepare_train_job
+    from nascli.classify.teacher import find_teacher, teacher_files
     from nascli.engine.launch import local_device
     from nascli.genotype.resolve import find_cell
     from nascli.models.families import open_architecture
@@ -131,12 +133,15 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
     name = call[RECIPE] or _default_recipe(terminal, source.architecture.family, data.dataset)
     path = find_recipe("train", name) if name else None
     recipe = load_recipe(TrainRecipe, path, numbers | keys, call[SET], terminal.note)
+    if recipe.train.teacher:
+        teacher = find_teacher(recipe.train.teacher, runs_folder(), terminal.note)
+        recipe = load_recipe(TrainRecipe, path, {**numbers, **keys, "train.teacher": teacher}, call[SET])
     job = prepare_train_job(recipe, source.architecture, local_device(call[DEVICE], dist), dist)
     note_images(terminal, job.data)
     job.check()  # what cannot be trained is refused before there is a folder
     if job.unused_keys:
         terminal.note(f"no effect on {job.spec.name}: {', '.join(job.unused_keys)}")
-    return job, [file for file in (source.file, path) if file]
+    return job, [file for file in (source.file, path, *teacher_files(recipe.train.teacher)) if file]
 
 
 def _default_recipe(terminal: Terminal, family: str, dataset: str) -> str | None:
@@ -184,6 +189,7 @@ def _create(call: Call, job: "TrainJob", files: list[Path]) -> RunFolder:
             "tensorboard": call[TENSORBOARD],
         },
         data=describe_data(job.data),
+        teacher=job.teacher and job.teacher.description,
         **describe_images(job.data),
     )
 
@@ -191,20 +197,22 @@ def _create(call: Call, job: "TrainJob", files: list[Path]) -> RunFolder:
 def _resume(call: Call, dist: "DistContext") -> tuple[RunFolder | None, "TrainJob"]:
     """The run folder, which the main process alone has, and its job."""
     from nascli.classify.job import MAY_MOVE, describe_data, resume_train_job
+    from nascli.classify.teacher import find_teacher
     from nascli.engine.launch import local_device
 
     keys = call.keys(TrainRecipe)
 
     def open_job() -> "TrainJob":
-        where = local_device(call[DEVICE], dist)
-        return resume_train_job(path, keys.get("data.data_dir"), where, dist, keys.get("data.dataset"), note)
+        if "train.teacher" in keys:
+            keys["train.teacher"] = find_teacher(keys["train.teacher"], runs_folder(), note)
+        return resume_train_job(path, keys, local_device(call[DEVICE], dist), dist, note)
 
     note = call.terminal(quiet=not dist.is_main).note
     path = dist.raise_together(lambda: find_run(str(call[RESUME]), "train", runs_folder(), note))
     with resume_in_main(dist, path, "train") as folder:
         job = dist.raise_together(open_job)
         if folder is not None:
-            folder.move_data(job.recipe, MAY_MOVE, describe_data(job.data))
+            folder.move_inputs(job.recipe, {"data": MAY_MOVE, "train": ("teacher",)}, describe_data(job.data))
             if call[TENSORBOARD]:
                 folder.update(asked=read_run(path)["asked"] | {"tensorboard": True})
     return folder, job

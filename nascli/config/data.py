@@ -104,6 +104,12 @@ class DataConfig(FilesConfig):
         description="processes that decode images read from disk, 0 for none; by default one per core",
     )
 
+    @property
+    def augments(self) -> bool:
+        """Whether training images are changed at random."""
+        keys = ("crop_padding", "flip", "cutout", "rand_augment", "color_jitter", "mixup", "cutmix")
+        return any(getattr(self, key) for key in keys)
+
 
 class DetectDataConfig(FilesConfig):
     """Images of a detector."""

@@ -148,6 +148,16 @@ class FineTuneConfig(TrainConfig):
     classifier_lr_factor: float = Field(
         1.0, gt=0, description="factor of the classifier's learning rate, which new classes may want higher"
     )
+    teacher: str | None = Field(
+        None,
+        description="trained network to imitate: a train run, a folder of nascli build, or timm:NAME",
+    )
+    teacher_weight: float = Field(
+        0.9, ge=0, le=1, description="part of the loss that is for the teacher's answers; the rest is for the labels"
+    )
+    teacher_temperature: float = Field(
+        4.0, gt=0, description="number that logits are divided by before they are compared with the teacher's"
+    )
 
 
 class TrainRecipe(Section):

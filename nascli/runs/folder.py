@@ -71,19 +71,22 @@ class RunFolder:
         write_record(self.path / RUN_FILE, self._record)
         self._is_written = True
 
-    def move_data(self, recipe: Section, keys: Iterable[str], data: Mapping[str, object] | None = None) -> None:
-        """Record that the same data have another place now.
+    def move_inputs(
+        self, recipe: Section, keys: Mapping[str, Iterable[str]], data: Mapping[str, object] | None = None
+    ) -> None:
+        """Record that the same inputs have another place now.
 
         Args:
             recipe: The recipe that the run resumes with; `recipe.toml` becomes it.
-            keys: Keys of the recipe's section `data` that may differ; everything else in `run.json` stays as it was.
+            keys: Keys of the recipe by section that may differ; everything else in `run.json` stays as it was.
             data: The identity of the data, where the run records it.
         """
-        now = recipe.model_dump(mode="json", exclude_none=True)["data"]
-        begun = self._record["recipe"]
-        moved = begun["data"] | {key: now[key] for key in keys if key in now}
+        now = recipe.model_dump(mode="json", exclude_none=True)
+        moved = dict(self._record["recipe"])
+        for section, names in keys.items():
+            moved[section] = moved[section] | {key: now[section][key] for key in names if key in now[section]}
         identity: dict[str, Any] = {} if data is None else {"data": dict(data)}
-        self.start({RECIPE_FILE: to_toml(recipe)}, recipe=begun | {"data": moved}, **identity)
+        self.start({RECIPE_FILE: to_toml(recipe)}, recipe=moved, **identity)
 
     def start(self, files: Mapping[str, str], *, empty: bool = False, **fields: object) -> None:
         """Set fields of `run.json` and write files, so that a kill in between leaves nothing half done.

@@ -53,9 +53,9 @@ def test_images_in_memory_are_taken_whole_whatever_the_network_says(nascli: Nasc
 
 @pytest.mark.usefixtures("trained")
 def test_preprocessing_is_no_part_of_what_a_checkpoint_belongs_to() -> None:
-    before = resume_train_job(Path("run"), None, torch.device("cpu")).identity
+    before = resume_train_job(Path("run"), {}, torch.device("cpu")).identity
     edit_network("run", preprocessing={"crop": 0.5})
-    assert resume_train_job(Path("run"), None, torch.device("cpu")).identity == before
+    assert resume_train_job(Path("run"), {}, torch.device("cpu")).identity == before
 
 
 @pytest.mark.usefixtures("trained")

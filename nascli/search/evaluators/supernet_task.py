@@ -21,9 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from nascli.classify.task import AugmentedBatches, plan_batches
+from nascli.classify.task import AugmentedBatches, TrainBatch, plan_batches
 from nascli.config import SearchRecipe
-from nascli.data.transforms import FloatBatch
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import autocast, generator_for, temporary_seed
 from nascli.engine.fit import fit
@@ -49,7 +48,7 @@ _IDENTITY = {"seed", "data", "space", "network", "supernet"}
 """Sections of a recipe that the weights follow from, besides `train.label_smoothing` and `search.holdout`."""
 
 
-class SupernetTask(Task[FloatBatch]):
+class SupernetTask(Task[TrainBatch]):
     """The weights of every child of a space, trained on the images that children are trained on.
 
     Args:
@@ -72,7 +71,7 @@ class SupernetTask(Task[FloatBatch]):
         with temporary_seed(self._seed, "shared", "init"):
             self.modules = self.weights = self._supernet.shared_parameters(spec, self.space)
 
-    def batches(self, epoch: int, done: int) -> Iterator[FloatBatch]:
+    def batches(self, epoch: int, done: int) -> Iterator[TrainBatch]:
         """Augmented images and their labels."""
         return self._batches.read(epoch, done)
 
@@ -82,7 +81,7 @@ class SupernetTask(Task[FloatBatch]):
         tokens = [int(torch.randint(size, (), generator=draw)) for size in self.space.decision_sizes]
         self._child = self._supernet.bare_child(child_spec(self._setup, self.space.decode(tokens))).train()
 
-    def loss(self, micro: FloatBatch) -> Mapping[str, Tensor]:
+    def loss(self, micro: TrainBatch) -> Mapping[str, Tensor]:
         """Cross-entropy of the child with its inherited weights."""
         assert self._child is not None
         images, targets = micro
