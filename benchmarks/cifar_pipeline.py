@@ -49,8 +49,9 @@ def batches(task: Task) -> Iterator[Any]:
     import torch
 
     from nascli.config import DataConfig
+    from nascli.data.changes import BatchRng
     from nascli.data.in_memory import ImageArray
-    from nascli.data.transforms import BatchRng, Normalizer, augment_batch
+    from nascli.data.transforms import Normalizer, augment_batch
     from nascli.engine.device import disable_malloc_trim
 
     disable_malloc_trim()  # as every training on a CPU

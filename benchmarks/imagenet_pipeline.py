@@ -47,13 +47,14 @@ def nascli(task: Task) -> Figures:
     import torch
 
     from nascli.config import DataConfig
+    from nascli.data.changes import BatchRng
     from nascli.data.dataset import UnreadableImages
     from nascli.data.folders.folder import scan_folder
     from nascli.data.folders.index import ImageIndex
     from nascli.data.folders.opening import stream_splits
     from nascli.data.images.decoding import ImageSource
     from nascli.data.pack.format import open_pack
-    from nascli.data.transforms import BatchRng, Normalizer, augment_batch
+    from nascli.data.transforms import Normalizer, augment_batch
     from nascli.engine.device import disable_malloc_trim
 
     disable_malloc_trim()  # as every training on a CPU

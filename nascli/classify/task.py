@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from nascli.classify.metrics import Evaluation, evaluate
 from nascli.classify.teacher import TeacherEngine, distillation_loss
 from nascli.config import DataConfig, FineTuneConfig, OptimConfig, TrainConfig
+from nascli.data.changes import BatchRng
 from nascli.data.dataset import ByteBatch, ImageData, Split
 from nascli.data.in_memory import ImageArray
-from nascli.data.transforms import BatchRng, FloatBatch, Normalizer, vary_batch
+from nascli.data.transforms import FloatBatch, Normalizer, vary_batch
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.compile import compile_blocks
 from nascli.engine.device import autocast, generator_for

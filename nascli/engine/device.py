@@ -4,7 +4,7 @@ import ctypes
 import functools
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -46,10 +46,10 @@ def check_precision(config: OptimConfig, device: torch.device) -> None:
         raise InputError(f"{config.section}.precision float16 needs a CUDA device", "Use bfloat16 or float32 here")
 
 
-def autocast(precision: TrainingPrecision, device: torch.device) -> torch.autocast:
+def autocast(precision: TrainingPrecision, device: torch.device) -> AbstractContextManager[object]:
     """A context in which a forward pass computes in a precision."""
     kind = _AUTOCAST_TYPES.get(precision)
-    return torch.autocast(device.type, dtype=kind, enabled=kind is not None)
+    return nullcontext() if kind is None else torch.autocast(device.type, dtype=kind)
 
 
 @contextmanager

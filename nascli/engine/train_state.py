@@ -91,5 +91,5 @@ def start_state(task: Task[Batch], run: Run) -> TrainState:
         torch.amp.GradScaler(run.device.type, enabled=config.precision == "float16"),
         BatchNormSync(modules, run.dist),
         task.plan.micro_batches,
-        LossMeter(READ_INTERVAL[run.device.type], run.dist),
+        LossMeter(1 if run.device.type == "cpu" else READ_INTERVAL, run.dist),
     )

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from nascli.config import DataConfig
-from nascli.data.transforms import BatchRng, Normalizer, augment_batch, color_jitter, mix_batch, rand_augment
+from nascli.data.changes import BatchRng
+from nascli.data.color_jitter import color_jitter
+from nascli.data.rand_augment import rand_augment
+from nascli.data.transforms import Normalizer, augment_batch, mix_batch
 
 BYTES = Normalizer((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """Leaves bytes as they are, divided by 255."""

@@ -8,7 +8,8 @@ import torch
 
 from nascli.classify.task import FitResult, fit_classifier
 from nascli.config import DataConfig, TrainConfig
-from nascli.data.transforms import BatchRng, Normalizer, augment_batch
+from nascli.data.changes import BatchRng
+from nascli.data.transforms import Normalizer, augment_batch
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.task import Run
 from nascli.errors import Interrupted
