@@ -7,7 +7,7 @@ import torch
 
 from nascli.classify.job import TrainJob
 from nascli.classify.metrics import evaluate
-from nascli.classify.task import ClassifyTask, answers_once
+from nascli.classify.task import ClassifyTask, answers_once, find_side
 from nascli.classify.teacher import TeacherEngine
 from nascli.data.transforms import Normalizer
 from nascli.engine.device import cpu_threads
@@ -27,7 +27,8 @@ class CostEstimate:
         image_size: Height and width in pixels that `mult_adds` are for.
         val_images: Images that every epoch ends with measuring.
         steps: Optimizer steps in all.
-        seconds_per_step: Median over the measured steps, data included.
+        seconds_per_step: Median over the measured steps, data included; the mean over the epochs, where
+            `train.image_sizes` gives them images of several sizes.
         seconds: Of the whole training, evaluations included.
         memory: Bytes that a step needs at its peak: all tensors of the step and the training's state on a CPU, whatever
             torch had allocated on CUDA.
@@ -52,26 +53,16 @@ def estimate_train_job(job: TrainJob) -> CostEstimate:
 
 
 def _estimate(job: TrainJob) -> CostEstimate:
-    recipe, plan, run = job.recipe, job.plan, Run(job.device, retry_on_oom=False)
+    recipe, plan = job.recipe, job.plan
     job.check()
     cost = measure_cost(job.spec)
     once = answers_once(job.data.train, recipe.data)
-    teacher = None if once else job.teacher
-    task = ClassifyTask(job.new_network(), job.data, recipe.train, recipe.data, recipe.seed, run, teacher)
-    state = start_state(task, run)
-    on_cuda = job.device.type == "cuda"
-    if on_cuda:
+    if job.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(job.device)
-    step = median_step(state, task, recipe.seed, run, 6)
-    if on_cuda:
-        memory = peak_memory(job.device)
-    else:
-        config = recipe.train.model_copy(update={"compile": False})
-        plain = ClassifyTask(task.network, job.data, config, recipe.data, recipe.seed, run)
-        plain.begin_step(plan.steps)  # drop path is in full force
-        images = torch.zeros(plan.batch_size, 3, job.spec.image_size, job.spec.image_size)
-        batch = images.to(memory_format=torch.channels_last), torch.zeros(plan.batch_size, dtype=torch.int64)
-        memory = step_memory(state, plain, batch, run)
+    sides = [find_side(recipe.train, epoch, job.spec.image_size) for epoch in range(recipe.train.epochs)]
+    times = {side: _time_step(job, side, None if once else job.teacher) for side in dict.fromkeys(sides)}
+    step = sum(times[side] for side in sides) / len(sides)
+    memory = peak_memory(job.device) if job.device.type == "cuda" else _count_memory(job, max(sides))
     evaluation = _time_evaluation(job)
     answers = _time_answers(job, job.teacher) if once and job.teacher else 0.0
     return CostEstimate(
@@ -86,6 +77,24 @@ def _estimate(job: TrainJob) -> CostEstimate:
         answers + plan.steps * step + recipe.train.epochs * evaluation,
         memory,
     )
+
+
+def _time_step(job: TrainJob, side: int, teacher: TeacherEngine | None) -> float:
+    """Seconds of a step on images of a size, augmentation and what a teacher answers in each step included."""
+    recipe, run = job.recipe, Run(job.device, retry_on_oom=False)
+    config = recipe.train.model_copy(update={"image_sizes": (side,)})
+    task = ClassifyTask(job.new_network(), job.data, config, recipe.data, recipe.seed, run, teacher)
+    return median_step(start_state(task, run), task, recipe.seed, run, 6)
+
+
+def _count_memory(job: TrainJob, side: int) -> int:
+    """Bytes of a step on a CPU, with drop path in full force; a teacher's own are not among them."""
+    recipe, plan, run = job.recipe, job.plan, Run(job.device, retry_on_oom=False)
+    config = recipe.train.model_copy(update={"compile": False})
+    task = ClassifyTask(job.new_network(), job.data, config, recipe.data, recipe.seed, run)
+    task.begin_step(plan.steps)
+    images = torch.zeros(plan.batch_size, 3, side, side).to(memory_format=torch.channels_last)
+    return step_memory(start_state(task, run), task, (images, torch.zeros(plan.batch_size, dtype=torch.int64)), run)
 
 
 def _time_answers(job: TrainJob, teacher: TeacherEngine) -> float:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from nascli.classify.task import answers_once, fit_classifier, plan_batches
 from nascli.classify.teacher import TeacherEngine, open_same_teacher, open_teacher
-from nascli.config import DataConfig, TrainRecipe, load_recipe
+from nascli.config import NETWORK_SECTIONS, DataConfig, TrainRecipe, load_recipe
 from nascli.data.dataset import ImageData
 from nascli.data.registry import ALLOW_UNREADABLE, load_dataset
 from nascli.data.streaming import worker_count
@@ -91,8 +91,10 @@ class TrainJob:
 
         Raises:
             InputError: A micro-batch would have one image, on which batch normalization cannot train; or several
-                processes cannot have equal ones; or the precision needs another device.
+                processes cannot have equal ones; or the precision needs another device; or the network takes no images
+                of a size in `train.image_sizes`.
         """
+        _check_sizes(self.spec, self.recipe.train.image_sizes)
         check_precision(self.recipe.train, self.device)
         self.plan.check_micro_batches()
 
@@ -106,6 +108,35 @@ class TrainJob:
             network = build(self.spec)
         freeze_weights(network, self.recipe.train)
         return network
+
+
+def _check_sizes(spec: NetworkSpec, sizes: Sequence[int]) -> None:
+    """Refuse sizes of training images that are over the network's own, or too small for it."""
+    if not sizes:
+        return
+    smallest, largest = min(sizes), max(sizes)
+    if largest > spec.image_size:
+        raise InputError(
+            f"train.image_sizes has {largest} pixels, and images of {spec.image_size} are there",
+            f"Give sizes up to {spec.image_size}, or a larger --image-size",
+        )
+    least = next(side for side in range(smallest, spec.image_size + 1) if _takes(spec, side))
+    if least > smallest:
+        raise InputError(
+            f"train.image_sizes has {smallest} pixels, which are too few for {spec.name}",
+            f"The least size that it takes is {least}",
+        )
+
+
+def _takes(spec: NetworkSpec, side: int) -> bool:
+    """Whether a network of these numbers can be made for images of a size."""
+    section = NETWORK_SECTIONS[spec.family]
+    try:
+        config = section.model_validate(spec.config_values() | {"image_size": side})
+        resolve_network(spec.architecture, config, classes=spec.classes)
+    except InputError:
+        return False
+    return True
 
 
 def prepare_train_job(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
@@ -15,7 +15,8 @@ from nascli.config import DataConfig, FineTuneConfig, OptimConfig, TrainConfig
 from nascli.data.changes import BatchRng
 from nascli.data.dataset import ByteBatch, ImageData, Split
 from nascli.data.in_memory import ImageArray
-from nascli.data.transforms import FloatBatch, Normalizer, vary_batch
+from nascli.data.streaming import ImageFiles
+from nascli.data.transforms import FloatBatch, Normalizer, resize, vary_batch
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.compile import compile_blocks
 from nascli.engine.device import autocast, generator_for
@@ -50,7 +51,7 @@ class AugmentedBatches:
     Args:
         augmentation: The recipe's `[data]`.
         device: The device that augments.
-        teacher: Sees what the student sees; once per image before the first step where nothing about it is random.
+        teacher: Sees what the student sees, before it is resized; once per image where nothing about it is random.
     """
 
     def __init__(
@@ -85,21 +86,22 @@ class AugmentedBatches:
         """This process's share of the batches of an epoch, from the step after `done` on.
 
         Yields:
-            Images float32 (n, 3, H, W), normalized; labels int64 (n,), or probabilities (n, classes); the teacher's
-            logits (n, classes), if there is one.
+            Images float32 (n, 3, H, W), normalized, of the epoch's size; labels int64 (n,), or probabilities
+            (n, classes); the teacher's logits (n, classes), if there is one.
         """
         size, positions = self._plan.batch_size, self.read_positions
         order = self._plan.order(self._seed, epoch)[done * size :]
         if not len(order):  # stopped between the last step and the evaluation
             return
-        shares = order.view(-1, size)[:, positions]
-        batches = self._split.training_batches(shares.flatten(), len(positions), derive_seed(self._seed, "vary", epoch))
+        shares, side = order.view(-1, size)[:, positions], find_side(self._plan.config, epoch, self._split.image_size)
+        split = replace(self._split, image_size=side) if isinstance(self._split, ImageFiles) else self._split
+        batches = split.training_batches(shares.flatten(), len(positions), derive_seed(self._seed, "vary", epoch))
         first = epoch * self._plan.steps_per_epoch + done
         for step, (batch, share) in enumerate(zip(batches, shares, strict=True), first):
-            images, labels = self._augment(batch, positions, step)
-            yield (
-                (images, labels) if self._teacher is None else (images, labels, self._ask(self._teacher, images, share))
-            )
+            images, *targets = self._augment(batch, positions, step)
+            if self._teacher is not None:
+                targets.append(self._ask(self._teacher, images, share))
+            yield resize(images, side), *targets
 
     def _ask(self, teacher: TeacherEngine, images: Tensor, places: Tensor) -> Tensor:
         """The teacher's logits for images of a batch; those at `places` of the split where they never change."""
@@ -116,6 +118,15 @@ class AugmentedBatches:
         varied = vary_batch((images, labels), self._classes, self._augmentation, self.normalizer, rng, mix_seed)
         share = self._plan.batch_size // self._plan.dist.size  # without the partner of its first image
         return varied[0][-share:], varied[1][-share:]
+
+
+def find_side(config: OptimConfig, epoch: int, full: int) -> int:
+    """Height and width of training images in an epoch (counted from 0); `full` where the recipe has no sizes.
+
+    Of n sizes in E epochs it is the one at ceil((epoch + 1) n / E), counted from 1: the last epoch has the last size.
+    """
+    sizes = config.image_sizes if isinstance(config, FineTuneConfig) else ()
+    return sizes[-(-(epoch + 1) * len(sizes) // config.epochs) - 1] if sizes else full
 
 
 def answers_once(split: Split, augmentation: DataConfig) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nascli.config import FineTuneConfig, TrainingPrecision
 from nascli.data.dataset import Color, ImageData, Split
 from nascli.data.folders.index import list_names
-from nascli.data.transforms import Normalizer
+from nascli.data.transforms import Normalizer, resize
 from nascli.engine.device import autocast
 from nascli.engine.dist import DistContext
 from nascli.engine.inference import ChunkedInference
@@ -200,10 +200,8 @@ class TeacherEngine:
     @torch.no_grad()
     def _compute(self, images: Tensor) -> Tensor:
         prepared = images * self._factor + self._shift
-        if images.shape[-1] != self._size:
-            prepared = F.interpolate(prepared, (self._size, self._size), mode="bilinear", antialias=True)
         with autocast(self._precision, images.device):
-            logits = self._answer(prepared.contiguous(memory_format=torch.channels_last))
+            logits = self._answer(resize(prepared, self._size))
         return logits.float()[:, self._outputs]
 
 

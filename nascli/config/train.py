@@ -148,6 +148,11 @@ class FineTuneConfig(TrainConfig):
     classifier_lr_factor: float = Field(
         1.0, gt=0, description="factor of the classifier's learning rate, which new classes may want higher"
     )
+    image_sizes: tuple[Annotated[int, Field(ge=8, le=16_384)], ...] = Field(
+        (),
+        description="sizes in pixels of training images one after the other, each for an equal part of the epochs; "
+        "empty is network.image_size throughout",
+    )
     teacher: str | None = Field(
         None,
         description="trained network to imitate: a train run, a folder of nascli build, or timm:NAME",

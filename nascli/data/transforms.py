@@ -77,6 +77,14 @@ def vary_batch(
     return mix_batch(numbers, labels, classes, config)
 
 
+def resize(images: Tensor, side: int) -> Tensor:
+    """Images float32 (N, 3, H, W) at another size, channels last in memory; bilinear with antialiasing."""
+    if images.shape[2:] == (side, side):
+        return images
+    resized = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+    return resized.contiguous(memory_format=torch.channels_last)
+
+
 def augment_batch(images: Tensor, config: DataConfig, normalizer: Normalizer, rng: BatchRng) -> Tensor:
     """Crop, flip, RandAugment, jitter colors, normalize and cut out, in this order; each is off at 0 or False.
 

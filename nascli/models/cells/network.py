@@ -177,6 +177,8 @@ class CellNetwork(ImageClassifier):
 class AuxiliaryHead(nn.Module):
     """A second classifier on the map of stage 2, of C channels and `size` pixels a side; for training only.
 
+    A map of another size, as of smaller training images, is resized to that first (bilinear).
+
     ReLU, average pool 5x5 stride 3, 1x1 to 128, BN, ReLU, a convolution of 768 that covers the whole remaining map, BN,
     ReLU, classifier.
 
@@ -186,6 +188,7 @@ class AuxiliaryHead(nn.Module):
 
     def __init__(self, channels: int, classes: int, size: int) -> None:
         super().__init__()
+        self._size = size
         window = min(5, size)
         remaining = (size - window) // 3 + 1
         self.layers = nn.Sequential(
@@ -202,7 +205,9 @@ class AuxiliaryHead(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, size, size) to logits (N, classes)."""
+        """(N, C, H, W) to logits (N, classes)."""
+        if x.shape[2:] != (self._size, self._size):
+            x = F.interpolate(x, (self._size, self._size), mode="bilinear")
         logits: Tensor = self.layers(x)
         return logits
 
