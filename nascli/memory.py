@@ -1,4 +1,4 @@
-"""Memory: how much of it is free, and the errors that say that there was not enough."""
+"""Memory: how much of it is free."""
 
 import os
 import resource
@@ -8,9 +8,6 @@ from pathlib import Path
 _CGROUP = Path("/sys/fs/cgroup")
 _GROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 """Files of a container's limit and use, of both versions of control groups."""
-
-_CPU_WORDS = ("can't allocate memory", "not enough memory")
-"""Words of torch's allocator of the CPU, whose error is a plain RuntimeError."""
 
 
 def measure_free_memory() -> int:
@@ -28,10 +25,3 @@ def measure_free_memory() -> int:
         with suppress(OSError, ValueError), open("/proc/self/statm", encoding="ascii") as file:
             found.append(limit_of_addresses - int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE"))
     return max(0, min(found))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice: Python's, torch's of a GPU, or that of its CPU allocator."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's: not imported here
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_WORDS)

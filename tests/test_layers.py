@@ -9,7 +9,7 @@ PACKAGE = Path(nascli.__file__).parent
 
 # Lowest first. A set holds neighbors that never import each other.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "memory"}),
+    frozenset({"device_errors", "errors", "memory"}),
     frozenset({"reading"}),
     frozenset({"seeding", "signals", "text", "units", "content", "partial"}),
     frozenset({"files", "fonts", "text_files"}),

@@ -13,8 +13,9 @@ from typing import Any
 import typer
 
 from nascli.cli.console import JsonOutput
+from nascli.device_errors import is_device_lost, is_out_of_memory
 from nascli.errors import CannotWriteError, CorruptFileError, DeviceMemoryError, InputError, Interrupted, NascliError
-from nascli.memory import is_out_of_memory, measure_free_memory
+from nascli.memory import measure_free_memory
 from nascli.text import SPELL_OUT, printable
 from nascli.units import shorten
 
@@ -48,6 +49,11 @@ _LONG_WORD = re.compile(r"(\S{300})\S{4000,}")
 """A word longer than the path of any file, and the part of it that is shown."""
 
 _DISK = "The disk, or what gives it to this machine, has a fault: look at it (dmesg), then give the same command again"
+
+_GPU = (
+    "Give the same command again, or --resume RUN: nothing that was saved is lost. If it comes back, "
+    "CUDA_LAUNCH_BLOCKING=1 with --debug shows where, and dmesg whether the GPU itself has a fault"
+)
 
 _REMEDIES = {
     errno.ENAMETOOLONG: "Is it the name of a file?",
@@ -114,6 +120,9 @@ def explain_failure(error: BaseException) -> dict[str, Any]:
     if is_out_of_memory(error):
         free = f"{measure_free_memory():,} bytes are free"
         return DeviceMemoryError(f"the memory does not suffice: {free}", "Choose smaller sizes").to_dict()
+    if is_device_lost(error):
+        reason = shorten(" ".join(str(error).split("\n", 1)[0].split()), LONGEST_REASON)
+        return NascliError(f"the GPU failed: {reason}", _GPU).to_dict()
     if isinstance(error, OSError) and error.errno in _LIMITS:
         return NascliError(f"the system refuses: {error.strerror}", _LIMITS[error.errno]).to_dict()
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | bytes | os.PathLike):

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 
 from nascli.config import OptimConfig, TrainingPrecision
+from nascli.device_errors import is_out_of_memory
 from nascli.errors import InputError
-from nascli.memory import is_out_of_memory
 from nascli.seeding import derive_seed
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from nascli.content import describe_content
+from nascli.device_errors import is_out_of_memory
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.memory import is_out_of_memory, measure_free_memory
+from nascli.memory import measure_free_memory
 from nascli.models.keras_files import read_keras
 from nascli.models.tensor_files import read_tensors
 from nascli.reading import open_file

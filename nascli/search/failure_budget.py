@@ -13,7 +13,7 @@ _REMEDIES = {
     FailureKind.DIVERGED: "A smaller train.lr, or a warm-up, usually mends this",
     FailureKind.OUT_OF_MEMORY: "Use a smaller train.batch_size or network.filters, or fewer workers",
     FailureKind.CRASHED: "Try one cell alone with nascli train --cell to see the whole error",
-    FailureKind.WORKER_LOST: "The machine may be short of memory: use fewer workers",
+    FailureKind.WORKER_LOST: "The machine may be short of memory, or the error named is a GPU's: use fewer workers",
 }
 
 

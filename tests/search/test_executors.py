@@ -239,6 +239,41 @@ def test_leaving_ends_busy_workers_at_once(tmp_path: Path) -> None:
     wait_until(lambda: not any(map(alive, pids)))
 
 
+@dataclass
+class SickEvaluator:
+    """Loses the GPU of its process at the first call of all for the seed 1001, and can do nothing there afterwards."""
+
+    notes: Path
+    is_lost: bool = False
+
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
+        if seed == 1001 and not self.notes.exists():
+            self.notes.touch()
+            self.is_lost = True
+        if self.is_lost:
+            import torch
+
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors")
+        return FakeEvaluator().evaluate(genotype, seed, epochs)
+
+
+def test_a_worker_whose_gpu_answers_no_more_is_replaced_and_its_job_run_again(tmp_path: Path) -> None:
+    jobs = [job(number) for number in range(4)]
+    with InProcessExecutor(FakeEvaluator()) as here:
+        expected = drain(here, jobs)
+    with LocalExecutor(SickEvaluator(tmp_path / "notes"), workers=1, retries=1) as workers:
+        assert drain(workers, jobs) == expected
+
+
+def test_a_job_that_may_not_be_tried_again_says_what_its_gpu_said(tmp_path: Path) -> None:
+    with LocalExecutor(SickEvaluator(tmp_path / "notes"), workers=1, retries=0) as workers:
+        lost, *others = drain(workers, [job(1), job(2)])
+    assert isinstance(lost.result, Failure)
+    assert lost.result.kind is FailureKind.WORKER_LOST
+    assert "illegal memory access" in lost.result.error
+    assert len(scores(others)) == 1
+
+
 class TooLarge(FakeEvaluator):
     def __reduce__(self) -> str:
         raise RuntimeError("unable to allocate shared memory")

@@ -102,6 +102,35 @@ def test_errors_are_failures_of_their_kinds_and_epochs_reach_the_evaluator() -> 
         assert [score.reward for score in scores(drain(executor, [job(0), job(0, epochs=7)]))] == [-1, 7]
 
 
+class AcceleratorError(RuntimeError):
+    """As torch's, which each worker would take seconds to import."""
+
+
+@dataclass
+class SickEvaluator:
+    """Loses the GPU of its process at the first call of all, and can do nothing there afterwards."""
+
+    notes: Path
+    is_lost: bool = False
+
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
+        if not self.notes.exists():
+            self.notes.touch()
+            self.is_lost = True
+        if self.is_lost:
+            raise AcceleratorError("CUDA error: device-side assert triggered")
+        return FakeEvaluator().evaluate(genotype, seed, epochs)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_worker_whose_gpu_answers_no_more_is_replaced_and_its_job_run_again(tmp_path: Path) -> None:
+    jobs = [job(number) for number in range(2)]
+    with InProcessExecutor(FakeEvaluator()) as here:
+        expected = drain(here, jobs)
+    with RayExecutor(SickEvaluator(tmp_path / "notes"), workers=1, retries=1) as executor:
+        assert drain(executor, jobs) == expected
+
+
 @dataclass(frozen=True)
 class NotedEvaluator:
     """Notes its process; never ends in the first that it is asked in."""

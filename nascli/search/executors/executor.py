@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from nascli.device_errors import is_device_lost, is_out_of_memory
 from nascli.errors import DeviceMemoryError, DivergedError, NascliError, RejectedError
 from nascli.genotype.genotype import Genotype
 from nascli.models.latency import LatencyRejectedError
@@ -96,13 +97,23 @@ class InProcessExecutor:
 
 
 def evaluate_job(evaluator: Evaluator, job: Job) -> JobOutcome:
-    """Run a job here; an evaluation that raises is an outcome, too."""
+    """Run a job here; an evaluation that raises is an outcome, too.
+
+    One of the kind `WORKER_LOST` says that this process has lost its GPU: only another process can run further jobs.
+    """
     try:
         return JobOutcome(job, evaluator.evaluate(job.genotype, job.seed, job.epochs))
     except Exception as error:
         text = str(error) if isinstance(error, NascliError) else f"{type(error).__name__}: {error}"
         latency = error.latency if isinstance(error, LatencyRejectedError) else None
         return JobOutcome(job, Failure(_kind(error), " ".join(text.split())[:_LONGEST_ERROR], latency))
+
+
+def find_loss(result: Score | Failure) -> str | None:
+    """The error by which a worker lost its GPU, so that it must be replaced; None where it goes on."""
+    if isinstance(result, Failure) and result.kind is FailureKind.WORKER_LOST:
+        return result.error
+    return None
 
 
 def lost_worker(times: int, cause: str) -> Failure:
@@ -116,8 +127,10 @@ def _kind(error: Exception) -> FailureKind:
         return FailureKind.REJECTED
     if isinstance(error, DivergedError):
         return FailureKind.DIVERGED
-    if isinstance(error, (MemoryError, DeviceMemoryError)) or type(error).__name__ == "OutOfMemoryError":  # torch's own
+    if isinstance(error, DeviceMemoryError) or is_out_of_memory(error):
         return FailureKind.OUT_OF_MEMORY
+    if is_device_lost(error):
+        return FailureKind.WORKER_LOST
     return FailureKind.CRASHED
 
 

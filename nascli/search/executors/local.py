@@ -7,7 +7,8 @@ Rules for worker processes:
 - A worker has a slot, a number below the number of workers, which decides the GPU that it sees. The replacement
   of a lost worker gets its slot.
 - A job is in exactly one place: with one worker, or back with the caller as an outcome. A worker that dies leaves its
-  job to a new worker; a job that loses its worker more often than `retries` comes back as failed.
+  job to a new worker; a job that loses its worker more often than `retries` comes back as failed. A worker whose GPU
+  answers no more (an illegal access, say) ends, since only a new process can use the GPU again.
 - Workers ignore Ctrl-C: the parent decides. They end when the parent does, whatever ended it, and each with all the
   processes that its evaluator may have started: a worker leads a process group of its own.
 """
@@ -26,7 +27,7 @@ from typing import Self
 
 from nascli.errors import NascliError
 from nascli.search.evaluators.evaluator import Evaluator
-from nascli.search.executors.executor import Job, JobOutcome, evaluate_job, lost_worker, set_environment
+from nascli.search.executors.executor import Job, JobOutcome, evaluate_job, find_loss, lost_worker, set_environment
 from nascli.search.trial import Failure, Score
 
 _PATIENCE = 5.0
@@ -113,19 +114,21 @@ class LocalExecutor:
         try:
             if worker.pipe.poll():
                 result: Score | Failure = worker.pipe.recv()
+                if cause := find_loss(result):
+                    return self._run_again(worker, job, cause)
                 worker.job = None
                 return JobOutcome(job, result)
         except (EOFError, OSError):
             ended = True
         return self._run_again(worker, job) if ended else None
 
-    def _run_again(self, worker: _Worker, job: Job) -> JobOutcome | None:
+    def _run_again(self, worker: _Worker, job: Job, cause: str | None = None) -> JobOutcome | None:
         code = self._remove(worker)
         losses = self._losses[job] = self._losses.get(job, 0) + 1
         if losses <= self._retries:
             self.submit(job)
             return None
-        return JobOutcome(job, lost_worker(losses, _cause(code)))
+        return JobOutcome(job, lost_worker(losses, cause or _cause(code)))
 
     def _start(self) -> _Worker:
         taken = {worker.slot for worker in self._workers}
@@ -183,7 +186,10 @@ def _work(pipe: Connection, evaluator: Evaluator) -> None:
             job = pipe.recv()
         except (EOFError, OSError):
             return
-        pipe.send(evaluate_job(evaluator, job).result)
+        result = evaluate_job(evaluator, job).result
+        pipe.send(result)
+        if find_loss(result):
+            return
 
 
 def _end_with_parent() -> None:

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from nascli.errors import InputError, NascliError
 from nascli.search.evaluators.evaluator import Evaluator
-from nascli.search.executors.executor import Job, JobOutcome, evaluate_job, lost_worker, set_environment
+from nascli.search.executors.executor import Job, JobOutcome, evaluate_job, find_loss, lost_worker, set_environment
 from nascli.search.trial import Failure, Score
 
 _PATIENCE = 10.0
@@ -151,11 +151,14 @@ class RayExecutor:
                     f"a Ray worker cannot start: {_last_line(error)}",
                     "Every node of the cluster needs the same Python, Ray and nascli as this machine",
                 ) from error
-            return self._run_again(job, error)
+            return self._run_again(job, f"Ray says {type(error).__name__}")
+        if job is not None and (cause := find_loss(result)):
+            self._end(worker)
+            return self._run_again(job, cause)
         self._idle.append(worker)
         return None if job is None else JobOutcome(job, result)
 
-    def _run_again(self, job: Job | None, error: Exception) -> JobOutcome | None:
+    def _run_again(self, job: Job | None, cause: str) -> JobOutcome | None:
         if job is None:  # lost while it started: that counts for a job that waits, or it might go on for ever
             if not self._waiting:
                 return None
@@ -164,7 +167,7 @@ class RayExecutor:
         if losses <= self._retries:
             self._waiting.appendleft(job)
             return None
-        return JobOutcome(job, lost_worker(losses, f"Ray says {type(error).__name__}"))
+        return JobOutcome(job, lost_worker(losses, cause))
 
     def _end(self, worker: object) -> None:
         with suppress(self._ray.exceptions.RayError):
