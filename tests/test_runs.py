@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import nascli
 from nascli.config import TrainRecipe, load_recipe
 from nascli.errors import CorruptFileError, InputError, Interrupted, NascliError
 from nascli.files import write_bytes, write_json, write_text
@@ -222,3 +224,33 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
         write_bytes(path, "not bytes")  # type: ignore[arg-type]
     assert json.loads(path.read_text()) == {"old": True}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+UNINSTALLED = """
+from importlib.metadata import Distribution, PackageNotFoundError
+found = Distribution.from_name.__func__
+def hide(cls, name):
+    if name == "nascli":
+        raise PackageNotFoundError(name)
+    return found(cls, name)
+Distribution.from_name = classmethod(hide)
+from nascli.runs.record import versions
+print(versions()["nascli"], versions()["torch"])
+"""
+
+
+def test_a_checkout_that_is_not_installed_has_a_version(tmp_path: Path) -> None:
+    root = Path(nascli.__file__).parents[1]
+    ran = subprocess.run(
+        [sys.executable, "-c", UNINSTALLED], env={"PYTHONPATH": str(root)}, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ran.stdout.split() == [nascli.__version__, metadata.version("torch")], ran.stderr
+
+
+def test_a_run_on_a_gpu_names_it(tmp_path: Path) -> None:
+    with create_run("train", "digits", TrainRecipe(), runs=tmp_path) as run:
+        assert read_run(run.path)["machine"].keys() == {"platform", "cores"}
+    with create_run(
+        "train", "digits", TrainRecipe(), runs=tmp_path, device={"gpu": "H100", "tf32_matmul": False}
+    ) as run:
+        assert read_run(run.path)["machine"].items() >= {("gpu", "H100"), ("tf32_matmul", False)}

@@ -176,6 +176,7 @@ def _note_data(terminal: Terminal, data: "DetectionData") -> None:
 
 def _create(call: Call, job: "DetectJob", files: list[Path]) -> RunFolder:
     from nascli.detect.model import format_detector
+    from nascli.engine.device import describe_device
 
     return create_run(
         "detect",
@@ -186,6 +187,7 @@ def _create(call: Call, job: "DetectJob", files: list[Path]) -> RunFolder:
         asked={"backbone": call[BACKBONE], "cell": call[CELL], "recipe": call[RECIPE], "device": call[DEVICE]},
         backbone=None if call[CELL] else str(find_run(call[BACKBONE] or "latest", "train", runs_folder()).resolve()),
         files=format_detector(job.spec),
+        device=describe_device(job.device),
         data=job.describe_data(),
         splits=[split.to_dict() for split in dict.fromkeys((job.data.train, job.data.val))],
     )

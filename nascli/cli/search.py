@@ -93,7 +93,7 @@ def list_tables(recipe: SearchRecipe) -> list[Path]:
 
 
 def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> None:
-    from nascli.engine.device import resolve_device
+    from nascli.engine.device import describe_device, resolve_device
     from nascli.genotype.space import resolve_space
     from nascli.search.builders import build_child_setup, check_recipe, open_table, resolve_costs
     from nascli.search.study import search_name
@@ -113,6 +113,7 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
         recipe,
         **place_run(call),
         inputs=[path, *list_tables(recipe)],
+        device=describe_device(where),
         asked={"device": str(where)},
         **(describe_images(setup.data) if setup else {}),
     )

@@ -172,6 +172,7 @@ def _network_numbers(preset: str | None, numbers: dict[str, Any]) -> dict[str, A
 
 def _create(call: Call, job: "TrainJob", files: list[Path]) -> RunFolder:
     from nascli.classify.job import describe_data
+    from nascli.engine.device import describe_device
     from nascli.models.families import NETWORK_FILE
     from nascli.models.spec import format_network
 
@@ -182,6 +183,7 @@ def _create(call: Call, job: "TrainJob", files: list[Path]) -> RunFolder:
         **place_run(call),
         inputs=files,
         files={NETWORK_FILE: format_network(job.spec)},
+        device=describe_device(job.device),
         asked={
             "cell": call[CELL],
             "recipe": call[RECIPE],

@@ -2,9 +2,12 @@
 
 import ctypes
 import functools
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
 
 import torch
 
@@ -38,6 +41,36 @@ def resolve_device(name: str) -> torch.device:
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices", "Use --device auto"
         )
     return device
+
+
+def describe_device(device: torch.device) -> dict[str, str | bool]:
+    """What the results of a GPU depend on beside the recipe, for `run.json`; nothing of a CPU.
+
+    Returns:
+        `gpu`, its name; `cuda`, `cudnn` and `driver`, versions; `tf32_convolutions` and `tf32_matmul`: whether float32
+        is computed with the 10-bit fractions of TF32.
+    """
+    if device.type != "cuda":
+        return {}
+    return {
+        "gpu": torch.cuda.get_device_name(device),
+        "cuda": torch.version.cuda or "unknown",
+        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
+        "driver": read_driver_version() or "unknown",
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+        "tf32_matmul": torch.get_float32_matmul_precision() != "highest",
+    }
+
+
+def read_driver_version() -> str | None:
+    """The version of NVIDIA's driver, as its kernel module or else nvidia-smi says it; None where there is none."""
+    with suppress(OSError):
+        if found := re.search(r"Kernel Module.*?(\d+\.[\d.]+)", Path("/proc/driver/nvidia/version").read_text()):
+            return found[1]
+    with suppress(OSError, subprocess.SubprocessError):
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.split()[0]
+    return None
 
 
 def check_precision(config: OptimConfig, device: torch.device) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nascli import __version__
 from nascli.config import explain, load_recipe, parse
 from nascli.config.section import Recipe
 from nascli.errors import CorruptFileError, InputError, NascliError, join_sentences
@@ -115,9 +116,17 @@ class _RunRecord(_Checked):
 
 def versions() -> dict[str, str]:
     """The versions of Python and the packages that a result depends on."""
+    return {"python": platform.python_version()} | {name: find_version(name) or "unknown" for name in _PACKAGES}
+
+
+def find_version(package: str) -> str | None:
+    """The version of a package; None where it is not installed. nascli itself may be used without being installed."""
     from importlib import metadata  # here, since it searches every installed package
 
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return __version__ if package == "nascli" else None
 
 
 def read_run_record(folder: Path) -> dict[str, Any]:

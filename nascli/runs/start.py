@@ -40,6 +40,7 @@ def create_run(
     overwrite: bool = False,
     inputs: Iterable[Path] = (),
     files: Mapping[str, str] | None = None,
+    device: Mapping[str, str | bool] | None = None,
     note: Callable[[str], None] = lambda text: None,
     **facts: object,
 ) -> RunFolder:
@@ -53,6 +54,7 @@ def create_run(
         overwrite: Empty the folder first if it holds an earlier run.
         inputs: Files whose SHA-256 goes into `run.json`.
         files: Texts of further files to begin with, by name: `network.json`, `detector.json`.
+        device: What the machine's entry has besides, of a run on a GPU.
         note: Called where `latest` cannot be made to point to the run.
         facts: Further fields of `run.json`: `asked`, the user's options beyond the recipe; `data`, the identity of the
             data, by which a resumed run recognizes them.
@@ -68,7 +70,7 @@ def create_run(
         **facts,
         "inputs": {str(p): sha256_file(p) for p in sources},
         "versions": versions(),
-        "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+        "machine": {"platform": platform.platform(), "cores": os.cpu_count(), **(device or {})},
         "argv": sys.argv[1:],
     }
     first = {RECIPE_FILE: to_toml(recipe), **(files or {})}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nascli.engine.device import fork_rng, seed_generators
+from nascli.engine.device import describe_device, fork_rng, seed_generators
 
 CPU = torch.device("cpu")
 
@@ -33,3 +33,15 @@ def test_on_a_gpu_its_generator_is_seeded() -> None:
         seed_generators(5, cuda)
         drawn.append((torch.rand(3), torch.rand(3, device=cuda).cpu()))
     assert all(torch.equal(*pair) for pair in zip(*drawn, strict=True))
+
+
+def test_a_cpu_has_no_facts_and_a_gpu_names_what_its_numbers_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert describe_device(CPU) == {}
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    monkeypatch.setattr("nascli.engine.device.read_driver_version", lambda: "550.54.15")
+    facts = describe_device(torch.device("cuda", 0))
+    assert facts["gpu"] == "NVIDIA H100"
+    assert facts["driver"] == "550.54.15"
+    assert facts["tf32_convolutions"] is torch.backends.cudnn.allow_tf32
+    assert facts["tf32_matmul"] is False
+    assert facts.keys() == {"gpu", "cuda", "cudnn", "driver", "tf32_convolutions", "tf32_matmul"}
