@@ -174,7 +174,7 @@ class ClassifyTask(Task[TrainBatch]):
 
         References: Zoph et al. 2018, section 4; the network scales it by depth besides.
         """
-        self.network.set_drop_path(self._drop_path(step))
+        self.network.drop_path_prob = self._drop_path(step)
 
     def loss(self, micro: TrainBatch) -> Mapping[str, Tensor]:
         """L(logits) + aux_weight L(auxiliary logits), where L is cross-entropy with label smoothing.
@@ -251,7 +251,7 @@ def fit_classifier(
 ) -> FitResult:
     """Train a network to its end; arguments as for `ClassifyTask`, errors and `store` as for `fit`."""
     records = fit(ClassifyTask(network, data, config, augmentation, seed, run, teacher), seed, run, store).records
-    network.set_drop_path(0.0)
+    network.drop_path_prob = 0.0
     values = {name: value for name, value in records[-1].metrics.items() if value is not None}
     last = Evaluation(values["top1"], values["top5"], values["loss"], int(values["images"]))
     return FitResult(last, records)

@@ -28,14 +28,14 @@ def compile_blocks(network: ImageClassifier, device: torch.device) -> Iterator[N
     _check_compiler(device.type)
     blocks = [unit.module for unit in network.units() if unit.is_block]
     limits = {"recompile_limit": _DIFFERENT_BLOCKS, "accumulated_recompile_limit": _DIFFERENT_BLOCKS}
-    network.set_static_graph(True)  # else each was compiled once more, for the step at which nothing drops yet
+    network.static_graph = True  # else each was compiled once more, for the step at which nothing drops yet
     for block in blocks:
         block.compile(fullgraph=True, dynamic=False)
     try:
         with torch._dynamo.config.patch(limits):
             yield
     finally:
-        network.set_static_graph(False)
+        network.static_graph = False
         for block in blocks:
             block._compiled_call_impl = None  # there is no public way back
 

@@ -59,6 +59,8 @@ class ImageClassifier(nn.Module, ABC):
         classifier: The last layer.
         aux_head: A second classifier for training; None without one.
         grad_checkpointing: Blocks' activations are computed again in the backward pass, while the network trains.
+        drop_path_prob: Probability of drop path in the last block; earlier ones have a part of it, by depth.
+        static_graph: Drop-path masks are made at probability 0, too, so that every step runs the same operations.
         frozen_norms: Batch norms that stay in evaluation mode: they use and keep the statistics that they have.
     """
 
@@ -68,6 +70,8 @@ class ImageClassifier(nn.Module, ABC):
     classifier: nn.Linear
     aux_head: nn.Module | None
     grad_checkpointing: bool = False
+    drop_path_prob: float = 0.0
+    static_graph: bool = False
     frozen_norms: tuple[nn.BatchNorm2d, ...] = ()
 
     @abstractmethod
@@ -108,11 +112,13 @@ class ImageClassifier(nn.Module, ABC):
         """Logits, and the auxiliary head's logits while training with one (else None)."""
         return self(x), None
 
-    def set_drop_path(self, prob: float) -> None:
-        """Set the probability of drop path in the last block for the next steps; nothing where no path can drop."""
+    @property
+    def drops_paths(self) -> bool:
+        """Whether a pass has drop-path masks. They are made before the blocks that they are for.
 
-    def set_static_graph(self, on: bool) -> None:
-        """Run the same operations in every training step, as compiled blocks need (drop path of probability 0, too)."""
+        So a block needs no random numbers: it may be computed twice, or compiled once for every probability.
+        """
+        return self.training and (self.drop_path_prob > 0 or self.static_graph)
 
     def set_grad_checkpointing(self, on: bool) -> None:
         """Keep only each block's input for the backward pass, and compute the block again there."""
@@ -128,7 +134,7 @@ class ImageClassifier(nn.Module, ABC):
         """Take away what a detector does not use: classifier, auxiliary head, drop path."""
         del self.classifier
         self.aux_head = None
-        self.set_drop_path(0.0)
+        self.drop_path_prob = 0.0
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ the output has ceil(H / stride) rows, and where the padding is odd the extra row
 published weights fit.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -225,20 +226,32 @@ def max_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
     return F.max_pool2d(x, kernel, stride, (rows[0], columns[0]), ceil_mode=True)
 
 
-def drop_path_mask(images: Tensor, prob: float) -> Tensor:
-    """The factor of a path: for each image 0 with probability `prob`, else 1 / (1 - prob).
+def draw_path_masks(images: Tensor, prob: float, shares: tuple[float, ...]) -> tuple[Tensor, ...]:
+    """The factors of paths: for each image 0 with probability p, else 1 / (1 - p), where p is the path's share of prob.
+
+    They are drawn at once, since a GPU takes as long to begin drawing one as all.
 
     Args:
         images: (N, C, H, W); only N, type and device are read.
-        prob: Probability of dropping, in [0, 1). With 0 the random generator is left alone.
+        prob: In [0, 1). With 0 all factors are 1.
+        shares: Of each path, in (0, 1].
 
     Returns:
-        (N, 1, 1, 1).
+        (N, 1, 1, 1) for each path, in the type that the forward pass computes in.
 
     References: Zoph et al. 2018, section 4 and appendix A.5.
     """
-    mask = torch.ones(images.shape[0], 1, 1, 1, dtype=images.dtype, device=images.device)
-    return mask.bernoulli_(1 - prob).div_(1 - prob) if prob else mask
+    device, n = images.device, len(images)
+    keep = 1 - prob * _shares_on(shares, device)
+    masks = (torch.rand(len(shares), n, device=device) < keep) / keep
+    casts = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    kind = torch.get_autocast_dtype(device.type) if casts else images.dtype
+    return masks.to(kind).view(len(shares), n, 1, 1, 1).unbind()
+
+
+@functools.lru_cache(maxsize=64)
+def _shares_on(shares: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(shares, device=device)[:, None]
 
 
 def set_batch_norms(network: nn.Module, momentum: float, epsilon: float) -> None:

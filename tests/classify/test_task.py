@@ -250,13 +250,8 @@ def test_every_augmentation_has_an_effect(change: dict[str, object]) -> None:
 
 def test_drop_path_grows_from_zero_with_the_step_and_is_off_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
-    set_drop_path = CellNetwork.set_drop_path
-
-    def watch(network: CellNetwork, prob: float) -> None:
-        seen.append(prob)
-        set_drop_path(network, prob)
-
-    monkeypatch.setattr(CellNetwork, "set_drop_path", watch)
+    watched = property(lambda network: seen[-1] if seen else 0.0, lambda network, prob: seen.append(prob))
+    monkeypatch.setattr(CellNetwork, "drop_path_prob", watched)
     run_fit(make_network())
     assert seen == pytest.approx([0.3 * step / 12 for step in range(12)] + [0.0])
 

@@ -80,7 +80,7 @@ def train(**options: bool) -> Trained:
     losses, before = list[Tensor](), torch._dynamo.utils.counters["stats"]["unique_graphs"]
     with task.training():
         for step in range(3):
-            network.set_drop_path(0.2 * step)
+            network.drop_path_prob = 0.2 * step
             losses.append(train_step(state, task, (images, torch.arange(16) % 3), None, run).loss)
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before

@@ -17,6 +17,7 @@ from nascli.config import DataConfig, TrainConfig, TrainRecipe, find_recipe, loa
 from nascli.engine.step import train_step
 from nascli.engine.task import Run
 from nascli.engine.train_state import start_state
+from nascli.models.families import build_network
 from tests.classify.small_training import make_data, make_network
 
 META = torch.device("meta")
@@ -50,6 +51,24 @@ class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if numbers and any(each.is_meta for each in [*made, *given]):
             self.copies[name] += 1
         return result
+
+
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts all operations by name."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counted: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self,
+        function: Any,  # noqa: ANN401 - an operation
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - its result
+        self.counted[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
 
 
 def count_waits(augmentation: DataConfig, config: TrainConfig) -> Waits:
@@ -88,6 +107,15 @@ def test_neither_does_mixing(mixing: dict[str, float]) -> None:
     waits = count_waits(every, config)
     assert sum(waits.copies.values()) <= 1, waits.copies
     assert not waits.reads
+
+
+def test_all_drop_path_masks_of_a_network_are_drawn_at_once() -> None:
+    network = build_network("nasnet-a", "cifar10", filters=4).to(META)
+    network.drop_path_prob = 0.3
+    with Operations() as operations:
+        network(torch.zeros(2, 3, 32, 32, device=META))
+    assert operations.counted["rand"] == 1
+    assert not operations.counted["bernoulli_"]
 
 
 def test_a_copy_and_a_read_are_counted() -> None:

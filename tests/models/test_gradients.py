@@ -21,7 +21,7 @@ from nascli.models.cells.network import CellNetwork
 from tests.cells import resolve_cells
 from tests.genotype.genotype_st import genotypes
 
-Masks = dict[str, tuple[Tensor, ...] | None]
+Masks = dict[int, tuple[Tensor, ...]]
 
 
 def pre_activated(output: Tensor | None) -> Tensor:
@@ -60,11 +60,11 @@ def plain_output(network: CellNetwork, images: Tensor, masks: Masks, output: int
     assert isinstance(cell, Cell)
     older = plain_output(network, images, masks, step.prev_prev) if cell.prev_prev is not None else None
     newer = plain_output(network, images, masks, output - 1) if cell.prev is not None else None
-    return plain_cell(cell, step.cell(network.spec.genotype), older, newer, iter(masks[str(output - 1)] or ()))
+    return plain_cell(cell, step.cell(network.spec.genotype), older, newer, iter(masks.get(output - 1, ())))
 
 
 def plain_logits(network: CellNetwork, images: Tensor) -> tuple[Tensor, Tensor | None]:
-    masks = {name: cell.draw_masks(images) for name, cell in network.cells.items() if isinstance(cell, Cell)}
+    masks = network.draw_masks(images, [int(name) for name in network.cells])
     last = plain_output(network, images, masks, len(network.slots))
     auxiliary = None
     if network.aux_head is not None:
@@ -97,7 +97,7 @@ def assert_sharing_changes_nothing(genotype: Genotype, **numbers: object) -> Non
     torch.manual_seed(0)
     spec = resolve_cells(genotype, CellNetworkConfig.model_validate(given), classes=3, aux_head=True)
     network = CellNetwork(spec).double()
-    network.set_drop_path(0.3)
+    network.drop_path_prob = 0.3
     images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
     expected = gradients(network, images, plain=True)
     found = gradients(network, images, plain=False)

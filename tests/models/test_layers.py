@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nascli.models.layers import FactorizedReduction, avg_pool, conv, drop_path_mask, max_pool, same_padding
+from nascli.models.layers import FactorizedReduction, avg_pool, conv, draw_path_masks, max_pool, same_padding
 
 SIZES = st.integers(3, 12)
 
@@ -76,8 +76,17 @@ def test_factorized_reduction_drops_no_pixel(height: int, width: int) -> None:
 @pytest.mark.parametrize("prob", [0.25, 0.6])
 def test_drop_path_zeroes_whole_images_and_keeps_the_mean(prob: float) -> None:
     torch.manual_seed(0)
-    out = drop_path_mask(torch.randn(20_000, 2, 3, 3), prob)
-    assert out.shape == (20_000, 1, 1, 1)
-    dropped = (out == 0).float().mean().item()
-    assert dropped == pytest.approx(prob, abs=0.02)
-    torch.testing.assert_close(out.max(), torch.tensor(1 / (1 - prob)))
+    masks = draw_path_masks(torch.randn(20_000, 2, 3, 3), prob, (0.5, 1.0))
+    for out, dropped in zip(masks, (prob / 2, prob), strict=True):
+        assert out.shape == (20_000, 1, 1, 1)
+        assert float((out == 0).float().mean()) == pytest.approx(dropped, abs=0.02)
+        torch.testing.assert_close(out.max(), torch.tensor(1 / (1 - dropped)))
+    assert abs(float(((masks[0] == 0) == (masks[1] == 0)).float().mean()) - 1) > 0.1
+
+
+def test_masks_have_the_type_of_the_pass_and_drop_nothing_at_zero() -> None:
+    images = torch.randn(5, 2, 3, 3)
+    assert all(bool((mask == 1).all()) for mask in draw_path_masks(images, 0.0, (0.5, 1.0)))
+    assert draw_path_masks(images, 0.5, ()) == ()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert draw_path_masks(images, 0.5, (1.0,))[0].dtype == torch.bfloat16

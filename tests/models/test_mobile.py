@@ -216,7 +216,7 @@ def test_recomputing_layers_gives_the_same_gradients() -> None:
 
     def gradients(recompute: bool) -> list[Tensor]:
         network = trained_mobile().train()
-        network.set_drop_path(0.5)
+        network.drop_path_prob = 0.5
         network.set_grad_checkpointing(recompute)
         torch.manual_seed(1)
         torch.autograd.backward(network(images).square().sum())
@@ -228,20 +228,18 @@ def test_recomputing_layers_gives_the_same_gradients() -> None:
 
 
 def test_drop_path_leaves_the_skip_alone() -> None:
+    torch.manual_seed(0)
     network = trained_mobile().train()
-    layer = layer_of(network, 1, 1)
-    network.set_drop_path(0.5)
-    assert 0 < layer.drop_path_prob < 0.5 == layer_of(network, 6, 1).drop_path_prob
-    images = torch.randn(64, 8, 4, 4)
-    layer.drop_path_prob = 0.5
-    mask = layer.draw_mask(images)
-    assert mask is not None
-    kept = mask.flatten() > 0
-    assert kept.any()
-    assert not kept.all()
-    assert torch.equal(layer(images, mask)[~kept], images[~kept])
-    assert layer_of(network, 1).draw_mask(images) is None  # without a skip nothing would be left
-    assert layer.eval().draw_mask(images) is None
+    network.drop_path_prob = 0.5
+    images, blocks = torch.randn(400, 8, 4, 4), len(network.blocks)
+    masks = network.draw_masks(images, 0, blocks)
+    layer, last = layer_of(network, 1, 1), list(masks)[-1]
+    kept = masks[layer].flatten() > 0
+    assert 0 < int((~kept).sum()) < int((masks[last] == 0).sum())
+    assert torch.equal(layer(images, masks[layer])[~kept], images[~kept])
+    assert layer_of(network, 1) not in masks  # without a skip nothing would be left
+    assert masks.keys() >= network.draw_masks(images, 2, 4).keys()
+    assert network.eval().draw_masks(images, 0, blocks) == {}
 
 
 @pytest.mark.slow

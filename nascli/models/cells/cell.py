@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nascli.genotype.cells.schema import CellSpec
 from nascli.models.cells.ops import OPS, Op, SharedPrefix
-from nascli.models.layers import FactorizedReduction, align, concat_channels, drop_path_mask, first_relu, relu_conv_bn
+from nascli.models.layers import FactorizedReduction, align, concat_channels, first_relu, relu_conv_bn
 
 PrevPrevSize = Literal["same", "double", "stem"]
 """Size of h[i-1] in a cell: that of h[i], twice its height and width, or h[i-1] is the stem's output once more."""
@@ -63,8 +63,6 @@ class Cell(nn.Module):
     ) -> None:
         super().__init__()
         self.stride = stride
-        self.drop_path_prob = 0.0
-        self.always_masked = False
         live = spec.live
         self._live_blocks = tuple(k for k in range(len(spec.blocks)) if k + 2 in live)
         self.prev_prev = (
@@ -89,22 +87,15 @@ class Cell(nn.Module):
         self.aligns = nn.ModuleList(align(widths[s], filters, stride if s < 2 else 1) for s in spec.concat)
         self.channels_out = filters * len(spec.concat)
 
-    def draw_masks(self, images: Tensor) -> tuple[Tensor, ...] | None:
-        """Drop-path masks for a pass over these images, one for each branch that can be dropped; None where none drops.
-
-        They are made here and handed to `forward`, which needs no random numbers: it may be computed twice, or compiled
-        once for every probability. For the latter `always_masked` asks for masks of ones at probability 0.
-        """
-        if not self.training or not (self.drop_path_prob or self.always_masked):
-            return None
-        return tuple(
-            drop_path_mask(images, self.drop_path_prob) for branch in self.branches if _as_branch(branch).droppable
-        )
+    @property
+    def droppable(self) -> int:
+        """The number of branches that drop path may drop."""
+        return sum(_as_branch(branch).droppable for branch in self.branches)
 
     def forward(self, prev_prev: Tensor | None, prev: Tensor | None, masks: tuple[Tensor, ...] | None = None) -> Tensor:
         """Run the cell on h[i-1] and h[i]; an input that its spec never reads may be None.
 
-        `masks` are from `draw_masks`; None drops no path.
+        `masks` are those of drop path, (N, 1, 1, 1) for each droppable branch; None drops no path.
         """
         mask = None if masks is None else iter(masks)
         states: dict[int, Tensor] = {}

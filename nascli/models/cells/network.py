@@ -3,7 +3,8 @@
 Shapes: N batch, C channels, H height, W width.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
+from itertools import islice
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from nascli.models.cells.topology import (
     list_slots,
 )
 from nascli.models.interface import FeatureInfo, ImageClassifier, Unit
-from nascli.models.layers import global_average, init_weights, set_batch_norms
+from nascli.models.layers import draw_path_masks, global_average, init_weights, set_batch_norms
 
 
 class CellNetwork(ImageClassifier):
@@ -127,20 +128,24 @@ class CellNetwork(ImageClassifier):
             blocks.append(Unit(label, f"cells.{key}", cell, slot.filters, is_block=True, stage=stage))
         return [Unit("stem", "stem", self.stem), *blocks, Unit("classifier", "classifier", self.classifier)]
 
-    def set_static_graph(self, on: bool) -> None:
-        """Draw drop-path masks even at probability 0."""
-        for cell in self.cells.values():
-            assert isinstance(cell, Cell)
-            cell.always_masked = on
+    def draw_masks(self, images: Tensor, positions: Sequence[int]) -> dict[int, tuple[Tensor, ...]]:
+        """The drop-path masks of the cells at these positions for a pass over images; none where nothing drops.
 
-    def set_drop_path(self, prob: float) -> None:
-        """Set drop path for the next steps, scaled by depth: cell l of L drops with prob * (l + 1) / L.
+        Drop path is scaled by depth: cell l of L drops with `drop_path_prob` * (l + 1) / L.
 
         References: ScheduledDropPath, Zoph et al. 2018, section 4; the depth scaling is in the released code only.
         """
-        for position, cell in self.cells.items():
-            assert isinstance(cell, Cell)
-            cell.drop_path_prob = prob * (int(position) + 1) / len(self.slots)
+        if not self.drops_paths:
+            return {}
+        counts = {position: self._cell(position).droppable for position in positions}
+        shares = tuple((position + 1) / len(self.slots) for position in positions for _ in range(counts[position]))
+        drawn = iter(draw_path_masks(images, self.drop_path_prob, shares))
+        return {position: tuple(islice(drawn, count)) for position, count in counts.items()}
+
+    def _cell(self, position: int) -> Cell:
+        cell = self.cells[str(position)]
+        assert isinstance(cell, Cell)
+        return cell
 
     def _stage_inputs(self, stage: str) -> list[int]:
         return find_stage_inputs(self.slots, self._positions, self.spec.genotype, stage)
@@ -149,20 +154,20 @@ class CellNetwork(ImageClassifier):
         return self._run(x, {0: self.stem(x)}, self._positions, wanted)
 
     def _run(
-        self, images: Tensor, outputs: dict[int, Tensor], positions: Iterable[int], wanted: Collection[int]
+        self, images: Tensor, outputs: dict[int, Tensor], positions: Sequence[int], wanted: Collection[int]
     ) -> dict[int, Tensor]:
         """The wanted outputs of the cells at these positions, from the known `outputs`.
 
         Any other is let go when its last reader has it, which is a tenth of a training's memory. `images` say how many
         drop-path masks are made.
         """
+        masks = self.draw_masks(images, positions)
         activated: dict[int, Tensor] = {}  # two cells may read an output: its ReLU is computed, and kept, once
         for position in positions:
-            cell = self.cells[str(position)]
-            assert isinstance(cell, Cell)
+            cell = self._cell(position)
             reads = zip((self.slots[position].prev_prev, position), cell.takes_activated, strict=True)
             inputs = (_read(output, relu, outputs, activated) for output, relu in reads)
-            outputs[position + 1] = self.run_block(cell, *inputs, cell.draw_masks(images))
+            outputs[position + 1] = self.run_block(cell, *inputs, masks.get(position))
             for output in [k for k, reader in self._last_reader.items() if reader == position]:
                 activated.pop(output, None)
                 if output not in wanted:

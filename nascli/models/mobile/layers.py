@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.models.convolutions import Pointwise
-from nascli.models.layers import Padding, average_map, avg_pool, conv, drop_path_mask
+from nascli.models.layers import Padding, average_map, avg_pool, conv
 from nascli.models.mobile.spec import Activation, LayerPlan
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
@@ -65,8 +65,6 @@ class MobileLayer(nn.Module):
     def __init__(self, plan: LayerPlan, *, padding: Padding = "same", activation: Activation = "relu") -> None:
         super().__init__()
         self.skip, self.stride, self.padding = plan.skip, plan.stride, padding
-        self.drop_path_prob = 0.0
-        self.always_masked = False
         block, channels = plan.block, plan.channels_in
         plain = block.op == "conv"
         inner = plan.channels_out if plain else block.expansion * channels
@@ -84,16 +82,8 @@ class MobileLayer(nn.Module):
         project = [] if plain else conv_bn(inner, plan.channels_out, 1)
         self.path = nn.Sequential(*widen, *filtered, *gate, *project)
 
-    def draw_mask(self, images: Tensor) -> Tensor | None:
-        """The drop-path mask for a pass over these images; None where f is not dropped.
-
-        It is made here and handed to `forward`, which may be computed twice, or compiled once for every probability.
-        """
-        drops = self.training and self.skip != "none" and (self.drop_path_prob or self.always_masked)
-        return drop_path_mask(images, self.drop_path_prob) if drops else None
-
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Run the layer; `mask` is from `draw_mask`."""
+        """Run the layer; `mask` is that of drop path, (N, 1, 1, 1), None where f is not dropped."""
         result: Tensor = self.path(x)
         if mask is not None:
             result = result * mask.to(result.dtype)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nascli.genotype.mobile.genotype import MobileBlock
 from nascli.models.interface import FeatureInfo, ImageClassifier, Unit
-from nascli.models.layers import global_average, init_weights, set_batch_norms
+from nascli.models.layers import draw_path_masks, global_average, init_weights, set_batch_norms
 from nascli.models.mobile.layers import MobileLayer, conv_bn
 from nascli.models.mobile.spec import MobileNetworkSpec
 
@@ -89,19 +89,19 @@ class MobileNetwork(ImageClassifier):
         ends = (Unit("head", "head", self.head), Unit("classifier", "classifier", self.classifier))
         return [Unit("stem", "stem", self.stem), *layers, *ends]
 
-    def set_static_graph(self, on: bool) -> None:
-        """Draw drop-path masks even at probability 0."""
-        for layer in self._layers():
-            layer.always_masked = on
+    def draw_masks(self, images: Tensor, first: int, end: int) -> dict[MobileLayer, Tensor]:
+        """The drop-path masks of the layers with a skip in some blocks, for a pass over images; none where none drops.
 
-    def set_drop_path(self, prob: float) -> None:
-        """Set drop path for the next steps, scaled by depth: layer l of L drops with prob * (l + 1) / L.
+        Drop path is scaled by depth: layer l of L drops with `drop_path_prob` * (l + 1) / L.
 
         References: Huang et al. 2016, "Deep Networks with Stochastic Depth"; MnasNet was trained without.
         """
-        layers = list(self._layers())
-        for place, layer in enumerate(layers):
-            layer.drop_path_prob = prob * (place + 1) / len(layers)
+        if not self.drops_paths:
+            return {}
+        places = {layer: place for place, layer in enumerate(self._layers(), 1)}
+        dropped = [layer for layer in self._layers(first, end) if layer.skip != "none"]
+        shares = tuple(places[layer] / len(places) for layer in dropped)
+        return dict(zip(dropped, draw_path_masks(images, self.drop_path_prob, shares), strict=True))
 
     def remove_classifier(self) -> None:
         """Take away the head, too: a detector reads maps before it."""
@@ -116,8 +116,9 @@ class MobileNetwork(ImageClassifier):
                 yield layer
 
     def _run(self, x: Tensor, first: int, end: int) -> Tensor:
+        masks = self.draw_masks(x, first, end)
         for layer in self._layers(first, end):
-            x = self.run_block(layer, x, layer.draw_mask(x))
+            x = self.run_block(layer, x, masks.get(layer))
         return x
 
     def _pool(self, last: Tensor) -> Tensor:
