@@ -211,7 +211,9 @@ class ClassifyTask(Task[TrainBatch]):
         """
         self.network.set_grad_checkpointing(self._config.grad_checkpointing)
         try:
-            with compile_blocks(self.network, self._run.device) if self._config.compile else nullcontext():
+            drops = self._config.drop_path_prob > 0
+            compiled = compile_blocks(self.network, self._run.device, drop_path=drops)
+            with compiled if self._config.compile else nullcontext():
                 yield
         finally:
             self.network.set_grad_checkpointing(False)
