@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from nascli.classify.class_balance import check_class_images, find_class_weights
 from nascli.classify.task import answers_once, fit_classifier, plan_batches
 from nascli.classify.teacher import TeacherEngine, open_same_teacher, open_teacher
 from nascli.config import NETWORK_SECTIONS, DataConfig, TrainRecipe, load_recipe
@@ -92,8 +93,11 @@ class TrainJob:
         Raises:
             InputError: A micro-batch would have one image, on which batch normalization cannot train; or several
                 processes cannot have equal ones; or the precision needs another device; or the network takes no images
-                of a size in `train.image_sizes`.
+                of a size in `train.image_sizes`; or classes cannot be weighted or balanced as the recipe says.
         """
+        find_class_weights(self.data, self.recipe.train.class_weights)
+        if self.recipe.data.sampling == "balanced":
+            check_class_images(self.data, "data.sampling = balanced")
         _check_sizes(self.spec, self.recipe.train.image_sizes)
         check_precision(self.recipe.train, self.device)
         self.plan.check_micro_batches()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nascli.classify.class_balance import draw_balanced_order, find_class_weights, weigh_targets
 from nascli.classify.metrics import Evaluation, evaluate
 from nascli.classify.teacher import TeacherEngine, distillation_loss
 from nascli.config import DataConfig, FineTuneConfig, OptimConfig, TrainConfig
@@ -65,6 +66,7 @@ class AugmentedBatches:
     ) -> None:
         self.normalizer = Normalizer(data.mean, data.std)
         self._split: Split = data.train.to(device)
+        self._labels = data.train.labels.cpu()
         self._classes = data.classes
         self._augmentation, self._plan, self._seed, self._device = augmentation, plan, seed, device
         self._teacher = teacher
@@ -90,7 +92,7 @@ class AugmentedBatches:
             (n, classes); the teacher's logits (n, classes), if there is one.
         """
         size, positions = self._plan.batch_size, self.read_positions
-        order = self._plan.order(self._seed, epoch)[done * size :]
+        order = self._order(epoch)[done * size :]
         if not len(order):  # stopped between the last step and the evaluation
             return
         shares, side = order.view(-1, size)[:, positions], find_side(self._plan.config, epoch, self._split.image_size)
@@ -102,6 +104,14 @@ class AugmentedBatches:
             if self._teacher is not None:
                 targets.append(self._ask(self._teacher, images, share))
             yield resize(images, side), *targets
+
+    def _order(self, epoch: int) -> Tensor:
+        """The positions of the images of an epoch; of streamed ones perhaps plus multiples of their number."""
+        if self._augmentation.sampling == "shuffled":
+            return self._plan.order(self._seed, epoch)
+        count = self._plan.steps_per_epoch * self._plan.batch_size
+        order = draw_balanced_order(self._labels, count, generator_for(self._seed, "order", epoch))
+        return order if isinstance(self._split, ImageFiles) else order % len(self._split)
 
     def _ask(self, teacher: TeacherEngine, images: Tensor, places: Tensor) -> Tensor:
         """The teacher's logits for images of a batch; those at `places` of the split where they never change."""
@@ -156,6 +166,8 @@ class ClassifyTask(Task[TrainBatch]):
         self.modules = self.network = network
         self.plan = plan_batches(data, config, run.dist)
         self._config, self._run, self._teacher = config, run, teacher
+        weights = find_class_weights(data, config.class_weights) if isinstance(config, FineTuneConfig) else None
+        self._class_weights = None if weights is None else weights.to(run.device)
         self._lr_factors = find_lr_factors(network, config) if isinstance(config, FineTuneConfig) else {}
         self._batches = AugmentedBatches(data, augmentation, self.plan, seed, run.device, teacher)
         self._val = run.dist.shard(data.val).to(run.device)
@@ -191,7 +203,11 @@ class ClassifyTask(Task[TrainBatch]):
         return losses
 
     def _compare(self, logits: Tensor, targets: Tensor, answers: Tensor | None = None) -> dict[str, Tensor]:
-        loss = F.cross_entropy(logits, targets, label_smoothing=self._config.label_smoothing)
+        smoothing = self._config.label_smoothing
+        if self._class_weights is None:
+            loss = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        else:
+            loss = F.cross_entropy(logits, weigh_targets(targets, self._class_weights, smoothing))
         if self._teacher is None or answers is None:
             return {"loss": loss}
         imitation = distillation_loss(logits, answers, self._teacher.temperature)

@@ -78,6 +78,10 @@ class DataConfig(FilesConfig):
         le=1_000_000_000,
         description="training images to use, classes in proportion, the same ones in every run; 0 is all",
     )
+    sampling: Literal["shuffled", "balanced"] = Field(
+        "shuffled",
+        description="order of training images: shuffled, each once per epoch; or balanced, each class equally often",
+    )
     crop_padding: int = Field(
         0, ge=0, le=16_384, description="zero pixels added on each side before a random crop; 0 is no crop"
     )

@@ -153,6 +153,10 @@ class FineTuneConfig(TrainConfig):
         description="sizes in pixels of training images one after the other, each for an equal part of the epochs; "
         "empty is network.image_size throughout",
     )
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {},
+        description="weights of classes in the loss: balanced, the rarer the higher; or a table by name, others 1",
+    )
     teacher: str | None = Field(
         None,
         description="trained network to imitate: a train run, a folder of nascli build, or timm:NAME",
@@ -172,3 +176,9 @@ class TrainRecipe(Section):
     data: DataConfig = Field(default_factory=DataConfig)
     network: Annotated[NetworkConfig, ByFamily(NETWORK_SECTIONS)] = Field(default_factory=CellNetworkConfig)
     train: FineTuneConfig = Field(default_factory=FineTuneConfig)
+
+    @model_validator(mode="after")
+    def _balanced_once(self) -> Self:
+        if self.data.sampling == "balanced" and self.train.class_weights == "balanced":
+            raise ValueError("data.sampling and train.class_weights cannot both be balanced: rare classes count twice")
+        return self

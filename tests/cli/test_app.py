@@ -92,8 +92,8 @@ OPTIONS = {
     ),
     "train": (
         "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters --gpus "
-        "--image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set --strict --tensorboard "
-        "--val-fraction --val-split --width"
+        "--image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set --strict --teacher "
+        "--tensorboard --val-fraction --val-split --width"
     ),
     "evaluate": (
         "--batch-size --crops --data-dir --dataset --device --engine --flip --json --max-megapixels "
