@@ -26,6 +26,7 @@ from nascli.cli.options import (
     runs_folder,
 )
 from nascli.cli.processes import (
+    check_agreement,
     join_processes,
     note_run,
     open_in_main,
@@ -115,9 +116,12 @@ def _prepare(
     """The job that the options ask for, and the files it was made from."""
     from nascli.data.detection.registry import load_detection_data
     from nascli.detect.job import prepare_detect_job
+    from nascli.engine.device import settle_precision
     from nascli.engine.launch import local_device
 
     where = dist.raise_together(lambda: local_device(call[DEVICE], dist))
+    recipe = settle_precision(recipe, where)
+    check_agreement(dist, recipe.train)
     network, origin, files = dist.raise_together(lambda: _open_backbone(call, terminal, recipe.seed))
     with terminal.status("reading annotations and the header of every image"):
         data = dist.broadcast_from_main(lambda: load_detection_data(recipe.data))
@@ -219,7 +223,7 @@ def _train(terminal: Terminal, job: "DetectJob", folder: RunFolder | None) -> No
             run_detect_job(job, None, Run(job.device, job.dist, stop, terminal.note))
         return
     with folder:
-        note_run(terminal, folder, job.dist, job.plan.batch_size)
+        note_run(terminal, folder, job.recipe, job.device, job.dist, job.plan.batch_size)
         folder.update(results=_train_in(terminal, job, folder.path))
 
 

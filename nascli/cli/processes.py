@@ -18,6 +18,9 @@ from nascli.runs.start import resume_run
 from nascli.signals import end_with_parent
 
 if TYPE_CHECKING:
+    import torch
+
+    from nascli.config import OptimConfig, Section
     from nascli.engine.dist import DistContext
 
 _LAUNCHED = "TORCHELASTIC_RUN_ID"
@@ -90,9 +93,35 @@ def resume_in_main(dist: "DistContext", path: Path, command_name: str) -> Iterat
         yield folder
 
 
-def note_run(terminal: Terminal, folder: RunFolder, dist: "DistContext", batch_size: int) -> None:
-    """Say where a run is, and how several processes share a batch."""
+def check_agreement(dist: "DistContext", config: "OptimConfig") -> None:
+    """InputError on all processes where `precision = auto` came to another format on one: their GPUs differ."""
+    first = dist.broadcast_from_main(lambda: config.precision)
+
+    def compare() -> None:
+        if config.precision != first:
+            raise InputError(
+                f"{config.section}.precision auto is {first} on the GPU of process 0, {config.precision} on that of "
+                f"process {dist.rank}",
+                f"Name one that both have: --set {config.section}.precision=float16 or float32",
+            )
+
+    dist.raise_together(compare)
+
+
+def note_run(
+    terminal: Terminal,
+    folder: RunFolder,
+    recipe: "Section",
+    device: "torch.device",
+    dist: "DistContext",
+    batch_size: int,
+) -> None:
+    """Say where a run is, what its device is slow at, and how several processes share a batch."""
+    from nascli.engine.device import find_emulated
+
     terminal.note(f"run {folder.path}")
+    for sentence in find_emulated(recipe, device):
+        terminal.note(sentence)
     if dist.size > 1:
         terminal.note(f"{dist.size} processes, each with {batch_size // dist.size} of {batch_size} images per step")
 

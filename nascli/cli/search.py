@@ -93,13 +93,14 @@ def list_tables(recipe: SearchRecipe) -> list[Path]:
 
 
 def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> None:
-    from nascli.engine.device import describe_device, resolve_device
+    from nascli.engine.device import describe_device, resolve_device, settle_precision
     from nascli.genotype.space import resolve_space
     from nascli.search.builders import build_child_setup, check_recipe, open_table, resolve_costs
     from nascli.search.study import search_name
 
     where = resolve_device(call[DEVICE])
-    check_recipe(recipe)
+    check_recipe(recipe, where)
+    recipe = settle_precision(recipe, where)
     setup = build_child_setup(recipe, where)  # what is wrong with recipe or data is said before there is a folder
     if setup is not None:
         note_images(terminal, setup.data)
@@ -160,6 +161,7 @@ def _search(
 
     from nascli.cli.progress import show_steps
     from nascli.cli.search_view import watch
+    from nascli.engine.device import find_emulated
     from nascli.genotype.space import resolve_space
     from nascli.search.builders import build_evaluators, build_executor, count_workers, needs_latency
     from nascli.search.evaluators.costs import build_meter
@@ -168,6 +170,8 @@ def _search(
 
     with folder, stop_on_signals() as stop:
         terminal.note(f"run {folder.path}")
+        for sentence in find_emulated(recipe, device):
+            terminal.note(sentence)
         if setup and needs_latency(recipe):
             terminal.note(f"latency: {build_meter(recipe, setup).describe()}")
         space = resolve_space(recipe.space)
@@ -230,12 +234,13 @@ def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: 
 
 
 def _show_estimate(terminal: Terminal, recipe: SearchRecipe, device: str) -> None:
-    from nascli.engine.device import resolve_device
+    from nascli.engine.device import resolve_device, settle_precision
     from nascli.search.builders import check_recipe
     from nascli.search.estimate import estimate_search
 
-    check_recipe(recipe)
-    plan = estimate_search(recipe, resolve_device(device))
+    where = resolve_device(device)
+    check_recipe(recipe, where)
+    plan = estimate_search(settle_precision(recipe, where), where)
     steps = plan.children[0].steps
     sizes = ", ".join(f"{format_quantity(child.params)} params" for child in plan.children)
     rows = [

@@ -26,6 +26,7 @@ from nascli.cli.options import (
     runs_folder,
 )
 from nascli.cli.processes import (
+    check_agreement,
     join_processes,
     note_run,
     open_in_main,
@@ -105,6 +106,7 @@ def run(call: Call) -> None:
             folder, job = _resume(call, dist)
         else:
             job, files = dist.raise_together(lambda: _prepare(call, terminal, dist))
+            check_agreement(dist, job.recipe.train)
             if call[DRY_RUN]:
                 refuse_several(dist, "--dry-run")
                 _show_estimate(terminal, job)
@@ -118,6 +120,7 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
     """The job that the options ask for, and the files it was made from."""
     from nascli.classify.job import prepare_train_job
     from nascli.classify.teacher import find_teacher, teacher_files
+    from nascli.engine.device import settle_precision
     from nascli.engine.launch import local_device
     from nascli.genotype.resolve import find_cell
     from nascli.models.families import open_architecture
@@ -136,7 +139,8 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
     if recipe.train.teacher:
         teacher = find_teacher(recipe.train.teacher, runs_folder(), terminal.note)
         recipe = load_recipe(TrainRecipe, path, {**numbers, **keys, "train.teacher": teacher}, call[SET])
-    job = prepare_train_job(recipe, source.architecture, local_device(call[DEVICE], dist), dist)
+    device = local_device(call[DEVICE], dist)
+    job = prepare_train_job(settle_precision(recipe, device), source.architecture, device, dist)
     note_images(terminal, job.data)
     job.check()  # what cannot be trained is refused before there is a folder
     if job.unused_keys:
@@ -234,7 +238,7 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob") -> Non
     with folder:
         plan = job.plan
         config = plan.config
-        note_run(terminal, folder, plan.dist, plan.batch_size)
+        note_run(terminal, folder, job.recipe, job.device, plan.dist, plan.batch_size)
         if config.lr_base_size:
             terminal.note(
                 f"learning rate {config.lr:g} for {config.lr_base_size} images per step: "

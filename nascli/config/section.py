@@ -43,8 +43,8 @@ class Section(Strict):
 
 Recipe = TypeVar("Recipe", bound=Section)
 
-TrainingPrecision = Literal["float32", "bfloat16", "float16"]
-"""Number format of the arithmetic of a training."""
+TrainingPrecision = Literal["auto", "float32", "bfloat16", "float16"]
+"""Number format of the arithmetic of a training; `auto` is the fastest of its device, and is settled when it begins."""
 
 
 def one_of(names: Collection[str]) -> AfterValidator:

@@ -82,7 +82,9 @@ class OptimConfig(Section):
         description="decay of a moving average of the weights, which is evaluated and saved instead of them; 0 is off",
     )
     precision: TrainingPrecision = Field(
-        "float32", description="number format of the arithmetic; float16 scales the loss and needs CUDA"
+        "float32",
+        description="number format of the arithmetic; float16 scales the loss and needs CUDA; auto is the fastest of "
+        "the device: bfloat16 or float16 on GPUs that compute in it, else float32",
     )
     threads: int = Field(
         0, ge=0, le=4_096, description="CPU threads; 0 uses all cores. The weights depend on it, bit for bit"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from nascli.config import OptimConfig, TrainingPrecision
+from nascli.config import OptimConfig, Section, TrainingPrecision
+from nascli.config.section import Recipe
 from nascli.device_errors import is_out_of_memory
 from nascli.errors import InputError
 from nascli.seeding import derive_seed
@@ -22,12 +23,18 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _NEVER_BACK = 2**31 - 1
 """Bytes that must be free at the heap's end before any are given back: the most that can be asked for."""
 
+_BFLOAT16, _FLOAT16 = (8, 0), (7, 0)
+"""Compute capabilities from which on GPUs multiply in these formats."""
+
 _AUTOCAST_TYPES: dict[TrainingPrecision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precisions of autocast; float32 needs none."""
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`; InputError where it is not there."""
+    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`; InputError where it is not there.
+
+    A GPU that is named by its number becomes the one that this process uses.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -40,7 +47,14 @@ def resolve_device(name: str) -> torch.device:
         raise InputError(
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices", "Use --device auto"
         )
+    use_device(device)
     return device
+
+
+def use_device(device: torch.device) -> None:
+    """Make a GPU with a number the current one: else what asks for none would take memory of GPU 0, too."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
 
 
 def describe_device(device: torch.device) -> dict[str, str | bool]:
@@ -73,6 +87,42 @@ def read_driver_version() -> str | None:
     return None
 
 
+def resolve_precision(precision: TrainingPrecision, device: torch.device) -> TrainingPrecision:
+    """The precision itself; for `auto` the one that a device is fastest in.
+
+    That is bfloat16 from compute capability 8.0 (Ampere) on, float16 from 7.0 (Volta), float32 on other GPUs and CPUs.
+    """
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "float32"
+    capability = torch.cuda.get_device_capability(device)
+    return "bfloat16" if capability >= _BFLOAT16 else "float16" if capability >= _FLOAT16 else "float32"
+
+
+def settle_precision(recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe with a precision in place of each `auto`, so that a resume on another device changes nothing."""
+    found = {"precision": resolve_precision("auto", device)}
+    trainings = _trainings(recipe).items()
+    changed = {key: each.model_copy(update=found) for key, each in trainings if each.precision == "auto"}
+    return recipe.model_copy(update=changed) if changed else recipe
+
+
+def find_emulated(recipe: Section, device: torch.device) -> list[str]:
+    """A sentence for each training of a recipe in bfloat16, where the GPU has no instructions for it."""
+    asked = [key for key, each in _trainings(recipe).items() if each.precision == "bfloat16"]
+    if not asked or device.type != "cuda" or torch.cuda.get_device_capability(device) >= _BFLOAT16:
+        return []
+    major, minor = torch.cuda.get_device_capability(device)
+    gpu = f"{torch.cuda.get_device_name(device)} (compute capability {major}.{minor})"
+    return [f"{key}.precision bfloat16 is emulated on {gpu}, and slow: {key}.precision=auto is not" for key in asked]
+
+
+def _trainings(recipe: Section) -> dict[str, OptimConfig]:
+    """The sections of a recipe that are of a training."""
+    return {key: each for key, each in recipe if isinstance(each, OptimConfig)}
+
+
 def check_precision(config: OptimConfig, device: torch.device) -> None:
     """InputError where a device does not train in this precision."""
     if config.precision == "float16" and device.type != "cuda":
@@ -81,7 +131,7 @@ def check_precision(config: OptimConfig, device: torch.device) -> None:
 
 def autocast(precision: TrainingPrecision, device: torch.device) -> AbstractContextManager[object]:
     """A context in which a forward pass computes in a precision."""
-    kind = _AUTOCAST_TYPES.get(precision)
+    kind = _AUTOCAST_TYPES.get(resolve_precision(precision, device))
     return nullcontext() if kind is None else torch.autocast(device.type, dtype=kind)
 
 

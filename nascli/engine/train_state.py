@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nascli.engine.batch_norm_sync import BatchNormSync
-from nascli.engine.device import disable_malloc_trim
+from nascli.engine.device import disable_malloc_trim, resolve_precision
 from nascli.engine.meters import READ_INTERVAL, EpochRecord, LossMeter, check_finite
 from nascli.engine.optim import WeightAverage, make_optimizer
 from nascli.engine.task import Batch, Run, Task
@@ -88,7 +88,7 @@ def start_state(task: Task[Batch], run: Run) -> TrainState:
         modules,
         make_optimizer(modules, config, task.lr_factor),
         WeightAverage(modules, config.ema_decay) if config.ema_decay else None,
-        torch.amp.GradScaler(run.device.type, enabled=config.precision == "float16"),
+        torch.amp.GradScaler(run.device.type, enabled=resolve_precision(config.precision, run.device) == "float16"),
         BatchNormSync(modules, run.dist),
         task.plan.micro_batches,
         LossMeter(1 if run.device.type == "cpu" else READ_INTERVAL, run.dist),

@@ -41,6 +41,8 @@ from nascli.search.strategies.strategy import Strategy, SupportsPretraining
 from nascli.search.strategies.warm_start import WarmStarted
 from nascli.signals import StopRequest
 
+_CPU = torch.device("cpu")
+
 # Given the space, the recipe's section of the strategy's name (None where there is none), and the seed: a strategy
 # gets no other setting, so a snapshot of it is bound to all that it was made from.
 STRATEGY_BUILDERS: Mapping[str, Callable[[SearchSpace, Any, int], Strategy]] = {
@@ -78,12 +80,17 @@ class Evaluators:
     trainer: ProxyTraining | None
 
 
-def check_recipe(recipe: SearchRecipe) -> None:
-    """Refuse a recipe whose sections contradict each other, before anything is loaded.
+def check_recipe(recipe: SearchRecipe, device: torch.device = _CPU) -> None:
+    """Refuse a recipe whose sections contradict each other or the device, before anything is loaded.
 
     Raises:
         InputError: The message names the key.
     """
+    if recipe.search.executor == "ray" and device.index is not None:
+        raise InputError(
+            f"--device {device} names one GPU, and a Ray cluster gives each worker one that it chooses",
+            "Give --device cuda; CUDA_VISIBLE_DEVICES, set where ray start is called, limits the choice",
+        )
     search, rungs = recipe.search, recipe.halving.rungs
     kind = search.evaluator
     if kind not in EVALUATOR_BUILDERS and not kind.startswith(TABLE):

@@ -1,9 +1,24 @@
 """Seeding reaches the generators that a training draws from, and no others."""
 
+import pickle
+from dataclasses import replace
+
 import pytest
 import torch
 
-from nascli.engine.device import describe_device, fork_rng, seed_generators
+from nascli.config import DetectRecipe, SearchRecipe, load_recipe
+from nascli.engine.device import (
+    autocast,
+    describe_device,
+    find_emulated,
+    fork_rng,
+    resolve_device,
+    resolve_precision,
+    seed_generators,
+    settle_precision,
+    temporary_seed,
+)
+from nascli.search.evaluators.proxy import load_child_setup
 
 CPU = torch.device("cpu")
 
@@ -45,3 +60,70 @@ def test_a_cpu_has_no_facts_and_a_gpu_names_what_its_numbers_depend_on(monkeypat
     assert facts["tf32_convolutions"] is torch.backends.cudnn.allow_tf32
     assert facts["tf32_matmul"] is False
     assert facts.keys() == {"gpu", "cuda", "cudnn", "driver", "tf32_convolutions", "tf32_matmul"}
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ((9, 0), "bfloat16"),
+        ((8, 0), "bfloat16"),
+        ((7, 5), "float16"),
+        ((7, 0), "float16"),
+        ((6, 1), "float32"),
+        (None, "float32"),
+    ],
+)
+def test_auto_is_the_fastest_precision_of_the_device(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] | None, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    device = torch.device("cuda") if capability else CPU
+    values = {"train.precision": "auto", "supernet.precision": "auto"}
+    recipe = settle_precision(load_recipe(SearchRecipe, None, values), device)
+    assert (recipe.train.precision, recipe.supernet.precision) == (expected, expected)
+    assert find_emulated(recipe, device) == []
+    named = load_recipe(SearchRecipe, None, {"train.precision": "float16"})
+    assert settle_precision(named, device) == named
+
+
+def test_an_unsettled_auto_computes_like_what_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Python calls the engine with a recipe of its own."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    with autocast("auto", CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    assert resolve_precision("auto", torch.device("cuda")) == "bfloat16"
+
+
+def test_bfloat16_on_an_older_gpu_is_said_to_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    recipe = load_recipe(DetectRecipe, None, {"train.precision": "bfloat16"})
+    (sentence,) = find_emulated(recipe, torch.device("cuda"))
+    assert "train.precision" in sentence
+    assert "Tesla T4" in sentence
+    assert find_emulated(recipe, CPU) == []
+
+
+def test_a_gpu_that_is_named_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In worker processes, too, where the setup of a search arrives as a copy."""
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    second = resolve_device("cuda:1")
+    resolve_device("cpu")
+    assert chosen == [second]
+    recipe = load_recipe(SearchRecipe, None, {"data.dataset": "digits"})
+    setup = load_child_setup(recipe, CPU)
+    pickle.loads(pickle.dumps(replace(setup, device=second)))
+    assert chosen == [second, second]
+
+
+def test_initial_weights_leave_every_generator_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("every GPU was seeded"))
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("every device was seeded"))
+    before = torch.get_rng_state()
+    with temporary_seed(3, "init"):
+        first = torch.rand(3)
+    with temporary_seed(3, "init"):
+        assert torch.equal(torch.rand(3), first)
+    assert torch.equal(torch.get_rng_state(), before)

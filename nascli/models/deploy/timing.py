@@ -271,5 +271,5 @@ def _make_images(network: ImageClassifier, batch: int, device: torch.device) -> 
 
 def _run(engine: Engine, images: Tensor) -> Tensor:
     """The logits in full float32: a GPU else rounds the inputs of convolutions, in each engine at other places."""
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # its default is False
         return engine(images)

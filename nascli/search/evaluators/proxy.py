@@ -17,7 +17,7 @@ from nascli.data.dataset import ImageData, split_holdout
 from nascli.data.folders.index import HELD_OUT
 from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer
-from nascli.engine.device import temporary_seed
+from nascli.engine.device import temporary_seed, use_device
 from nascli.engine.task import Run
 from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype
@@ -59,6 +59,10 @@ class ChildSetup:
     def __getstate__(self) -> dict[str, Any]:
         """Without the copy on the device: each process makes its own."""
         return {name: value for name, value in vars(self).items() if name != "resident"}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        vars(self).update(values)
+        use_device(self.device)
 
     def spec(self, genotype: Genotype) -> NetworkSpec:
         """The child network of a genotype."""
