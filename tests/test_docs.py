@@ -25,7 +25,7 @@ from nascli.search.evaluators.tabular import TabularBenchmark
 ROOT = Path(nascli.__file__).parents[1]
 RENAMES = ROOT / "docs" / "renames.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "recipes").rglob("*.*"))]
-ELSEWHERE = {"csv", "html", "json", "jsonl", "log", "py", "toml", "yaml"}
+ELSEWHERE = {"csv", "html", "json", "jsonl", "log", "py", "safetensors", "toml", "yaml"}
 """Endings of file names, which look like recipe keys: `network.json`."""
 
 

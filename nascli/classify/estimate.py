@@ -83,7 +83,7 @@ def _time_step(job: TrainJob, side: int, teacher: TeacherEngine | None) -> float
     """Seconds of a step on images of a size, augmentation and what a teacher answers in each step included."""
     recipe, run = job.recipe, Run(job.device, retry_on_oom=False)
     config = recipe.train.model_copy(update={"image_sizes": (side,)})
-    task = ClassifyTask(job.new_network(), job.data, config, recipe.data, recipe.seed, run, teacher)
+    task = ClassifyTask(job.new_network(), job.images, config, recipe.data, recipe.seed, run, teacher)
     return median_step(start_state(task, run), task, recipe.seed, run, 6)
 
 
@@ -91,7 +91,7 @@ def _count_memory(job: TrainJob, side: int) -> int:
     """Bytes of a step on a CPU, with drop path in full force; a teacher's own are not among them."""
     recipe, plan, run = job.recipe, job.plan, Run(job.device, retry_on_oom=False)
     config = recipe.train.model_copy(update={"compile": False})
-    task = ClassifyTask(job.new_network(), job.data, config, recipe.data, recipe.seed, run)
+    task = ClassifyTask(job.new_network(), job.images, config, recipe.data, recipe.seed, run)
     task.begin_step(plan.steps)
     images = torch.zeros(plan.batch_size, 3, side, side).to(memory_format=torch.channels_last)
     return step_memory(start_state(task, run), task, (images, torch.zeros(plan.batch_size, dtype=torch.int64)), run)
@@ -99,7 +99,7 @@ def _count_memory(job: TrainJob, side: int) -> int:
 
 def _time_answers(job: TrainJob, teacher: TeacherEngine) -> float:
     """Seconds in which a teacher answers for all training images, from some; the first time warms up."""
-    split, normalizer = job.data.train.to(job.device), Normalizer(job.data.mean, job.data.std)
+    split, normalizer = job.data.train.to(job.device), Normalizer(job.spec.mean, job.spec.std)
     sample = split.take(torch.arange(min(len(split), 256)))
     for _ in range(2):
         since = time.monotonic()
@@ -112,7 +112,7 @@ def _time_evaluation(job: TrainJob) -> float:
     network = job.new_network().to(job.device).to(memory_format=torch.channels_last)
     test = job.data.val.to(job.device)
     sample = test.take(torch.arange(min(len(test), 256)))
-    normalizer = Normalizer(job.data.mean, job.data.std)
+    normalizer = Normalizer(job.spec.mean, job.spec.std)
     for _ in range(2):
         since = time.monotonic()
         evaluate(network, sample, normalizer, Run(job.device))

@@ -28,13 +28,13 @@ from nascli.errors import InputError
 from nascli.models.cost import measure_cost
 from nascli.models.deploy.optimized import OpenedEngine
 from nascli.models.families import NETWORK_FILE
-from nascli.models.serialization import WEIGHTS_FILE, load_network
+from nascli.models.serialization import WEIGHTS_FILE, check_weights, load_network
 from nascli.models.spec import NetworkSpec, read_network
 from nascli.models.tensor_files import digest_tensors
 from nascli.reading import expand_home
-from nascli.runs.find import advise_folder, read_run
+from nascli.runs.find import read_run
 from nascli.runs.record import check_recipe_file, parse_recipe, versions
-from nascli.text import nfc, quote
+from nascli.text import nfc
 
 _ALLOW_UNREADABLE = "--max-unreadable N"
 """The option that allows for more images that cannot be decoded."""
@@ -129,20 +129,6 @@ def evaluate_runs(runs: Sequence[TrainedRun], options: InferenceOptions) -> Iter
 def describe_preprocessing(spec: NetworkSpec, used: Preprocessing) -> dict[str, Any]:
     """The steps from an image to the input of the network of `spec`, as JSON values."""
     return {"image_size": spec.image_size, **used.model_dump(), "mean": spec.mean, "std": spec.std}
-
-
-def check_weights(folder: Path) -> None:
-    """Raise InputError where a folder holds no weights."""
-    if (folder / WEIGHTS_FILE).is_file():
-        return
-    if (folder / "run.json").is_file():
-        raise InputError(
-            f"{folder}: there are no weights yet, the training has not ended",
-            f"nascli train --resume {quote(folder)} ends it",
-        )
-    hint = "Give a folder that nascli train or nascli build --import-weights wrote"
-    advice = advise_folder(folder)
-    raise InputError(f"{folder}: there is no {WEIGHTS_FILE} in it", f"{advice}. {hint}" if advice else hint)
 
 
 def _evaluate_run(

@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nascli.classify.class_balance import check_class_images, find_class_weights
+from nascli.classify.start import take_start
 from nascli.classify.task import answers_once, fit_classifier, plan_batches
 from nascli.classify.teacher import TeacherEngine, open_same_teacher, open_teacher
 from nascli.config import NETWORK_SECTIONS, DataConfig, TrainRecipe, load_recipe
@@ -19,17 +20,20 @@ from nascli.data.streaming import worker_count
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import check_precision, cpu_threads, temporary_seed
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
+from nascli.engine.start import Start, resume_start
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError
+from nascli.files import writing
 from nascli.models.cost import measure_cost
 from nascli.models.families import NETWORK_FILE, build, find_family
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from nascli.models.spec import Architecture, NetworkSpec, read_network, resolve_network, write_network
-from nascli.models.tuning import freeze_weights
+from nascli.models.start import StartWeights
+from nascli.models.tuning import find_lr_factors, freeze_weights
 from nascli.records import sha256_json
 from nascli.runs.find import check_same_data, read_run
-from nascli.runs.record import RUN_FILE, check_recipe_file, with_changes
+from nascli.runs.record import RUN_FILE, START_FILE, check_recipe_file, with_changes
 
 MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images", "max_megapixels")
 """Of a recipe's `data`: where the images lie and how they are read; which they are is compared."""
@@ -59,7 +63,11 @@ _UNNAMED = (
 
 @dataclass(frozen=True)
 class TrainJob:
-    """A training of `nascli train`; the classes of the data are the network's, and the teacher's."""
+    """A training of `nascli train`; the classes of the data are the network's, and the teacher's.
+
+    Args:
+        start: The weights that it begins with; None are fresh ones.
+    """
 
     recipe: TrainRecipe
     spec: NetworkSpec
@@ -67,14 +75,24 @@ class TrainJob:
     device: torch.device
     dist: DistContext = SINGLE_PROCESS
     teacher: TeacherEngine | None = None
+    start: Start | None = None
+
+    @property
+    def images(self) -> ImageData:
+        """The data with the colors scaled as the network expects them."""
+        return as_seen(self.data, self.spec)
 
     @property
     def identity(self) -> str:
-        """SHA-256 over recipe, network, data and teacher; two jobs of one identity make the same weights."""
+        """SHA-256 over recipe, network, data, teacher and the weights that it begins with.
+
+        Two jobs of one identity make the same weights.
+        """
         recipe = self.recipe.model_dump(mode="json", exclude=MAY_CHANGE)
         network = self.spec.model_dump(mode="json", exclude={"preprocessing"})  # touches no weight either
         teacher = [self.teacher.description["sha256"]] if self.teacher else []
-        return sha256_json([recipe, network, describe_data(self.data)["sha256"], *teacher])
+        start = [self.start.sha256] if self.start else []
+        return sha256_json([recipe, network, describe_data(self.data)["sha256"], *teacher, *start])
 
     @property
     def unused_keys(self) -> list[str]:
@@ -103,13 +121,17 @@ class TrainJob:
         self.plan.check_micro_batches()
 
     def new_network(self) -> ImageClassifier:
-        """The network with the weights that follow from the seed; the caller's random state is left as it was.
+        """The network with the weights that it begins with; fresh ones follow from the seed.
+
+        The caller's random state is left as it was.
 
         Raises:
             InputError: What is to be frozen is not in it, or is all of it.
         """
         with temporary_seed(self.recipe.seed, "init"):
             network = build(self.spec)
+        if self.start is not None:
+            self.start.fill(network)
         freeze_weights(network, self.recipe.train)
         return network
 
@@ -144,21 +166,31 @@ def _takes(spec: NetworkSpec, side: int) -> bool:
 
 
 def prepare_train_job(
-    recipe: TrainRecipe, architecture: Architecture, device: torch.device, dist: DistContext = SINGLE_PROCESS
+    recipe: TrainRecipe,
+    architecture: Architecture,
+    device: torch.device,
+    dist: DistContext = SINGLE_PROCESS,
+    weights: StartWeights | None = None,
 ) -> TrainJob:
     """Load the data and fit the network to them; open the teacher.
 
+    Args:
+        weights: Those to begin with, of this architecture; None are fresh ones.
+
     Raises:
         InputError: The data or the teacher are not there, or the network cannot be built for the data's size, or the
-            teacher has other classes.
+            teacher has other classes, or the weights do not fit.
         CorruptFileError: A file is damaged.
     """
     name = recipe.train.teacher
     teacher = open_teacher(name) if name else None
+    keeps = weights is not None and weights.knows_images and recipe.start.preprocessing == "keep"
+    prepared = weights.spec if weights is not None and keeps else None
     data = load_dataset(
         _share_cores(recipe.data, dist),
         recipe.network.image_size,
         stream_size=find_family(architecture.family).stream_size(recipe.network),
+        preprocessing=prepared.preprocessing if prepared else None,
         allow_option=_ALLOW_UNREADABLE,
     )
     spec = resolve_network(
@@ -168,12 +200,30 @@ def prepare_train_job(
         image_size=data.image_size,
         aux_head=recipe.train.aux_weight > 0,
         class_names=data.class_names,
-        mean=data.mean,
-        std=data.std,
+        mean=(prepared or data).mean,
+        std=(prepared or data).std,
         preprocessing=data.preprocessing,
     )
-    asked = TeacherEngine(teacher, data, recipe.train, device) if teacher else None
-    return TrainJob(recipe, spec, data, device, dist, asked)
+    asked = TeacherEngine(teacher, as_seen(data, spec), recipe.train, device) if teacher else None
+    job = TrainJob(recipe, spec, data, device, dist, asked)
+    if weights is None:
+        _refuse_frozen_noise(recipe)
+        return job
+    network = job.new_network()
+    find_lr_factors(network, recipe.train)  # refuses, before there is a folder, what is no decay
+    return replace(job, start=take_start(network, weights, recipe, data))
+
+
+def _refuse_frozen_noise(recipe: TrainRecipe) -> None:
+    """InputError where fresh weights are to be frozen."""
+    frozen = {"freeze": recipe.train.freeze, "freeze_batch_norm": recipe.train.freeze_batch_norm != "off"}
+    key = next((key for key, value in frozen.items() if value), None)
+    if key:
+        raise InputError(
+            f"train.{key}: this training begins with fresh weights, which hold nothing to keep",
+            "Say whose weights it begins with, by --from",
+            field=f"train.{key}",
+        )
 
 
 def resume_train_job(
@@ -199,16 +249,24 @@ def resume_train_job(
     if not (folder / NETWORK_FILE).is_file():
         raise InputError(f"{folder} was stopped before it began", "Start it again, with --out and --overwrite")
     changes: list[str] = []
+    start = None
     if (folder / RUN_FILE).is_file():
-        changes = check_recipe_file(TrainRecipe, read_run(folder, "train"), folder, MAY_CHANGE, note)
+        record = read_run(folder, "train")
+        changes = check_recipe_file(TrainRecipe, record, folder, MAY_CHANGE, note)
+        start = resume_start(record, folder)
     spec = read_network(folder / NETWORK_FILE)
     with with_changes(changes):
-        data = load_dataset(_share_cores(recipe.data, dist), spec.image_size, allow_option=_ALLOW_UNREADABLE)
+        data = load_dataset(
+            _share_cores(recipe.data, dist),
+            spec.image_size,
+            preprocessing=spec.preprocessing,
+            allow_option=_ALLOW_UNREADABLE,
+        )
         check_precision(recipe.train, device)
         check_classes(spec, data, folder)
         check_same_data(folder, describe_data(data), _describe_counts, _RESTORE)
-        teacher = _reopen_teacher(folder, recipe, data, device, note)
-    return TrainJob(recipe, spec, data, device, dist, teacher)
+        teacher = _reopen_teacher(folder, recipe, as_seen(data, spec), device, note)
+    return TrainJob(recipe, spec, data, device, dist, teacher, start)
 
 
 def _reopen_teacher(
@@ -224,6 +282,11 @@ def _reopen_teacher(
     if (now := teacher.description["engine"]) not in ("timm", engine):
         note(f"the teacher answers by the engine {now}, before by {engine}: the weights may differ in rounding")
     return teacher
+
+
+def as_seen(data: ImageData, spec: NetworkSpec) -> ImageData:
+    """The data with the colors scaled as a network expects them."""
+    return replace(data, mean=spec.mean, std=spec.std)
 
 
 def describe_data(data: ImageData) -> dict[str, Any]:
@@ -298,7 +361,8 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
             when = "once per image" if once else "in each step, since the images are changed at random"
             run.log("teacher {name} answers by the engine {engine}, ".format(**job.teacher.description) + when)
         try:
-            result = fit_classifier(network, job.data, recipe.train, recipe.data, recipe.seed, run, store, job.teacher)
+            train, images = recipe.train, job.images
+            result = fit_classifier(network, images, train, recipe.data, recipe.seed, run, store, job.teacher)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(
                 f"the device has not enough memory for two images of {job.spec.image_size} pixels at once",
@@ -306,6 +370,8 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
             ) from error
         if folder is not None:
             save_weights(folder / WEIGHTS_FILE, network)
+            with writing(folder / START_FILE):
+                (folder / START_FILE).unlink(missing_ok=True)
         cost = measure_cost(job.spec)
         return {
             "label": "final",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nascli.classify.evaluate import check_weights, describe_preprocessing
+from nascli.classify.evaluate import describe_preprocessing
 from nascli.classify.metrics import InferenceOptions, make_scorer
 from nascli.classify.tta import plan_tta
 from nascli.config import MAX_MEGAPIXELS
@@ -17,7 +17,7 @@ from nascli.data.imagenet import IMAGENET_CLASSES, are_imagenet_wnids, imagenet_
 from nascli.data.streaming import ImageFiles, worker_count
 from nascli.data.transforms import Normalizer
 from nascli.engine.dist import device_name
-from nascli.models.serialization import load_network
+from nascli.models.serialization import check_weights, load_network
 from nascli.models.spec import NetworkSpec
 
 TOP = 5

@@ -16,7 +16,6 @@ from nascli.cli.options import (
     NEW_RUN,
     RECIPE,
     RESUME,
-    SET,
     Call,
     Setting,
     command,
@@ -34,8 +33,8 @@ from nascli.cli.processes import (
     resume_in_main,
     start_processes,
 )
-from nascli.config import TrainRecipe, find_recipe, load_recipe
-from nascli.errors import InputError
+from nascli.cli.train_source import open_source
+from nascli.config import TrainRecipe
 from nascli.runs.find import find_run, read_run
 from nascli.runs.folder import RunFolder
 from nascli.runs.start import create_run
@@ -45,18 +44,9 @@ if TYPE_CHECKING:
     from nascli.classify.job import TrainJob
     from nascli.engine.dist import DistContext
 
-DEFAULT_RECIPES = {
-    "cells": {"digits": "digits", "cifar10": "cifar10", "cifar100": "cifar10", "imagenet": "imagenet-mobile"},
-    "mobile": {
-        "digits": "digits-mnasnet",
-        "cifar10": "mnasnet-cifar",
-        "cifar100": "mnasnet-cifar",
-        "imagenet": "mnasnet-paper",
-    },
-}
-"""The recipe of a family and a data set, where the user names none; other families have those of the cells."""
-
 KEYS = {
+    "--from": "start.weights",
+    "--freeze": "train.freeze",
     "--dataset": "data.dataset",
     "--data-dir": "data.data_dir",
     "--val-split": "data.val_split",
@@ -82,6 +72,8 @@ TENSORBOARD = Setting[bool]("--tensorboard", "Write event files for TensorBoard 
     examples=[
         "nascli train --cell nasnet-a --dataset digits",
         "nascli train --cell runs/search/latest --dataset cifar10 --recipe cifar10-cpu --dry-run",
+        "nascli train --from runs/train/latest --dataset folder:photos --freeze backbone",
+        "nascli train --from nasnetamobile.pth --cell nasnet-a --preset imagenet-mobile --dataset folder:photos",
         "nascli train --resume latest",
         "torchrun --nproc-per-node 2 -m nascli train --cell nasnet-a --dataset digits --device cpu",
     ],
@@ -89,9 +81,10 @@ TENSORBOARD = Setting[bool]("--tensorboard", "Write event files for TensorBoard 
 def run(call: Call) -> None:
     """Train a network to the end and measure it.
 
-    The cell is a genotype file, a search run, a zoo name, or a network.json, whose macro numbers are used then. Without
-    --recipe the data set chooses one. --gpus starts a process per GPU; torchrun does so on several machines. The batch
-    size is that of all processes together.
+    The cell is a genotype file, a search run, a zoo name, or a network.json, whose macro numbers are used then. --from
+    begins with the weights of a network instead, and takes its cell and numbers. Without --recipe the data set chooses
+    one. --gpus starts a process per GPU; torchrun does so on several machines. The batch size is that of all processes
+    together.
     """
     if call[RESUME]:
         call.refuse_with_resume({"--dataset", "--data-dir", "--teacher", "--device", "--gpus", "--tensorboard"})
@@ -116,65 +109,26 @@ def run(call: Call) -> None:
         _train(terminal, folder, job)
 
 
-def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["TrainJob", list[Path]]:
+def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["TrainJob", tuple[Path, ...]]:
     """The job that the options ask for, and the files it was made from."""
     from nascli.classify.job import prepare_train_job
-    from nascli.classify.teacher import find_teacher, teacher_files
     from nascli.engine.device import settle_precision
     from nascli.engine.launch import local_device
-    from nascli.genotype.resolve import find_cell
-    from nascli.models.families import open_architecture
 
-    cell, keys = call[CELL], call.keys(TrainRecipe)
-    if cell is None:
-        raise InputError("--cell is missing", "Give a genotype file, a search run, or a zoo name such as nasnet-a")
-    source = open_architecture(find_cell(cell, runs_folder(), terminal.note))
-    if source.unused_weights:
-        terminal.note(f"{source.unused_weights}. This training begins with fresh weights")
-    numbers = _network_numbers(keys.get("network.preset"), source.numbers)
-    data = load_recipe(TrainRecipe, None, numbers | keys, call[SET]).data
-    name = call[RECIPE] or _default_recipe(terminal, source.architecture.family, data.dataset)
-    path = find_recipe("train", name) if name else None
-    recipe = load_recipe(TrainRecipe, path, numbers | keys, call[SET], terminal.note)
-    if recipe.train.teacher:
-        teacher = find_teacher(recipe.train.teacher, runs_folder(), terminal.note)
-        recipe = load_recipe(TrainRecipe, path, {**numbers, **keys, "train.teacher": teacher}, call[SET])
+    source = open_source(call, terminal)
     device = local_device(call[DEVICE], dist)
-    job = prepare_train_job(settle_precision(recipe, device), source.architecture, device, dist)
+    recipe = settle_precision(source.recipe, device)
+    job = prepare_train_job(recipe, source.architecture.architecture, device, dist, source.weights)
     note_images(terminal, job.data)
+    if job.start:
+        terminal.note(job.start.text)
     job.check()  # what cannot be trained is refused before there is a folder
     if job.unused_keys:
         terminal.note(f"no effect on {job.spec.name}: {', '.join(job.unused_keys)}")
-    return job, [file for file in (source.file, path, *teacher_files(recipe.train.teacher)) if file]
+    return job, source.files
 
 
-def _default_recipe(terminal: Terminal, family: str, dataset: str) -> str | None:
-    """The recipe of a data set, named on the terminal; None where it has none."""
-    recipes = DEFAULT_RECIPES.get(family, DEFAULT_RECIPES["cells"])
-    name = recipes.get(dataset)
-    if name:
-        terminal.note(f"recipe {name} (another with --recipe)")
-    else:
-        terminal.note(
-            f"no recipe for {dataset}: what is not given has its default. --recipe {recipes['imagenet']} suits photos, "
-            f"{recipes['cifar10']} small images"
-        )
-    return name
-
-
-def _network_numbers(preset: str | None, numbers: dict[str, Any]) -> dict[str, Any]:
-    """Macro numbers that stand above the recipe's: those of `--preset`, or of a network.json."""
-    from nascli.models.families import find_family
-
-    if preset is None:
-        return numbers
-    if len(numbers) > 1:
-        raise InputError("--preset and a network.json exclude each other", "The file holds every macro number")
-    published = find_family(numbers["network.family"]).presets.get(preset, {})
-    return numbers | {f"network.{name}": value for name, value in published.items() if name != "image_size"}
-
-
-def _create(call: Call, job: "TrainJob", files: list[Path]) -> RunFolder:
+def _create(call: Call, job: "TrainJob", files: tuple[Path, ...]) -> RunFolder:
     from nascli.classify.job import describe_data
     from nascli.engine.device import describe_device
     from nascli.models.families import NETWORK_FILE
@@ -196,6 +150,8 @@ def _create(call: Call, job: "TrainJob", files: list[Path]) -> RunFolder:
         },
         data=describe_data(job.data),
         teacher=job.teacher and job.teacher.description,
+        start_weights=job.start and job.start.record,
+        write_start=job.start.write if job.start else None,
         **describe_images(job.data),
     )
 

@@ -128,6 +128,26 @@ BACKBONE = "backbone"
 """The name, in `train.freeze`, of all stages but the classifier."""
 
 
+class StartConfig(Section):
+    """The weights that a training begins with."""
+
+    weights: str | None = Field(
+        None,
+        description="weights to begin with: a train run, a folder of nascli build --import-weights, a file of another "
+        "tool (with --cell), or a search with evaluator one_shot; by default fresh ones",
+    )
+    classes: Literal["match", "new", "keep"] = Field(
+        "match",
+        description="outputs of the classifier: match takes those of classes with the same name, new takes none, keep "
+        "takes all and refuses other classes",
+    )
+    preprocessing: Literal["keep", "data"] = Field(
+        "keep",
+        description="mean and deviation of the colors, resizing and cropping: those of the weights (keep), or the data "
+        "set's own",
+    )
+
+
 def _one_or_more(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -175,6 +195,7 @@ class TrainRecipe(Section):
     """Everything `nascli train` needs to repeat a run."""
 
     seed: int = Field(0, description="seed of everything random")
+    start: StartConfig = Field(default_factory=StartConfig)
     data: DataConfig = Field(default_factory=DataConfig)
     network: Annotated[NetworkConfig, ByFamily(NETWORK_SECTIONS)] = Field(default_factory=CellNetworkConfig)
     train: FineTuneConfig = Field(default_factory=FineTuneConfig)

@@ -1,6 +1,7 @@
 """ImageNet's 1000 classes: the names of their folders, and of the classes, in the order of the outputs."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 IMAGENET_CLASSES = 1000
@@ -20,6 +21,11 @@ def imagenet_wnids() -> tuple[str, ...] | None:
     except ImportError:
         return None
     return tuple(ImageNetInfo("imagenet-1k").label_names())  # type: ignore[no-untyped-call]
+
+
+def is_wnid(name: str) -> bool:
+    """Whether a name has the form of ImageNet's class folders: n01440764."""
+    return re.fullmatch(r"n\d{8}", name) is not None
 
 
 def imagenet_categories() -> tuple[str, ...]:

@@ -23,6 +23,9 @@ from nascli.text import quote
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier, Supernet
 
+_WEIGHTS = ("weights.safetensors", "supernet.safetensors")
+"""Files of weights that may lie beside an architecture's."""
+
 _USUAL = {"filters": 500, "stem_filters": 500, "head_filters": 5000, "cells_per_stage": 100, "classes": 50_000}
 """The numbers up to which a network is small beside any memory."""
 
@@ -130,14 +133,15 @@ class ArchitectureSource:
     @property
     def unused_weights(self) -> str:
         """A sentence about trained weights beside the file, which an architecture does not bring; empty without."""
-        weights = self.file and self.file.with_name("weights.safetensors")
-        if weights is None or self.file is None or self.file.name != NETWORK_FILE or not os.path.isfile(weights):
+        beside = [self.file.with_name(name) for name in _WEIGHTS] if self.file else []
+        weights = next((each for each in beside if os.path.isfile(each)), None)
+        if weights is None:
             return ""
         folder = quote(weights.parent)
-        return (
-            f"{weights} is not used: --cell takes the cell and the sizes alone. As a backbone its weights are taken by "
-            f"nascli detect --backbone {folder}"
-        )
+        ways = f"nascli train --from {folder} begins with them"
+        if weights.name == _WEIGHTS[0]:
+            ways += f", nascli detect --backbone {folder} takes them as a backbone"
+        return f"{weights} is not used: --cell takes the cell and the sizes alone. {ways}"
 
 
 def open_architecture(source: str) -> ArchitectureSource:
@@ -149,10 +153,14 @@ def open_architecture(source: str) -> ArchitectureSource:
     """
     file = find_cell_file(source)
     if file is not None and is_network_file(file):
-        spec = read_network(file)
-        values = {"family": spec.family} | spec.config_values()
-        return ArchitectureSource(spec.architecture, file, {f"network.{key}": value for key, value in values.items()})
+        return source_of_network(read_network(file), file)
     load_plugins()
     fixed = None if file else next(filter(None, (family.find(source) for family in FAMILIES.values())), None)
     architecture = fixed or load_genotype(file or source)
     return ArchitectureSource(architecture, file, {"network.family": architecture.family})
+
+
+def source_of_network(spec: NetworkSpec, file: Path) -> ArchitectureSource:
+    """The architecture of a network that a file holds, with all its macro numbers."""
+    values = {"family": spec.family} | spec.config_values()
+    return ArchitectureSource(spec.architecture, file, {f"network.{key}": value for key, value in values.items()})

@@ -97,6 +97,12 @@ class ImageClassifier(nn.Module, ABC):
             stages.setdefault(unit.stage or unit.path, []).append(unit)
         return stages
 
+    def class_layers(self) -> dict[str, nn.Linear]:
+        """The layers with an output per class, by their place in the network: `classifier`, the auxiliary head's."""
+        layers = [(path, module) for path, module in self.named_modules() if isinstance(module, nn.Linear)]
+        auxiliary = [(path, layer) for path, layer in layers if path.startswith("aux_head.")]
+        return {"classifier": self.classifier, **dict(auxiliary[-1:])}
+
     def freeze_norms(self, norms: Iterable[nn.BatchNorm2d]) -> None:
         """Keep these batch norms of the network, and no others, in evaluation mode from now on."""
         self.frozen_norms = tuple(norm.eval() for norm in norms)

@@ -3,7 +3,7 @@
 The importer of a family knows what tools call the weights of its networks; `weight_files` reads the files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,9 @@ from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec
 from nascli.models.weight_files import read_weights
 from nascli.units import shorten
+
+IMAGENET_OUTPUTS = 1000
+"""Classes of ImageNet; some tools put the background before them."""
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -58,12 +61,37 @@ class Importer(Protocol):
         """The entry `key` in the layout of our tensor `name`."""
 
 
-def import_network(path: Path, spec: NetworkSpec) -> tuple[ImageClassifier, ImportedWeights]:
+class OwnImporter:
+    """Files of the weights of nascli itself, without the network.json that says what they are of."""
+
+    title = "nascli"
+
+    def recognize(self, entries: Mapping[str, Tensor], spec: NetworkSpec) -> ImportedWeights | None:
+        """By the names of most of the network's own tensors."""
+        with torch.device("meta"):
+            own = set(build(spec).state_dict())
+        own_layout = len(own & set(entries)) > len(own) / 2
+        return ImportedWeights("nascli", "nascli", "nascli", {}) if own_layout else None
+
+    def list_keys(self, network: ImageClassifier, layout: str) -> Mapping[str, str]:
+        """The network's own names."""
+        return {name: name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
+
+    def convert(self, tensor: Tensor, name: str, key: str, network: ImageClassifier) -> Tensor:
+        """As it is."""
+        return tensor
+
+
+def import_network(
+    path: Path, spec: NetworkSpec, *, any_classes: bool = False
+) -> tuple[ImageClassifier, ImportedWeights]:
     """A network with the weights of another tool's file, which computes what that tool computes with them.
 
     Args:
         spec: The network, but for the numbers that the tool has of its own; with 1000 classes a file of 1001 loses its
             first, the background.
+        any_classes: The network gets as many classes as the file has, whatever `spec` says; and weights of nascli
+            itself are taken, too, without their auxiliary head.
 
     Returns:
         The network, in evaluation mode, and what the file was.
@@ -73,19 +101,26 @@ def import_network(path: Path, spec: NetworkSpec) -> tuple[ImageClassifier, Impo
             misshaped entries are named.
         CorruptFileError: The file is damaged.
     """
-    importer = find_family(spec.family).importer()
+    importer = find_family(spec.family).importer() or (OwnImporter() if any_classes else None)
     if importer is None:
         raise InputError(f"weights {path}: no tool's weights can be read for {spec.name}")
     held = read_weights(path)
     entries = held.entries
     file = importer.recognize(entries, spec)
+    if file is None and any_classes:
+        importer = OwnImporter()
+        file = importer.recognize(entries, spec)
+        entries = {name: tensor for name, tensor in entries.items() if not name.startswith("aux_head.")}
     if file is None:
         some = ", ".join(map(shorten, list(entries)[:3]))
         with torch.device("meta"):
             own = set(entries) & set(build(spec).state_dict())
         hint = "These are weights of nascli itself: give their folder to --network or --backbone" if own else ""
         raise InputError(f"weights {path}: not a file of {importer.title} (it holds {some} ...)", hint)
-    network = build(spec.model_copy(update=dict(file.numbers))).eval()
+    spec = spec.model_copy(update=dict(file.numbers))
+    if any_classes:
+        spec = spec.model_copy(update={"classes": _count_outputs(entries, spec, importer, file.layout)})
+    network = build(spec).eval()
     keys = importer.list_keys(network, file.layout)
     found = {name: entries[key] for name, key in keys.items() if key in entries}
     converted = {name: importer.convert(tensor, name, keys[name], network) for name, tensor in found.items()}
@@ -110,10 +145,8 @@ def _refuse_misfit(
         for name, tensor in got.items()
         if tensor.shape != wanted[name].shape
     ]
-    misfits = {"missing": missing, "surplus": surplus, "misshaped": misshaped}
-    if any(misfits.values()):
-        first = {misfit: shorten(names[0], 200) for misfit, names in misfits.items() if names}
-        said = "; ".join(f"{len(misfits[misfit])} {misfit}, first {name}" for misfit, name in first.items())
+    said = describe_misfits(missing, surplus, misshaped)
+    if said:
         classes = _count_classes(got, wanted)
         if classes and len(misshaped) <= 2 and not missing and not surplus:
             hint = f"The file is for {classes} classes, the network has {network.spec.classes}: --classes {classes}"
@@ -130,6 +163,22 @@ def _refuse_misfit(
     broken = next((expected[name] for name, tensor in got.items() if not bool(torch.isfinite(tensor).all())), None)
     if broken:
         raise CorruptFileError(f"weights {path}: entry {broken} holds values that are not finite")
+
+
+def describe_misfits(missing: Sequence[str], surplus: Sequence[str], misshaped: Sequence[str]) -> str:
+    """How many entries of a file do not fit a network, and the first of each kind; empty where all do."""
+    misfits = {"missing": missing, "surplus": surplus, "misshaped": misshaped}
+    return "; ".join(
+        f"{len(names)} {misfit}, first {shorten(names[0], 200)}" for misfit, names in misfits.items() if names
+    )
+
+
+def _count_outputs(entries: Mapping[str, Tensor], spec: NetworkSpec, importer: Importer, layout: str) -> int:
+    """The classes of a file, without the background; those of `spec` where it has no classifier's bias."""
+    with torch.device("meta"):
+        key = importer.list_keys(build(spec), layout).get("classifier.bias", "")
+    outputs = len(entries[key]) if key in entries and entries[key].ndim == 1 else 0
+    return IMAGENET_OUTPUTS if outputs == IMAGENET_OUTPUTS + 1 else outputs or spec.classes
 
 
 def _count_classes(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> int | None:

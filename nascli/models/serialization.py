@@ -14,9 +14,14 @@ from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import read_network
 from nascli.models.tensor_files import read_tensors, write_tensors
-from nascli.runs.find import refuse_detector
+from nascli.runs.find import advise_folder, refuse_detector
+from nascli.runs.record import RUN_FILE
+from nascli.text import quote
 
 WEIGHTS_FILE = "weights.safetensors"
+
+SUPERNET_FILE = "supernet.safetensors"
+"""The weights that the children of a search share, in its folder."""
 
 
 def save_weights(path: Path, network: nn.Module) -> None:
@@ -48,6 +53,20 @@ def load_weights(path: Path, network: nn.Module) -> None:
         if not _is_finite(state[name]):
             raise CorruptFileError(f"weights {path}: entry {name} holds values that are not finite")
     network.load_state_dict(state)
+
+
+def check_weights(folder: Path) -> None:
+    """Raise InputError where a folder holds no weights."""
+    if (folder / WEIGHTS_FILE).is_file():
+        return
+    if (folder / RUN_FILE).is_file():
+        raise InputError(
+            f"{folder}: there are no weights yet, the training has not ended",
+            f"nascli train --resume {quote(folder)} ends it",
+        )
+    hint = "Give a folder that nascli train or nascli build --import-weights wrote"
+    advice = advise_folder(folder)
+    raise InputError(f"{folder}: there is no {WEIGHTS_FILE} in it", f"{advice}. {hint}" if advice else hint)
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """Network specs: all that is needed, beside weights, to build a network again (`network.json`). No torch."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from nascli.errors import CorruptFileError, InputError
 from nascli.files import write_text
 from nascli.genotype.genotype import CELLS
 from nascli.models.latency import Key
-from nascli.records import check_schema, format_record, read_record
+from nascli.records import check_schema, format_record, read_record, take_checksum
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier, Supernet
@@ -235,9 +236,19 @@ def read_network(path: Path) -> NetworkSpec:
         InputError: There is no such file, it is of a newer schema, or a field is impossible.
         CorruptFileError: It is not JSON, or not a network.
     """
+    return _check_network(read_record(path), path)
+
+
+def parse_network(text: str, path: Path) -> NetworkSpec:
+    """The network in a text of `format_network`, which a file holds; errors as of `read_network`."""
+    values = dict(json.loads(text))
+    take_checksum(values, path)
+    return _check_network(values, path)
+
+
+def _check_network(values: dict[str, Any], path: Path) -> NetworkSpec:
     from nascli.models.families import find_family
 
-    values = read_record(path)
     if "classes" not in values:
         raise CorruptFileError(f"{path}: JSON, but not a network (no classes in it)")
     check_schema(values, SCHEMA_VERSION, path)
@@ -246,3 +257,17 @@ def read_network(path: Path) -> NetworkSpec:
         return spec.model_validate(values)
     except ValidationError as error:
         raise explain(error, str(path), spec) from error
+
+
+def with_architecture(spec: NetworkSpec, architecture: Architecture) -> NetworkSpec:
+    """A network of the same numbers and data, of another architecture of its family; InputError for another family."""
+    config = NETWORK_SECTIONS[spec.family].model_validate(spec.config_values())
+    return resolve_network(
+        architecture,
+        config,
+        classes=spec.classes,
+        class_names=spec.class_names,
+        mean=spec.mean,
+        std=spec.std,
+        preprocessing=spec.preprocessing,
+    )

@@ -92,6 +92,16 @@ def digest_tensors(path: Path) -> str:
         return str(header.get(_METADATA, {}).get(DIGEST) or _finish_digest(header, file))
 
 
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values of tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _load(path: Path) -> dict[str, Tensor]:
     try:
         str(path).encode()

@@ -19,12 +19,12 @@ from nascli.errors import CannotWriteError
 from nascli.files import make_inner_folder, write_text, writing
 from nascli.locks import LOCK_FILE
 from nascli.records import write_record
-from nascli.runs.record import DETECTOR_FILE, RECIPE_FILE, RUN_FILE, START
+from nascli.runs.record import DETECTOR_FILE, RECIPE_FILE, RUN_FILE, START, START_FILE
 from nascli.text import quote
 
 _GONE = "was removed, renamed or replaced while the run went on"
 
-FIRST_FILES = (RECIPE_FILE, "network.json", DETECTOR_FILE)
+FIRST_FILES = (RECIPE_FILE, "network.json", DETECTOR_FILE, START_FILE)
 """The files that may be written with `run.json` when a run starts."""
 
 
@@ -105,7 +105,8 @@ class RunFolder:
             return
         with writing(self.path):
             if work.get("empty") is True:
-                remove_entries(each for each in self.path.iterdir() if each.name not in (LOCK_FILE, RUN_FILE))
+                kept = (LOCK_FILE, RUN_FILE, *work.get("kept", ()))
+                remove_entries(each for each in self.path.iterdir() if each.name not in kept)
         for name, text in dict(work.get("files", ())).items():
             if name in FIRST_FILES:
                 write_text(self.path / name, str(text))

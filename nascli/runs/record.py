@@ -25,6 +25,12 @@ RECIPE_FILE = "recipe.toml"
 DETECTOR_FILE = "detector.json"
 """The numbers and classes of a detector, beside its network.json."""
 
+START_FILE = "start.safetensors"
+"""The weights that a run begins with, in its folder until it has ended; none where they are fresh."""
+
+START_WEIGHTS = "start_weights"
+"""The key of what these are: where they came from, and their digest."""
+
 START = "start"
 """The key of what is still to be written where a run was killed as it started."""
 
@@ -70,6 +76,10 @@ class _Asked(_Checked):
     tensorboard: bool | None = None
 
 
+class _StartWeights(_Checked):
+    sha256: str
+
+
 class _Growth(_Checked):
     before: int = Field(alias="from")
     to: int
@@ -90,6 +100,7 @@ class _Recipe(_Checked):
 
 class _Start(_Checked):
     empty: bool = True
+    kept: list[str] = Field(default_factory=list)
     files: dict[str, str] = Field(default_factory=dict)
 
 
@@ -106,6 +117,7 @@ class _RunRecord(_Checked):
     argv: list[str] | None = None
     grown: list[_Growth] | None = None
     backbone: str | None = None
+    start_weights: _StartWeights | None = None
     host: str | None = None
     started: str | None = None
     finished: str | None = None

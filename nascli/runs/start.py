@@ -25,7 +25,7 @@ from nascli.reading import sha256_file
 from nascli.records import read_record
 from nascli.runs.find import USES, has_only_begun, read_run
 from nascli.runs.folder import FIRST_FILES, RunFolder, now, remove_entries
-from nascli.runs.record import RECIPE_FILE, RUN_FILE, START, versions
+from nascli.runs.record import RECIPE_FILE, RUN_FILE, START, START_FILE, versions
 
 _IN_USE = "Wait for it, stop it, or choose another --out"
 
@@ -41,6 +41,7 @@ def create_run(
     inputs: Iterable[Path] = (),
     files: Mapping[str, str] | None = None,
     device: Mapping[str, str | bool] | None = None,
+    write_start: Callable[[Path], None] | None = None,
     note: Callable[[str], None] = lambda text: None,
     **facts: object,
 ) -> RunFolder:
@@ -55,6 +56,7 @@ def create_run(
         inputs: Files whose SHA-256 goes into `run.json`.
         files: Texts of further files to begin with, by name: `network.json`, `detector.json`.
         device: What the machine's entry has besides, of a run on a GPU.
+        write_start: Writes the weights that the run begins with, `START_FILE`, into the folder it is called with.
         note: Called where `latest` cannot be made to point to the run.
         facts: Further fields of `run.json`: `asked`, the user's options beyond the recipe; `data`, the identity of the
             data, by which a resumed run recognizes them.
@@ -75,8 +77,11 @@ def create_run(
     }
     first = {RECIPE_FILE: to_toml(recipe), **(files or {})}
     with _open_new(runs / command, name, out, overwrite, sources) as (path, lock, is_empty):
+        if write_start is not None:  # before run.json, with which the run is there and can be resumed
+            write_start(path)
         run = RunFolder(path, lock, record)
-        run.begin(started=now(), resumed=0, **{START: {"empty": not is_empty, "files": first}})
+        kept = [] if write_start is None else [START_FILE]
+        run.begin(started=now(), resumed=0, **{START: {"empty": not is_empty, "kept": kept, "files": first}})
         run.finish_start()
     if out is None:
         _point_latest(path, note)

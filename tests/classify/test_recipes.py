@@ -61,7 +61,7 @@ def test_a_recipe_opens_with_its_promise_and_its_command(path: Path) -> None:
     (command,) = re.findall(r"Command: (nascli train .+)", head)
     assert "--dataset" in shlex.split(command)
     if f"--recipe {path.stem}" not in command:
-        from nascli.cli.train import DEFAULT_RECIPES
+        from nascli.cli.train_source import DEFAULT_RECIPES
 
         dataset = shlex.split(command)[shlex.split(command).index("--dataset") + 1]
         assert DEFAULT_RECIPES[family_in(load_recipe(TrainRecipe, path))][dataset] == path.stem

@@ -91,9 +91,9 @@ OPTIONS = {
         "--precision --preset --target-latency --target-mult-adds --target-params --threads --width"
     ),
     "train": (
-        "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters --gpus "
-        "--image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set --strict --teacher "
-        "--tensorboard --val-fraction --val-split --width"
+        "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters --freeze "
+        "--from --gpus --image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set --strict "
+        "--teacher --tensorboard --val-fraction --val-split --width"
     ),
     "evaluate": (
         "--batch-size --crops --data-dir --dataset --device --engine --flip --json --max-megapixels "

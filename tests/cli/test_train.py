@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from nascli.cli.train import DEFAULT_RECIPES
+from nascli.cli.train_source import DEFAULT_RECIPES
 from nascli.config import SearchRecipe, TrainRecipe, find_recipe, load_recipe
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.serialization import load_network

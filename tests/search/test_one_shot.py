@@ -22,10 +22,11 @@ from nascli.genotype.cells.space import ENAS, resolve_cell_space
 from nascli.genotype.genotype import Genotype
 from nascli.models.cells.network import CellNetwork
 from nascli.models.cost import measure_cost
+from nascli.models.serialization import SUPERNET_FILE
 from nascli.progress import PROGRESS
 from nascli.search.evaluators.one_shot import OneShotEvaluator, build_one_shot
 from nascli.search.evaluators.proxy import ChildSetup
-from nascli.search.evaluators.supernet_task import SUPERNET_FILE, SupernetTask
+from nascli.search.evaluators.supernet_task import SupernetTask
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.trial import Score
 from nascli.signals import StopRequest

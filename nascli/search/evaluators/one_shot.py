@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nascli.classify.metrics import evaluate
+from nascli.classify.norms import measure_batch_norms
 from nascli.config import SearchRecipe
-from nascli.data.dataset import Split
 from nascli.engine.checkpoint import METRICS, NEWEST, PREVIOUS
 from nascli.engine.device import cpu_threads, generator_for
 from nascli.engine.task import Run
@@ -35,11 +35,10 @@ from nascli.genotype.space import SearchSpace
 from nascli.models.cost import measure_cost
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
-from nascli.models.serialization import load_weights
+from nascli.models.serialization import SUPERNET_FILE, load_weights
 from nascli.models.tensor_files import read_metadata
 from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.evaluators.supernet_task import (
-    SUPERNET_FILE,
     SupernetTask,
     child_spec,
     supernet_identity,
@@ -84,7 +83,7 @@ class OneShotEvaluator:
         child = find_supernet(spec.family).extract_child(spec, shared)
         child.to(self.setup.device).to(memory_format=torch.channels_last)
         images = self.setup.resident.train.take(self.calibration)
-        _recalibrate_batch_norm(child, images, self.batch_size, self.setup)
+        measure_batch_norms(child, images, self.batch_size, self.setup.normalizer, self.setup.device)
         return child
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
@@ -154,18 +153,6 @@ def build_one_shot(
         calibration=order[: images // batch_size * batch_size],
         batch_size=batch_size,
     )
-
-
-@torch.no_grad()
-def _recalibrate_batch_norm(child: ImageClassifier, split: Split, batch_size: int, setup: ChildSetup) -> None:
-    """Measure the batch-norm statistics of a child on a split: the mean over its batches, all counting the same."""
-    norms = [module for module in child.eval().modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = None
-        norm.train().reset_running_stats()
-    for images, _ in split.evaluation_batches(batch_size):
-        child(setup.normalizer(images.to(setup.device)))
-    child.eval()
 
 
 def _check_identity(path: Path, identity: str) -> None:

@@ -32,12 +32,11 @@ from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import first_genotype, resolve_space
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
-from nascli.models.spec import NetworkSpec
+from nascli.models.serialization import SUPERNET_FILE
+from nascli.models.spec import NetworkSpec, format_network
 from nascli.models.tensor_files import write_tensors
 from nascli.records import sha256_json
 from nascli.search.evaluators.proxy import ChildSetup
-
-SUPERNET_FILE = "supernet.safetensors"
 
 _NOT_IDENTITY = {
     "data": {"data_dir", "workers"},
@@ -56,6 +55,9 @@ class SupernetTask(Task[TrainBatch]):
         setup: Data and macro numbers of the children.
         run: On the device of `setup`.
 
+    Attributes:
+        spec: The network of a child, whose genotype is one of the space.
+
     Raises:
         InputError: There is one training image.
     """
@@ -66,10 +68,10 @@ class SupernetTask(Task[TrainBatch]):
         self._setup, self._seed, self._label_smoothing = setup, recipe.seed, recipe.train.label_smoothing
         self._batches = AugmentedBatches(setup.data, setup.augmentation, self.plan, recipe.seed, run.device)
         self._child: ImageClassifier | None = None
-        spec = child_spec(setup, first_genotype(self.space))
-        self._supernet = find_supernet(spec.family)
+        self.spec = child_spec(setup, first_genotype(self.space))
+        self._supernet = find_supernet(self.spec.family)
         with temporary_seed(self._seed, "shared", "init"):
-            self.modules = self.weights = self._supernet.shared_parameters(spec, self.space)
+            self.modules = self.weights = self._supernet.shared_parameters(self.spec, self.space)
 
     def batches(self, epoch: int, done: int) -> Iterator[TrainBatch]:
         """Augmented images and their labels."""
@@ -116,7 +118,8 @@ def train_supernet(task: SupernetTask, identity: str, seed: int, folder: Path, r
             f"the device has not enough memory for the supernet and batches of {task.plan.batch_size} images",
             "Start again with more supernet.grad_accum_steps, or a smaller supernet.batch_size or network.filters",
         ) from error
-    write_tensors(folder / SUPERNET_FILE, dict(task.weights.named_parameters()), identity=identity)
+    weights = dict(task.weights.named_parameters())
+    write_tensors(folder / SUPERNET_FILE, weights, identity=identity, network=format_network(task.spec))
 
 
 def child_spec(setup: ChildSetup, genotype: Genotype) -> NetworkSpec:

@@ -1,0 +1,28 @@
+"""Statistics of batch norms, measured for weights that come without any."""
+
+import torch
+from torch import nn
+
+from nascli.data.dataset import Split
+from nascli.data.transforms import Normalizer
+from nascli.models.interface import ImageClassifier
+
+
+@torch.no_grad()
+def measure_batch_norms(
+    network: ImageClassifier, split: Split, batch_size: int, normalizer: Normalizer, device: torch.device
+) -> None:
+    """Measure the batch-norm statistics of a network on a split: the mean over its batches, all counting the same.
+
+    The network is left in evaluation mode.
+    """
+    norms = [module for module in network.eval().modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None
+        norm.train().reset_running_stats()
+    for images, _ in split.evaluation_batches(batch_size):
+        network(normalizer(images.to(device)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
