@@ -1,4 +1,4 @@
-"""Memory: how much of it is free."""
+"""Memory: how much of it there is, and is free."""
 
 import os
 import resource
@@ -8,6 +8,15 @@ from pathlib import Path
 _CGROUP = Path("/sys/fs/cgroup")
 _GROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 """Files of a container's limit and use, of both versions of control groups."""
+
+
+def read_memory_limit() -> int | None:
+    """Bytes that a container may take in all; None where nothing but the machine limits it."""
+    for limit, _ in _GROUPS:
+        with suppress(OSError, ValueError):  # "max" where there is no limit
+            found = int((_CGROUP / limit).read_text())
+            return found if found < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") else None
+    return None
 
 
 def measure_free_memory() -> int:

@@ -80,6 +80,12 @@ def list_units(quantity: str, units: dict[str, int]) -> str:
     return f"The units of {quantity} are {', '.join(unit for unit in units if unit)}"
 
 
+def format_bytes(size: float) -> str:
+    """Bytes in three figures: 64.0 MiB, 15.6 GiB, 1,031 GiB."""
+    number, unit = (size / 2**30, "GiB") if size >= 2**30 else (size / 2**20, "MiB")
+    return f"{number:,.1f} {unit}" if number < 100 else f"{number:,.0f} {unit}"
+
+
 def format_duration(seconds: float) -> str:
     """Seconds in two figures: 4.2 s, 42 s, 3 min 20 s, 2 h 05 min."""
     if seconds < 9.95:

@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"data", "models"}),
     frozenset({"engine"}),
     frozenset({"classify"}),
-    frozenset({"search", "detect"}),
+    frozenset({"search", "detect", "doctor"}),
     frozenset({"report"}),
     frozenset({"cli"}),
 )

@@ -37,6 +37,7 @@ SUMMARIES = {
     "report": "Write a search run as one page: best cells, random baseline, front, what was learned and chosen.",
     "runs": "List runs: what each reached, how long it took, and where its files are.",
     "status": "Show how far runs are: progress, speed, time left, the best so far.",
+    "doctor": "Show versions, processor, GPUs, memory and disks, train for two seconds, and say what is short.",
 }
 """Every command: the module of its name in `nascli.cli`, and the first sentence of its help."""
 

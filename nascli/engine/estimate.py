@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 import resource
 import statistics
 import sys
@@ -29,10 +30,12 @@ class _Enough(Exception):  # noqa: N818 - not an error: the way out of a loop
     """Enough steps were timed."""
 
 
-def median_step(state: TrainState, task: Task[Batch], seed: int, run: Run, steps: int) -> float:
+def median_step(
+    state: TrainState, task: Task[Batch], seed: int, run: Run, steps: int, seconds: float = math.inf
+) -> float:
     """Seconds per step, data included: the median over `steps` steps after two that warm up.
 
-    A training of fewer steps is timed to its end.
+    A training of fewer steps is timed to its end, and no step begins after so many `seconds` of timed ones.
     """
     times = [time.monotonic()]
 
@@ -40,7 +43,8 @@ def median_step(state: TrainState, task: Task[Batch], seed: int, run: Run, steps
         if run.device.type == "cuda":
             torch.cuda.synchronize(run.device)
         times.append(time.monotonic())
-        if len(times) > _UNTIMED + steps:
+        timed = times[_UNTIMED:]
+        if len(timed) > steps or (len(timed) > 1 and timed[-1] - timed[0] > seconds):
             raise _Enough
 
     with fork_rng(run.device), contextlib.suppress(_Enough):

@@ -25,6 +25,7 @@ COMMANDS = (
     "report",
     "runs",
     "status",
+    "doctor",
 )
 
 
@@ -138,6 +139,7 @@ OPTIONS = {
     "report": "--baseline --json --out --table SEARCH",
     "runs": "--json FOLDER",
     "status": "--interval --json --watch RUN",
+    "doctor": "--json",
 }
 """Every option and argument: a change here is a change of what people have in their scripts."""
 
