@@ -23,8 +23,8 @@ def take_start(network: ImageClassifier, weights: StartWeights, recipe: TrainRec
         InputError: They are of another network, or the classes are to be kept and are others.
         CorruptFileError: They are damaged.
     """
-    choice = recipe.start.classes
-    classes = match_classes(weights.spec, _name_outputs(weights.spec, data.class_names), data.class_names, choice)
+    names = _name_outputs(weights.spec, data.class_names)
+    classes = match_classes(names, weights.spec.classes, data.class_names, recipe.start.classes)
     taken = take_weights(network, weights, classes)
     text = f"{weights.origin}: {taken}"
     if weights.calibration_images:

@@ -44,6 +44,7 @@ from nascli.units import count_of, format_duration
 if TYPE_CHECKING:
     from nascli.data.detection.dataset import DetectionData
     from nascli.detect.job import DetectJob
+    from nascli.detect.start import DetectorWeights
     from nascli.engine.dist import DistContext
     from nascli.engine.meters import EpochRecord
     from nascli.models.interface import ImageClassifier
@@ -53,6 +54,7 @@ LARGEST_CIFAR_SIDE = 160
 
 TRAIN_KEYS = {
     **KEYS,
+    "--from": "start.weights",
     "--head": "detector.head",
     "--proposals": "detector.rpn_post_nms_top_n",
     "--epochs": "train.epochs",
@@ -80,13 +82,15 @@ BACKBONE = Setting[str | None](
         "nascli detect --dataset digit-scenes",
         "nascli detect --coco --backbone runs/train/latest --dry-run",
         "nascli detect --coco --head nasnet --proposals 300",
+        "nascli detect --from runs/detect/latest --dataset coco:mine",
         "nascli detect --resume latest",
     ],
 )
 def train(call: Call) -> None:
     """Train a Faster R-CNN on a network and score it.
 
-    The backbone is the newest train run unless --backbone names another; --cell starts from random weights instead.
+    The backbone is the newest train run unless --backbone names another; --cell starts from random weights instead, and
+    --from from a whole detector, which may have other classes.
     Average precision is COCO's. Without --recipe the data set chooses one. --gpus starts a process per GPU; torchrun
     does so on several machines. The batch size is that of all processes together.
     """
@@ -103,7 +107,7 @@ def train(call: Call) -> None:
             _train(terminal, job, folder)
             return
         recipe, file = dist.raise_together(lambda: resolve_recipe(call, terminal))
-        job, files = _prepare(call, terminal, recipe, dist)
+        job, files = _prepare(call, terminal, recipe, file, dist)
         if call[DRY_RUN]:
             _show_estimate(terminal, job)
             return
@@ -111,18 +115,26 @@ def train(call: Call) -> None:
 
 
 def _prepare(
-    call: Call, terminal: Terminal, recipe: DetectRecipe, dist: "DistContext"
+    call: Call, terminal: Terminal, recipe: DetectRecipe, file: Path, dist: "DistContext"
 ) -> tuple["DetectJob", list[Path]]:
     """The job that the options ask for, and the files it was made from."""
+    from nascli.cli.detect_recipe import take_numbers
     from nascli.data.detection.registry import load_detection_data
     from nascli.detect.job import prepare_detect_job
+    from nascli.detect.start import keep_backbone, take_detector
     from nascli.engine.device import settle_precision
     from nascli.engine.launch import local_device
+    from nascli.models.families import build
 
     where = dist.raise_together(lambda: local_device(call[DEVICE], dist))
     recipe = settle_precision(recipe, where)
     check_agreement(dist, recipe.train)
-    network, origin, files = dist.raise_together(lambda: _open_backbone(call, terminal, recipe.seed))
+    weights = dist.raise_together(lambda: _open_detector(call, terminal, recipe))
+    if weights:
+        recipe = dist.raise_together(lambda: take_numbers(call, recipe, file, weights))
+        network, origin, files = build(weights.spec.network), f"network of {weights.folder}", weights.files
+    else:
+        network, origin, files = dist.raise_together(lambda: _open_backbone(call, terminal, recipe.seed))
     with terminal.status("reading annotations and the header of every image"):
         data = dist.broadcast_from_main(lambda: load_detection_data(recipe.data))
     _note_data(terminal, data)
@@ -134,8 +146,23 @@ def _prepare(
         )
     trained = call[CELL] is None
     job = prepare_detect_job(recipe, data, network, trained=trained, backbone=origin, device=where, dist=dist)
+    if weights:
+        job = dist.raise_together(lambda: take_detector(job, weights))
+        terminal.note(job.start.text if job.start else "")
+    elif trained:
+        job = keep_backbone(job, files[0].parent)
     sources = dict.fromkeys((data.train.source, data.val.source))
     return job, [*files, *(each for each in sources if each.is_file())]
+
+
+def _open_detector(call: Call, terminal: Terminal, recipe: DetectRecipe) -> "DetectorWeights | None":
+    """The detector of --from, or of the recipe."""
+    from nascli.detect.start import open_detector_weights
+
+    if recipe.start.weights is None:
+        return None
+    call.refuse("--from brings a network with it; it excludes", [BACKBONE, CELL, *SIZING])
+    return open_detector_weights(find_run(recipe.start.weights, "detect", runs_folder(), terminal.note))
 
 
 def _open_backbone(call: Call, terminal: Terminal, seed: int) -> tuple["ImageClassifier", str, list[Path]]:
@@ -189,7 +216,8 @@ def _create(call: Call, job: "DetectJob", files: list[Path]) -> RunFolder:
         **place_run(call),
         inputs=files,
         asked={"backbone": call[BACKBONE], "cell": call[CELL], "recipe": call[RECIPE], "device": call[DEVICE]},
-        backbone=None if call[CELL] else str(find_run(call[BACKBONE] or "latest", "train", runs_folder()).resolve()),
+        start_weights=job.start and job.start.record,
+        write_start=job.start.write if job.start else None,
         files=format_detector(job.spec),
         device=describe_device(job.device),
         data=job.describe_data(),

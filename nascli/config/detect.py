@@ -6,7 +6,16 @@ from pydantic import Field, model_validator
 
 from nascli.config.data import DetectDataConfig
 from nascli.config.section import Section, list_meanings, one_of
-from nascli.config.train import BatchSize, ClipGradNorm, Epochs, LearningRate, OptimConfig, WarmupSteps, WeightDecay
+from nascli.config.train import (
+    BatchSize,
+    ClassMatchingConfig,
+    ClipGradNorm,
+    Epochs,
+    LearningRate,
+    OptimConfig,
+    WarmupSteps,
+    WeightDecay,
+)
 
 DETECTION_HEADS = {
     "fpn": "a feature pyramid over the stages",
@@ -106,10 +115,21 @@ class DetectTrainConfig(OptimConfig):
         return self
 
 
+class DetectStartConfig(ClassMatchingConfig):
+    """The weights that a detector's training begins with."""
+
+    weights: str | None = Field(
+        None,
+        description="detector to begin with, a run of nascli detect: its network, its numbers, and what it learned; by "
+        "default a backbone",
+    )
+
+
 class DetectRecipe(Section):
     """Everything `nascli detect` needs to repeat a run."""
 
     seed: int = Field(0, description="seed of everything random")
+    start: DetectStartConfig = Field(default_factory=DetectStartConfig)
     data: DetectDataConfig = Field(default_factory=DetectDataConfig)
     detector: DetectorConfig = Field(default_factory=DetectorConfig)
     train: DetectTrainConfig = Field(default_factory=DetectTrainConfig)

@@ -128,18 +128,23 @@ BACKBONE = "backbone"
 """The name, in `train.freeze`, of all stages but the classifier."""
 
 
-class StartConfig(Section):
+class ClassMatchingConfig(Section):
+    """The outputs of weights that a training begins with."""
+
+    classes: Literal["match", "new", "keep"] = Field(
+        "match",
+        description="outputs per class: match takes those of classes with the same name, new takes none, keep takes "
+        "all and refuses other classes",
+    )
+
+
+class StartConfig(ClassMatchingConfig):
     """The weights that a training begins with."""
 
     weights: str | None = Field(
         None,
         description="weights to begin with: a train run, a folder of nascli build --import-weights, a file of another "
         "tool (with --cell), or a search with evaluator one_shot; by default fresh ones",
-    )
-    classes: Literal["match", "new", "keep"] = Field(
-        "match",
-        description="outputs of the classifier: match takes those of classes with the same name, new takes none, keep "
-        "takes all and refuses other classes",
     )
     preprocessing: Literal["keep", "data"] = Field(
         "keep",

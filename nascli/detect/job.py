@@ -18,7 +18,6 @@ from torch import nn
 from nascli.config import DetectRecipe, load_recipe
 from nascli.data.detection.dataset import DetectionData, DetectionSplit
 from nascli.data.detection.registry import load_detection_data
-from nascli.detect.backbone import load_backbone
 from nascli.detect.coco_eval import METRIC, Detection
 from nascli.detect.confusion import write_error_analysis
 from nascli.detect.model import DetectorSpec, build_detector, is_detector, read_detector, write_detector
@@ -26,21 +25,21 @@ from nascli.detect.results_file import DETECTION_FILE, RESULTS_FILE, format_resu
 from nascli.detect.sampler import BatchSampler
 from nascli.detect.task import DetectTask
 from nascli.detect.visualize import draw_detections
-from nascli.engine.checkpoint import NEWEST, PREVIOUS, CheckpointStore
+from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import check_precision, cpu_threads, temporary_seed
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
 from nascli.engine.fit import fit
 from nascli.engine.launch import resume_command
+from nascli.engine.start import Start, resume_start
 from nascli.engine.task import Run, TrainPlan
 from nascli.errors import DeviceMemoryError, InputError, Interrupted
-from nascli.files import write_text
+from nascli.files import write_text, writing
 from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, save_weights
-from nascli.reading import sha256_file
 from nascli.records import sha256_json, write_record
 from nascli.runs.find import check_same_data, read_run
-from nascli.runs.record import RUN_FILE, check_recipe_file, with_changes
+from nascli.runs.record import RUN_FILE, START_FILE, check_recipe_file, with_changes
 from nascli.text import quote
 
 MAY_MOVE = ("dataset", "data_dir", "max_megapixels")
@@ -63,6 +62,7 @@ class DetectJob:
     Args:
         detector: With the weights to start from (in a resumed run the checkpoint's replace them).
         backbone: The origin of the backbone's weights, in words.
+        start: The same weights as they are kept in the run folder; None where they follow from the seed.
     """
 
     recipe: DetectRecipe
@@ -73,6 +73,7 @@ class DetectJob:
     backbone: str
     device: torch.device
     dist: DistContext = SINGLE_PROCESS
+    start: Start | None = None
 
     @property
     def plan(self) -> TrainPlan:
@@ -91,6 +92,7 @@ class DetectJob:
             self.recipe.model_dump(mode="json", exclude=_MAY_CHANGE),
             self.spec.network.model_dump(mode="json", exclude={"preprocessing"}),  # detection has its own
             self.describe_data()["sha256"],
+            *([self.start.sha256] if self.start else []),
         ]
         return sha256_json(values)
 
@@ -175,14 +177,18 @@ def resume_detect_job(
     """
     moved = {"data.dataset": dataset, "data.data_dir": data_dir}
     changes = dist.raise_together(lambda: _check_recipe(folder, note))
-    recipe, spec, network = dist.raise_together(lambda: _read_run(folder, moved))
+    recipe, spec, start = dist.raise_together(lambda: _read_run(folder, moved))
     check_precision(recipe.train, device)
     with with_changes(changes):
         data = dist.broadcast_from_main(lambda: load_detection_data(recipe.data))
+        with temporary_seed(recipe.seed, "init"):
+            network = build(spec.network)
         with temporary_seed(recipe.seed, "heads"):
             detector = build_detector(network, spec.config, len(spec.categories))
+        if start is not None:
+            start.fill(detector)
         sampler = BatchSampler.of(recipe, data.train, spec.network.mean, dist)
-        job = DetectJob(recipe, spec, detector, data, sampler, f"checkpoint in {folder}", device, dist)
+        job = DetectJob(recipe, spec, detector, data, sampler, f"checkpoint in {folder}", device, dist, start)
         if spec.categories != data.categories:
             what = f"{data.train.source}: its categories are not those that the run in {folder} began with"
             raise InputError(what, _RESTORE)
@@ -197,25 +203,13 @@ def _check_recipe(folder: Path, note: Callable[[str], None]) -> list[str]:
     return check_recipe_file(DetectRecipe, read_run(folder, "detect"), folder, _MAY_CHANGE, note)
 
 
-def _read_run(folder: Path, moved: Mapping[str, object]) -> tuple[DetectRecipe, DetectorSpec, ImageClassifier]:
-    """Recipe and detector of a run, and its backbone, with the weights to start from where there is no checkpoint."""
+def _read_run(folder: Path, moved: Mapping[str, object]) -> tuple[DetectRecipe, DetectorSpec, Start | None]:
+    """Recipe and detector of a run, and the weights that it begins with, unless they follow from the seed."""
     if not is_detector(folder):
         raise InputError(f"{folder} was stopped before it began", "Start it again, with --out and --overwrite")
-    recipe, spec = load_recipe(DetectRecipe, folder / "recipe.toml", moved), read_detector(folder)
-    if any((folder / name).is_file() for name in (NEWEST, PREVIOUS)):
-        return recipe, spec, build(spec.network)
-    record = read_run(folder, "detect")
-    if record.get("backbone") is None:
-        with temporary_seed(recipe.seed, "init"):
-            return recipe, spec, build(spec.network)
-    weights = Path(record["backbone"]) / WEIGHTS_FILE
-    if not weights.is_file() or sha256_file(weights) not in record["inputs"].values():
-        raise InputError(
-            f"{folder} was stopped before its first checkpoint, and {weights}, from which it starts, is not there any "
-            "more or is another file now",
-            "Start it again, with --out and --overwrite",
-        )
-    return recipe, spec, load_backbone(weights.parent)
+    record = read_run(folder, "detect") if (folder / RUN_FILE).is_file() else {}
+    recipe = load_recipe(DetectRecipe, folder / "recipe.toml", moved)
+    return recipe, read_detector(folder), resume_start(record, folder)
 
 
 def run_detect_job(job: DetectJob, folder: Path | None, run: Run) -> dict[str, Any]:
@@ -290,6 +284,8 @@ def write_detections(
         NascliError: The folder cannot be written; the checkpoint stays, so that the run can be resumed.
     """
     save_weights(folder / WEIGHTS_FILE, job.detector)
+    with writing(folder / START_FILE):
+        (folder / START_FILE).unlink(missing_ok=True)
     text = format_results(job.scored, detections)
     write_text(folder / RESULTS_FILE, text)
     draw_detections(job.scored, detections, folder / "detections")

@@ -178,13 +178,8 @@ def read_detector(folder: Path) -> DetectorSpec:
     return DetectorSpec(read_network(folder / NETWORK_FILE), config, categories)
 
 
-def load_detector(folder: Path, device: torch.device) -> tuple[nn.Module, DetectorSpec]:
-    """The detector of a finished run, in evaluation mode, on `device`.
-
-    Raises:
-        InputError: The run is not finished, a file is absent, or files do not belong together.
-        CorruptFileError: A file is damaged.
-    """
+def check_detector(folder: Path) -> None:
+    """InputError where a folder holds no detector, or none that is trained to the end."""
     if not is_detector(folder):
         raise InputError(
             f"{folder}: there is no detector in it ({DETECTOR_FILE} is missing)",
@@ -195,6 +190,16 @@ def load_detector(folder: Path, device: torch.device) -> tuple[nn.Module, Detect
             f"{folder}: there is no trained detector in it ({WEIGHTS_FILE} is missing)",
             f"Finish the run with: nascli detect --resume {quote(folder)}",
         )
+
+
+def load_detector(folder: Path, device: torch.device) -> tuple[nn.Module, DetectorSpec]:
+    """The detector of a finished run, in evaluation mode, on `device`.
+
+    Raises:
+        InputError: The run is not finished, a file is absent, or files do not belong together.
+        CorruptFileError: A file is damaged.
+    """
+    check_detector(folder)
     spec = read_detector(folder)
     detector = build_detector(build(spec.network), spec.config, len(spec.categories))
     load_weights(folder / WEIGHTS_FILE, detector)

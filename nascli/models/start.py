@@ -171,13 +171,12 @@ def _open_supernet(folder: Path, asked: NetworkSpec | None) -> StartWeights:
     )
 
 
-def match_classes(
-    source: NetworkSpec, names: Sequence[str] | None, classes: Sequence[str], choice: str
-) -> dict[int, int]:
-    """The outputs of a source that stand for classes of a network, by the network's own.
+def match_classes(names: Sequence[str] | None, outputs: int, classes: Sequence[str], choice: str) -> dict[int, int]:
+    """The outputs of a source that stand for the classes of a network, by the network's own.
 
     Args:
-        names: Those of the source's outputs; None where they are not known. Then as many classes are the same ones.
+        names: The classes of the source's outputs; None where they are not known. Then as many are the same ones.
+        outputs: Their number.
         classes: The network's.
         choice: A value of `start.classes`.
 
@@ -187,8 +186,8 @@ def match_classes(
     if choice == "new":
         return {}
     if names is None:
-        found = {k: k for k in range(len(classes))} if source.classes == len(classes) else {}
-        missing = f"they have {count_of(source.classes, 'output')} without names, for {len(classes)} classes"
+        found = {k: k for k in range(len(classes))} if outputs == len(classes) else {}
+        missing = f"they have {count_of(outputs, 'output')} without names, for {len(classes)} classes"
     else:
         places = {nfc(name): place for place, name in enumerate(names)}
         found = {k: places[nfc(name)] for k, name in enumerate(classes) if nfc(name) in places}
@@ -196,14 +195,14 @@ def match_classes(
     if choice == "keep" and len(found) < len(classes):
         raise InputError(
             f"start.classes = keep: the weights do not have an output for every class: {missing}",
-            "Leave start.classes out for a classifier with new outputs",
+            "Leave start.classes out for new outputs",
             field="start.classes",
         )
     return found
 
 
 def take_weights(network: ImageClassifier, start: StartWeights, classes: Mapping[int, int]) -> Taken:
-    """Copy tensors of a source into a network, in place; what the source lacks stays as it is.
+    """Copy the weights of a source into a network, in place; what the source lacks stays as it is.
 
     The outputs per class are copied class by class. The auxiliary head is taken whole or not at all: of another image
     size it has another shape.
@@ -215,31 +214,58 @@ def take_weights(network: ImageClassifier, start: StartWeights, classes: Mapping
         InputError: The source is of another network; the first missing, surplus and misshaped tensors are named.
         CorruptFileError: A value is not finite.
     """
-    own, given = _without_counters(network.state_dict()), _without_counters(start.tensors)
-    per_class = [f"{path}.{name}" for path in network.class_layers() for name in ("weight", "bias")]
-    auxiliary = [name for name in own if name.startswith("aux_head.")]
-    shared = [name for name in auxiliary if name not in per_class]
-    if not all(name in given and given[name].shape == own[name].shape for name in shared):
-        shared = auxiliary
-        given = {name: tensor for name, tensor in given.items() if not name.startswith("aux_head.")}
-    wanted = [name for name in own if name not in auxiliary or name in given]
-    _refuse_misfits(start, own, given, wanted, per_class)
-    new: list[str] = [name for name in own if name not in wanted]
-    rows = torch.tensor(list(classes.values()), dtype=torch.int64)
-    for name in wanted:
-        if name not in per_class:
-            own[name].copy_(given[name])
-        elif classes:
-            own[name][list(classes)] = given[name][rows].to(own[name].dtype)
-        else:
-            new.append(name)
+    own = network.state_dict()
+    rows = {f"{path}.{name}": classes for path in network.class_layers() for name in ("weight", "bias")}
+    auxiliary = [name for name in own if name.startswith("aux_head.") and name not in rows]
+    shapes = {name: tensor.shape for name, tensor in start.tensors.items()}
+    fits = all(shapes.get(name) == own[name].shape for name in auxiliary)
+    given = {name: each for name, each in start.tensors.items() if (auxiliary and fits) or not _is_auxiliary(name)}
+    wanted = {name: each for name, each in own.items() if fits or not _is_auxiliary(name)}
+    new = copy_weights(wanted, given, rows, start.origin) + [name for name in own if name not in wanted]
+    return count_taken(own, start.tensors, new, len(classes), network.spec.classes)
+
+
+def copy_weights(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], rows: Mapping[str, Mapping[int, int]], origin: str
+) -> list[str]:
+    """Copy tensors by name into a network's own, in place.
+
+    Args:
+        own: Those of the network that are to be had; batch counters may be absent in `given`.
+        rows: Tensors with rows per class: the rows to copy, by the network's own. The other rows stay as they are.
+        origin: Names the source in errors.
+
+    Returns:
+        The names of those with rows of which none is copied.
+
+    Raises:
+        InputError: The source is of another network; the first missing, surplus and misshaped tensors are named.
+        CorruptFileError: A value is not finite.
+    """
+    own, given = _without_counters(own), _without_counters(given)
+    _refuse_misfits(own, given, rows, origin)
+    for name, tensor in own.items():
+        if name not in rows:
+            tensor.copy_(given[name])
+        elif rows[name]:
+            tensor[list(rows[name])] = given[name][list(rows[name].values())].to(tensor.dtype)
+    return [name for name in own if name in rows and not rows[name]]
+
+
+def count_taken(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], new: Sequence[str], classes: int, all_classes: int
+) -> Taken:
+    """What `copy_weights` took: all of a network's tensors but the `new` ones, and so many of its classes."""
+    own, given = _without_counters(own), _without_counters(given)
+    new = [name for name in new if name in own]
+    modules = ("auxiliary head" if _is_auxiliary(name) else name.rpartition(".")[0] for name in new)
     return Taken(
         tensors=len(own) - len(new),
         new=len(new),
-        new_modules=tuple(dict.fromkeys(_name_module(name) for name in new)),
-        left=len(_without_counters(start.tensors).keys() - own.keys()),
-        classes=len(classes),
-        new_classes=network.spec.classes - len(classes),
+        new_modules=tuple(dict.fromkeys(modules)),
+        left=len(given.keys() - own.keys()),
+        classes=classes,
+        new_classes=all_classes - classes,
     )
 
 
@@ -247,31 +273,26 @@ def _without_counters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER)}
 
 
-def _name_module(name: str) -> str:
-    return name.split(".")[0].replace("aux_head", "auxiliary head")
+def _is_auxiliary(name: str) -> bool:
+    return name.startswith("aux_head.")
 
 
 def _refuse_misfits(
-    start: StartWeights,
-    own: Mapping[str, Tensor],
-    given: Mapping[str, Tensor],
-    wanted: Sequence[str],
-    rows: Sequence[str],
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], rows: Mapping[str, object], origin: str
 ) -> None:
-    """Refuse a source of another network; `rows` are the tensors of which only the first dimension may differ."""
-    first = {name: int(name in rows) for name in wanted}
+    """Refuse a source of another network; of tensors with rows per class the number of rows may differ."""
     said = describe_misfits(
-        [name for name in wanted if name not in given],
-        [name for name in given if name not in own and not name.startswith("aux_head.")],
+        [name for name in own if name not in given],
+        [name for name in given if name not in own],
         [
-            f"{name} (the weights have {list(given[name].shape)}, the network {list(own[name].shape)})"
-            for name in wanted
-            if name in given and given[name].shape[first[name] :] != own[name].shape[first[name] :]
+            f"{name} (the weights have {list(given[name].shape)}, the network {list(tensor.shape)})"
+            for name, tensor in own.items()
+            if name in given and given[name].shape[name in rows :] != tensor.shape[name in rows :]
         ],
     )
     if said:
-        hint = "The network's numbers come with the weights: leave out those that --cell, options or --set give"
-        raise InputError(f"weights of {start.origin} are of another network: {said}", hint)
-    broken = next((name for name in wanted if not bool(torch.isfinite(given[name]).all())), None)
+        hint = "The numbers of a network come with its weights: leave out those that --cell, options or --set give"
+        raise InputError(f"weights of {origin} are of another network: {said}", hint)
+    broken = next((name for name in own if not bool(torch.isfinite(given[name]).all())), None)
     if broken:
-        raise CorruptFileError(f"weights of {start.origin}: entry {broken} holds values that are not finite")
+        raise CorruptFileError(f"weights of {origin}: entry {broken} holds values that are not finite")

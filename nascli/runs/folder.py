@@ -1,7 +1,8 @@
 """A run folder in use: locked, and written so that a kill never leaves half a file.
 
-`run.json` is a run's first file, and in its key `start` stands what is to be done before the run begins: which files
-are written, and whether the folder is emptied. A kill in the middle leaves that there, and `resume_run` does the rest.
+`run.json` is a run's first file, but for the weights that it may begin with. In its key `start` stands what is to be
+done before the run begins: which files are written, and whether the folder is emptied. A kill in the middle leaves that
+there, and `resume_run` does the rest.
 So a folder that is being overwritten is the old run up to one rename, and the new run from then on.
 """
 

@@ -116,7 +116,6 @@ class _RunRecord(_Checked):
     machine: dict[str, str | int | float | bool | None] | None = None
     argv: list[str] | None = None
     grown: list[_Growth] | None = None
-    backbone: str | None = None
     start_weights: _StartWeights | None = None
     host: str | None = None
     started: str | None = None

@@ -103,8 +103,8 @@ OPTIONS = {
     "detect": "",
     "detect train": (
         "--backbone --batch-size --cell --cells-per-stage --coco --data-dir --dataset --device --dry-run --epochs "
-        "--filters --gpus --head --json --lr --out --overwrite --preset --proposals --recipe --resume --seed --set "
-        "--max-train-images --strict --val-fraction --val-split --width"
+        "--filters --from --gpus --head --json --lr --out --overwrite --preset --proposals --recipe --resume --seed "
+        "--set --max-train-images --strict --val-fraction --val-split --width"
     ),
     "detect predict": (
         "--device --engine --json --max-megapixels --out --overwrite --precision --run --threshold IMAGES"

@@ -3,17 +3,21 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from nascli.cli.app import main
+from nascli.engine.checkpoint import CheckpointStore
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
 from nascli.records import read_record
@@ -261,3 +265,88 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "nascli detect predict" in shown
     assert "--epochs" not in shown, "a page has the options of its command alone"
+
+
+def start_of(run: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(Path(run, "run.json").read_text())["start_weights"]
+    return record
+
+
+def recolor(place: Path, names: dict[int, str]) -> None:
+    """Other names for the categories of both splits."""
+    for file in (place / "data" / "coco" / "annotations").glob("*.json"):
+        values = json.loads(file.read_text())
+        for category in values["categories"]:
+            category["name"] = names.get(category["id"], category["name"])
+        file.write_text(json.dumps(values))
+
+
+def test_a_detector_goes_on_from_a_detector_with_other_classes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert detect("--coco", *RECIPE, *SMALL, "--epochs", 1, "--out", "first") == 0
+    before = load_file("first/weights.safetensors")
+    ids = [each["id"] for each in json.loads(Path("first/detector.json").read_text())["categories"]]
+    recolor(place, {ids[0]: "new thing"})
+    capsys.readouterr()
+    still = ["--epochs", 1, "--batch-size", 4, "--lr", 1e-30]
+    assert detect("--coco", "--from", "first", *still, "--out", "second") == 0
+    assert "1 of 2 classes taken by name" in capsys.readouterr().err
+    record = start_of("second")
+    assert (record["new"], record["classes"], record["new_classes"], record["weights"]) == (0, 1, 1, "first")
+    assert record["tensors"] == sum("num_batches" not in name for name in before)
+    recipe = tomllib.loads(Path("second/recipe.toml").read_text())
+    assert recipe["detector"] == tomllib.loads(Path("first/recipe.toml").read_text())["detector"]
+    after = load_file("second/weights.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[name]) and "running" not in name}
+    layers = {
+        f"roi_heads.box_predictor.{layer}.{name}" for layer in ("cls_score", "bbox_pred") for name in ("weight", "bias")
+    }
+    assert {name for name in moved if "num_batches" not in name} == layers
+    kept = [0, 2]
+    for name in layers:
+        times = 4 if "bbox" in name else 1
+        rows = [times * label + k for label in kept for k in range(times)]
+        assert torch.equal(after[name][rows], before[name][rows])
+    assert detect("--recipe", "second/recipe.toml", "--out", "again") == 0
+    assert Path("again/weights.safetensors").read_bytes() == Path("second/weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("source", ["--from first", "--backbone runs/train/latest"])
+def test_a_detector_that_is_killed_before_its_first_checkpoint_resumes_without_what_it_began_with(
+    source: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert detect("--coco", *RECIPE, *SMALL, "--epochs", 1, "--out", "first") == 0
+    line = ["--coco", *RECIPE, *SMALL, *source.split(), "--epochs", 1]
+    assert detect(*line, "--out", "whole") == 0
+
+    def save(store: CheckpointStore, state: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CheckpointStore, "save", save)
+        assert detect(*line, "--out", "cut") != 0
+    for name in ("first", "runs/train"):
+        shutil.rmtree(name)
+    assert detect("--resume", "cut") == 0
+    assert Path("cut/weights.safetensors").read_bytes() == Path("whole/weights.safetensors").read_bytes()
+    assert not Path("cut/start.safetensors").exists()
+
+
+def test_what_no_detector_goes_on_from_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert detect("--coco", *RECIPE, *SMALL, "--epochs", 1, "--out", "first") == 0
+    capsys.readouterr()
+    for words, phrase in (
+        (["--backbone", "latest"], "--backbone"),
+        (["--cell", "cell.json"], "--cell"),
+        (["--resume", "first"], "--from"),
+        (["--set", "detector.pyramid_channels=8"], "misshaped, first backbone.pyramid"),
+        (["--set", "detector.anchor_scales=2"], "misshaped, first rpn.head"),
+        (["--head", "nasnet"], "missing, first"),
+    ):
+        assert detect("--coco", "--from", "first", "--epochs", 1, "--out", "refused", *words) == 2
+        assert phrase in capsys.readouterr().err
+    assert detect("--coco", "--from", "runs/train/latest", "--out", "refused") == 2
+    assert "no detector" in capsys.readouterr().err
+    recolor(place, {1: "new thing", 2: "new thing 2", 3: "new thing 3", 7: "new thing 7"})
+    assert detect("--coco", "--from", "first", "--set", "start.classes=keep", "--out", "refused") == 2
+    assert "new thing" in capsys.readouterr().err
+    assert not Path("refused").exists()

@@ -174,7 +174,7 @@ def test_a_child_of_a_supernet_begins_with_what_it_inherits(nascli: Nascli) -> N
 def test_a_killed_run_resumes_bit_for_bit_without_its_source(
     saves: int, nascli: Nascli, base: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends at its first checkpoint, before that is written, or at a later one."""
+    """It replaces another run, and ends at its first checkpoint, before that is written, or at a later one."""
     line = "train --from base --dataset folder:others --epochs 2 --batch-size 20 --set train.checkpoint_steps=1"
     line += " --set train.ema_decay=0.5 --set train.layer_decay=0.7 --freeze stem"
     nascli(f"{line} --out whole")
@@ -186,8 +186,9 @@ def test_a_killed_run_resumes_bit_for_bit_without_its_source(
         left[0] -= 1
         whole(store, state)
 
+    shutil.copytree("base", "cut")
     monkeypatch.setattr(CheckpointStore, "save", save)
-    assert nascli(f"{line} --out cut").code != 0
+    assert nascli(f"{line} --out cut --overwrite").code != 0
     monkeypatch.setattr(CheckpointStore, "save", whole)
     assert Path("cut/checkpoint.pt").exists() == (saves > 0)
     shutil.rmtree("base")

@@ -22,7 +22,7 @@ ODD = ("null", "true", "1", '"x"', "[1]", '{"a": 1}', "1e400", "7" * 5000, DEEP,
 """JSON of every type, and what is too much of one."""
 
 FIELDS = ("command", "status", "recipe", "results", "asked", "data", "inputs", "versions", "machine", "argv", "grown")
-MORE = ("backbone", "host", "started", "finished", "error", "resumed", "start")
+MORE = ("start_weights", "host", "started", "finished", "error", "resumed", "start")
 INNER = (("results", "best"), ("results", "seconds"), ("asked", "device"), ("recipe", "search"), ("recipe", "space"))
 
 
