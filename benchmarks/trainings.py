@@ -104,7 +104,7 @@ def train(job: "TrainJob", network: "ImageClassifier") -> Figures:
     cost = count_cost(job, network)
     with cpu_threads(recipe.train.threads):
         run = Run(job.device, on_epoch=records.append)
-        result = fit_classifier(network, job.data, recipe.train, recipe.data, recipe.seed, run)
+        result = fit_classifier(network, job.data, recipe.train, recipe.data, recipe.seed, run, teacher=job.teacher)
     return {
         "top1": result.evaluation.top1,
         "loss": result.evaluation.loss,

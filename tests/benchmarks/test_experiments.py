@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import image_sizes
 import pytest
 import resnets
 import trainings
@@ -15,6 +16,7 @@ from nascli.config import CellNetworkConfig
 from nascli.models.cost import measure_cost
 from nascli.models.spec import NetworkSpec
 from tests.cells import resolve_cells
+from tests.cli.program import exit_code
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMALL = CellNetworkConfig(filters=8, cells_per_stage=1, image_size=16)
@@ -28,6 +30,16 @@ def run(script: str, *options: object) -> tuple[dict[str, Any], str]:
     assert "±" in done.stdout
     values: dict[str, Any] = json.loads(Path("out.json").read_text())
     return values, done.stderr
+
+
+def write_images(folder: Path) -> None:
+    """Two classes of plain images, more or less bright."""
+    for split in ("train", "test"):
+        for label in range(2):
+            place = folder / split / str(label)
+            place.mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (16, 16), (100 * label + 5 * number,) * 3).save(place / f"{number}.jpg")
 
 
 @pytest.fixture
@@ -49,12 +61,7 @@ def test_random_cells_are_those_of_the_figures() -> None:
 
 @pytest.mark.slow
 def test_trainings_that_are_kept_are_not_made_again(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        for label in range(2):
-            place = tmp_path / "images" / split / str(label)
-            place.mkdir(parents=True)
-            for number in range(4):
-                Image.new("RGB", (16, 16), (100 * label + 5 * number,) * 3).save(place / f"{number}.jpg")
+    write_images(tmp_path / "images")
     options = ("--data", tmp_path / "images", "--filters", "2", "--epochs", "1", "--processes", "2")
     first, said = run("cifar10_cells.py", *options, "--networks", "resnet-8")
     assert "1 trainings, 0 of them done" in said
@@ -77,3 +84,36 @@ def test_transfer_follows_each_backbone_by_equal_steps() -> None:
     assert values["results"]["NASNet-A, random weights"]["digits_top1"] is None
     with Image.open("curves.png") as image:
         assert image.format == "PNG"
+
+
+@pytest.mark.slow
+def test_a_small_network_is_compared_with_itself_taught(tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    assert exit_code(*f"train --cell nasnet-a --dataset {tmp_path}/images --filters 4 --cells-per-stage 1 --epochs 1 "
+                     "--out teacher".split()) == 0  # fmt: skip
+    values, _ = run(
+        "distillation.py", "--data", tmp_path / "images", "--teacher", "teacher", "--filters", "2", "--epochs", "1",
+        "--weights", "0.5,0.9",
+    )  # fmt: skip
+    taught = [f"taught, weight {weight}" for weight in (0.5, 0.9)]
+    assert set(values["results"]) == {"alone", *taught, *(f"{each}, more than alone" for each in taught)}
+    assert len({each["params"] for each in values["measurements"]}) == 1
+
+
+@pytest.mark.slow
+def test_growing_images_take_the_steps_of_their_sizes(tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    values, said = run(
+        "image_sizes.py", "--data", tmp_path / "images", "--filters", "2", "--sizes", "8,16", "--epochs", "2",
+        "--rounds", "1",
+    )  # fmt: skip
+    steps = {name: each["steps_by_side"] for name, each in values["results"]["arms"].items()}
+    assert steps == {"fixed, 2": {"16": 2}, "growing, 2": {"8": 1, "16": 1}}
+    assert set(values["results"]["step_seconds"]) == {"8", "16"}
+    assert "4 trainings, 2 of them done" in said
+
+
+@pytest.mark.parametrize(("top1", "seconds"), [(0.5, 10), (0.6, 15), (0.7, 20), (0.65, 17.5), (0.4, 10), (0.8, None)])
+def test_the_time_to_equal_accuracy_is_read_off_the_curve(top1: float, seconds: float | None) -> None:
+    found = image_sizes.interpolate([(10, 0.5), (20, 0.7), (30, 0.75)], top1)
+    assert found == (None if seconds is None else pytest.approx(seconds))
