@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from nascli.config import EVALUATORS, TABLE, SearchConfig, SearchRecipe, find_evaluator, suggestion
+from nascli.engine.device import check_precision
 from nascli.errors import InputError
 from nascli.genotype.space import SearchSpace, resolve_space
 from nascli.models.families import find_supernet
@@ -97,6 +98,9 @@ def check_recipe(recipe: SearchRecipe, device: torch.device = _CPU) -> None:
         raise InputError(f"search.evaluator = {kind!r}: no such evaluator", suggestion(kind, EVALUATORS))
     if kind == "one_shot":
         find_supernet(resolve_space(recipe.space).family)
+        check_precision(recipe.supernet, device)
+    if find_evaluator(kind).trains_children or recipe.rerank.top:
+        check_precision(recipe.train, device)
     if search.warm_start_trials:
         build_strategy(recipe, resolve_space(recipe.space))
     if search.num_seeds > 1 and not find_evaluator(kind).uses_seed:

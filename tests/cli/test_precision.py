@@ -95,6 +95,21 @@ def test_processes_on_unlike_gpus_are_refused() -> None:
         check_agreement(second, TrainConfig(precision="float16"))
 
 
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ("--set train.precision=float16", "train.precision"),
+        ("--evaluator one_shot --set supernet.precision=float16", "supernet.precision"),
+        ("--evaluator params --set rerank.top=1 --set train.precision=float16", "train.precision"),
+    ],
+)
+def test_a_search_that_no_child_of_could_be_trained_is_refused(nascli: Nascli, options: str, key: str) -> None:
+    ran = nascli(f"search --dataset folder:images --device cpu --out run {options}")
+    assert ran.code == 2
+    assert key in ran.err
+    assert not Path("run").exists()
+
+
 def test_ray_takes_no_gpu_by_its_number(nascli: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)

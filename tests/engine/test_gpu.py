@@ -1,5 +1,8 @@
 """Promises that hold on CUDA too; run with `pytest -m gpu` where there is a device."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,10 @@ from nascli.classify.task import FitResult, fit_classifier
 from nascli.config import DataConfig, TrainConfig
 from nascli.data.changes import BatchRng
 from nascli.data.transforms import Normalizer, augment_batch
+from nascli.doctor.devices import describe_gpus, describe_torch
+from nascli.doctor.probe import measure_training
 from nascli.engine.checkpoint import CheckpointStore
+from nascli.engine.device import describe_device
 from nascli.engine.task import Run
 from nascli.errors import Interrupted
 from nascli.models.interface import ImageClassifier
@@ -50,3 +56,28 @@ def test_a_training_stops_resumes_and_ends(tmp_path: Path, precision: str) -> No
     result = fit_on_gpu(network, config, store)
     assert len(result.records) == 3
     assert all(parameter.device.type == "cuda" for parameter in network.parameters())
+
+
+def test_the_gpu_is_described_and_trained_on_by_the_doctor() -> None:
+    facts = describe_device(CUDA)
+    assert facts["gpu"] == torch.cuda.get_device_name() == describe_gpus()[0]["name"]
+    assert describe_torch()["driver"] == facts["driver"]
+    assert json.dumps(facts)
+    assert measure_training(0.1)["device"] == "cuda"
+
+
+LOSE = """
+import torch
+from nascli.device_errors import is_device_lost
+try:
+    torch.zeros(3, device="cuda")[torch.tensor([5], device="cuda")]
+    torch.cuda.synchronize()
+except RuntimeError as error:
+    print(is_device_lost(error))
+"""
+
+
+def test_a_failed_assertion_on_the_device_counts_as_a_lost_gpu() -> None:
+    """In a process of its own, which can do nothing with the GPU afterwards."""
+    ran = subprocess.run([sys.executable, "-c", LOSE], capture_output=True, text=True)
+    assert ran.stdout.split() == ["True"], ran.stderr
