@@ -109,10 +109,15 @@ def _gradient_of_weight(
 ) -> Tensor:
     gradients, column = [], 0
     for narrow in weight.tensor_split(-(-weight.shape[3] // _FAST_WIDTH), dim=3):
-        before = padding[1] - column
+        first = column - padding[1]
         met = (grad.shape[3] - 1) * stride[1] + narrow.shape[3]  # columns of the input that these of the kernel meet
-        moved = F.pad(x, (before, met - before - x.shape[3]))
-        gradients.append(_gradients(grad, moved, narrow, stride, (padding[0], 0), [False, True, False])[1])
+        there = x[..., max(first, 0) : max(first + met, 0)]
+        if there.shape[3]:
+            before = max(-first, 0)
+            moved = F.pad(there, (before, met - before - there.shape[3]))
+            gradients.append(_gradients(grad, moved, narrow, stride, (padding[0], 0), [False, True, False])[1])
+        else:
+            gradients.append(torch.zeros_like(narrow))
         column += narrow.shape[3]
     return torch.cat(gradients, 3)
 

@@ -71,6 +71,15 @@ def test_depthwise(
     check(Depthwise(channels, kernel, stride, padding), torch.randn(count, channels, *size).to(memory_format=layout))
 
 
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [5, 7, 9])
+def test_depthwise_on_maps_that_are_narrower_than_the_kernel(kernel: int, width: int, stride: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    module = Depthwise(3, (kernel, kernel), stride, (kernel // 2, kernel // 2))
+    check(module, torch.randn(2, 3, width, width).to(memory_format=torch.channels_last))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(2, 5, 3, 4), (64, 8, 8, 8), (65, 8, 8, 8), (1, 300, 6, 6)])
 def test_pointwise(shape: tuple[int, int, int, int], layout: torch.memory_format) -> None:
