@@ -3,12 +3,16 @@
 import time
 from dataclasses import dataclass, replace
 
+import torch
+
 from nascli.detect.inference import detect_boxes
 from nascli.detect.job import DetectJob
 from nascli.engine.device import cpu_threads
 from nascli.engine.estimate import median_step
 from nascli.engine.task import Run
 from nascli.engine.train_state import start_state
+from nascli.errors import DeviceMemoryError
+from nascli.units import count_of
 
 _STEPS = 4
 
@@ -35,12 +39,24 @@ class DetectCost:
 
 
 def estimate_detect_job(job: DetectJob) -> DetectCost:
-    """Time a few steps and one evaluation batch; nothing is written, the job cannot be trained afterwards."""
+    """Time a few steps and one evaluation batch; nothing is written, the job cannot be trained afterwards.
+
+    Raises:
+        DeviceMemoryError: The device cannot hold a micro-batch.
+    """
     config, scored = job.recipe.train, job.scored
     with cpu_threads(config.threads):
         run = Run(job.device, retry_on_oom=False)
         task = job.task(run)
-        step = median_step(start_state(task, run), task, job.recipe.seed, run, _STEPS)
+        try:
+            step = median_step(start_state(task, run), task, job.recipe.seed, run, _STEPS)
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError(
+                f"the device has not enough memory for {count_of(task.micro_batch_size, 'image')} of up to "
+                f"{job.recipe.detector.max_size} pixels at once",
+                "A run computes them in smaller micro-batches then. To measure that: a larger train.grad_accum_steps, "
+                "or a smaller --batch-size or detector.max_size",
+            ) from error
         batch_size = task.micro_batch_size
         sample = replace(scored, images=scored.images[:batch_size])
         since = time.monotonic()

@@ -48,6 +48,11 @@ def _on_cpu(found: _Sound) -> Iterator[str]:
             f"torch computes with {torch['threads']} of {usable} cores: unset OMP_NUM_THREADS, or "
             f"--set train.threads={usable}"
         )
+    elif torch.get("threads", 0) > usable:
+        yield (
+            f"torch computes with {torch['threads']} threads on {usable} cores, where they wait for each other: unset "
+            "OMP_NUM_THREADS"
+        )
     instructions = cpu.get("instructions")
     if instructions and not {"AVX2", "AVX-512", "NEON"} & {*instructions}:
         yield "this CPU has neither AVX2 nor AVX-512: everything is several times slower on it"

@@ -77,7 +77,8 @@ def describe_place(path: Path) -> dict[str, Any]:
     Sizes are None where there is no such file system.
     """
     there = next((each for each in (path, *path.absolute().parents) if each.exists()), path)
-    values: dict[str, Any] = {"path": str(path), "size": None, "free": None, "writable": os.access(there, os.W_OK)}
+    writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    values: dict[str, Any] = {"path": str(path), "size": None, "free": None, "writable": writable}
     with suppress(OSError):
         usage = shutil.disk_usage(there)
         values |= {"size": usage.total, "free": usage.free}
@@ -86,7 +87,9 @@ def describe_place(path: Path) -> dict[str, Any]:
 
 def find_compiler() -> str | None:
     """The C++ compiler that torch.compile would call: that of CXX, else g++; None where it is not there."""
-    words = shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    words = ["g++"]
+    with suppress(ValueError):  # a quotation that is not closed
+        words = shlex.split(os.environ.get("CXX", "")) or words
     return shutil.which(words[0])
 
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -107,6 +108,7 @@ def test_a_good_machine_gets_no_advice() -> None:
         ("engines.compiler", None, ("C++ compiler", "g++")),
         ("memory.free", 1 << 30, ("1.0 GiB of memory", "batch_size")),
         ("cpu.quota", 2.0, ("2 of 8 cores", "OMP_NUM_THREADS=2")),
+        ("torch.threads", 99, ("99 threads on 8 cores", "OMP_NUM_THREADS")),
         ("cpu.instructions", ["AVX-512 bfloat16"], ("AVX2",)),
         ("torch.mps", False, ("nvidia-cuda-mps-control",)),
         ("gpus", [], ("driver 580.1", "CUDA 13.0", "CUDA_VISIBLE_DEVICES")),
@@ -170,6 +172,10 @@ def test_linux_is_asked_for_instructions_quota_and_mps(tmp_path: Path, monkeypat
 def test_a_compiler_and_a_folder_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler -O2")
     assert machine.find_compiler() is None
+    monkeypatch.setenv("CXX", "g++ '")
+    assert machine.find_compiler() == shutil.which("g++")
+    (tmp_path / "file").touch()
+    assert not machine.describe_place(tmp_path / "file" / "runs")["writable"]
     place = machine.describe_place(tmp_path / "not" / "there")
     assert place["free"] > 0
     assert place["writable"]

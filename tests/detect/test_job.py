@@ -12,6 +12,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from nascli.config import DetectRecipe
 from nascli.data.detection.registry import load_detection_data
+from nascli.detect.estimate import estimate_detect_job
 from nascli.detect.inference import detect_boxes
 from nascli.detect.job import DetectJob, prepare_detect_job, resume_detect_job, run_detect_job
 from nascli.engine.task import Run
@@ -254,6 +255,14 @@ def test_memory_that_does_not_hold_one_image_is_explained(
     write_recipe(tmp_path / "run", recipe)
     with pytest.raises(DeviceMemoryError, match=r"one image of up to 64 pixels.*grad_checkpointing"):
         run_detect_job(new_job(recipe), tmp_path / "run", Run(CPU, log=lambda text: None))
+
+
+def test_a_plan_says_which_numbers_to_lower_where_memory_runs_out(
+    recipe: DetectRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_memory(monkeypatch, 2)
+    with pytest.raises(DeviceMemoryError, match=r"4 images of up to 64 pixels.*grad_accum_steps.*detector\.max_size"):
+        estimate_detect_job(new_job(recipe))
 
 
 def test_memory_that_runs_out_while_scoring_makes_the_batches_smaller(
