@@ -23,6 +23,8 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _NEVER_BACK = 2**31 - 1
 """Bytes that must be free at the heap's end before any are given back: the most that can be asked for."""
 
+_DRIVER = Path("/proc/driver/nvidia/version")
+
 _BFLOAT16, _FLOAT16 = (8, 0), (7, 0)
 """Compute capabilities from which on GPUs multiply in these formats."""
 
@@ -79,9 +81,9 @@ def describe_device(device: torch.device) -> dict[str, str | bool]:
 def read_driver_version() -> str | None:
     """The version of NVIDIA's driver, as its kernel module or else nvidia-smi says it; None where there is none."""
     with suppress(OSError):
-        if found := re.search(r"Kernel Module.*?(\d+\.[\d.]+)", Path("/proc/driver/nvidia/version").read_text()):
+        if found := re.search(r"Kernel Module.*?(\d+\.[\d.]+)", _DRIVER.read_text(encoding="utf-8")):
             return found[1]
-    with suppress(OSError, subprocess.SubprocessError):
+    with suppress(OSError, subprocess.SubprocessError, IndexError):
         query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
         return subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.split()[0]
     return None
@@ -102,10 +104,11 @@ def resolve_precision(precision: TrainingPrecision, device: torch.device) -> Tra
 
 def settle_precision(recipe: Recipe, device: torch.device) -> Recipe:
     """The recipe with a precision in place of each `auto`, so that a resume on another device changes nothing."""
+    unsettled = {key: each for key, each in _trainings(recipe).items() if each.precision == "auto"}
+    if not unsettled:
+        return recipe
     found = {"precision": resolve_precision("auto", device)}
-    trainings = _trainings(recipe).items()
-    changed = {key: each.model_copy(update=found) for key, each in trainings if each.precision == "auto"}
-    return recipe.model_copy(update=changed) if changed else recipe
+    return recipe.model_copy(update={key: each.model_copy(update=found) for key, each in unsettled.items()})
 
 
 def find_emulated(recipe: Section, device: torch.device) -> list[str]:
@@ -137,7 +140,7 @@ def autocast(precision: TrainingPrecision, device: torch.device) -> AbstractCont
 
 @contextmanager
 def name_out_of_memory() -> Iterator[None]:
-    """Make one error of all that say that memory did not suffice: that of the CPU's allocator is a RuntimeError."""
+    """Make one error of all that say that memory did not suffice; most libraries raise a RuntimeError."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

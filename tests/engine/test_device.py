@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from nascli.engine.device import (
     describe_device,
     find_emulated,
     fork_rng,
+    read_driver_version,
     resolve_device,
     resolve_precision,
     seed_generators,
@@ -48,6 +50,27 @@ def test_on_a_gpu_its_generator_is_seeded() -> None:
         seed_generators(5, cuda)
         drawn.append((torch.rand(3), torch.rand(3, device=cuda).cpu()))
     assert all(torch.equal(*pair) for pair in zip(*drawn, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024", "550.54.15"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs)", "580.65.06"),
+    ],
+)
+def test_the_driver_is_read_from_its_module_or_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, version: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("nascli.engine.device._DRIVER", tmp_path / "version")
+    assert read_driver_version() is None
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 535.1\n")
+    program.chmod(0o755)
+    assert read_driver_version() == "535.1"
+    (tmp_path / "version").write_text(f"{text}\nGCC version:  gcc version 12.2.0\n")
+    assert read_driver_version() == version
 
 
 def test_a_cpu_has_no_facts_and_a_gpu_names_what_its_numbers_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
