@@ -38,7 +38,7 @@ def options() -> argparse.ArgumentParser:
 
 def training(task: Task) -> Figures:
     """One network, one seed."""
-    from nascli.classify.task import find_side
+    from nascli.classify.image_sizes import find_side
 
     job, network = prepare(*_read(task))
     epochs, full = job.recipe.train.epochs, job.spec.image_size

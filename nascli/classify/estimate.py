@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
+from nascli.classify.image_sizes import find_side
 from nascli.classify.job import TrainJob
 from nascli.classify.metrics import evaluate
-from nascli.classify.task import ClassifyTask, answers_once, find_side
+from nascli.classify.task import ClassifyTask, answers_once
 from nascli.classify.teacher import TeacherEngine
 from nascli.data.transforms import Normalizer
 from nascli.engine.device import cpu_threads

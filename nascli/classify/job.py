@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from nascli.classify.class_balance import check_class_images, find_class_weights
+from nascli.classify.image_sizes import check_sizes
 from nascli.classify.start import take_start
 from nascli.classify.task import answers_once, fit_classifier, plan_batches
 from nascli.classify.teacher import TeacherEngine, open_same_teacher, open_teacher
-from nascli.config import NETWORK_SECTIONS, DataConfig, TrainRecipe, load_recipe
+from nascli.config import DataConfig, TrainRecipe, load_recipe
 from nascli.data.dataset import ImageData
 from nascli.data.registry import ALLOW_UNREADABLE, load_dataset
 from nascli.data.streaming import worker_count
@@ -116,7 +117,7 @@ class TrainJob:
         find_class_weights(self.data, self.recipe.train.class_weights)
         if self.recipe.data.sampling == "balanced":
             check_class_images(self.data, "data.sampling = balanced")
-        _check_sizes(self.spec, self.recipe.train.image_sizes)
+        check_sizes(self.spec, self.recipe.train.image_sizes)
         check_precision(self.recipe.train, self.device)
         self.plan.check_micro_batches()
 
@@ -134,35 +135,6 @@ class TrainJob:
             self.start.fill(network)
         freeze_weights(network, self.recipe.train)
         return network
-
-
-def _check_sizes(spec: NetworkSpec, sizes: Sequence[int]) -> None:
-    """Refuse sizes of training images that are over the network's own, or too small for it."""
-    if not sizes:
-        return
-    smallest, largest = min(sizes), max(sizes)
-    if largest > spec.image_size:
-        raise InputError(
-            f"train.image_sizes has {largest} pixels, and images of {spec.image_size} are there",
-            f"Give sizes up to {spec.image_size}, or a larger --image-size",
-        )
-    least = next(side for side in range(smallest, spec.image_size + 1) if _takes(spec, side))
-    if least > smallest:
-        raise InputError(
-            f"train.image_sizes has {smallest} pixels, which are too few for {spec.name}",
-            f"The least size that it takes is {least}",
-        )
-
-
-def _takes(spec: NetworkSpec, side: int) -> bool:
-    """Whether a network of these numbers can be made for images of a size."""
-    section = NETWORK_SECTIONS[spec.family]
-    try:
-        config = section.model_validate(spec.config_values() | {"image_size": side})
-        resolve_network(spec.architecture, config, classes=spec.classes)
-    except InputError:
-        return False
-    return True
 
 
 def prepare_train_job(

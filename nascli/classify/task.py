@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.classify.class_balance import draw_balanced_order, find_class_weights, weigh_targets
+from nascli.classify.image_sizes import find_side
 from nascli.classify.metrics import Evaluation, evaluate
 from nascli.classify.teacher import TeacherEngine, distillation_loss
 from nascli.config import DataConfig, FineTuneConfig, OptimConfig, TrainConfig
@@ -128,15 +129,6 @@ class AugmentedBatches:
         varied = vary_batch((images, labels), self._classes, self._augmentation, self.normalizer, rng, mix_seed)
         share = self._plan.batch_size // self._plan.dist.size  # without the partner of its first image
         return varied[0][-share:], varied[1][-share:]
-
-
-def find_side(config: OptimConfig, epoch: int, full: int) -> int:
-    """Height and width of training images in an epoch (counted from 0); `full` where the recipe has no sizes.
-
-    Of n sizes in E epochs it is the one at ceil((epoch + 1) n / E), counted from 1: the last epoch has the last size.
-    """
-    sizes = config.image_sizes if isinstance(config, FineTuneConfig) else ()
-    return sizes[-(-(epoch + 1) * len(sizes) // config.epochs) - 1] if sizes else full
 
 
 def answers_once(split: Split, augmentation: DataConfig) -> bool:

@@ -25,7 +25,7 @@ from nascli.hub import PREFIX, download
 from nascli.models.deploy.engines import ENGINES, Engine, find_engine, list_engines
 from nascli.models.families import NETWORK_FILE
 from nascli.models.interface import ImageClassifier
-from nascli.models.serialization import WEIGHTS_FILE, load_network
+from nascli.models.serialization import WEIGHTS_FILE, check_weights, load_network
 from nascli.runs.find import find_run
 from nascli.text import nfc
 
@@ -108,6 +108,7 @@ def open_teacher(name: str) -> Teacher:
     """
     if name.startswith(TIMM):
         return _open_timm(name)
+    check_weights(Path(name))
     network = load_network(name)
     spec = network.spec
     return Teacher(name, network, spec.image_size, spec.classes, spec.class_names, spec.mean, spec.std)

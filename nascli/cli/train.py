@@ -114,6 +114,7 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
     from nascli.classify.job import prepare_train_job
     from nascli.engine.device import settle_precision
     from nascli.engine.launch import local_device
+    from nascli.engine.optim import remark_on_lr
 
     source = open_source(call, terminal)
     device = local_device(call[DEVICE], dist)
@@ -123,6 +124,8 @@ def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["Trai
     if job.start:
         terminal.note(job.start.text)
     job.check()  # what cannot be trained is refused before there is a folder
+    if remark := remark_on_lr(job.recipe.train):
+        terminal.note(remark)
     if job.unused_keys:
         terminal.note(f"no effect on {job.spec.name}: {', '.join(job.unused_keys)}")
     return job, source.files

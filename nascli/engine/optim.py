@@ -11,6 +11,9 @@ from torch.optim.optimizer import ParamsT
 
 from nascli.config import OptimConfig
 
+_HIGH_LR = 0.02
+"""A learning rate that is usual for SGD and too high for AdamW."""
+
 
 class RmsProp(torch.optim.Optimizer):
     """RMSProp with momentum, in TensorFlow's arithmetic.
@@ -183,6 +186,16 @@ def make_optimizer(
                 for parameter in (parameter for group in groups for parameter in group["params"]):
                     sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
             return sgd
+
+
+def remark_on_lr(config: OptimConfig) -> str:
+    """A sentence where the learning rate is of SGD's size and the optimizer is not SGD's kind; empty where all is well.
+
+    AdamW and Muon divide by the gradient's size, so that a rate is how far a weight moves in a step.
+    """
+    if config.optimizer not in ("adamw", "muon") or config.lr < _HIGH_LR:
+        return ""
+    return f"{config.section}.lr = {config.lr:g} is high for {config.optimizer}, which usually has about 0.001 (--lr)"
 
 
 def group_parameters(

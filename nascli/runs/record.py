@@ -98,6 +98,14 @@ class _Recipe(_Checked):
     data: dict[str, Any] = Field(default_factory=dict)
 
 
+class _Teacher(_Checked):
+    """The teacher, as a resumed run has to find it."""
+
+    name: str = ""
+    sha256: str
+    engine: str = "auto"
+
+
 class _Start(_Checked):
     empty: bool = True
     kept: list[str] = Field(default_factory=list)
@@ -116,6 +124,7 @@ class _RunRecord(_Checked):
     machine: dict[str, str | int | float | bool | None] | None = None
     argv: list[str] | None = None
     grown: list[_Growth] | None = None
+    teacher: _Teacher | None = None
     start_weights: _StartWeights | None = None
     host: str | None = None
     started: str | None = None

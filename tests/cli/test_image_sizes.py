@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from nascli.classify.task import AugmentedBatches, find_side, plan_batches
+from nascli.classify.image_sizes import find_side
+from nascli.classify.task import AugmentedBatches, plan_batches
 from nascli.config import FineTuneConfig
 from nascli.data.in_memory import ImageArray
 from nascli.data.streaming import ImageFiles

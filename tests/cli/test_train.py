@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from nascli.cli.train_source import DEFAULT_RECIPES
 from nascli.config import SearchRecipe, TrainRecipe, find_recipe, load_recipe
+from nascli.engine.optim import remark_on_lr
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.serialization import load_network
 from nascli.models.spec import write_network
@@ -74,6 +75,16 @@ def test_json_is_one_object_alone_on_stdout(nascli: Nascli) -> None:
     assert Path("runs/train/latest").resolve() == run.resolve()
     assert "folder" not in run.name
     assert "images-tiny" in run.name
+
+
+def test_a_learning_rate_of_sgd_is_remarked_on_with_adamw() -> None:
+    """The recipe of digits has SGD's 0.1."""
+    config = load_recipe(TrainRecipe, find_recipe("train", "digits")).train
+    assert not remark_on_lr(config)
+    for name in ("adamw", "muon"):
+        changed = config.model_copy(update={"optimizer": name})
+        assert "train.lr = 0.1" in remark_on_lr(changed)
+        assert not remark_on_lr(changed.model_copy(update={"lr": 0.002}))
 
 
 def test_the_same_recipe_file_repeats_the_run_and_another_seed_does_not(nascli: Nascli) -> None:
