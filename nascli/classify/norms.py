@@ -19,9 +19,10 @@ def measure_batch_norms(
     norms = [module for module in network.eval().modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = None
         norm.train().reset_running_stats()
-    for images, _ in split.evaluation_batches(batch_size):
+    for number, (images, _) in enumerate(split.evaluation_batches(batch_size), 1):
+        for norm in norms:
+            norm.momentum = 1 / number  # torch's own way to a mean asks the device for the number, norm by norm
         network(normalizer(images.to(device)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -26,21 +26,18 @@ class BatchNormSync:
         self._norms = [norm for norm in norms if norm.training] if dist.size > 1 else []
         self.dist = dist
         self._before: list[Tensor] = []
-        self._counts_before: list[Tensor] = []
 
     @torch.no_grad()
     def snapshot(self) -> None:
         """Remember the statistics before a step."""
         if self._norms:
             self._before = list(torch._foreach_mul(self._tensors(), 1))  # copies, in a call or two
-            self._counts_before = list(torch._foreach_mul(self._counts(), 1))
 
     @torch.no_grad()
     def restore(self) -> None:
         """Go back to the snapshot, so that the micro-batches of a step that failed do not count."""
         if self._norms:
             torch._foreach_copy_(self._tensors(), self._before)
-            torch._foreach_copy_(self._counts(), self._counts_before)
 
     @torch.no_grad()
     def terms(self, count: int) -> list[Tensor]:
@@ -58,16 +55,10 @@ class BatchNormSync:
         if self._norms:
             kept = self._kept(count * self.dist.size)
             torch._foreach_add_(self._tensors(), torch._foreach_mul(self._before, kept))
-            counts = self._counts()
-            own = torch._foreach_sub(counts, self._counts_before)
-            torch._foreach_add_(counts, own, alpha=self.dist.size - 1)
 
     def _tensors(self) -> list[Tensor]:
         pairs = ((norm.running_mean, norm.running_var) for norm in self._norms)
         return [tensor for pair in pairs for tensor in pair if tensor is not None]
-
-    def _counts(self) -> list[Tensor]:
-        return [norm.num_batches_tracked for norm in self._norms if norm.num_batches_tracked is not None]
 
     def _kept(self, count: int) -> list[float]:
         """(1 - m)^count of each statistic."""

@@ -35,6 +35,30 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalization with a fixed momentum, which does not count its batches.
+
+    Nobody would read the count, and a GPU takes as long to begin adding 1 to it as for a map.
+    """
+
+    num_batches_tracked: None
+    momentum: float
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.num_batches_tracked = None
+
+    def reset_running_stats(self) -> None:
+        """Start with mean 0 and variance 1."""
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *others: Any) -> None:  # noqa: ANN401
+        """As of torch, which would give weights without a version the count that its first version had not."""
+        super()._load_from_state_dict(state_dict, prefix, {**local_metadata, "version": 2}, *others)
+
+
 class SamePad(nn.Module):
     """Zero padding to SAME for a strided convolution of a (dilated) kernel: it depends on the input's size."""
 
@@ -119,7 +143,7 @@ def relu_conv_bn(channels_in: int, channels_out: int, *, pre_activated: bool = F
     With `pre_activated` the input comes with the ReLU applied; an identity stands in its place, so that weights keep
     their names.
     """
-    return nn.Sequential(first_relu(pre_activated), conv(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
+    return nn.Sequential(first_relu(pre_activated), conv(channels_in, channels_out, 1), BatchNorm(channels_out))
 
 
 def first_relu(pre_activated: bool) -> nn.Module:
@@ -141,7 +165,7 @@ class FactorizedReduction(nn.Module):
         first = channels_out // 2
         self.straight = Pointwise(channels_in, first) if first else None
         self.shifted = Pointwise(channels_in, channels_out - first)
-        self.norm = nn.BatchNorm2d(channels_out)
+        self.norm = BatchNorm(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Reduce (N, C_in, H, W)."""
@@ -161,7 +185,7 @@ def align(channels_in: int, channels_out: int, stride: int) -> nn.Module:
         return FactorizedReduction(channels_in, channels_out)
     if channels_in == channels_out:
         return nn.Identity()
-    return nn.Sequential(conv(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
+    return nn.Sequential(conv(channels_in, channels_out, 1), BatchNorm(channels_out))
 
 
 def concat_channels(maps: Sequence[Tensor]) -> Tensor:

@@ -42,8 +42,6 @@ def test_weights_and_statistics_are_the_same_bit_for_bit(precision: str) -> None
     assert loss == plain_loss
     assert found.keys() == plain.keys()
     assert [name for name in plain if not torch.equal(found[name], plain[name])] == []
-    counts = {tensor.item() for name, tensor in found.items() if name.endswith("num_batches_tracked")}
-    assert counts == {4}
 
 
 def test_each_cell_runs_twice_a_step_and_once_in_evaluation() -> None:

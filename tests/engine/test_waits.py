@@ -118,6 +118,14 @@ def test_all_drop_path_masks_of_a_network_are_drawn_at_once() -> None:
     assert not operations.counted["bernoulli_"]
 
 
+def test_batch_norms_do_not_count_their_batches() -> None:
+    network = make_network()
+    assert not [name for name, buffer in network.named_buffers() if not buffer.is_floating_point()]
+    plain = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.load_state_dict(plain)  # a dictionary without torch's note of versions
+    assert network.state_dict().keys() == plain.keys()
+
+
 def test_a_copy_and_a_read_are_counted() -> None:
     with Waits() as waits:
         torch.ones(3).to(META)

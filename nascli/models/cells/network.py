@@ -22,7 +22,7 @@ from nascli.models.cells.topology import (
     list_slots,
 )
 from nascli.models.interface import FeatureInfo, ImageClassifier, Unit
-from nascli.models.layers import draw_path_masks, global_average, init_weights, set_batch_norms
+from nascli.models.layers import BatchNorm, draw_path_masks, global_average, init_weights, set_batch_norms
 
 
 class CellNetwork(ImageClassifier):
@@ -200,10 +200,10 @@ class AuxiliaryHead(nn.Module):
             nn.ReLU(),
             nn.AvgPool2d(window, 3),
             nn.Conv2d(channels, 128, 1, bias=False),
-            nn.BatchNorm2d(128),
+            BatchNorm(128),
             nn.ReLU(inplace=True),
             nn.Conv2d(128, 768, remaining, bias=False),
-            nn.BatchNorm2d(768),
+            BatchNorm(768),
             nn.ReLU(inplace=True),
             nn.Flatten(),
             nn.Linear(768, classes),
@@ -244,9 +244,7 @@ def _pool_last(x: Tensor) -> Tensor:
 def _stem(spec: CellNetworkSpec) -> nn.Sequential:
     """3x3 convolution and batch norm, no ReLU; for ImageNet with stride 2 and without padding (released code)."""
     stride, padding = (1, 1) if spec.stem == "cifar" else (2, 0)
-    return nn.Sequential(
-        nn.Conv2d(3, spec.stem_filters, 3, stride, padding, bias=False), nn.BatchNorm2d(spec.stem_filters)
-    )
+    return nn.Sequential(nn.Conv2d(3, spec.stem_filters, 3, stride, padding, bias=False), BatchNorm(spec.stem_filters))
 
 
 def _stage2_side(spec: CellNetworkSpec) -> int:

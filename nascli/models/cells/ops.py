@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.models import layers
-from nascli.models.layers import conv
+from nascli.models.layers import BatchNorm, conv
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ _RELU = SharedPrefix("relu")
 
 
 def _conv_bn(kernel: int, channels_in: int, channels_out: int, stride: int = 1, *, dilation: int = 1) -> Layers:
-    return conv(channels_in, channels_out, kernel, stride, dilation=dilation), nn.BatchNorm2d(channels_out)
+    return conv(channels_in, channels_out, kernel, stride, dilation=dilation), BatchNorm(channels_out)
 
 
 def _separable(kernel: int, channels_in: int, channels_out: int, stride: int, *, dilation: int = 1) -> Layers:
@@ -96,10 +96,10 @@ def _factorized(length: int, channels_in: int, channels_out: int, stride: int) -
     """1xk then kx1, each with its share of the stride, batch norm and ReLU between (AmoebaNet's code)."""
     return (
         conv(channels_in, channels_out, (1, length), (1, stride)),
-        nn.BatchNorm2d(channels_out),
+        BatchNorm(channels_out),
         nn.ReLU(inplace=True),
         conv(channels_out, channels_out, (length, 1), (stride, 1)),
-        nn.BatchNorm2d(channels_out),
+        BatchNorm(channels_out),
     )
 
 

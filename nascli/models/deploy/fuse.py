@@ -28,7 +28,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from nascli.errors import UnknownStepError
 from nascli.models import layers
 from nascli.models.convolutions import Depthwise, Pointwise
-from nascli.models.layers import SamePad, Subsample, concat_channels
+from nascli.models.layers import BatchNorm, SamePad, Subsample, concat_channels
 
 
 def fold(network: nn.Module) -> fx.GraphModule:
@@ -109,7 +109,7 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_modules=(math, layers))
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SamePad | Subsample | Pointwise | Depthwise) or super().is_leaf_module(
+        return isinstance(m, SamePad | Subsample | Pointwise | Depthwise | BatchNorm) or super().is_leaf_module(
             m, module_qualified_name
         )
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.models.convolutions import Pointwise
-from nascli.models.layers import Padding, average_map, avg_pool, conv
+from nascli.models.layers import BatchNorm, Padding, average_map, avg_pool, conv
 from nascli.models.mobile.spec import Activation, LayerPlan
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
@@ -26,7 +26,7 @@ def conv_bn(
 ) -> list[nn.Module]:
     """A convolution without bias, batch norm, and an activation unless the output is linear."""
     made = [conv(channels_in, channels_out, kernel, stride, groups=groups, padding=padding)]
-    made.append(nn.BatchNorm2d(channels_out))
+    made.append(BatchNorm(channels_out))
     return [*made, _ACTIVATIONS[activation](inplace=True)] if activation else made
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.models.interface import FeatureInfo, ImageClassifier, Unit
-from nascli.models.layers import init_weights, set_batch_norms, subsample
+from nascli.models.layers import BatchNorm, init_weights, set_batch_norms, subsample
 from nascli.models.resnet.family import ResNetSpec
 
 
@@ -23,10 +23,10 @@ class ResidualBlock(nn.Module):
         self.stride, self.added = stride, channels_out - channels_in
         self.path = nn.Sequential(
             nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(channels_out),
+            BatchNorm(channels_out),
             nn.ReLU(),
             nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(channels_out),
+            BatchNorm(channels_out),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class ResNet(ImageClassifier):
         self.aux_head = None
         self.feature_info = tuple(FeatureInfo(f"stage{k + 1}", width, 2**k) for k, width in enumerate(spec.widths))
         before = spec.widths[0]
-        self.stem = nn.Sequential(nn.Conv2d(3, before, 3, 1, 1, bias=False), nn.BatchNorm2d(before), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(3, before, 3, 1, 1, bias=False), BatchNorm(before), nn.ReLU())
         self.stages = nn.ModuleDict()
         for info in self.feature_info:
             first = ResidualBlock(before, info.channels, 1 if info.stride == 1 else 2)
