@@ -27,7 +27,7 @@ def prepare(network: ImageClassifier, **settings: object) -> nn.Module:
     found = build_detector(network, DetectorConfig.model_validate({**numbers, **settings}), 2)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
-        norm.momentum = None  # the mean over all batches
+        norm.momentum = 1.0  # those of the batch
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.normal_(norm.bias, std=0.2)
     with torch.no_grad():

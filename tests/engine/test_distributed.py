@@ -23,6 +23,7 @@ from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.launch import resume_command
 from nascli.engine.meters import EpochRecord
 from nascli.errors import InputError, Interrupted
+from nascli.models.layers import BatchNorm
 from tests.classify.small_training import CPU, EVERYTHING, make_data
 from tests.cli.program import SETTINGS, Nascli, prepare
 from tests.engine.worker_program import (
@@ -284,9 +285,10 @@ def test_statistics_put_together_are_those_of_micro_batches_in_turn(count: int) 
 
     def layers() -> nn.Sequential:
         torch.manual_seed(0)
-        made = nn.Sequential(nn.BatchNorm2d(2, momentum=0.3), nn.BatchNorm2d(2))
+        made = nn.Sequential(BatchNorm(2), BatchNorm(2))
         for layer in made:
-            assert isinstance(layer, nn.BatchNorm2d)
+            assert isinstance(layer, BatchNorm)
+            layer.momentum = 0.3
             layer.running_mean, layer.running_var = torch.randn(2), torch.rand(2)
         return made
 

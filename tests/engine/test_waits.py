@@ -73,7 +73,7 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def count_waits(augmentation: DataConfig, config: TrainConfig) -> Waits:
     """Those of the last of some steps, after which nothing is made for the first time."""
-    data = make_data(64, 16).to(META)
+    data = make_data(64, 16)
     network = make_network()
     task = ClassifyTask(network, data, config, augmentation, 1, Run(META))
     state = start_state(task, Run(META))
