@@ -196,12 +196,20 @@ def _show_training(model: PublishedModel) -> Iterable[str]:
         *([("device", str(model.results["device"]))] if "device" in model.results else []),
         *([("time", format_duration(model.results["seconds"]))] if "seconds" in model.results else []),
         *([("finished", str(model.run["finished"])[:10])] if model.run.get("finished") else []),
+        *((word, f"`{_plain(name)}`") for word, name in _ancestors(model) if name),
         ("SHA-256 of the tensors", f"`{model.weights_sha256}`"),
     ]
     yield "## Training"
     yield _table(("", ""), rows)
     recipe = tomli_w.dumps(public_recipe(model.run)).strip()
     yield f"<details><summary>The recipe, all keys</summary>\n\n```toml\n{recipe}\n```\n\n</details>"
+
+
+def _ancestors(model: PublishedModel) -> Iterable[tuple[str, str]]:
+    """The networks that it learned from, if there are any: the weights it began with, and its teacher."""
+    recipe = public_recipe(model.run)
+    yield "began with the weights of", recipe.get("start", {}).get("weights", "")
+    yield "teacher", recipe.get("train", {}).get("teacher", "")
 
 
 def public_recipe(run: Mapping[str, Any]) -> dict[str, Any]:

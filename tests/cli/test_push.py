@@ -75,6 +75,19 @@ def test_nothing_published_says_where_things_lie(nascli: Nascli, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("trained")
+def test_a_card_names_what_a_network_learned_from(nascli: Nascli) -> None:
+    run = Path("run").resolve()
+    line = f"train --from {run} --teacher {run} --dataset folder:images --epochs 1 --batch-size 16 --out tuned"
+    ran = nascli(line)
+    assert ran.code == 0, ran.err
+    assert nascli("push tuned --to card").code == 0
+    text = Path("card/README.md").read_text()
+    assert "| began with the weights of | `run` |" in text
+    assert "| teacher | `run` |" in text
+    assert str(run.parent) not in text + Path("card/recipe.toml").read_text()
+
+
+@pytest.mark.usefixtures("trained")
 def test_a_pushed_network_is_used_by_its_name(nascli: Nascli, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = nascli("push run me/tiny --private --json")
     assert ran.code == 0, ran.err
