@@ -75,7 +75,7 @@ def _estimate(job: TrainJob) -> CostEstimate:
         recipe.train.epochs,
         plan.steps,
         step,
-        answers + plan.steps * step + recipe.train.epochs * evaluation,
+        answers + plan.steps * step + (recipe.train.epochs + len(job.data.test or ()) / len(job.data.val)) * evaluation,
         memory,
     )
 

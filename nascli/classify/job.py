@@ -112,8 +112,11 @@ class TrainJob:
         Raises:
             InputError: A micro-batch would have one image, on which batch normalization cannot train; or several
                 processes cannot have equal ones; or the precision needs another device; or the network takes no images
-                of a size in `train.image_sizes`; or classes cannot be weighted or balanced as the recipe says.
+                of a size in `train.image_sizes`; or a class has no image to hold out; or
+                classes cannot be weighted or balanced as the recipe says.
         """
+        if self.recipe.data.val_fraction:
+            _check_held_out(self.data)
         find_class_weights(self.data, self.recipe.train.class_weights)
         if self.recipe.data.sampling == "balanced":
             check_class_images(self.data, "data.sampling = balanced")
@@ -135,6 +138,19 @@ class TrainJob:
             self.start.fill(network)
         freeze_weights(network, self.recipe.train)
         return network
+
+
+def _check_held_out(data: ImageData) -> None:
+    """InputError, which names it, where a class has no image in the part that is held out to validate on."""
+    counts = torch.bincount(data.val.labels.cpu(), minlength=data.classes)
+    if len(absent := (counts == 0).nonzero().flatten()):
+        name = data.class_names[int(absent[0])]
+        raise InputError(
+            f"data set {data.name}: class {name!r} has one training image, so none can be held out to validate on "
+            f"(data.val_fraction)",
+            f"Add images of {name!r}, remove the class, or leave --val-fraction out",
+            field="data.val_fraction",
+        )
 
 
 def prepare_train_job(
@@ -164,6 +180,7 @@ def prepare_train_job(
         stream_size=find_family(architecture.family).stream_size(recipe.network),
         preprocessing=prepared.preprocessing if prepared else None,
         allow_option=_ALLOW_UNREADABLE,
+        holdout_seed=recipe.seed,
     )
     spec = resolve_network(
         architecture,
@@ -233,6 +250,7 @@ def resume_train_job(
             spec.image_size,
             preprocessing=spec.preprocessing,
             allow_option=_ALLOW_UNREADABLE,
+            holdout_seed=recipe.seed,
         )
         check_precision(recipe.train, device)
         check_classes(spec, data, folder)
@@ -265,24 +283,23 @@ def describe_data(data: ImageData) -> dict[str, Any]:
     """The data as `run.json` names them, so that a resumed run is known to have the same.
 
     Returns:
-        `name`; `train_images` and `val_images`; `sha256` over the labels of both, in order, the class names, and mean
-        and deviation of the colors, which are measured where images lie in memory. So images that came, went or
-        changed are noticed; of streamed ones an image that another of its class has replaced is not, nor others than
-        the `data.max_train_images` that were chosen of all.
+        `name`; `train_images` and `val_images`, and `test_images` where the data's own split is kept for the end;
+        `sha256` over the labels of all, in order, the class names, and mean and deviation of the colors, which are
+        measured where images lie in memory. So images that came, went or changed are noticed; of streamed ones an image
+        that another of its class has replaced is not, nor others than the `data.max_train_images` that were chosen of
+        all.
     """
     digest = hashlib.sha256(json.dumps([data.class_names, data.mean, data.std]).encode())
-    for split in (data.train, data.val):
+    splits = {"train": data.train, "val": data.val} | ({} if data.test is None else {"test": data.test})
+    for split in splits.values():
         digest.update(split.labels.cpu().numpy().tobytes())
-    return {
-        "name": data.name,
-        "train_images": len(data.train),
-        "val_images": len(data.val),
-        "sha256": digest.hexdigest(),
-    }
+    counts = {f"{name}_images": len(split) for name, split in splits.items()}
+    return {"name": data.name, **counts, "sha256": digest.hexdigest()}
 
 
 def _describe_counts(data: Mapping[str, Any]) -> str:
-    return f"{data['train_images']:,} training and {data['val_images']:,} validation images"
+    test = f", {data['test_images']:,} test images" if "test_images" in data else ""
+    return f"{data['train_images']:,} training and {data['val_images']:,} validation images{test}"
 
 
 def check_classes(spec: NetworkSpec, data: ImageData, folder: Path) -> None:
@@ -349,7 +366,9 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
             "label": "final",
             "dataset": job.data.name,
             "cell": job.spec.name,
+            "split": job.data.val_name if job.data.test is None else job.data.test_name,
             **asdict(result.evaluation),
+            "validation": None if job.data.test is None else asdict(result.validation),
             "train_loss": result.train_loss,
             "epochs": len(result.records),
             "params": cost.params,

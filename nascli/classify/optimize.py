@@ -136,7 +136,10 @@ def optimize(trained: TrainedRun, options: OptimizeOptions) -> OptimizeReport:
     """
     precisions, weights = options.check(), trained.folder / WEIGHTS_FILE
     network = load_network(trained.folder)
-    data = load_dataset(trained.data, trained.spec.image_size, preprocessing=trained.spec.preprocessing)
+    own_split = trained.data.val_fraction > 0  # then the data's own split is the one that was not trained or chosen on
+    data = load_dataset(
+        trained.data, trained.spec.image_size, preprocessing=trained.spec.preprocessing, measured=own_split
+    )
     check_classes(trained.spec, data, trained.folder)
     model, content, calibrated = convert(network), None, 0
     if "int8" in precisions:

@@ -23,7 +23,7 @@ from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.compile import compile_blocks
 from nascli.engine.device import autocast, generator_for
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
-from nascli.engine.fit import fit
+from nascli.engine.fit import fit, leave_if_stopped
 from nascli.engine.meters import EpochRecord, Metrics
 from nascli.engine.schedules import linear
 from nascli.engine.task import Run, Task, TrainPlan
@@ -232,10 +232,13 @@ class FitResult:
     """A training that reached its end.
 
     Args:
-        evaluation: On the validation split, after the last epoch, with the weights that the network is left with.
+        evaluation: Of the weights that the network is left with: on the split for the end where the data have one, else
+            the same as `validation`.
+        validation: Of the same weights, on the validation split.
     """
 
     evaluation: Evaluation
+    validation: Evaluation
     records: Sequence[EpochRecord]
 
     @property
@@ -263,5 +266,9 @@ def fit_classifier(
     records = fit(ClassifyTask(network, data, config, augmentation, seed, run, teacher), seed, run, store).records
     network.drop_path_prob = 0.0
     values = {name: value for name, value in records[-1].metrics.items() if value is not None}
-    last = Evaluation(values["top1"], values["top5"], values["loss"], int(values["images"]))
-    return FitResult(last, records)
+    validation = Evaluation(values["top1"], values["top5"], values["loss"], int(values["images"]))
+    final = validation
+    if data.test is not None:
+        test, normalizer = run.dist.shard(data.test).to(run.device), Normalizer(data.mean, data.std)
+        final = evaluate(network, test, normalizer, run, on_batch=lambda seen: leave_if_stopped(run, store))
+    return FitResult(final, validation, records)

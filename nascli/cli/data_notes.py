@@ -26,25 +26,30 @@ VAL_FRACTION = Setting[float](
 
 def note_images(terminal: Terminal, data: "ImageData") -> None:
     """Say how many images of which splits are used, and the issues of the data set."""
-    note_splits(terminal, data.name, (len(data.train), len(data.val)), data.val_name, data.unused)
+    end = f"{len(data.test):,} of {data.test_name} to measure at the end" if data.test is not None else ""
+    note_splits(terminal, data.name, (len(data.train), len(data.val)), data.val_name, data.unused, end)
     note_issues(terminal, data.name, data.issues)
 
 
 def note_splits(
-    terminal: Terminal, source: object, counts: tuple[int, int], val_name: str, unused: Sequence[str]
+    terminal: Terminal, source: object, counts: tuple[int, int], val_name: str, unused: Sequence[str], end: str = ""
 ) -> None:
-    """Say how many images are trained on, how many of which split are validated on, and which splits are not used."""
+    """Say how many images are trained on, how many of which split are validated on, and which splits are not used.
+
+    Args:
+        end: What is measured at the end, in words.
+    """
     from nascli.data.folders.index import HELD_OUT
 
     train, val = counts
     held = f"{val:,} {'held out' if val_name == HELD_OUT else f'of {val_name}'} to validate on"
-    rest = f"; not used: {', '.join(unused)}" if unused else ""
+    rest = (f", {end}" if end else "") + (f"; not used: {', '.join(unused)}" if unused else "")
     terminal.note(printable(f"{source}: {train:,} images to train on, {held}{rest}"))
 
 
 def describe_images(data: "ImageData") -> dict[str, Any]:
     """The fields of `run.json` about the splits and the issues of a data set."""
-    splits = {"val_split": data.val_name, "unused_splits": list(data.unused)}
+    splits = {"val_split": data.val_name, "test_split": data.test_name or None, "unused_splits": list(data.unused)}
     return {**splits, "issues": [each.to_dict() for each in data.issues]}
 
 

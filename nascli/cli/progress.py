@@ -67,7 +67,7 @@ class TrainProgress:
         width = len(str(self._epochs))
         self._terminal.note(
             f"epoch {record.epoch:>{width}}/{self._epochs}  train loss {record.train_loss:.4f}  "
-            f"test loss {record.metrics['loss']:.4f}  top-1 {record.metrics['top1']:.2%}  lr {record.lr:.4f}  "
+            f"val loss {record.metrics['loss']:.4f}  top-1 {record.metrics['top1']:.2%}  lr {record.lr:.4f}  "
             f"{record.images_per_second:.0f} images/s  {format_duration(record.seconds)}"
         )
 

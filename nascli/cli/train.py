@@ -38,6 +38,7 @@ from nascli.config import TrainRecipe
 from nascli.runs.find import find_run, read_run
 from nascli.runs.folder import RunFolder
 from nascli.runs.start import create_run
+from nascli.text import printable
 from nascli.units import format_duration, format_quantity
 
 if TYPE_CHECKING:
@@ -219,11 +220,13 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob") -> Non
 
 
 def _show_results(terminal: Terminal, folder: Path, results: dict[str, Any]) -> None:
+    split, validation = printable(results["split"]), results["validation"]
     rows = [
-        ("top-1", f"{results['top1']:.2%}"),
-        *([("top-5", f"{results['top5']:.2%}")] if results["classes"] > 5 else []),
-        ("test loss", f"{results['loss']:.4f}"),
-        ("test images", f"{results['images']:,}"),
+        (f"top-1 on {split}", f"{results['top1']:.2%}"),
+        *([(f"top-5 on {split}", f"{results['top5']:.2%}")] if results["classes"] > 5 else []),
+        (f"loss on {split}", f"{results['loss']:.4f}"),
+        (f"images of {split}", f"{results['images']:,}"),
+        *([("top-1 on images held out", f"{validation['top1']:.2%}")] if validation else []),
         ("params", f"{results['params']:,}"),
         (f"mult-adds at {results['image_size']} px", format_quantity(results["mult_adds"])),
         ("time", format_duration(results["seconds"])),
@@ -242,7 +245,7 @@ def _show_estimate(terminal: Terminal, job: "TrainJob") -> None:
         ("network", f"{job.spec.name}, {job.spec.size_text}"),
         ("params", f"{plan.params:,}"),
         (f"mult-adds at {plan.image_size} px", format_quantity(plan.mult_adds)),
-        ("images", f"{plan.train_images:,} to train on, {plan.val_images:,} to test on"),
+        ("images", f"{plan.train_images:,} to train on, {plan.val_images:,} to validate on"),
         ("steps", f"{plan.steps:,} in {plan.epochs} epochs"),
         ("time per step", f"{plan.seconds_per_step * 1000:.0f} ms"),
         ("memory per step", f"{plan.memory / 2**20:,.1f} MiB"),

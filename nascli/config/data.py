@@ -50,8 +50,9 @@ class FilesConfig(Section):
         0.0,
         ge=0,
         lt=1,
-        description="part of the training images held out to validate on, where the data have no split for it; 0 is "
-        "none",
+        description="part of the training images held out to validate on; 0 is none. nascli train then measures the "
+        "data's own test split, else its val split, once at the end; elsewhere only data without a split to validate "
+        "on take it",
     )
     max_unreadable_images: int = Field(
         0,

@@ -67,6 +67,8 @@ class ImageData:
     Args:
         name: As the user gave it.
         val: The split that accuracy is measured on. In a search it is held out of the training split.
+        test: With a `val` that is held out of the data's training split, their own split for the end; else None.
+        test_name: The name that the data set itself gives to `test`.
         class_names: One per label, in order.
         mean: Per color, 0 to 1, for normalization.
         std: Standard deviation per color, for normalization.
@@ -84,6 +86,8 @@ class ImageData:
     val_name: str = "val"
     unused: tuple[str, ...] = ()
     issues: tuple[Issue, ...] = ()
+    test: Split | None = None
+    test_name: str = ""
 
     @property
     def image_size(self) -> int:
@@ -101,8 +105,9 @@ class ImageData:
         return self.val.preprocessing
 
     def map_splits(self, change: Callable[[Split], Split]) -> "ImageData":
-        """The data with both splits changed alike."""
-        return replace(self, train=change(self.train), val=change(self.val))
+        """The data with all splits changed alike."""
+        test = None if self.test is None else change(self.test)
+        return replace(self, train=change(self.train), val=change(self.val), test=test)
 
     def to(self, device: torch.device) -> "ImageData":
         """The data with whatever they keep in memory on `device`."""

@@ -14,7 +14,7 @@ import torch
 from nascli.config import DATASETS, DETECTION_DATASETS, DataConfig, Preprocessing, find_dataset, suggestion
 from nascli.data.dataset import Color, ImageData, Split, UnreadableImages, split_holdout
 from nascli.data.folders.folder import scan_folder
-from nascli.data.folders.index import ImageIndex, SplitRequest
+from nascli.data.folders.index import HELD_OUT, ImageIndex, SplitRequest
 from nascli.data.folders.labels import scan_table
 from nascli.data.folders.opening import open_splits, stream_splits
 from nascli.data.folders.recognize import recognize_dataset
@@ -29,6 +29,7 @@ from nascli.errors import CorruptFileError, InputError, NascliError
 from nascli.files import make_folder
 from nascli.locks import lock_folder
 from nascli.reading import expand_home
+from nascli.seeding import derive_seed
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -58,18 +59,31 @@ class _Request:
     stream_size: int | None
     unreadable: UnreadableImages
     measured: bool
+    holdout_seed: int | None
 
     @property
     def splits(self) -> SplitRequest:
         """The splits that are asked for."""
         config = self.config
-        return SplitRequest(config.val_split, config.val_fraction, self.measured, config.max_unreadable_images)
+        return SplitRequest(
+            config.val_split,
+            config.val_fraction,
+            self.measured,
+            config.max_unreadable_images,
+            holds_out=self.holds_out,
+        )
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether `val_fraction` holds although the data have a split of their own to measure on."""
+        return self.measured or self.holdout_seed is not None
 
     def refuse_splits(self, own: str) -> None:
         """InputError where others are asked for than those that the data set comes with."""
-        if self.config.val_fraction or self.config.val_split not in (None, own):
+        config = self.config
+        if config.val_split not in (None, own) or (config.val_fraction and (config.val_split or not self.holds_out)):
             raise InputError(
-                f"data set {self.config.dataset} has splits of its own, and --val-split or --val-fraction is given",
+                f"data set {config.dataset} has splits of its own, and --val-split or --val-fraction is given",
                 f"Leave it out: {own} is validated on",
             )
 
@@ -82,6 +96,7 @@ def load_dataset(
     allow_option: str = ALLOW_UNREADABLE,
     *,
     measured: bool = False,
+    holdout_seed: int | None = None,
 ) -> ImageData:
     """Load the data set that `config.dataset` names, or that lies at this path.
 
@@ -92,6 +107,8 @@ def load_dataset(
             have their size already or are resized whole, by bilinear interpolation: a crop does not apply to them.)
         allow_option: The option that allows more unreadable images; the hint of that error names it.
         measured: A trained network is measured: where there are no training images, `train` is `val`.
+        holdout_seed: With it `config.val_fraction` of the training images are `val` whatever other splits the data
+            have, and their own is `test`; which images follows from it.
 
     Raises:
         InputError: The name is unknown, or the data are not there and cannot be downloaded; the message says where
@@ -104,7 +121,7 @@ def load_dataset(
     if colon and not location:
         raise InputError(f"data set {config.dataset!r}: nothing follows the colon", f"Write {known}: {DATASETS[known]}")
     unreadable = UnreadableImages(config.max_unreadable_images, allow_option)
-    data = LOADERS[known](_Request(config, location, image_size or stream_size, unreadable, measured))
+    data = LOADERS[known](_Request(config, location, image_size or stream_size, unreadable, measured, holdout_seed))
     if preprocessing is not None:
         data = data.map_splits(
             lambda split: replace(split, preprocessing=preprocessing) if isinstance(split, ImageFiles) else split
@@ -136,7 +153,7 @@ def name_dataset(name: str) -> str:
 def _load_digits(request: _Request) -> ImageData:
     request.refuse_splits("test")
     train, test = load_digits()
-    return _in_memory("digits", train, test, tuple("0123456789"), "test")
+    return _hold_out(request, _in_memory("digits", train, test, tuple("0123456789"), "test"))
 
 
 def _load_cifar(request: _Request) -> ImageData:
@@ -156,7 +173,7 @@ def _load_cifar(request: _Request) -> ImageData:
     train, test = (
         ImageArray(torch.from_numpy(split.data).permute(0, 3, 1, 2), torch.tensor(split.targets)) for split in splits
     )
-    return _in_memory(name, train, test, tuple(splits[0].classes), "test")
+    return _hold_out(request, _in_memory(name, train, test, tuple(splits[0].classes), "test"))
 
 
 def _load_imagenet(request: _Request) -> ImageData:
@@ -167,21 +184,21 @@ def _load_imagenet(request: _Request) -> ImageData:
                 f"data set imagenet: {folder / part}: no such folder",
                 f"Put the images at {folder}/train/<class>/*.JPEG and {folder}/val/<class>/*.JPEG, or give --data-dir",
             )
-    return _open_index(request, scan_folder(folder, request.splits), stream=True)
+    return _open_scanned(request, scan_folder(folder, request.splits), stream=True)
 
 
 def _load_folder(request: _Request) -> ImageData:
-    return _open_index(request, scan_folder(expand_home(request.location), request.splits))
+    return _open_scanned(request, scan_folder(expand_home(request.location), request.splits))
 
 
 def _load_table(request: _Request) -> ImageData:
-    return _open_index(request, scan_table(expand_home(request.location), request.splits))
+    return _open_scanned(request, scan_table(expand_home(request.location), request.splits))
 
 
 def _load_pack(request: _Request) -> ImageData:
     index = open_pack(expand_home(request.location)).index()
     request.refuse_splits(index.val_name)
-    return _open_index(request, index)
+    return _hold_out(request, _open_index(request, index))
 
 
 LOADERS: dict[str, Callable[[_Request], ImageData]] = {
@@ -194,6 +211,30 @@ LOADERS: dict[str, Callable[[_Request], ImageData]] = {
     "pack:FILE.h5": _load_pack,
 }
 """The loader of each of `nascli.config.DATASETS`; what follows a colon there stands for the location."""
+
+
+def _open_scanned(request: _Request, index: ImageIndex[ImageSource], *, stream: bool = False) -> ImageData:
+    """The data of an index that may have held a part out already, where no split was there to measure on."""
+    data = _open_index(request, index, stream=stream)
+    return data if index.val_name == HELD_OUT else _hold_out(request, data)
+
+
+def _hold_out(request: _Request, data: ImageData) -> ImageData:
+    """The same data, but for the part of the training images that is asked for, which is validated on.
+
+    The split that the data have themselves is for the end. Colors are measured anew, on what is left to train on.
+    """
+    fraction, seed = request.config.val_fraction, request.holdout_seed
+    if not fraction or seed is None:
+        return data
+    train, val = split_holdout(data.train, fraction, derive_seed(seed, "validation"))
+    mean, std = data.mean, data.std
+    if isinstance(train, ImageArray) and isinstance(val, ImageArray):
+        mean, std = measure_colors(train.images)
+        train, val = train.channels_last(), val.channels_last()
+    return replace(
+        data, train=train, val=val, val_name=HELD_OUT, mean=mean, std=std, test=data.val, test_name=data.val_name
+    )
 
 
 def _open_index(request: _Request, index: ImageIndex[ImageSource], *, stream: bool = False) -> ImageData:
@@ -240,7 +281,7 @@ def _lock(root: Path) -> Iterator[None]:
 
 def _resize(data: ImageData, side: int) -> ImageData:
     """The same data, which are in memory, with images of another size."""
-    size = 3 * side * side * (len(data.train) + len(data.val))
+    size = 3 * side * side * (len(data.train) + len(data.val) + len(data.test or ()))
     if size > _MAX_BYTES:
         raise InputError(
             f"data set {data.name} at {side} pixels would take {size / 2**30:.0f} GiB of memory",

@@ -28,11 +28,10 @@ from nascli.detect.visualize import draw_detections
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import check_precision, cpu_threads, temporary_seed
 from nascli.engine.dist import SINGLE_PROCESS, DistContext, device_name
-from nascli.engine.fit import fit
-from nascli.engine.launch import resume_command
+from nascli.engine.fit import fit, leave_if_stopped
 from nascli.engine.start import Start, resume_start
 from nascli.engine.task import Run, TrainPlan
-from nascli.errors import DeviceMemoryError, InputError, Interrupted
+from nascli.errors import DeviceMemoryError, InputError
 from nascli.files import write_text, writing
 from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
@@ -40,7 +39,6 @@ from nascli.models.serialization import WEIGHTS_FILE, save_weights
 from nascli.records import sha256_json, write_record
 from nascli.runs.find import check_same_data, read_run
 from nascli.runs.record import RUN_FILE, START_FILE, check_recipe_file, with_changes
-from nascli.text import quote
 
 MAY_MOVE = ("dataset", "data_dir", "max_megapixels")
 """Of a recipe's `data`: where they lie and how they are read; which they are is compared."""
@@ -249,7 +247,7 @@ def train_detector(job: DetectJob, folder: Path | None, run: Run) -> tuple[dict[
             store = CheckpointStore(folder, job.identity, run.log, "detect")
         try:
             records = fit(task, recipe.seed, run, store).records
-            score, detections = task.result or task.measure(job.detector, lambda: _leave_if_stopped(run, folder))
+            score, detections = task.result or task.measure(job.detector, lambda: leave_if_stopped(run, store))
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(
                 f"the device has not enough memory for one image of up to {recipe.detector.max_size} pixels",
@@ -293,13 +291,6 @@ def write_detections(
     whole = report | {"worst_images": worst, **hash_results(text)}
     write_record(folder / DETECTION_FILE, whole)
     return whole
-
-
-def _leave_if_stopped(run: Run, folder: Path | None) -> None:
-    """Between two batches of a scoring that follows the last checkpoint."""
-    if run.dist.any(run.stop is not None and run.stop.requested):
-        command = resume_command(run.dist, run.device, f"detect --resume {quote(folder)}")
-        raise Interrupted("stopped while scoring", f"Resume with: {command}" if folder else "")
 
 
 def _describe_counts(data: Mapping[str, Any]) -> str:

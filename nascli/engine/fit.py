@@ -143,7 +143,7 @@ class _Boundary:
             where = f"stopped after step {state.step} of {self.task.plan.steps}"
             if self.store is None:
                 raise Interrupted(where)
-            raise Interrupted(f"{where}; the state is saved", f"Resume with: {self._command(self.store)}")
+            raise Interrupted(f"{where}; the state is saved", f"Resume with: {_command(self.run, self.store)}")
 
     @contextmanager
     def save_on_error(self) -> Iterator[None]:
@@ -154,12 +154,18 @@ class _Boundary:
             if self.store is None:
                 raise
             self.store.save(self.state.to_payload())
-            hint = f"{error.hint}; the state is saved, resume with: {self._command(self.store)}"
+            hint = f"{error.hint}; the state is saved, resume with: {_command(self.run, self.store)}"
             raise error.reword(error.message, hint.removeprefix("; ")) from error
 
-    def _command(self, store: CheckpointStore) -> str:
-        arguments = f"{store.command} --resume {quote(store.folder)}"
-        return resume_command(self.run.dist, self.run.device, arguments)
+
+def leave_if_stopped(run: Run, store: CheckpointStore | None) -> None:
+    """Raise `Interrupted` if asked to stop; for the batches of a measuring that follows the last checkpoint."""
+    if run.dist.any(run.stop is not None and run.stop.requested):
+        raise Interrupted("stopped while measuring", f"Resume with: {_command(run, store)}" if store else "")
+
+
+def _command(run: Run, store: CheckpointStore) -> str:
+    return resume_command(run.dist, run.device, f"{store.command} --resume {quote(store.folder)}")
 
 
 def _restore(state: TrainState, task: Task[Batch], run: Run, store: CheckpointStore | None) -> None:

@@ -191,8 +191,8 @@ def test_a_part_of_each_class_is_held_out(nascli: Nascli, plan: Plan) -> None:
     assert nascli(f"evaluate run --device cpu --dataset folder:{flat.rename('new')} --json").json["images"] == 20
     plan.refused("exclude each other", dataset="folder:new", more="--val-fraction 0.2 --val-split cat")
     write_classes(DATA)
-    plan.refused("val to validate on", more="--val-fraction 0.2")
-    plan.refused("splits of its own", dataset="digits", more="--val-fraction 0.2")
+    assert "val to validate on" in nascli("pack data held.h5 --val-fraction 0.2").err
+    assert nascli("search --dataset digits --val-fraction 0.2 --dry-run").code == 2
 
 
 def test_one_image_per_class(nascli: Nascli, plan: Plan) -> None:

@@ -55,6 +55,7 @@ class SplitRequest:
         val_fraction: Part of the training images to hold out.
         measured: A trained network is measured: no training images are needed, and not all classes.
         missing: Images of a table that need not be on disk.
+        holds_out: The part is held out whatever other splits there are; of these one for tests is for the end.
         train_alone: The training split is the one to measure on, and no other is read.
     """
 
@@ -63,6 +64,7 @@ class SplitRequest:
     measured: bool = False
     missing: int = 0
     train_alone: bool = False
+    holds_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,14 @@ def choose_splits(source: Path, names: Sequence[str], request: SplitRequest) -> 
     train = choose_training([name for name in names if find_role(name)], source) if any(map(find_role, names)) else None
     if request.train_alone and train is not None:
         return SplitChoice(None, train, tuple(name for name in names if name != train))
-    val = choose_validation(names, source, request.val_split)
+    test_first = request.holds_out and request.val_fraction > 0
+    val = choose_validation(names, source, request.val_split, test_first=test_first)
     if train is None and not request.measured:
         raise InputError(
             f"data set {source} has nothing to train on, only {' and '.join(names)}",
             "Put images to train on into train/<class>/; nascli evaluate measures a trained network on such data",
         )
-    if request.val_fraction and train is not None:
+    if request.val_fraction and train is not None and (val is None or not request.holds_out):
         if val is not None and find_role(val) == "val":
             raise InputError(
                 f"data set {source} has {val} to validate on, and --val-fraction is given",

@@ -44,9 +44,16 @@ def choose_training(names: Collection[str], source: Path, describe: Callable[[st
 
 
 def choose_validation(
-    names: Collection[str], source: Path, asked: str | None = None, describe: Callable[[str], str] = str
+    names: Collection[str],
+    source: Path,
+    asked: str | None = None,
+    describe: Callable[[str], str] = str,
+    *,
+    test_first: bool = False,
 ) -> str | None:
     """The split to validate on: `asked` in any case, else one for validation, else one for tests; None for none.
+
+    With `test_first` one for tests is taken before one for validation.
 
     Raises:
         InputError: There is none of the name that was asked for, or several are for the same.
@@ -57,7 +64,8 @@ def choose_validation(
             raise InputError(f"{source}: there is no split {asked!r}", f"There is {' and '.join(names)}")
         return found[0]
     by_role = {role: [name for name in names if find_role(name) == role] for role in ("val", "test")}
-    found = by_role["val"] or by_role["test"]
+    first, second = ("test", "val") if test_first else ("val", "test")
+    found = by_role[first] or by_role[second]
     return _take_one([*map(describe, found)], found, source, "name one by --val-split, ")
 
 
