@@ -97,9 +97,14 @@ class TrainJob:
 
     @property
     def unused_keys(self) -> list[str]:
-        """Recipe keys above 0 for which networks of this family have no part: `train.aux_weight`, ..."""
-        keys = find_family(self.spec.family).unused_train_keys
-        return [f"train.{key}" for key in keys if getattr(self.recipe.train, key)]
+        """Recipe keys that change nothing: above 0 and not for this family of networks, or of a teacher without one."""
+        train = self.recipe.train
+        keys = [key for key in find_family(self.spec.family).unused_train_keys if getattr(train, key)]
+        if self.teacher is None:
+            fields = type(train).model_fields
+            about = ("teacher_weight", "teacher_temperature")
+            keys += [key for key in about if getattr(train, key) != fields[key].default]
+        return [f"train.{key}" for key in keys]
 
     @property
     def plan(self) -> TrainPlan:

@@ -67,6 +67,12 @@ def test_weight_and_temperature_have_an_effect(nascli: Nascli, teacher: str, cha
     assert not same_weights("first", "second")
 
 
+def test_keys_for_a_teacher_without_one_are_remarked_on(nascli: Nascli) -> None:
+    ran = nascli(f"{SMALL} --epochs 1 --set train.teacher_weight=0.5 --json --out run")
+    assert ran.json["unused_keys"] == ["train.teacher_weight"]
+    assert "train.teacher_weight" in ran.err
+
+
 def test_another_teacher_is_refused_on_resume(nascli: Nascli, teacher: str) -> None:
     nascli(f"{SMALL} --epochs 1 --teacher {teacher} --out run")
     nascli(f"{SMALL} --filters 6 --epochs 1 --image-size 12 --out other")
