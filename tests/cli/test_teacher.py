@@ -40,11 +40,11 @@ def teacher(nascli: Nascli) -> str:
     [("", "once per image"), ("--set data.flip=true --set data.mixup=0.3 --set train.aux_weight=0.4", "in each step")],
 )
 def test_terminated_and_resumed_it_ends_where_it_would_have(nascli: Nascli, teacher: str, more: str, when: str) -> None:
-    line = f"{SMALL} --epochs 12 --teacher {teacher} {more}"
+    line = f"{SMALL} --epochs 6 --teacher {teacher} {more}"
     ran = nascli(f"{line} --out whole")
     assert ran.code == 0, ran.err
     assert f"teacher large answers by the engine {list_engines(CPU)[-1]}, {when}" in ran.err
-    with terminated_after_epoch("parts", 4):
+    with terminated_after_epoch("parts", 2):
         assert nascli(f"{line} --out parts").code == 130
     Path(teacher).rename("moved")
     assert nascli("train --resume parts").code == 2
@@ -55,7 +55,7 @@ def test_terminated_and_resumed_it_ends_where_it_would_have(nascli: Nascli, teac
     assert begun["teacher"]["sha256"] == now["teacher"]["sha256"]
     assert (begun["recipe"]["train"]["teacher"], now["recipe"]["train"]["teacher"]) == ("large", "moved")
     assert "large/weights.safetensors" in begun["inputs"]
-    assert nascli(f"{SMALL} --epochs 12 {more} --out alone").code == 0
+    assert nascli(f"{SMALL} --epochs 6 {more} --out alone").code == 0
     assert not same_weights("whole", "alone")
 
 
