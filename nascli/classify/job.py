@@ -117,11 +117,18 @@ class TrainJob:
         Raises:
             InputError: A micro-batch would have one image, on which batch normalization cannot train; or several
                 processes cannot have equal ones; or the precision needs another device; or the network takes no images
-                of a size in `train.image_sizes`; or a class has no image to hold out; or
-                classes cannot be weighted or balanced as the recipe says.
+                of a size in `train.image_sizes`; or a class has no image to hold out; or an epoch would be chosen by
+                the test split; or classes cannot be weighted or balanced as the recipe says.
         """
         if self.recipe.data.val_fraction:
             _check_held_out(self.data)
+        elif key := self.recipe.train.chooses if self.data.val_name == "test" else "":
+            raise InputError(
+                f"{key} would choose an epoch by the test split of {self.data.name}, which then says no more how good "
+                "the network is on new images",
+                "Hold images out to choose by: --val-fraction 0.1",
+                field=key,
+            )
         find_class_weights(self.data, self.recipe.train.class_weights)
         if self.recipe.data.sampling == "balanced":
             check_class_images(self.data, "data.sampling = balanced")
@@ -376,6 +383,7 @@ def run_train_job(job: TrainJob, folder: Path | None, run: Run) -> dict[str, Any
             "validation": None if job.data.test is None else asdict(result.validation),
             "train_loss": result.train_loss,
             "epochs": len(result.records),
+            "kept_epoch": result.kept,
             "params": cost.params,
             "mult_adds": cost.mult_adds,
             "image_size": cost.image_size,

@@ -158,12 +158,18 @@ class ClassifyTask(Task[TrainBatch]):
         self.modules = self.network = network
         self.plan = plan_batches(data, config, run.dist)
         self._config, self._run, self._teacher = config, run, teacher
+        self.keep = config if isinstance(config, FineTuneConfig) else self.keep
         weights = find_class_weights(data, config.class_weights) if isinstance(config, FineTuneConfig) else None
         self._class_weights = None if weights is None else weights.to(run.device)
         self._lr_factors = find_lr_factors(network, config) if isinstance(config, FineTuneConfig) else {}
         self._batches = AugmentedBatches(data, augmentation, self.plan, seed, run.device, teacher)
         self._val = run.dist.shard(data.val).to(run.device)
         self._drop_path = linear(0.0, config.drop_path_prob, self.plan.steps)
+
+    def score(self, metrics: Metrics) -> tuple[float, ...] | None:
+        """Top-1, then the loss."""
+        top1, loss = metrics["top1"], metrics["loss"]
+        return None if top1 is None or loss is None else (top1, -loss)
 
     def lr_factor(self, name: str) -> float:
         """That of its stage."""
@@ -188,6 +194,9 @@ class ClassifyTask(Task[TrainBatch]):
         images, targets, *answers = micro
         with autocast(self._config.precision, images.device):
             logits, auxiliary = self.network.forward_with_aux(images)
+        with torch.no_grad():
+            classes = targets if targets.dim() == 1 else targets.argmax(dim=1)  # of mixed images the class with most
+            self.correct = (logits.argmax(dim=1) == classes).sum().float()
         losses = self._compare(logits.float(), targets, *answers)
         if auxiliary is not None:
             extra = reduce(torch.add, self._compare(auxiliary.float(), targets, *answers).values())
@@ -235,11 +244,13 @@ class FitResult:
         evaluation: Of the weights that the network is left with: on the split for the end where the data have one, else
             the same as `validation`.
         validation: Of the same weights, on the validation split.
+        kept: The epoch that they are of, counted from 1.
     """
 
     evaluation: Evaluation
     validation: Evaluation
     records: Sequence[EpochRecord]
+    kept: int
 
     @property
     def train_loss(self) -> float:
@@ -263,12 +274,12 @@ def fit_classifier(
     teacher: TeacherEngine | None = None,
 ) -> FitResult:
     """Train a network to its end; arguments as for `ClassifyTask`, errors and `store` as for `fit`."""
-    records = fit(ClassifyTask(network, data, config, augmentation, seed, run, teacher), seed, run, store).records
+    state = fit(ClassifyTask(network, data, config, augmentation, seed, run, teacher), seed, run, store)
     network.drop_path_prob = 0.0
-    values = {name: value for name, value in records[-1].metrics.items() if value is not None}
+    values = {name: value for name, value in state.records[state.kept - 1].metrics.items() if value is not None}
     validation = Evaluation(values["top1"], values["top5"], values["loss"], int(values["images"]))
     final = validation
     if data.test is not None:
         test, normalizer = run.dist.shard(data.test).to(run.device), Normalizer(data.mean, data.std)
         final = evaluate(network, test, normalizer, run, on_batch=lambda seen: leave_if_stopped(run, store))
-    return FitResult(final, validation, records)
+    return FitResult(final, validation, state.records, state.kept)

@@ -60,6 +60,8 @@ TRAIN_KEYS = {
     "--epochs": "train.epochs",
     "--batch-size": "train.batch_size",
     "--lr": "train.lr",
+    "--keep-best": "train.keep_best",
+    "--patience": "train.patience",
     "--seed": "seed",
 }
 SIZING = [

@@ -65,8 +65,9 @@ class TrainProgress:
     def on_epoch(self, record: "EpochRecord") -> None:
         """A line that stays."""
         width = len(str(self._epochs))
+        named = "" if record.train_top1 is None else f" ({record.train_top1:.2%})"
         self._terminal.note(
-            f"epoch {record.epoch:>{width}}/{self._epochs}  train loss {record.train_loss:.4f}  "
+            f"epoch {record.epoch:>{width}}/{self._epochs}  train loss {record.train_loss:.4f}{named}  "
             f"val loss {record.metrics['loss']:.4f}  top-1 {record.metrics['top1']:.2%}  lr {record.lr:.4f}  "
             f"{record.images_per_second:.0f} images/s  {format_duration(record.seconds)}"
         )

@@ -57,6 +57,8 @@ KEYS = {
     "--epochs": "train.epochs",
     "--batch-size": "train.batch_size",
     "--lr": "train.lr",
+    "--keep-best": "train.keep_best",
+    "--patience": "train.patience",
     "--preset": "network.preset",
     "--filters": "network.filters",
     "--cells-per-stage": "network.cells_per_stage",

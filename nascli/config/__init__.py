@@ -65,7 +65,15 @@ if TYPE_CHECKING:
         one_of,
     )
     from nascli.config.space import SPACE_SECTIONS, CellSpaceConfig, MobileSpaceConfig, SpaceConfig
-    from nascli.config.train import BACKBONE, FineTuneConfig, OptimConfig, StartConfig, TrainConfig, TrainRecipe
+    from nascli.config.train import (
+        BACKBONE,
+        FineTuneConfig,
+        KeepConfig,
+        OptimConfig,
+        StartConfig,
+        TrainConfig,
+        TrainRecipe,
+    )
 
 _MODULES = ("section", "errors", "files", "data", "network", "space", "train", "objective", "search", "detect")
 

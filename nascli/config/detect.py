@@ -11,6 +11,7 @@ from nascli.config.train import (
     ClassMatchingConfig,
     ClipGradNorm,
     Epochs,
+    KeepConfig,
     LearningRate,
     OptimConfig,
     WarmupSteps,
@@ -77,7 +78,7 @@ class DetectorConfig(Section):
     )
 
 
-class DetectTrainConfig(OptimConfig):
+class DetectTrainConfig(OptimConfig, KeepConfig):
     """Training of a detector."""
 
     epochs: Epochs = 8
@@ -102,6 +103,14 @@ class DetectTrainConfig(OptimConfig):
     eval_interval: int = Field(
         0, ge=0, le=1_000_000, description="epochs between two evaluations while training; 0 evaluates at the end alone"
     )
+
+    @model_validator(mode="after")
+    def _chooses_between_measured(self) -> Self:
+        if self.chooses and not self.eval_interval:
+            raise ValueError(
+                f"{self.chooses.removeprefix('train.')} needs eval_interval: else the end alone is measured"
+            )
+        return self
 
     @model_validator(mode="after")
     def _scale_jitter_alone(self) -> Self:

@@ -103,6 +103,29 @@ class OptimConfig(Section):
         return self
 
 
+class KeepConfig(Section):
+    """What is kept of a training by what is measured after each epoch."""
+
+    keep_best: bool = Field(
+        False,
+        description="keep the weights of the epoch that was measured best (equal ones: the earlier), not of the last",
+    )
+    patience: int = Field(
+        0, ge=0, le=1_000_000, description="epochs without a better one after which the training ends; 0 is off"
+    )
+    keep_checkpoints: int = Field(
+        0,
+        ge=0,
+        le=1_000,
+        description="best epochs whose weights stay in the run's folder best; 0 is none, or with keep_best the one",
+    )
+
+    @property
+    def chooses(self) -> str:
+        """The first key that chooses between epochs by what is measured; empty where none does."""
+        return next((f"train.{key}" for key in KeepConfig.model_fields if getattr(self, key)), "")
+
+
 class TrainConfig(OptimConfig):
     """Training of a classifier."""
 
@@ -157,7 +180,7 @@ def _one_or_more(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-class FineTuneConfig(TrainConfig):
+class FineTuneConfig(TrainConfig, KeepConfig):
     """Training of a classifier by `nascli train`: all of its weights or some."""
 
     freeze: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(

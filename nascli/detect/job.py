@@ -246,8 +246,11 @@ def train_detector(job: DetectJob, folder: Path | None, run: Run) -> tuple[dict[
             write_detector(folder, job.spec)
             store = CheckpointStore(folder, job.identity, run.log, "detect")
         try:
-            records = fit(task, recipe.seed, run, store).records
-            score, detections = task.result or task.measure(job.detector, lambda: leave_if_stopped(run, store))
+            state = fit(task, recipe.seed, run, store)
+            records = state.records
+            is_last = state.kept == len(records) and records[-1].metrics["ap"] is not None
+            measured = task.result if is_last else None
+            score, detections = measured or task.measure(job.detector, lambda: leave_if_stopped(run, store))
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(
                 f"the device has not enough memory for one image of up to {recipe.detector.max_size} pixels",
@@ -262,6 +265,7 @@ def train_detector(job: DetectJob, folder: Path | None, run: Run) -> tuple[dict[
         "cell": job.spec.network.name,
         "params": sum(p.numel() for p in job.detector.parameters() if p.requires_grad),
         "epochs": len(records),
+        "kept_epoch": state.kept,
         "steps": records[-1].step,
         "train_loss": records[-1].train_loss,
         "seconds": round(sum(record.seconds for record in records), 1),

@@ -55,6 +55,7 @@ class DetectTask(Task[DetectBatch]):
     ) -> None:
         self.modules = detector
         self.plan, self.micro_batches = sampler.plan, sampler.plan.micro_batches
+        self.keep = sampler.config
         self.result: tuple[DetectionScore, list[Detection]] | None = None
         self._train, self._scored, self._sampler, self._run = train, scored, sampler, run
 
@@ -93,6 +94,11 @@ class DetectTask(Task[DetectBatch]):
     def image_ids(self, micro: DetectBatch) -> Sequence[int]:
         """COCO's image ids."""
         return [entry.id for entry in micro.entries]
+
+    def score(self, metrics: Metrics) -> tuple[float, ...] | None:
+        """AP, then AP50."""
+        ap, ap50 = metrics["ap"], metrics["ap50"]
+        return None if ap is None or ap50 is None else (ap, ap50)
 
     def evaluate(self, model: nn.Module, epoch: int, pause: Callable[[], None]) -> Metrics:
         """AP and AP50 after the last epoch and every `eval_interval`-th; None after the others."""

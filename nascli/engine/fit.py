@@ -28,7 +28,7 @@ from nascli.text import quote
 
 
 def fit(task: Task[Batch], seed: int, run: Run, store: CheckpointStore | None = None) -> TrainState:
-    """Train a task to its end and leave its modules with the weights that were measured last.
+    """Train a task to its end and leave its modules with the weights that were measured last, or measured best.
 
     The caller's random state is left as it was.
 
@@ -46,12 +46,12 @@ def fit(task: Task[Batch], seed: int, run: Run, store: CheckpointStore | None = 
         torch.OutOfMemoryError: The smallest micro-batches are too large.
     """
     check_precision(task.plan.config, run.device)
-    state = start_state(task, run)
+    state = start_state(task, run, None if store is None else store.folder)
     _restore(state, task, run, store)
     boundary = _Boundary(state, task, run, store, ProgressFile(store.folder, "steps") if store is not None else None)
     boundary.begin()
     with fork_rng(run.device):
-        while len(state.records) < task.plan.config.epochs:
+        while len(state.records) < task.plan.config.epochs and not state.best.is_over(len(state.records)):
             with task.training(), boundary.save_on_error():
                 train_epoch(state, task, seed, run, len(state.records), boundary.after_step)
             state.check_finite()
@@ -59,15 +59,30 @@ def fit(task: Task[Batch], seed: int, run: Run, store: CheckpointStore | None = 
             with boundary.save_on_error():
                 metrics = task.evaluate(state.evaluated, len(state.records) + 1, boundary.pause)
             record = _close_epoch(state, task, metrics, time.monotonic() - since)
+            state.best.add(record.epoch, task.score(metrics), state.evaluated)
             if store is not None:
                 store.append_metrics(record.to_dict())
                 store.save(state.to_payload())
+            state.best.forget_others()
             if run.on_epoch is not None:
                 run.on_epoch(record)
     boundary.end()
+    _leave_weights(state, task, run)
+    return state
+
+
+def _leave_weights(state: TrainState, task: Task[Batch], run: Run) -> None:
+    """Give the modules the weights that the training ends with: the averaged ones, or those of the best epoch."""
+    last, best = len(state.records), state.best.best
+    state.kept = best if task.keep.keep_best and best else last
     if state.ema is not None:
         state.modules.load_state_dict(state.ema.module.state_dict())
-    return state
+    if task.keep.keep_best and best:
+        state.best.take_best(state.modules)
+    if run.log is not None and last < task.plan.config.epochs:
+        run.log(f"stopped after epoch {last} of {task.plan.config.epochs}: none was better than epoch {best}")
+    if run.log is not None and state.kept < last:
+        run.log(f"the weights are those of epoch {state.kept}, the best of {last}")
 
 
 def train_epoch(
@@ -175,6 +190,7 @@ def _restore(state: TrainState, task: Task[Batch], run: Run, store: CheckpointSt
         task.plan.check_micro_batches()
     else:
         state.load_payload(payload)
+        state.best.restore({epoch: tuple(score) for epoch, score in payload["best"].items()}, run.dist)
         count = state.micro_batches
         run.dist.check_shares(count, count if task.plan.batch_size % count == 0 else 1)
     task.micro_batches = state.micro_batches
@@ -194,6 +210,7 @@ def _close_epoch(state: TrainState, task: Task[Batch], metrics: Metrics, seconds
         metrics=metrics,
         seconds=round(meter.seconds + seconds, 3),
         images_per_second=round(meter.images / max(meter.seconds, 1e-9), 1),
+        train_top1=meter.top1,
     )
     state.records.append(record)
     meter.clear()

@@ -27,6 +27,8 @@ class EpochRecord:
         step: Optimizer steps made since the start.
         train_loss: Mean per image of what was minimized in this epoch.
         lr: Learning rate of the epoch's last step.
+        train_top1: Part of this epoch's training images, as they were seen, whose class was named; None where a task
+            names none.
         metrics: The task's, by name.
         seconds: Steps and evaluation.
         images_per_second: While training.
@@ -39,10 +41,14 @@ class EpochRecord:
     metrics: Metrics
     seconds: float
     images_per_second: float
+    train_top1: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The record with its metrics among the other fields, `train_loss` and `lr` before them."""
+        """The record with its metrics among the other fields, those of training before them."""
         fields = dict(vars(self))
+        top1 = fields.pop("train_top1")
+        if top1 is not None:
+            fields["train_top1"] = top1
         metrics, seconds, speed = (fields.pop(name) for name in ("metrics", "seconds", "images_per_second"))
         return {**fields, **metrics, "seconds": seconds, "images_per_second": speed}
 
@@ -71,11 +77,13 @@ class StepLoss:
         loss: Mean over the whole batch, the same on all processes; a scalar on the device.
         grad_norm: Global norm of the gradient; None where a loss scaler skips steps whose gradient is not finite.
         micro: This process's micro-batches.
+        correct: Images of the whole batch whose class was named; None where they are not counted.
     """
 
     loss: Tensor
     grad_norm: Tensor | None
     micro: Sequence[MicroLoss]
+    correct: Tensor | None = None
 
 
 @dataclass
@@ -92,12 +100,18 @@ class LossMeter:
     total: float = 0.0
     images: int = 0
     seconds: float = 0.0
+    correct: float | None = None
     _pending: list[tuple[int, int, StepLoss]] = field(default_factory=list)
 
     @property
     def mean(self) -> float:
         """Mean loss per image."""
         return self.total / self.images if self.images else 0.0
+
+    @property
+    def top1(self) -> float | None:
+        """Part of the images whose class was named; None where they are not counted."""
+        return None if self.correct is None or not self.images else self.correct / self.images
 
     def add(self, step: int, images: int, loss: StepLoss) -> None:
         """Count the loss over `images` images at `step`, counted from 1."""
@@ -114,6 +128,7 @@ class LossMeter:
         pending, self._pending = self._pending, []
         losses = _read([each.loss for _, _, each in pending])
         norms = iter(_read([each.grad_norm for _, _, each in pending if each.grad_norm is not None]))
+        counts = _read([each.correct for _, _, each in pending if each.correct is not None])
         for (step, images, each), value in zip(pending, losses, strict=True):
             norm = next(norms) if each.grad_norm is not None else 0.0
             if not math.isfinite(value):
@@ -124,10 +139,12 @@ class LossMeter:
                 raise divergence(f"the gradient is {norm} at step {step}", ids)
             self.total += value * images
             self.images += images
+        if counts:
+            self.correct = (self.correct or 0.0) + sum(counts)
 
     def clear(self) -> None:
         """Start another epoch."""
-        self.total, self.images, self.seconds = 0.0, 0, 0.0
+        self.total, self.images, self.seconds, self.correct = 0.0, 0, 0.0, None
 
     def _explain_loss(self, step: int, value: float, loss: StepLoss) -> DivergedError:
         """Name the first micro-batch whose loss is not finite; all ranks call this, though theirs may be finite."""

@@ -64,22 +64,26 @@ def train_step(state: TrainState, task: Task[Batch], batch: Batch, seed: int | N
     state.norms.snapshot()
     try:
         with run.dist.any_rank_raises(torch.OutOfMemoryError), name_out_of_memory():
-            total, micro = _compute_gradients(state, task, batch, seed, run)
+            total, correct, micro = _compute_gradients(state, task, batch, seed, run)
     except torch.OutOfMemoryError:
         state.norms.restore()
         raise
     with _irreversible():
         if run.dist.size > 1:
-            _sum_over_processes(state, total, run)
-        return StepLoss(total, _change_weights(state, task.plan.config.clip_grad_norm), micro)
+            _sum_over_processes(state, [total] if correct is None else [total, correct], run)
+        return StepLoss(total, _change_weights(state, task.plan.config.clip_grad_norm), micro, correct)
 
 
 def _compute_gradients(
     state: TrainState, task: Task[Batch], batch: Batch, seed: int | None, run: Run
-) -> tuple[Tensor, list[MicroLoss]]:
-    """Add up the gradients of this process's micro-batches. Returns its share of the loss, and the losses of each."""
+) -> tuple[Tensor, Tensor | None, list[MicroLoss]]:
+    """Add up the gradients of this process's micro-batches.
+
+    Returns:
+        Its share of the loss; its images whose class was named, where they are counted; the losses of each micro-batch.
+    """
     count = state.micro_batches // run.dist.size
-    shares, micro_losses = list[Tensor](), list[MicroLoss]()
+    shares, counts, micro_losses = list[Tensor](), list[Tensor](), list[MicroLoss]()
     for number, (micro, fraction) in enumerate(task.split(batch, count), run.dist.rank * count):
         if seed is not None:
             seed_generators(derive_seed(seed, "part", number) if number else seed, run.device)
@@ -87,16 +91,17 @@ def _compute_gradients(
         loss = reduce(torch.add, losses.values()) * (fraction / run.dist.size)
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         shares.append(loss.detach())
+        counts += [] if task.correct is None else [task.correct]
         micro_losses.append(MicroLoss({name: each.detach() for name, each in losses.items()}, task.image_ids(micro)))
-    return reduce(torch.add, shares), micro_losses
+    return reduce(torch.add, shares), reduce(torch.add, counts) if counts else None, micro_losses
 
 
-def _sum_over_processes(state: TrainState, total: Tensor, run: Run) -> None:
-    """Replace gradients, running statistics, and this process's share of the loss by the sums, in one exchange."""
+def _sum_over_processes(state: TrainState, shares: list[Tensor], run: Run) -> None:
+    """Replace gradients, running statistics, and this process's shares of sums by the sums, in one exchange."""
     count = state.micro_batches // run.dist.size
     parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    run.dist.sum_([*gradients, total, *state.norms.terms(count)])
+    run.dist.sum_([*gradients, *shares, *state.norms.terms(count)])
     state.norms.complete(count)
 
 

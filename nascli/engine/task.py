@@ -13,7 +13,7 @@ from typing import Generic, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from nascli.config import OptimConfig
+from nascli.config import KeepConfig, OptimConfig
 from nascli.engine.device import generator_for
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.meters import EpochRecord, Metrics
@@ -125,6 +125,9 @@ class Task(ABC, Generic[Batch]):
     Attributes:
         modules: Optimized, averaged and checkpointed, as one module; `fit` moves it to the device.
         plan: Batches and learning rates.
+        keep: What is kept of the best epochs by `score`.
+        correct: After `loss`, the images of the micro-batch whose class was named, a scalar on the device; None where a
+            task names none.
         micro_batches: Micro-batches per batch, over all processes; `fit` sets those that the run began with or that
             memory asks for.
     """
@@ -132,6 +135,12 @@ class Task(ABC, Generic[Batch]):
     modules: nn.Module
     plan: TrainPlan
     micro_batches: int = 1
+    keep: KeepConfig = KeepConfig()
+    correct: Tensor | None = None
+
+    def score(self, metrics: Metrics) -> tuple[float, ...] | None:
+        """How good an epoch is by its metrics, the greater the better; None where it was not measured."""
+        return None
 
     def lr_factor(self, name: str) -> float:
         """The part of the learning rate at which the parameter of this name in `modules` is trained."""

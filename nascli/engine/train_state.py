@@ -1,12 +1,14 @@
 """The state of a training, as one value that can be saved and restored."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from nascli.engine.batch_norm_sync import BatchNormSync
+from nascli.engine.best import BestEpochs
 from nascli.engine.device import disable_malloc_trim, resolve_precision
 from nascli.engine.meters import READ_INTERVAL, EpochRecord, LossMeter, check_finite
 from nascli.engine.optim import WeightAverage, make_optimizer
@@ -22,7 +24,9 @@ class TrainState:
         norms: Keeps the running statistics of batch norms the same on all processes.
         micro_batches: Micro-batches per batch, over all processes; doubled whenever memory runs out.
         meter: The losses of the epoch that is under way.
+        best: The best epochs so far.
         step: Optimizer steps made.
+        kept: The epoch whose weights the modules are left with at the end, counted from 1; 0 before.
     """
 
     modules: nn.Module
@@ -32,7 +36,9 @@ class TrainState:
     norms: BatchNormSync
     micro_batches: int
     meter: LossMeter
+    best: BestEpochs
     step: int = 0
+    kept: int = 0
     records: list[EpochRecord] = field(default_factory=list)
 
     @property
@@ -59,7 +65,8 @@ class TrainState:
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "scaler": self.scaler.state_dict(),
             "micro_batches": self.micro_batches,
-            "meter": [self.meter.total, self.meter.images, self.meter.seconds],
+            "meter": [self.meter.total, self.meter.images, self.meter.seconds, self.meter.correct],
+            "best": {epoch: list(score) for epoch, score in self.best.scores.items()},
             "records": [{**vars(record), "metrics": dict(record.metrics)} for record in self.records],
         }
 
@@ -72,14 +79,17 @@ class TrainState:
         self.scaler.load_state_dict(payload["scaler"])
         self.micro_batches = payload["micro_batches"]
         self.step = payload["step"]
-        self.meter.total, self.meter.images, self.meter.seconds = payload["meter"]
+        self.meter.total, self.meter.images, self.meter.seconds, self.meter.correct = payload["meter"]
         self.records = [EpochRecord(**record) for record in payload["records"]]
 
 
-def start_state(task: Task[Batch], run: Run) -> TrainState:
+def start_state(task: Task[Batch], run: Run, folder: Path | None = None) -> TrainState:
     """The state before the first step; moves the task's modules to the device, channels last in memory.
 
     From here on the process keeps what memory it frees (`disable_malloc_trim`).
+
+    Args:
+        folder: The run folder, for the process that writes it.
     """
     disable_malloc_trim()
     modules, config = task.modules, task.plan.config
@@ -92,4 +102,5 @@ def start_state(task: Task[Batch], run: Run) -> TrainState:
         BatchNormSync(modules, run.dist),
         task.plan.micro_batches,
         LossMeter(1 if run.device.type == "cpu" else READ_INTERVAL, run.dist),
+        BestEpochs(task.keep, folder),
     )

@@ -139,7 +139,17 @@ def _describe_results(command_name: str, record: Mapping[str, Any]) -> str:
             return f"best proxy accuracy {reward:.2%} of {results['trained']} trained cells"
         return f"best {evaluator} {reward:.5g} of {results['trained']} scored cells"
     if command_name == "train" and "top1" in results:
-        return f"final top-1 {results['top1']:.2%} on {results['dataset']}, {results['params']:,} params"
+        return (
+            f"final top-1 {results['top1']:.2%} on {results['dataset']}, {results['params']:,} params"
+            f"{_describe_epoch(results)}"
+        )
     if command_name == "detect" and results.get("ap50") is not None:
-        return f"AP {results['ap']:.3f}, AP at IoU 0.5 {results['ap50']:.3f} on {results['dataset']}"
+        scores = f"AP {results['ap']:.3f}, AP at IoU 0.5 {results['ap50']:.3f}"
+        return f"{scores} on {results['dataset']}{_describe_epoch(results)}"
     return ""
+
+
+def _describe_epoch(results: Mapping[str, Any]) -> str:
+    """The epoch whose weights were kept, where it is not the last."""
+    kept, epochs = results.get("kept_epoch"), results.get("epochs")
+    return f", epoch {kept} of {epochs}" if kept != epochs else ""

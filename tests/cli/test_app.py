@@ -93,7 +93,8 @@ OPTIONS = {
     ),
     "train": (
         "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters --freeze "
-        "--from --gpus --image-size --json --lr --out --overwrite --preset --recipe --resume --seed --set --strict "
+        "--from --gpus --image-size --json --keep-best --lr --out --overwrite --patience --preset --recipe --resume "
+        "--seed --set --strict "
         "--teacher --tensorboard --val-fraction --val-split --width"
     ),
     "evaluate": (
@@ -103,7 +104,8 @@ OPTIONS = {
     "detect": "",
     "detect train": (
         "--backbone --batch-size --cell --cells-per-stage --coco --data-dir --dataset --device --dry-run --epochs "
-        "--filters --from --gpus --head --json --lr --out --overwrite --preset --proposals --recipe --resume --seed "
+        "--filters --from --gpus --head --json --keep-best --lr --out --overwrite --patience --preset --proposals "
+        "--recipe --resume --seed "
         "--set --max-train-images --strict --val-fraction --val-split --width"
     ),
     "detect predict": (
