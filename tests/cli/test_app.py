@@ -138,7 +138,7 @@ OPTIONS = {
         "--data-dir --dataset --device --dry-run --json --recipe --set --space --target-latency --target-mult-adds "
         "--target-params --trade-off --width FILE"
     ),
-    "report": "--baseline --json --out --table SEARCH",
+    "report": "--baseline --json --out --table RUNS",
     "runs": "--json FOLDER",
     "status": "--interval --json --watch RUN",
     "doctor": "--json",
