@@ -55,10 +55,16 @@ def _draw_curves(call: Call, terminal: Terminal, runs: list[Path]) -> None:
     from nascli.report.learning_curves import describe_lines, group_runs, plot_learning_curves, read_training
 
     call.refuse("learning curves have no", [BASELINE, TABLE])
-    folder = call[FOLDER] or (runs[0] if len(runs) == 1 else None)
+    named: dict[Path, Path] = {}
+    for path in runs:  # of which one may be the link latest, in runs/train/*
+        named.setdefault(path.resolve(), path)
+    distinct = list(named.values())
+    folder = call[FOLDER] or (distinct[0] if len(distinct) == 1 else None)
     if folder is None:
-        raise InputError(f"--out is missing: the curves of {len(runs)} runs belong to none of them", "Give --out DIR")
-    lines = group_runs([read_training(path) for path in runs])
+        raise InputError(
+            f"--out is missing: the curves of {len(distinct)} runs belong to none of them", "Give --out DIR"
+        )
+    lines = group_runs([read_training(path) for path in distinct])
     figure = plot_learning_curves(lines)
     file = folder / f"{figure.name}.png"
     make_folder(folder)

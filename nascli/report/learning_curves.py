@@ -20,6 +20,7 @@ from nascli.records import read_lines
 from nascli.report import figures
 from nascli.report.figures import RenderedFigure
 from nascli.runs.find import read_run
+from nascli.runs.record import START_WEIGHTS
 from nascli.text import printable
 
 Floats = NDArray[np.float64]
@@ -99,6 +100,8 @@ def read_training(path: Path) -> TrainedRun:
     seed = recipe.pop("seed", 0)
     results = record.get("results") or {}
     settings = {**recipe, "cell": results.get("cell") or (record.get("asked") or {}).get("cell")}
+    if command == "detect" and not (recipe.get("start") or {}).get("weights"):
+        settings["backbone"] = (record.get(START_WEIGHTS) or {}).get("weights")
     return TrainedRun(path, command, seed, settings, epochs)
 
 

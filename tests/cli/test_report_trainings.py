@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nascli.report.learning_curves import summarize
+from nascli.config import DetectRecipe
+from nascli.records import format_line
+from nascli.report.learning_curves import group_runs, read_training, summarize
+from nascli.runs.start import create_run
 from tests.cli.program import Nascli
 
 TRAIN = "train --cell cell.json --dataset folder:images --cells-per-stage 1 --batch-size 16 --device cpu --epochs 3"
@@ -28,7 +31,8 @@ def runs(nascli: Nascli) -> Nascli:
 
 
 def test_curves_of_runs_are_grouped_by_what_differs_but_the_seed(runs: Nascli) -> None:
-    ran = runs("report a b c --out curves --json")
+    Path("latest").symlink_to("c")
+    ran = runs("report a b c a latest --out curves --json")
     assert ran.code == 0, ran.err
     assert [line["name"] for line in ran.json["lines"]] == ["filters 4", "filters 2"]
     both, narrow = ran.json["lines"]
@@ -62,6 +66,17 @@ def test_what_has_no_curves_is_refused(runs: Nascli) -> None:
     Path("search/run.json").write_text("\n".join(line for line in text.splitlines() if '"checksum"' not in line))
     assert runs("report a search --out curves").code != 0
     assert not Path("curves").exists()
+
+
+def test_detectors_of_other_backbones_are_other_lines(tmp_path: Path) -> None:
+    for number, backbone in enumerate(("wide", "wide", "narrow")):
+        weights = {"weights": f"runs/train/{backbone}", "origin": "a run", "sha256": "0" * 64}
+        recipe = DetectRecipe(seed=number)
+        out = tmp_path / str(number)
+        with create_run("detect", "made", recipe, runs=tmp_path, out=out, start_weights=weights) as run:
+            run.file("metrics.jsonl").write_bytes(format_line({"epoch": 1, "train_loss": 1.0, "lr": 0.1, "ap": 0.5}))
+    lines = group_runs([read_training(tmp_path / str(number)) for number in range(3)])
+    assert [(line.name, len(line.runs)) for line in lines] == [("backbone wide", 2), ("backbone narrow", 1)]
 
 
 def test_bands_are_both_values_of_two_and_intervals_of_more() -> None:
