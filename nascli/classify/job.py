@@ -16,6 +16,7 @@ from nascli.classify.task import answers_once, fit_classifier, plan_batches
 from nascli.classify.teacher import TeacherEngine, open_same_teacher, open_teacher
 from nascli.config import DataConfig, TrainRecipe, load_recipe
 from nascli.data.dataset import ImageData
+from nascli.data.folders.split_names import find_role
 from nascli.data.registry import ALLOW_UNREADABLE, load_dataset
 from nascli.data.streaming import worker_count
 from nascli.engine.checkpoint import CheckpointStore
@@ -121,14 +122,16 @@ class TrainJob:
                 the test split; or classes cannot be weighted or balanced as the recipe says.
         """
         if self.recipe.data.val_fraction:
-            _check_held_out(self.data)
-        elif key := self.recipe.train.chooses if self.data.val_name == "test" else "":
+            _check_validation(self.data, "data.val_fraction")
+        elif key := self.recipe.train.chooses if find_role(self.data.val_name) == "test" else "":
             raise InputError(
                 f"{key} would choose an epoch by the test split of {self.data.name}, which then says no more how good "
                 "the network is on new images",
                 "Hold images out to choose by: --val-fraction 0.1",
                 field=key,
             )
+        elif key := self.recipe.train.chooses:
+            _check_validation(self.data, key)
         find_class_weights(self.data, self.recipe.train.class_weights)
         if self.recipe.data.sampling == "balanced":
             check_class_images(self.data, "data.sampling = balanced")
@@ -152,16 +155,16 @@ class TrainJob:
         return network
 
 
-def _check_held_out(data: ImageData) -> None:
-    """InputError, which names it, where a class has no image in the part that is held out to validate on."""
+def _check_validation(data: ImageData, key: str) -> None:
+    """InputError, which names it, where a class has no image among those that an epoch is chosen by."""
     counts = torch.bincount(data.val.labels.cpu(), minlength=data.classes)
     if len(absent := (counts == 0).nonzero().flatten()):
         name = data.class_names[int(absent[0])]
         raise InputError(
-            f"data set {data.name}: class {name!r} has one training image, so none can be held out to validate on "
-            f"(data.val_fraction)",
-            f"Add images of {name!r}, remove the class, or leave --val-fraction out",
-            field="data.val_fraction",
+            f"data set {data.name}: class {name!r} has no image to validate on in {data.val_name}, and {key} "
+            "chooses by them",
+            f"Add images of {name!r} (one training image cannot be held out), remove the class, or leave {key} out",
+            field=key,
         )
 
 

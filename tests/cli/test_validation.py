@@ -92,3 +92,15 @@ def test_a_class_without_an_image_to_hold_out_is_named(nascli: Nascli) -> None:
     ran = nascli(f"{TRAIN} --val-fraction 0.25 --dry-run --json")
     assert (ran.code, ran.json["error"]["field"]) == (2, "data.val_fraction")
     assert "'cow'" in ran.json["error"]["message"]
+
+
+def test_no_epoch_is_chosen_without_a_class_or_by_tests_of_any_name(nascli: Nascli) -> None:
+    shutil.copytree("images/val", "tests/Testing")
+    shutil.copytree("images/train", "tests/train")
+    ran = nascli(f"{TRAIN.replace('images', 'tests')} --keep-best --dry-run --json")
+    assert (ran.code, ran.json["error"]["field"]) == (2, "train.keep_best")
+    shutil.rmtree("images/val/dog")
+    ran = nascli(f"{TRAIN} --keep-best --dry-run --json")
+    assert (ran.code, ran.json["error"]["field"]) == (2, "train.keep_best")
+    assert "'dog'" in ran.json["error"]["message"]
+    assert nascli(f"{TRAIN} --dry-run --json").code == 0
