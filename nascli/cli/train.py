@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nascli.cli.console import Terminal
 from nascli.cli.data_notes import describe_images, note_images
@@ -66,12 +66,15 @@ KEYS = {
     "--image-size": "network.image_size",
     "--seed": "seed",
 }
+TRACK = Setting[Literal["mlflow", "trackio", "wandb"] | None](
+    "--track", "Send the figures of each epoch to this tracker, too, through its own client."
+)
 TENSORBOARD = Setting[bool]("--tensorboard", "Write event files for TensorBoard into the run folder, too.", False)
 
 
 @command(
     "train",
-    [CELL, *field_settings(TrainRecipe, KEYS), GPUS, TENSORBOARD, *NEW_RUN],
+    [CELL, *field_settings(TrainRecipe, KEYS), GPUS, TENSORBOARD, TRACK, *NEW_RUN],
     examples=[
         "nascli train --cell nasnet-a --dataset digits",
         "nascli train --cell runs/search/latest --dataset cifar10 --recipe cifar10-cpu --dry-run",
@@ -98,6 +101,10 @@ def run(call: Call) -> None:
             from nascli.engine.tensorboard import import_tensorboard
 
             dist.raise_together(import_tensorboard)
+        if call[TRACK]:
+            from nascli.engine.trackers import import_client
+
+            dist.raise_together(lambda: import_client(str(call[TRACK])))
         if call[RESUME]:
             folder, job = _resume(call, dist)
         else:
@@ -153,6 +160,7 @@ def _create(call: Call, job: "TrainJob", files: tuple[Path, ...]) -> RunFolder:
             "recipe": call[RECIPE],
             "device": call[DEVICE],
             "tensorboard": call[TENSORBOARD],
+            "track": call[TRACK],
         },
         data=describe_data(job.data),
         teacher=job.teacher and job.teacher.description,
@@ -191,6 +199,7 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob") -> Non
     from nascli.cli.progress import TrainProgress, call_all
     from nascli.engine.task import Run
     from nascli.engine.tensorboard import EVENTS_FOLDER, TensorBoardWriter
+    from nascli.engine.trackers import Tracker
     from nascli.signals import stop_on_signals
 
     if folder is None:  # the main process writes and prints
@@ -209,8 +218,12 @@ def _train(terminal: Terminal, folder: RunFolder | None, job: "TrainJob") -> Non
         with ExitStack() as entered:
             stop = entered.enter_context(stop_on_signals(second_ends=job.dist.size == 1))
             progress = TrainProgress(terminal, epochs=plan.config.epochs, steps=plan.steps, batch_size=plan.batch_size)
-            watchers: list[TrainProgress | TensorBoardWriter] = [entered.enter_context(progress)]
-            if read_run(folder.path)["asked"].get("tensorboard"):
+            watchers: list[TrainProgress | TensorBoardWriter | Tracker] = [entered.enter_context(progress)]
+            asked = read_run(folder.path)["asked"]
+            if asked.get("track"):
+                settings = job.recipe.model_dump(mode="json", exclude_none=True)
+                watchers.append(entered.enter_context(Tracker(asked["track"], folder.path, settings, terminal.note)))
+            if asked.get("tensorboard"):
                 events = TensorBoardWriter(folder.path / EVENTS_FOLDER, plan.learning_rate, plan.steps_per_epoch)
                 watchers.append(entered.enter_context(events))
             on_step = call_all(*(each.on_step for each in watchers))

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from nascli.engine.trackers import flatten
 from nascli.errors import InputError
 from nascli.records import read_lines
 from nascli.report import figures
@@ -117,7 +118,7 @@ def group_runs(runs: Sequence[TrainedRun]) -> list[Line]:
     for run in runs:
         same = next((each for each in groups if each[0].settings == run.settings), None)
         groups.append([run]) if same is None else same.append(run)
-    flat = [dict(_flatten(group[0].settings)) for group in groups]
+    flat = [{key: str(value) for key, value in flatten(group[0].settings).items()} for group in groups]
     keys = [
         key for key in dict.fromkeys(key for each in flat for key in each) if len({each.get(key) for each in flat}) > 1
     ]
@@ -207,14 +208,6 @@ def _explain_bands(lines: Sequence[Line]) -> str:
     if not several:
         return ""
     return f" Lines are means over seeds; bands {SURE:.0%} t-intervals of the mean, of two seeds both values."
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value)
 
 
 def _name(group: Sequence[TrainedRun], settings: Mapping[str, str], keys: Sequence[str]) -> str:

@@ -74,6 +74,7 @@ class _Data(_Checked):
 class _Asked(_Checked):
     device: str | None = None
     tensorboard: bool | None = None
+    track: str | None = None
 
 
 class _StartWeights(_Checked):

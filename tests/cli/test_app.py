@@ -95,7 +95,7 @@ OPTIONS = {
         "--batch-size --cell --cells-per-stage --data-dir --dataset --device --dry-run --epochs --filters --freeze "
         "--from --gpus --image-size --json --keep-best --lr --out --overwrite --patience --preset --recipe --resume "
         "--seed --set --strict "
-        "--teacher --tensorboard --val-fraction --val-split --width"
+        "--teacher --tensorboard --track --val-fraction --val-split --width"
     ),
     "evaluate": (
         "--batch-size --crops --data-dir --dataset --device --engine --flip --json --max-megapixels "
