@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nascli.cli.options import JSON, Call, Setting, command, runs_folder
 from nascli.errors import InputError
-from nascli.files import fill_folder
+from nascli.files import fill_folder, writing
 from nascli.hub import PREFIX, import_hub, upload
 from nascli.runs.find import find_run
 from nascli.runs.record import DETECTOR_FILE
@@ -60,7 +60,10 @@ def run(call: Call) -> None:
             write_model(model, source, place)
     url = None
     if folder is None:
-        with tempfile.TemporaryDirectory(prefix="nascli-push-") as temporary:
+        with (
+            writing(Path(tempfile.gettempdir())),
+            tempfile.TemporaryDirectory(prefix="nascli-push-") as temporary,
+        ):
             write_model(model, source, Path(temporary))
             with terminal.status(f"uploading to {name}"):
                 url = upload(Path(temporary), name, private=call[PRIVATE], message=call[MESSAGE])

@@ -68,6 +68,12 @@ def resume_start(record: Mapping[str, Any], folder: Path) -> Start | None:
         return None
     if any((folder / name).is_file() for name in (NEWEST, PREVIOUS)):
         return Start(None, values)
+    if not (folder / START_FILE).is_file():
+        raise InputError(
+            f"{folder} has no checkpoint, and {START_FILE}, the weights that it began with, is gone",
+            "Start it again, with --out and --overwrite",
+            file=folder / START_FILE,
+        )
     tensors = {name: tensor.clone() for name, tensor in read_tensors(folder / START_FILE).items()}
     if hash_tensors(tensors) != values["sha256"]:
         raise InputError(

@@ -8,7 +8,7 @@ import torch
 
 from nascli.classify.estimate import CostEstimate, estimate_train_job
 from nascli.classify.job import TrainJob
-from nascli.config import SearchRecipe, TrainRecipe, find_evaluator
+from nascli.config import FineTuneConfig, SearchRecipe, TrainRecipe, find_evaluator
 from nascli.engine.estimate import peak_memory
 from nascli.errors import InputError
 from nascli.genotype.space import SearchSpace, first_genotype, resolve_space
@@ -61,7 +61,8 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
     space = resolve_space(recipe.space)
     strategy = build_strategy(recipe, space)
     torch.set_num_threads(1)
-    child = TrainRecipe(seed=recipe.seed, data=recipe.data, network=recipe.network, train=recipe.train)
+    train = FineTuneConfig.model_validate(recipe.train.model_dump())
+    child = TrainRecipe(seed=recipe.seed, data=recipe.data, network=recipe.network, train=train)
     children = []
     for number in range(_CHILDREN):
         tokens = strategy.ask()

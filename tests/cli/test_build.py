@@ -151,6 +151,7 @@ def test_a_target_between_two_steps_says_which_there_are(capsys: pytest.CaptureF
     assert "--cells-per-stage auto tries other N" in said
 
 
+@pytest.mark.slow
 def test_n_varies_with_auto(capsys: pytest.CaptureFixture[str]) -> None:
     build(*SMALL, "--target-params", "223k", "--cells-per-stage", "auto", "--json")
     values = json.loads(capsys.readouterr().out)

@@ -62,18 +62,13 @@ def test_killed_before_the_first_checkpoint_it_begins_anew(nascli: Nascli, run: 
     assert "--overwrite" in ran.err
 
 
-def test_with_a_backbone_it_begins_anew_as_long_as_that_is_the_same(nascli: Nascli, classifier: str) -> None:
+def test_with_a_backbone_it_begins_anew_as_long_as_its_weights_are_kept(nascli: Nascli, classifier: str) -> None:
     write_coco(Path("data"))
     line = DETECT.replace("--cell nasnet-a --filters 4 --cells-per-stage 1", f"--backbone {classifier}")
     assert nascli(f"{line} --dataset coco:data --out run --json").code == 0
-    before = Path("run/weights.safetensors").read_bytes()
     Path("run/checkpoint.pt").unlink()
     Path("run/checkpoint.previous.pt").unlink()
-    assert nascli("detect --resume run --json").code == 0
-    assert Path("run/weights.safetensors").read_bytes() == before
-    Path("run/checkpoint.pt").unlink()
-    Path("run/checkpoint.previous.pt").unlink()
-    shutil.rmtree(classifier)
-    ran = nascli("detect --resume run")
+    ran = nascli("detect --resume run --json")  # it has ended, and keeps what it made of them alone
     assert ran.code == 2
-    assert "is not there any more" in ran.err
+    assert "start.safetensors" in ran.err
+    assert "--overwrite" in ran.err

@@ -41,11 +41,11 @@ PEERS = Path(__file__).with_name("reference_networks.py")
 CASES = [
     # tool, its network, image size, cell, preset, kinds of strided pools that it pads with zeros
     ("timm", "nasnetalarge", 75, "nasnet-a", "imagenet-large", ("avg",)),
-    ("timm", "pnasnet5large", 75, "pnasnet-5", "pnasnet-large", ()),
-    ("pretrainedmodels", "nasnetalarge:1001", 75, "nasnet-a", "imagenet-large", ()),
+    pytest.param("timm", "pnasnet5large", 75, "pnasnet-5", "pnasnet-large", (), marks=pytest.mark.slow),
+    pytest.param("pretrainedmodels", "nasnetalarge:1001", 75, "nasnet-a", "imagenet-large", (), marks=pytest.mark.slow),
     ("pretrainedmodels", "nasnetamobile", 96, "nasnet-a", "imagenet-mobile", ()),
     ("pretrainedmodels", "pnasnet5large", 75, "pnasnet-5", "pnasnet-large", ()),
-    ("keras", "NASNetMobile", 96, "nasnet-a", "imagenet-mobile", ("avg", "max")),
+    pytest.param("keras", "NASNetMobile", 96, "nasnet-a", "imagenet-mobile", ("avg", "max"), marks=pytest.mark.slow),
     pytest.param("keras", "NASNetLarge", 75, "nasnet-a", "imagenet-large", ("avg", "max"), marks=pytest.mark.slow),
 ]
 

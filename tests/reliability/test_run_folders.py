@@ -220,6 +220,7 @@ def disturb_pack(zygote: Zygote, data: Path, path: Path, step: int) -> None:
             assert sha256_file(folder / "p.h5") == sha256_file(path / "whole" / "p.h5")
 
 
+@pytest.mark.slow
 def test_a_pack_that_is_killed_is_made_by_the_same_command(zygote: Zygote, data: Path, tmp_path: Path) -> None:
     disturb_pack(zygote, data, tmp_path, 4)
 

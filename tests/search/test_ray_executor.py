@@ -290,6 +290,7 @@ def drive(folder: Path, **variables: str) -> tuple[set[int], set[int]]:
     return set(map(int, notes.read_text().split())), set(map(int, (folder / "children").read_text().split()))
 
 
+@pytest.mark.slow
 def test_a_local_ray_is_started_and_ended(tmp_path: Path) -> None:
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     try:
