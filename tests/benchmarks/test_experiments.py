@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import finetune
 import image_sizes
 import pytest
 import resnets
@@ -32,14 +34,14 @@ def run(script: str, *options: object) -> tuple[dict[str, Any], str]:
     return values, done.stderr
 
 
-def write_images(folder: Path) -> None:
-    """Two classes of plain images, more or less bright."""
+def write_images(folder: Path, names: Sequence[str] = ("0", "1")) -> None:
+    """Classes of plain images, more or less bright."""
     for split in ("train", "test"):
-        for label in range(2):
-            place = folder / split / str(label)
+        for label, name in enumerate(names):
+            place = folder / split / name
             place.mkdir(parents=True)
             for number in range(4):
-                Image.new("RGB", (16, 16), (100 * label + 5 * number,) * 3).save(place / f"{number}.jpg")
+                Image.new("RGB", (16, 16), (200 * label // len(names) + 5 * number,) * 3).save(place / f"{number}.jpg")
 
 
 @pytest.fixture
@@ -98,6 +100,19 @@ def test_a_small_network_is_compared_with_itself_taught(tmp_path: Path) -> None:
     taught = [f"taught, weight {weight}" for weight in (0.5, 0.9)]
     assert set(values["results"]) == {"alone", *taught, *(f"{each}, more than alone" for each in taught)}
     assert len({each["params"] for each in values["measurements"]}) == 1
+
+
+@pytest.mark.slow
+def test_new_classes_are_learnt_from_each_start(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", tuple(name for five in finetune.CLASSES for name in five))
+    options = ("--folder", tmp_path / "runs", "--counts", "2,4", "--test-images", "3", "--seeds", "1", "--filters", "2")
+    epochs = ("--first-epochs", "1", "--epochs", "1", "--scratch-epochs", "2", "--figure", "curves.png")
+    values, _ = run("finetune.py", "--data", tmp_path / "images", *options, *epochs)
+    assert set(values["results"]) == {f"{count}, {arm}" for count in (2, 4) for arm in finetune.ARMS}
+    frozen = next(each["task"] for each in values["measurements"] if each["task"]["network"] == "classifier alone")
+    assert "train.freeze=backbone" in frozen["settings"]
+    with Image.open("curves.png") as image:
+        assert image.format == "PNG"
 
 
 @pytest.mark.slow
