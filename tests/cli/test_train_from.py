@@ -148,6 +148,7 @@ def test_a_file_of_our_own_needs_the_cell(nascli: Nascli, base: None) -> None:
     assert changed("tuned", "base") == {"classifier.weight", "classifier.bias"}
 
 
+@pytest.mark.slow
 def test_a_child_of_a_supernet_begins_with_what_it_inherits(nascli: Nascli) -> None:
     Path("tiny.toml").write_text(SEARCH)
     search = "search --recipe tiny.toml --dataset folder:images --evaluator one_shot --strategy random --out found"

@@ -159,6 +159,7 @@ def test_a_signal_stops_all_and_one_process_goes_on_to_the_same_end(nascli_here:
     assert_close_weights("whole", "shared")
 
 
+@pytest.mark.slow
 def test_two_processes_resume_the_micro_batches_of_one(nascli_here: Nascli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four micro-batches of 3 images stay four, 2 per process; a new run of 2 processes would have eight."""
     line = LONG.replace("epochs=16", "epochs=2") + " --batch-size 12 --set train.grad_accum_steps=4"

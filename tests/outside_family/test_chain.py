@@ -97,6 +97,7 @@ def lasting(folder: str) -> list[Trial]:
     return [replace(t, score=t.score and replace(t.score, seconds=0.0)) for t in trials]
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_as_the_undisturbed_one_and_becomes_a_table_that_others_search(nascli: Nascli) -> None:
     ran = nascli("search --recipe chain.toml --out whole")
     assert ran.code == 0, ran.err

@@ -180,6 +180,7 @@ def disturb(command: str, folders: Folders, step: int) -> None:
         shutil.rmtree(f"{folder.path}-copy")
 
 
+@pytest.mark.slow
 def test_a_start_that_is_killed_is_taken_up_or_replaced(folders: Folders) -> None:
     disturb("search", folders, 4)
 
