@@ -3,9 +3,9 @@
 Shapes: N images, K classes, H rows, W columns.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from nascli.models.deploy.engines import ENGINES, Engine, find_engine, list_engi
 from nascli.models.families import NETWORK_FILE
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE, check_weights, load_network
+from nascli.models.tensor_files import hash_tensors
+from nascli.records import sha256_json
 from nascli.runs.find import find_run
 from nascli.text import nfc
 
@@ -57,15 +59,11 @@ class Teacher:
     mean: Color
     std: Color
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Digest of all that its answers follow from: weights, classes, preparation."""
         known = (self.image_size, self.classes, self.class_names, self.mean, self.std)
-        digest = hashlib.sha256(repr(known).encode())
-        for name, tensor in self.network.state_dict().items():
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return sha256_json([known, hash_tensors(self.network.state_dict())])
 
     def find_outputs(self, class_names: Sequence[str]) -> list[int]:
         """The output for each of these classes. Those of a teacher without names have to be in the same order.

@@ -50,11 +50,11 @@ class BestEpochs:
 
     def add(self, epoch: int, score: Score | None, model: nn.Module) -> None:
         """Count an epoch, and keep its weights where it is among the best; None was not measured."""
-        if score is None or not self._is_used:
+        if score is None or not self.config.chooses:
             return
         ranked = sorted({**self.scores, epoch: score}.items(), key=lambda each: (*(-x for x in each[1]), each[0]))
         self.scores = dict(ranked[: max(1, self.config.keep_checkpoints)])
-        if self.best == epoch:
+        if self.best == epoch and self.config.keep_best:
             self._weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
         if self.run is not None and epoch in self.scores and self._is_on_disk:
             self._write(self.run, self._folder(self.run, epoch), model)
@@ -97,10 +97,6 @@ class BestEpochs:
                 "Restore them, or start the run again, with --out and --overwrite",
             )
         modules.load_state_dict(dict(self._weights))
-
-    @property
-    def _is_used(self) -> bool:
-        return bool(self.config.keep_best or self.config.patience or self.config.keep_checkpoints)
 
     @property
     def _is_on_disk(self) -> bool:

@@ -43,6 +43,11 @@ class EpochRecord:
     images_per_second: float
     train_top1: float | None = None
 
+    def figures(self) -> dict[str, float]:
+        """What is measured after the epoch, and what it took, by the names that trackers show them under."""
+        measured = {f"val/{name}": value for name, value in self.metrics.items() if value is not None}
+        return {**measured, "train/epoch_loss": self.train_loss, "train/images_per_second": self.images_per_second}
+
     def to_dict(self) -> dict[str, Any]:
         """The record with its metrics among the other fields, those of training before them."""
         fields = dict(vars(self))

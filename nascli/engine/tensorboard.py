@@ -65,10 +65,8 @@ class TensorBoardWriter:
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Write the figures of an epoch that ends."""
-        figures = {f"val/{name}": value for name, value in record.metrics.items() if value is not None}
-        figures |= {"train/epoch_loss": record.train_loss, "train/images_per_second": record.images_per_second}
         self._begin(record.step + 1)
-        self._write(record.step, figures)
+        self._write(record.step, record.figures())
 
     def _begin(self, step: int) -> None:
         """Begin a file, where there is none yet; `step` is the first that is not yet written for good."""

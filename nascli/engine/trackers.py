@@ -138,8 +138,7 @@ class Tracker:
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Send the figures of an epoch that ends, by its last step."""
-        figures = {f"val/{name}": value for name, value in record.metrics.items() if value is not None}
-        figures |= {"train/epoch_loss": record.train_loss, "train/lr": record.lr, "epoch": float(record.epoch)}
+        figures = {**record.figures(), "train/lr": record.lr, "epoch": float(record.epoch)}
         figures |= {} if record.train_top1 is None else {"train/top1": record.train_top1}
         self._try(lambda client: client.log(figures, record.step))
 

@@ -26,10 +26,11 @@ READS = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "equal", "
 
 
 class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the copies to the device `meta`, and the operations whose result the CPU has to know."""
+    """Counts all operations, the copies to the device `meta`, and those whose result the CPU has to know."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.operations: Counter[str] = Counter()
         self.copies: Counter[str] = Counter()
         self.reads: Counter[str] = Counter()
 
@@ -43,6 +44,7 @@ class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = [each for each in tree_leaves((args, kwargs or {})) if isinstance(each, torch.Tensor)]
         on_device = [each.is_meta for each in given]
         name = function.overloadpacket.__name__
+        self.operations[name] += 1
         if name in READS and any(on_device):
             self.reads[name] += 1
         result = function(*args, **(kwargs or {}))
@@ -51,24 +53,6 @@ class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if numbers and any(each.is_meta for each in [*made, *given]):
             self.copies[name] += 1
         return result
-
-
-class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts all operations by name."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.counted: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self,
-        function: Any,  # noqa: ANN401 - an operation
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - its result
-        self.counted[function.overloadpacket.__name__] += 1
-        return function(*args, **(kwargs or {}))
 
 
 def count_waits(augmentation: DataConfig, config: TrainConfig) -> Waits:
@@ -112,10 +96,10 @@ def test_neither_does_mixing(mixing: dict[str, float]) -> None:
 def test_all_drop_path_masks_of_a_network_are_drawn_at_once() -> None:
     network = build_network("nasnet-a", "cifar10", filters=4).to(META)
     network.drop_path_prob = 0.3
-    with Operations() as operations:
+    with Waits() as waits:
         network(torch.zeros(2, 3, 32, 32, device=META))
-    assert operations.counted["rand"] == 1
-    assert not operations.counted["bernoulli_"]
+    assert waits.operations["rand"] == 1
+    assert not waits.operations["bernoulli_"]
 
 
 def test_batch_norms_do_not_count_their_batches() -> None:
