@@ -6,7 +6,7 @@ A reference is `hf:ORG/NAME`, with `@REVISION` for a branch, tag or commit, and 
 import fnmatch
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,23 @@ def download(text: str) -> Download:
         for path in paths:
             _check(path, reference)
     return Download(paths[0].parent if chosen is OWN_FILES else paths[0], found.commit)
+
+
+def locate(word: str, note: Callable[[str], None] = lambda text: None) -> Path:
+    """The place that a word of the user means: what the cache has of `hf:ORG/NAME`, else the path that it is.
+
+    Args:
+        note: Called with the commit, and with the file where it is another tool's.
+
+    Raises:
+        InputError, CorruptFileError: As from `download`.
+    """
+    if not is_reference(word):
+        return Path(word)
+    fetched = download(word)
+    file = f"{fetched.path.name}, " if fetched.path.is_file() else ""
+    note(f"{word}: {file}commit {fetched.commit[:12]}")
+    return fetched.path
 
 
 def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:

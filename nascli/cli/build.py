@@ -37,7 +37,7 @@ from nascli.cli.options import CELL, DEVICE, JSON, Call, command, runs_folder
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, MobileNetworkConfig, parse
 from nascli.errors import InputError
 from nascli.files import fill_folder
-from nascli.hub import download, is_reference
+from nascli.hub import locate
 from nascli.runs.find import find_run
 
 if TYPE_CHECKING:
@@ -227,11 +227,7 @@ def _import_weights(spec: "NetworkSpec", weights: str, terminal: Terminal) -> "I
     """A network with the weights of another tool's file; its spec has that tool's numbers."""
     from nascli.models.pretrained import import_network
 
-    foreign = Path(weights)
-    if is_reference(weights):
-        fetched = download(weights)
-        foreign = fetched.path
-        terminal.note(f"{weights}: {foreign.name}, commit {fetched.commit[:12]}")
+    foreign = locate(weights, terminal.note)
     network, imported = import_network(foreign, spec)
     entry = f", its entry {imported.wrapper}" if imported.wrapper else ""
     entry += f" (not {', '.join(imported.others)})" if imported.others else ""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nascli.errors import CorruptFileError, InputError
-from nascli.hub import download, is_reference
+from nascli.hub import locate
 from nascli.models.deploy.engines import Engine
 from nascli.models.deploy.optimized import AnyPrecision, open_engine
 from nascli.models.families import NETWORK_FILE, build
@@ -114,7 +114,7 @@ def load_network(
         InputError: A file is absent, or does not belong to the others; the engine does not work here.
         CorruptFileError: A file is damaged.
     """
-    place = download(str(folder)).path if is_reference(str(folder)) else Path(folder)
+    place = locate(str(folder))
     refuse_detector(place)
     network = build(read_network(place / NETWORK_FILE))
     weights = place / WEIGHTS_FILE

@@ -17,7 +17,7 @@ from nascli.errors import CorruptFileError, InputError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import BEST_FILE, NETWORK_FILE, load_genotype
 from nascli.genotype.space import resolve_space
-from nascli.hub import download, is_reference
+from nascli.hub import is_reference, locate
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.pretrained import describe_misfits, import_network
@@ -95,7 +95,7 @@ def find_start(word: str, runs: Path, note: Callable[[str], None] = lambda text:
         InputError: There is none.
     """
     if is_reference(word):
-        return download(word).path
+        return locate(word, note)
     path = Path(word)
     if path.is_file() or (path / BEST_FILE).is_file():
         return path.resolve() if path.is_symlink() else path

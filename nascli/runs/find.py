@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.hub import download, is_reference
+from nascli.hub import is_reference, locate
 from nascli.locks import LOCK_FILE
 from nascli.partial import is_temporary
 from nascli.records import read_record
@@ -76,14 +76,13 @@ def find_run(spec: str, command: str, runs: Path, note: Callable[[str], None] = 
 
 
 def _fetch(reference: str, note: Callable[[str], None]) -> Path:
-    fetched = download(reference)
-    note(f"{reference}: commit {fetched.commit[:12]}")
-    if fetched.path.is_file():
+    path = locate(reference, note)
+    if path.is_file():
         raise InputError(
-            f"{reference} holds weights of another tool, {fetched.path.name}",
+            f"{reference} holds weights of another tool, {path.name}",
             f"nascli build --cell CELL --preset PRESET --import-weights {reference} --out DIR makes a network of them",
         )
-    return fetched.path
+    return path
 
 
 def _find_newest(folder: Path) -> Path | None:
