@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nascli.config import suggestion
-from nascli.data.dataset import ImageData
+from nascli.data.dataset import ImageData, Split
 from nascli.data.folders.index import list_names
 from nascli.errors import InputError
 
@@ -39,12 +39,17 @@ def find_class_weights(data: ImageData, asked: str | Mapping[str, float]) -> Ten
 
 def check_class_images(data: ImageData, setting: str) -> None:
     """InputError where a class has no training images, by which it could be balanced."""
-    counts = torch.bincount(data.train.labels.cpu(), minlength=data.classes).tolist()
-    if empty := [name for name, count in zip(data.class_names, counts, strict=True) if not count]:
+    if empty := find_empty_classes(data, data.train):
         raise InputError(
             f"{setting}: data set {data.name} has no training images of {list_names(empty)}",
             "Add some, or leave the class out",
         )
+
+
+def find_empty_classes(data: ImageData, split: Split) -> list[str]:
+    """The classes without an image in a split."""
+    counts = torch.bincount(split.labels.cpu(), minlength=data.classes).tolist()
+    return [name for name, count in zip(data.class_names, counts, strict=True) if not count]
 
 
 def weigh_targets(targets: Tensor, weights: Tensor, smoothing: float) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from nascli.classify.class_balance import check_class_images, find_class_weights
+from nascli.classify.class_balance import check_class_images, find_class_weights, find_empty_classes
 from nascli.classify.image_sizes import check_sizes
 from nascli.classify.start import take_start
 from nascli.classify.task import answers_once, fit_classifier, plan_batches
@@ -157,9 +157,8 @@ class TrainJob:
 
 def _check_validation(data: ImageData, key: str) -> None:
     """InputError, which names it, where a class has no image among those that an epoch is chosen by."""
-    counts = torch.bincount(data.val.labels.cpu(), minlength=data.classes)
-    if len(absent := (counts == 0).nonzero().flatten()):
-        name = data.class_names[int(absent[0])]
+    if absent := find_empty_classes(data, data.val):
+        name = absent[0]
         raise InputError(
             f"data set {data.name}: class {name!r} has no image to validate on in {data.val_name}, and {key} "
             "chooses by them",
