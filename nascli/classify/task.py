@@ -21,6 +21,7 @@ from nascli.data.streaming import ImageFiles
 from nascli.data.transforms import FloatBatch, Normalizer, resize, vary_batch
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.compile import compile_blocks
+from nascli.engine.cast import autocast_network
 from nascli.engine.device import autocast, generator_for
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.fit import fit, leave_if_stopped
@@ -192,7 +193,9 @@ class ClassifyTask(Task[TrainBatch]):
         With a teacher L is (1 - w) CE + w KL: its part of the weight w, `distillation_loss`, is named apart.
         """
         images, targets, *answers = micro
-        with autocast(self._config.precision, images.device):
+        precision, device = self._config.precision, images.device
+        compiled = self._config.compile  # the compiler casts inside its own kernels
+        with autocast(precision, device) if compiled else autocast_network(self.network, precision, device):
             logits, auxiliary = self.network.forward_with_aux(images)
         with torch.no_grad():
             classes = targets if targets.dim() == 1 else targets.argmax(dim=1)  # of mixed images the class with most

@@ -17,7 +17,7 @@ from nascli.data.detection.transforms import BoxTransform, Target, read_transfor
 from nascli.detect.coco_eval import Detection, DetectionScore, score_detections
 from nascli.detect.inference import detect_boxes, read_ahead, to_float
 from nascli.detect.sampler import BatchSampler
-from nascli.engine.device import autocast
+from nascli.engine.cast import autocast_network
 from nascli.engine.meters import Metrics
 from nascli.engine.task import Run, Task
 
@@ -84,7 +84,7 @@ class DetectTask(Task[DetectBatch]):
     def loss(self, micro: DetectBatch) -> Mapping[str, Tensor]:
         """The four losses of Faster R-CNN, with equal weight: each a mean over its own samples of the micro-batch."""
         device = self._run.device
-        with autocast(self._sampler.config.precision, device):
+        with autocast_network(self.modules, self._sampler.config.precision, device):
             losses: dict[str, Tensor] = self.modules(
                 [to_float(image, device) for image in micro.images],
                 [{name: tensor.to(device) for name, tensor in target.items()} for target in micro.targets],

@@ -134,8 +134,13 @@ def check_precision(config: OptimConfig, device: torch.device) -> None:
 
 def autocast(precision: TrainingPrecision, device: torch.device) -> AbstractContextManager[object]:
     """A context in which a forward pass computes in a precision."""
-    kind = _AUTOCAST_TYPES.get(resolve_precision(precision, device))
+    kind = find_autocast_type(precision, device)
     return nullcontext() if kind is None else torch.autocast(device.type, dtype=kind)
+
+
+def find_autocast_type(precision: TrainingPrecision, device: torch.device) -> torch.dtype | None:
+    """The number format that autocast computes in for a precision; None where none is needed."""
+    return _AUTOCAST_TYPES.get(resolve_precision(precision, device))
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from torch.func import functional_call
 from nascli.classify.task import AugmentedBatches, TrainBatch, plan_batches
 from nascli.config import SearchRecipe
 from nascli.engine.checkpoint import CheckpointStore
+from nascli.engine.cast import cast_weights
 from nascli.engine.device import autocast, generator_for, temporary_seed
 from nascli.engine.fit import fit
 from nascli.engine.task import Run, Task
@@ -88,6 +89,7 @@ class SupernetTask(Task[TrainBatch]):
         assert self._child is not None
         images, targets = micro
         inherited = self._supernet.inherit_weights(self._child, dict(self.weights.named_parameters()))
+        inherited = cast_weights(self._child, inherited, self.config.precision, images.device)
         with autocast(self.config.precision, images.device):
             logits: Tensor = functional_call(self._child, inherited, (images,))
         return {"loss": F.cross_entropy(logits.float(), targets, label_smoothing=self._label_smoothing)}
