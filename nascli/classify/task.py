@@ -19,9 +19,9 @@ from nascli.data.dataset import ByteBatch, ImageData, Split
 from nascli.data.in_memory import ImageArray
 from nascli.data.streaming import ImageFiles
 from nascli.data.transforms import FloatBatch, Normalizer, resize, vary_batch
+from nascli.engine.cast import autocast_network
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.compile import compile_blocks
-from nascli.engine.cast import autocast_network
 from nascli.engine.device import autocast, generator_for
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.fit import fit, leave_if_stopped

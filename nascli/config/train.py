@@ -86,6 +86,11 @@ class OptimConfig(Section):
         description="number format of the arithmetic; float16 scales the loss and needs CUDA; auto is the fastest of "
         "the device: bfloat16 or float16 on GPUs that compute in it, else float32",
     )
+    deterministic: bool = Field(
+        False,
+        description="compute on a GPU with kernels that give the same bits each time, slower; torch warns of what has "
+        "none. CPUs do so anyway",
+    )
     threads: int = Field(
         0, ge=0, le=4_096, description="CPU threads; 0 uses all cores. The weights depend on it, bit for bit"
     )

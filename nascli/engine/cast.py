@@ -27,7 +27,7 @@ def autocast_network(network: nn.Module, precision: TrainingPrecision, device: t
         return
     places = [(module._parameters, name) for module, name in _find_weights(network).values()]
     weights = [owner[name] for owner, name in places]
-    casts = _CastAll.apply(kind, *weights)  # type: ignore[no-untyped-call]
+    casts = _CastAll.apply(kind, *weights)
     try:
         for (owner, name), cast in zip(places, casts, strict=True):
             owner[name] = cast
@@ -47,7 +47,7 @@ def cast_weights(
     """
     kind = find_autocast_type(precision, device)
     names = [] if kind is None else [name for name in _find_weights(network) if name in weights]
-    casts = _CastAll.apply(kind, *(weights[name] for name in names)) if names else ()  # type: ignore[no-untyped-call]
+    casts = _CastAll.apply(kind, *(weights[name] for name in names)) if names else ()
     return {**weights, **dict(zip(names, casts, strict=True))}
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -141,6 +142,28 @@ def autocast(precision: TrainingPrecision, device: torch.device) -> AbstractCont
 def find_autocast_type(precision: TrainingPrecision, device: torch.device) -> torch.dtype | None:
     """The number format that autocast computes in for a precision; None where none is needed."""
     return _AUTOCAST_TYPES.get(resolve_precision(precision, device))
+
+
+@contextmanager
+def deterministic_kernels(device: torch.device) -> Iterator[None]:
+    """While it lasts, a GPU computes with kernels whose results are the same each time, where torch has such.
+
+    Of an operation that has none torch warns once. CPUs are left as they are: with one number of threads they compute
+    the same each time. cuBLAS reads its setting when it is first used.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    kept = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = kept
 
 
 @contextmanager

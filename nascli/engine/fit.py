@@ -10,12 +10,12 @@ that divides the number of micro-batches.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from nascli.engine.checkpoint import CheckpointStore
-from nascli.engine.device import check_precision, fork_rng
+from nascli.engine.device import check_precision, deterministic_kernels, fork_rng
 from nascli.engine.launch import resume_command
 from nascli.engine.meters import EpochRecord, Metrics
 from nascli.engine.step import train_step_with_oom_retry
@@ -50,7 +50,8 @@ def fit(task: Task[Batch], seed: int, run: Run, store: CheckpointStore | None = 
     _restore(state, task, run, store)
     boundary = _Boundary(state, task, run, store, ProgressFile(store.folder, "steps") if store is not None else None)
     boundary.begin()
-    with fork_rng(run.device):
+    exact = deterministic_kernels(run.device) if task.plan.config.deterministic else nullcontext()
+    with fork_rng(run.device), exact:
         while len(state.records) < task.plan.config.epochs and not state.best.is_over(len(state.records)):
             with task.training(), boundary.save_on_error():
                 train_epoch(state, task, seed, run, len(state.records), boundary.after_step)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nascli.models.convolutions import Depthwise, Pointwise
+from nascli.models.max_pool import max_pool2d
 
 Padding = Literal["same", "symmetric"]
 """Where zeros are put around a map: TensorFlow's SAME, or as many before it as after it, whatever its size."""
@@ -245,9 +246,9 @@ def max_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
     """Max pool with SAME padding; padding never wins against a negative value."""
     rows, columns = (same_padding(side, kernel, stride) for side in x.shape[2:])
     if stride == 1 and kernel % 2 == 0:  # the window that hangs over the edge is not one that ceil_mode adds
-        return F.max_pool2d(F.pad(x, (*columns, *rows), value=float("-inf")), kernel, stride)
-    # ceil_mode adds the missing row after the last; it is padded with minus infinity inside the kernel
-    return F.max_pool2d(x, kernel, stride, (rows[0], columns[0]), ceil_mode=True)
+        return max_pool2d(F.pad(x, (*columns, *rows), value=float("-inf")), kernel, stride)
+    # `ceil` adds the missing row after the last; it is padded with minus infinity inside the kernel
+    return max_pool2d(x, kernel, stride, (rows[0], columns[0]), ceil=True)
 
 
 def draw_path_masks(images: Tensor, prob: float, shares: tuple[float, ...]) -> tuple[Tensor, ...]:

@@ -1,6 +1,8 @@
 """Seeding reaches the generators that a training draws from, and no others."""
 
+import os
 import pickle
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from nascli.config import DetectRecipe, SearchRecipe, load_recipe
 from nascli.engine.device import (
     autocast,
     describe_device,
+    deterministic_kernels,
     find_emulated,
     fork_rng,
     read_driver_version,
@@ -150,3 +153,19 @@ def test_initial_weights_leave_every_generator_as_it_was(monkeypatch: pytest.Mon
     with temporary_seed(3, "init"):
         assert torch.equal(torch.rand(3), first)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_kernels_of_a_gpu_are_deterministic_while_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    with deterministic_kernels(CPU):
+        assert not torch.are_deterministic_algorithms_enabled()
+    during = None
+    with suppress(ZeroDivisionError), deterministic_kernels(torch.device("cuda")):
+        during = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        raise ZeroDivisionError
+    assert during == (True, True, False)
+    assert before == (torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nascli.models.layers import FactorizedReduction, avg_pool, conv, draw_path_masks, max_pool, same_padding
+from nascli.models.max_pool import OrderedMaxPool
 
 SIZES = st.integers(3, 12)
 
@@ -90,3 +91,21 @@ def test_masks_have_the_type_of_the_pass_and_drop_nothing_at_zero() -> None:
     assert draw_path_masks(images, 0.5, ()) == ()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert draw_path_masks(images, 0.5, (1.0,))[0].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 1), (2, 2), (3, 1), (3, 2), (5, 3)])
+def test_max_pools_in_a_fixed_order_have_torchs_values_and_gradients(
+    kernel: int, stride: int, ceil: bool, padding: int
+) -> None:
+    """Small whole numbers: many ties, and sums that no order changes."""
+    torch.manual_seed(0)
+    for height, width in ((5, 5), (6, 8), (7, 5)):
+        x = torch.randint(-1, 3, (2, 3, height, width)).double().requires_grad_()
+        expected = F.max_pool2d(x, kernel, stride, padding, ceil_mode=ceil)
+        pooled = OrderedMaxPool.apply(x, kernel, stride, (padding, padding), ceil)
+        assert torch.equal(pooled, expected)
+        sent = torch.randint(-9, 9, expected.shape).double()
+        (gradient,), (wanted,) = (torch.autograd.grad(each, x, sent) for each in (pooled, expected))
+        assert torch.equal(gradient, wanted)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nascli.models import layers
 from nascli.models.layers import BatchNorm, conv
+from nascli.models.max_pool import max_pool2d
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class SharedPrefix:
         if self.kind == "relu":
             return F.relu(x)
         if self.zero_padded:
-            pool = F.max_pool2d if self.kind == "max_pool" else F.avg_pool2d
+            pool = max_pool2d if self.kind == "max_pool" else F.avg_pool2d
             return pool(layers.pad_same(x, self.kernel, self.stride), self.kernel, self.stride)
         if self.kind == "max_pool":
             return layers.max_pool(x, self.kernel, self.stride)

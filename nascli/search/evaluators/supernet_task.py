@@ -23,8 +23,8 @@ from torch.func import functional_call
 
 from nascli.classify.task import AugmentedBatches, TrainBatch, plan_batches
 from nascli.config import SearchRecipe
-from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.cast import cast_weights
+from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import autocast, generator_for, temporary_seed
 from nascli.engine.fit import fit
 from nascli.engine.task import Run, Task
