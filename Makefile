@@ -1,6 +1,7 @@
 # Everything starts here: each target sets up what it needs.
 #   make demo       search, decode, build, train, evaluate, detect on real images, in minutes
 #   make test       the test suite (minutes); make test-slow adds the long tests
+#   make test-gpu   the tests that need a CUDA device, in the Python that has torch for it: PYTHON=python3 by default
 #   make reliability  kills, damaged files, nasty names: a table of tries and held (an hour)
 #   make test-lowest    the test suite with the oldest versions that pyproject.toml admits (Python 3.11)
 #   make bench      timings; run it with nothing else running
@@ -13,7 +14,7 @@ BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready
 UV = $(shell command -v uv || echo $(BIN)/uv)
 
-.PHONY: demo test test-slow test-lowest reliability bench check format lint types setup clean
+.PHONY: demo test test-slow test-gpu test-lowest reliability bench check format lint types setup clean
 
 setup: $(READY)
 
@@ -38,6 +39,11 @@ test: $(READY)
 
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -n 2 -m 'not gpu'
+
+# No environment is made: a machine with a GPU has its own torch, and perhaps no network. What CUDA and its compiler warn
+# about are no failures.
+test-gpu:
+	@PYTHONPATH=$(CURDIR):$$PYTHONPATH $(PYTHON) -m pytest -m gpu -o filterwarnings=default --durations=5 tests/gpu
 
 reliability: $(READY)
 	@$(BIN)/python -m pytest -n 2 -m 'not gpu' tests/reliability

@@ -44,17 +44,6 @@ def test_a_fork_leaves_the_generator_as_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_on_a_gpu_its_generator_is_seeded() -> None:
-    cuda = torch.device("cuda")
-    drawn = []
-    for _ in range(2):
-        seed_generators(5, cuda)
-        drawn.append((torch.rand(3), torch.rand(3, device=cuda).cpu()))
-    assert all(torch.equal(*pair) for pair in zip(*drawn, strict=True))
-
-
 @pytest.mark.parametrize(
     ("text", "version"),
     [

@@ -269,15 +269,6 @@ def test_what_cannot_be_trained_so_is_refused_before_the_first_step(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.gpu
-def test_half_precision_scales_its_loss_on_a_gpu(tmp_path: Path) -> None:
-    config = recipe(supernet__precision="float16")
-    setting = replace(proxy(config), device=torch.device("cuda"))
-    evaluator = build_one_shot(config, setting, tmp_path, stop=StopRequest())
-    assert bool(evaluator.weights.isfinite().all())
-    assert 0 <= evaluator.evaluate(drawn(1)[0], 0).reward <= 1
-
-
 def test_finished_weights_are_loaded_and_not_trained_again(folder: Path, evaluator: OneShotEvaluator) -> None:
     assert {path.name for path in folder.iterdir()} == {SUPERNET_FILE, PROGRESS}
     elsewhere = {
