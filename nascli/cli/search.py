@@ -165,6 +165,7 @@ def _search(
     from nascli.genotype.space import resolve_space
     from nascli.search.builders import build_evaluators, build_executor, count_workers, needs_latency
     from nascli.search.evaluators.costs import build_meter
+    from nascli.search.gpu_share import share_gpus
     from nascli.search.study import run_search
     from nascli.signals import stop_on_signals
 
@@ -179,14 +180,18 @@ def _search(
             evaluators = build_evaluators(
                 recipe, setup, space, folder.path, stop=stop, progress=progress, log=terminal.note
             )
+        share = share_gpus(recipe, setup, device)
+        for sentence in share.describe():
+            terminal.note(sentence)
+        settled = recipe.search.model_copy(update={"workers_per_gpu": share.workers})
         torch.set_num_threads(1)  # the controller is small, and the cores are the workers'
         ranking = evaluators.trainer if recipe.rerank.top else None
-        with watch(terminal, _title(recipe, count_workers(recipe.search, device)), recipe) as view:
+        with watch(terminal, _title(recipe, count_workers(settled, device)), recipe) as view:
             trials = run_search(
                 folder,
                 recipe,
-                build_executor(evaluators.scorer, recipe.search, device),
-                ranking=build_executor(ranking, recipe.search, device) if ranking else None,
+                build_executor(evaluators.scorer, settled, device),
+                ranking=build_executor(ranking, settled, device) if ranking else None,
                 stop=stop,
                 observer=view,
             )

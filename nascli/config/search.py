@@ -220,7 +220,9 @@ class SearchConfig(Section):
     workers: int = Field(
         0, ge=0, le=4_096, description="worker processes, with one thread each; 0 is one per core or GPU slot"
     )
-    workers_per_gpu: int = Field(1, ge=1, le=1_024, description="worker processes per GPU")
+    workers_per_gpu: int = Field(
+        0, ge=0, le=1_024, description="worker processes per GPU; 0 is as many as its memory and the CPU cores allow"
+    )
     asynchronous: bool = Field(False, description="do not wait for whole batches: faster, but not repeatable")
     holdout: float = Field(
         0.1, gt=0, lt=1, description="share of the training images that is held out to measure the reward"

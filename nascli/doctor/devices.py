@@ -1,14 +1,11 @@
 """What computes: torch, its GPUs, and the engines of trained networks."""
 
-import os
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from nascli.doctor.machine import find_compiler
-from nascli.engine.device import read_driver_version, resolve_device, resolve_precision
+from nascli.engine.device import read_driver_version, resolve_device, resolve_precision, runs_mps
 from nascli.models.deploy.engines import TOLERANCES, list_engines
 from nascli.models.deploy.openvino import supports
 
@@ -62,14 +59,6 @@ def _describe_gpu(number: int) -> dict[str, Any]:
         "capability": f"{gpu.major}.{gpu.minor}",
         "bfloat16": computes_in == "bfloat16",
     }
-
-
-def runs_mps() -> bool:
-    """Whether the control daemon of CUDA's Multi-Process Service runs, by which processes share a GPU at one time."""
-    file = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"), "nvidia-cuda-mps-control.pid")
-    with suppress(OSError, ValueError):
-        return Path("/proc", str(int(file.read_text(encoding="ascii")))).exists()
-    return False
 
 
 def _find_nccl() -> str | None:

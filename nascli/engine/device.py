@@ -90,6 +90,14 @@ def read_driver_version() -> str | None:
     return None
 
 
+def runs_mps() -> bool:
+    """Whether the control daemon of CUDA's Multi-Process Service runs, by which processes share a GPU at one time."""
+    file = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"), "nvidia-cuda-mps-control.pid")
+    with suppress(OSError, ValueError):
+        return Path("/proc", str(int(file.read_text(encoding="ascii")))).exists()
+    return False
+
+
 def resolve_precision(precision: TrainingPrecision, device: torch.device) -> TrainingPrecision:
     """The precision itself; for `auto` the one that a device is fastest in.
 

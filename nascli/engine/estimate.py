@@ -98,7 +98,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def hold(self, tensor: Tensor) -> None:
         """Count a tensor; views of the same memory count once."""
         storage = tensor.untyped_storage()
-        place, size = storage.data_ptr(), storage.nbytes()
+        place, size = storage._cdata, storage.nbytes()  # the address of the data is 0 on the device meta
         if not size or place in self._alive:
             return
         self._alive[place] = weakref.ref(storage, partial(self._forget, place, size))

@@ -265,7 +265,7 @@ def build_executor(evaluator: Evaluator, search: SearchConfig, device: torch.dev
     workers = count_workers(search, device)
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     if search.executor == "ray":
-        share = 1 / search.workers_per_gpu if gpus else 0.0
+        share = 1 / max(1, search.workers_per_gpu) if gpus else 0.0
         return RayExecutor(evaluator, workers=workers, retries=search.retries, gpus_per_worker=share)
     if device.index is not None:  # every worker computes on that one GPU, and sees it under its number
         gpus = 0
@@ -276,7 +276,7 @@ def count_workers(search: SearchConfig, device: torch.device) -> int:
     """Worker processes: as configured, else one per core or GPU slot; never more than trials."""
     if device.type == "cuda":
         gpus = torch.cuda.device_count() if device.index is None else 1
-        slots = max(1, gpus) * search.workers_per_gpu
+        slots = max(1, gpus) * max(1, search.workers_per_gpu)
     else:
         slots = len(os.sched_getaffinity(0))
     return min(search.workers or slots, search.trials)

@@ -15,6 +15,7 @@ from nascli.genotype.space import SearchSpace, first_genotype, resolve_space
 from nascli.search.builders import build_strategy, count_workers, needs_latency
 from nascli.search.evaluators.costs import build_meter
 from nascli.search.evaluators.proxy import ChildSetup, load_child_setup
+from nascli.search.gpu_share import share_gpus
 from nascli.search.objective import describe_reward
 
 _CHILDREN = 2
@@ -72,7 +73,8 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
         children.append(estimate_train_job(TrainJob(child, setup.spec(genotype), setup.data, device)))
     measuring = _time_latency(recipe, setup, space) if needs_latency(recipe) else 0.0
     whole = statistics.fmean(child.seconds for child in children)
-    workers = count_workers(recipe.search, device)
+    share = share_gpus(recipe, setup, device)
+    workers = count_workers(recipe.search.model_copy(update={"workers_per_gpu": share.workers}), device)
     mean = whole * recipe.search.num_seeds * _share_trained(recipe)
     epochs = recipe.rerank.epochs or recipe.train.epochs
     trainings = min(recipe.rerank.top, recipe.search.trials) * recipe.rerank.num_seeds

@@ -17,6 +17,7 @@ import nascli as package
 from nascli.doctor import devices, findings, machine
 from nascli.doctor.advice import advise
 from nascli.doctor.probe import measure_training
+from nascli.engine import device
 from tests.cli.program import Nascli
 
 ROOT = Path(package.__file__).parents[1]
@@ -164,9 +165,9 @@ def test_linux_is_asked_for_instructions_quota_and_mps(tmp_path: Path, monkeypat
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert machine.describe_cpu()["quota"] is None
     monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
-    assert not devices.runs_mps()
+    assert not device.runs_mps()
     (tmp_path / "nvidia-cuda-mps-control.pid").write_text("1\n")
-    assert devices.runs_mps()
+    assert device.runs_mps()
 
 
 def test_a_compiler_and_a_folder_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

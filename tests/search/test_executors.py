@@ -128,6 +128,29 @@ def test_workers_share_the_gpus_out(monkeypatch: pytest.MonkeyPatch, own: str | 
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == own
 
 
+@dataclass(frozen=True)
+class AllocatorEvaluator:
+    """Says whether torch's allocator is asked for blocks that grow."""
+
+    def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
+        grows = os.environ.get("PYTORCH_ALLOC_CONF") == "expandable_segments:True"
+        return Score(reward=float(grows), accuracy=None, params=0, mult_adds=0, seconds=0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "grows"), [(None, 1.0), ("PYTORCH_ALLOC_CONF", 0.0), ("PYTORCH_CUDA_ALLOC_CONF", 0.0)]
+)
+def test_workers_allocate_blocks_that_grow_unless_the_user_says_how(
+    monkeypatch: pytest.MonkeyPatch, name: str | None, grows: float
+) -> None:
+    for each in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(each, raising=False)
+    if name is not None:
+        monkeypatch.setenv(name, "max_split_size_mb:64")
+    with LocalExecutor(AllocatorEvaluator(), workers=1, retries=0) as workers:
+        assert [score.reward for score in scores(drain(workers, [job(0)]))] == [grows]
+
+
 def test_who_replaces_a_lost_worker_sees_its_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     with LocalExecutor(SecondKilledEvaluator(tmp_path), workers=2, retries=1, gpus=2) as workers:

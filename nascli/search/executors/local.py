@@ -34,6 +34,11 @@ _PATIENCE = 5.0
 """Seconds that a worker which was asked to end gets before it is killed."""
 
 
+_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+"""Where torch's allocator looks for a user's settings. By default workers ask for blocks that grow: each child has
+tensors of other sizes, and the gaps that they leave in one worker's memory are missing in the others'."""
+
+
 @dataclass
 class _Worker:
     slot: int
@@ -154,6 +159,8 @@ class LocalExecutor:
     def _worker_environment(self, slot: int) -> dict[str, str]:
         """The environment variables that a worker needs before it loads torch."""
         variables = {"OMP_NUM_THREADS": "1"}
+        if not any(name in os.environ for name in _ALLOCATOR):
+            variables[_ALLOCATOR[0]] = "expandable_segments:True"
         if self._gpus:
             variables["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         return variables
@@ -190,6 +197,14 @@ def _work(pipe: Connection, evaluator: Evaluator) -> None:
         pipe.send(result)
         if find_loss(result):
             return
+        _return_gpu_memory()
+
+
+def _return_gpu_memory() -> None:
+    """Give back the memory that torch keeps for further tensors: the other workers of the GPU may need it now."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _end_with_parent() -> None:
