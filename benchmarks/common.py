@@ -159,6 +159,12 @@ def fresh(script: str, task: Task, folder: Path | None = None, cores: int = 0) -
         return figures
 
 
+def measure_here(measure: Callable[[Task], Figures], task: Task, folder: Path | None = None) -> Figures:
+    """Make a measurement in this process; arguments as for `fresh`."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="nascli-benchmark-") as scratch:
+        return measure({**task, "scratch": scratch})
+
+
 def compare(
     script: str,
     asked: argparse.Namespace,
@@ -169,8 +175,9 @@ def compare(
     cases: Mapping[str, Task] = _ONE_CASE,
     check: Check | None = None,
     about: Callable[[Sequence[Figures]], Mapping[str, object]] = lambda _: {},
+    here: Mapping[str, Callable[[Task], Figures]] | None = None,
 ) -> list[Figures]:
-    """Measure the variants in turn in fresh processes, show a table of them, write the raw figures.
+    """Measure the variants in turn, each time in a fresh process, show a table of them, write the raw figures.
 
     A measurement is given all options, the values of its case and of its variant, and `case`, `variant` and `round`.
     Its name is the variant's `measure`, or the variant's own.
@@ -184,6 +191,7 @@ def compare(
         cases: Settings by name; everything is measured anew for each.
         check: Stops the benchmark (SystemExit) where the measurements of a case cannot be compared; called after each.
         about: From all measurements to further fields of the JSON file.
+        here: The measurements by name, to be made in this process, where a fresh one would cost more than they do.
 
     Returns:
         All measurements.
@@ -193,7 +201,13 @@ def compare(
         for number, variant in in_turn(list(variants), asked.rounds):
             names = {"case": case, "variant": variant, "round": number}
             task = {**_settings(asked), **settings, "measure": variant, **variants[variant], **names}
-            figures = fresh(script, task, getattr(asked, "folder", None), getattr(asked, "cores", 0))
+            folder = getattr(asked, "folder", None)
+            made_here = None if here is None else here[task["measure"]]
+            figures = (
+                fresh(script, task, folder, getattr(asked, "cores", 0))
+                if made_here is None
+                else measure_here(made_here, task, folder)
+            )
             measurements.append({**names, **figures})
             if check is not None:
                 check([each for each in measurements if each["case"] == case])

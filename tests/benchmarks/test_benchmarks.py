@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import children
+import launches
 import numpy as np
 import plain_loop
 import pytest
@@ -257,6 +258,19 @@ def test_detectors_of_equal_backbones_are_compared(tmp_path: Path) -> None:
         assert found["nascli"]["nascli_times_as_fast"]["median"] == 1
         costs = [each["backbone_mult_adds"]["median"] for each in found.values()]
         assert max(costs) < 1.02 * min(costs)
+
+
+def test_launches_of_a_step_are_counted_in_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    child, file = "a child of cifar10-gpu", tmp_path / "out.json"
+    monkeypatch.setattr(sys, "argv", ["launches.py", "--only", child, "--json", str(file)])
+    launches.main()
+    assert child in capsys.readouterr().out
+    (counted,) = json.loads(file.read_text())["measurements"]
+    convolutions = counted["by_name"]["launches"]["convolution"]
+    assert 100 < convolutions < counted["launches"] < 8 * convolutions
+    assert (counted["copies"], counted["reads"]) == (1, 0)
 
 
 @pytest.mark.slow

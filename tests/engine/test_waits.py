@@ -3,74 +3,21 @@
 A copy from the CPU and a number that is read back both make a program wait for a GPU.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from launches import META, StepCounter, count_step
 
 from nascli.classify.task import ClassifyTask
 from nascli.config import DataConfig, TrainConfig, TrainRecipe, find_recipe, load_recipe, recipes_folder
-from nascli.engine.step import train_step
 from nascli.engine.task import Run
-from nascli.engine.train_state import start_state
 from nascli.models.families import build_network
 from tests.classify.small_training import make_data, make_network
 
-META = torch.device("meta")
-STEPS = 3
-READS = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "equal", "item", "is_nonzero")
 
-
-class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts all operations, the copies to the device `meta`, and those whose result the CPU has to know."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operations: Counter[str] = Counter()
-        self.copies: Counter[str] = Counter()
-        self.reads: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self,
-        function: Any,  # noqa: ANN401 - an operation
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - its result
-        given = [each for each in tree_leaves((args, kwargs or {})) if isinstance(each, torch.Tensor)]
-        on_device = [each.is_meta for each in given]
-        name = function.overloadpacket.__name__
-        self.operations[name] += 1
-        if name in READS and any(on_device):
-            self.reads[name] += 1
-        result = function(*args, **(kwargs or {}))
-        made = [each for each in tree_leaves(result) if isinstance(each, torch.Tensor)]
-        numbers = [each for each in given if not each.is_meta and each.dim()]  # a scalar goes along with a launch
-        if numbers and any(each.is_meta for each in [*made, *given]):
-            self.copies[name] += 1
-        return result
-
-
-def count_waits(augmentation: DataConfig, config: TrainConfig) -> Waits:
+def count_waits(augmentation: DataConfig, config: TrainConfig) -> StepCounter:
     """Those of the last of some steps, after which nothing is made for the first time."""
-    data = make_data(64, 16)
-    network = make_network()
-    task = ClassifyTask(network, data, config, augmentation, 1, Run(META))
-    state = start_state(task, Run(META))
-    for group in state.optimizer.param_groups:
-        group |= {"fused": False, "foreach": True}  # torch has no fused kernel for this device
-    batches = iter(task.batches(0, 0))
-    waits = Waits()
-    for step in range(STEPS):
-        waits = Waits()
-        with waits:
-            task.begin_step(step)
-            train_step(state, task, next(batches), 7, Run(META))
-    return waits
+    run = Run(META)
+    return count_step(ClassifyTask(make_network(), make_data(64, 16), config, augmentation, 1, run), run)
 
 
 @pytest.mark.parametrize("name", sorted(each.stem for each in (recipes_folder() / "train").glob("*.toml")))
@@ -96,7 +43,7 @@ def test_neither_does_mixing(mixing: dict[str, float]) -> None:
 def test_all_drop_path_masks_of_a_network_are_drawn_at_once() -> None:
     network = build_network("nasnet-a", "cifar10", filters=4).to(META)
     network.drop_path_prob = 0.3
-    with Waits() as waits:
+    with StepCounter(META) as waits:
         network(torch.zeros(2, 3, 32, 32, device=META))
     assert waits.operations["rand"] == 1
     assert not waits.operations["bernoulli_"]
@@ -111,7 +58,7 @@ def test_batch_norms_do_not_count_their_batches() -> None:
 
 
 def test_a_copy_and_a_read_are_counted() -> None:
-    with Waits() as waits:
+    with StepCounter(META) as waits:
         torch.ones(3).to(META)
         torch.ones(3, device=META).index_select(0, torch.tensor([0, 1]).to(META))
         with pytest.raises(RuntimeError):

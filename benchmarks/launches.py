@@ -1,0 +1,227 @@
+"""What a training step asks of a GPU: operations launched, copies to it, results that the CPU waits for.
+
+    python benchmarks/launches.py --json launches.json
+
+No GPU is needed. A classifier's step is made on the device `meta`, which has shapes and no values, in float32 and else
+as its recipe says: augmentation, moving average, clipping. A detector's is made on the CPU in bfloat16: boxes need
+values. The third step counts, as the first ones make what is kept. Batches, images and crops are small: no classifier's
+count depends on them; a detector's has three copies for each of its two images.
+
+Launches are torch's operations but views and empty tensors; a GPU makes one to five kernels of each. Copies to the GPU
+wait for it unless they come from page-locked memory; readings always do. On the CPU a detector's images and boxes count
+as copied, and so does every tensor made of Python's numbers; numbers that never leave the CPU count as readings, too.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from common import Column, Figures, Task, arguments, compare
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from nascli.classify.task import ClassifyTask
+from nascli.config import (
+    DataConfig,
+    DetectRecipe,
+    NetworkConfig,
+    SearchRecipe,
+    TrainConfig,
+    TrainRecipe,
+    find_recipe,
+    load_recipe,
+)
+from nascli.data.dataset import ImageData
+from nascli.data.in_memory import ImageArray
+from nascli.engine.step import train_step
+from nascli.engine.task import Run
+from nascli.engine.task import Task as EngineTask
+from nascli.engine.train_state import start_state
+from nascli.genotype.resolve import zoo_genotype
+from nascli.models.families import build
+from nascli.models.spec import resolve_network
+
+META, CPU = torch.device("meta"), torch.device("cpu")
+STEPS = 3
+READS = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "equal", "item", "is_nonzero")
+FREE = ("lift_fresh", "detach", "_unsafe_view", "record_stream")
+BATCH_SIZE, CLASSES, IMAGES = 16, 10, 64
+
+
+class StepCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts all operations, those that a device launches, copies to it, and readings of what is on it, by name."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._type = device.type
+        self.operations: Counter[str] = Counter()
+        self.launches: Counter[str] = Counter()
+        self.copies: Counter[str] = Counter()
+        self.reads: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self,
+        function: Any,  # noqa: ANN401 - an operation
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - its result
+        given, name = _tensors((args, kwargs or {})), function.overloadpacket.__name__
+        self.operations[name] += 1
+        if self._is_here(given) and _is_read(name, given):
+            self.reads[name] += 1
+        result = function(*args, **(kwargs or {}))
+        everywhere = [*_tensors(result), *given]
+        if self._is_here(everywhere) and not _is_free(function, name):
+            self.launches[name] += 1
+        if _is_made_of_numbers(name, self._type) or (
+            self._is_here(everywhere) and any(each.device.type != self._type and each.dim() for each in given)
+        ):  # a scalar goes along with a launch
+            self.copies[name] += 1
+        return result
+
+    def _is_here(self, tensors: Iterable[torch.Tensor]) -> bool:
+        return any(each.device.type == self._type for each in tensors)
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:  # noqa: ANN401 - anything that holds some
+    return [each for each in tree_leaves(values) if isinstance(each, torch.Tensor)]
+
+
+def _is_free(function: Any, name: str) -> bool:  # noqa: ANN401 - an operation
+    """Whether nothing is computed: a view of what is there, or memory that nobody fills."""
+    views = any(each.alias_info is not None and not each.alias_info.is_write for each in function._schema.returns)
+    return views or name.startswith(("empty", "new_empty")) or name in FREE
+
+
+def _is_read(name: str, given: Iterable[torch.Tensor]) -> bool:
+    """Whether the CPU has to know the result; the images that a mask chooses have to be counted, too."""
+    return name in READS or (name == "index" and any(each.dtype == torch.bool for each in given))
+
+
+def _is_made_of_numbers(name: str, device_type: str) -> bool:
+    """Whether it is a tensor of Python's numbers, where the device is the CPU and all tensors look alike."""
+    return name == "lift_fresh" and device_type == "cpu"
+
+
+def count_step(task: EngineTask[Any], run: Run) -> StepCounter:
+    """Those of the third step of a training."""
+    state, counter = start_state(task, run), StepCounter(run.device)
+    if run.device.type != "cpu":
+        for group in state.optimizer.param_groups:
+            group |= {"fused": False, "foreach": True}  # torch has fused kernels for real devices alone
+    batches = iter(task.batches(0, 0))
+    for step in range(STEPS):
+        counter = StepCounter(run.device)
+        with as_on_a_gpu(), counter:
+            task.begin_step(step)
+            train_step(state, task, next(batches), 7, run)
+    return counter
+
+
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Clip gradients together, as torch does on a GPU, and take no ways that are for CPUs alone."""
+    clipping, convolutions = "torch.nn.utils.clip_grad", "nascli.models.convolutions"
+    with mock.patch(f"{clipping}._has_foreach_support", return_value=True):  # noqa: SIM117
+        with mock.patch(f"{convolutions}._FEW_PIXELS", 0), mock.patch(f"{convolutions}._ONEDNN", new=False):
+            yield
+
+
+def make_data(side: int) -> ImageData:
+    """Black images."""
+    split = ImageArray(torch.zeros(IMAGES, 3, side, side, dtype=torch.uint8), torch.arange(IMAGES) % CLASSES)
+    return ImageData("made", split, split, tuple(map(str, range(CLASSES))), (0.5,) * 3, (0.25,) * 3)
+
+
+def count_classifier(config: TrainConfig, augmentation: DataConfig, network: NetworkConfig, cell: str) -> StepCounter:
+    """Those of a step as a recipe has it, in float32 and in one part."""
+    smaller = {"batch_size": BATCH_SIZE, "grad_accum_steps": 1, "precision": "float32", "compile": False}
+    config = config.model_copy(update=smaller)
+    spec = resolve_network(zoo_genotype(cell), network, classes=CLASSES, aux_head=config.aux_weight > 0)
+    with META:
+        built = build(spec)
+    run = Run(META)
+    return count_step(ClassifyTask(built, make_data(spec.image_size), config, augmentation, 1, run), run)
+
+
+def train_recipe(task: Task) -> Figures:
+    recipe = load_recipe(TrainRecipe, find_recipe("train", task["recipe"]), {})
+    return figures(count_classifier(recipe.train, recipe.data, recipe.network, task["cell"]))
+
+
+def search_child(task: Task) -> Figures:
+    recipe = load_recipe(SearchRecipe, find_recipe("search", task["recipe"]), {})
+    return figures(count_classifier(recipe.train, recipe.data, recipe.network, task["cell"]))
+
+
+def detector(task: Task) -> Figures:
+    """A step on two images of noise with three boxes each; few proposals and small images, of the recipe else."""
+    import numpy as np
+
+    from nascli.config import CellNetworkConfig
+    from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit, training_target
+    from nascli.detect.model import build_detector
+    from nascli.detect.sampler import BatchSampler
+    from nascli.detect.task import DetectBatch, DetectTask
+    from nascli.engine.task import TrainPlan
+
+    recipe = load_recipe(DetectRecipe, find_recipe("detect", task["recipe"]), {})
+    small = {"min_size": 128, "max_size": 128, "rpn_post_nms_top_n": 50, "box_batch_size_per_image": 16}
+    config = recipe.train.model_copy(update={"batch_size": 2, "grad_accum_steps": 1, "precision": "bfloat16"})
+    network = build(resolve_network(zoo_genotype(task["cell"]), CellNetworkConfig(preset="imagenet-mobile")))
+    torch.manual_seed(0)
+    detector = build_detector(network, recipe.detector.model_copy(update=small), CLASSES)
+    boxes, three = np.array([[8.0, 8, 40, 48], [60, 20, 30, 30], [30, 60, 50, 60]]), np.ones(3)
+    entries = [
+        AnnotatedImage(k, Path("noise"), 128, 128, boxes, three.astype(np.int64), boxes[:, 2:].prod(1), three < 0)
+        for k in range(2)
+    ]
+    images = list(torch.randint(256, (2, 3, 128, 128), dtype=torch.uint8))
+    split, run = DetectionSplit("none", Path(), (), ()), Run(CPU)
+    engine_task = DetectTask(detector.train(), split, split, BatchSampler(TrainPlan(config, IMAGES), config, 0), run)
+    batch = DetectBatch(entries, images, [training_target(entry) for entry in entries])
+    with mock.patch.object(DetectTask, "batches", return_value=[batch] * STEPS), engine_task.training():
+        counter = count_step(engine_task, run)
+    counter.copies["image or boxes"] += len(images) + sum(len(target) for target in batch.targets)
+    return figures(counter)
+
+
+def figures(counter: StepCounter) -> Figures:
+    counts = {"launches": counter.launches, "copies": counter.copies, "reads": counter.reads}
+    totals = {name: counted.total() for name, counted in counts.items()}
+    return {**totals, "by_name": {name: dict(counted.most_common()) for name, counted in counts.items()}}
+
+
+MEASURES: dict[str, Callable[[Task], Figures]] = {
+    "train": train_recipe,
+    "search": search_child,
+    "detect": detector,
+}
+VARIANTS: dict[str, Task] = {
+    "cifar10-fast": {"measure": "train", "recipe": "cifar10-fast"},
+    "imagenet-mobile": {"measure": "train", "recipe": "imagenet-mobile"},
+    "a child of cifar10-gpu": {"measure": "search", "recipe": "cifar10-gpu"},
+    "a detector of coco": {"measure": "detect", "recipe": "coco"},
+}
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.set_defaults(rounds=1)
+    parser.add_argument("--cell", default="nasnet-a")
+    parser.add_argument("--only", action="append", choices=VARIANTS, help="count this; repeat for more")
+    asked = parser.parse_args()
+    columns = [Column(name, heading, ",.0f") for name, heading in COLUMNS.items()]
+    variants = {name: VARIANTS[name] for name in asked.only or VARIANTS}
+    compare(__file__, asked, "A training step", variants, columns, here=MEASURES)
+
+
+COLUMNS = {"launches": "launches", "copies": "copies to the device", "reads": "readings"}
+
+if __name__ == "__main__":
+    main()
