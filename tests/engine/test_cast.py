@@ -4,12 +4,12 @@ from contextlib import suppress
 
 import pytest
 import torch
+from launches import StepCounter
 from torch import Tensor, nn
 
 from nascli.engine.cast import autocast_network, cast_weights
 from nascli.engine.device import autocast
 from nascli.models.families import build_network
-from tests.engine.test_waits import Waits
 
 CPU = torch.device("cpu")
 
@@ -57,7 +57,7 @@ def test_casts_do_not_grow_with_the_layers() -> None:
     casts = []
     for cells in (1, 3):
         network = build_network("nasnet-a", "cifar10", filters=4, cells_per_stage=cells)
-        with Waits() as waits:
+        with StepCounter(CPU) as waits:
             make_gradients(network, torch.randn(2, 3, 32, 32), True)
         casts.append(waits.operations["_foreach_copy_"])
         weights = [each for each in network.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
