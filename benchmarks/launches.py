@@ -115,11 +115,12 @@ def count_step(task: EngineTask[Any], run: Run) -> StepCounter:
         for group in state.optimizer.param_groups:
             group |= {"fused": False, "foreach": True}  # torch has fused kernels for real devices alone
     batches = iter(task.batches(0, 0))
-    for step in range(STEPS):
-        counter = StepCounter(run.device)
-        with as_on_a_gpu(), counter:
-            task.begin_step(step)
-            train_step(state, task, next(batches), 7, run)
+    with task.training():
+        for step in range(STEPS):
+            counter = StepCounter(run.device)
+            with as_on_a_gpu(), counter:
+                task.begin_step(step)
+                train_step(state, task, next(batches), 7, run)
     return counter
 
 
@@ -185,7 +186,7 @@ def detector(task: Task) -> Figures:
     split, run = DetectionSplit("none", Path(), (), ()), Run(CPU)
     engine_task = DetectTask(detector.train(), split, split, BatchSampler(TrainPlan(config, IMAGES), config, 0), run)
     batch = DetectBatch(entries, images, [training_target(entry) for entry in entries])
-    with mock.patch.object(DetectTask, "batches", return_value=[batch] * STEPS), engine_task.training():
+    with mock.patch.object(DetectTask, "batches", return_value=[batch] * STEPS):
         counter = count_step(engine_task, run)
     counter.copies["image or boxes"] += len(images) + sum(len(target) for target in batch.targets)
     return figures(counter)

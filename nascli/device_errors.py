@@ -18,7 +18,7 @@ _LOST = re.compile(
     "|CU(DNN|BLAS)_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR)"
 )
 
-_PASSING = re.compile("invalid argument|invalid configuration|invalid device|no kernel image|not supported")
+_PASSING = re.compile("invalid argument|invalid configuration|invalid device|no kernel image|not supported|captur")
 """Errors of one call, after which CUDA goes on."""
 
 

@@ -42,7 +42,7 @@ MAY_MOVE = ("dataset", "data_dir", "workers", "max_unreadable_images", "max_mega
 
 MAY_CHANGE = {
     "data": set(MAY_MOVE),
-    "train": {"checkpoint_minutes", "checkpoint_steps", "grad_checkpointing", "teacher"},
+    "train": {"checkpoint_minutes", "checkpoint_steps", "grad_checkpointing", "graphs", "teacher"},
 }
 """Keys that may change when a run is resumed: they do not touch a weight. A teacher may move, but not be another."""
 

@@ -25,6 +25,7 @@ from nascli.engine.compile import compile_blocks
 from nascli.engine.device import autocast, generator_for
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.fit import fit, leave_if_stopped
+from nascli.engine.graphs import keeps_numbers_on
 from nascli.engine.meters import EpochRecord, Metrics
 from nascli.engine.schedules import linear
 from nascli.engine.task import Run, Task, TrainPlan
@@ -166,6 +167,9 @@ class ClassifyTask(Task[TrainBatch]):
         self._batches = AugmentedBatches(data, augmentation, self.plan, seed, run.device, teacher)
         self._val = run.dist.shard(data.val).to(run.device)
         self._drop_path = linear(0.0, config.drop_path_prob, self.plan.steps)
+        keeps = config.drop_path_prob > 0 and keeps_numbers_on(run.device)
+        self._prob_on_device = torch.zeros((), device=run.device) if keeps else None
+        self.why_eager = _explain_eager(config)
 
     def score(self, metrics: Metrics) -> tuple[float, ...] | None:
         """Top-1, then the loss."""
@@ -185,7 +189,8 @@ class ClassifyTask(Task[TrainBatch]):
 
         References: Zoph et al. 2018, section 4; the network scales it by depth besides.
         """
-        self.network.drop_path_prob = self._drop_path(step)
+        prob, place = self._drop_path(step), self._prob_on_device
+        self.network.drop_path_prob = prob if place is None else place.fill_(prob)
 
     def loss(self, micro: TrainBatch) -> Mapping[str, Tensor]:
         """L(logits) + aux_weight L(auxiliary logits), where L is cross-entropy with label smoothing.
@@ -226,17 +231,28 @@ class ClassifyTask(Task[TrainBatch]):
     def training(self) -> Iterator[None]:
         """Checkpoint activations and compile blocks where the recipe says so, while the context lasts.
 
+        Where blocks are compiled, drop-path masks are made at the first step, too, at which nothing drops yet: each
+        block would be compiled once more for that step.
+
         Raises:
             InputError: They cannot be compiled here.
         """
-        self.network.set_grad_checkpointing(self._config.grad_checkpointing)
+        config, network = self._config, self.network
+        network.set_grad_checkpointing(config.grad_checkpointing)
+        network.static_graph = self._prob_on_device is not None or (config.compile and config.drop_path_prob > 0)
         try:
-            drops = self._config.drop_path_prob > 0
-            compiled = compile_blocks(self.network, self._run.device, drop_path=drops)
-            with compiled if self._config.compile else nullcontext():
+            with compile_blocks(network, self._run.device) if config.compile else nullcontext():
                 yield
         finally:
-            self.network.set_grad_checkpointing(False)
+            network.set_grad_checkpointing(False)
+            network.static_graph = False
+
+
+def _explain_eager(config: TrainConfig) -> str:
+    """Why no CUDA graph is made of the steps that a recipe asks for; empty where one can be."""
+    if not config.graphs:
+        return "train.graphs is false"
+    return "train.grad_checkpointing computes activations again" if config.grad_checkpointing else ""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ PRECISION = Setting[Literal["float32", "bfloat16", "int8", "auto"] | None](
     "Number format: bfloat16, int8 or auto (all that work) for --optimize, else float32 or bfloat16.",
     metavar="NAME",
 )
-ENGINE = Setting[Literal["auto", "trained", "folded", "openvino"]](
+ENGINE = Setting[Literal["auto", "trained", "folded", "graphed", "openvino"]](
     "--engine", "What --target-latency times; auto is the fastest here.", "auto"
 )
 COMPILE = Setting[bool]("--compile", "Let --benchmark time the compiled network too; compiling takes minutes.", False)

@@ -49,7 +49,7 @@ MAX_UNREADABLE = Setting[int | None](
     metavar="N",
 )
 BATCH_SIZE = Setting[int]("--batch-size", "Images per batch; changes speed and memory only.", 256, min=1, metavar="N")
-ENGINE = Setting[Literal["auto", "trained", "folded", "compiled", "openvino"] | None](
+ENGINE = Setting[Literal["auto", "trained", "folded", "graphed", "compiled", "openvino"] | None](
     "--engine",
     "What answers: the network as it was trained, or a faster form; auto, the fastest here, is the default for int8 "
     "and for --predict with 32 images or more, else trained.",

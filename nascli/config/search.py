@@ -179,7 +179,7 @@ class SupernetConfig(OptimConfig):
 class LatencyConfig(Section):
     """The form of a network whose latency a constraint names: the one that is to answer in the end."""
 
-    engine: Literal["auto", "trained", "folded", "openvino"] = Field(
+    engine: Literal["auto", "trained", "folded", "graphed", "openvino"] = Field(
         "auto", description="engine that answers; auto is the fastest on the device"
     )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="number format that it computes in")

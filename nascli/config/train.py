@@ -147,6 +147,9 @@ class TrainConfig(OptimConfig):
         description="recompute activations in the backward pass instead of keeping them: less memory, more time, the "
         "same weights",
     )
+    graphs: bool = Field(
+        True, description="on a GPU, launch each step as one CUDA graph where its shapes are fixed; else without effect"
+    )
     compile: bool = Field(
         False, description="compile the cells with torch.compile, which takes minutes and needs a C++ compiler"
     )

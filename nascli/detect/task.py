@@ -56,6 +56,7 @@ class DetectTask(Task[DetectBatch]):
         self.modules = detector
         self.plan, self.micro_batches = sampler.plan, sampler.plan.micro_batches
         self.keep = sampler.config
+        self.why_eager = "the images of a detector and their boxes differ in size and number"
         self.result: tuple[DetectionScore, list[Detection]] | None = None
         self._train, self._scored, self._sampler, self._run = train, scored, sampler, run
 

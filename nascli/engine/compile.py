@@ -15,16 +15,12 @@ different block is a shape of its own."""
 
 
 @contextmanager
-def compile_blocks(network: ImageClassifier, device: torch.device, *, drop_path: bool) -> Iterator[None]:
+def compile_blocks(network: ImageClassifier, device: torch.device) -> Iterator[None]:
     """Compile the blocks' forward and backward passes while the context lasts.
 
     A block is compiled when it is first called, and one that is equal but for its weights uses the same code: so the
     time grows with the different blocks, not with the depth. The rest of the network stays as it is, and so do the
     names of the weights. Afterwards the blocks are plain again.
-
-    Args:
-        drop_path: Whether paths are dropped at some step. Masks are then made at every step, or else each block was
-            compiled once more, for the first step, at which nothing drops yet.
 
     Raises:
         InputError: There is no compiler here.
@@ -32,14 +28,12 @@ def compile_blocks(network: ImageClassifier, device: torch.device, *, drop_path:
     _check_compiler(device.type)
     blocks = [unit.module for unit in network.units() if unit.is_block]
     limits = {"recompile_limit": _DIFFERENT_BLOCKS, "accumulated_recompile_limit": _DIFFERENT_BLOCKS}
-    network.static_graph = drop_path
     for block in blocks:
         block.compile(fullgraph=True, dynamic=False)
     try:
         with torch._dynamo.config.patch(limits):
             yield
     finally:
-        network.static_graph = False
         for block in blocks:
             block._compiled_call_impl = None  # there is no public way back
 

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nascli.engine.device import fork_rng
 from nascli.engine.fit import train_epoch
+from nascli.engine.graphs import choose_step
 from nascli.engine.step import train_step
 from nascli.engine.task import Batch, Run, Task
 from nascli.engine.train_state import TrainState
@@ -47,10 +48,11 @@ def median_step(
         if len(timed) > steps or (len(timed) > 1 and timed[-1] - timed[0] > seconds):
             raise _Enough
 
+    step = choose_step(state, task, run)
     with fork_rng(run.device), contextlib.suppress(_Enough):
         for epoch in range(task.plan.config.epochs):
             with task.training():
-                train_epoch(state, task, seed, run, epoch, after_step)
+                train_epoch(state, task, seed, run, epoch, after_step, step)
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     return statistics.median(gaps[_UNTIMED:] or gaps)
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import check_precision, deterministic_kernels, fork_rng
+from nascli.engine.graphs import Step, choose_step
 from nascli.engine.launch import resume_command
 from nascli.engine.meters import EpochRecord, Metrics
-from nascli.engine.step import train_step_with_oom_retry
 from nascli.engine.task import Batch, Run, Task
 from nascli.engine.train_state import TrainState, start_state
 from nascli.errors import CorruptFileError, InputError, Interrupted, LostProcessError
@@ -50,11 +50,12 @@ def fit(task: Task[Batch], seed: int, run: Run, store: CheckpointStore | None = 
     _restore(state, task, run, store)
     boundary = _Boundary(state, task, run, store, ProgressFile(store.folder, "steps") if store is not None else None)
     boundary.begin()
+    step = choose_step(state, task, run)
     exact = deterministic_kernels(run.device) if task.plan.config.deterministic else nullcontext()
     with fork_rng(run.device), exact:
         while len(state.records) < task.plan.config.epochs and not state.best.is_over(len(state.records)):
             with task.training(), boundary.save_on_error():
-                train_epoch(state, task, seed, run, len(state.records), boundary.after_step)
+                train_epoch(state, task, seed, run, len(state.records), boundary.after_step, step)
             state.check_finite()
             since = time.monotonic()
             with boundary.save_on_error():
@@ -87,13 +88,20 @@ def _leave_weights(state: TrainState, task: Task[Batch], run: Run) -> None:
 
 
 def train_epoch(
-    state: TrainState, task: Task[Batch], seed: int, run: Run, epoch: int, after_step: Callable[[], None]
+    state: TrainState,
+    task: Task[Batch],
+    seed: int,
+    run: Run,
+    epoch: int,
+    after_step: Callable[[], None],
+    step: Step[Batch],
 ) -> None:
     """The steps of an epoch, from where `state.step` stands in it to its end.
 
     Args:
         epoch: Counted from 0.
         after_step: Called after each step, where the state is whole; may raise to stop.
+        step: Makes the steps; from `choose_step`.
     """
     plan, learning_rate = task.plan, task.plan.learning_rate
     state.modules.train()
@@ -104,7 +112,7 @@ def train_epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(state.step) * group["lr_factor"]
         task.begin_step(state.step)
-        loss = train_step_with_oom_retry(state, task, batch, derive_seed(seed, "step", state.step), run)
+        loss = step(batch, derive_seed(seed, "step", state.step))
         state.step += 1
         state.meter.add(state.step, plan.batch_size, loss)
         state.meter.seconds += time.monotonic() - since

@@ -57,7 +57,12 @@ class RmsProp(torch.optim.Optimizer):
         roots = torch._foreach_add(averages, group["epsilon"])
         torch._foreach_sqrt_(roots)
         torch._foreach_mul_(momenta, group["momentum"])
-        torch._foreach_addcdiv_(momenta, gradients, roots, group["lr"])
+        if isinstance(group["lr"], Tensor):  # the same roundings; the call below takes numbers alone
+            scaled = torch._foreach_mul(gradients, group["lr"])
+            torch._foreach_div_(scaled, roots)
+            torch._foreach_add_(momenta, scaled)
+        else:
+            torch._foreach_addcdiv_(momenta, gradients, roots, group["lr"])
         torch._foreach_sub_(parameters, momenta)
 
 
@@ -82,7 +87,8 @@ class Muon(torch.optim.Optimizer):
         self, parameters: ParamsT, lr: float, momentum: float, betas: tuple[float, float], epsilon: float
     ) -> None:
         numbers = {"lr": lr, "momentum": momentum, "betas": betas, "epsilon": epsilon}
-        super().__init__(parameters, numbers | {"weight_decay": 0.0, "muon": False})
+        # with "fused" torch puts the count of steps, when it is loaded, where the weights are
+        super().__init__(parameters, numbers | {"weight_decay": 0.0, "muon": False, "fused": True})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -109,13 +115,18 @@ class Muon(torch.optim.Optimizer):
             matrices = orthogonalize(torch.stack([updates[place].flatten(1) for place in places]))
             step = -0.2 * lr * max(matrices.shape[1:]) ** 0.5
             for place, matrix in zip(places, matrices, strict=True):
-                parameters[place].add_(matrix.view(shape), alpha=step)
+                if isinstance(step, Tensor):
+                    parameters[place].addcmul_(matrix.view(shape), step)
+                else:
+                    parameters[place].add_(matrix.view(shape), alpha=step)
 
     def _update_by_adamw(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
             if not self.state[parameter]:
                 zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-                self.state[parameter].update(zeros, step=torch.zeros(()))
+                self.state[parameter].update(zeros, step=torch.zeros((), device=parameter.device))
+        # on a CPU one by one, which is as fast; elsewhere the count of steps would be read back
+        fused = not parameters[0].is_cpu or isinstance(group["lr"], Tensor)
         states = [self.state[parameter] for parameter in parameters]
         adamw(
             parameters,
@@ -124,7 +135,8 @@ class Muon(torch.optim.Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            foreach=True,
+            foreach=not fused,
+            fused=fused,
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -232,28 +244,28 @@ class WeightAverage:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(module).requires_grad_(False).eval()
         self._decay = decay
-        self._updates = 0
+        self._has_begun = False
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Count the weights as they are after a step."""
         pairs = list(zip(_tensors(self.module), _tensors(module), strict=True))
-        numbers = [pair for pair in pairs if self._updates and pair[0].is_floating_point()]
-        copies = [pair for pair in pairs if not self._updates or not pair[0].is_floating_point()]
+        numbers = [pair for pair in pairs if self._has_begun and pair[0].is_floating_point()]
+        copies = [pair for pair in pairs if not self._has_begun or not pair[0].is_floating_point()]
         if numbers:
             torch._foreach_lerp_([to for to, _ in numbers], [of for _, of in numbers], 1 - self._decay)
         if copies:
             torch._foreach_copy_([to for to, _ in copies], [of for _, of in copies])
-        self._updates += 1
+        self._has_begun = True
 
     def state_dict(self) -> dict[str, Any]:
         """The average as tensors and plain values."""
-        return {"module": self.module.state_dict(), "updates": self._updates}
+        return {"module": self.module.state_dict(), "has_begun": self._has_begun}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become the average that `state_dict` gave."""
         self.module.load_state_dict(state["module"])
-        self._updates = state["updates"]
+        self._has_begun = state["has_begun"]
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:

@@ -126,6 +126,9 @@ class Task(ABC, Generic[Batch]):
         modules: Optimized, averaged and checkpointed, as one module; `fit` moves it to the device.
         plan: Batches and learning rates.
         keep: What is kept of the best epochs by `score`.
+        why_eager: Why no CUDA graph is made of a step, in words. Empty where each step launches the same on batches of
+            the same shapes, reads nothing back from the device and copies nothing to it; a batch is then a tuple of
+            tensors on the device, on which `begin_step` sets what changes from step to step.
         correct: After `loss`, the images of the micro-batch whose class was named, a scalar on the device; None where a
             task names none.
         micro_batches: Micro-batches per batch, over all processes; `fit` sets those that the run began with or that
@@ -136,6 +139,7 @@ class Task(ABC, Generic[Batch]):
     plan: TrainPlan
     micro_batches: int = 1
     keep: KeepConfig = KeepConfig()
+    why_eager: str = "these steps are not made for it"
     correct: Tensor | None = None
 
     def score(self, metrics: Metrics) -> tuple[float, ...] | None:

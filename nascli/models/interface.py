@@ -59,7 +59,8 @@ class ImageClassifier(nn.Module, ABC):
         classifier: The last layer.
         aux_head: A second classifier for training; None without one.
         grad_checkpointing: Blocks' activations are computed again in the backward pass, while the network trains.
-        drop_path_prob: Probability of drop path in the last block; earlier ones have a part of it, by depth.
+        drop_path_prob: Probability of drop path in the last block; earlier ones have a part of it, by depth. A scalar
+            on a GPU goes with `static_graph`, since whether it is 0 cannot be seen without a wait.
         static_graph: Drop-path masks are made at probability 0, too, so that every step runs the same operations.
         frozen_norms: Batch norms that stay in evaluation mode: they use and keep the statistics that they have.
     """
@@ -70,7 +71,7 @@ class ImageClassifier(nn.Module, ABC):
     classifier: nn.Linear
     aux_head: nn.Module | None
     grad_checkpointing: bool = False
-    drop_path_prob: float = 0.0
+    drop_path_prob: float | Tensor = 0.0
     static_graph: bool = False
     frozen_norms: tuple[nn.BatchNorm2d, ...] = ()
 
@@ -124,7 +125,7 @@ class ImageClassifier(nn.Module, ABC):
 
         So a block needs no random numbers: it may be computed twice, or compiled once for every probability.
         """
-        return self.training and (self.drop_path_prob > 0 or self.static_graph)
+        return self.training and (self.static_graph or bool(self.drop_path_prob > 0))
 
     def set_grad_checkpointing(self, on: bool) -> None:
         """Keep only each block's input for the backward pass, and compute the block again there."""

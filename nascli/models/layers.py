@@ -251,14 +251,14 @@ def max_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
     return max_pool2d(x, kernel, stride, (rows[0], columns[0]), ceil=True)
 
 
-def draw_path_masks(images: Tensor, prob: float, shares: tuple[float, ...]) -> tuple[Tensor, ...]:
+def draw_path_masks(images: Tensor, prob: float | Tensor, shares: tuple[float, ...]) -> tuple[Tensor, ...]:
     """The factors of paths: for each image 0 with probability p, else 1 / (1 - p), where p is the path's share of prob.
 
     They are drawn at once, since a GPU takes as long to begin drawing one as all.
 
     Args:
         images: (N, C, H, W); only N, type and device are read.
-        prob: In [0, 1). With 0 all factors are 1.
+        prob: In [0, 1), a number or a scalar on the device. With 0 all factors are 1.
         shares: Of each path, in (0, 1].
 
     Returns:

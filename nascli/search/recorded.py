@@ -19,6 +19,7 @@ MAY_CHANGE = {
     "data": {"data_dir", "workers", "max_unreadable_images", "max_megapixels"},
     "search": {"workers"},
     "supernet": {"checkpoint_minutes", "checkpoint_steps"},
+    "train": {"graphs"},
 }
 """Keys of a search's `recipe.toml` that may be others when it is resumed: they do not touch what is in the journal."""
 

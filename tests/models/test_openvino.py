@@ -103,7 +103,7 @@ def test_bfloat16_is_near() -> None:
 
 def test_it_is_the_engine_of_choice_on_a_cpu() -> None:
     assert list_engines(CPU) == ("trained", "folded", "openvino")
-    assert list_engines(torch.device("cuda")) == ("trained", "folded")
+    assert list_engines(torch.device("cuda")) == ("trained", "folded", "graphed")
     assert isinstance(build_engine(network(), CPU), OpenvinoEngine)
 
 

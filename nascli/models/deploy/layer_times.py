@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from nascli.config import LatencyConfig
 from nascli.locks import lock_machine
 from nascli.models.convolutions import Pointwise
+from nascli.models.deploy.graphs import GraphedEngine, Recorder
 from nascli.models.deploy.layer_table import LayerTime, as_text, require_keys
-from nascli.models.deploy.parts import PART_ENGINES
+from nascli.models.deploy.parts import PART_ENGINES, Program
 from nascli.models.deploy.timing import time_alone
 from nascli.models.interface import ImageClassifier
 from nascli.models.latency import Key, Latency
@@ -56,13 +57,19 @@ def _time_layer(module: nn.Module, key: Key, form: LatencyConfig, *, whole: bool
 
     def time(layer: nn.Module | None) -> tuple[float, float, float]:
         framed = _Framed(None if whole else channels, layer).eval()
-        program = PART_ENGINES[form.engine](framed, reads, device, form.precision)
+        program = _build_program(framed, reads, device, form)
         with lock_machine("latency"):
             return time_alone(program, torch.zeros(1, reads, size, size, device=device))
 
     frame = (0.0, 0.0, 0.0) if whole else time(None)
     lower, median, upper = (max(0.0, own - least) for own, least in zip(time(module), frame, strict=True))
     return LayerTime(key=dict(key), seconds=lower, median=median, upper=upper)
+
+
+def _build_program(module: nn.Module, channels: int, device: torch.device, form: LatencyConfig) -> Program:
+    if form.engine == "graphed":
+        return GraphedEngine(PART_ENGINES["folded"](module, channels, device, form.precision), Recorder(device))
+    return PART_ENGINES[form.engine](module, channels, device, form.precision)
 
 
 class _Framed(nn.Module):

@@ -66,6 +66,7 @@ class SupernetTask(Task[TrainBatch]):
     def __init__(self, recipe: SearchRecipe, setup: ChildSetup, run: Run) -> None:
         self.config, self.space = recipe.supernet, resolve_space(recipe.space)
         self.plan = plan_batches(setup.data, self.config, run.dist)
+        self.why_eager = "each step trains another child"
         self._setup, self._seed, self._label_smoothing = setup, recipe.seed, recipe.train.label_smoothing
         self._batches = AugmentedBatches(setup.data, setup.augmentation, self.plan, recipe.seed, run.device)
         self._child: ImageClassifier | None = None

@@ -1,0 +1,144 @@
+"""CUDA graphs: what a function launches on a GPU, recorded once and launched again as a whole.
+
+A CPU takes some microseconds to launch a kernel, and a network has thousands. A graph is launched at once: it reads
+and writes the memory that the recorded kernels did, so what changes from call to call has to be copied there before.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+Result = TypeVar("Result")
+
+_MOST_SHAPES = 8
+"""Shapes of images that an engine remembers. The graph of each keeps the memory of all its maps."""
+
+
+class Recorder:
+    """Records functions on a stream of its own.
+
+    Args:
+        device: A GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def rehearse(self, function: Callable[[], Result]) -> Result:
+        """Call a function where it will be recorded: libraries make there what they make once for each stream."""
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            result = function()
+        current.wait_stream(self._stream)
+        return result
+
+    def record(self, function: Callable[[], Result]) -> Callable[[], Result]:
+        """Record what a function launches; nothing is computed yet.
+
+        Args:
+            function: It was called by `rehearse` before, launches the same whatever the numbers are, reads nothing back
+                from the device and copies nothing to it. Its random numbers are those of the device's own generator,
+                as it stands before each replay.
+
+        Returns:
+            The replay, which gives the same tensors each time, with new content.
+
+        Raises:
+            RuntimeError: The function cannot be recorded, or memory does not suffice. The device can still be used.
+        """
+        index = torch.cuda.current_device() if self._device.index is None else self._device.index
+        generator, current = torch.cuda.default_generators[index], torch.cuda.current_stream(self._device)
+        state, graph = generator.clone_state(), torch.cuda.CUDAGraph()
+        try:
+            # the threads that read images may ask for memory meanwhile
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                result = function()
+        except Exception:
+            # a recording that breaks off leaves its stream the current one, and the generator as if it went on
+            torch.cuda.set_stream(current)
+            generator.graphsafe_set_state(state)
+            raise
+
+        def replay() -> Result:
+            graph.replay()
+            return result
+
+        return replay
+
+
+class GraphedEngine(Generic[Result]):
+    """An engine whose work for a shape of images is recorded the second time, and replayed from then on.
+
+    For one thread. Where nothing can be recorded any more (memory, mostly), it computes as the plain engine does.
+
+    Args:
+        engine: From images (N, 3, H, W) to tensors; nothing about it is random.
+
+    Attributes:
+        captures: Graphs that were recorded so far.
+    """
+
+    def __init__(self, engine: Callable[[Tensor], Result], recorder: Recorder) -> None:
+        self._engine, self._recorder = engine, recorder
+        self._replays: OrderedDict[Hashable, Callable[[Tensor], Result] | None] = OrderedDict()
+        self._records = True
+        self.captures = 0
+
+    def __call__(self, images: Tensor) -> Result:
+        """The engine's result, which carries no gradient."""
+        key = _describe(images)
+        is_known = key in self._replays
+        replay = self._replays.pop(key, None)
+        if replay is None and is_known and self._records:
+            replay = self._record(images)
+        self._replays[key] = replay
+        if len(self._replays) > _MOST_SHAPES:
+            self._replays.popitem(last=False)
+        if replay is not None:
+            return replay(images)
+        with torch.no_grad():
+            return self._recorder.rehearse(partial(self._engine, images))
+
+    def _record(self, images: Tensor) -> Callable[[Tensor], Result] | None:
+        """The replay for images of this shape; None where it cannot be recorded."""
+        with torch.inference_mode(False), torch.no_grad(), _uncached_autocast(images.device):
+            place = torch.zeros_like(images, memory_format=torch.channels_last)
+            try:
+                replay = self._recorder.record(partial(self._engine, place))
+            except RuntimeError:
+                self._records = False
+                self._replays.clear()
+                return None
+        self.captures += 1
+
+        def run(images: Tensor) -> Result:
+            with torch.no_grad():
+                place.copy_(images)
+                copied: Result = tree_map(lambda each: each.clone() if isinstance(each, Tensor) else each, replay())
+            return copied
+
+        return run
+
+
+def _describe(images: Tensor) -> Hashable:
+    """All that decides which kernels an engine launches."""
+    kind = images.device.type
+    casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    arithmetic = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    return images.shape, images.dtype, torch.get_autocast_dtype(kind) if casts else None, arithmetic
+
+
+def _uncached_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast as it is, but for its cache: a graph must not read copies of weights that are let go after it."""
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), cache_enabled=False)
