@@ -11,7 +11,8 @@ epoch. Both find the images decoded in memory; `--decode-each-epoch` adds the lo
 it goes.
 
 Each measurement is a fresh process with one thread of computation that trains one short child first, untimed. `--cores`
-binds it to so many cores, the DataLoader's worker included: with 1 all have the same core.
+binds it to so many cores, the DataLoader's worker included: with 1 all have the same core. On a GPU (--device) all are
+made in one process, which has all cores.
 
 Before anything is timed the two networks are compared: as many parameters, as many mult-adds. That they learn alike is
 seen in their losses, after each epoch and over the seeds. (On maps of even size they are not quite the same function:
@@ -22,7 +23,7 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from unittest import mock
 from common import (
     Column,
     Figures,
+    Measures,
     Task,
     arguments,
     compare,
@@ -41,6 +43,7 @@ from common import (
     refuse_unequal,
     serve,
 )
+from on_device import add_device_options, add_precision_option, measured_here, name_gpu
 from PIL import Image
 
 from nascli.data.folders.folder import scan_folder
@@ -94,10 +97,11 @@ def proxy(task: Task) -> "ProxyTraining":
     from nascli.search.evaluators.proxy import ChildSetup, ProxyTraining
 
     source = DataConfig(dataset=f"folder:{task['images']}", crop_padding=PADDING, flip=True, workers=0)
-    train = TrainConfig(epochs=task["epochs"], batch_size=task["batch_size"], **OPTIMIZER)
+    precision: dict[str, Any] = {"precision": task["precision"]}
+    train = TrainConfig(epochs=task["epochs"], batch_size=task["batch_size"], **OPTIMIZER, **precision)
     network = CellNetworkConfig(preset="cifar10", filters=task["filters"], cells_per_stage=task["cells_per_stage"])
     data = load_dataset(source)
-    return ProxyTraining(ChildSetup(data, network, source, torch.device("cpu")), train)
+    return ProxyTraining(ChildSetup(data, network, source, torch.device(task["device"])), train)
 
 
 def plain(task: Task) -> Figures:
@@ -108,7 +112,7 @@ def plain(task: Task) -> Figures:
     return figures | {"children_per_hour": 3600 / figures["seconds"]}
 
 
-MEASURES: dict[str, Callable[[Task], Figures]] = {NASCLI: nascli, PLAIN: plain}
+MEASURES: Measures = {NASCLI: nascli, PLAIN: plain}
 
 
 def prepare(source: Path, folder: Path, train: int, held_out: int, size: int | None) -> tuple[int, int]:
@@ -175,6 +179,8 @@ def main() -> None:
     parser.add_argument("--random-cells", type=int, default=0, help="so many random cells of the paper's space besides")
     parser.add_argument("--cores", type=int, default=1, help="that each measurement may use")
     parser.add_argument("--decode-each-epoch", action="store_true", help="also the loop that decodes as it goes")
+    add_device_options(parser)
+    add_precision_option(parser)
     asked = parser.parse_args()
     cells = choose_cells(asked.cell or ([] if asked.random_cells else ["nasnet-a"]), asked.random_cells)
     variants = {name: task for name, task in VARIANTS.items() if name != DECODING or asked.decode_each_epoch}
@@ -184,6 +190,7 @@ def main() -> None:
         Column("params", "params", ",.0f"),
         Column("mult_adds", "mult-adds", ",.0f"),
     ]
+    gpu = name_gpu(asked)
     genotypes = {cell.name: json.loads(cell.to_json()) for cell in cells}
     with tempfile.TemporaryDirectory(prefix="nascli-children-") as temporary:
         size, classes = prepare(asked.data, Path(temporary), asked.train_images, asked.held_out, asked.image_size)
@@ -195,7 +202,8 @@ def main() -> None:
             columns,
             cases={name: {"genotype": genotype, "images": temporary} for name, genotype in genotypes.items()},
             check=refuse_unequal("params", "mult_adds"),
-            about=lambda taken: {"cells": genotypes, "learning": learning_curves(taken)},
+            about=lambda taken: {"cells": genotypes, "learning": learning_curves(taken), **gpu},
+            here=measured_here(asked, MEASURES),
         )
     table = grid("Mean and standard deviation after each epoch", "training", "epoch", *CURVES.values())
     for variant, curves in learning_curves(measurements).items():

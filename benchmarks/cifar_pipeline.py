@@ -111,18 +111,18 @@ def step(task: Task) -> Figures:
     torch.set_num_threads(task["threads"])
     config = TrainConfig(batch_size=task["batch_size"])
     network = build_network("nasnet-a", "cifar10", filters=task["filters"], cells_per_stage=task["cells"])
-    make_step = training_step(network.train(), config)
     coming = batches(task)
     labels = torch.arange(task["batch_size"]) % CLASSES
     parts: list[float] = []
     wholes: list[float] = []
-    for _ in range(task["steps"] + 1):
-        began = time.perf_counter()
-        images = next(coming)
-        augmented = time.perf_counter()
-        make_step(images, labels)
-        wholes.append(time.perf_counter() - began)
-        parts.append(augmented - began)
+    with training_step(network.train(), config) as make_step:
+        for _ in range(task["steps"] + 1):
+            began = time.perf_counter()
+            images = next(coming)
+            augmented = time.perf_counter()
+            make_step(images, labels)
+            wholes.append(time.perf_counter() - began)
+            parts.append(augmented - began)
     part, whole = (statistics.median(each[1:]) for each in (parts, wholes))  # the first one warms up
     return {"augmentation_ms": 1000 * part, "step_ms": 1000 * whole, "share": part / whole}
 

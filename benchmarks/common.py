@@ -51,6 +51,9 @@ Task = Mapping[str, Any]
 Figures = dict[str, Any]
 """Results of a measurement: plain values."""
 
+Measures = Mapping[str, Callable[[Task], Figures]]
+"""Measurements by name."""
+
 Check = Callable[[Sequence[Figures]], None]
 """Raises SystemExit where measurements cannot be compared."""
 
@@ -128,7 +131,7 @@ def paper_search(strategy: str, trials: int, seed: int, *, asynchronous: bool = 
     return build_strategy(recipe, space), plan
 
 
-def serve(measures: Mapping[str, Callable[[Task], Figures]]) -> bool:
+def serve(measures: Measures) -> bool:
     """Make one measurement, if this process was started for that."""
     if sys.argv[1:2] != [_ASKED]:
         return False
@@ -175,7 +178,7 @@ def compare(
     cases: Mapping[str, Task] = _ONE_CASE,
     check: Check | None = None,
     about: Callable[[Sequence[Figures]], Mapping[str, object]] = lambda _: {},
-    here: Mapping[str, Callable[[Task], Figures]] | None = None,
+    here: Measures | None = None,
 ) -> list[Figures]:
     """Measure the variants in turn, each time in a fresh process, show a table of them, write the raw figures.
 

@@ -1,6 +1,7 @@
 """The optimizer step that `nascli train` makes, on batches that a benchmark brings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,8 +11,11 @@ if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier
 
 
-def training_step(network: "ImageClassifier", config: "TrainConfig") -> "Callable[[Tensor, Tensor], object]":
-    """Makes a step on images, float32 (N, 3, H, W), and labels, int64 (N,)."""
+@contextmanager
+def training_step(
+    network: "ImageClassifier", config: "TrainConfig", device: str = "cpu"
+) -> "Iterator[Callable[[Tensor, Tensor], object]]":
+    """A function that makes a step on images, float32 (N, 3, H, W), and labels, int64 (N,), both on the device."""
     import torch
 
     from nascli.classify.task import ClassifyTask
@@ -26,7 +30,8 @@ def training_step(network: "ImageClassifier", config: "TrainConfig") -> "Callabl
         torch.zeros((config.batch_size, 3, 1, 1), dtype=torch.uint8), torch.zeros(config.batch_size).long()
     )
     data = ImageData("a benchmark's", none, none, tuple(map(str, range(network.spec.classes))), (0.5,) * 3, (0.5,) * 3)
-    run = Run(torch.device("cpu"))
+    run = Run(torch.device(device))
     task = ClassifyTask(network, data, config, DataConfig(), 0, run)
     state = start_state(task, run)
-    return lambda images, labels: train_step(state, task, (images, labels), None, run)
+    with task.training():
+        yield lambda images, labels: train_step(state, task, (images, labels), None, run)

@@ -9,17 +9,36 @@ inductor's `freezing`), in ONNX Runtime (its export by torch), and that in OpenV
 in int8; nascli folded, compiled the same way, and in OpenVINO as `load_network(inference=True)` gives it. For int8 both
 are quantized by NNCF on ten images of noise: speed does not depend on them; the distance of the logits is kept.
 
+With --device cuda, in batches of 1 and 64 and in one process: the peer as it comes, with channels last in memory, in
+bfloat16, and compiled in bfloat16; nascli's engine by default in float32 and bfloat16, its folded network launched
+kernel by kernel, and compiled. A network whose peer is not installed is left out.
+
 A peer with random weights and batch-norm statistics is made once; every measurement is a fresh process that loads
 these, compares its logits with the peer's first, and computes for a while after it has warmed up.
 """
 
-import math
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import Column, Figures, Task, arguments, compare, fresh, serve, time_calls
+from common import (
+    Column,
+    Figures,
+    Measures,
+    Task,
+    arguments,
+    compare,
+    fresh,
+    measure_here,
+    progress,
+    serve,
+    time_calls,
+)
+from inference_on_gpu import GPU_BATCHES, GPU_VARIANTS, gpu_speed
+from inference_peers import NETWORKS, difference, make_peer, prepare, read_expected, refuse_distant
+from on_device import add_device_options, measured_here, name_gpu
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,60 +51,7 @@ PEER_INT8, INT8 = "peer, OpenVINO int8", "nascli, OpenVINO int8"
 OURS, OURS_COMPILED = "nascli", "nascli, compiled"
 OPENVINO: "dict[str, Precision]" = {"nascli, OpenVINO": "float32", "nascli, OpenVINO bfloat16": "bfloat16"}
 PEERS = (PLAIN, LAST, COMPILED, RUNTIME, *PEER_OPENVINO, PEER_INT8)
-NETWORKS = {
-    "large": {"tool": "timm", "peer": "nasnetalarge", "cell": "nasnet-a", "preset": "imagenet-large", "size": 331},
-    "mobile": {
-        "tool": "pretrainedmodels",
-        "peer": "nasnetamobile",
-        "cell": "nasnet-a",
-        "preset": "imagenet-mobile",
-        "size": 224,
-    },
-    "mnasnet": {"tool": "timm", "peer": "semnasnet_100", "cell": "mnasnet-a1", "preset": "mnasnet", "size": 224},
-}
 BATCHES = {"large": (1,), "mobile": (1, 8), "mnasnet": (1, 8)}
-TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2, "int8": math.inf}
-"""Largest difference of a logit relative to the largest logit."""
-
-
-def prepare(task: Task) -> Figures:
-    """The peer's weights, some images and its logits, as files."""
-    import torch
-
-    torch.manual_seed(0)
-    peer = make_peer(task)
-    for module in peer.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            module.weight.data.uniform_(0.5, 1.5)
-            module.bias.data.normal_(0, 0.1)
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-    images = torch.randn(2, 3, task["size"], task["size"])
-    with torch.no_grad():
-        logits = peer.eval()(images)
-    folder = Path(task["folder"])
-    torch.save(peer.state_dict(), folder / "weights.pth")
-    torch.save({"images": images, "logits": logits}, folder / "expected.pt")
-    shapes = ({0: torch.export.Dim("batch")},)
-    torch.onnx.export(
-        peer, (images,), folder / "peer.onnx", input_names=["images"], dynamic_shapes=shapes, verbose=False
-    )
-    return {"params": sum(p.numel() for p in peer.parameters())}
-
-
-def make_peer(task: Task) -> "nn.Module":
-    network: nn.Module
-    if task["tool"] == "timm":
-        import timm
-
-        network = timm.create_model(task["peer"])
-    else:
-        import pretrainedmodels
-
-        network = getattr(pretrainedmodels, task["peer"])(num_classes=1000, pretrained=None)
-    return network.eval()
 
 
 def peer_speed(task: Task) -> Figures:
@@ -193,17 +159,6 @@ def nascli_speed(task: Task) -> Figures:
     return measure(form, task, max(apart, difference(form(images), network(images))), last=engine != "openvino")
 
 
-def read_expected(task: Task) -> "tuple[Tensor, Tensor]":
-    import torch
-
-    held = torch.load(Path(task["folder"], "expected.pt"), weights_only=True)
-    return held["images"], held["logits"]
-
-
-def difference(ours: "Tensor", logits: "Tensor") -> float:
-    return float((ours - logits).abs().max() / logits.abs().max())
-
-
 def compile_network(network: "nn.Module") -> "Callable[[Tensor], Tensor]":
     import torch
     from torch._inductor import config
@@ -216,9 +171,7 @@ def measure(form: "Callable[[Tensor], Tensor]", task: Task, apart: float, *, las
     """Images a second, after the logits were found to agree."""
     import torch
 
-    precision = next((name for name in ("bfloat16", "int8") if name in task["variant"]), "float32")
-    if apart > TOLERANCES[precision]:
-        raise SystemExit(f"{task['variant']}: logits differ by {apart:.1e} of the largest")
+    refuse_distant(task["variant"], apart)
     images = torch.randn(task["batch"], 3, task["size"], task["size"])
     if last:
         images = images.to(memory_format=torch.channels_last)
@@ -239,10 +192,11 @@ def alone(measured: Callable[[Task], Figures]) -> Callable[[Task], Figures]:
     return call
 
 
-MEASURES: dict[str, Callable[[Task], Figures]] = {
+MEASURES: Measures = {
     "prepare": prepare,
     **dict.fromkeys(PEERS, alone(peer_speed)),
     **dict.fromkeys((OURS, OURS_COMPILED, *OPENVINO, INT8), alone(nascli_speed)),
+    "gpu": alone(gpu_speed),
 }
 
 
@@ -252,24 +206,44 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="of forwards in each measurement; a third warms up")
     parser.add_argument("--network", action="append", choices=NETWORKS, help="one of them; default: all")
     parser.add_argument("--eager", action="store_true", help="skip the compiled variants, which take minutes")
+    add_device_options(parser)
     asked = parser.parse_args()
-    slow = (COMPILED, OURS_COMPILED) if asked.eager else ()
-    names = [each for each in (*OPENVINO, INT8, OURS, OURS_COMPILED, *PEERS) if each not in slow]
+    on_gpu = asked.device == "cuda" or asked.here
+    variants, references = choose_variants(eager=asked.eager, on_gpu=on_gpu)
     columns = [
         Column("images_per_second", "images per second"),
         *(
             Column(f"{name}_times_as_fast", f"{name}, times as fast", figure="images_per_second", over=name)
-            for name in (*OPENVINO, INT8)
+            for name in references
         ),
     ]
     with tempfile.TemporaryDirectory(prefix="nascli-inference-") as folder:
         cases: dict[str, Task] = {}
         for network in asked.network or NETWORKS:
+            if on_gpu and find_spec(NETWORKS[network]["tool"]) is None:
+                progress(f"{network} is left out: {NETWORKS[network]['tool']} is not installed")
+                continue
             shared = {**NETWORKS[network], "folder": str(Path(folder, network)), "threads": asked.threads}
             Path(folder, network).mkdir()
-            fresh(__file__, {"measure": "prepare", **shared})
-            cases |= {f"{network}, batch {batch}": {**shared, "batch": batch} for batch in BATCHES[network]}
-        compare(__file__, asked, "Inference", {name: {} for name in names}, columns, cases=cases)
+            preparing: Task = {"measure": "prepare", "device": asked.device, **shared}
+            measure_here(prepare, preparing) if on_gpu else fresh(__file__, preparing)
+            batches = GPU_BATCHES if asked.device == "cuda" else BATCHES[network]
+            cases |= {f"{network}, batch {batch}": {**shared, "batch": batch} for batch in batches}
+        here = measured_here(asked, MEASURES)
+        about = name_gpu(asked)
+        compare(__file__, asked, "Inference", variants, columns, cases=cases, here=here, about=lambda _: about)
+
+
+def choose_variants(*, eager: bool, on_gpu: bool) -> tuple[dict[str, Task], list[str]]:
+    """The variants that are measured, and those that all are compared with."""
+    if on_gpu:
+        chosen = {name: {"measure": "gpu", **task} for name, task in GPU_VARIANTS.items()}
+        return {name: task for name, task in chosen.items() if not (eager and "compiled" in name)}, list(GPU_VARIANTS)[
+            :2
+        ]
+    slow = (COMPILED, OURS_COMPILED) if eager else ()
+    names = [each for each in (*OPENVINO, INT8, OURS, OURS_COMPILED, *PEERS) if each not in slow]
+    return {name: {} for name in names}, [*OPENVINO, INT8]
 
 
 if __name__ == "__main__" and not serve(MEASURES):

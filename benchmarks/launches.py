@@ -13,14 +13,14 @@ as copied, and so does every tensor made of Python's numbers; numbers that never
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
-from common import Column, Figures, Task, arguments, compare
+from common import Column, Figures, Measures, Task, arguments, compare
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -198,7 +198,7 @@ def figures(counter: StepCounter) -> Figures:
     return {**totals, "by_name": {name: dict(counted.most_common()) for name, counted in counts.items()}}
 
 
-MEASURES: dict[str, Callable[[Task], Figures]] = {
+MEASURES: Measures = {
     "train": train_recipe,
     "search": search_child,
     "detect": detector,

@@ -5,13 +5,15 @@ convolutions and batch norms, tensors are in PyTorch's default layout, images go
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from common import count_mult_adds
+from on_device import autocast
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -179,7 +181,9 @@ class Decoded(Dataset[tuple[Any, int]]):
 class PlainLoop:
     """Data and settings of a child's training; each `train` is one child."""
 
-    def __init__(self, folder: Path, padding: int, batch_size: int, workers: int, decoding: bool) -> None:
+    def __init__(self, folder: Path, padding: int, task: Mapping[str, Any]) -> None:
+        batch_size, workers, decoding = task["batch_size"], task["workers"], task["decoding"]
+        self.device, self.autocast = task["device"], partial(autocast, task)
         mean, std = colors(folder / "train")
         last = [transforms.ToTensor(), transforms.Normalize(mean, std)]
         self.size = datasets.ImageFolder(str(folder / "train"))[0][0].width
@@ -209,8 +213,9 @@ class PlainLoop:
         for _ in range(epochs):
             network.train()
             total, seen = 0.0, 0
-            for images, labels in self.train_loader:
-                loss = F.cross_entropy(network(images), labels)
+            for images, labels in self.on_device(self.train_loader):
+                with self.autocast():
+                    loss = F.cross_entropy(network(images), labels)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(network.parameters(), clip_grad_norm)
@@ -223,13 +228,19 @@ class PlainLoop:
                 curves[name].append(value)
         return curves
 
+    def on_device(self, loader: "DataLoader[Any]") -> Iterator[tuple[Tensor, Tensor]]:
+        """The loader's batches on the device."""
+        for images, labels in loader:
+            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
     @torch.no_grad()
     def test(self, network: nn.Module) -> tuple[float, float]:
         """Loss and accuracy on the held-out images."""
         network.eval()
         total, right, seen = 0.0, 0, 0
-        for images, labels in self.test_loader:
-            logits = network(images)
+        for images, labels in self.on_device(self.test_loader):
+            with self.autocast():
+                logits = network(images)
             total += F.cross_entropy(logits, labels, reduction="sum").item()
             right += int((logits.argmax(1) == labels).sum())
             seen += len(labels)
@@ -248,12 +259,13 @@ def measure(
     """One child, after a short one that is not timed."""
     torch.set_num_threads(1)
     folder = Path(task["images"])
-    loop = PlainLoop(folder, padding, task["batch_size"], task["workers"], task["decoding"])
+    loop = PlainLoop(folder, padding, task)
     classes = len(datasets.ImageFolder(str(folder / "train")).classes)
 
     def child(epochs: int) -> tuple[PlainNetwork, dict[str, list[float]]]:
         network = PlainNetwork(genotype, task["filters"], task["cells_per_stage"], classes)
         init_weights(network)
+        network.to(loop.device)
         return network, loop.train(network, epochs=epochs, **optimizer)
 
     child(1)
@@ -262,4 +274,9 @@ def measure(
     network, curves = child(task["epochs"])
     seconds = time.perf_counter() - since
     params = sum(p.numel() for p in network.parameters())
-    return {"seconds": seconds, **curves, "params": params, "mult_adds": count_mult_adds(network.eval(), loop.size)}
+    return {
+        "seconds": seconds,
+        **curves,
+        "params": params,
+        "mult_adds": count_mult_adds(network.cpu().eval(), loop.size),
+    }

@@ -3,29 +3,31 @@
     python benchmarks/training_step.py --rounds 5 --json training_step.json
 
 A step is forward, backward and SGD with momentum on the CIFAR network of NASNet-A (32x32, N = 2, batch 64), at F = 16
-and F = 32, in float32 on the CPU. The peer is `plain_loop.py`: every op a module with its own ReLU, convolutions and
-batch norms, in the default layout and with channels last in memory.
+and F = 32, in float32 on the CPU unless --precision and --device say otherwise. The peer is `plain_loop.py`: every op a
+module with its own ReLU, convolutions and batch norms, in the default layout and with channels last in memory.
 
-Each measurement is a fresh process. Before anything is timed the networks are compared: as many parameters, as many
-mult-adds. Peak memory is that of the process during the steps less what it held before the first.
+Each measurement is a fresh process; on a GPU all are made in one. Before anything is timed the networks are compared:
+as many parameters, as many mult-adds. Peak memory is that of the process during the steps less what it held before the
+first; on a GPU that of all tensors.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from common import (
-    Column,
-    Figures,
-    Task,
-    arguments,
-    compare,
-    count_mult_adds,
-    peak_mib,
-    refuse_unequal,
-    serve,
-    time_calls,
-)
+from common import Column, Figures, Measures, Task, arguments, compare, count_mult_adds, refuse_unequal, serve
 from engine_step import training_step
+from on_device import (
+    PeakMemory,
+    add_device_options,
+    add_precision_option,
+    autocast,
+    measured_here,
+    name_gpu,
+    time_calls_on,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NASCLI, PLAIN, LAST = "nascli", "plain", "plain, channels last"
 SIDE, CLASSES, CELLS = 32, 10, 2
@@ -39,11 +41,12 @@ def nascli_step(task: Task) -> Figures:
     from nascli.models.families import build_network
 
     torch.set_num_threads(task["threads"])
-    config = TrainConfig(batch_size=task["batch_size"], clip_grad_norm=0)
+    kind: dict[str, Any] = {"precision": task["precision"], "compile": task["compiled"]}
+    config = TrainConfig(batch_size=task["batch_size"], clip_grad_norm=0, epochs=100_000, **kind)
     network = build_network(task["cell"], "cifar10", filters=task["filters"], cells_per_stage=CELLS)
-    step = training_step(network.train(), config)
-    images, labels = batch(task, last=True)
-    return measure(network, lambda: step(images, labels), task)
+    counted, (images, labels) = count(network), batch(task, last=True)
+    with training_step(network.train(), config, task["device"]) as step:
+        return {**counted, **measure(lambda: step(images, labels), task)}
 
 
 def plain_step(task: Task) -> Figures:
@@ -61,19 +64,23 @@ def plain_step(task: Task) -> Figures:
         require_cells(load_genotype(task["cell"]), "the plain loop"), task["filters"], CELLS, CLASSES
     )
     init_weights(network)
-    last = task["variant"] == LAST
+    counted = count(network)
+    last = task["variant"] != PLAIN
+    network.to(task["device"])
     if last:
         network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.train().parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    forward = torch.compile(network) if task["compiled"] else network
     images, labels = batch(task, last=last)
 
     def step() -> None:
-        loss = F.cross_entropy(network(images), labels)
+        with autocast(task):
+            loss = F.cross_entropy(forward(images), labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    return measure(network, step, task)
+    return {**counted, **measure(step, task)}
 
 
 def batch(task: Task, *, last: bool) -> Any:  # noqa: ANN401
@@ -81,25 +88,35 @@ def batch(task: Task, *, last: bool) -> Any:  # noqa: ANN401
 
     torch.manual_seed(0)
     images = torch.randn(task["batch_size"], 3, SIDE, SIDE)
-    labels = torch.randint(CLASSES, (task["batch_size"],))
-    return (images.to(memory_format=torch.channels_last) if last else images), labels
+    labels = torch.randint(CLASSES, (task["batch_size"],)).to(task["device"])
+    return (images.to(memory_format=torch.channels_last) if last else images).to(task["device"]), labels
 
 
-def measure(network: Any, step: Callable[[], object], task: Task) -> Figures:  # noqa: ANN401
+def count(network: "nn.Module") -> Figures:
+    """Parameters and mult-adds of a network on the CPU."""
     mult_adds = count_mult_adds(network.eval(), SIDE)
     network.train()
-    before = peak_mib()
-    timed = time_calls(step, task["seconds"], 6)
+    return {"params": sum(p.numel() for p in network.parameters()), "mult_adds": mult_adds}
+
+
+def measure(step: Callable[[], object], task: Task) -> Figures:
+    memory = PeakMemory(task)
+    timed = time_calls_on(task["device"], step, task["seconds"], 6)
     return {
         "images_per_second": task["batch_size"] / timed[len(timed) // 2],
-        "peak_mib": peak_mib() - before,
+        "peak_mib": memory.read(),
         "steps": len(timed),
-        "params": sum(p.numel() for p in network.parameters()),
-        "mult_adds": mult_adds,
     }
 
 
-MEASURES: dict[str, Callable[[Task], Figures]] = {NASCLI: nascli_step, PLAIN: plain_step, LAST: plain_step}
+MEASURES: Measures = {NASCLI: nascli_step, PLAIN: plain_step}
+VARIANTS: dict[str, Task] = {
+    NASCLI: {"compiled": False},
+    PLAIN: {"compiled": False},
+    LAST: {"measure": PLAIN, "compiled": False},
+    f"{NASCLI}, compiled": {"measure": NASCLI, "compiled": True},
+    f"{LAST}, compiled": {"measure": PLAIN, "compiled": True},
+}
 
 
 def main() -> None:
@@ -109,6 +126,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--filters", type=int, action="append", help="F; default: 16 and 32")
     parser.add_argument("--cell", default="nasnet-a")
+    parser.add_argument("--compiled", action="store_true", help="also both compiled, which takes minutes")
+    add_device_options(parser)
+    add_precision_option(parser)
     asked = parser.parse_args()
     columns = [
         Column("images_per_second", "images per second", ".1f"),
@@ -120,10 +140,12 @@ def main() -> None:
         __file__,
         asked,
         "A training step",
-        {name: {} for name in MEASURES},
+        {name: task for name, task in VARIANTS.items() if asked.compiled or not task["compiled"]},
         columns,
         cases={f"F = {filters}": {"filters": filters} for filters in asked.filters or (16, 32)},
         check=refuse_unequal("params", "mult_adds"),
+        about=lambda _: name_gpu(asked),
+        here=measured_here(asked, MEASURES),
     )
 
 

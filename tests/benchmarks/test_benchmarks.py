@@ -6,16 +6,20 @@ Those that load torch again and again are slow.
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import children
+import inference
 import launches
 import numpy as np
 import plain_loop
 import pytest
 import regret
 import torch
+import training_step
 from PIL import Image
 from simulate import SimulatedRuns
 
@@ -260,17 +264,52 @@ def test_detectors_of_equal_backbones_are_compared(tmp_path: Path) -> None:
         assert max(costs) < 1.02 * min(costs)
 
 
-def test_launches_of_a_step_are_counted_in_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    child, file = "a child of cifar10-gpu", tmp_path / "out.json"
-    monkeypatch.setattr(sys, "argv", ["launches.py", "--only", child, "--json", str(file)])
-    launches.main()
-    assert child in capsys.readouterr().out
-    (counted,) = json.loads(file.read_text())["measurements"]
+@pytest.fixture
+def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """The figures that a benchmark writes, called in this process."""
+
+    def call(benchmark: ModuleType, *options: str) -> dict[str, Any]:
+        file = tmp_path / "out.json"
+        monkeypatch.setattr(sys, "argv", [f"{benchmark.__name__}.py", "--rounds", "1", "--json", str(file), *options])
+        benchmark.main()
+        values: dict[str, Any] = json.loads(file.read_text())
+        return values
+
+    return call
+
+
+def test_launches_of_a_step_are_counted(run_here: Callable[..., dict[str, Any]]) -> None:
+    (counted,) = run_here(launches, "--only", "a child of cifar10-gpu")["measurements"]
     convolutions = counted["by_name"]["launches"]["convolution"]
     assert 100 < convolutions < counted["launches"] < 8 * convolutions
     assert (counted["copies"], counted["reads"]) == (1, 0)
+
+
+ONE_PROCESS = ("--here", "--device", "cpu")
+"""As on a GPU."""
+
+
+def test_training_steps_are_compared_in_one_process(run_here: Callable[..., dict[str, Any]]) -> None:
+    options = ("--filters", "2", "--batch-size", "2", "--seconds", "0", "--threads", "1", "--precision", "bfloat16")
+    found = rows(run_here(training_step, *ONE_PROCESS, *options), "F = 2")
+    assert set(found) == {"nascli", "plain", "plain, channels last"}
+    assert found["nascli"]["nascli_times_as_fast"]["median"] == 1
+    assert found["nascli"]["peak_mib"] is None  # of which of them it is cannot be told
+
+
+@pytest.mark.slow
+def test_engines_are_compared_in_one_process(run_here: Callable[..., dict[str, Any]]) -> None:
+    options = ("--network", "mnasnet", "--eager", "--seconds", "0", "--threads", "1")
+    found = rows(run_here(inference, *ONE_PROCESS, *options), "mnasnet, batch 1")
+    assert set(found) > {"nascli", "nascli, bfloat16", "peer", "peer, channels last, bfloat16"}
+    assert found["peer"]["nascli_times_as_fast"]["median"] > 1
+
+
+@pytest.mark.slow
+def test_children_are_compared_in_one_process(folder: Path, run_here: Callable[..., dict[str, Any]]) -> None:
+    values = run_here(children, *ONE_PROCESS, "--data", str(folder), *CHILD)
+    assert set(rows(values, "nasnet-a")) == {"nascli", "plain", "plain, 1 worker"}
+    assert [len(each["loss"]) for each in values["measurements"]] == [1, 1, 1]
 
 
 @pytest.mark.slow
