@@ -40,7 +40,8 @@ SELECT = Setting[str | None]("--select", "Select one of several genotypes in a d
 TOKENS = Setting[str | None]("--tokens", "A decision sequence, instead of SOURCE.", metavar="LIST")
 SPACE = Setting[str | None](
     "--space",
-    "Space of --tokens: nasnet (default), enas, darts, mnasnet. With --from nni: darts, enas, pnas, amoebanet, nasnet.",
+    "Space of --tokens: nasnet (default), enas, darts, mnasnet, nas-bench-201. "
+    "With --from nni: darts, enas, pnas, amoebanet, nasnet.",
     metavar="NAME",
 )
 

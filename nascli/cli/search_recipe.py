@@ -7,7 +7,7 @@ from nascli.cli.options import RECIPE, SET, Call, Setting
 from nascli.config import SPACE_SECTIONS, TRADE_OFFS, ByFamily, SearchRecipe, find_recipe, load_recipe
 from nascli.errors import InputError
 
-DEFAULT_RECIPES = {("digits", "cells"): "digits", ("digits", "mobile"): "digits-mnasnet"}
+DEFAULT_RECIPES = {("digits", "cells"): "digits", ("digits", "mobile"): "digits-mnasnet", ("digits", "edges"): "digits"}
 """The recipe of a data set and a family of spaces, where the user names none."""
 
 OTHER_RECIPES = {"cells": "cifar10-cpu", "mobile": "cifar10-mnasnet"}

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nascli.config.network import (
         NETWORK_SECTIONS,
         CellNetworkConfig,
+        EdgeNetworkConfig,
         MobileNetworkConfig,
         NetworkConfig,
         Preprocessing,
@@ -64,7 +65,13 @@ if TYPE_CHECKING:
         load_plugins,
         one_of,
     )
-    from nascli.config.space import SPACE_SECTIONS, CellSpaceConfig, MobileSpaceConfig, SpaceConfig
+    from nascli.config.space import (
+        SPACE_SECTIONS,
+        CellSpaceConfig,
+        EdgeSpaceConfig,
+        MobileSpaceConfig,
+        SpaceConfig,
+    )
     from nascli.config.train import (
         BACKBONE,
         FineTuneConfig,

@@ -78,10 +78,21 @@ class MobileNetworkConfig(NetworkConfig):
     activation: Literal["relu", "relu6"] | None = Field(None, description="what follows a batch norm")
 
 
+class EdgeNetworkConfig(NetworkConfig):
+    """The macro numbers of a network of cells with ops on their edges; by default those of NAS-Bench-201."""
+
+    family: Literal["edges"] = "edges"
+    filters: int | None = Field(None, ge=1, le=16_384, description="channels of the first stage, C; default: 16")
+    cells_per_stage: int | None = Field(
+        None, ge=1, le=200, description="cells in each of the three stages, N; default: 5"
+    )
+
+
 NETWORK_SECTIONS: dict[str, type[NetworkConfig]] = {
     "cells": CellNetworkConfig,
     "mobile": MobileNetworkConfig,
     "resnet": ResNetConfig,
+    "edges": EdgeNetworkConfig,
 }
 """The section `network` of each family; the same names as `nascli.models.families.FAMILIES`."""
 

@@ -17,7 +17,8 @@ class CellSpaceConfig(SpaceConfig):
     """A search space of cells: a name, or a user's own with its ops and blocks."""
 
     name: str = Field(
-        "nasnet", description="search space: nasnet, enas, darts, mnasnet, or a name for your own with its ops"
+        "nasnet",
+        description="search space: nasnet, enas, darts, mnasnet, nas-bench-201, or a name for your own with its ops",
     )
     ops: tuple[str, ...] | None = Field(None, description="names of the ops of your own space")
     blocks: int | None = Field(None, ge=1, le=12, description="B, blocks per cell")
@@ -60,5 +61,21 @@ class MobileSpaceConfig(SpaceConfig):
     )
 
 
-SPACE_SECTIONS: dict[str, type[SpaceConfig]] = {"cells": CellSpaceConfig, "mobile": MobileSpaceConfig}
+class EdgeSpaceConfig(SpaceConfig):
+    """A search space of cells with ops on their edges: `nas-bench-201`, or a user's own with its ops."""
+
+    names: ClassVar = ("nas-bench-201",)
+
+    family: Literal["edges"] = "edges"
+    name: str = Field("nas-bench-201", description="search space: nas-bench-201, or a name for your own with its ops")
+    ops: tuple[str, ...] | None = Field(
+        None, description="ops of your own space: none, skip_connect, nor_conv_1x1, nor_conv_3x3, avg_pool_3x3"
+    )
+
+
+SPACE_SECTIONS: dict[str, type[SpaceConfig]] = {
+    "cells": CellSpaceConfig,
+    "mobile": MobileSpaceConfig,
+    "edges": EdgeSpaceConfig,
+}
 """The section `space` of each family of architectures."""

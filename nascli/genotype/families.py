@@ -16,10 +16,16 @@ from nascli.genotype.cells.genotype import CellGenotype
 from nascli.genotype.cells.space import SPACES, CellSpace, resolve_cell_space
 from nascli.genotype.drawing.cells.scene import cell_scene
 from nascli.genotype.drawing.cells.text import cell_graph, cell_tree
+from nascli.genotype.drawing.edges.scene import edge_scene
+from nascli.genotype.drawing.edges.text import edge_graph, edge_tree
 from nascli.genotype.drawing.graph import Branch, Graph
 from nascli.genotype.drawing.mobile.scene import mobile_scene
 from nascli.genotype.drawing.mobile.text import mobile_graph, mobile_tree
 from nascli.genotype.drawing.shapes import Scene
+from nascli.genotype.edges.genotype import EDGES, EdgeGenotype
+from nascli.genotype.edges.notation import NOTATIONS as EDGE_NOTATIONS
+from nascli.genotype.edges.space import SPACES as EDGE_SPACES
+from nascli.genotype.edges.space import EdgeSpace, resolve_edge_space
 from nascli.genotype.genotype import CELLS
 from nascli.genotype.mobile.genotype import MOBILE, MobileGenotype
 from nascli.genotype.mobile.notations import NOTATIONS as MOBILE_NOTATIONS
@@ -79,6 +85,17 @@ FAMILIES: dict[str, Family] = {
         graph=mobile_graph,
         tree=mobile_tree,
         notations=MOBILE_NOTATIONS,
+    ),
+    EDGES: Family(
+        genotype=EdgeGenotype,
+        space=EdgeSpace,
+        spaces=EDGE_SPACES,
+        resolve_space=resolve_edge_space,
+        describe=lambda genotype: count_of(len(genotype.live), "edge"),
+        scene=edge_scene,
+        graph=edge_graph,
+        tree=edge_tree,
+        notations=EDGE_NOTATIONS,
     ),
 }
 

@@ -15,6 +15,7 @@ from nascli.genotype.resolve import NETWORK_FILE as NETWORK_FILE
 from nascli.genotype.resolve import find_cell_file, is_network_file, load_genotype
 from nascli.memory import measure_free_memory
 from nascli.models.cells.family import CellFamily
+from nascli.models.edges.family import EdgeFamily
 from nascli.models.mobile.family import MobileFamily
 from nascli.models.resnet.family import ResNetFamily
 from nascli.models.spec import Architecture, NetworkFamily, NetworkSpec, read_network, resolve_network
@@ -29,7 +30,12 @@ _WEIGHTS = ("weights.safetensors", "supernet.safetensors")
 _USUAL = {"filters": 500, "stem_filters": 500, "head_filters": 5000, "cells_per_stage": 100, "classes": 50_000}
 """The numbers up to which a network is small beside any memory."""
 
-FAMILIES: dict[str, NetworkFamily] = {"cells": CellFamily(), "mobile": MobileFamily(), "resnet": ResNetFamily()}
+FAMILIES: dict[str, NetworkFamily] = {
+    "cells": CellFamily(),
+    "mobile": MobileFamily(),
+    "resnet": ResNetFamily(),
+    "edges": EdgeFamily(),
+}
 """Every family by name; the same names as `nascli.config.NETWORK_SECTIONS`."""
 
 

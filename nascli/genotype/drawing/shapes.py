@@ -150,5 +150,6 @@ def lay_out_legend(entries: Iterable[tuple[Callable[[float], Shape], str]]) -> l
 
 
 def right_end(shapes: Iterable[Shape]) -> float:
-    """The x where the last text ends."""
-    return max(s.at[0] + len(s.text) * s.size * _BOLD_LETTER for s in shapes if isinstance(s, Words))
+    """The x where the last text ends; 0 without."""
+    ends = (s.at[0] + len(s.text) * s.size * _BOLD_LETTER for s in shapes if isinstance(s, Words))
+    return max(ends, default=0.0)

@@ -6,7 +6,7 @@ A trained network is traced into a graph (`torch.fx`), and the graph is rewritte
 
 1. Dropout and identities go.
 2. Each batch norm is folded into the convolution before it; one over the two concatenated halves of a factorized
-   reduction is split between them.
+   reduction is split between them. One that follows no convolution becomes a depthwise one of one pixel.
 3. What is computed twice on the same tensor is computed once. Inside a cell that is so already; here the ReLUs that two
    cells begin with, on the same output, become one.
 4. The SAME padding before a convolution moves into it; where it is as large before the map as after it, which depends
@@ -141,14 +141,26 @@ def _fold_norms(network: fx.GraphModule) -> None:
         norm = _module_of(network, node)
         if isinstance(norm, nn.BatchNorm2d):
             (before,) = node.all_input_nodes
-            assert len(before.users) == 1
+            sources = before.all_input_nodes if before.target is torch.cat else [before]
+            convs = [_module_of(network, each) for each in sources]
+            if len(before.users) > 1 or not all(isinstance(conv, nn.Conv2d) for conv in convs):
+                network.set_submodule(str(node.target), _as_convolution(norm))
+                continue
             first = 0
-            for each in before.all_input_nodes if before.target is torch.cat else [before]:
-                conv = _module_of(network, each)
+            for each, conv in zip(sources, convs, strict=True):
                 assert isinstance(conv, nn.Conv2d)
                 network.set_submodule(str(each.target), _fold_norm(conv, norm, first))
                 first += conv.out_channels
             _replace(node, before)
+
+
+def _as_convolution(norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """A norm that follows no convolution, as the factor and the offset of each channel that it is."""
+    channels = norm.num_features
+    with torch.device("meta"):
+        plain = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
+    plain.weight = nn.Parameter(torch.ones(channels, 1, 1, 1, device=norm.weight.device, dtype=norm.weight.dtype))
+    return _fold_norm(plain, norm, 0)
 
 
 def _fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, first: int) -> nn.Conv2d:

@@ -1,0 +1,1 @@
+"""Drawings of cells with ops on their edges."""
