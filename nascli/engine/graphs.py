@@ -1,6 +1,6 @@
 """Whole training steps as CUDA graphs: forward and backward pass, optimizer, moving average in one launch.
 
-A step can be recorded where it launches the same whatever the numbers are. So what changes from step to step lies on
+A step can be captured where it launches the same whatever the numbers are. So what changes from step to step lies on
 the device, and is put there before each replay: the batch, the learning rates, the probability of drop path, and the
 seed of the device's generator. A replay makes the step that `train_step` would have made, random numbers included.
 """
@@ -21,16 +21,16 @@ from nascli.engine.step import train_step, train_step_with_oom_retry
 from nascli.engine.task import Batch, Run, Task
 from nascli.engine.train_state import TrainState
 from nascli.errors import DeviceMemoryError
-from nascli.models.deploy.graphs import Recorder
+from nascli.models.deploy.graphs import GraphStream
 
 WARM_UP = 3
-"""Steps on batches of the same shapes before one is recorded: libraries make what they need, optimizers their state."""
+"""Steps on batches of the same shapes before one is captured: libraries make what they need, optimizers their state."""
 
 WORTH = 200
-"""Steps that have to be left: recording takes about as long as some hundred steps save."""
+"""Steps that have to be left: capturing takes about as long as some hundred steps save."""
 
 MOST_CAPTURES = 16
-"""Recordings per training. Shapes that change more often would be recorded again and again."""
+"""Captures per training. Shapes that change more often would be captured again and again."""
 
 Step = Callable[[Batch, int], StepLoss]
 """From a batch and the step's seed to its losses."""
@@ -40,11 +40,11 @@ def choose_step(state: TrainState, task: Task[Batch], run: Run) -> Step[Batch]:
     """What makes the steps of a training: CUDA graphs on a GPU, as far as that is possible."""
     if run.device.type != "cuda":
         return lambda batch, seed: train_step_with_oom_retry(state, task, batch, seed, run)
-    return GraphedStep(state, task, run, Recorder(run.device))
+    return GraphedStep(state, task, run, GraphStream(run.device))
 
 
 def keeps_numbers_on(device: torch.device) -> bool:
-    """Whether numbers that change from step to step are scalars on a device: where a step may be recorded."""
+    """Whether numbers that change from step to step are scalars on a device: where a step may be captured."""
     return device.type != "cpu"
 
 
@@ -52,12 +52,12 @@ class GraphedStep(Generic[Batch]):
     """Steps that are replayed from a graph once a few were made one launch at a time, as all are where that fails.
 
     Attributes:
-        captures: Graphs that were recorded so far.
+        captures: Graphs that were captured so far.
         reason: Why no graph is used any more; empty where one is, or will be.
     """
 
-    def __init__(self, state: TrainState, task: Task[Batch], run: Run, recorder: Recorder) -> None:
-        self._state, self._task, self._run, self._recorder = state, task, run, recorder
+    def __init__(self, state: TrainState, task: Task[Batch], run: Run, stream: GraphStream) -> None:
+        self._state, self._task, self._run, self._stream = state, task, run, stream
         self._rates = [torch.zeros((), device=run.device) for _ in state.optimizer.param_groups]
         self._shapes: object = None
         self._alike = 0
@@ -81,7 +81,7 @@ class GraphedStep(Generic[Batch]):
             return self._make(self._replay, batch, seed)
         step = partial(train_step_with_oom_retry, self._state, self._task, batch, seed, self._run)
         with self._rates_on_device():
-            return self._recorder.rehearse(step)
+            return self._stream.warm_up(step)
 
     @property
     def _is_due(self) -> bool:
@@ -102,14 +102,15 @@ class GraphedStep(Generic[Batch]):
         try:
             places = tuple(torch.zeros_like(each) for each in tensors)
             self._state.optimizer.zero_grad()
-            with self._rates_on_device(recording=True):
-                self._replay = self._recorder.record(
+            with self._rates_on_device(capturing=True):
+                self._replay = self._stream.capture(
                     lambda: train_step(self._state, self._task, cast("Batch", places), None, self._run)
                 )
         except (RuntimeError, DeviceMemoryError) as error:
-            if is_device_lost(error):
+            first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+            if is_device_lost(first):
                 raise
-            reason = _explain_failure(error)
+            reason = _explain_failure(first)
         if reason:  # here, where the exception no longer holds on to the attempt's tensors
             self._mend()
             self._give_up(reason)
@@ -118,7 +119,7 @@ class GraphedStep(Generic[Batch]):
         self.captures += 1
         if self._run.log is not None and self.captures == 1:
             seconds = time.monotonic() - since
-            self._run.log(f"CUDA graphs: used from step {self._state.step + 1} on (recorded in {seconds:.1f} s)")
+            self._run.log(f"CUDA graphs: used from step {self._state.step + 1} on (captured in {seconds:.1f} s)")
 
     def _make(self, replay: Callable[[], StepLoss], batch: Batch, seed: int) -> StepLoss:
         for place, tensor in zip(self._places, _as_tensors(batch), strict=True):
@@ -129,7 +130,7 @@ class GraphedStep(Generic[Batch]):
         return _copy_loss(loss, ids)
 
     def _mend(self) -> None:
-        """Undo what a recording that broke off left behind: nothing was computed, but Python objects were changed."""
+        """Undo what a capture that broke off left behind: nothing was computed, but Python objects were changed."""
         optimizer, scaler = self._state.optimizer, self._state.scaler
         optimizer.zero_grad()
         if scaler.is_enabled():
@@ -148,13 +149,13 @@ class GraphedStep(Generic[Batch]):
                 self._run.log(f"CUDA graphs: not used, since {reason}")
 
     @contextmanager
-    def _rates_on_device(self, *, recording: bool = False) -> Iterator[None]:
+    def _rates_on_device(self, *, capturing: bool = False) -> Iterator[None]:
         """While it lasts, the optimizer takes its learning rates from the device; then it has its numbers again."""
         groups = self._state.optimizer.param_groups
         before = [dict(group) for group in groups]
         for group, rate in zip(groups, self._rates, strict=True):
             group["lr"] = rate
-            if recording and "capturable" in group:  # AdamW's, who warns where it is set and nothing is recorded
+            if capturing and "capturable" in group:  # AdamW's, who warns where it is set and nothing is captured
                 group["capturable"] = True
         try:
             yield
@@ -177,13 +178,13 @@ def _explain_eager(state: TrainState, task: Task[Batch], run: Run) -> str:
 
 
 def _explain_failure(error: Exception) -> str:
-    if isinstance(error, DeviceMemoryError) or is_out_of_memory(error):
+    if is_out_of_memory(error):
         return "the device has not enough memory for a graph"
-    return f"a step cannot be recorded ({(str(error) or type(error).__name__).splitlines()[0]})"
+    return f"a step cannot be captured ({(str(error) or type(error).__name__).splitlines()[0]})"
 
 
 def _as_tensors(batch: object) -> tuple[Tensor, ...]:
-    """The batch of a task whose steps can be recorded: a tuple of tensors."""
+    """The batch of a task whose steps can be captured: a tuple of tensors."""
     assert isinstance(batch, tuple)
     return batch
 

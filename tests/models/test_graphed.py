@@ -1,4 +1,4 @@
-"""An engine whose work is recorded answers as the plain one: on the CPU, by a recorder that repeats operations."""
+"""An engine whose work is captured answers as the plain one: on the CPU, by a stream that repeats operations."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,8 +18,8 @@ from nascli.models.deploy.layer_table import require_keys
 from nascli.models.deploy.layer_times import time_layers
 from nascli.models.families import build_network
 from nascli.models.interface import ImageClassifier
+from tests.graph_stream import OperationStream
 from tests.mobile import trained_mobile
-from tests.recorder import OperationRecorder
 
 Result = TypeVar("Result")
 CPU = torch.device("cpu")
@@ -39,18 +39,18 @@ def plain() -> Engine:
     return build_folded(network(), CPU)
 
 
-def graph(engine: Engine, recorder: OperationRecorder | None = None) -> GraphedEngine[Tensor]:
-    return GraphedEngine(engine, recorder or OperationRecorder())
+def graph(engine: Engine, stream: OperationStream | None = None) -> GraphedEngine[Tensor]:
+    return GraphedEngine(engine, stream or OperationStream())
 
 
 def test_replays_give_the_plain_logits_whatever_the_images(plain: Engine) -> None:
-    recorder = OperationRecorder()
-    engine = graph(plain, recorder)
+    stream = OperationStream()
+    engine = graph(plain, stream)
     found = [engine(images(seed=seed).contiguous(memory_format=layout)) for seed, layout in enumerate(LAYOUTS)]
     for seed, logits in enumerate(found):  # after all calls: none of them overwrote another's
         torch.testing.assert_close(logits, plain(images(seed=seed)).detach(), rtol=0, atol=0)
         assert not logits.requires_grad
-    assert (recorder.rehearsed, recorder.recorded, recorder.replayed) == (1, 1, 3)
+    assert (stream.warmed_up, stream.captured, stream.replayed) == (1, 1, 3)
 
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last, torch.contiguous_format, torch.channels_last]
@@ -63,16 +63,16 @@ def test_each_number_and_size_of_images_has_a_graph_of_its_own(plain: Engine) ->
     assert engine.captures == 3
 
 
-def test_what_comes_once_is_not_recorded_and_few_graphs_are_kept(plain: Engine) -> None:
-    recorder = OperationRecorder()
-    engine = graph(plain, recorder)
+def test_what_comes_once_is_not_captured_and_few_graphs_are_kept(plain: Engine) -> None:
+    stream = OperationStream()
+    engine = graph(plain, stream)
     for _ in range(2):
         for count in range(1, 10):
             engine(images(count))
-    assert recorder.recorded == 0  # each was forgotten before it came again
+    assert stream.captured == 0  # each was forgotten before it came again
     for count in (9, 1, 1, 9):
         engine(images(count))
-    assert recorder.recorded == 2
+    assert stream.captured == 2
 
 
 def test_the_mode_it_is_called_in_does_not_matter(plain: Engine) -> None:
@@ -87,7 +87,7 @@ def test_the_mode_it_is_called_in_does_not_matter(plain: Engine) -> None:
     assert not logits.is_inference()
 
 
-def test_arithmetic_that_changes_is_recorded_anew(plain: Engine) -> None:
+def test_arithmetic_that_changes_is_captured_anew(plain: Engine) -> None:
     engine = graph(plain)
     for precision in ("highest", "high") * 2:
         torch.set_float32_matmul_precision(precision)
@@ -103,18 +103,18 @@ def test_arithmetic_that_changes_is_recorded_anew(plain: Engine) -> None:
     assert engine.captures == 3
 
 
-class Failing(OperationRecorder):
-    def record(self, function: Callable[[], Result]) -> Callable[[], Result]:
-        super().record(function)
+class Failing(OperationStream):
+    def capture(self, function: Callable[[], Result]) -> Callable[[], Result]:
+        super().capture(function)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-def test_where_nothing_can_be_recorded_it_is_the_plain_engine(plain: Engine) -> None:
-    recorder = Failing()
-    engine = graph(plain, recorder)
+def test_where_nothing_can_be_captured_it_is_the_plain_engine(plain: Engine) -> None:
+    stream = Failing()
+    engine = graph(plain, stream)
     for seed in range(4):
         torch.testing.assert_close(engine(images(seed=seed)), plain(images(seed=seed)).detach(), rtol=0, atol=0)
-    assert (engine.captures, recorder.recorded) == (0, 1)
+    assert (engine.captures, stream.captured) == (0, 1)
 
 
 def test_a_folded_network_waits_for_nothing() -> None:
@@ -134,15 +134,15 @@ def test_it_is_the_engine_of_choice_on_a_gpu_alone() -> None:
 
 
 def test_layers_are_timed_in_graphs_where_networks_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorders: list[OperationRecorder] = []
+    streams: list[OperationStream] = []
 
-    def make(device: torch.device) -> OperationRecorder:
-        recorders.append(OperationRecorder())
-        return recorders[-1]
+    def make(device: torch.device) -> OperationStream:
+        streams.append(OperationStream())
+        return streams[-1]
 
-    monkeypatch.setattr(layer_times, "Recorder", make)
+    monkeypatch.setattr(layer_times, "GraphStream", make)
     form = LatencyConfig(engine="graphed", precision="float32", device="cpu")
     mobile = trained_mobile()
     (timed,) = time_layers(mobile, [require_keys(mobile.spec)[1]], form)
     assert timed.seconds > 0
-    assert [each.recorded for each in recorders] == [1, 1]  # the layer, and what is around it
+    assert [each.captured for each in streams] == [1, 1]  # the layer, and what is around it

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nascli.config import suggestion
 from nascli.errors import InputError, NascliError, UnknownStepError
 from nascli.models.deploy.fuse import fold, lay_out_input
-from nascli.models.deploy.graphs import GraphedEngine, Recorder
+from nascli.models.deploy.graphs import GraphedEngine, GraphStream
 from nascli.models.deploy.openvino import OpenvinoEngine, Precision, require_cpu, supports
 from nascli.models.deploy.translation import convert
 from nascli.models.interface import ImageClassifier
@@ -56,7 +56,7 @@ def build_graphed(network: ImageClassifier, device: torch.device, precision: Pre
     """
     if device.type != "cuda":
         raise InputError(f"the engine graphed needs a CUDA device, not {device}", "Use auto, folded or trained here")
-    return GraphedEngine(build_folded(network, device, precision), Recorder(device))
+    return GraphedEngine(build_folded(network, device, precision), GraphStream(device))
 
 
 def build_compiled(network: ImageClassifier, device: torch.device, precision: Precision = "float32") -> Engine:

@@ -1,7 +1,7 @@
-"""CUDA graphs: what a function launches on a GPU, recorded once and launched again as a whole.
+"""CUDA graphs: what a function launches on a GPU, captured once and launched again as a whole.
 
 A CPU takes some microseconds to launch a kernel, and a network has thousands. A graph is launched at once: it reads
-and writes the memory that the recorded kernels did, so what changes from call to call has to be copied there before.
+and writes the memory that the captured kernels did, so what changes from call to call has to be copied there before.
 """
 
 from collections import OrderedDict
@@ -20,8 +20,8 @@ _MOST_SHAPES = 8
 """Shapes of images that an engine remembers. The graph of each keeps the memory of all its maps."""
 
 
-class Recorder:
-    """Records functions on a stream of its own.
+class GraphStream:
+    """A stream on which functions are warmed up and captured.
 
     Args:
         device: A GPU.
@@ -31,8 +31,8 @@ class Recorder:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def rehearse(self, function: Callable[[], Result]) -> Result:
-        """Call a function where it will be recorded: libraries make there what they make once for each stream."""
+    def warm_up(self, function: Callable[[], Result]) -> Result:
+        """Call a function where it will be captured: libraries make there what they make once for each stream."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -40,11 +40,11 @@ class Recorder:
         current.wait_stream(self._stream)
         return result
 
-    def record(self, function: Callable[[], Result]) -> Callable[[], Result]:
-        """Record what a function launches; nothing is computed yet.
+    def capture(self, function: Callable[[], Result]) -> Callable[[], Result]:
+        """Capture what a function launches; nothing is computed yet.
 
         Args:
-            function: It was called by `rehearse` before, launches the same whatever the numbers are, reads nothing back
+            function: It was called by `warm_up` before, launches the same whatever the numbers are, reads nothing back
                 from the device and copies nothing to it. Its random numbers are those of the device's own generator,
                 as it stands before each replay.
 
@@ -52,7 +52,7 @@ class Recorder:
             The replay, which gives the same tensors each time, with new content.
 
         Raises:
-            RuntimeError: The function cannot be recorded, or memory does not suffice. The device can still be used.
+            RuntimeError: The function cannot be captured, or memory does not suffice. The device can still be used.
         """
         index = torch.cuda.current_device() if self._device.index is None else self._device.index
         generator, current = torch.cuda.default_generators[index], torch.cuda.current_stream(self._device)
@@ -62,7 +62,7 @@ class Recorder:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 result = function()
         except Exception:
-            # a recording that breaks off leaves its stream the current one, and the generator as if it went on
+            # a capture that breaks off leaves its stream the current one, and the generator as if it went on
             torch.cuda.set_stream(current)
             generator.graphsafe_set_state(state)
             raise
@@ -75,21 +75,21 @@ class Recorder:
 
 
 class GraphedEngine(Generic[Result]):
-    """An engine whose work for a shape of images is recorded the second time, and replayed from then on.
+    """An engine whose work for a shape of images is captured the second time, and replayed from then on.
 
-    For one thread. Where nothing can be recorded any more (memory, mostly), it computes as the plain engine does.
+    For one thread. Where nothing can be captured any more (memory, mostly), it computes as the plain engine does.
 
     Args:
         engine: From images (N, 3, H, W) to tensors; nothing about it is random.
 
     Attributes:
-        captures: Graphs that were recorded so far.
+        captures: Graphs that were captured so far.
     """
 
-    def __init__(self, engine: Callable[[Tensor], Result], recorder: Recorder) -> None:
-        self._engine, self._recorder = engine, recorder
+    def __init__(self, engine: Callable[[Tensor], Result], stream: GraphStream) -> None:
+        self._engine, self._stream = engine, stream
         self._replays: OrderedDict[Hashable, Callable[[Tensor], Result] | None] = OrderedDict()
-        self._records = True
+        self._can_capture = True
         self.captures = 0
 
     def __call__(self, images: Tensor) -> Result:
@@ -97,24 +97,24 @@ class GraphedEngine(Generic[Result]):
         key = _describe(images)
         is_known = key in self._replays
         replay = self._replays.pop(key, None)
-        if replay is None and is_known and self._records:
-            replay = self._record(images)
+        if replay is None and is_known and self._can_capture:
+            replay = self._capture(images)
         self._replays[key] = replay
         if len(self._replays) > _MOST_SHAPES:
             self._replays.popitem(last=False)
         if replay is not None:
             return replay(images)
         with torch.no_grad():
-            return self._recorder.rehearse(partial(self._engine, images))
+            return self._stream.warm_up(partial(self._engine, images))
 
-    def _record(self, images: Tensor) -> Callable[[Tensor], Result] | None:
-        """The replay for images of this shape; None where it cannot be recorded."""
+    def _capture(self, images: Tensor) -> Callable[[Tensor], Result] | None:
+        """The replay for images of this shape; None where it cannot be captured."""
         with torch.inference_mode(False), torch.no_grad(), _uncached_autocast(images.device):
             place = torch.zeros_like(images, memory_format=torch.channels_last)
             try:
-                replay = self._recorder.record(partial(self._engine, place))
+                replay = self._stream.capture(partial(self._engine, place))
             except RuntimeError:
-                self._records = False
+                self._can_capture = False
                 self._replays.clear()
                 return None
         self.captures += 1

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nascli.config import LatencyConfig
 from nascli.locks import lock_machine
 from nascli.models.convolutions import Pointwise
-from nascli.models.deploy.graphs import GraphedEngine, Recorder
+from nascli.models.deploy.graphs import GraphedEngine, GraphStream
 from nascli.models.deploy.layer_table import LayerTime, as_text, require_keys
 from nascli.models.deploy.parts import PART_ENGINES, Program
 from nascli.models.deploy.timing import time_alone
@@ -68,7 +68,7 @@ def _time_layer(module: nn.Module, key: Key, form: LatencyConfig, *, whole: bool
 
 def _build_program(module: nn.Module, channels: int, device: torch.device, form: LatencyConfig) -> Program:
     if form.engine == "graphed":
-        return GraphedEngine(PART_ENGINES["folded"](module, channels, device, form.precision), Recorder(device))
+        return GraphedEngine(PART_ENGINES["folded"](module, channels, device, form.precision), GraphStream(device))
     return PART_ENGINES[form.engine](module, channels, device, form.precision)
 
 

@@ -1,4 +1,4 @@
-"""A recorder of CUDA graphs for machines without a GPU: records operations, and repeats them on the same tensors."""
+"""CUDA graphs for machines without a GPU: operations are captured, and repeated on the same tensors."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -8,27 +8,27 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nascli.models.deploy.graphs import Recorder
+from nascli.models.deploy.graphs import GraphStream
 
 Result = TypeVar("Result")
 
 
-class OperationRecorder(Recorder):
-    """As of a GPU, numbers of Python are fixed in a recording, and it changes nothing; only repeating it does.
+class OperationStream(GraphStream):
+    """As of a GPU, numbers of Python are fixed in what is captured, and only repeating it changes anything.
 
     Args:
-        changed: The tensors from outside that what is recorded may change.
+        changed: The tensors from outside that what is captured may change.
     """
 
     def __init__(self, changed: Callable[[], Iterable[Tensor]] = lambda: ()) -> None:
         self._changed = changed
-        self.rehearsed = self.recorded = self.replayed = 0
+        self.warmed_up = self.captured = self.replayed = 0
 
-    def rehearse(self, function: Callable[[], Result]) -> Result:
-        self.rehearsed += 1
+    def warm_up(self, function: Callable[[], Result]) -> Result:
+        self.warmed_up += 1
         return function()
 
-    def record(self, function: Callable[[], Result]) -> Callable[[], Result]:
+    def capture(self, function: Callable[[], Result]) -> Callable[[], Result]:
         kept = [(tensor, tensor.detach().clone()) for tensor in self._changed()]
         operations = Operations()
         try:
@@ -41,7 +41,7 @@ class OperationRecorder(Recorder):
                         tensor.detach().fill_(float("nan"))
                 for tensor, content in kept:
                     tensor.copy_(content)
-        self.recorded += 1
+        self.captured += 1
 
         def replay() -> Result:
             self.replayed += 1
