@@ -231,8 +231,8 @@ class ClassifyTask(Task[TrainBatch]):
     def training(self) -> Iterator[None]:
         """Checkpoint activations and compile blocks where the recipe says so, while the context lasts.
 
-        Where blocks are compiled, drop-path masks are made at the first step, too, at which nothing drops yet: each
-        block would be compiled once more for that step.
+        Drop-path masks are made at the first step, too, at which nothing drops yet, where the probability lies on the
+        device, and where blocks are compiled, each of which would be compiled once more for that step.
 
         Raises:
             InputError: They cannot be compiled here.

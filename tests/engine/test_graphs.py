@@ -10,6 +10,7 @@ import pytest
 import torch
 from launches import META, StepCounter, as_on_a_gpu
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from nascli.classify import task as classify_task
 from nascli.classify.task import ClassifyTask
@@ -291,11 +292,13 @@ def test_memory_that_runs_out_before_a_step_is_captured_makes_micro_batches(monk
 
 
 class Capturable(StepCounter):  # type: ignore[no-untyped-call]
-    """Counts, and makes nothing of optimizers' fused operations, which torch has for real devices alone."""
+    """Counts; makes nothing of optimizers' fused operations, which torch has for real devices alone."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        # a scalar of the CPU, which is no copy, would keep its number
+        assert all(each.is_meta for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
         if function.overloadpacket.__name__ in ("_fused_sgd_", "_fused_adamw_"):
-            assert kwargs["lr"].is_meta
+            assert isinstance(kwargs["lr"], Tensor)
             return None
         return super().__torch_dispatch__(function, types, args, kwargs)
 

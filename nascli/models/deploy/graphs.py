@@ -35,10 +35,11 @@ class GraphStream:
         """Call a function where it will be captured: libraries make there what they make once for each stream."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            result = function()
-        current.wait_stream(self._stream)
-        return result
+        try:
+            with torch.cuda.stream(self._stream):
+                return function()
+        finally:
+            current.wait_stream(self._stream)
 
     def capture(self, function: Callable[[], Result]) -> Callable[[], Result]:
         """Capture what a function launches; nothing is computed yet.
