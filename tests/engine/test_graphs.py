@@ -4,6 +4,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -17,13 +18,16 @@ from nascli.classify.task import ClassifyTask
 from nascli.config import DataConfig, FineTuneConfig, TrainConfig
 from nascli.engine import fit as fitting
 from nascli.engine import graphs
+from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.fit import fit
 from nascli.engine.graphs import WARM_UP, GraphedStep, Step, choose_step
 from nascli.engine.task import Run
 from nascli.engine.train_state import TrainState, start_state
+from nascli.errors import Interrupted
 from nascli.models.cells.network import CellNetwork
 from nascli.models.interface import ImageClassifier
 from nascli.models.tuning import freeze_weights
+from nascli.signals import StopRequest
 from tests.classify.small_training import AUGMENTATION, CPU, EVERYTHING, equal, make_data, make_network, weights
 from tests.graph_stream import OperationStream
 
@@ -66,9 +70,14 @@ def train(
 train_once = functools.cache(train)
 
 
-def run_task(config: TrainConfig, augmentation: DataConfig, **run: Any) -> TrainState:  # noqa: ANN401
+def run_task(
+    config: TrainConfig,
+    augmentation: DataConfig,
+    store: CheckpointStore | None = None,
+    **run: Any,  # noqa: ANN401 - of `Run`
+) -> TrainState:
     there = Run(CPU, **run)
-    return fit(ClassifyTask(make_network(), make_data(size=12), config, augmentation, 1, there), 1, there)
+    return fit(ClassifyTask(make_network(), make_data(size=12), config, augmentation, 1, there), 1, there, store)
 
 
 class Graphed:
@@ -142,6 +151,25 @@ def test_what_is_frozen_or_slower_stays_so() -> None:
     graphed = Graphed(tuned, prepare=freeze)
     assert graphed.step.captures == 1
     graphed.assert_as(train(tuned, prepare=freeze))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_training_that_was_stopped_between_replays_is_resumed_without_graphs(tmp_path: Path, optimizer: str) -> None:
+    config, stop = EVERYTHING.model_copy(update=CASES[optimizer]), StopRequest()
+
+    def ask(step: int, loss: float) -> None:
+        stop.requested = step == 6
+
+    store = CheckpointStore(tmp_path, "x")
+    with pytest.raises(Interrupted):
+        Graphed(config, store=store, stop=stop, on_step=ask)
+    payload = store.load()
+    assert payload is not None
+    assert all(isinstance(group["lr"], float) for group in payload["optimizer"]["param_groups"])
+    assert not any(group.get("capturable") for group in payload["optimizer"]["param_groups"])
+    resumed, plain = run_task(config, AUGMENTATION, store), train_once(config)
+    close = 1e-5 if optimizer == "adamw" else 0.0
+    torch.testing.assert_close(weights(resumed.evaluated), weights(plain.evaluated), rtol=close, atol=close)
 
 
 def scale_too_much(state: TrainState) -> None:

@@ -117,6 +117,23 @@ def test_where_nothing_can_be_captured_it_is_the_plain_engine(plain: Engine) -> 
     assert (engine.captures, stream.captured) == (0, 1)
 
 
+def test_where_memory_runs_out_graphs_are_let_go(plain: Engine) -> None:
+    def answer(images: Tensor) -> Tensor:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(images)
+
+    engine = graph(answer)
+    for _ in range(2):
+        engine(images(2))
+    assert engine.captures == 1
+    with pytest.raises(torch.OutOfMemoryError):
+        engine(images(3))
+    for _ in range(2):
+        torch.testing.assert_close(engine(images(2)), plain(images(2)).detach(), rtol=0, atol=0)
+    assert engine.captures == 2
+
+
 def test_a_folded_network_waits_for_nothing() -> None:
     folded = fold(network()).to(META)
     with torch.no_grad(), StepCounter(META) as counter:

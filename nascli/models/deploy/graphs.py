@@ -105,8 +105,12 @@ class GraphedEngine(Generic[Result]):
             self._replays.popitem(last=False)
         if replay is not None:
             return replay(images)
-        with torch.no_grad():
-            return self._stream.warm_up(partial(self._engine, images))
+        try:
+            with torch.no_grad():
+                return self._stream.warm_up(partial(self._engine, images))
+        except torch.OutOfMemoryError:
+            self._replays.clear()  # for the caller's next attempt
+            raise
 
     def _capture(self, images: Tensor) -> Callable[[Tensor], Result] | None:
         """The replay for images of this shape; None where it cannot be captured."""
