@@ -1,6 +1,7 @@
 """The devices that tests run on, and how exactly a GPU computes in float32."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import torch
@@ -22,3 +23,13 @@ def without_tf32() -> AbstractContextManager[None]:
         enabled=True, benchmark=backend.benchmark, deterministic=backend.deterministic, allow_tf32=False
     )
     return context
+
+
+@contextmanager
+def waits_refused() -> Iterator[None]:
+    """Copies and readings that wait for the GPU are errors while the context lasts."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -1,7 +1,5 @@
 """Trainings: they wait for nothing, learn in each precision as on a CPU, stop and resume, and fit into memory."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from nascli.models.interface import ImageClassifier
 from nascli.signals import StopRequest
 from tests.cells import build_cells
 from tests.classify.small_training import AUGMENTATION, EVERYTHING, GENOTYPE, make_data, make_network
-from tests.gpu.devices import CPU, CUDA, NEEDS_GPU, PRECISIONS, on_gpu, without_tf32
+from tests.gpu.devices import CPU, CUDA, NEEDS_GPU, PRECISIONS, on_gpu, waits_refused, without_tf32
 
 MANY_CHANGES = DataConfig(crop_padding=1, flip=True, cutout=2, rand_augment=2, color_jitter=0.5, mixup=0.2, cutmix=1.0)
 PLAIN = TrainConfig(epochs=3, batch_size=32, lr=0.02, nesterov=True, ema_decay=0.9)
@@ -41,16 +39,6 @@ def begin(
     run = Run(device)
     task = ClassifyTask(network, make_data(256, 32), config, augmentation, 1, run)
     return task, start_state(task, run)
-
-
-@contextmanager
-def waits_refused() -> Iterator[None]:
-    """Copies and readings that wait for the GPU are errors while the context lasts."""
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @on_gpu
