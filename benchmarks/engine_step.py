@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 def training_step(
     network: "ImageClassifier", config: "TrainConfig", device: str = "cpu"
 ) -> "Iterator[Callable[[Tensor, Tensor], object]]":
-    """A function that makes a step on images, float32 (N, 3, H, W), and labels, int64 (N,), both on the device."""
+    """A function that makes a step on images, float32 (N, 3, H, W), and labels, int64 (N,), both on the device.
+
+    On a GPU the fourth step is recorded as a CUDA graph, unless the configuration has `graphs` off.
+    """
     import torch
 
     from nascli.classify.task import ClassifyTask
     from nascli.config import DataConfig
     from nascli.data.dataset import ImageData
     from nascli.data.in_memory import ImageArray
-    from nascli.engine.step import train_step
+    from nascli.engine.graphs import choose_step
     from nascli.engine.task import Run
     from nascli.engine.train_state import start_state
 
@@ -33,5 +36,6 @@ def training_step(
     run = Run(torch.device(device))
     task = ClassifyTask(network, data, config, DataConfig(), 0, run)
     state = start_state(task, run)
+    step = choose_step(state, task, run)
     with task.training():
-        yield lambda images, labels: train_step(state, task, (images, labels), None, run)
+        yield lambda images, labels: step((images, labels), 0)

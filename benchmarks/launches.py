@@ -7,16 +7,20 @@ as its recipe says: augmentation, moving average, clipping. A detector's is made
 values. The third step counts, as the first ones make what is kept. Batches, images and crops are small: no classifier's
 count depends on them; a detector's has three copies for each of its two images.
 
-Launches are torch's operations but views and empty tensors; a GPU makes one to five kernels of each. Copies to the GPU
-wait for it unless they come from page-locked memory; readings always do. On the CPU a detector's images and boxes count
-as copied, and so does every tensor made of Python's numbers; numbers that never leave the CPU count as readings, too.
+Launches are torch's operations but views and empty tensors; a GPU makes one to five kernels of each. Where the step is
+recorded as a CUDA graph, what is launched besides is counted, too: the next batch, and numbers that change.
+
+Copies to the GPU wait for it unless they come from page-locked memory; readings always do. On the CPU a detector's
+images and boxes count as copied, and so does every tensor made of Python's numbers; numbers that never leave the CPU
+count as readings, too.
 """
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import torch
@@ -37,13 +41,18 @@ from nascli.config import (
 )
 from nascli.data.dataset import ImageData
 from nascli.data.in_memory import ImageArray
+from nascli.engine import graphs
+from nascli.engine.graphs import WARM_UP, GraphedStep
 from nascli.engine.step import train_step
 from nascli.engine.task import Run
 from nascli.engine.task import Task as EngineTask
 from nascli.engine.train_state import start_state
 from nascli.genotype.resolve import zoo_genotype
+from nascli.models.deploy.graphs import Recorder
 from nascli.models.families import build
 from nascli.models.spec import resolve_network
+
+Result = TypeVar("Result")
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 STEPS = 3
@@ -124,6 +133,39 @@ def count_step(task: EngineTask[Any], run: Run) -> StepCounter:
     return counter
 
 
+class NoRecorder(Recorder):
+    """Stands in for the recorder of CUDA graphs: a replay launches nothing."""
+
+    def __init__(self) -> None: ...
+
+    def rehearse(self, function: Callable[[], Result]) -> Result:
+        return function()
+
+    def record(self, function: Callable[[], Result]) -> Callable[[], Result]:
+        result = function()
+        return lambda: result
+
+
+def count_beside_graph(task: EngineTask[Any], run: Run) -> StepCounter:
+    """Those of a step that is replayed: the batch, numbers that change from step to step, copies of the losses."""
+    state, counter = start_state(task, run), StepCounter(run.device)
+    for group in state.optimizer.param_groups:
+        group |= {"fused": False, "foreach": True}
+    step = GraphedStep(state, task, run, NoRecorder())
+    batches = itertools.chain.from_iterable(task.batches(epoch, 0) for epoch in itertools.count())
+    by_numbers = mock.patch.object(
+        GraphedStep, "_rates_on_device", return_value=nullcontext()
+    )  # as torch needs it here
+    with mock.patch.object(graphs, "WORTH", 0), by_numbers, as_on_a_gpu(), task.training():
+        for number in range(WARM_UP + 3):
+            counter = StepCounter(run.device)
+            with counter:
+                task.begin_step(number)
+                step(next(batches), 7)
+    assert step.captures == 1
+    return counter
+
+
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
     """Clip gradients together, as torch does on a GPU, and take no ways that are for CPUs alone."""
@@ -139,25 +181,28 @@ def make_data(side: int) -> ImageData:
     return ImageData("made", split, split, tuple(map(str, range(CLASSES))), (0.5,) * 3, (0.25,) * 3)
 
 
-def count_classifier(config: TrainConfig, augmentation: DataConfig, network: NetworkConfig, cell: str) -> StepCounter:
-    """Those of a step as a recipe has it, in float32 and in one part."""
+def count_classifier(config: TrainConfig, augmentation: DataConfig, network: NetworkConfig, cell: str) -> Figures:
+    """Counts of a step as a recipe has it, in float32 and in one part, and of one that is replayed."""
     smaller = {"batch_size": BATCH_SIZE, "grad_accum_steps": 1, "precision": "float32", "compile": False}
     config = config.model_copy(update=smaller)
     spec = resolve_network(zoo_genotype(cell), network, classes=CLASSES, aux_head=config.aux_weight > 0)
     with META:
         built = build(spec)
     run = Run(META)
-    return count_step(ClassifyTask(built, make_data(spec.image_size), config, augmentation, 1, run), run)
+    task = ClassifyTask(built, make_data(spec.image_size), config, augmentation, 1, run)
+    beside = count_beside_graph(task, run)
+    assert not beside.reads
+    return {**figures(count_step(task, run)), "launches_beside_graph": beside.launches.total()}
 
 
 def train_recipe(task: Task) -> Figures:
     recipe = load_recipe(TrainRecipe, find_recipe("train", task["recipe"]), {})
-    return figures(count_classifier(recipe.train, recipe.data, recipe.network, task["cell"]))
+    return count_classifier(recipe.train, recipe.data, recipe.network, task["cell"])
 
 
 def search_child(task: Task) -> Figures:
     recipe = load_recipe(SearchRecipe, find_recipe("search", task["recipe"]), {})
-    return figures(count_classifier(recipe.train, recipe.data, recipe.network, task["cell"]))
+    return count_classifier(recipe.train, recipe.data, recipe.network, task["cell"])
 
 
 def detector(task: Task) -> Figures:
@@ -211,6 +256,14 @@ VARIANTS: dict[str, Task] = {
 }
 
 
+COLUMNS = {
+    "launches": "launches",
+    "copies": "copies to the device",
+    "reads": "readings",
+    "launches_beside_graph": "launches beside a CUDA graph",
+}
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.set_defaults(rounds=1)
@@ -221,8 +274,6 @@ def main() -> None:
     variants = {name: VARIANTS[name] for name in asked.only or VARIANTS}
     compare(__file__, asked, "A training step", variants, columns, here=MEASURES)
 
-
-COLUMNS = {"launches": "launches", "copies": "copies to the device", "reads": "readings"}
 
 if __name__ == "__main__":
     main()

@@ -4,13 +4,15 @@
 
 A step is forward, backward and SGD with momentum on the CIFAR network of NASNet-A (32x32, N = 2, batch 64), at F = 16
 and F = 32, in float32 on the CPU unless --precision and --device say otherwise. The peer is `plain_loop.py`: every op a
-module with its own ReLU, convolutions and batch norms, in the default layout and with channels last in memory.
+module with its own ReLU, convolutions and batch norms, in the default layout and with channels last in memory. On a GPU
+nascli's is measured without CUDA graphs, too.
 
 Each measurement is a fresh process; on a GPU all are made in one. Before anything is timed the networks are compared:
 as many parameters, as many mult-adds. Peak memory is that of the process during the steps less what it held before the
 first; on a GPU that of all tensors.
 """
 
+import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,7 @@ from on_device import (
 if TYPE_CHECKING:
     from torch import nn
 
-NASCLI, PLAIN, LAST = "nascli", "plain", "plain, channels last"
+NASCLI, EAGER, PLAIN, LAST = "nascli", "nascli, without graphs", "plain", "plain, channels last"
 SIDE, CLASSES, CELLS = 32, 10, 2
 
 
@@ -41,7 +43,7 @@ def nascli_step(task: Task) -> Figures:
     from nascli.models.families import build_network
 
     torch.set_num_threads(task["threads"])
-    kind: dict[str, Any] = {"precision": task["precision"], "compile": task["compiled"]}
+    kind = {name: task[name] for name in ("precision", "compile", "graphs")}
     config = TrainConfig(batch_size=task["batch_size"], clip_grad_norm=0, epochs=100_000, **kind)
     network = build_network(task["cell"], "cifar10", filters=task["filters"], cells_per_stage=CELLS)
     counted, (images, labels) = count(network), batch(task, last=True)
@@ -70,7 +72,7 @@ def plain_step(task: Task) -> Figures:
     if last:
         network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.train().parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    forward = torch.compile(network) if task["compiled"] else network
+    forward = torch.compile(network) if task["compile"] else network
     images, labels = batch(task, last=last)
 
     def step() -> None:
@@ -111,11 +113,12 @@ def measure(step: Callable[[], object], task: Task) -> Figures:
 
 MEASURES: Measures = {NASCLI: nascli_step, PLAIN: plain_step}
 VARIANTS: dict[str, Task] = {
-    NASCLI: {"compiled": False},
-    PLAIN: {"compiled": False},
-    LAST: {"measure": PLAIN, "compiled": False},
-    f"{NASCLI}, compiled": {"measure": NASCLI, "compiled": True},
-    f"{LAST}, compiled": {"measure": PLAIN, "compiled": True},
+    NASCLI: {"compile": False, "graphs": True},
+    EAGER: {"measure": NASCLI, "compile": False, "graphs": False},
+    PLAIN: {"compile": False},
+    LAST: {"measure": PLAIN, "compile": False},
+    f"{NASCLI}, compiled": {"measure": NASCLI, "compile": True, "graphs": True},
+    f"{LAST}, compiled": {"measure": PLAIN, "compile": True},
 }
 
 
@@ -140,13 +143,21 @@ def main() -> None:
         __file__,
         asked,
         "A training step",
-        {name: task for name, task in VARIANTS.items() if asked.compiled or not task["compiled"]},
+        choose_variants(asked),
         columns,
         cases={f"F = {filters}": {"filters": filters} for filters in asked.filters or (16, 32)},
         check=refuse_unequal("params", "mult_adds"),
         about=lambda _: name_gpu(asked),
         here=measured_here(asked, MEASURES),
     )
+
+
+def choose_variants(asked: argparse.Namespace) -> dict[str, Task]:
+    """Without those that are not asked for; graphs make no difference on a CPU."""
+    dropped = [EAGER] if asked.device == "cpu" else []
+    return {
+        name: task for name, task in VARIANTS.items() if name not in dropped and (asked.compiled or not task["compile"])
+    }
 
 
 if __name__ == "__main__" and not serve(MEASURES):

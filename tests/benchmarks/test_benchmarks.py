@@ -283,6 +283,7 @@ def test_launches_of_a_step_are_counted(run_here: Callable[..., dict[str, Any]])
     convolutions = counted["by_name"]["launches"]["convolution"]
     assert 100 < convolutions < counted["launches"] < 8 * convolutions
     assert (counted["copies"], counted["reads"]) == (1, 0)
+    assert 0 < counted["launches_beside_graph"] < 40
 
 
 ONE_PROCESS = ("--here", "--device", "cpu")
