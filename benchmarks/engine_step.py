@@ -17,7 +17,7 @@ def training_step(
 ) -> "Iterator[Callable[[Tensor, Tensor], object]]":
     """A function that makes a step on images, float32 (N, 3, H, W), and labels, int64 (N,), both on the device.
 
-    On a GPU the fourth step is recorded as a CUDA graph, unless the configuration has `graphs` off.
+    On a GPU the fourth step is captured as a CUDA graph, unless the configuration has `graphs` off.
     """
     import torch
 

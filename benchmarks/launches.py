@@ -8,7 +8,7 @@ values. The third step counts, as the first ones make what is kept. Batches, ima
 count depends on them; a detector's has three copies for each of its two images.
 
 Launches are torch's operations but views and empty tensors; a GPU makes one to five kernels of each. Where the step is
-recorded as a CUDA graph, what is launched besides is counted, too: the next batch, and numbers that change.
+captured as a CUDA graph, what is launched besides is counted, too: the next batch, and numbers that change.
 
 Copies to the GPU wait for it unless they come from page-locked memory; readings always do. On the CPU a detector's
 images and boxes count as copied, and so does every tensor made of Python's numbers; numbers that never leave the CPU
@@ -48,7 +48,7 @@ from nascli.engine.task import Run
 from nascli.engine.task import Task as EngineTask
 from nascli.engine.train_state import start_state
 from nascli.genotype.resolve import zoo_genotype
-from nascli.models.deploy.graphs import Recorder
+from nascli.models.deploy.graphs import GraphStream
 from nascli.models.families import build
 from nascli.models.spec import resolve_network
 
@@ -133,15 +133,15 @@ def count_step(task: EngineTask[Any], run: Run) -> StepCounter:
     return counter
 
 
-class NoRecorder(Recorder):
-    """Stands in for the recorder of CUDA graphs: a replay launches nothing."""
+class NoStream(GraphStream):
+    """Stands in for the stream on which CUDA graphs are captured: a replay launches nothing."""
 
     def __init__(self) -> None: ...
 
-    def rehearse(self, function: Callable[[], Result]) -> Result:
+    def warm_up(self, function: Callable[[], Result]) -> Result:
         return function()
 
-    def record(self, function: Callable[[], Result]) -> Callable[[], Result]:
+    def capture(self, function: Callable[[], Result]) -> Callable[[], Result]:
         result = function()
         return lambda: result
 
@@ -151,7 +151,7 @@ def count_beside_graph(task: EngineTask[Any], run: Run) -> StepCounter:
     state, counter = start_state(task, run), StepCounter(run.device)
     for group in state.optimizer.param_groups:
         group |= {"fused": False, "foreach": True}
-    step = GraphedStep(state, task, run, NoRecorder())
+    step = GraphedStep(state, task, run, NoStream())
     batches = itertools.chain.from_iterable(task.batches(epoch, 0) for epoch in itertools.count())
     by_numbers = mock.patch.object(
         GraphedStep, "_rates_on_device", return_value=nullcontext()

@@ -1,4 +1,4 @@
-"""Steps recorded as CUDA graphs: the same training as step by step, whatever it draws, however it ends."""
+"""Steps captured as CUDA graphs: the same training as step by step, whatever it draws, however it ends."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -78,14 +78,14 @@ def test_so_it_is_with_every_change_of_the_images(device: torch.device, steps: l
 def test_so_it_is_where_float16_overflows_at_first(
     device: torch.device, steps: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The scale of the loss has to be halved before and after a step is recorded."""
+    """The scale of the loss has to be halved before and after a step is captured."""
     monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**24))
     assert_alike(device, EVERYTHING.model_copy(update={"precision": "float16"}))
     assert [step.captures for step in steps] == [0, 1]
 
 
 @on_gpu
-def test_each_size_of_images_is_recorded(device: torch.device, steps: list[Any]) -> None:
+def test_each_size_of_images_is_captured(device: torch.device, steps: list[Any]) -> None:
     config = FineTuneConfig(**(EVERYTHING.model_dump() | {"image_sizes": (8, 12), "epochs": 4, "batch_size": 8}))
     assert len(losses(train(device, config, data=make_data(size=12)))) == 8
     assert [step.captures for step in steps] == [2]
@@ -93,13 +93,13 @@ def test_each_size_of_images_is_recorded(device: torch.device, steps: list[Any])
 
 @on_gpu
 @pytest.mark.filterwarnings("ignore")  # torch looks at everything while it compiles
-def test_compiled_cells_are_recorded(device: torch.device, steps: list[Any]) -> None:
+def test_compiled_cells_are_captured(device: torch.device, steps: list[Any]) -> None:
     assert_alike(device, EVERYTHING.model_copy(update={"compile": True}))
     assert [step.captures for step in steps] == [0, 1]
 
 
 @on_gpu
-def test_a_step_that_reads_back_is_not_recorded_and_the_training_goes_on(
+def test_a_step_that_reads_back_is_not_captured_and_the_training_goes_on(
     device: torch.device, steps: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compute: Callable[..., Mapping[str, Tensor]] = ClassifyTask.loss
@@ -116,7 +116,7 @@ def test_a_step_that_reads_back_is_not_recorded_and_the_training_goes_on(
 
 
 @on_gpu
-def test_a_recorded_training_stops_resumes_and_ends(device: torch.device, tmp_path: Path) -> None:
+def test_a_captured_training_stops_resumes_and_ends(device: torch.device, tmp_path: Path) -> None:
     whole, stop, store = losses(train(device, EVERYTHING)), StopRequest(), CheckpointStore(tmp_path, "x")
 
     def ask(step: int, loss: float) -> None:

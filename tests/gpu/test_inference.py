@@ -37,7 +37,7 @@ def test_logits_are_those_of_a_cpu(device: torch.device, engine: str, precision:
 
 
 @on_gpu
-def test_the_engine_by_default_records_each_number_of_images(device: torch.device) -> None:
+def test_the_engine_by_default_captures_each_number_of_images(device: torch.device) -> None:
     engine, images = build_engine(settled_network(), device), torch.randn(5, 3, 32, 32, device=device)
     assert isinstance(engine, GraphedEngine)
     first = [engine(images[:count]) for count in (1, 5)]
