@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nascli.genotype.space import SearchSpace
-from nascli.search.evaluators.tabular import TabularBenchmark, draw_training
+from nascli.search.evaluators.tabular import TabularBenchmark
 from nascli.search.front import Point
 from nascli.search.strategies.strategy import Strategy, Tokens, tell_result
 from nascli.seeding import derive_seed
@@ -149,7 +149,7 @@ class _Answers:
 
     def evaluate(self, row: int, seed: int) -> tuple[Point | None, float]:
         """Accuracy and cost of a row, drawn by the seed of a trial, and the reward; no point for a failed cell."""
-        accuracy = float(self.table.accuracies[row, draw_training(seed, self.table.trainings)])
+        accuracy = self.table.draw_accuracy(row, seed)
         if np.isnan(accuracy):
             return None, self.failure_reward
         point = Point(accuracy, float(self.costs[row]))

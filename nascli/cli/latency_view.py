@@ -27,6 +27,8 @@ def describe_latencies(latencies: "Sequence[Latency]") -> str:
         latencies: On one device, with the same threads and size of images; what else differs is listed.
     """
     first = latencies[0]
+    if first.is_tabled:
+        return f"latency: {first.conditions}"
     engines, precisions, batches = (
         list(dict.fromkeys(getattr(each, key) for each in latencies)) for key in ("engine", "precision", "batch")
     )

@@ -18,7 +18,7 @@ from nascli.cli.options import (
     runs_folder,
 )
 from nascli.cli.search_recipe import TARGETS, TRADE_OFF, read_search_recipe
-from nascli.config import SearchRecipe, find_evaluator, load_recipe, to_toml
+from nascli.config import TABLE, SearchRecipe, find_evaluator, load_recipe, to_toml
 from nascli.errors import InputError
 from nascli.runs.find import find_run, read_run
 from nascli.runs.folder import RunFolder
@@ -88,8 +88,10 @@ def run(call: Call) -> None:
 
 
 def list_tables(recipe: SearchRecipe) -> list[Path]:
-    """The latency table that the rewards depend on, where there is one."""
-    return [Path(recipe.latency.table)] if recipe.latency.table else []
+    """The files that rewards come from: a table of networks, a table of latencies."""
+    evaluator = recipe.search.evaluator
+    networks = [Path(evaluator.removeprefix(TABLE))] if evaluator.startswith(TABLE) else []
+    return networks + ([Path(recipe.latency.table)] if recipe.latency.table else [])
 
 
 def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> None:
@@ -105,7 +107,7 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
     if setup is not None:
         note_images(terminal, setup.data)
     space = resolve_space(recipe.space)
-    open_table(recipe.search, space)
+    open_table(recipe, space)
     with terminal.status("measuring what constraints and objective ask for"):
         recipe = resolve_costs(recipe, setup, space, terminal.note)
     folder = create_run(

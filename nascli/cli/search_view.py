@@ -54,8 +54,8 @@ def table_row(trial: Trial, recipe: SearchRecipe) -> tuple[str, ...]:
     return (
         str(trial.id),
         format_reward(trial, recipe),
-        format_quantity(score.params),
-        format_quantity(score.mult_adds),
+        format_quantity(score.params) if score.params else "-",  # a table may not say
+        format_quantity(score.mult_adds) if score.mult_adds else "-",
         format_duration(score.seconds),
         trial.hash[:8],
     )
@@ -79,7 +79,10 @@ def show_best(terminal: Terminal, best: Sequence[Trial], total: int, recipe: Sea
 
 
 def _latency(trial: Trial) -> str:
-    return "{} ({})".format(*describe_spread(trial.latency)) if trial.latency else "-"
+    if trial.latency is None:
+        return "-"
+    figure, spread = describe_spread(trial.latency)
+    return figure if trial.latency.is_tabled else f"{figure} ({spread})"
 
 
 def _ranking(trial: Trial) -> str:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         SearchConfig,
         SearchRecipe,
         SupernetConfig,
+        TableConfig,
         find_evaluator,
     )
     from nascli.config.section import (

@@ -192,6 +192,19 @@ class LatencyConfig(Section):
     )
 
 
+class TableConfig(Section):
+    """The columns of a CSV file that a search is answered from."""
+
+    accuracy: str | None = Field(
+        None,
+        description="column of the accuracy, without the number of a training (_1, _2) at its end; by default the "
+        "first that has accuracy in its name",
+    )
+    latency: str | None = Field(
+        None, description="column of the latency, as of one of several devices; its name ends in _s, _ms, _us or _ns"
+    )
+
+
 class SearchConfig(Section):
     """The search itself: how many cells, which strategy, which evaluator, how many workers."""
 
@@ -257,6 +270,7 @@ class SearchRecipe(Section):
     nsga2: Nsga2Config = Field(default_factory=Nsga2Config)
     supernet: SupernetConfig = Field(default_factory=SupernetConfig)
     latency: LatencyConfig = Field(default_factory=LatencyConfig)
+    table: TableConfig = Field(default_factory=TableConfig)
     halving: HalvingConfig = Field(default_factory=HalvingConfig)
     rerank: RerankConfig = Field(default_factory=RerankConfig)
 

@@ -37,9 +37,27 @@ class Latency(Section):
     repeats: int
 
     @property
+    def is_tabled(self) -> bool:
+        """Whether it stood in a table of networks."""
+        return self.device == _TABLED
+
+    @property
     def conditions(self) -> str:
         """Those that the figure holds for, in words."""
+        if self.is_tabled:
+            return f"{self.engine}, from the table"
         return describe_conditions(self.engine, self.precision, self.device, self.threads, self.image_size, self.batch)
+
+
+_TABLED = "table"
+"""In place of the device where a table has a latency and not what it holds for."""
+
+
+def tabled_latency(seconds: float, source: str) -> Latency:
+    """A latency that stands in a table of networks; of what it holds for the name of its column is known."""
+    same = {"seconds": seconds, "median": seconds, "upper": seconds, "reference": 0.0}
+    where = {"engine": source, "precision": "unknown", "device": _TABLED, "threads": 0, "image_size": 0}
+    return Latency(**same, **where, batch=1, repeats=0)
 
 
 def describe_conditions(

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from nascli.config import EVALUATORS, TABLE, SearchConfig, SearchRecipe, find_evaluator, suggestion
+from nascli.config import EVALUATORS, TABLE, SearchConfig, SearchRecipe, TableConfig, find_evaluator, suggestion
 from nascli.engine.device import check_precision
 from nascli.errors import InputError
 from nascli.genotype.space import SearchSpace, resolve_space
@@ -23,6 +23,7 @@ from nascli.search.evaluators.constraints import (
     resolve_percentages,
 )
 from nascli.search.evaluators.costs import CostEvaluator, build_meter
+from nascli.search.evaluators.csv_table import read_csv_table
 from nascli.search.evaluators.evaluator import Evaluator, SeedAverage
 from nascli.search.evaluators.one_shot import Progress, build_one_shot
 from nascli.search.evaluators.proxy import ChildSetup, ProxyTraining, load_child_setup
@@ -31,6 +32,7 @@ from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, ZeroCostScore
 from nascli.search.executors.executor import Executor
 from nascli.search.executors.local import LocalExecutor
 from nascli.search.executors.ray import RayExecutor
+from nascli.search.front import cost_quantity
 from nascli.search.objective import find_objective
 from nascli.search.strategies.bayesian import BayesianSearch
 from nascli.search.strategies.evolution import Evolution
@@ -38,7 +40,7 @@ from nascli.search.strategies.exhaustive import ExhaustiveSearch
 from nascli.search.strategies.nsga2 import Nsga2
 from nascli.search.strategies.policy_gradient import ppo, reinforce
 from nascli.search.strategies.random import RandomSearch
-from nascli.search.strategies.strategy import Strategy, SupportsPretraining
+from nascli.search.strategies.strategy import MultiObjective, Strategy, SupportsPretraining
 from nascli.search.strategies.warm_start import WarmStarted
 from nascli.signals import StopRequest
 
@@ -126,13 +128,16 @@ def check_recipe(recipe: SearchRecipe, device: torch.device = _CPU) -> None:
             f"latency.table = {recipe.latency.table!r}: neither objective nor constraint names the latency",
             "Give --target-latency TIME, or leave the table out",
         )
+    if not kind.startswith(TABLE) and recipe.table != TableConfig():
+        raise InputError(
+            f"[table] names columns of a table, but search.evaluator is {kind}", "Leave one of the two out"
+        )
     if kind.startswith(TABLE):
-        of_latency = recipe.objective.quantity == "latency"
         for name, given in (
             ("search.constraints", search.constraints),
             ("rerank.top", recipe.rerank.top),
             ("objective.network", recipe.objective.network),
-            ("objective.quantity = latency", of_latency),
+            ("latency.table", recipe.latency.table),
         ):
             if given:
                 raise InputError(
@@ -168,21 +173,41 @@ def build_child_setup(recipe: SearchRecipe, device: torch.device) -> ChildSetup 
     return None if recipe.search.evaluator.startswith(TABLE) else load_child_setup(recipe, device)
 
 
-def open_table(search: SearchConfig, space: SearchSpace) -> TabularBenchmark | None:
+def open_table(recipe: SearchRecipe, space: SearchSpace) -> TabularBenchmark | None:
     """The table that the rewards come from; None if they do not.
 
     Raises:
-        InputError: There is no such file, or it is of another space.
+        InputError: There is no such file, it is of another space, or it lacks the cost that the objective weighs.
     """
-    if not search.evaluator.startswith(TABLE):
+    evaluator = recipe.search.evaluator
+    if not evaluator.startswith(TABLE):
         return None
-    table = TabularBenchmark.read(Path(search.evaluator.removeprefix(TABLE)))
+    path = Path(evaluator.removeprefix(TABLE))
+    if path.suffix.lower() == ".csv":
+        table = read_csv_table(path, space, recipe.table)
+    elif recipe.table.accuracy or recipe.table.latency:
+        raise InputError(f"[table] names columns of a CSV file, and {path} is none", "Leave the section out")
+    else:
+        table = TabularBenchmark.read(path)
     if table.space != space:
         raise InputError(
-            f"{search.evaluator}: its space is not that of the recipe ({space.name})",
+            f"{evaluator}: its space is not that of the recipe ({space.name})",
             f"Give the recipe the space {table.space.name!r} of the table",
         )
+    _check_costs(recipe, table, path)
     return table
+
+
+def _check_costs(recipe: SearchRecipe, table: TabularBenchmark, path: Path) -> None:
+    """Refuse a table without the cost that the objective, or a strategy of two goals, asks for (InputError)."""
+    asks = recipe.weighs_cost or isinstance(build_strategy(recipe, table.space), MultiObjective)
+    quantity = cost_quantity(recipe)
+    if asks and not table.has(quantity):
+        name = "objective.quantity" if recipe.weighs_cost else f"search.strategy = {recipe.search.strategy}"
+        raise InputError(
+            f"{name}: {path} has no {quantity} that is read",
+            "Of a CSV file name a column of latencies: --set table.latency=NAME",
+        )
 
 
 def resolve_costs(
@@ -199,8 +224,9 @@ def resolve_costs(
     Raises:
         InputError: The engine does not work here, or a percentage cannot be measured.
     """
-    if setup is None:
-        return recipe
+    if setup is None:  # a run may be resumed from another folder
+        table = f"{TABLE}{Path(recipe.search.evaluator.removeprefix(TABLE)).absolute()}"
+        return recipe.model_copy(update={"search": recipe.search.model_copy(update={"evaluator": table})})
     if recipe.latency.table:  # a run may be resumed from another folder
         latency = recipe.latency.model_copy(update={"table": str(Path(recipe.latency.table).absolute())})
         recipe = recipe.model_copy(update={"latency": latency})
@@ -246,7 +272,7 @@ def build_evaluators(
     """
     search = recipe.search
     if setup is None:
-        table = open_table(search, space)
+        table = open_table(recipe, space)
         assert table is not None, "without a setup the rewards come from a table"
         return Evaluators(_average_seeds(TabularEvaluator(table), search), None)
     scorer = EVALUATOR_BUILDERS[search.evaluator](recipe, setup, folder, stop=stop, progress=progress, log=log)

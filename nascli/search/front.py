@@ -31,9 +31,11 @@ class Member(NamedTuple):
 
 
 def cost_quantity(recipe: SearchRecipe) -> str:
-    """The cost that stands against the accuracy: the objective's, else latency if a constraint names it, mult-adds."""
+    """The cost that stands against the accuracy: the objective's, else latency if anything names it, mult-adds."""
     if recipe.objective.quantity is not None:
         return recipe.objective.quantity
+    if recipe.table.latency:
+        return "latency"
     named = [re.split("[<>=]", text)[0].strip() for text in recipe.search.constraints]
     return "latency" if "latency" in named else "mult_adds"
 

@@ -21,7 +21,19 @@ def test_a_strategy_gets_the_section_of_its_name(monkeypatch: pytest.MonkeyPatch
     """Those sections alone bind a snapshot, so one under another name would not be noticed."""
     recipe, shared = (
         SearchRecipe(seed=7),
-        {"data", "space", "network", "train", "search", "supernet", "halving", "rerank", "latency", "objective"},
+        {
+            "data",
+            "space",
+            "network",
+            "train",
+            "search",
+            "supernet",
+            "halving",
+            "rerank",
+            "latency",
+            "objective",
+            "table",
+        },
     )
     sections = set(SearchRecipe.model_fields) - shared - {"seed"}
     assert sections < set(STRATEGIES)

@@ -88,7 +88,6 @@ def test_a_target_that_is_no_amount_is_refused(text: str) -> None:
     ("evaluator", "more", "word"),
     [
         ("naswot", {}, "accuracy"),
-        ("table:x.h5", {}, "latency"),
         ("table:x.h5", {"network": {"filters": 4}}, "network"),
     ],
 )

@@ -14,7 +14,7 @@ import json
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +28,7 @@ from nascli.errors import DivergedError, InputError
 from nascli.files import write_bytes
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace, parse_space, resolve_space
+from nascli.models.latency import tabled_latency
 from nascli.reading import read_file
 from nascli.search.trial import Score, Trial, TrialState
 from nascli.seeding import derive_seed
@@ -57,16 +58,16 @@ _FORMAT = CheckedFormat(
 
 @dataclass(frozen=True, eq=False)
 class TabularBenchmark:
-    """Trained cells by canonical hash. N cells, S trainings each, in the order of the search.
+    """Trained cells by canonical hash. N cells, up to S trainings each, in the order of the search.
 
     Args:
         recipe_toml: The recipe of the search that trained the cells.
         about: Notes of its author: hardware, date, purpose.
         hashes: Canonical hashes, no two equal.
         tokens: One decision sequence per cell, (N, T).
-        accuracies: Proxy accuracy per training, (N, S); NaN for a cell that failed.
-        params: Trainable parameters of the child network, (N,).
-        mult_adds: Multiply-accumulates per image, (N,).
+        accuracies: Accuracy per training, (N, S); NaN after the last training of a cell, and for one that failed.
+        params: Trainable parameters of the child network, (N,); 0 where the file says nothing.
+        mult_adds: Multiply-accumulates per image, (N,); likewise.
         seconds: Duration of all trainings of a cell, (N,); for simulated clocks.
         latencies: Seconds of one image through the child network, (N,); NaN where not measured.
     """
@@ -104,18 +105,35 @@ class TabularBenchmark:
 
     @property
     def trainings(self) -> int:
-        """Trainings per cell, S."""
+        """The most trainings of a cell, S."""
         return int(self.accuracies.shape[1])
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Trainings of each cell, (N,); 0 for a cell that failed."""
+        return np.asarray((~np.isnan(self.accuracies)).sum(axis=1))
 
     @cached_property
     def means(self) -> npt.NDArray[np.float64]:
         """Mean accuracy of each cell over its trainings, (N,); NaN for a cell that failed."""
-        return np.asarray(self.accuracies.mean(axis=1))
+        totals, counts = np.nansum(self.accuracies, axis=1), self.counts
+        return np.asarray(np.divide(totals, counts, out=np.full(len(counts), np.nan), where=counts > 0))
+
+    def draw_accuracy(self, row: int, seed: int) -> float:
+        """The accuracy of one training of a cell, drawn by the seed of a trial; NaN for a cell that failed."""
+        count = int(self.counts[row])
+        return float(self.accuracies[row, derive_seed(seed, "table") % count]) if count else float("nan")
 
     @property
     def best(self) -> str:
         """The hash of the cell with the highest mean accuracy; of equals the first."""
         return self.hashes[int(np.nanargmax(self.means))]
+
+    def has(self, quantity: str) -> bool:
+        """Whether it has the costs of cells: `params`, `mult_adds`, `latency`."""
+        if quantity == "latency":
+            return not bool(np.isnan(self.latencies).all())
+        return bool(np.any({"params": self.params, "mult_adds": self.mult_adds}[quantity]))
 
     def row(self, canonical_hash: str) -> int:
         """The row of the cell with this canonical hash.
@@ -167,15 +185,14 @@ class TabularEvaluator:
         started = time.monotonic()
         canonical_hash = genotype.canonical_hash()
         row = self.table.row(canonical_hash)
-        accuracy = float(self.table.accuracies[row, draw_training(seed, self.table.trainings)])
+        accuracy = self.table.draw_accuracy(row, seed)
         if np.isnan(accuracy):
             raise DivergedError(f"cell {canonical_hash} failed when the table was made")
-        return Score.of(accuracy, int(self.table.params[row]), int(self.table.mult_adds[row]), started)
-
-
-def draw_training(seed: int, trainings: int) -> int:
-    """The training, of a cell's S, that answers a trial with this seed."""
-    return derive_seed(seed, "table") % trainings
+        score = Score.of(accuracy, int(self.table.params[row]), int(self.table.mult_adds[row]), started)
+        seconds = float(self.table.latencies[row])
+        if np.isnan(seconds):
+            return score
+        return replace(score, latency=tabled_latency(seconds, str(self.table.about.get("latency", "measured there"))))
 
 
 def write_table(
