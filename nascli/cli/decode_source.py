@@ -40,7 +40,7 @@ SELECT = Setting[str | None]("--select", "Select one of several genotypes in a d
 TOKENS = Setting[str | None]("--tokens", "A decision sequence, instead of SOURCE.", metavar="LIST")
 SPACE = Setting[str | None](
     "--space",
-    "Space of --tokens: nasnet (default), enas, darts, mnasnet, nas-bench-201. "
+    "Space of --tokens: nasnet (default), enas, darts, mnasnet, nas-bench-201, nas-bench-macro. "
     "With --from nni: darts, enas, pnas, amoebanet, nasnet.",
     metavar="NAME",
 )

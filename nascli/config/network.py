@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from nascli.config.section import FamilySection, Section, one_of
 
 CELL_PRESETS = ("cifar10", "imagenet-mobile", "imagenet-large", "pnasnet-large", "pnasnet-mobile")
-MOBILE_PRESETS = ("mnasnet", "mnasnet-small", "mnasnet-cifar", "mobilenetv2")
+MOBILE_PRESETS = ("mnasnet", "mnasnet-small", "mnasnet-cifar", "nas-bench-macro", "mobilenetv2")
 """The published settings that a network of each family can start from; `PRESETS` in `nascli.models.cells.spec` and
 `nascli.models.mobile.spec` have their numbers."""
 
@@ -68,8 +68,10 @@ class MobileNetworkConfig(NetworkConfig):
     width: float | None = Field(
         None, gt=0, le=20, description="factor of the channels of stem and blocks, then rounded to multiples of 8"
     )
-    stem: Literal["cifar", "imagenet"] | None = Field(
-        None, description="cifar leaves out the first two strides, so that maps are halved three times, not five times"
+    stem: Literal["cifar", "imagenet", "whole"] | None = Field(
+        None,
+        description="cifar leaves out the first two strides, so that maps are halved three times, not five times; "
+        "whole leaves out that of the first convolution",
     )
     head_filters: int | None = Field(None, ge=1, le=65_536, description="channels of the last 1x1 convolution")
     padding: Literal["same", "symmetric"] | None = Field(

@@ -18,7 +18,7 @@ class CellSpaceConfig(SpaceConfig):
 
     name: str = Field(
         "nasnet",
-        description="search space: nasnet, enas, darts, mnasnet, nas-bench-201, or a name for your own with its ops",
+        description="search space: nasnet, enas, darts, mnasnet, nas-bench-201, nas-bench-macro, or one of your own",
     )
     ops: tuple[str, ...] | None = Field(None, description="names of the ops of your own space")
     blocks: int | None = Field(None, ge=1, le=12, description="B, blocks per cell")
@@ -39,14 +39,14 @@ class CellSpaceConfig(SpaceConfig):
 class MobileSpaceConfig(SpaceConfig):
     """A search space of mobile blocks: a name, or a user's own; what that leaves out is as in `mnasnet`."""
 
-    names: ClassVar = ("mnasnet",)
+    names: ClassVar = ("mnasnet", "nas-bench-macro")
 
     family: Literal["mobile"] = "mobile"
-    name: str = Field("mnasnet", description="search space: mnasnet, or a name for your own")
+    name: str = Field("mnasnet", description="search space: mnasnet, nas-bench-macro, or a name for your own")
     stem: int | None = Field(None, description="channels of the first convolution")
     strides: tuple[int, ...] | None = Field(None, description="stride of each block")
-    ops: tuple[str, ...] | None = Field(None, description="ops of a block: conv, depthwise, mbconv2 to mbconv9")
-    kernels: tuple[int, ...] | None = Field(None, description="kernels of a block: 3, 5, 7")
+    ops: tuple[str, ...] | None = Field(None, description="ops of a block: conv, linear, depthwise, mbconv2 to mbconv9")
+    kernels: tuple[int, ...] | None = Field(None, description="kernels of a block: 1, 3, 5, 7")
     se: tuple[float, ...] | None = Field(None, description="ratios of squeeze-and-excitation; 0 is without")
     skips: tuple[str, ...] | None = Field(None, description="skips of a block: identity, pool, none")
     filters: tuple[tuple[int, ...], ...] | None = Field(None, description="choices of filters, a list for each block")

@@ -6,6 +6,7 @@ stands in a table of the same names, `nascli.models.families`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,6 +29,7 @@ from nascli.genotype.edges.space import SPACES as EDGE_SPACES
 from nascli.genotype.edges.space import EdgeSpace, resolve_edge_space
 from nascli.genotype.genotype import CELLS
 from nascli.genotype.mobile.genotype import MOBILE, MobileGenotype
+from nascli.genotype.mobile.layer_space import LayerSpace
 from nascli.genotype.mobile.notations import NOTATIONS as MOBILE_NOTATIONS
 from nascli.genotype.mobile.space import SPACES as MOBILE_SPACES
 from nascli.genotype.mobile.space import MobileSpace, resolve_mobile_space
@@ -42,7 +44,7 @@ class Family:
 
     Args:
         genotype: The model of its genotypes; it satisfies `Genotype`.
-        space: The model of its search spaces; it satisfies `SearchSpace`.
+        space: The model of its search spaces, or of several kinds; each satisfies `SearchSpace`.
         spaces: Its named search spaces.
         resolve_space: The space that the `space` section of a recipe describes.
         scene: A genotype as plain shapes.
@@ -53,7 +55,7 @@ class Family:
     """
 
     genotype: type[BaseModel]
-    space: type[BaseModel]
+    space: type[BaseModel] | UnionType
     spaces: Mapping[str, SearchSpace]
     resolve_space: Callable[[SpaceConfig], SearchSpace]
     scene: Callable[[Any], Scene]
@@ -77,7 +79,7 @@ FAMILIES: dict[str, Family] = {
     ),
     MOBILE: Family(
         genotype=MobileGenotype,
-        space=MobileSpace,
+        space=MobileSpace | LayerSpace,
         spaces=MOBILE_SPACES,
         resolve_space=resolve_mobile_space,
         describe=lambda genotype: count_of(len(genotype.blocks), "block"),

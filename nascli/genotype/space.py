@@ -4,7 +4,9 @@ import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
+
+from pydantic import TypeAdapter
 
 from nascli.config import SpaceConfig, suggestion
 from nascli.errors import InputError
@@ -109,7 +111,8 @@ def parse_space(text: str) -> SearchSpace:
     """A space from its JSON, by the model of its family; ValueError where it is none."""
     from nascli.genotype.families import family_of
 
-    return cast("SearchSpace", family_of(json.loads(text)).space.model_validate_json(text))
+    models: Any = family_of(json.loads(text)).space
+    return cast("SearchSpace", TypeAdapter(models).validate_json(text))
 
 
 def draw_tokens(sizes: Sequence[int], draw: random.Random) -> tuple[int, ...]:

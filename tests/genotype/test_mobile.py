@@ -36,7 +36,9 @@ OWN: dict[str, Any] = {
 
 def own_space(**changes: object) -> MobileSpace:
     values = {key: value for key, value in (OWN | changes).items() if value is not None}
-    return resolve_mobile_space(parse(SearchRecipe, {"space": values}, "test").space)
+    space = resolve_mobile_space(parse(SearchRecipe, {"space": values}, "test").space)
+    assert isinstance(space, MobileSpace)
+    return space
 
 
 spaces = st.sampled_from([MNASNET, own_space()])

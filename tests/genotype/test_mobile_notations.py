@@ -99,7 +99,7 @@ def test_the_stem_is_said_by_the_first_block_by_stem_size_or_is_timms_32() -> No
         ("timm", "ir_r1_k3_s1_e2.5_c16", "e is '2.5'"),
         ("timm", "ds_r1_k3_s1_c16_nre", "'nre'"),
         ("timm", "er_r1_k3_s1_e4_c24", "no block 'er'"),
-        ("timm", "cn_r1_k1_s1_c960", "kernel"),
+        ("timm", "cn_r1_k4_s1_c960", "kernel"),
         ("timm", "ir_r1_k3_s1_e6_c16_se0.2.5", "se is"),
         ("timm", "ir_r13_k3_s1_e6_c16", "layers"),
         ("timm", "ds_r1_k3_s1_c16 stem_size=8 stem_size=16", "stem_size is 8 and 16"),

@@ -117,6 +117,7 @@ def test_batch_norms_and_dropout_are_the_presets() -> None:
         "mnasnet": (0.01, 1e-3, 0.2, "relu"),
         "mnasnet-small": (0.01, 1e-3, 0.0, "relu"),
         "mnasnet-cifar": (0.1, 1e-5, 0.2, "relu"),
+        "nas-bench-macro": (0.1, 1e-5, 0.0, "relu"),
         "mobilenetv2": (0.003, 1e-3, 0.2, "relu6"),
     }
     network = build(resolve_mobile(SMALL, preset="mnasnet"))

@@ -12,9 +12,9 @@ from nascli.records import sha256_json
 
 MOBILE = "mobile"
 
-Kernel = Literal[3, 5, 7]
+Kernel = Literal[1, 3, 5, 7]
 Skip = Literal["identity", "pool", "none"]
-Op = Annotated[str, StringConstraints(pattern="^(conv|depthwise|mbconv[2-9])$")]
+Op = Annotated[str, StringConstraints(pattern="^(conv|linear|depthwise|mbconv[2-9])$")]
 Ratio = Annotated[float, Field(ge=0, le=1), AfterValidator(abs)]  # -0.0 is 0.0: two texts, one network
 
 
@@ -22,8 +22,9 @@ class MobileBlock(Strict):
     """Equal layers in a row; the first of them has the stride, and takes the channels of the block before.
 
     Args:
-        op: `conv`: a dense convolution. `depthwise`: a depthwise convolution, then 1x1 to the filters. `mbconvE`: 1x1
-            to E times the input's channels, a depthwise convolution, then 1x1 to the filters.
+        op: `conv`: a dense convolution. `linear`: one without activation. `depthwise`: a depthwise convolution, then
+            1x1 to the filters. `mbconvE`: 1x1 to E times the input's channels, a depthwise convolution, then 1x1 to the
+            filters.
         kernel: Height and width of that convolution.
         se: Channels of squeeze-and-excitation as a share of the layer's input channels; 0 is without.
         skip: What is added to a layer's output: its input, its input averaged over 3x3 pixels, or nothing. Where the

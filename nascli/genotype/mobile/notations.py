@@ -145,8 +145,8 @@ def _write_tf(genotype: Genotype) -> str:
     mobile = require_mobile(genotype, "MnasNet's notation")
     lines = []
     for place, (block, channels) in enumerate(zip(mobile.blocks, mobile.inputs, strict=True)):
-        if block.op == "conv":
-            raise InputError(f"blocks[{place}]: MnasNet's notation has no op conv", _PASS_ON)
+        if block.op in ("conv", "linear"):
+            raise InputError(f"blocks[{place}]: MnasNet's notation has no op {block.op}", _PASS_ON)
         fields = [f"r{block.layers}_k{block.kernel}_s{block.stride}{block.stride}"]
         fields += [f"e{block.expansion}_i{channels}_o{block.filters}", *_write_se(block, place)]
         fields += [] if _adds(mobile, place, "MnasNet's notation") else ["noskip"]
@@ -159,6 +159,8 @@ def _write_timm(genotype: Genotype) -> str:
     lines = []
     for place, block in enumerate(mobile.blocks):
         kind = {"conv": "cn", "depthwise": "ds"}.get(block.op, "ir")
+        if block.op == "linear":
+            raise InputError(f"blocks[{place}]: timm's notation has no op linear", _PASS_ON)
         if kind == "cn" and block.se:
             raise InputError(f"blocks[{place}]: timm's block cn has no squeeze-and-excitation", _PASS_ON)
         fields = [f"{kind}_r{block.layers}_k{block.kernel}_s{block.stride}"]

@@ -24,7 +24,8 @@ from nascli.genotype.mobile.genotype import (
     op_words,
     require_mobile,
 )
-from nascli.genotype.space import ChoiceGroup, check_tokens, list_spaces
+from nascli.genotype.mobile.layer_space import NAS_BENCH_MACRO
+from nascli.genotype.space import ChoiceGroup, SearchSpace, check_tokens, list_spaces
 from nascli.units import count_of
 
 KINDS = ("op", "kernel", "se", "skip", "filters", "layers")
@@ -264,10 +265,10 @@ The paper leaves open: blocks of one layer, which cannot have one less, so that 
 how filters are rounded, here to multiples of 4, at which all choices differ.
 """
 
-SPACES = {space.name: space for space in (MNASNET,)}
+SPACES: dict[str, SearchSpace] = {MNASNET.name: MNASNET, NAS_BENCH_MACRO.name: NAS_BENCH_MACRO}
 
 
-def resolve_mobile_space(config: SpaceConfig) -> MobileSpace:
+def resolve_mobile_space(config: SpaceConfig) -> SearchSpace:
     """The space that a recipe names, or the user's own that it spells out; what that leaves out is MnasNet's.
 
     Raises:

@@ -50,10 +50,11 @@ class SqueezeExcitation(nn.Module):
 class MobileLayer(nn.Module):
     """One layer of a block: x to f(x), or to f(x) + skip(x).
 
-    f is, by the block's op: a convolution; or a depthwise convolution and a linear 1x1 convolution; or those two after
-    a 1x1 convolution to E times the channels (a "mobile inverted bottleneck"). Every convolution has a batch norm, and
-    an activation unless it is linear. Squeeze-and-excitation stands before the linear convolution, in a layer without
-    one at the end; it squeezes to a share of the channels of x, not of the expanded ones.
+    f is, by the block's op: a convolution, with an activation or linear; or a depthwise convolution and a linear 1x1
+    convolution; or those two after a 1x1 convolution to E times the channels (a "mobile inverted bottleneck"). Every
+    convolution has a batch norm, and an activation unless it is linear. Squeeze-and-excitation stands before the linear
+    1x1 convolution, in a layer without one at the end; it squeezes to a share of the channels of x, not of the expanded
+    ones.
 
     (N, channels_in, H, W) to (N, channels_out, H / stride, W / stride), rounded up. The skip is x itself, or its
     average over 3x3 pixels with the layer's stride.
@@ -66,7 +67,7 @@ class MobileLayer(nn.Module):
         super().__init__()
         self.skip, self.stride, self.padding = plan.skip, plan.stride, padding
         block, channels = plan.block, plan.channels_in
-        plain = block.op == "conv"
+        plain = block.op in ("conv", "linear")
         inner = plan.channels_out if plain else block.expansion * channels
         filtered = conv_bn(
             channels if plain else inner,
@@ -75,7 +76,7 @@ class MobileLayer(nn.Module):
             plan.stride,
             groups=1 if plain else inner,
             padding=padding,
-            activation=activation,
+            activation=None if block.op == "linear" else activation,
         )
         widen = conv_bn(channels, inner, 1, activation=activation) if block.expansion > 1 else []
         gate = [SqueezeExcitation(inner, max(1, int(block.se * channels)))] if block.se else []

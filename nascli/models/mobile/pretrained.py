@@ -121,7 +121,7 @@ def _name_modules(genotype: MobileGenotype, layout: Layout) -> list[str]:
 
 def _name_block(genotype: MobileGenotype, place: int, layout: Layout) -> Iterator[str]:
     block, before = genotype.blocks[place], sum(block.layers for block in genotype.blocks[:place])
-    inner = _LAYERS[layout]["mbconv" if block.expansion > 1 else block.op]
+    inner = _LAYERS[layout].get("mbconv" if block.expansion > 1 else block.op, ("linear", "linear_norm"))
     for layer in range(block.layers):
         prefix = {
             "timm": f"blocks.{place}.{layer}",

@@ -35,7 +35,8 @@ class MobileNetworkSpec(NetworkSpec):
 
     Args:
         width: Multiplies the channels of stem and blocks (`scale_filters`), not those of the head.
-        stem: With `cifar` neither the first convolution nor the first block with a stride halves the map.
+        stem: With `cifar` neither the first convolution nor the first block with a stride halves the map; with `whole`
+            the first convolution alone does not.
         padding: Of convolutions with a stride, where the map's sides are even: TensorFlow's SAME has one row of zeros
             more after the map than before it, `symmetric` as many on both sides, as PyTorch.
 
@@ -46,7 +47,7 @@ class MobileNetworkSpec(NetworkSpec):
 
     genotype: MobileGenotype
     width: float = Field(gt=0, le=20)
-    stem: Literal["cifar", "imagenet"]
+    stem: Literal["cifar", "imagenet", "whole"]
     head_filters: int = Field(ge=1, le=MOST_HEAD_FILTERS)
     padding: Literal["same", "symmetric"] = "same"
     activation: Activation = "relu"
@@ -114,8 +115,8 @@ class MobileNetworkSpec(NetworkSpec):
     @property
     def strides(self) -> tuple[int, ...]:
         """Strides of the stem and each block in this network."""
-        if self.stem == "imagenet":
-            return (2, *(block.stride for block in self.genotype.blocks))
+        if self.stem != "cifar":
+            return (2 if self.stem == "imagenet" else 1, *(block.stride for block in self.genotype.blocks))
         first = next((place for place, block in enumerate(self.genotype.blocks) if block.stride > 1), -1)
         return (1, *(1 if place == first else block.stride for place, block in enumerate(self.genotype.blocks)))
 
@@ -150,8 +151,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mnasnet": _MNASNET,
     "mnasnet-small": _MNASNET | {"dropout": 0.0},
     "mnasnet-cifar": _MNASNET | _CIFAR,
+    "nas-bench-macro": _MNASNET | _CIFAR | {"stem": "whole", "dropout": 0.0, "padding": "symmetric"},
     "mobilenetv2": _MNASNET | {"activation": "relu6", "batch_norm_momentum": 3e-3},
 }
 """Published settings: MnasNet's are those of its released code (tensorflow/tpu, `models/official/mnasnet`), those of
 MobileNetV2 of its own (tensorflow/models, `research/slim/nets/mobilenet`). Those for CIFAR are nobody's: batch norms as
-is usual there, and maps that are halved three times."""
+is usual there, and maps that are halved three times. NAS-Bench-Macro is built as by its released code."""

@@ -15,7 +15,7 @@ _MOST_PAINT = Paint("#cdb8ee", "#5b3796", "#2e1760")
 
 def op_paint(op: str) -> Paint:
     """The color of an op."""
-    if op == "conv":
+    if op in ("conv", "linear"):
         return CONV_PAINT
     if op == "depthwise":
         return DEPTHWISE_PAINT
@@ -25,7 +25,7 @@ def op_paint(op: str) -> Paint:
 
 def terminal_color(op: str) -> str:
     """The color of an op in a terminal, which has few."""
-    known = {"conv": "yellow", "depthwise": "green"}
+    known = {"conv": "yellow", "linear": "yellow", "depthwise": "green"}
     return known.get(op) or ("magenta" if expansion_of(op) > (_LEAST + _MOST) / 2 - 1 else "blue")
 
 
