@@ -1,6 +1,6 @@
 """CUDA graphs for machines without a GPU: operations are captured, and repeated on the same tensors."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nascli.engine.train_state import TrainState
 from nascli.models.deploy.graphs import GraphStream
 
 Result = TypeVar("Result")
@@ -28,7 +29,10 @@ class OperationStream(GraphStream):
         self.warmed_up += 1
         return function()
 
-    def capture(self, function: Callable[[], Result]) -> Callable[[], Result]:
+    def make_pool(self) -> object:
+        return None
+
+    def capture(self, function: Callable[[], Result], pool: object = None) -> Callable[[], Result]:
         kept = [(tensor, tensor.detach().clone()) for tensor in self._changed()]
         operations = Operations()
         try:
@@ -49,6 +53,17 @@ class OperationStream(GraphStream):
             return result
 
         return replay
+
+
+def changed_by(state: TrainState) -> Iterator[Tensor]:
+    """The tensors that a training step changes."""
+    yield from state.modules.state_dict().values()
+    for values in state.optimizer.state.values():
+        yield from values.values()
+    if state.ema is not None:
+        yield from state.ema.module.state_dict().values()
+    if state.scaler.is_enabled():
+        yield from (each for each in (state.scaler._scale, state.scaler._growth_tracker) if each is not None)
 
 
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]

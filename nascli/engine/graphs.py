@@ -1,12 +1,13 @@
-"""Whole training steps as CUDA graphs: forward and backward pass, optimizer, moving average in one launch.
+"""Training steps as CUDA graphs: forward and backward pass in one launch; clipping, optimizer, average in another.
 
 A step can be captured where it launches the same whatever the numbers are. So what changes from step to step lies on
-the device, and is put there before each replay: the batch, the learning rates, the probability of drop path, and the
-seed of the device's generator. A replay makes the step that `train_step` would have made, random numbers included.
+the device, and is put there before each replay: micro-batches, learning rates, the probability of drop path, and the
+seed of the device's generator. Replays make the step that `train_step` makes otherwise, random numbers included; what
+several processes exchange they exchange in between.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Generic, cast
@@ -15,9 +16,8 @@ import torch
 from torch import Tensor
 
 from nascli.device_errors import is_device_lost, is_out_of_memory
-from nascli.engine.device import seed_generators
-from nascli.engine.meters import MicroLoss, StepLoss
-from nascli.engine.step import train_step, train_step_with_oom_retry
+from nascli.engine.meters import StepLoss
+from nascli.engine.step import Gradients, StepParts, train_step_with_oom_retry
 from nascli.engine.task import Batch, Run, Task
 from nascli.engine.train_state import TrainState
 from nascli.errors import DeviceMemoryError
@@ -48,11 +48,56 @@ def keeps_numbers_on(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
+class GraphedParts(StepParts[Batch]):
+    """The parts of steps as graphs: of the first micro-batch of a step, of a later one, and of the change of weights.
+
+    Args:
+        stream: Parts were warmed up there on micro-batches of the same shapes.
+        micro: One of `count` micro-batches, all of the same shapes.
+        fraction: Its part of the batch's images.
+
+    Raises:
+        RuntimeError: A part cannot be captured.
+        DeviceMemoryError: Memory does not suffice.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        task: Task[Batch],
+        run: Run,
+        stream: GraphStream,
+        micro: Batch,
+        fraction: float,
+        count: int,
+    ) -> None:
+        super().__init__(state, task, run)
+        self._places = tuple(torch.zeros_like(each) for each in _as_tensors(micro))
+        add, places, pool = super().add_gradients, cast("Batch", self._places), stream.make_pool()
+        self._first = self._later = stream.capture(lambda: add(places, fraction, is_first=True), pool)
+        if count > 1:
+            self._later = stream.capture(lambda: add(places, fraction, is_first=False), pool)
+        self._change = stream.capture(super().change_weights, pool)
+
+    def add_gradients(self, micro: Batch, fraction: float, *, is_first: bool) -> Gradients:
+        """Those of a micro-batch, as `StepParts` adds them."""
+        for place, tensor in zip(self._places, _as_tensors(micro), strict=True):
+            place.copy_(tensor)
+        found = self._first() if is_first else self._later()
+        losses = {name: each.clone() for name, each in found.losses.items()}  # which the next replay leaves alone
+        return Gradients(found.share.clone(), losses, None if found.correct is None else found.correct.clone())
+
+    def change_weights(self) -> Tensor | None:
+        """Clip, step, average, as `StepParts` does."""
+        norm = self._change()
+        return None if norm is None else norm.clone()
+
+
 class GraphedStep(Generic[Batch]):
-    """Steps that are replayed from a graph once a few were made one launch at a time, as all are where that fails.
+    """Steps that are replayed from graphs once a few were made one launch at a time, as all are where that fails.
 
     Attributes:
-        captures: Graphs that were captured so far.
+        captures: How often steps were captured so far.
         reason: Why no graph is used any more; empty where one is, or will be.
     """
 
@@ -61,51 +106,52 @@ class GraphedStep(Generic[Batch]):
         self._rates = [torch.zeros((), device=run.device) for _ in state.optimizer.param_groups]
         self._shapes: object = None
         self._alike = 0
-        self._places: tuple[Tensor, ...] = ()
-        self._replay: Callable[[], StepLoss] | None = None
+        self._parts: GraphedParts[Batch] | None = None
         self.captures = 0
         self.reason = ""
 
     def __call__(self, batch: Batch, seed: int) -> StepLoss:
         """One step on one batch; arguments and errors as of `train_step_with_oom_retry`."""
+        step = partial(train_step_with_oom_retry, self._state, self._task, batch, seed, self._run)
         if not self.reason:
-            self._give_up(_explain_eager(self._state, self._task, self._run))
+            self._give_up(_explain_eager(self._state, self._task))
         if self.reason:
-            return train_step_with_oom_retry(self._state, self._task, batch, seed, self._run)
-        self._look_at(_as_tensors(batch))
+            return step()
+        self._look_at(batch)
         for rate, group in zip(self._rates, self._state.optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
-        if self._replay is None and self._is_due:
-            self._capture(_as_tensors(batch))
-        if self._replay is not None:
-            return self._make(self._replay, batch, seed)
-        step = partial(train_step_with_oom_retry, self._state, self._task, batch, seed, self._run)
+        if self._parts is None and self._is_due:
+            self._capture(batch)
+        if self._parts is not None:
+            return step(self._parts)
         with self._rates_on_device():
             return self._stream.warm_up(step)
 
     @property
     def _is_due(self) -> bool:
-        return not self.reason and self._alike > WARM_UP and self._task.plan.steps - self._state.step >= WORTH
+        return self._alike > WARM_UP and self._task.plan.steps - self._state.step >= WORTH
 
-    def _look_at(self, tensors: Sequence[Tensor]) -> None:
-        """Count batches of the same shapes; the graph of others is let go."""
-        shapes = [(each.shape, each.dtype) for each in tensors]
+    def _look_at(self, batch: Batch) -> None:
+        """Count batches of the same shapes and micro-batches; the graphs of others are let go."""
+        shapes = self._state.micro_batches, [(each.shape, each.dtype) for each in _as_tensors(batch)]
         if shapes != self._shapes:
-            self._shapes, self._alike, self._replay, self._places = shapes, 0, None, ()
+            self._shapes, self._alike, self._parts = shapes, 0, None
         self._alike += 1
 
-    def _capture(self, tensors: Sequence[Tensor]) -> None:
+    def _capture(self, batch: Batch) -> None:
+        count, since = self._state.micro_batches // self._run.dist.size, time.monotonic()
+        (micro, fraction), *others = self._task.split(batch, count)
+        if any(part != fraction for _, part in others):
+            self._give_up("the micro-batches of a batch differ in size")
+            return
         if self.captures == MOST_CAPTURES:
             self._give_up("the shapes of batches change too often")
             return
-        since, reason = time.monotonic(), ""
+        reason = ""
         try:
-            places = tuple(torch.zeros_like(each) for each in tensors)
             self._state.optimizer.zero_grad()
             with self._rates_on_device(capturing=True):
-                self._replay = self._stream.capture(
-                    lambda: train_step(self._state, self._task, cast("Batch", places), None, self._run)
-                )
+                self._parts = GraphedParts(self._state, self._task, self._run, self._stream, micro, fraction, count)
         except (RuntimeError, DeviceMemoryError) as error:
             first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
             if is_device_lost(first):
@@ -115,19 +161,10 @@ class GraphedStep(Generic[Batch]):
             self._mend()
             self._give_up(reason)
             return
-        self._places = places
         self.captures += 1
         if self._run.log is not None and self.captures == 1:
             seconds = time.monotonic() - since
             self._run.log(f"CUDA graphs: used from step {self._state.step + 1} on (captured in {seconds:.1f} s)")
-
-    def _make(self, replay: Callable[[], StepLoss], batch: Batch, seed: int) -> StepLoss:
-        for place, tensor in zip(self._places, _as_tensors(batch), strict=True):
-            place.copy_(tensor)
-        seed_generators(seed, self._run.device)
-        loss = replay()
-        ids = [self._task.image_ids(micro) for micro, _ in self._task.split(batch, 1)]
-        return _copy_loss(loss, ids)
 
     def _mend(self) -> None:
         """Undo what a capture that broke off left behind: nothing was computed, but Python objects were changed."""
@@ -144,7 +181,7 @@ class GraphedStep(Generic[Batch]):
         """Use no graph from here on, and say why; nothing where there is no reason."""
         self.reason = reason
         if reason:
-            self._replay, self._places = None, ()
+            self._parts = None
             if self._run.log is not None:
                 self._run.log(f"CUDA graphs: not used, since {reason}")
 
@@ -164,14 +201,10 @@ class GraphedStep(Generic[Batch]):
                 group.update(values)
 
 
-def _explain_eager(state: TrainState, task: Task[Batch], run: Run) -> str:
+def _explain_eager(state: TrainState, task: Task[Batch]) -> str:
     """Why no graph is used for the steps of a training; empty where one can be."""
     if task.why_eager:
         return task.why_eager
-    if run.dist.size > 1:
-        return f"{run.dist.size} processes exchange gradients within a step"
-    if state.micro_batches > 1:
-        return f"a batch has {state.micro_batches} micro-batches, each with a seed of its own"
     if state.scaler.is_enabled() and not getattr(state.optimizer, "_step_supports_amp_scaling", False):
         return "this optimizer is told by the CPU whether a gradient in float16 has overflowed"
     return ""
@@ -187,13 +220,3 @@ def _as_tensors(batch: object) -> tuple[Tensor, ...]:
     """The batch of a task whose steps can be captured: a tuple of tensors."""
     assert isinstance(batch, tuple)
     return batch
-
-
-def _copy_loss(loss: StepLoss, ids: Sequence[Sequence[int]]) -> StepLoss:
-    """Losses that the next replay leaves alone."""
-    micro = [
-        MicroLoss({name: each.clone() for name, each in one.losses.items()}, own)
-        for one, own in zip(loss.micro, ids, strict=True)
-    ]
-    norm, correct = (None if each is None else each.clone() for each in (loss.grad_norm, loss.correct))
-    return StepLoss(loss.loss.clone(), norm, micro, correct)

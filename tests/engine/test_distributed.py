@@ -120,7 +120,8 @@ def check_steps_and_trainings(first: Found, second: Found, images: Path) -> None
         for kind, expected in alone.items():
             assert_close(each[kind], expected, tolerance=1e-5 if kind in ("trained", "streamed") else 1e-4)
         assert each["short_of_memory"]["sizes"][:6] == [8, 8, 8, 4, 4, 4]
-    for kind in alone:
+        torch.testing.assert_close(each["replayed"], each["launched"], rtol=0, atol=0)
+    for kind in (*alone, "replayed"):
         states = [each[kind]["network"] for each in (first, second)]
         assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 

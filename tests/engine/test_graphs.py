@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from nascli.models.interface import ImageClassifier
 from nascli.models.tuning import freeze_weights
 from nascli.signals import StopRequest
 from tests.classify.small_training import AUGMENTATION, CPU, EVERYTHING, equal, make_data, make_network, weights
-from tests.graph_stream import OperationStream
+from tests.graph_stream import OperationStream, changed_by
 
 Result = TypeVar("Result")
 
@@ -41,16 +41,6 @@ STEPS = 12
 def _numbers_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classify_task, "keeps_numbers_on", lambda device: True)
     monkeypatch.setattr(graphs, "WORTH", 0)
-
-
-def changed_by(state: TrainState) -> Iterator[Tensor]:
-    yield from state.modules.state_dict().values()
-    for values in state.optimizer.state.values():
-        yield from values.values()
-    if state.ema is not None:
-        yield from state.ema.module.state_dict().values()
-    if state.scaler.is_enabled():
-        yield from (each for each in (state.scaler._scale, state.scaler._growth_tracker) if each is not None)
 
 
 def train(
@@ -127,11 +117,20 @@ def test_replayed_steps_are_those_of_the_plain_training(case: str) -> None:
     """With drop path, dropout, warm-up, an auxiliary head, and measuring in between."""
     config = EVERYTHING.model_copy(update=CASES[case])
     graphed = Graphed(config)
-    assert (graphed.stream.warmed_up, graphed.stream.replayed) == (WARM_UP, STEPS - WARM_UP)
+    assert (graphed.stream.warmed_up, graphed.stream.replayed) == (WARM_UP, 2 * (STEPS - WARM_UP))
     assert (graphed.step.captures, graphed.step.reason) == (1, "")
     assert [note.split(" (")[0] for note in graphed.notes] == ["CUDA graphs: used from step 4 on"]
     # the rates of the last two are rounded to float32 on the device, and divided by
     graphed.assert_as(train_once(config), 1e-5 if case in ("adamw", "muon") else 0.0)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_so_are_those_in_micro_batches(count: int) -> None:
+    config = EVERYTHING.model_copy(update={"grad_accum_steps": count})
+    graphed = Graphed(config)
+    assert (graphed.step.captures, graphed.stream.captured) == (1, 3)
+    assert graphed.stream.replayed == (count + 1) * (STEPS - WARM_UP)
+    graphed.assert_as(train(config))
 
 
 def test_so_are_those_on_mixed_images() -> None:
@@ -198,7 +197,7 @@ def test_a_number_of_python_would_stay_as_it_was_captured(monkeypatch: pytest.Mo
 def test_images_of_another_size_are_captured_anew() -> None:
     growing = FineTuneConfig(**EVERYTHING.model_dump() | {"epochs": 4}, image_sizes=(8, 12))
     graphed = Graphed(growing)
-    assert graphed.step.captures == graphed.stream.captured == 2
+    assert (graphed.step.captures, graphed.stream.captured) == (2, 4)
     assert graphed.stream.warmed_up == 2 * WARM_UP
     assert len(graphed.notes) == 1
     graphed.assert_as(train(growing))
@@ -218,7 +217,7 @@ class Failing(OperationStream):
 
     error: Exception = RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
 
-    def capture(self, function: Callable[[], Result]) -> Callable[[], Result]:
+    def capture(self, function: Callable[[], Result], pool: object = None) -> Callable[[], Result]:
         super().capture(function)
         try:
             raise self.error
@@ -233,7 +232,7 @@ class Full(Failing):
 class Interrupting(Failing):
     """Breaks off in the middle of the optimizer's step."""
 
-    def capture(self, function: Callable[[], Result]) -> Callable[[], Result]:
+    def capture(self, function: Callable[[], Result], pool: object = None) -> Callable[[], Result]:
         def refuse(*given: object, **more: object) -> None:
             raise self.error
 
@@ -277,13 +276,13 @@ def test_a_lost_device_is_no_reason_to_go_on() -> None:
     [
         ({"graphs": False}, "train.graphs is false"),
         ({"grad_checkpointing": True}, "train.grad_checkpointing"),
-        ({"grad_accum_steps": 2}, "2 micro-batches"),
+        ({"grad_accum_steps": 3}, "differ in size"),
     ],
 )
 def test_steps_that_cannot_be_replayed_are_made_one_by_one(update: dict[str, Any], reason: str) -> None:
     config = EVERYTHING.model_copy(update={"epochs": 2, **update})
     graphed = Graphed(config)
-    assert graphed.stream.captured == graphed.stream.warmed_up == 0
+    assert graphed.stream.captured == 0
     (note,) = graphed.notes
     assert reason in note
     graphed.assert_as(train(config))
@@ -303,20 +302,23 @@ def test_a_short_training_is_not_worth_it(monkeypatch: pytest.MonkeyPatch) -> No
     assert graphed.notes == []
 
 
-def test_memory_that_runs_out_before_a_step_is_captured_makes_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With them steps are made one by one."""
-    tries = itertools.count()
-    forward = CellNetwork.forward_with_aux
+def test_memory_that_runs_out_makes_micro_batches_which_are_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, config = CellNetwork.forward_with_aux, EVERYTHING.model_copy(update={"epochs": 2})
 
-    def guarded(network: CellNetwork, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        if next(tries) == 1:
-            raise torch.OutOfMemoryError("no room")
-        return forward(network, images)
+    def run_out_of_memory(state: TrainState) -> None:
+        tries = itertools.count()
 
-    monkeypatch.setattr(CellNetwork, "forward_with_aux", guarded)
-    graphed = Graphed(EVERYTHING.model_copy(update={"epochs": 2}))
-    assert [note.split(":")[0] for note in graphed.notes] == ["out of memory", "CUDA graphs"]
-    assert graphed.stream.captured == 0
+        def guarded(network: CellNetwork, images: Tensor) -> tuple[Tensor, Tensor | None]:
+            if next(tries) == 1:
+                raise torch.OutOfMemoryError("no room")
+            return forward(network, images)
+
+        monkeypatch.setattr(CellNetwork, "forward_with_aux", guarded)
+
+    graphed = Graphed(config, prepare=run_out_of_memory)
+    assert [note.split(" (")[0] for note in graphed.notes][1:] == ["CUDA graphs: used from step 6 on"]
+    assert graphed.stream.captured == 3
+    graphed.assert_as(train(config, prepare=run_out_of_memory))
 
 
 class Capturable(StepCounter):  # type: ignore[no-untyped-call]
@@ -338,8 +340,11 @@ class MetaStream(OperationStream):
         with Capturable(META):
             return function()
 
-    def capture(self, function: Callable[[], Result]) -> Callable[[], Result]:
+    def __init__(self) -> None:
+        super().__init__()
         self.counter = Capturable(META)
+
+    def capture(self, function: Callable[[], Result], pool: object = None) -> Callable[[], Result]:
         with pytest.MonkeyPatch.context() as patch, as_on_a_gpu(), self.counter:
             patch.setattr(torch, "default_generator", None)
             result = function()

@@ -5,21 +5,29 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
+from nascli.classify import task as classify_task
 from nascli.classify.metrics import evaluate
+from nascli.classify.task import ClassifyTask
 from nascli.config import TrainConfig
 from nascli.data.dataset import UnreadableImages
 from nascli.data.streaming import ImageFiles
 from nascli.data.transforms import Normalizer
+from nascli.engine import fit as fitting
+from nascli.engine import graphs
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.dist import DistContext, process_group
+from nascli.engine.graphs import GraphedStep, Step, choose_step
 from nascli.engine.task import Run
+from nascli.engine.train_state import TrainState
 from nascli.errors import CorruptFileError, InputError
 from nascli.models.cells.network import CellNetwork
 from tests.classify.small_training import AUGMENTATION, CPU, EVERYTHING, FixedTraining, make_data, make_network, run_fit
+from tests.graph_stream import OperationStream, changed_by
 from tests.processes import failure
 
 MIXED = AUGMENTATION.model_copy(update={"mixup": 0.2, "cutmix": 1.0})
@@ -66,6 +74,29 @@ def train_short_of_memory(dist: DistContext) -> Found:
         return {**train(dist, 2, epochs=1), "sizes": sizes}
     finally:
         CellNetwork.forward_with_aux = forward  # type: ignore[method-assign]
+
+
+def train_in_graphs(dist: DistContext, last_one: bool) -> Found:
+    """A training in four micro-batches, whose steps the last process, if asked, replays from graphs but for the first.
+
+    Masks of drop path are made at each step, as on a GPU.
+    """
+
+    steps: list[GraphedStep[Any]] = []
+
+    def choose(state: TrainState, task: ClassifyTask, run: Run) -> Step[Any]:
+        steps.append(GraphedStep(state, task, run, OperationStream(lambda: changed_by(state))))
+        return steps[0]
+
+    replays = last_one and dist.rank == dist.size - 1
+    with (
+        mock.patch.object(classify_task, "keeps_numbers_on", return_value=True),
+        mock.patch.object(fitting, "choose_step", choose if replays else choose_step),
+        mock.patch.multiple(graphs, WARM_UP=1, WORTH=0),
+    ):
+        found = train(dist, 4, epochs=1)
+    assert [step.captures for step in steps] == [1] * replays
+    return found
 
 
 def yield_items(dist: DistContext, *, torn: bool) -> Iterator[int]:
@@ -143,6 +174,8 @@ def main(folder: Path) -> None:
             "in_four": train(dist, 4, epochs=1),
             "streamed": train(dist, 2, streamed=folder / "images"),
             "short_of_memory": train_short_of_memory(dist),
+            "launched": train_in_graphs(dist, last_one=False),
+            "replayed": train_in_graphs(dist, last_one=True),
             "measured": measure(dist, folder),
             "no_room": failure(lambda: measure(dist, folder / "whole", room=0)),
         }

@@ -39,7 +39,7 @@ class FakeCuda:
         self.current = "main"
 
     @contextmanager
-    def _graph(self, graph: object, *, stream: object, capture_error_mode: str) -> Iterator[None]:
+    def _graph(self, graph: object, pool: object, stream: object, capture_error_mode: str) -> Iterator[None]:
         assert capture_error_mode == "thread_local"
         self.current, self.state = "side", "capturing"
         yield

@@ -104,7 +104,7 @@ def test_arithmetic_that_changes_is_captured_anew(plain: Engine) -> None:
 
 
 class Failing(OperationStream):
-    def capture(self, function: Callable[[], Result]) -> Callable[[], Result]:
+    def capture(self, function: Callable[[], Result], pool: object = None) -> Callable[[], Result]:
         super().capture(function)
         raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,13 +41,14 @@ class GraphStream:
         finally:
             current.wait_stream(self._stream)
 
-    def capture(self, function: Callable[[], Result]) -> Callable[[], Result]:
+    def capture(self, function: Callable[[], Result], pool: Any = None) -> Callable[[], Result]:  # noqa: ANN401 - torch has no name for it
         """Capture what a function launches; nothing is computed yet.
 
         Args:
             function: It was called by `warm_up` before, launches the same whatever the numbers are, reads nothing back
                 from the device and copies nothing to it. Its random numbers are those of the device's own generator,
                 as it stands before each replay.
+            pool: From `make_pool`: the memory that it shares with graphs captured before, all of which are kept.
 
         Returns:
             The replay, which gives the same tensors each time, with new content.
@@ -60,7 +61,7 @@ class GraphStream:
         state, graph = generator.clone_state(), torch.cuda.CUDAGraph()
         try:
             # the threads that read images may ask for memory meanwhile
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool, self._stream, capture_error_mode="thread_local"):
                 result = function()
         except Exception:
             # a capture that breaks off leaves its stream the current one, and the generator as if it went on
@@ -73,6 +74,10 @@ class GraphStream:
             return result
 
         return replay
+
+    def make_pool(self) -> Any:  # noqa: ANN401
+        """Memory for several graphs, one of which runs at a time: what they make for themselves lies in one place."""
+        return torch.cuda.graph_pool_handle()
 
 
 class GraphedEngine(Generic[Result]):
