@@ -141,7 +141,7 @@ class NoStream(GraphStream):
     def warm_up(self, function: Callable[[], Result]) -> Result:
         return function()
 
-    def capture(self, function: Callable[[], Result]) -> Callable[[], Result]:
+    def capture(self, function: Callable[[], Result], pool: object = None) -> Callable[[], Result]:
         result = function()
         return lambda: result
 
