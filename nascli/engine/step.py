@@ -16,44 +16,6 @@ from nascli.errors import DeviceMemoryError
 from nascli.seeding import derive_seed
 
 
-def train_step_with_oom_retry(
-    state: TrainState,
-    task: Task[Batch],
-    batch: Batch,
-    seed: int,
-    run: Run,
-    parts: "StepParts[Batch] | None" = None,
-) -> StepLoss:
-    """`train_step`, retried in twice as many micro-batches, and without `parts`, for as long as memory runs out.
-
-    Twice as many add up to the same gradient, but batch norms see each micro-batch alone, and a single process's may
-    have counted one of the failed attempt in their moving statistics. `state.micro_batches` keeps its new value. Where
-    one of several processes runs out of memory, all retry.
-
-    Raises:
-        torch.OutOfMemoryError: The smallest micro-batches are too large, or `run.retry_on_oom` is false.
-    """
-    size = task.plan.batch_size
-    while True:
-        try:
-            return train_step(state, task, batch, seed, run, parts)
-        except torch.OutOfMemoryError:
-            if not run.retry_on_oom or size < 2 * task.plan.min_images * state.micro_batches:
-                raise
-        # here, where the exception no longer holds on to the attempt's tensors
-        parts = None
-        state.optimizer.zero_grad()
-        torch.cuda.empty_cache()
-        state.micro_batches *= 2
-        task.micro_batches = state.micro_batches
-        if run.log is not None:
-            run.log(
-                f"out of memory: from step {state.step + 1} on a batch of {size} images is computed in "
-                f"{state.micro_batches} micro-batches, whose gradients add up to the batch's (batch-norm statistics "
-                "are each micro-batch's own)"
-            )
-
-
 class Gradients(NamedTuple):
     """Results of a micro-batch whose gradients were added, on the device.
 
@@ -102,6 +64,44 @@ class StepParts(Generic[Batch]):
         if state.ema is not None:
             state.ema.update(state.modules)
         return None if state.scaler.is_enabled() else norm  # the scaler skips such a step itself
+
+
+def train_step_with_oom_retry(
+    state: TrainState,
+    task: Task[Batch],
+    batch: Batch,
+    seed: int,
+    run: Run,
+    parts: StepParts[Batch] | None = None,
+) -> StepLoss:
+    """`train_step`, retried in twice as many micro-batches, and without `parts`, for as long as memory runs out.
+
+    Twice as many add up to the same gradient, but batch norms see each micro-batch alone, and a single process's may
+    have counted one of the failed attempt in their moving statistics. `state.micro_batches` keeps its new value. Where
+    one of several processes runs out of memory, all retry.
+
+    Raises:
+        torch.OutOfMemoryError: The smallest micro-batches are too large, or `run.retry_on_oom` is false.
+    """
+    size = task.plan.batch_size
+    while True:
+        try:
+            return train_step(state, task, batch, seed, run, parts)
+        except torch.OutOfMemoryError:
+            if not run.retry_on_oom or size < 2 * task.plan.min_images * state.micro_batches:
+                raise
+        # here, where the exception no longer holds on to the attempt's tensors
+        parts = None
+        state.optimizer.zero_grad()
+        torch.cuda.empty_cache()
+        state.micro_batches *= 2
+        task.micro_batches = state.micro_batches
+        if run.log is not None:
+            run.log(
+                f"out of memory: from step {state.step + 1} on a batch of {size} images is computed in "
+                f"{state.micro_batches} micro-batches, whose gradients add up to the batch's (batch-norm statistics "
+                "are each micro-batch's own)"
+            )
 
 
 def train_step(
