@@ -1,6 +1,7 @@
 """Regret of each strategy over time: many simulated searches on a table of trained cells.
 
     python benchmarks/regret.py TABLE --seeds 100 --trials 250 --out docs/regret
+    python benchmarks/regret.py nas_bench_201.csv --space nas-bench-201 --seeds 20 --trials 100
 
 Writes OUT.json, OUT.png and OUT.svg. Regret is the mean accuracy of the table's best cell minus that of the cell with
 the highest reward so far, in percentage points. Every strategy runs with its default numbers and the same seeds. Those
@@ -24,11 +25,13 @@ from matplotlib.ticker import FuncFormatter
 from rich.table import Table as Grid
 from simulate import RegretAt, SimulatedRuns, compare, rank_correlation, regret_at, simulate, trials_to_reach
 
+from nascli.config import TableConfig
 from nascli.engine.device import cpu_threads
 from nascli.files import write_json
-from nascli.genotype.space import SearchSpace
+from nascli.genotype.space import SearchSpace, find_space
 from nascli.reading import sha256_file
 from nascli.runs.record import versions
+from nascli.search.evaluators.csv_table import read_csv_table
 from nascli.search.evaluators.tabular import TabularBenchmark
 from nascli.search.strategies.strategy import Strategy
 
@@ -69,6 +72,13 @@ def strategies(space: SearchSpace) -> dict[str, Callable[[int], Strategy]]:
         "reinforce": lambda seed: reinforce(space, ReinforceConfig(), seed),
         "bayesian": lambda seed: BayesianSearch(space, BayesianConfig(), seed),
     }
+
+
+def read_table(path: Path, space: str | None, accuracy: str | None) -> TabularBenchmark:
+    """The table of a file; one in CSV is of networks of this space."""
+    if space is None:
+        return TabularBenchmark.read(path)
+    return read_csv_table(path, find_space(space), TableConfig(accuracy=accuracy))
 
 
 def checkpoints(trials: int) -> list[int]:
@@ -139,7 +149,7 @@ def describe(path: Path, table: TabularBenchmark) -> dict[str, object]:
 
 def show(about: Mapping[str, object], found: Mapping[str, SimulatedRuns], counts: list[int]) -> None:
     """The numbers as tables."""
-    console().print(f"{about['cells']} cells, {about['trainings']} trainings each, {about['failed']} failed")
+    console().print(f"{about['cells']} cells, up to {about['trainings']} trainings each, {about['failed']} failed")
     for name in ("accuracy", "rank_correlation"):
         console().print(f"{name.replace('_', ' ')}: {json.dumps(about[name])}")
     searches = len(next(iter(found.values())).rewards)
@@ -229,13 +239,15 @@ def save(figure: Figure, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path, help="a table of trained cells")
+    parser.add_argument("table", type=Path, help="a table of trained networks: HDF5, or CSV with --space")
+    parser.add_argument("--space", help="search space of the networks in a CSV file")
+    parser.add_argument("--accuracy", help="its column of accuracies; default: the first")
     parser.add_argument("--seeds", type=int, default=100, help="searches per strategy")
     parser.add_argument("--trials", type=int, default=250, help="proposals per search")
     parser.add_argument("--only", action="append", default=[], choices=list(LOOKS), help="these strategies alone")
     parser.add_argument("--out", type=Path, help="where to write, without suffix")
     asked = parser.parse_args()
-    table = TabularBenchmark.read(asked.table)
+    table = read_table(asked.table, asked.space, asked.accuracy)
     about = describe(asked.table, table)
     timed = run_all(table, asked.only, asked.trials, asked.seeds)
     found = {name: runs for name, (runs, _) in timed.items()}

@@ -269,11 +269,13 @@ def trials_to_reach(runs: SimulatedRuns, regret: float) -> Floats:
 def rank_correlation(table: TabularBenchmark) -> RankCorrelation:
     """Spearman's rho and Kendall's tau-b between the trainings of a table, over the cells that did not fail.
 
-    It bounds what a search by single trainings can know: where seeds disagree, so do the best cells.
+    It bounds what a search by single trainings can know: where seeds disagree, so do the best cells. Of cells that were
+    trained more often than others the further trainings do not count.
     """
-    known = table.accuracies[~np.isnan(table.means)]
+    counts = table.counts[table.counts > 0]
+    known = table.accuracies[table.counts > 0][:, : counts.min(initial=table.trainings)]
     varied = len(known) > 1 and bool(np.all(np.ptp(known, axis=0) > 0))
-    pairs = [(known[:, i], known[:, j]) for i in range(table.trainings) for j in range(i)] if varied else []
+    pairs = [(known[:, i], known[:, j]) for i in range(known.shape[1]) for j in range(i)] if varied else []
     if not pairs:
         return RankCorrelation(float("nan"), float("nan"))
     from scipy import stats  # slow to import

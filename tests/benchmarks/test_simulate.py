@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,15 @@ def test_rank_correlation_tells_agreement_from_noise(tmp_path: Path) -> None:
     assert -1 < noisy.kendall < 0.9
     assert -1 < noisy.spearman < 0.95
     assert np.isnan(rank_correlation(make_table(tmp_path, RECIPE.space, seeds=1)).spearman)
+
+
+def test_cells_that_were_trained_more_often_are_answered_by_one_of_all_their_trainings(calm: TabularBenchmark) -> None:
+    """As where rows of a CSV file are equal networks: a table that is as wide as the most of them, and not full."""
+    longer = np.full((len(calm), 4), np.nan)
+    longer[:, :2] = calm.accuracies[:, :1]
+    longer[0, 2:] = calm.accuracies[0, 0] + 0.2
+    table = replace(calm, accuracies=longer)
+    assert table.counts.tolist() == [4, *[2] * (len(calm) - 1)]
+    assert {table.draw_accuracy(0, seed) for seed in range(40)} == {longer[0, 0], longer[0, 2]}
+    assert table.means[0] == pytest.approx(longer[0, 0] + 0.1)
+    assert rank_correlation(table).spearman == pytest.approx(1)
