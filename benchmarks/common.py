@@ -204,13 +204,11 @@ def compare(
         for number, variant in in_turn(list(variants), asked.rounds):
             names = {"case": case, "variant": variant, "round": number}
             task = {**_settings(asked), **settings, "measure": variant, **variants[variant], **names}
-            folder = getattr(asked, "folder", None)
-            made_here = None if here is None else here[task["measure"]]
-            figures = (
-                fresh(script, task, folder, getattr(asked, "cores", 0))
-                if made_here is None
-                else measure_here(made_here, task, folder)
-            )
+            folder, cores = (getattr(asked, name, None) for name in ("folder", "cores"))
+            if here is None:
+                figures = fresh(script, task, folder, cores or 0)
+            else:
+                figures = measure_here(here[task["measure"]], task, folder)
             measurements.append({**names, **figures})
             if check is not None:
                 check([each for each in measurements if each["case"] == case])

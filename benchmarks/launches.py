@@ -46,7 +46,7 @@ from nascli.engine.graphs import WARM_UP, GraphedStep
 from nascli.engine.step import train_step
 from nascli.engine.task import Run
 from nascli.engine.task import Task as EngineTask
-from nascli.engine.train_state import start_state
+from nascli.engine.train_state import TrainState, start_state
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.deploy.graphs import GraphStream
 from nascli.models.families import build
@@ -119,10 +119,7 @@ def _is_made_of_numbers(name: str, device_type: str) -> bool:
 
 def count_step(task: EngineTask[Any], run: Run) -> StepCounter:
     """Those of the third step of a training."""
-    state, counter = start_state(task, run), StepCounter(run.device)
-    if run.device.type != "cpu":
-        for group in state.optimizer.param_groups:
-            group |= {"fused": False, "foreach": True}  # torch has fused kernels for real devices alone
+    state, counter = start_by_lists(task, run), StepCounter(run.device)
     batches = iter(task.batches(0, 0))
     with task.training():
         for step in range(STEPS):
@@ -131,6 +128,15 @@ def count_step(task: EngineTask[Any], run: Run) -> StepCounter:
                 task.begin_step(step)
                 train_step(state, task, next(batches), 7, run)
     return counter
+
+
+def start_by_lists(task: EngineTask[Any], run: Run) -> TrainState:
+    """The state before the first step; fused kernels, which torch has for real devices alone, give way to lists."""
+    state = start_state(task, run)
+    if run.device.type != "cpu":
+        for group in state.optimizer.param_groups:
+            group |= {"fused": False, "foreach": True}
+    return state
 
 
 class NoStream(GraphStream):
@@ -148,14 +154,11 @@ class NoStream(GraphStream):
 
 def count_beside_graph(task: EngineTask[Any], run: Run) -> StepCounter:
     """Those of a step that is replayed: the batch, numbers that change from step to step, copies of the losses."""
-    state, counter = start_state(task, run), StepCounter(run.device)
-    for group in state.optimizer.param_groups:
-        group |= {"fused": False, "foreach": True}
+    state, counter = start_by_lists(task, run), StepCounter(run.device)
     step = GraphedStep(state, task, run, NoStream())
     batches = itertools.chain.from_iterable(task.batches(epoch, 0) for epoch in itertools.count())
-    by_numbers = mock.patch.object(
-        GraphedStep, "_rates_on_device", return_value=nullcontext()
-    )  # as torch needs it here
+    # learning rates on the device are for fused kernels, and what is captured does not count
+    by_numbers = mock.patch.object(GraphedStep, "_rates_on_device", return_value=nullcontext())
     with mock.patch.object(graphs, "WORTH", 0), by_numbers, as_on_a_gpu(), task.training():
         for number in range(WARM_UP + 3):
             counter = StepCounter(run.device)
@@ -170,9 +173,12 @@ def count_beside_graph(task: EngineTask[Any], run: Run) -> StepCounter:
 def as_on_a_gpu() -> Iterator[None]:
     """Clip gradients together, as torch does on a GPU, and take no ways that are for CPUs alone."""
     clipping, convolutions = "torch.nn.utils.clip_grad", "nascli.models.convolutions"
-    with mock.patch(f"{clipping}._has_foreach_support", return_value=True):  # noqa: SIM117
-        with mock.patch(f"{convolutions}._FEW_PIXELS", 0), mock.patch(f"{convolutions}._ONEDNN", new=False):
-            yield
+    with (
+        mock.patch(f"{clipping}._has_foreach_support", return_value=True),
+        mock.patch(f"{convolutions}._FEW_PIXELS", 0),
+        mock.patch(f"{convolutions}._ONEDNN", new=False),
+    ):
+        yield
 
 
 def make_data(side: int) -> ImageData:

@@ -75,6 +75,11 @@ def test_so_it_is_with_every_change_of_the_images(device: torch.device, steps: l
 
 
 @on_gpu
+def test_so_it_is_in_micro_batches(device: torch.device) -> None:
+    assert_alike(device, EVERYTHING.model_copy(update={"grad_accum_steps": 2, "precision": "bfloat16"}))
+
+
+@on_gpu
 def test_so_it_is_where_float16_overflows_at_first(
     device: torch.device, steps: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
