@@ -13,23 +13,23 @@ fi
 rm -rf "$work/runs"
 if unpack; then
   images=(--dataset "folder:$work/images" --device "$device")
-  run search "${SEARCH:-100}" "$python" -m nascli search "${images[@]}" --recipe cifar10-gpu --strategy evolution \
+  run search "${SEARCH:-80}" "$python" -m nascli search "${images[@]}" --recipe cifar10-gpu --strategy evolution \
     "${children[@]}" --set train.epochs=1 --set search.warm_start_trials=0 --set 'halving.rungs=[]' --set rerank.top=0 \
     --out "$work/runs/search" --json
   note "children: $(grep -c '"finished"' "$work/runs/search/trials.jsonl")"
   for job in nasnet-a:nasnet-a:32 found:docs/found-cell.json:24; do # side by side
     IFS=: read -r name cell filters <<< "$job"
-    run "train-$name" "${TRAIN:-200}" "$python" -m nascli train --cell "$cell" --filters "$filters" "${images[@]}" \
+    run "train-$name" "${TRAIN:-190}" "$python" -m nascli train --cell "$cell" --filters "$filters" "${images[@]}" \
       --recipe cifar10-fast "${training[@]}" --out "$work/runs/$name" --json &
   done
   wait
-  run evaluate 30 "$python" -m nascli evaluate "$work/runs/nasnet-a" "$work/runs/found" --flip --device "$device" --json
+  run evaluate 20 "$python" -m nascli evaluate "$work/runs/nasnet-a" "$work/runs/found" --flip --device "$device" --json
 fi
-run training-step "${STEP:-60}" "$python" benchmarks/training_step.py --device "$device" --precision bfloat16 \
+run training-step "${STEP:-40}" "$python" benchmarks/training_step.py --device "$device" --precision bfloat16 \
   "${timing[@]}" "${step[@]}" --json "$out/training_step.json"
-run inference "${INFERENCE:-60}" "$python" benchmarks/inference.py --device "$device" "${timing[@]}" "${networks[@]}" \
+run inference "${INFERENCE:-50}" "$python" benchmarks/inference.py --device "$device" "${timing[@]}" "${networks[@]}" \
   --json "$out/inference.json"
-[ -n "${REHEARSE:-}" ] || run compiled "${COMPILE:-90}" "$python" benchmarks/training_step.py --device "$device" \
+[ -n "${REHEARSE:-}" ] || run compiled "${COMPILE:-60}" "$python" benchmarks/training_step.py --device "$device" \
   --precision bfloat16 --rounds 1 --seconds 1 "${step[@]}" --filters 32 --compiled --json "$out/compiled.json"
 # without checkpoints, which are large; the weights of NASNet-A in a file of their own
 tar -C "$work" -czf "$out/runs.tar.gz" --exclude '*.pt' --exclude '*.safetensors' runs 2> /dev/null
