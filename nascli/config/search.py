@@ -62,7 +62,7 @@ EVALUATORS = {
         caution="It is that of a network on held-out training images that was never trained alone. It ranks "
         "architectures roughly; nascli train measures the final accuracy on the test split.",
     ),
-    f"{TABLE}FILE": EvaluatorInfo("proxy accuracy from a table", is_accuracy=True),
+    f"{TABLE}FILE": EvaluatorInfo("accuracy from a table", is_accuracy=True),
     "params": EvaluatorInfo("a score without training, params in millions"),
     "mult_adds": EvaluatorInfo("a score without training, multiply-accumulates in millions"),
     "naswot": EvaluatorInfo("a score without training, Mellor et al. 2021"),

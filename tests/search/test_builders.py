@@ -53,7 +53,7 @@ def test_rewards_are_described_by_the_table_of_evaluators() -> None:
     }
     assert list(words.values()) == [
         "proxy accuracy",
-        "proxy accuracy from a table",
+        "accuracy from a table",
         "naswot, a score without training, Mellor et al. 2021",
     ]
     assert [name for name, info in EVALUATORS.items() if info.trains_children] == ["proxy"]
