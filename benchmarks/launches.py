@@ -4,14 +4,14 @@
 
 No GPU is needed. A classifier's step is made on the device `meta`, which has shapes and no values, in float32 and else
 as its recipe says: augmentation, moving average, clipping. A detector's is made on the CPU in bfloat16: boxes need
-values. The third step counts, as the first ones make what is kept. Batches, images and crops are small: no classifier's
-count depends on them; a detector's has three copies for each of its two images.
+values. The third step counts, as the first ones make what is kept. Batches, images and crops are small; no count of
+copies depends on them.
 
 Launches are torch's operations but views and empty tensors; a GPU makes one to five kernels of each. Where the step is
 captured as a CUDA graph, what is launched besides is counted, too: the next batch, and numbers that change.
 
 Copies to the GPU wait for it unless they come from page-locked memory; readings always do. On the CPU a detector's
-images and boxes count as copied, and so does every tensor made of Python's numbers; numbers that never leave the CPU
+images and boxes count as one copy, and so does every tensor made of Python's numbers; numbers that never leave the CPU
 count as readings, too.
 """
 
@@ -239,7 +239,7 @@ def detector(task: Task) -> Figures:
     batch = DetectBatch(entries, images, [training_target(entry) for entry in entries])
     with mock.patch.object(DetectTask, "batches", return_value=[batch] * STEPS):
         counter = count_step(engine_task, run)
-    counter.copies["image or boxes"] += len(images) + sum(len(target) for target in batch.targets)
+    counter.copies["images and boxes"] += 1  # from page-locked memory
     return figures(counter)
 
 

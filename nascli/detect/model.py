@@ -19,7 +19,7 @@ from nascli.config import DetectorConfig, Strict, parse
 from nascli.data.detection.dataset import Category
 from nascli.data.images.decoding import REDUCED_ABOVE
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
-from nascli.detect.resizing import ExactTransform
+from nascli.detect.resizing import ExactTransform, scale_boxes
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import write_text
 from nascli.models.families import NETWORK_FILE, build
@@ -109,8 +109,7 @@ def _reduce_largest(transform: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             continue
         changed[k] = nn.functional.interpolate(image[None], size, mode="area")[0]
         if moved is not None:
-            factors = torch.tensor([size[1] / width, size[0] / height] * 2, device=image.device)
-            moved[k] = {**moved[k], "boxes": moved[k]["boxes"] * factors}
+            moved[k] = {**moved[k], "boxes": scale_boxes(moved[k]["boxes"], (height, width), size)}
     return changed, moved
 
 

@@ -3,11 +3,13 @@
 Shapes: H and W of an image, C channels.
 """
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 Target = dict[str, Tensor]
 
@@ -17,8 +19,17 @@ class ExactTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
 
     torchvision multiplies H and W by a factor and rounds down: of some sizes, one in ten or twenty, the shorter side
     gets a pixel less than `min_size`. Of which depends on the format of the numbers, so that a detector in a file for
-    other programs would see other images.
+    other programs would see other images. Colors and factors of boxes are at hand, where torchvision makes tensors of
+    them for each image: copies to a GPU, which all wait for it.
     """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *numbers: Any) -> None:  # noqa: ANN401 - torchvision's, in its order
+        super().__init__(*numbers)
+        for name, values in (("mean", self.image_mean), ("std", self.image_std)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
     @classmethod
     def of(cls, plain: GeneralizedRCNNTransform) -> Self:
@@ -26,6 +37,10 @@ class ExactTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
         sizes = plain.min_size, plain.max_size
         colors = plain.image_mean, plain.image_std
         return cls(*sizes, *colors, plain.size_divisible, plain.fixed_size)
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """An image (3, H, W), from 0 to 1, less the mean colors and divided by their deviations."""
+        return (image - self.mean) / self.std
 
     def resize(self, image: Tensor, target: Target | None = None) -> tuple[Tensor, Target | None]:
         """An image (C, H, W) with its boxes in the size of `choose_size`.
@@ -38,7 +53,7 @@ class ExactTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
         after = self.choose_size(*before)
         resized = F.interpolate(image[None], after, mode="bilinear", align_corners=False)[0]
         if target is not None:
-            target["boxes"] = resize_boxes(target["boxes"], before, after)
+            target["boxes"] = scale_boxes(target["boxes"], before, after)
         return resized, target
 
     def choose_size(self, height: int, width: int) -> tuple[int, int]:
@@ -53,3 +68,10 @@ class ExactTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
         if least * longer <= self.max_size * shorter:
             return height * least // shorter, width * least // shorter
         return max(1, height * self.max_size // longer), max(1, width * self.max_size // longer)
+
+
+def scale_boxes(boxes: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
+    """Boxes (n, 4), corners x, y, x, y in pixels, of an image whose H and W change."""
+    y, x = (new / old for new, old in zip(after, before, strict=True))
+    left, top, right, bottom = boxes.unbind(1)
+    return torch.stack((left * x, top * y, right * x, bottom * y), dim=1)

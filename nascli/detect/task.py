@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nascli.data.changes import copy_together
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
 from nascli.data.detection.transforms import BoxTransform, Target, read_transformed
 from nascli.detect.coco_eval import Detection, DetectionScore, score_detections
@@ -84,12 +85,13 @@ class DetectTask(Task[DetectBatch]):
 
     def loss(self, micro: DetectBatch) -> Mapping[str, Tensor]:
         """The four losses of Faster R-CNN, with equal weight: each a mean over its own samples of the micro-batch."""
-        device = self._run.device
+        device, names = self._run.device, [list(target) for target in micro.targets]
+        values = [value for target in micro.targets for value in target.values()]
+        sent = iter(copy_together([*micro.images, *values], device))  # one wait instead of one for each
+        images = [to_float(next(sent), device) for _ in micro.images]
+        targets = [{name: next(sent) for name in own} for own in names]
         with autocast_network(self.modules, self._sampler.config.precision, device):
-            losses: dict[str, Tensor] = self.modules(
-                [to_float(image, device) for image in micro.images],
-                [{name: tensor.to(device) for name, tensor in target.items()} for target in micro.targets],
-            )
+            losses: dict[str, Tensor] = self.modules(images, targets)
         return losses
 
     def image_ids(self, micro: DetectBatch) -> Sequence[int]:

@@ -164,3 +164,17 @@ def test_a_loss_that_is_not_finite_names_the_images_it_was_computed_on() -> None
         diverge(1)
     with pytest.raises(DivergedError, match=r"on the images with ids 10, 11\."):
         diverge(2)
+
+
+def test_images_and_boxes_go_to_the_device_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+
+    def copy(tensors: list[Tensor], device: torch.device) -> list[Tensor]:
+        sent.append(len(tensors))
+        return [each.clone() for each in tensors]
+
+    images = batch((64, 64), (40, 72))
+    expected = Step(new_detector())(images).loss
+    monkeypatch.setattr("nascli.detect.task.copy_together", copy)
+    assert torch.equal(Step(new_detector())(images).loss, expected)
+    assert sent == [6]
