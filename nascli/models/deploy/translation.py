@@ -26,6 +26,7 @@ from nascli.models.deploy.openvino import Model, import_openvino
 from nascli.models.deploy.program import INPUT, OUTPUT, quiet, trace_program
 from nascli.models.interface import ImageClassifier
 from nascli.models.layers import Subsample
+from nascli.models.max_pool import max_pool2d
 
 Opset = Any
 Step = Any
@@ -207,7 +208,7 @@ _FUNCTIONS: dict[Any, Callable[..., Step]] = {
     operator.mul: lambda ops, x, y: ops.multiply(x, y),
     torch.cat: lambda ops, maps, axis: ops.concat(maps, axis),
     F.pad: _pad,
-    F.max_pool2d: _pool_plainly,
+    max_pool2d: _pool_plainly,
     F.avg_pool2d: _average_plainly,
     F.interpolate: _resize,
     getattr: lambda ops, x, _: ops.shape_of(x),
