@@ -208,6 +208,7 @@ _FUNCTIONS: dict[Any, Callable[..., Step]] = {
     operator.mul: lambda ops, x, y: ops.multiply(x, y),
     torch.cat: lambda ops, maps, axis: ops.concat(maps, axis),
     F.pad: _pad,
+    F.max_pool2d: _pool_plainly,
     max_pool2d: _pool_plainly,
     F.avg_pool2d: _average_plainly,
     F.interpolate: _resize,
