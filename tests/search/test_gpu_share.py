@@ -21,7 +21,14 @@ from nascli.search.gpu_share import GpuShare, count_worker_memory, share_gpus
 from nascli.seeding import derive_seed
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-SMALL = {"data.dataset": "digits", "network.filters": 4, "train.batch_size": 8, "network.image_size": 8}
+SMALL = {
+    "data.dataset": "digits",
+    "network.preset": "cifar10",
+    "network.filters": 4,
+    "network.cells_per_stage": 1,
+    "network.image_size": 8,
+    "train.batch_size": 8,
+}
 GIB = 2**30
 
 
@@ -30,10 +37,11 @@ def setup() -> ChildSetup:
     return load_child_setup(load_recipe(SearchRecipe, None, SMALL), CPU)
 
 
-def test_the_memory_of_a_child_is_counted_as_on_a_cpu(setup: ChildSetup) -> None:
+def test_the_memory_of_a_child_is_counted_as_on_a_cpu(monkeypatch: pytest.MonkeyPatch, setup: ChildSetup) -> None:
+    monkeypatch.setattr(gpu_share, "_CHILDREN", 1)
     recipe = load_recipe(SearchRecipe, None, SMALL)
     draw, steps = random.Random(derive_seed(recipe.seed, "memory")), []
-    for child in draw_genotypes(resolve_space(recipe.space), draw, 3):
+    for child in draw_genotypes(resolve_space(recipe.space), draw, 1):
         task = ClassifyTask(build(setup.spec(child)), setup.data, recipe.train, setup.augmentation, 0, Run(CPU))
         task.begin_step(task.plan.steps)
         state = start_state(task, Run(CPU))
