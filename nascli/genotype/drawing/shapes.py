@@ -1,6 +1,6 @@
 """The plain shapes that every drawing is made of, whatever it shows; SVG and PNG are two spellings of one scene."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -20,6 +20,7 @@ ARROW_LENGTH = 9.0
 SWATCH = 14.0
 SMALL_TEXT = 11.5
 _TITLE_SIZE = 20.0
+_MARGIN, _TITLE_HEIGHT, _LEGEND_GAP = 36.0, 64.0, 34.0
 _SMALL_LETTER, _BOLD_LETTER = 0.6, 0.68  # width of a plain and of a bold letter against its size, in the widest font
 
 
@@ -124,6 +125,27 @@ class Scene:
     groups: tuple[Group, ...]
 
 
+def frame_scene(
+    genotype: Genotype, size: tuple[float, float], drawing: Iterable[Group], legend: Sequence[Shape], lines: float = 0
+) -> Scene:
+    """A whole drawing: the genotype's title, under it what is drawn of it, under that a legend, both in the middle.
+
+    Args:
+        size: Width and height of what is drawn.
+        drawing: Placed from its left upper corner.
+        lines: Height of the legend's lines after the first.
+    """
+    width = max(size[0], _right_end(legend))
+    indent, top = _MARGIN + (width - size[0]) / 2, _MARGIN + _TITLE_HEIGHT
+    bottom = top + size[1] + _LEGEND_GAP
+    groups = (
+        Group(_MARGIN, _MARGIN, title_words(genotype, width)),
+        *(Group(indent + each.x, top + each.y, each.shapes) for each in drawing),
+        Group(_MARGIN + (width - _right_end(legend)) / 2, bottom, tuple(legend)),
+    )
+    return Scene(printable(genotype.name), width + 2 * _MARGIN, bottom + lines + SWATCH + _MARGIN, groups)
+
+
 def title_words(genotype: Genotype, width: float) -> tuple[Words, Words]:
     """Name, and space, hash, trial and reward, for the left upper corner of a drawing; the name is cut to `width`."""
     facts = [f"space {genotype.space}", f"canonical hash {genotype.canonical_hash()}"]
@@ -149,7 +171,7 @@ def lay_out_legend(entries: Iterable[tuple[Callable[[float], Shape], str]]) -> l
     return shapes
 
 
-def right_end(shapes: Iterable[Shape]) -> float:
+def _right_end(shapes: Iterable[Shape]) -> float:
     """The x where the last text ends; 0 without."""
     ends = (s.at[0] + len(s.text) * s.size * _BOLD_LETTER for s in shapes if isinstance(s, Words))
     return max(ends, default=0.0)

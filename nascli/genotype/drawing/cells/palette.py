@@ -1,7 +1,10 @@
 """Colors and names in every drawing of cells: one color per kind of op, and one per input state."""
 
+from collections.abc import Collection
+from functools import partial
+
 from nascli.genotype.cells.op_info import OpKind
-from nascli.genotype.drawing.shapes import EDGE_COLOR, Paint
+from nascli.genotype.drawing.shapes import EDGE_COLOR, SWATCH, Box, Paint, Plate, Shape, lay_out_legend
 
 KIND_PAINTS: dict[OpKind, Paint] = {
     "separable": Paint("#dbe8fb", "#3a74c4", "#173a6b"),
@@ -23,6 +26,17 @@ INPUT_EDGE_COLORS = ("#b4593b", "#2f7f86")
 def state_name(state: int) -> str:
     """The name of a hidden state in images and trees: h[i-1], h[i], then its number."""
     return ("h[i-1]", "h[i]")[state] if state < 2 else str(state)
+
+
+def lay_out_kinds(used: Collection[OpKind], dead: str) -> list[Shape]:
+    """A legend: a swatch for every kind of op that is used, and for what is dead, with these words for it if any."""
+    entries: list[tuple[str, Paint]] = [(kind, paint) for kind, paint in KIND_PAINTS.items() if kind in used]
+    entries += [(dead, DEAD_PAINT)] if dead else []
+    return lay_out_legend((partial(_swatch, paint), name) for name, paint in entries)
+
+
+def _swatch(paint: Paint, x: float) -> Plate:
+    return Plate(Box(x, 0, SWATCH, SWATCH), paint, 4, dashed=paint is DEAD_PAINT)
 
 
 def edge_color(state: int) -> str:

@@ -1,7 +1,6 @@
 """A whole drawing of cells as plain shapes: title, both cells, legend."""
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import chain
 from math import log
 
@@ -16,7 +15,6 @@ from nascli.genotype.drawing.shapes import (
     INK,
     PANEL_PAINT,
     SMALL_TEXT,
-    SWATCH,
     Arrowhead,
     Box,
     Group,
@@ -27,14 +25,10 @@ from nascli.genotype.drawing.shapes import (
     Shape,
     Stroke,
     Words,
-    lay_out_legend,
-    right_end,
-    title_words,
+    frame_scene,
 )
-from nascli.text import printable
 
-_MARGIN, _BETWEEN = 36.0, 72.0
-_TITLE_HEIGHT, _CAPTION_HEIGHT, _LEGEND_HEIGHT = 64.0, 40.0, 34.0
+_BETWEEN, _CAPTION_HEIGHT = 72.0, 40.0
 _CAPTION_SIZE, _LABEL_SIZE = 15.0, 13.0
 _ASPECT = 1.6  # width to height that the arrangement of the two cells comes near to
 
@@ -42,17 +36,12 @@ _ASPECT = 1.6  # width to height that the arrangement of the two cells comes nea
 def cell_scene(genotype: CellGenotype) -> Scene:
     """Both cells of a genotype, side by side or one above the other, with title and legend."""
     cells = [lay_out_cell(genotype.normal), lay_out_cell(genotype.reduction)]
-    legend = _legend(cells)
-    places, inner_width, inner_height = _arrange(cells)
-    width = max(inner_width, right_end(legend))
-    indent = _MARGIN + (width - inner_width) / 2
-    groups = [Group(_MARGIN, _MARGIN, title_words(genotype, width))]
+    places, width, height = _arrange(cells)
+    groups = []
     for cell, caption, (x, y) in zip(cells, ("Normal cell", "Reduction cell"), places, strict=True):
         under = Words(caption, (cell.width / 2, cell.height + 28), _CAPTION_SIZE, INK, bold=True)
-        groups.append(Group(indent + x, _MARGIN + _TITLE_HEIGHT + y, (*_cell_shapes(cell), under)))
-    bottom = _MARGIN + _TITLE_HEIGHT + inner_height + _LEGEND_HEIGHT
-    groups.append(Group(_MARGIN + (width - right_end(legend)) / 2, bottom, tuple(legend)))
-    return Scene(printable(genotype.name), width + 2 * _MARGIN, bottom + SWATCH + _MARGIN, tuple(groups))
+        groups.append(Group(x, y, (*_cell_shapes(cell), under)))
+    return frame_scene(genotype, (width, height), groups, _legend(cells))
 
 
 def _arrange(cells: list[CellLayout]) -> tuple[list[Point], float, float]:
@@ -71,15 +60,8 @@ def _arrange(cells: list[CellLayout]) -> tuple[list[Point], float, float]:
 def _legend(cells: list[CellLayout]) -> list[Shape]:
     """A swatch for every kind of op that live blocks show, and for dead blocks where there are any."""
     ops = {node.op for cell in cells for node in cell.nodes if node.op and not node.dead}
-    used = {OP_INFO[op].kind for op in ops}
-    entries: list[tuple[str, Paint]] = [(kind, paint) for kind, paint in palette.KIND_PAINTS.items() if kind in used]
     dead = any(panel.dead for cell in cells for panel in cell.panels)
-    entries += [("reaches no output", palette.DEAD_PAINT)] if dead else []
-    return lay_out_legend((partial(_swatch, paint), name) for name, paint in entries)
-
-
-def _swatch(paint: Paint, x: float) -> Plate:
-    return Plate(Box(x, 0, SWATCH, SWATCH), paint, 4, dashed=paint is palette.DEAD_PAINT)
+    return palette.lay_out_kinds({OP_INFO[op].kind for op in ops}, "reaches no output" if dead else "")
 
 
 def _cell_shapes(cell: CellLayout) -> Iterator[Shape]:

@@ -5,17 +5,15 @@ on both sides, so that no two cross, whatever the cell. What changes nothing is 
 """
 
 from collections.abc import Iterator
-from functools import partial
 from typing import NamedTuple
 
-from nascli.genotype.drawing.cells.palette import DEAD_PAINT, KIND_PAINTS, STATE_PAINT
+from nascli.genotype.drawing.cells.palette import DEAD_PAINT, KIND_PAINTS, STATE_PAINT, lay_out_kinds
 from nascli.genotype.drawing.edges.text import node_name
 from nascli.genotype.drawing.shapes import (
     ARROW_LENGTH,
     EDGE_COLOR,
     FAINT_EDGE_COLOR,
     PANEL_PAINT,
-    SWATCH,
     Arrowhead,
     Box,
     Group,
@@ -26,16 +24,13 @@ from nascli.genotype.drawing.shapes import (
     Shape,
     Stroke,
     Words,
-    lay_out_legend,
-    right_end,
-    title_words,
+    frame_scene,
 )
 from nascli.genotype.edges.formula import INNER_NODES, NONE, Edge
 from nascli.genotype.edges.genotype import EdgeGenotype
 from nascli.genotype.edges.op_info import OP_INFO
-from nascli.text import printable
 
-_MARGIN, _TITLE_HEIGHT, _LEGEND_HEIGHT, _PAD = 36.0, 64.0, 34.0, 24.0
+_PAD = 24.0
 _NODE, _OP = (84.0, 34.0), (92.0, 32.0)
 _FLOOR = 136.0  # from a node to the next
 _SIDE = 124.0  # from the middle to the first column beside it
@@ -63,17 +58,8 @@ def edge_scene(genotype: EdgeGenotype) -> Scene:
     shown = [edge for edge in edges if edge.op != NONE]
     left, right = -2 * _SIDE - _OP[0] / 2 - _PAD, _SIDE + _OP[0] / 2 + _PAD
     height = _FLOOR * INNER_NODES + _NODE[1] + 2 * _PAD
-    legend = _legend(shown)
-    width = max(right - left, right_end(legend))
     cell = (Plate(Box(left, -_PAD, right - left, height), PANEL_PAINT, 10), *_cell_shapes(shown))
-    top = _MARGIN + _TITLE_HEIGHT
-    groups = (
-        Group(_MARGIN, _MARGIN, title_words(genotype, width)),
-        Group(_MARGIN + (width - (right - left)) / 2 - left, top + _PAD, cell),
-        Group(_MARGIN + (width - right_end(legend)) / 2, top + height + _LEGEND_HEIGHT, tuple(legend)),
-    )
-    bottom = top + height + _LEGEND_HEIGHT + SWATCH + _MARGIN
-    return Scene(printable(genotype.name), width + 2 * _MARGIN, bottom, groups)
+    return frame_scene(genotype, (right - left, height), [Group(-left, _PAD, cell)], _legend(shown))
 
 
 def _top(node: int) -> float:
@@ -131,10 +117,4 @@ def _paint(edge: _Drawn) -> Paint:
 def _legend(edges: list[_Drawn]) -> list[Shape]:
     """A swatch for every kind of op that live edges show, and for dead edges where there are any."""
     used = {OP_INFO[edge.op].kind for edge in edges if not edge.dead}
-    entries: list[tuple[str, Paint]] = [(kind, paint) for kind, paint in KIND_PAINTS.items() if kind in used]
-    entries += [("changes nothing", DEAD_PAINT)] if any(edge.dead for edge in edges) else []
-    return lay_out_legend((partial(_swatch, paint), name) for name, paint in entries)
-
-
-def _swatch(paint: Paint, x: float) -> Plate:
-    return Plate(Box(x, 0, SWATCH, SWATCH), paint, 4, dashed=paint is DEAD_PAINT)
+    return lay_out_kinds(used, "changes nothing" if any(edge.dead for edge in edges) else "")

@@ -34,14 +34,11 @@ from nascli.genotype.drawing.shapes import (
     Shape,
     Stroke,
     Words,
+    frame_scene,
     lay_out_legend,
-    right_end,
-    title_words,
 )
 from nascli.genotype.mobile.genotype import MobileGenotype, Skip, op_words
-from nascli.text import printable
 
-_MARGIN, _TITLE_HEIGHT, _LEGEND_HEIGHT = 36.0, 64.0, 34.0
 _LABEL_SIZE, _COUNT_SIZE = 13.0, 15.0
 _LETTER, _BOLD_LETTER = 0.6, 0.74  # width of a letter against its size, in the widest font
 _LINE = 22.0
@@ -56,16 +53,8 @@ _SKIP_WORDS: dict[Skip, str] = {"identity": "adds its input", "pool": "adds its 
 def mobile_scene(genotype: MobileGenotype) -> Scene:
     """The chain of a genotype with title and legend."""
     chain = lay_out_chain(genotype)
-    legend = _legend(genotype)
-    width = max(chain.width, right_end(legend))
-    top = _MARGIN + _TITLE_HEIGHT
-    bottom = top + chain.height + _LEGEND_HEIGHT
-    groups = (
-        Group(_MARGIN, _MARGIN, title_words(genotype, width)),
-        Group(_MARGIN + (width - chain.width) / 2, top, tuple(_chain_shapes(chain))),
-        Group(_MARGIN + (width - right_end(legend)) / 2, bottom, tuple(legend)),
-    )
-    return Scene(printable(genotype.name), width + 2 * _MARGIN, bottom + _LINE + SWATCH + _MARGIN, groups)
+    drawing = [Group(0, 0, tuple(_chain_shapes(chain)))]
+    return frame_scene(genotype, (chain.width, chain.height), drawing, _legend(genotype), _LINE)
 
 
 def _chain_shapes(chain: ChainLayout) -> Iterator[Shape]:
