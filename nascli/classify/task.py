@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from nascli.data.dataset import ByteBatch, ImageData, Split
 from nascli.data.in_memory import ImageArray
 from nascli.data.streaming import ImageFiles
 from nascli.data.transforms import FloatBatch, Normalizer, resize, vary_batch
-from nascli.engine.cast import autocast_network
+from nascli.engine.cast import NetworkAutocast
 from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.compile import compile_blocks
 from nascli.engine.device import autocast, generator_for
@@ -170,6 +170,9 @@ class ClassifyTask(Task[TrainBatch]):
         keeps = config.drop_path_prob > 0 and keeps_numbers_on(run.device)
         self._prob_on_device = torch.zeros((), device=run.device) if keeps else None
         self.why_eager = _explain_eager(config)
+        asked = config.precision, run.device
+        # the compiler casts inside its own kernels
+        self._autocast = partial(autocast, *asked) if config.compile else NetworkAutocast(network, *asked)
 
     def score(self, metrics: Metrics) -> tuple[float, ...] | None:
         """Top-1, then the loss."""
@@ -198,9 +201,7 @@ class ClassifyTask(Task[TrainBatch]):
         With a teacher L is (1 - w) CE + w KL: its part of the weight w, `distillation_loss`, is named apart.
         """
         images, targets, *answers = micro
-        precision, device = self._config.precision, images.device
-        compiled = self._config.compile  # the compiler casts inside its own kernels
-        with autocast(precision, device) if compiled else autocast_network(self.network, precision, device):
+        with self._autocast():
             logits, auxiliary = self.network.forward_with_aux(images)
         with torch.no_grad():
             classes = targets if targets.dim() == 1 else targets.argmax(dim=1)  # of mixed images the class with most

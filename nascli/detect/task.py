@@ -18,7 +18,7 @@ from nascli.data.detection.transforms import BoxTransform, Target, read_transfor
 from nascli.detect.coco_eval import Detection, DetectionScore, score_detections
 from nascli.detect.inference import detect_boxes, read_ahead, to_float
 from nascli.detect.sampler import BatchSampler
-from nascli.engine.cast import autocast_network
+from nascli.engine.cast import NetworkAutocast
 from nascli.engine.meters import Metrics
 from nascli.engine.task import Run, Task
 
@@ -55,6 +55,7 @@ class DetectTask(Task[DetectBatch]):
         self, detector: nn.Module, train: DetectionSplit, scored: DetectionSplit, sampler: BatchSampler, run: Run
     ) -> None:
         self.modules = detector
+        self._autocast = NetworkAutocast(detector, sampler.config.precision, run.device)
         self.plan, self.micro_batches = sampler.plan, sampler.plan.micro_batches
         self.keep = sampler.config
         self.why_eager = "the images of a detector and their boxes differ in size and number"
@@ -90,7 +91,7 @@ class DetectTask(Task[DetectBatch]):
         sent = iter(copy_together([*micro.images, *values], device))  # one wait instead of one for each
         images = [to_float(next(sent), device) for _ in micro.images]
         targets = [{name: next(sent) for name in own} for own in names]
-        with autocast_network(self.modules, self._sampler.config.precision, device):
+        with self._autocast():
             losses: dict[str, Tensor] = self.modules(images, targets)
         return losses
 

@@ -14,28 +14,37 @@ _CAST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
 """Layers whose weights autocast casts; batch norms keep theirs in float32."""
 
 
-@contextmanager
-def autocast_network(network: nn.Module, precision: TrainingPrecision, device: torch.device) -> Iterator[None]:
-    """A context in which a network computes in a precision by autocast, with its weights cast at once beforehand.
+class NetworkAutocast:
+    """Contexts in which a network computes in a precision by autocast, with its weights cast at once beforehand.
 
     Autocast alone casts weights one by one where they are used, and their gradients on the way back: two launches for
     each of hundreds of tensors. The numbers and the gradients here are the same.
+
+    Args:
+        network: Its layers stay as they are; they are looked for once.
     """
-    kind = find_autocast_type(precision, device)
-    if kind is None:
-        yield
-        return
-    places = [(module._parameters, name) for module, name in _find_weights(network).values()]
-    weights = [owner[name] for owner, name in places]
-    casts = _CastAll.apply(kind, *weights)
-    try:
-        for (owner, name), cast in zip(places, casts, strict=True):
-            owner[name] = cast
-        with autocast(precision, device):
+
+    def __init__(self, network: nn.Module, precision: TrainingPrecision, device: torch.device) -> None:
+        self._precision, self._device = precision, device
+        self._kind = find_autocast_type(precision, device)
+        self._places = [(module._parameters, name) for module, name in _find_weights(network).values()]
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """One such context."""
+        if self._kind is None:
             yield
-    finally:
-        for (owner, name), weight in zip(places, weights, strict=True):
-            owner[name] = weight
+            return
+        weights = [owner[name] for owner, name in self._places]
+        casts = _CastAll.apply(self._kind, *weights)
+        try:
+            for (owner, name), cast in zip(self._places, casts, strict=True):
+                owner[name] = cast
+            with autocast(self._precision, self._device):
+                yield
+        finally:
+            for (owner, name), weight in zip(self._places, weights, strict=True):
+                owner[name] = weight
 
 
 def cast_weights(

@@ -7,7 +7,7 @@ import torch
 from launches import StepCounter
 from torch import Tensor, nn
 
-from nascli.engine.cast import autocast_network, cast_weights
+from nascli.engine.cast import NetworkAutocast, cast_weights
 from nascli.engine.device import autocast
 from nascli.models.families import build_network
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def make_gradients(network: nn.Module, images: Tensor, at_once: bool) -> dict[str, Tensor | None]:
     network.zero_grad()
     torch.manual_seed(0)
-    context = autocast_network(network, "bfloat16", CPU) if at_once else autocast("bfloat16", CPU)
+    context = NetworkAutocast(network, "bfloat16", CPU)() if at_once else autocast("bfloat16", CPU)
     with context:
         logits = network(images)
     logits.float().square().sum().backward()
@@ -44,12 +44,12 @@ def test_parameters_are_in_place_again_after_an_error() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     before = dict(network.named_parameters())
     kinds = {}
-    with suppress(ZeroDivisionError), autocast_network(network, "bfloat16", CPU):
+    with suppress(ZeroDivisionError), NetworkAutocast(network, "bfloat16", CPU)():
         kinds = {name: each.weight.dtype for name, each in network.named_children()}
         raise ZeroDivisionError
     assert kinds == {"0": torch.bfloat16, "1": torch.float32}
     assert all(each is before[name] for name, each in network.named_parameters())
-    with autocast_network(network, "float32", CPU):
+    with NetworkAutocast(network, "float32", CPU)():
         assert network[0].weight.dtype == torch.float32
 
 
