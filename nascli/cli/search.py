@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from nascli.search.evaluators.proxy import ChildSetup
+    from nascli.search.evaluators.tabular import TabularBenchmark
     from nascli.search.trial import Trial
 
 KEYS = {
@@ -107,7 +108,7 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
     if setup is not None:
         note_images(terminal, setup.data)
     space = resolve_space(recipe.space)
-    open_table(recipe, space)
+    table = open_table(recipe, space)
     with terminal.status("measuring what constraints and objective ask for"):
         recipe = resolve_costs(recipe, setup, space, terminal.note)
     folder = create_run(
@@ -120,14 +121,14 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
         asked={"device": str(where)},
         **(describe_images(setup.data) if setup else {}),
     )
-    _search(terminal, folder, recipe, setup, where)
+    _search(terminal, folder, recipe, setup, table, where)
 
 
 def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
     """Continue a run with the settings in its folder; only the number of trials may grow."""
     from nascli.engine.device import resolve_device
     from nascli.genotype.space import resolve_space
-    from nascli.search.builders import build_child_setup, resolve_costs
+    from nascli.search.builders import build_child_setup, open_table, resolve_costs
     from nascli.search.recorded import MAY_CHANGE
 
     path = find_run(resume, "search", runs_folder(), terminal.note)
@@ -146,25 +147,31 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
         device = resolve_device(record["asked"].get("device") or "auto")
         with with_changes(changes):
             setup = build_child_setup(recipe, device)
+            space = resolve_space(recipe.space)
+            table = open_table(recipe, space)
             # refused where what they ask for does not work here
-            resolve_costs(recipe, setup, resolve_space(recipe.space), terminal.note)
+            resolve_costs(recipe, setup, space, terminal.note)
         if total > before:
             recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"trials": total})})
             grown = [*(record.get("grown") or []), {"from": before, "to": total}]
             values = recipe.model_dump(mode="json", exclude_none=True)
             folder.start({RECIPE_FILE: to_toml(recipe)}, recipe=values, grown=grown)
-    _search(terminal, folder, recipe, setup, device)
+    _search(terminal, folder, recipe, setup, table, device)
 
 
 def _search(
-    terminal: Terminal, folder: RunFolder, recipe: SearchRecipe, setup: "ChildSetup | None", device: "torch.device"
+    terminal: Terminal,
+    folder: RunFolder,
+    recipe: SearchRecipe,
+    setup: "ChildSetup | None",
+    table: "TabularBenchmark | None",
+    device: "torch.device",
 ) -> None:
     import torch
 
     from nascli.cli.progress import show_steps
     from nascli.cli.search_view import watch
     from nascli.engine.device import find_emulated
-    from nascli.genotype.space import resolve_space
     from nascli.search.builders import build_evaluators, build_executor, count_workers, needs_latency
     from nascli.search.evaluators.costs import build_meter
     from nascli.search.gpu_share import share_gpus
@@ -177,10 +184,9 @@ def _search(
             terminal.note(sentence)
         if setup and needs_latency(recipe):
             terminal.note(f"latency: {build_meter(recipe, setup).describe()}")
-        space = resolve_space(recipe.space)
         with show_steps(terminal, "supernet") as progress:
             evaluators = build_evaluators(
-                recipe, setup, space, folder.path, stop=stop, progress=progress, log=terminal.note
+                recipe, setup, table, folder.path, stop=stop, progress=progress, log=terminal.note
             )
         share = share_gpus(recipe, setup, device)
         for sentence in share.describe():

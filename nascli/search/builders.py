@@ -251,7 +251,7 @@ def needs_latency(recipe: SearchRecipe) -> bool:
 def build_evaluators(
     recipe: SearchRecipe,
     setup: ChildSetup | None,
-    space: SearchSpace,
+    table: TabularBenchmark | None,
     folder: Path,
     *,
     stop: StopRequest,
@@ -263,16 +263,15 @@ def build_evaluators(
     Args:
         recipe: The resolved recipe, its constraints as numbers.
         setup: None where the rewards come from a table.
+        table: From `open_table`.
         folder: The run folder, where a supernet is saved.
         stop, progress, log: For the training of a supernet; see `build_one_shot`.
 
     Raises:
-        InputError: The table is not there, or of another space.
         Interrupted: `stop` was requested.
     """
     search = recipe.search
     if setup is None:
-        table = open_table(recipe, space)
         assert table is not None, "without a setup the rewards come from a table"
         return Evaluators(_average_seeds(TabularEvaluator(table), search), None)
     scorer = EVALUATOR_BUILDERS[search.evaluator](recipe, setup, folder, stop=stop, progress=progress, log=log)

@@ -98,8 +98,10 @@ def build_openvino(network: ImageClassifier, device: torch.device, precision: Pr
 
 def list_engines(device: torch.device, precision: Precision = "float32") -> tuple[str, ...]:
     """The engines that answer on this device at once, the fastest last."""
-    fastest = "openvino" if device.type == "cpu" and supports(precision) else "graphed"
-    return ("trained", "folded", *([fastest] if fastest == "openvino" or device.type == "cuda" else []))
+    usual = ("trained", "folded")
+    if device.type == "cuda":
+        return (*usual, "graphed")
+    return (*usual, "openvino") if device.type == "cpu" and supports(precision) else usual
 
 
 ENGINES: dict[str, Callable[[ImageClassifier, torch.device, Precision], Engine]] = {
