@@ -191,7 +191,7 @@ def _search(
         share = share_gpus(recipe, setup, device)
         for sentence in share.describe():
             terminal.note(sentence)
-        settled = recipe.search.model_copy(update={"workers_per_gpu": share.workers})
+        settled = share.settle(recipe.search)
         torch.set_num_threads(1)  # the controller is small, and the cores are the workers'
         ranking = evaluators.trainer if recipe.rerank.top else None
         with watch(terminal, _title(recipe, count_workers(settled, device)), recipe) as view:

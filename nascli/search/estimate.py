@@ -73,8 +73,7 @@ def estimate_search(recipe: SearchRecipe, device: torch.device) -> SearchEstimat
         children.append(estimate_train_job(TrainJob(child, setup.spec(genotype), setup.data, device)))
     measuring = _time_latency(recipe, setup, space) if needs_latency(recipe) else 0.0
     whole = statistics.fmean(child.seconds for child in children)
-    share = share_gpus(recipe, setup, device)
-    workers = count_workers(recipe.search.model_copy(update={"workers_per_gpu": share.workers}), device)
+    workers = count_workers(share_gpus(recipe, setup, device).settle(recipe.search), device)
     mean = whole * recipe.search.num_seeds * _share_trained(recipe)
     epochs = recipe.rerank.epochs or recipe.train.epochs
     trainings = min(recipe.rerank.top, recipe.search.trials) * recipe.rerank.num_seeds

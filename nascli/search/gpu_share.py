@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from nascli.classify.task import ClassifyTask
-from nascli.config import SearchRecipe
+from nascli.config import SearchConfig, SearchRecipe
 from nascli.data.in_memory import ImageArray
 from nascli.engine.device import runs_mps
 from nascli.engine.estimate import step_memory
@@ -50,6 +50,10 @@ class GpuShare:
     child: int = 0
     memory: int = 0
     at_once: bool = True
+
+    def settle(self, search: SearchConfig) -> SearchConfig:
+        """The configuration with this number of workers per GPU."""
+        return search.model_copy(update={"workers_per_gpu": self.workers})
 
     def describe(self) -> list[str]:
         """A sentence on the number, where it was chosen, and one on what would make them faster."""
