@@ -24,6 +24,7 @@ from nascli.data.issues import Issue
 from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer
 from nascli.engine.dist import device_name
+from nascli.engine.graphs import choose_forward
 from nascli.errors import InputError
 from nascli.models.cost import measure_cost
 from nascli.models.deploy.optimized import OpenedEngine
@@ -47,11 +48,13 @@ class TrainedRun:
     Args:
         folder: Holds `network.json` and `weights.safetensors`.
         data: The data set that is asked for, with all other settings of the training.
+        graphs: `train.graphs` of its training.
     """
 
     folder: Path
     data: DataConfig
     spec: NetworkSpec
+    graphs: bool = True
 
     @property
     def data_key(self) -> Hashable:
@@ -92,8 +95,12 @@ def open_trained_run(folder: Path, **asked: object) -> TrainedRun:
         CorruptFileError: `network.json` is damaged.
     """
     check_weights(folder)
-    data = _data_config(folder, {key: value for key, value in asked.items() if value is not None})
-    return TrainedRun(folder, data, read_network(folder / NETWORK_FILE))
+    recipe = _read_recipe(folder)
+    if recipe is None and asked.get("dataset") is None:
+        raise InputError(f"{folder} does not say what it was trained on (there is no run.json)", "Give --dataset")
+    own = recipe.data if recipe else DataConfig()
+    data = _change_data(own, {key: value for key, value in asked.items() if value is not None})
+    return TrainedRun(folder, data, read_network(folder / NETWORK_FILE), graphs=recipe is None or recipe.train.graphs)
 
 
 def evaluate_runs(runs: Sequence[TrainedRun], options: InferenceOptions) -> Iterator[EvaluationReport]:
@@ -145,8 +152,17 @@ def _evaluate_run(
         reliability.add(labels, predictions, confidences)
 
     since, normalizer = time.monotonic(), Normalizer(spec.mean, spec.std)
+    as_trained = engine.name == "trained"  # others are launched as they are asked for
+    batches, allowed = tta.count * len(split) / batch_size, as_trained and trained.graphs
     evaluation = evaluate(
-        engine.run, split, normalizer, options.run, batch_size=batch_size, tta=tta, on_predictions=count
+        engine.run,
+        split,
+        normalizer,
+        options.run,
+        forward=choose_forward(engine.run, batches, options.run, allowed=allowed),
+        batch_size=batch_size,
+        tta=tta,
+        on_predictions=count,
     )
     seconds = time.monotonic() - since
     names = spec.class_names or data.class_names
@@ -201,15 +217,18 @@ def _match_labels(spec: NetworkSpec, data: ImageData, folder: Path) -> ImageData
     return replace(data, class_names=names).among(spec.class_names)
 
 
-def _data_config(folder: Path, asked: dict[str, object]) -> DataConfig:
+def _read_recipe(folder: Path) -> TrainRecipe | None:
+    """The recipe of a train run; None where the folder has no `run.json`."""
+    if not (folder / "run.json").is_file():
+        return None
+    record = read_run(folder, "train")
+    recipe = parse_recipe(TrainRecipe, record, folder)
+    check_recipe_file(TrainRecipe, record, folder, MAY_CHANGE)
+    return recipe
+
+
+def _change_data(own: DataConfig, asked: dict[str, object]) -> DataConfig:
     """The data settings that are asked for; the others are those of the run."""
-    own = DataConfig()
-    if (folder / "run.json").is_file():
-        record = read_run(folder, "train")
-        own = parse_recipe(TrainRecipe, record, folder).data
-        check_recipe_file(TrainRecipe, record, folder, MAY_CHANGE)
-    elif "dataset" not in asked:
-        raise InputError(f"{folder} does not say what it was trained on (there is no run.json)", "Give --dataset")
     if _locate(str(asked.get("dataset", own.dataset))) != _locate(own.dataset):
         own = own.model_copy(update={"val_split": None, "val_fraction": 0.0, "strict": False})
     if "val_split" in asked:

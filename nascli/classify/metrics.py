@@ -17,12 +17,16 @@ from torch import Tensor, nn
 from nascli.classify.tta import TtaTransform, average_logits
 from nascli.data.dataset import Split, no_image_left
 from nascli.data.transforms import Normalizer
+from nascli.engine.graphs import Forward
 from nascli.engine.inference import ChunkedInference
 from nascli.engine.meters import divergence
 from nascli.engine.task import Run
 from nascli.models.deploy.optimized import AnyPrecision, OpenedEngine, open_engine
 from nascli.models.interface import ImageClassifier
 from nascli.models.serialization import WEIGHTS_FILE
+
+BATCH_SIZE = 256
+"""Images per batch, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class InferenceOptions:
 
 
 def make_scorer(
-    network: Callable[[Tensor], Tensor],
+    network: Forward,
     normalizer: Normalizer,
     tta: TtaTransform | None,
     batch_size: int,
@@ -85,12 +89,13 @@ def make_scorer(
 
 @torch.no_grad()
 def evaluate(
-    network: Callable[[Tensor], Tensor],
+    network: Forward,
     split: Split,
     normalizer: Normalizer,
     run: Run,
     *,
-    batch_size: int = 256,
+    forward: Forward | None = None,
+    batch_size: int = BATCH_SIZE,
     tta: TtaTransform | None = None,
     on_batch: Callable[[int], None] | None = None,
     on_predictions: Callable[[Tensor, Tensor, Tensor], None] | None = None,
@@ -102,6 +107,7 @@ def evaluate(
             and keeps its mode.
         split: This process's share; the result is that of all.
         run: Device of the network, processes, and `log` for the message when memory runs out.
+        forward: Computes the network's logits; by default the network itself.
         batch_size: Images per batch, halved while memory runs out; changes speed and memory, not the result.
         tta: With it the mean probabilities of an image's crops are evaluated.
         on_batch: Called after each batch with the number of images so far; on all processes equally often.
@@ -112,7 +118,7 @@ def evaluate(
         CorruptFileError: None of the images can be decoded.
         DeviceMemoryError: The device has not enough memory for one image.
     """
-    score = make_scorer(network, normalizer, tta, batch_size, run.log)
+    score = make_scorer(forward or network, normalizer, tta, batch_size, run.log)
     top1, top5, loss = (torch.zeros((), dtype=torch.float64, device=run.device) for _ in range(3))
     seen = 0
     with _evaluation_mode(network):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nascli.classify.class_balance import draw_balanced_order, find_class_weights, weigh_targets
 from nascli.classify.image_sizes import find_side
-from nascli.classify.metrics import Evaluation, evaluate
+from nascli.classify.metrics import BATCH_SIZE, Evaluation, evaluate
 from nascli.classify.teacher import TeacherEngine, distillation_loss
 from nascli.config import DataConfig, FineTuneConfig, OptimConfig, TrainConfig
 from nascli.data.changes import BatchRng
@@ -25,7 +25,7 @@ from nascli.engine.compile import compile_blocks
 from nascli.engine.device import autocast, generator_for
 from nascli.engine.dist import SINGLE_PROCESS, DistContext
 from nascli.engine.fit import fit, leave_if_stopped
-from nascli.engine.graphs import keeps_numbers_on
+from nascli.engine.graphs import Forward, choose_forward, keeps_numbers_on
 from nascli.engine.meters import EpochRecord, Metrics
 from nascli.engine.schedules import linear
 from nascli.engine.task import Run, Task, TrainPlan
@@ -166,6 +166,7 @@ class ClassifyTask(Task[TrainBatch]):
         self._lr_factors = find_lr_factors(network, config) if isinstance(config, FineTuneConfig) else {}
         self._batches = AugmentedBatches(data, augmentation, self.plan, seed, run.device, teacher)
         self._val = run.dist.shard(data.val).to(run.device)
+        self._forward: Forward | None = None
         self._drop_path = linear(0.0, config.drop_path_prob, self.plan.steps)
         keeps = config.drop_path_prob > 0 and keeps_numbers_on(run.device)
         self._prob_on_device = torch.zeros((), device=run.device) if keeps else None
@@ -224,9 +225,12 @@ class ClassifyTask(Task[TrainBatch]):
         return {"loss": (1 - self._teacher.weight) * loss, "teacher": self._teacher.weight * imitation}
 
     def evaluate(self, model: nn.Module, epoch: int, pause: Callable[[], None]) -> Metrics:
-        """Top-1, top-5 and loss on the validation split."""
-        run = self._run
-        return vars(evaluate(model, self._val, self._batches.normalizer, run, on_batch=lambda seen: pause()))
+        """Top-1, top-5 and loss on the validation split; `model` is the same each time."""
+        run, images = self._run, len(self._val) * (self._config.epochs - epoch + 1)
+        if self._forward is None:
+            self._forward = choose_forward(model, images / BATCH_SIZE, run, allowed=not self.why_eager)
+        normalizer = self._batches.normalizer
+        return vars(evaluate(model, self._val, normalizer, run, forward=self._forward, on_batch=lambda seen: pause()))
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -301,5 +305,7 @@ def fit_classifier(
     final = validation
     if data.test is not None:
         test, normalizer = run.dist.shard(data.test).to(run.device), Normalizer(data.mean, data.std)
-        final = evaluate(network, test, normalizer, run, on_batch=lambda seen: leave_if_stopped(run, store))
+        forward = choose_forward(network, len(test) / BATCH_SIZE, run, allowed=not _explain_eager(config))
+        leave = partial(leave_if_stopped, run, store)
+        final = evaluate(network, test, normalizer, run, forward=forward, on_batch=lambda seen: leave())
     return FitResult(final, validation, state.records, state.kept)

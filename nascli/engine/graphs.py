@@ -1,5 +1,7 @@
 """Training steps as CUDA graphs: forward and backward pass in one launch; clipping, optimizer, average in another.
 
+In evaluations the forward pass is one launch.
+
 A step can be captured where it launches the same whatever the numbers are. So what changes from step to step lies on
 the device, and is put there before each replay: micro-batches, learning rates, the probability of drop path, and the
 seed of the device's generator. Replays make the step that `train_step` makes otherwise, random numbers included; what
@@ -15,13 +17,12 @@ from typing import Generic, cast
 import torch
 from torch import Tensor
 
-from nascli.device_errors import is_device_lost, is_out_of_memory
 from nascli.engine.meters import StepLoss
 from nascli.engine.step import Gradients, StepParts, train_step_with_oom_retry
 from nascli.engine.task import Batch, Run, Task
 from nascli.engine.train_state import TrainState
 from nascli.errors import DeviceMemoryError
-from nascli.models.deploy.graphs import GraphStream
+from nascli.models.deploy.graphs import GraphedEngine, GraphStream, explain_failure
 
 WARM_UP = 3
 """Steps on batches of the same shapes before one is captured: libraries make what they need, optimizers their state."""
@@ -29,11 +30,17 @@ WARM_UP = 3
 WORTH = 200
 """Steps that have to be left: capturing takes about as long as some hundred steps save."""
 
+WORTH_FORWARD = 30
+"""Batches that have to be left of evaluations: a forward pass is captured faster, and saves less. Not measured."""
+
 MOST_CAPTURES = 16
 """Captures per training. Shapes that change more often would be captured again and again."""
 
 Step = Callable[[Batch, int], StepLoss]
 """From a batch and the step's seed to its losses."""
+
+Forward = Callable[[Tensor], Tensor]
+"""From normalized images (N, 3, H, W) to logits."""
 
 
 def choose_step(state: TrainState, task: Task[Batch], run: Run) -> Step[Batch]:
@@ -41,6 +48,29 @@ def choose_step(state: TrainState, task: Task[Batch], run: Run) -> Step[Batch]:
     if run.device.type != "cuda":
         return lambda batch, seed: train_step_with_oom_retry(state, task, batch, seed, run)
     return GraphedStep(state, task, run, GraphStream(run.device))
+
+
+def choose_forward(forward: Forward, batches: float, run: Run, *, allowed: bool = True) -> Forward:
+    """The forward pass for evaluations: as a CUDA graph for each number of images on a GPU, if that pays.
+
+    Args:
+        forward: Of a network in evaluation mode. Its weights may be changed in place later on.
+        batches: Those that are left.
+        allowed: Whether a graph may be used.
+    """
+    if run.device.type != "cuda" or not allowed or batches < WORTH_FORWARD:
+        return forward
+    return replay_forward(forward, GraphStream(run.device), run)
+
+
+def replay_forward(forward: Forward, stream: GraphStream, run: Run) -> GraphedEngine[Tensor]:
+    """A forward pass that is captured, and replayed from then on; a message says why where that fails."""
+
+    def say(reason: str) -> None:
+        if run.log is not None:
+            run.log(f"CUDA graphs: not used in evaluations, since {reason}")
+
+    return GraphedEngine(forward, stream, say)
 
 
 def keeps_numbers_on(device: torch.device) -> bool:
@@ -153,10 +183,7 @@ class GraphedStep(Generic[Batch]):
             with self._rates_on_device(capturing=True):
                 self._parts = GraphedParts(self._state, self._task, self._run, self._stream, micro, fraction, count)
         except (RuntimeError, DeviceMemoryError) as error:
-            first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
-            if is_device_lost(first):
-                raise
-            reason = _explain_failure(first)
+            reason = explain_failure(error, "a step")
         if reason:  # here, where the exception no longer holds on to the attempt's tensors
             self._mend()
             self._give_up(reason)
@@ -208,12 +235,6 @@ def _explain_eager(state: TrainState, task: Task[Batch]) -> str:
     if state.scaler.is_enabled() and not getattr(state.optimizer, "_step_supports_amp_scaling", False):
         return "this optimizer is told by the CPU whether a gradient in float16 has overflowed"
     return ""
-
-
-def _explain_failure(error: Exception) -> str:
-    if is_out_of_memory(error):
-        return "the device has not enough memory for a graph"
-    return f"a step cannot be captured ({(str(error) or type(error).__name__).splitlines()[0]})"
 
 
 def _as_tensors(batch: object) -> tuple[Tensor, ...]:

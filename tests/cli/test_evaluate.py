@@ -11,13 +11,16 @@ import torch
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
+from nascli.classify import evaluate as evaluation
 from nascli.config import DataConfig
 from nascli.data.dataset import ImageData
 from nascli.data.registry import load_dataset
+from nascli.engine.graphs import Forward
+from nascli.engine.task import Run
 from nascli.models.families import build
 from nascli.models.serialization import save_weights
 from nascli.models.spec import write_network
-from nascli.records import read_record
+from nascli.records import read_record, write_record
 from tests.classify.small_training import make_spec
 from tests.cli.program import Nascli, write_images
 from tests.cli.reference_evaluation import answers, edit_network, known_images, write_large_images
@@ -40,6 +43,26 @@ def test_a_faster_engine_finds_the_same(nascli: Nascli, trained: dict[str, objec
     assert (values["engine"], values["precision"]) == ("openvino" if engine == "auto" else engine, "float32")
     assert values["top1"] == trained["top1"]
     assert values["loss"] == pytest.approx(trained["loss"], rel=1e-4)
+
+
+@pytest.mark.usefixtures("trained")
+def test_graphs_are_for_the_network_as_it_was_trained_unless_its_recipe_refuses(
+    nascli: Nascli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[tuple[float, bool]]()
+
+    def choose(forward: Forward, batches: float, run: Run, *, allowed: bool) -> Forward:
+        asked.append((batches, allowed))
+        return forward
+
+    monkeypatch.setattr(evaluation, "choose_forward", choose)
+    for options in ("--batch-size 9", "--batch-size 9 --flip", "--batch-size 9 --engine folded"):
+        assert nascli(f"evaluate run {options}").code == 0
+    record = read_record(Path("run/run.json"))
+    record["recipe"]["train"]["graphs"] = False
+    write_record(Path("run/run.json"), record)
+    assert nascli("evaluate run --batch-size 9").code == 0
+    assert asked == [(2.0, True), (4.0, True), (2.0, False), (2.0, False)]
 
 
 def test_the_table_goes_to_stdout_and_the_file_where_it_is_asked(nascli: Nascli, trained: dict[str, object]) -> None:

@@ -9,15 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from nascli.classify.metrics import evaluate
 from nascli.classify.task import ClassifyTask, FitResult, TrainBatch, fit_classifier
 from nascli.config import DataConfig, FineTuneConfig, TrainConfig
+from nascli.data.transforms import Normalizer
 from nascli.engine import fit as fitting
 from nascli.engine import graphs
 from nascli.engine.checkpoint import CheckpointStore
-from nascli.engine.graphs import GraphedStep, choose_step
+from nascli.engine.graphs import GraphedStep, choose_forward, choose_step
 from nascli.engine.task import Run
 from nascli.engine.train_state import TrainState, start_state
 from nascli.errors import Interrupted
+from nascli.models.deploy.graphs import GraphedEngine
 from nascli.signals import StopRequest
 from tests.classify.small_training import AUGMENTATION, EVERYTHING, make_data, make_network
 from tests.gpu.devices import on_gpu, waits_refused, without_tf32
@@ -35,6 +38,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         return kept[-1]
 
     monkeypatch.setattr(graphs, "WORTH", 0)
+    monkeypatch.setattr(graphs, "WORTH_FORWARD", 0)
     monkeypatch.setattr(fitting, "choose_step", choose)
     with without_tf32():
         yield kept
@@ -152,3 +156,24 @@ def test_a_replayed_step_waits_for_nothing(device: torch.device) -> None:
             for number in range(5, 8):
                 make(number)
     state.check_finite()
+
+
+@on_gpu
+def test_a_replayed_evaluation_sees_weights_that_train_on(device: torch.device) -> None:
+    """A batch of 256 images and one of 44."""
+    data, run = make_data(test=300), Run(device)
+    network = make_network().to(device).to(memory_format=torch.channels_last)
+    given, forward = (
+        (network, data.val.to(device), Normalizer(data.mean, data.std), run),
+        choose_forward(network, 2, run),
+    )
+    found = list[float]()
+    for _ in range(4):
+        with torch.no_grad():
+            for weight in network.parameters():
+                weight.mul_(1.02)
+        found.append(evaluate(*given, forward=forward).loss)
+        assert found[-1] == pytest.approx(evaluate(*given).loss, rel=1e-4)
+    assert len(set(found)) == 4
+    assert isinstance(forward, GraphedEngine)
+    assert forward.captures == 2

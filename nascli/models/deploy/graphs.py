@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from nascli.device_errors import is_device_lost, is_out_of_memory
+
 Result = TypeVar("Result")
 
 _MOST_SHAPES = 8
@@ -83,17 +85,24 @@ class GraphStream:
 class GraphedEngine(Generic[Result]):
     """An engine whose work for a shape of images is captured the second time, and replayed from then on.
 
-    For one thread. Where nothing can be captured any more (memory, mostly), it computes as the plain engine does.
+    For one thread. Where nothing can be captured any more (memory, mostly), it computes as the plain engine does. A
+    graph reads the engine's tensors where they lie, so it sees weights that are changed in place.
 
     Args:
         engine: From images (N, 3, H, W) to tensors; nothing about it is random.
+        on_failure: Called with the reason where nothing can be captured any more.
 
     Attributes:
         captures: Graphs that were captured so far.
     """
 
-    def __init__(self, engine: Callable[[Tensor], Result], stream: GraphStream) -> None:
-        self._engine, self._stream = engine, stream
+    def __init__(
+        self,
+        engine: Callable[[Tensor], Result],
+        stream: GraphStream,
+        on_failure: Callable[[str], None] | None = None,
+    ) -> None:
+        self._engine, self._stream, self._on_failure = engine, stream, on_failure
         self._replays: OrderedDict[Hashable, Callable[[Tensor], Result] | None] = OrderedDict()
         self._can_capture = True
         self.captures = 0
@@ -123,9 +132,12 @@ class GraphedEngine(Generic[Result]):
             place = torch.zeros_like(images, memory_format=torch.channels_last)
             try:
                 replay = self._stream.capture(partial(self._engine, place))
-            except RuntimeError:
+            except RuntimeError as error:
+                reason = explain_failure(error, "it")
                 self._can_capture = False
                 self._replays.clear()
+                if self._on_failure is not None:
+                    self._on_failure(reason)
                 return None
         self.captures += 1
 
@@ -136,6 +148,20 @@ class GraphedEngine(Generic[Result]):
             return copied
 
         return run
+
+
+def explain_failure(error: Exception, subject: str) -> str:
+    """Why something could not be captured; the error itself is raised where the device is lost with it.
+
+    Args:
+        error: Of `GraphStream.capture`: the end of a capture fails, too, where something in it did.
+    """
+    first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+    if is_device_lost(first):
+        raise error
+    if is_out_of_memory(first):
+        return "the device has not enough memory for a graph"
+    return f"{subject} cannot be captured ({(str(first) or type(first).__name__).splitlines()[0]})"
 
 
 def _describe(images: Tensor) -> Hashable:
