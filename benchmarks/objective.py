@@ -8,7 +8,7 @@ the hard one (0 and -1). A search hands over the network with the highest accura
 what counts is that network's mean accuracy over all its trainings. The hypervolume is that of the front a search has
 seen, by mean accuracies, as a share of the table's: its reference point is the table's worst accuracy and highest cost.
 Random search proposes the same whatever the objective, and nsga2 weighs nothing, so they run once. Every strategy has
-its default numbers; ppo has those for few trials (`benchmarks/regret.py`).
+its default numbers.
 """
 
 import argparse

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from nascli.genotype.space import SearchSpace
 from nascli.search.evaluators.tabular import TabularBenchmark
 from nascli.search.front import Point
+from nascli.search.gaussian_process import Features
+from nascli.search.recommend import expect
 from nascli.search.strategies.strategy import Strategy, Tokens, tell_result
 from nascli.seeding import derive_seed
 
@@ -255,6 +257,32 @@ def regret_at(runs: SimulatedRuns, counts: Sequence[int], seed: int = 0) -> list
             )
         )
     return found
+
+
+def recommend_at(
+    runs: SimulatedRuns, table: TabularBenchmark, counts: Sequence[int], features: Sequence[Features]
+) -> Floats:
+    """Regret of the network that `nascli search` would recommend after each of these numbers of trials, (R, counts).
+
+    Args:
+        features: Of each row of the table.
+    """
+    return np.array(
+        [
+            [runs.optimum - table.means[_recommend(rows[:count], rewards[:count], table, features)] for count in counts]
+            for rows, rewards in zip(runs.rows, runs.rewards, strict=True)
+        ]
+    )
+
+
+def _recommend(
+    rows: npt.NDArray[np.int64], rewards: Floats, table: TabularBenchmark, features: Sequence[Features]
+) -> int:
+    """The row with the highest expected reward."""
+    told = dict(zip(rows[rows >= 0].tolist(), rewards[rows >= 0].tolist(), strict=True))
+    ranked = sorted(told, key=lambda row: (-told[row], table.hashes[row]))
+    expected = expect([features[row] for row in ranked], [told[row] for row in ranked])
+    return int(ranked[int(np.argmax(expected))])  # of equals the first has the highest reward
 
 
 def trials_to_reach(runs: SimulatedRuns, regret: float) -> Floats:

@@ -218,11 +218,12 @@ def _title(recipe: SearchRecipe, workers: int) -> str:
 def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: list["Trial"]) -> None:
     from nascli.cli.latency_view import describe_latencies
     from nascli.cli.search_view import show_best
+    from nascli.genotype.space import resolve_space
     from nascli.search.objective import find_objective
-    from nascli.search.study import best_trials
+    from nascli.search.recommend import recommend
 
     results = read_run(path)["results"]
-    show_best(terminal, best_trials(trials, recipe.search.top, find_objective(recipe)), len(trials), recipe)
+    show_best(terminal, recommend(trials, resolve_space(recipe.space), find_objective(recipe)), len(trials), recipe)
     if latencies := [trial.latency for trial in trials if trial.latency]:  # those of rejected cells, too
         terminal.note(describe_latencies(latencies))
     terminal.show(

@@ -15,6 +15,7 @@ from rich.text import Text
 from nascli.cli.console import Terminal
 from nascli.cli.latency_view import describe_spread
 from nascli.config import SearchRecipe, find_evaluator
+from nascli.search.recommend import Recommendation
 from nascli.search.trial import Trial, TrialState
 from nascli.text import printable
 from nascli.units import count_of, format_duration, format_quantity
@@ -64,18 +65,34 @@ def table_row(trial: Trial, recipe: SearchRecipe) -> tuple[str, ...]:
 COLUMNS = ("trial", "reward", "params", "mult-adds", "time", "hash")
 
 
-def show_best(terminal: Terminal, best: Sequence[Trial], total: int, recipe: SearchRecipe) -> None:
+def show_best(terminal: Terminal, found: Recommendation, total: int, recipe: SearchRecipe) -> None:
     """The best trials of a search that has ended, with the file of each."""
+    best = found.trials[: recipe.search.top]
     again = any(trial.reranks for trial in best)
     timed = any(trial.latency for trial in best)
-    more = [*(["trained again"] if again else []), *(["latency"] if timed else [])]
+    more = [
+        *(["expected"] if found.expected else []),
+        *(["trained again"] if again else []),
+        *(["latency"] if timed else []),
+    ]
     rows = []
     for place, trial in enumerate(best, start=1):
         number, reward, *figures = table_row(trial, recipe)
-        longer = [*([_ranking(trial)] if again else []), *([_latency(trial)] if timed else [])]
+        longer = [
+            *([_expected(trial, found, recipe)] if found.expected else []),
+            *([_ranking(trial)] if again else []),
+            *([_latency(trial)] if timed else []),
+        ]
         rows.append((number, reward, *longer, *figures, f"top/{place:02d}.json"))
     columns = (*COLUMNS[:2], *more, *COLUMNS[2:], "file")
     terminal.show_table(f"best of {total} trials on {recipe.data.dataset}", rows, columns)
+
+
+def _expected(trial: Trial, found: Recommendation, recipe: SearchRecipe) -> str:
+    if trial.id not in found.expected:
+        return "-"
+    reward = found.expected[trial.id]
+    return f"{reward:.4f}" if recipe.weighs_cost else format_percent(reward)
 
 
 def _latency(trial: Trial) -> str:

@@ -92,8 +92,11 @@ class ControllerConfig(Section):
 
 
 class PpoConfig(ControllerConfig):
-    """The controller and its update; the paper's values where it gives them."""
+    """The controller of the paper with numbers for some hundred trials; those for 20,000 are in `cifar10-paper`."""
 
+    batch_size: int = Field(5, ge=1, le=1_000_000, description="architectures per update; the paper has 20")
+    lr: float = Field(0.002, gt=0, description="learning rate of Adam; the paper has 0.00035")
+    entropy_weight: float = Field(0.003, ge=0, description="weight of the entropy bonus; the paper has 0.00001")
     update_epochs: int = Field(4, ge=1, le=10_000, description="passes over a batch per update; not in the paper")
     clip: float = Field(0.2, gt=0, lt=1, description="largest change of the probability ratio; not in the paper")
 
@@ -123,7 +126,7 @@ class BayesianConfig(Section):
         4, ge=1, le=1_000_000, description="cells proposed before rewards of earlier ones are known"
     )
     candidates: int = Field(
-        100, ge=2, le=1_000_000, description="random and mutated cells that the model scores per batch"
+        200, ge=2, le=1_000_000, description="mutated and random cells that the model scores per batch"
     )
     max_observations: int = Field(
         400, ge=10, le=20_000, description="largest number of results the model is fitted to; the time is cubic in it"

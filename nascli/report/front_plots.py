@@ -14,7 +14,6 @@ from nascli.report.figures import RenderedFigure
 from nascli.report.front_data import FrontData
 from nascli.search.front import Member, Point, point_of, trace_hypervolume
 from nascli.search.objective import Objective
-from nascli.search.study import best_trials
 
 _NAMES = {"latency": "Latency", "mult_adds": "Mult-adds", "params": "Params"}
 _WIDE = 4.0
@@ -132,10 +131,10 @@ def _draw_rewards(axes: Axes, front: FrontData, objective: Objective) -> None:
         if len(inside):
             end = int(inside[-1])
             _write_reward(axes, reward, (costs[end], reward / unit[end]), at_top=end < len(costs) - 1)
-    for best in best_trials(front.data.trials, 1, objective):
+    for best in front.data.recommendation.trials[:1]:
         if point := point_of(best, front.quantity):
             axes.plot(costs, objective.reward(*point) / unit, color=figures.GREEN, linewidth=1.0, zorder=0.6)
-            axes.scatter(point.cost, point.accuracy, label="best by reward", **_RING)
+            axes.scatter(point.cost, point.accuracy, label="recommended", **_RING)
 
 
 def _write_reward(axes: Axes, reward: float, end: tuple[float, float], *, at_top: bool) -> None:

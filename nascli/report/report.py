@@ -24,9 +24,7 @@ from nascli.report.front_plots import plot_fronts, plot_hypervolume
 from nascli.report.progress_plots import plot_learning, plot_progress, plot_rewards
 from nascli.report.search_data import SearchData, read_search, reward_of, select_best, summarize_reranks
 from nascli.report.template import render_page
-from nascli.search.objective import find_objective
 from nascli.search.strategies.strategy import COLLAPSED
-from nascli.search.study import best_trials
 from nascli.search.trial import Trial, TrialState
 from nascli.text import quote, quote_command
 from nascli.text_files import read_text
@@ -181,7 +179,7 @@ def _render_page(
         main=main,
         verdict=verdict,
         warnings=warnings,
-        best_trial=next(iter(best_trials(data.trials, 1, find_objective(data.recipe))), None),
+        best_trial=next(iter(data.recommendation.trials), None),
         child_seconds=sum(trial.score.seconds for trial in data.scored if trial.score),
         duplicates=sum(trial.duplicate_of is not None for trial in data.trials),
         count=lambda state: data.count(TrialState(state)),

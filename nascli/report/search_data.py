@@ -15,8 +15,8 @@ from nascli.errors import CorruptFileError
 from nascli.genotype.space import SearchSpace
 from nascli.records import read_record
 from nascli.search.objective import describe_reward, find_objective
+from nascli.search.recommend import Recommendation, recommend
 from nascli.search.recorded import read_recorded
-from nascli.search.study import best_trials
 from nascli.search.trial import Trial, TrialState
 from nascli.text import printable
 
@@ -56,6 +56,11 @@ class SearchData:
     def complete(self) -> tuple[Trial, ...]:
         """The trials with a score, duplicates included."""
         return tuple(trial for trial in self.trials if trial.state is TrialState.COMPLETE)
+
+    @cached_property
+    def recommendation(self) -> Recommendation:
+        """What the search would hand over."""
+        return recommend(self.trials, self.space, find_objective(self.recipe))
 
     @cached_property
     def is_accuracy(self) -> bool:
@@ -150,9 +155,9 @@ def summarize_reranks(data: SearchData) -> list[RerankSummary]:
 
 
 def select_best(data: SearchData) -> list[Trial]:
-    """The trials to draw: the best by their trainings after the search where there were any, else by reward."""
+    """The trials to draw: the best by their trainings after the search where there were any, else those recommended."""
     again = [each.trial for each in summarize_reranks(data)]
-    return (again or best_trials(data.trials, data.recipe.search.top, find_objective(data.recipe)))[:_MAX_DRAWN]
+    return (again or list(data.recommendation.trials[: data.recipe.search.top]))[:_MAX_DRAWN]
 
 
 def _read_updates(path: Path) -> tuple[Update, ...]:

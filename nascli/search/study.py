@@ -25,10 +25,11 @@ from nascli.search.executors.executor import Executor
 from nascli.search.front import Member, cost_quantity, describe_member, front_of
 from nascli.search.journal import Journal
 from nascli.search.loop import SearchLoop
-from nascli.search.objective import Objective, describe_reward, find_objective
+from nascli.search.objective import describe_reward, find_objective
 from nascli.search.plan import Observer, SearchPlan
+from nascli.search.recommend import expect_rewards, recommend, sort_expected
 from nascli.search.recorded import JOURNAL, read_recorded, with_provenance
-from nascli.search.rerank import RerankPlan, rerank, sort_reranked
+from nascli.search.rerank import RerankPlan, rerank
 from nascli.search.snapshot import SNAPSHOT, SnapshotFile
 from nascli.search.trial import Trial, TrialState
 from nascli.signals import StopRequest
@@ -41,7 +42,8 @@ class Summary:
     """The results of a search; rewards are those of the cells that were scored, each once.
 
     Args:
-        best: The best trial's number, reward, params, mult-adds, latency where it was measured, and canonical hash.
+        best: The recommended trial: its number, reward, params, mult-adds, latency where it was measured, and
+            canonical hash.
         trials: Proposals in all: cells trained (scored to their end), duplicates, cells rejected, cells failed.
         reward_std: Standard deviation over the cells scored (0 for one).
         child_seconds: Summed over the cells, ranking included.
@@ -141,33 +143,20 @@ def search_name(recipe: SearchRecipe) -> str:
     return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', data)}-{recipe.search.strategy}"
 
 
-def best_trials(trials: Sequence[Trial], count: int, objective: Objective | None = None) -> list[Trial]:
-    """The best cells, best first, no network twice.
-
-    Those that were trained again come first, by their mean accuracy there, which an objective weighs; then those with
-    the highest rewards, but trials stopped on a rung behind all others; of equals the earlier one first.
-    """
-    first = sort_reranked(trials, objective)
-    chosen = {trial.id for trial in first}
-    rest = [trial for trial in trials if trial.scored and trial.id not in chosen]
-    return (first + sorted(rest, key=lambda trial: trial.sort_key))[:count]
-
-
 def summarize(
     trials: Sequence[Trial],
     seconds: float,
     reward_is: str = "proxy accuracy",
     cost_is: str = "mult_adds",
-    objective: Objective | None = None,
+    best: Trial | None = None,
 ) -> Summary:
-    """The results of a search whose sessions took `seconds`."""
+    """The results of a search whose sessions took `seconds`, and which recommends `best`."""
     counted = [trial for trial in trials if trial.scored]
     rewards = [trial.reward for trial in counted if trial.reward is not None]
     child_seconds = [trial.score.seconds for trial in counted if trial.score is not None]
     child_seconds += [rerank.seconds for trial in counted for rerank in trial.reranks]
-    best = best_trials(trials, 1, objective)
     return Summary(
-        best=_describe(best[0]) if best else None,
+        best=_describe(best) if best else None,
         trials=len(trials),
         trained=len(counted),
         duplicates=sum(trial.duplicate_of is not None for trial in trials),
@@ -259,8 +248,8 @@ class ResultWriter:
 
     def close(self, trials: Sequence[Trial]) -> None:
         """Write everything that follows from the trials."""
-        objective = find_objective(self._recipe)
-        top = best_trials(trials, self._recipe.search.top, objective)
+        top = recommend(trials, resolve_space(self._recipe.space), find_objective(self._recipe)).trials
+        top = top[: self._recipe.search.top]
         for place, trial in enumerate(top, start=1):
             text = sign_genotype(with_provenance(trial, self._recipe, self._run.path))
             write_text(self._run.file(f"top/{place:02d}.json"), text)
@@ -272,7 +261,7 @@ class ResultWriter:
         self._progress.write(self._finished, self._recipe.search.trials, "finishing")
         seconds = (self._earlier.get("seconds") or 0.0) + time.monotonic() - self._since
         reward_is = describe_reward(self._recipe)
-        self._run.update(results=asdict(summarize(trials, seconds, reward_is, cost_is, objective)))
+        self._run.update(results=asdict(summarize(trials, seconds, reward_is, cost_is, next(iter(top), None))))
 
     def _write_front(self, front: Sequence[Member], cost_is: str) -> None:
         """Write the networks of the front, cheapest first, and remove the files of an earlier, longer one."""
@@ -321,10 +310,11 @@ def _open_snapshots(run: RunFolder, recipe: SearchRecipe) -> SnapshotFile:
 
 
 def _make_rerank_plan(recipe: SearchRecipe, trials: Sequence[Trial]) -> RerankPlan:
-    """The best by reward alone, so that it is the same plan whatever was trained again already."""
-    best = sorted(trial.sort_key for trial in trials if trial.scored)[: recipe.rerank.top]
+    """The best by their first trainings alone, so that it is the same plan whatever was trained again already."""
+    expected = expect_rewards(trials, resolve_space(recipe.space))
+    best = sort_expected(trials, expected)[: recipe.rerank.top]
     epochs = recipe.rerank.epochs or recipe.train.epochs
-    return RerankPlan([number for _, _, number in best], epochs, recipe.rerank.num_seeds, recipe.seed)
+    return RerankPlan([trial.id for trial in best], epochs, recipe.rerank.num_seeds, recipe.seed)
 
 
 def _is_candidate(trial: Trial) -> bool:

@@ -12,11 +12,11 @@ import pytest
 from nascli.config import SearchRecipe
 from nascli.errors import CorruptFileError
 from nascli.search.builders import build_strategy
+from nascli.search.gaussian_process import Floats, GaussianProcess, Shape
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import SearchLoop
 from nascli.search.plan import SearchPlan
 from nascli.search.snapshot import SnapshotFile
-from nascli.search.strategies import bayesian
 from nascli.search.strategies.bayesian import BayesianSearch
 from nascli.search.trial import Trial
 from nascli.signals import StopRequest
@@ -88,13 +88,14 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of observations of each model that is fitted."""
     made: list[int] = []
-    fit = bayesian.fit_posterior
+    fit = GaussianProcess.fit
 
-    def counted(told: bayesian.Floats, rewards: bayesian.Floats, candidates: bayesian.Floats) -> bayesian.Posterior:
-        made.append(len(told))
-        return fit(told, rewards, candidates)
+    def counted(features: Floats, scores: Floats, shape: Shape) -> GaussianProcess:
+        if shape == "smooth":  # the other one recommends
+            made.append(len(scores))
+        return fit(features, scores, shape)
 
-    monkeypatch.setattr(bayesian, "fit_posterior", counted)
+    monkeypatch.setattr(GaussianProcess, "fit", counted)
     return made
 
 

@@ -2,15 +2,13 @@
 
 import random
 
-import numpy as np
-import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from nascli.config import BayesianConfig
 from nascli.genotype.cells.space import NASNET, CellSpace
 from nascli.genotype.genotype import Genotype
-from nascli.search.strategies.bayesian import BayesianSearch, fit_posterior, select_observations, stack_features
+from nascli.search.gaussian_process import stack_features
+from nascli.search.strategies.bayesian import BayesianSearch, select_observations
 from tests.genotype.genotype_st import genotypes
 
 THREE_OPS = CellSpace(
@@ -86,21 +84,6 @@ def test_equal_rewards_leave_it_searching() -> None:
     for _ in range(20):
         strategy.tell(strategy.ask(), 0.5)
     assert len({strategy.ask() for _ in range(5)}) == 5
-
-
-@given(st.integers(0, 50), st.floats(0.01, 100))
-def test_the_posterior_follows_the_rewards_and_their_scale(seed: int, scale: float) -> None:
-    """Near what was told it expects what was told, far away the mean; another unit of reward changes nothing else."""
-    told = np.random.default_rng(seed).normal(size=(12, 2))
-    rewards = told[:, 0] + 3
-    candidates = np.vstack([told, [[1e3, 1e3]]])
-    ours, theirs = fit_posterior(told, rewards, candidates), fit_posterior(told, scale * rewards, candidates)
-    assert np.corrcoef(ours.mean[:12], rewards)[0, 1] > 0.5
-    assert ours.mean[12] == pytest.approx(rewards.mean())
-    np.testing.assert_allclose(theirs.mean, scale * ours.mean, rtol=1e-6)
-    assert (theirs.length, theirs.noise) == (ours.length, ours.noise)
-    spread = np.sqrt((ours.factor**2).sum(1))
-    assert spread[12] > spread[:12].max()
 
 
 def test_too_many_results_are_cut_to_the_best_and_the_latest() -> None:

@@ -13,7 +13,7 @@ from nascli.genotype.genotype import Genotype
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import SearchLoop
 from nascli.search.plan import SearchPlan
-from nascli.search.study import best_trials
+from nascli.search.recommend import recommend
 from nascli.search.trial import Score, Trial
 from nascli.signals import StopRequest
 from tests.fakes import ChainStrategy, Recorder, ShuffledExecutor, make_latency
@@ -101,7 +101,7 @@ def test_the_latency_is_the_one_measured_before_the_first_training(whole: list[T
 
 
 def test_a_stopped_child_is_never_before_one_that_was_not(whole: list[Trial]) -> None:
-    stopped = [trial.stopped for trial in best_trials(whole, 100)]
+    stopped = [trial.stopped for trial in recommend(whole, SPACE).trials]
     assert stopped == sorted(stopped)
     assert True in stopped
 

@@ -11,9 +11,9 @@ from nascli.genotype.genotype import Genotype
 from nascli.search.journal import Journal, read_trials
 from nascli.search.loop import SearchLoop
 from nascli.search.plan import SearchPlan
+from nascli.search.recommend import recommend
 from nascli.search.rerank import RerankPlan, rerank, sort_reranked
 from nascli.search.strategies.random import RandomSearch
-from nascli.search.study import best_trials
 from nascli.search.trial import Score, Trial
 from nascli.signals import StopRequest
 from tests.fakes import TINY, FakeEvaluator, Recorder, ShuffledExecutor
@@ -77,8 +77,9 @@ def test_the_best_by_mean_comes_first_and_before_all_that_were_not_trained_again
     first = sort_reranked(trials)
     means = [sum(r.accuracy for r in trial.reranks) / 3 for trial in first]
     assert means == sorted(means, reverse=True)
-    assert best_trials(trials, 12)[:3] == first
-    others = [trial.reward or 0.0 for trial in best_trials(trials, 12)[3:]]
+    found = recommend(trials, TINY)
+    assert found.trials[:3] == first
+    others = [found.expected[trial.id] for trial in found.trials[3:]]
     assert others == sorted(others, reverse=True)
 
 
