@@ -79,20 +79,13 @@ def show_best(terminal: Terminal, found: Recommendation, total: int, recipe: Sea
     for place, trial in enumerate(best, start=1):
         number, reward, *figures = table_row(trial, recipe)
         longer = [
-            *([_expected(trial, found, recipe)] if found.expected else []),
+            *([format_percent(found.expected.get(trial.id))] if found.expected else []),
             *([_ranking(trial)] if again else []),
             *([_latency(trial)] if timed else []),
         ]
         rows.append((number, reward, *longer, *figures, f"top/{place:02d}.json"))
     columns = (*COLUMNS[:2], *more, *COLUMNS[2:], "file")
     terminal.show_table(f"best of {total} trials on {recipe.data.dataset}", rows, columns)
-
-
-def _expected(trial: Trial, found: Recommendation, recipe: SearchRecipe) -> str:
-    if trial.id not in found.expected:
-        return "-"
-    reward = found.expected[trial.id]
-    return f"{reward:.4f}" if recipe.weighs_cost else format_percent(reward)
 
 
 def _latency(trial: Trial) -> str:

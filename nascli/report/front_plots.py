@@ -120,7 +120,7 @@ def _draw_members(axes: Axes, front: FrontData) -> None:
 
 
 def _draw_rewards(axes: Axes, front: FrontData, objective: Objective) -> None:
-    """Draw curves of equal reward through the window as it is, and the best by reward."""
+    """Draw curves of equal reward through the window as it is, and the network recommended."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     axes.autoscale(enable=False)  # not before the limits were asked for, which are computed only then
     costs = np.geomspace(left, right, 300) if axes.get_xscale() == "log" else np.linspace(max(left, 0), right, 301)[1:]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from nascli.config import SearchRecipe, find_evaluator
 from nascli.errors import InputError
 from nascli.search.front import cost_of
-from nascli.search.trial import Score
+from nascli.search.trial import Score, Trial
 from nascli.units import EXAMPLES, UNITS, format_exactly, parse_amount
 
 
@@ -76,3 +76,10 @@ def describe_reward(recipe: SearchRecipe) -> str:
     if not info.is_accuracy:
         return f"{evaluator}, {info.meaning}"
     return f"{info.meaning} × {objective}" if objective else info.meaning
+
+
+def weigh_accuracy(trial: Trial, accuracy: float, objective: Objective | None) -> float:
+    """What an accuracy of a trial's network is worth: weighed by its cost if there is an objective."""
+    if objective is None or trial.score is None:
+        return accuracy
+    return objective.weigh(replace(trial.score, accuracy=accuracy)).reward

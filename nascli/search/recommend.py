@@ -1,8 +1,8 @@
 """Which networks a search hands over: not those that were luckiest, but those that all its results speak for.
 
 The best of many short trainings is partly the luckiest one. A Gaussian process on the features of the networks tells
-how much of a reward is luck: networks like a good one are good, too, unless it was chance. So networks are sorted by
-the reward that the process expects of them, whatever strategy proposed them. Where the best were trained again, with
+how much of an accuracy is luck: networks like a good one are good, too, unless it was chance. So networks are sorted by
+the accuracy that the process expects of them, whatever strategy proposed them. Where the best were trained again, with
 other seeds, those trainings decide.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from nascli.genotype.space import SearchSpace
 from nascli.search.gaussian_process import Features, GaussianProcess, normal_scores, stack_features
-from nascli.search.objective import Objective
+from nascli.search.objective import Objective, weigh_accuracy
 from nascli.search.rerank import sort_reranked
 from nascli.search.trial import Trial
 
@@ -32,7 +32,7 @@ class Recommendation:
 
     Args:
         trials: Best first, no network twice.
-        expected: The reward to expect of another training, by trial; empty where rewards stand for themselves.
+        expected: The accuracy to expect of another training, by trial; empty where rewards stand for themselves.
     """
 
     trials: Sequence[Trial]
@@ -42,55 +42,61 @@ class Recommendation:
 def recommend(trials: Sequence[Trial], space: SearchSpace, objective: Objective | None = None) -> Recommendation:
     """All scored networks, best first.
 
-    Those that were trained again come first, by their mean accuracy there, which an objective weighs; then the others
-    by `sort_expected`.
+    Those that were trained again come first, by their mean accuracy there; then the others by `sort_expected`.
     """
-    expected = expect_rewards(trials, space)
+    expected = expect_accuracies(trials, space)
     first = sort_reranked(trials, objective)
     chosen = {trial.id for trial in first}
-    rest = [trial for trial in sort_expected(trials, expected) if trial.id not in chosen]
+    rest = [trial for trial in sort_expected(trials, expected, objective) if trial.id not in chosen]
     return Recommendation([*first, *rest], expected)
 
 
-def sort_expected(trials: Sequence[Trial], expected: Mapping[int, float]) -> list[Trial]:
-    """The scored trials by the reward to expect of them, best first; trials stopped on a rung behind all others.
+def sort_expected(
+    trials: Sequence[Trial], expected: Mapping[int, float], objective: Objective | None = None
+) -> list[Trial]:
+    """The scored trials by their expected accuracy, which an objective weighs by the cost; best first.
 
+    Those that nothing is expected of, as they were stopped on a rung or are far from the best, are behind all others.
     Equals are sorted by their reward and then by their hash, so that the order of the trials does not matter; without
     expectations by reward, of equals the earlier first.
     """
     scored = [trial for trial in trials if trial.scored]
     if not expected:
         return sorted(scored, key=lambda trial: trial.sort_key)
-    least = min(expected.values()) - 1  # of those that the process was not fitted to
 
-    def key(trial: Trial) -> tuple[bool, float, float, str]:
-        return trial.stopped, -expected.get(trial.id, least), -(trial.reward or 0.0), trial.hash
+    def key(trial: Trial) -> tuple[bool, bool, float, float, str]:
+        known = trial.id in expected
+        worth = weigh_accuracy(trial, expected[trial.id], objective) if known else 0.0
+        return trial.stopped, not known, -worth, -(trial.reward or 0.0), trial.hash
 
     return sorted(scored, key=key)
 
 
-def expect_rewards(trials: Sequence[Trial], space: SearchSpace) -> dict[int, float]:
-    """The reward to expect of another training of each network, by trial.
+def expect_accuracies(trials: Sequence[Trial], space: SearchSpace) -> dict[int, float]:
+    """The accuracy to expect of another training of each network, by trial.
 
     Those stopped on a rung have none, and of very many the worse ones. Where nothing was trained a score is no matter
     of luck, and nothing is expected but what it is; nor is anything of fewer than ten trainings.
     """
-    told = [trial for trial in trials if trial.scored and not trial.stopped and trial.score is not None]
-    if len(told) < _FEWEST or any(trial.score is None or trial.score.accuracy is None for trial in told):
+    told = [
+        (trial.score.accuracy, trial)
+        for trial in trials
+        if trial.scored and not trial.stopped and trial.score is not None and trial.score.accuracy is not None
+    ]
+    if len(told) < _FEWEST:
         return {}
-    told = sorted(told, key=lambda trial: (-(trial.reward or 0.0), trial.hash))[:_MOST]
-    rewards = [trial.reward or 0.0 for trial in told]
-    values = expect([space.features(trial.genotype) for trial in told], rewards)
-    return {trial.id: value for trial, value in zip(told, values, strict=True)}
+    told = sorted(told, key=lambda each: (-each[0], each[1].hash))[:_MOST]
+    values = expect([space.features(trial.genotype) for _, trial in told], [accuracy for accuracy, _ in told])
+    return {trial.id: value for (_, trial), value in zip(told, values, strict=True)}
 
 
-def expect(features: Sequence[Features], rewards: Sequence[float]) -> list[float]:
-    """The reward to expect of another training of each of some networks.
+def expect(features: Sequence[Features], accuracies: Sequence[float]) -> list[float]:
+    """The accuracy to expect of another training of each of some networks.
 
     Args:
         features: Of each network.
-        rewards: Of one training of each, the highest first.
+        accuracies: Of one training of each, the highest first.
     """
-    scores = normal_scores(rewards)
+    scores = normal_scores(accuracies)
     expected = GaussianProcess.fit(stack_features(features), scores, "rough").expected
-    return [float(value) for value in np.round(np.interp(expected, scores[::-1], rewards[::-1]), _DIGITS)]
+    return [float(value) for value in np.round(np.interp(expected, scores[::-1], accuracies[::-1]), _DIGITS)]

@@ -7,12 +7,12 @@ convergence and chooses among those (section 4 and appendix A.1).
 import statistics
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nascli.errors import Interrupted, NascliError
 from nascli.search.executors.executor import Executor, Job, JobOutcome
 from nascli.search.journal import Journal, Reranked
-from nascli.search.objective import Objective
+from nascli.search.objective import Objective, weigh_accuracy
 from nascli.search.plan import POLL, Observer
 from nascli.search.trial import Failure, FailureKind, Trial
 from nascli.seeding import derive_seed
@@ -65,10 +65,7 @@ def sort_reranked(trials: Sequence[Trial], objective: Objective | None = None) -
     """
 
     def worth(trial: Trial) -> float:
-        accuracy = statistics.fmean(rerank.accuracy for rerank in trial.reranks)
-        if objective is None or trial.score is None:
-            return accuracy
-        return objective.weigh(replace(trial.score, accuracy=accuracy)).reward
+        return weigh_accuracy(trial, statistics.fmean(rerank.accuracy for rerank in trial.reranks), objective)
 
     return sorted((trial for trial in trials if trial.reranks), key=lambda trial: (-worth(trial), trial.id))
 

@@ -27,7 +27,7 @@ from nascli.search.journal import Journal
 from nascli.search.loop import SearchLoop
 from nascli.search.objective import describe_reward, find_objective
 from nascli.search.plan import Observer, SearchPlan
-from nascli.search.recommend import expect_rewards, recommend, sort_expected
+from nascli.search.recommend import expect_accuracies, recommend, sort_expected
 from nascli.search.recorded import JOURNAL, read_recorded, with_provenance
 from nascli.search.rerank import RerankPlan, rerank
 from nascli.search.snapshot import SNAPSHOT, SnapshotFile
@@ -311,8 +311,8 @@ def _open_snapshots(run: RunFolder, recipe: SearchRecipe) -> SnapshotFile:
 
 def _make_rerank_plan(recipe: SearchRecipe, trials: Sequence[Trial]) -> RerankPlan:
     """The best by their first trainings alone, so that it is the same plan whatever was trained again already."""
-    expected = expect_rewards(trials, resolve_space(recipe.space))
-    best = sort_expected(trials, expected)[: recipe.rerank.top]
+    expected = expect_accuracies(trials, resolve_space(recipe.space))
+    best = sort_expected(trials, expected, find_objective(recipe))[: recipe.rerank.top]
     epochs = recipe.rerank.epochs or recipe.train.epochs
     return RerankPlan([trial.id for trial in best], epochs, recipe.rerank.num_seeds, recipe.seed)
 

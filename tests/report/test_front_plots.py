@@ -141,7 +141,7 @@ def test_under_an_objective_its_cost_stands_first_with_the_target_and_random_net
     assert (figure.name, params.name) == ("mult-adds", "params")
     assert "the target is 10k" in figure.alt
     assert "target 10k" in figure.svg
-    assert "best by reward" in figure.svg
+    assert "recommended" in figure.svg
     assert "curves join accuracies and costs of equal reward" in figure.caption
     assert "target" not in params.alt
     said = compare_at_target(main)
