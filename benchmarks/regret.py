@@ -13,7 +13,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from simulate import (
     rank_correlation,
     recommend_at,
     regret_at,
+    regret_at_seconds,
     simulate,
     trials_to_reach,
 )
@@ -104,6 +105,12 @@ def checkpoints(trials: int) -> list[int]:
     return [count for count in (10, 25, 50, 100, 150, 250, 500, 1000, 2500) if count < trials] + [trials]
 
 
+def list_times(table: TabularBenchmark, counts: Sequence[int]) -> list[float]:
+    """The seconds that so many trainings of the table take on average; none where it does not say."""
+    mean = float(table.seconds.sum() / max(table.counts.sum(), 1))
+    return [count * mean for count in counts] if mean > 0 else []
+
+
 def run_all(
     table: TabularBenchmark, chosen: list[str], trials: int, seeds: int
 ) -> dict[str, tuple[SimulatedRuns, float]]:
@@ -119,14 +126,23 @@ def run_all(
 
 
 def figures(
-    runs: SimulatedRuns, baseline: SimulatedRuns | None, recommended: Floats, counts: list[int]
+    runs: SimulatedRuns,
+    baseline: SimulatedRuns | None,
+    recommended: Floats,
+    counts: list[int],
+    table: TabularBenchmark,
 ) -> dict[str, object]:
     """All numbers of a strategy, for the JSON file."""
+    times = list_times(table, counts)
     by_cells = runs.by_evaluations()
     reach = {str(level): trials_to_reach(runs, level) for level in LEVELS}
     return {
         "regret_at_trials": [asdict(each) for each in regret_at(runs, counts)],
         "regret_at_cells": [asdict(each) for each in regret_at(by_cells, within(by_cells, counts))],
+        "regret_at_seconds": [
+            {"seconds": time, "mean": float(column.mean()), "standard_error": standard_error(column)}
+            for time, column in zip(times, regret_at_seconds(runs, table, times).T, strict=True)
+        ],
         "recommended": [
             {
                 "trials": count,
@@ -184,6 +200,7 @@ def show(
     found: Mapping[str, SimulatedRuns],
     recommended: Mapping[str, Floats],
     counts: list[int],
+    benchmark: TabularBenchmark,
 ) -> None:
     """The numbers as tables."""
     console().print(f"{about['cells']} cells, up to {about['trainings']} trainings each, {about['failed']} failed")
@@ -205,12 +222,22 @@ def show(
         columns = zip(luckiest.T, recommended[name].T, strict=True)
         table.add_row(name, *(compare_choices(first, second) for first, second in columns))
     console().print(table)
+    if times := list_times(benchmark, counts):
+        title = "Mean regret after as much training time as so many trainings take on average"
+        table = grid(title, "strategy", *(f"{count}: {time:.0f} s" for count, time in zip(counts, times, strict=True)))
+        for name, runs in found.items():
+            table.add_row(name, *map(mean_and_error, regret_at_seconds(runs, benchmark, times).T))
+        console().print(table)
     if BASELINE in found:
         console().print(against_baseline(found, counts))
 
 
+def mean_and_error(regret: Floats) -> str:
+    return f"{100 * regret.mean():.3f} ± {100 * standard_error(regret):.3f}"
+
+
 def compare_choices(luckiest: Floats, recommended: Floats) -> str:
-    lines = [f"{100 * each.mean():.3f} ± {100 * standard_error(each):.3f}" for each in (luckiest, recommended)]
+    lines = map(mean_and_error, (luckiest, recommended))
     return "\n".join([*lines, f"{(luckiest <= _EQUAL).mean():.0%}, {(recommended <= _EQUAL).mean():.0%}"])
 
 
@@ -305,7 +332,7 @@ def main() -> None:
     counts = checkpoints(asked.trials)
     features = list_features(table)
     recommended = {name: recommend_at(runs, table, counts, features) for name, runs in found.items()}
-    show(about, found, recommended, counts)
+    show(about, found, recommended, counts, table)
     if asked.out is None:
         return
     asked.out.parent.mkdir(parents=True, exist_ok=True)
@@ -318,7 +345,7 @@ def main() -> None:
         "strategies": {
             name: {
                 "seconds": round(seconds, 1),
-                **figures(runs, None if name == BASELINE else baseline, recommended[name], counts),
+                **figures(runs, None if name == BASELINE else baseline, recommended[name], counts, table),
             }
             for name, (runs, seconds) in timed.items()
         },

@@ -259,6 +259,19 @@ def regret_at(runs: SimulatedRuns, counts: Sequence[int], seed: int = 0) -> list
     return found
 
 
+def regret_at_seconds(runs: SimulatedRuns, table: TabularBenchmark, seconds: Sequence[float]) -> Floats:
+    """Regret after so much time in trainings, each as long as the table says, (R, times).
+
+    Duplicates take no time. Before the first training ends the regret is that of no network at all, the optimum; after
+    the last one the search keeps what it has, though it had time left.
+    """
+    new = np.diff(runs.evaluations, axis=1, prepend=0)
+    each = np.where(new > 0, (table.seconds / np.maximum(table.counts, 1))[runs.rows], 0.0)
+    regret = np.column_stack([np.full(len(each), runs.optimum), runs.regret])
+    ended = [np.searchsorted(row, seconds, side="right") for row in each.cumsum(axis=1)]
+    return np.take_along_axis(regret, np.stack(ended), axis=1)
+
+
 def recommend_at(
     runs: SimulatedRuns, table: TabularBenchmark, counts: Sequence[int], features: Sequence[Features]
 ) -> Floats:
@@ -267,22 +280,23 @@ def recommend_at(
     Args:
         features: Of each row of the table.
     """
-    return np.array(
-        [
-            [runs.optimum - table.means[_recommend(rows[:count], rewards[:count], table, features)] for count in counts]
-            for rows, rewards in zip(runs.rows, runs.rewards, strict=True)
-        ]
-    )
+    chosen = [
+        [_recommend(rows[:count], accuracies[:count], table, features) for count in counts]
+        for rows, accuracies in zip(runs.rows, runs.observed, strict=True)
+    ]
+    regret: Floats = runs.optimum - table.means[np.array(chosen)]
+    return regret
 
 
 def _recommend(
-    rows: npt.NDArray[np.int64], rewards: Floats, table: TabularBenchmark, features: Sequence[Features]
+    rows: npt.NDArray[np.int64], accuracies: Floats, table: TabularBenchmark, features: Sequence[Features]
 ) -> int:
-    """The row with the highest expected reward."""
-    told = dict(zip(rows[rows >= 0].tolist(), rewards[rows >= 0].tolist(), strict=True))
+    """The row with the highest expected accuracy."""
+    known = ~np.isnan(accuracies)
+    told = dict(zip(rows[known].tolist(), accuracies[known].tolist(), strict=True))
     ranked = sorted(told, key=lambda row: (-told[row], table.hashes[row]))
     expected = expect([features[row] for row in ranked], [told[row] for row in ranked])
-    return int(ranked[int(np.argmax(expected))])  # of equals the first has the highest reward
+    return int(ranked[int(np.argmax(expected))])  # of equals the first has the highest accuracy
 
 
 def trials_to_reach(runs: SimulatedRuns, regret: float) -> Floats:

@@ -2,20 +2,32 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from simulate import SimulatedRuns, compare, rank_correlation, regret_at, simulate, trials_to_reach
+from simulate import (
+    SimulatedRuns,
+    compare,
+    rank_correlation,
+    recommend_at,
+    regret_at,
+    regret_at_seconds,
+    simulate,
+    trials_to_reach,
+)
 
 from nascli.config import CellSpaceConfig, SpaceConfig, to_toml
-from nascli.errors import InputError
+from nascli.errors import InputError, NascliError
 from nascli.genotype.cells.space import CellSpace, resolve_cell_space
 from nascli.search.evaluators.tabular import TabularBenchmark, TabularEvaluator, write_table
+from nascli.search.recommend import recommend
 from nascli.search.strategies.exhaustive import ExhaustiveSearch
 from nascli.search.strategies.random import RandomSearch
 from nascli.search.strategies.strategy import Strategy
+from nascli.search.trial import Trial
 from nascli.seeding import derive_seed
 from tests.fakes import ChainStrategy
 from tests.search.trained_trials import RECIPE, trained
@@ -184,6 +196,33 @@ def test_median_and_mean_with_their_intervals() -> None:
     spread = np.std([0.1, 0.2, 0.6]) / 60**0.5
     assert last.mean.high - last.mean.low == pytest.approx(2 * 1.96 * spread, rel=0.1)
     assert regret_at(runs, [2]) == [last]  # the resampling has its own seed
+
+
+def test_regret_over_time_counts_each_training_once_and_as_long_as_it_took(table: TabularBenchmark) -> None:
+    timed = replace(table, seconds=np.where(table.counts > 0, table.counts * 10, 7).astype(np.float32))
+    rows = np.array([[0, 1, 1, 2]])
+    runs = replace(runs_of([[0.4, 0.3, 0.3, 0.1]]), rows=rows, evaluations=np.array([[1, 2, 2, 3]]))
+    each = timed.seconds[:3] / np.maximum(timed.counts[:3], 1)
+    ends = each.cumsum()
+    times = [0.0, float(ends[0]), float(ends[1]) - 0.1, float(ends[1]), float(ends[2]), 1e9]
+    assert regret_at_seconds(runs, timed, times)[0] == pytest.approx([0.9, 0.4, 0.4, 0.3, 0.1, 0.1])
+
+
+def test_recommended_is_what_a_search_would_hand_over(table: TabularBenchmark) -> None:
+    runs = simulate(lambda seed: RandomSearch(SPACE, seed), table, SPACE, 60, range(2), failure_reward=-1.0)
+    features = [SPACE.features(table.genotype(each)) for each in table.hashes]
+    found = recommend_at(runs, table, [30, 60], features)
+    assert found.shape == (2, 2)
+    for run, seed in enumerate(range(2)):
+        evaluator, strategy, trials = TabularEvaluator(table), RandomSearch(SPACE, seed), dict[str, Trial]()
+        for number in range(60):
+            genotype = SPACE.decode(tokens := strategy.ask())
+            trial = Trial(id=number, tokens=tokens, genotype=genotype, hash=genotype.canonical_hash(), seed=0)
+            with suppress(NascliError):
+                score = evaluator.evaluate(genotype, derive_seed(seed, "trial", number))
+                trials.setdefault(trial.hash, trial.complete(score))
+        best = recommend(list(trials.values()), SPACE).trials[0]
+        assert found[run, 1] == pytest.approx(runs.optimum - table.mean_accuracy(best.hash))
 
 
 def test_trials_to_reach_a_regret() -> None:
