@@ -1,5 +1,7 @@
 """What a training step asks of a GPU: operations launched, copies to it, results that the CPU waits for.
 
+Of a batch of an evaluation the launches, alone and beside a CUDA graph, are counted, too.
+
     python benchmarks/launches.py --json launches.json
 
 No GPU is needed. A classifier's step is made on the device `meta`, which has shapes and no values, in float32 and else
@@ -18,7 +20,7 @@ count as readings, too.
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
@@ -28,6 +30,7 @@ from common import Column, Figures, Measures, Task, arguments, compare
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nascli.classify.metrics import evaluate
 from nascli.classify.task import ClassifyTask
 from nascli.config import (
     DataConfig,
@@ -41,12 +44,14 @@ from nascli.config import (
 )
 from nascli.data.dataset import ImageData
 from nascli.data.in_memory import ImageArray
+from nascli.data.transforms import Normalizer
 from nascli.engine import graphs
-from nascli.engine.graphs import WARM_UP, GraphedStep
+from nascli.engine.graphs import WARM_UP, Forward, GraphedStep, replay_forward
 from nascli.engine.step import train_step
 from nascli.engine.task import Run
 from nascli.engine.task import Task as EngineTask
 from nascli.engine.train_state import TrainState, start_state
+from nascli.errors import Interrupted
 from nascli.genotype.resolve import zoo_genotype
 from nascli.models.deploy.graphs import GraphStream
 from nascli.models.families import build
@@ -169,6 +174,21 @@ def count_beside_graph(task: EngineTask[Any], run: Run) -> StepCounter:
     return counter
 
 
+def count_evaluation(network: Forward, data: ImageData, run: Run, forward: Forward | None = None) -> int:
+    """Launches of the third batch of an evaluation."""
+    counter, launches = StepCounter(run.device), list[int]()
+
+    def note(seen: int) -> None:
+        launches.append(counter.launches.total())
+        if len(launches) == STEPS:
+            raise Interrupted("enough batches were counted")
+
+    split, normalizer = data.val.to(run.device), Normalizer(data.mean, data.std)
+    with as_on_a_gpu(), suppress(Interrupted), counter:
+        evaluate(network, split, normalizer, run, forward=forward, batch_size=BATCH_SIZE, on_batch=note)
+    return launches[-1] - launches[-2]
+
+
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
     """Clip gradients together, as torch does on a GPU, and take no ways that are for CPUs alone."""
@@ -194,11 +214,16 @@ def count_classifier(config: TrainConfig, augmentation: DataConfig, network: Net
     spec = resolve_network(zoo_genotype(cell), network, classes=CLASSES, aux_head=config.aux_weight > 0)
     with META:
         built = build(spec)
-    run = Run(META)
-    task = ClassifyTask(built, make_data(spec.image_size), config, augmentation, 1, run)
+    run, data = Run(META), make_data(spec.image_size)
+    task = ClassifyTask(built, data, config, augmentation, 1, run)
     beside = count_beside_graph(task, run)
     assert not beside.reads
-    return {**figures(count_step(task, run)), "launches_beside_graph": beside.launches.total()}
+    return {
+        **figures(count_step(task, run)),
+        "launches_beside_graph": beside.launches.total(),
+        "evaluation": count_evaluation(built, data, run),
+        "evaluation_beside_graph": count_evaluation(built, data, run, replay_forward(built, NoStream(), run)),
+    }
 
 
 def train_recipe(task: Task) -> Figures:
@@ -267,6 +292,8 @@ COLUMNS = {
     "copies": "copies to the device",
     "reads": "readings",
     "launches_beside_graph": "launches beside a CUDA graph",
+    "evaluation": "of an evaluation's batch",
+    "evaluation_beside_graph": "beside a CUDA graph",
 }
 
 

@@ -284,6 +284,7 @@ def test_launches_of_a_step_are_counted(run_here: Callable[..., dict[str, Any]])
     assert 100 < convolutions < counted["launches"] < 8 * convolutions
     assert (counted["copies"], counted["reads"]) == (1, 0)
     assert 0 < counted["launches_beside_graph"] < 40
+    assert 0 < counted["evaluation_beside_graph"] < 25 < convolutions < counted["evaluation"]
 
 
 ONE_PROCESS = ("--here", "--device", "cpu")
