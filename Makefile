@@ -52,7 +52,7 @@ test-lowest:
 	@$(MAKE) --no-print-directory test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 
 # Those that need no data set, some three hours; each of benchmarks/ says at its top what it measures and how to call it.
-# training_step.py, inference.py and children.py take --device cuda.
+# training_step.py, inference.py, children.py, detection_step.py and train_epoch.py take --device cuda.
 bench: $(READY)
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/journal.py

@@ -2,18 +2,19 @@
 
     python benchmarks/detection_step.py --rounds 5 --json detection_step.json
 
-Two things are timed, in float32 on the CPU: a training step (forward, backward, SGD with momentum; no weight is frozen)
-and finding boxes. The peer is `fasterrcnn_resnet50_fpn`, in the default layout and with channels last in memory, its
-step written as torchvision's own training script has it. nascli's are the step that `nascli detect` makes and the
-detector that `load_detector` gives. F of NASNet-A is the one whose mult-adds come nearest to ResNet-50's at the same
-image size; the table says how near.
+Two things are timed, in float32 on the CPU unless --precision and --device say otherwise: a training step (forward,
+backward, SGD with momentum; no weight is frozen), and in float32 alone finding boxes. The peer is
+`fasterrcnn_resnet50_fpn`, in the default layout and with channels last in memory, its step written as torchvision's own
+training script has it. nascli's are the step that `nascli detect` makes and the detector that `load_detector` gives. F
+of NASNet-A is the one whose mult-adds come nearest to ResNet-50's at the same image size; the table says how near.
 
 The rest is equal: images, boxes, classes, channels of pyramid and box head, proposals, samples; the table shows how
 many crops reach the box head. One thing is not: torchvision's pyramid begins at stride 4, nascli's at stride 8. So the
 peer is measured a third time, with the levels of nascli's. Boxes are found in OpenVINO, too, by either detector: what
 `nascli.detect.engines.accelerate` makes of it, in float32 and in bfloat16.
 
-Each measurement is a fresh process. Peak memory is the whole process's.
+Each measurement is a fresh process, and peak memory the whole process's. On a GPU all are made in one, without
+OpenVINO, and peak memory is that of all tensors; a step begins with images and boxes on the CPU.
 """
 
 import tempfile
@@ -21,7 +22,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from common import Column, Figures, Task, arguments, compare, count_mult_adds, fresh, peak_mib, serve, time_calls
+from common import Column, Figures, Task, arguments, compare, count_mult_adds, fresh, measure_here, peak_mib, serve
+from on_device import (
+    PeakMemory,
+    add_device_options,
+    add_precision_option,
+    autocast,
+    measured_here,
+    name_gpu,
+    time_calls_on,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,10 +43,10 @@ if TYPE_CHECKING:
 NASCLI, PLAIN, LAST = "nascli", "torchvision", "torchvision, channels last"
 SAME_LEVELS = "torchvision, channels last, levels from stride 8"
 ENGINES: dict[str, Task] = {
-    "nascli, OpenVINO": {"measure": NASCLI, "precision": "float32"},
-    "nascli, OpenVINO bfloat16": {"measure": NASCLI, "precision": "bfloat16"},
-    "torchvision, OpenVINO": {"measure": LAST, "precision": "float32"},
-    "torchvision, OpenVINO bfloat16": {"measure": LAST, "precision": "bfloat16"},
+    "nascli, OpenVINO": {"measure": NASCLI, "openvino": "float32"},
+    "nascli, OpenVINO bfloat16": {"measure": NASCLI, "openvino": "bfloat16"},
+    "torchvision, OpenVINO": {"measure": LAST, "openvino": "float32"},
+    "torchvision, OpenVINO bfloat16": {"measure": LAST, "openvino": "bfloat16"},
 }
 TRAIN, FIND = "training step", "finding boxes"
 PRESET: Final = "imagenet-mobile"
@@ -94,13 +104,15 @@ def nascli_measure(task: Task) -> Figures:
     from nascli.detect.model import load_detector
 
     torch.set_num_threads(task["threads"])
-    if task["case"] == TRAIN and "precision" in task:
+    if task["case"] == TRAIN and "openvino" in task:
         return {}  # a step has no engine
     if task["case"] == TRAIN:
         detector, network = nascli_detector(task)
-        return nascli_step(detector, task) | {"backbone_mult_adds": count_mult_adds(network.features, task["size"])}
+        cost = {"backbone_mult_adds": count_mult_adds(network.features, task["size"])}
+        return nascli_step(detector, task) | cost
     loaded: Any = load_detector(Path(task["folder"]), torch.device("cpu"))[0]
-    return find(loaded, task) | {"backbone_mult_adds": count_mult_adds(loaded.backbone.network.features, task["size"])}
+    cost = {"backbone_mult_adds": count_mult_adds(loaded.backbone.network.features, task["size"])}
+    return find(loaded.to(task["device"]), task) | cost
 
 
 def nascli_detector(task: Task) -> "tuple[nn.Module, ImageClassifier]":
@@ -142,7 +154,8 @@ def nascli_step(detector: "nn.Module", task: Task) -> Figures:
     from nascli.engine.task import Run, TrainPlan
     from nascli.engine.train_state import start_state
 
-    config, run = DetectTrainConfig(batch_size=task["batch_size"], **SGD), Run(torch.device("cpu"))
+    kind: dict[str, Any] = {"precision": task["precision"], **SGD}
+    config, run = DetectTrainConfig(batch_size=task["batch_size"], **kind), Run(torch.device(task["device"]))
     split = DetectionSplit("none", Path(), (), ())
     detect = DetectTask(
         detector.train(), split, split, BatchSampler(TrainPlan(config, task["batch_size"]), config, 0), run
@@ -163,28 +176,32 @@ def peer_measure(task: Task) -> Figures:
 
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)
-    if task["case"] == TRAIN and "precision" in task:
+    if task["case"] == TRAIN and "openvino" in task:
         return {}
     detector: Any = peer_detector(task)
     if task["variant"] != PLAIN:
         detector.to(memory_format=torch.channels_last)
     if task["case"] == FIND:
         settle(detector, task)
-        return find(detector.eval(), task) | {
-            "backbone_mult_adds": count_mult_adds(detector.backbone.body, task["size"])
-        }
+        cost = {"backbone_mult_adds": count_mult_adds(detector.eval().backbone.body, task["size"])}
+        return find(detector.to(task["device"]), task) | cost
+    cost = {"backbone_mult_adds": count_mult_adds(detector.backbone.body, task["size"])}
+    detector.to(task["device"])
     optimizer = torch.optim.SGD(detector.train().parameters(), **SGD)
     entries, images = make_images(task)
     inputs = [to_float(image, torch.device("cpu")) for image in images]
     targets = [training_target(entry) for entry in entries]
 
     def step() -> None:
-        loss = sum(detector(inputs, targets).values())
+        images = [image.to(task["device"]) for image in inputs]
+        boxes = [{name: each.to(task["device"]) for name, each in target.items()} for target in targets]
+        with autocast(task):
+            loss = sum(detector(images, boxes).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
-    return measure(detector, step, task) | {"backbone_mult_adds": count_mult_adds(detector.backbone.body, task["size"])}
+    return measure(detector, step, task) | cost
 
 
 def peer_detector(task: Task) -> "nn.Module":
@@ -271,31 +288,32 @@ def find(detector: Any, task: Task) -> Figures:  # noqa: ANN401
 
     from nascli.detect.inference import to_float
 
-    images = [to_float(image, torch.device("cpu")) for image in make_images(task)[1]]
+    images = [to_float(image, torch.device(task["device"])) for image in make_images(task)[1]]
     detector.rpn.nms_thresh = 1.0
     for layer in (detector.rpn.head.bbox_pred, detector.roi_heads.box_predictor.cls_score):
         for parameter in layer.parameters():
             parameter.data.zero_()
     answering = detector
-    if "precision" in task:
+    if "openvino" in task:
         from nascli.detect.engines import accelerate
 
-        answering, _ = accelerate(detector, "openvino", task["precision"])
+        answering, _ = accelerate(detector, "openvino", task["openvino"])
     with torch.no_grad():
         figures = measure(answering, lambda: answering(images), task)
         return {**figures, "found": sum(len(each["scores"]) for each in answering(images))}
 
 
 def measure(detector: "nn.Module", work: Callable[[], object], task: Task) -> Figures:
-    """Median seconds after the first third, the process's peak memory, and how many crops reached the box head."""
+    """Median seconds after the first third, peak memory, and how many crops reached the box head."""
     crops: list[int] = []
     head = detector.get_submodule("roi_heads.box_head")
     head.register_forward_pre_hook(lambda module, given: crops.append(len(given[0])))
-    timed = time_calls(work, task["seconds"], 3)
+    memory = PeakMemory(task)
+    timed = time_calls_on(task["device"], work, task["seconds"], 3)
     return {
         "seconds": timed[len(timed) // 2],
         "times": len(timed),
-        "peak_mib": peak_mib(),
+        "peak_mib": memory.read() if task["here"] or task["device"] == "cuda" else peak_mib(),
         "crops": crops[-1],
         "params": sum(p.numel() for p in detector.parameters() if p.requires_grad),
     }
@@ -323,7 +341,12 @@ def main() -> None:
     parser.add_argument("--proposals", type=int, default=1000, help="per image")
     parser.add_argument("--box-batch-size-per-image", type=int, default=512, help="proposals that the box loss sees")
     parser.add_argument("--detections", type=int, default=100, help="detected boxes per image")
+    add_device_options(parser)
+    add_precision_option(parser)
     asked = parser.parse_args()
+    works = [TRAIN, FIND] if asked.case is None else [asked.case]
+    if asked.precision != "float32":  # of steps alone
+        works = [TRAIN]
     columns = [
         Column("seconds", "seconds"),
         Column("backbone_mult_adds", "backbone", ",.0f"),
@@ -335,12 +358,14 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory(prefix="nascli-detection-") as folder:
         plain = {name: value for name, value in vars(asked).items() if name != "json"}
-        chosen = fresh(__file__, {"measure": "prepare", "folder": folder, **plain})
+        here, task = measured_here(asked, MEASURES), {"measure": "prepare", "folder": folder, **plain}
+        chosen = fresh(__file__, task) if here is None else measure_here(prepare, task)
         settings = {"filters": chosen["filters"], "folder": folder}
         title = f"F = {chosen['filters']}, {asked.batch_size} images of {asked.size} pixels"
-        variants: dict[str, Task] = {**{name: {} for name in (NASCLI, *PEERS)}, **ENGINES}
-        cases = dict.fromkeys((TRAIN, FIND) if asked.case is None else [asked.case], settings)
-        compare(__file__, asked, title, variants, columns, cases=cases, about=lambda _: {"chosen": chosen})
+        engines = ENGINES if asked.device == "cpu" else {}
+        variants: dict[str, Task] = {**{name: {} for name in (NASCLI, *PEERS)}, **engines}
+        cases, about = dict.fromkeys(works, settings), {"chosen": chosen, **name_gpu(asked)}
+        compare(__file__, asked, title, variants, columns, cases=cases, about=lambda _: about, here=here)
 
 
 if __name__ == "__main__" and not serve(MEASURES):

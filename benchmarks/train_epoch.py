@@ -6,7 +6,8 @@ Both train the same network, nascli's own NASNet-A (N = 2, F = 16), on the same 
 and the way of the data differ. Each is a process of its own that starts, trains for some epochs with crops, mirroring,
 cross-entropy and SGD with momentum, measures the test images and writes a checkpoint after each epoch. The peer reads
 with ImageFolder, torchvision's transforms and a DataLoader with 0 or 2 workers, in the default layout, and with 2 and
-channels last in memory; nascli decodes a folder of small images once.
+channels last in memory; nascli decodes a folder of small images once. With --device cuda the peer's batches come from
+page-locked memory.
 
 Two rates: of the epochs after the first, their test included; and of the process from its start to its end. Without
 --data the images are noise of another brightness in each class, as JPEG.
@@ -17,14 +18,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import Column, Figures, Task, arguments, compare, fresh, refuse_unequal, serve
+from on_device import add_device_options, add_precision_option, autocast, measured_here, name_gpu
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.utils.data import DataLoader
 
 NASCLI, PLAIN, WORKERS, LAST = (
@@ -45,11 +47,11 @@ def nascli_train(task: Task) -> Figures:
         "dataset": f"folder:{task['data']}",
         "preset": "cifar10",
         "out": folder,
-        "device": "cpu",
+        "device": task["device"],
     }
     flags |= {name: task[name] for name in ("filters", "cells_per_stage", "epochs", "batch_size")}
     settings: dict[str, object] = {f"train.{name}": value for name, value in SGD.items()}
-    settings |= {"train.clip_grad_norm": 0, "train.threads": task["threads"]}
+    settings |= {"train.clip_grad_norm": 0, "train.threads": task["threads"], "train.precision": task["precision"]}
     settings |= {"data.crop_padding": PADDING, "data.flip": "true", "network.image_size": task["size"]}
     command = [sys.executable, "-m", "nascli", "train"]
     command += [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -104,6 +106,7 @@ def reference(task: Task) -> Figures:
     torch.manual_seed(0)
     numbers = {"filters": task["filters"], "cells_per_stage": task["cells_per_stage"], "image_size": task["size"]}
     network = build_network(task["cell"], "cifar10", classes=CLASSES, **numbers)
+    network.to(task["device"])
     if task["variant"] == LAST:
         network.to(memory_format=torch.channels_last)
     train, test = loaders(task)
@@ -114,11 +117,12 @@ def reference(task: Task) -> Figures:
         since = time.perf_counter()
         network.train()
         total, right, seen = 0.0, 0, 0
-        for images, labels in train:
+        for images, labels in on_device(train, task):
             if task["variant"] == LAST:
                 images = images.to(memory_format=torch.channels_last)
-            logits = network(images)
-            loss = F.cross_entropy(logits, labels)
+            with autocast(task):
+                logits = network(images)
+                loss = F.cross_entropy(logits, labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -126,7 +130,7 @@ def reference(task: Task) -> Figures:
             total += loss.item() * len(labels)
             seen += len(labels)
         schedule.step()
-        figures["top1"] = accuracy(network, test)
+        figures["top1"] = accuracy(network, on_device(test, task))
         figures["epoch_seconds"].append(time.perf_counter() - since)
         figures["train_loss"].append(total / seen)
         state = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
@@ -134,7 +138,13 @@ def reference(task: Task) -> Figures:
     return figures
 
 
-def accuracy(network: "nn.Module", test: "DataLoader[Any]") -> float:
+def on_device(loader: "DataLoader[Any]", task: Task) -> "Iterator[tuple[Tensor, Tensor]]":
+    """The loader's batches on the device."""
+    for images, labels in loader:
+        yield images.to(task["device"], non_blocking=True), labels.to(task["device"], non_blocking=True)
+
+
+def accuracy(network: "nn.Module", test: "Iterable[tuple[Tensor, Tensor]]") -> float:
     """Part of the test images classified right."""
     import torch
 
@@ -160,14 +170,12 @@ def loaders(task: Task) -> "tuple[DataLoader[Any], DataLoader[Any]]":
     ]
     vary = [transforms.RandomCrop(task["size"], padding=PADDING), transforms.RandomHorizontalFlip()]
     splits = [
-        datasets.ImageFolder(str(Path(task["data"], split)), transforms.Compose(how))
-        for split, how in (("train", [*vary, *last]), ("test", last))
+        datasets.ImageFolder(str(Path(task["data"], split)), transforms.Compose(changes))
+        for split, changes in (("train", [*vary, *last]), ("test", last))
     ]
-    workers = 0 if task["variant"] == PLAIN else 2
-    train: DataLoader[Any] = DataLoader(
-        splits[0], task["batch_size"], shuffle=True, num_workers=workers, drop_last=True
-    )  # fmt: skip
-    test: DataLoader[Any] = DataLoader(splits[1], task["batch_size"], num_workers=workers)
+    how: dict[str, Any] = {"num_workers": 0 if task["variant"] == PLAIN else 2, "pin_memory": task["device"] == "cuda"}
+    train: DataLoader[Any] = DataLoader(splits[0], task["batch_size"], shuffle=True, drop_last=True, **how)
+    test: DataLoader[Any] = DataLoader(splits[1], task["batch_size"], **how)
     return train, test
 
 
@@ -208,6 +216,8 @@ def main() -> None:
     parser.add_argument("--cells-per-stage", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", action="append", choices=list(VARIANTS), help="measure this; repeat for more")
+    add_device_options(parser)
+    add_precision_option(parser)
     asked = parser.parse_args()
     columns = [
         Column("epoch_images_per_second", "epochs, images/s", ".0f"),
@@ -223,7 +233,16 @@ def main() -> None:
         data = {"data": str(asked.data or folder)}
         variants = {name: {**VARIANTS[name], **data} for name in asked.only or VARIANTS}
         title = f"Images of {asked.size} pixels, batches of {asked.batch_size}, {asked.epochs} epochs"
-        compare(__file__, asked, title, variants, columns, check=refuse_unequal("params"))
+        compare(
+            __file__,
+            asked,
+            title,
+            variants,
+            columns,
+            check=refuse_unequal("params"),
+            about=lambda _: name_gpu(asked),
+            here=measured_here(asked, MEASURES),
+        )
 
 
 if __name__ == "__main__" and not serve(MEASURES):

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Results on this GPU, in about seven minutes: children per hour, two trainings, training step and inference beside their
-# peers. All in $OUT (.gpu/results by default), in few files; a limit that ends one part ends no other.
+# peers; with DETECT=40 (seconds) a step of a detector, too. All in $OUT (.gpu/results by default), in few files; a limit
+# that ends one part ends no other.
 . "$(dirname "$0")/common.sh"
 children=(--trials 400 --set data.max_train_images=16000) training=(--epochs "${EPOCHS:-12}")
 timing=(--rounds 2 --seconds 1) step=(--batch-size 128) networks=(--network large --network mnasnet)
+detector=()
 if [ -n "${REHEARSE:-}" ]; then
   children=(--trials 2 --filters 2 --cells-per-stage 1 --set train.batch_size=8)
   training=(--epochs 1 --filters 2 --cells-per-stage 1 --batch-size 8)
   timing=(--here --rounds 1 --seconds 0) step=(--filters 2 --batch-size 2) networks=(--network mnasnet --eager)
+  detector=(--size 64 --batch-size 1 --boxes 2 --classes 3 --proposals 20)
 fi
 
 rm -rf "$work/runs"
@@ -31,6 +34,9 @@ run inference "${INFERENCE:-50}" "$python" benchmarks/inference.py --device "$de
   --json "$out/inference.json"
 [ -n "${REHEARSE:-}" ] || run compiled "${COMPILE:-60}" "$python" benchmarks/training_step.py --device "$device" \
   --precision bfloat16 --rounds 1 --seconds 1 "${step[@]}" --filters 32 --compiled --json "$out/compiled.json"
+# a step of a detector beside torchvision's, where there is time for it
+[ -z "${DETECT:-}" ] || run detection-step "$DETECT" "$python" benchmarks/detection_step.py --device "$device" \
+  --precision bfloat16 "${timing[@]}" ${detector[@]+"${detector[@]}"} --json "$out/detection_step.json"
 # without checkpoints, which are large; the weights of NASNet-A in a file of their own
 tar -C "$work" -czf "$out/runs.tar.gz" --exclude '*.pt' --exclude '*.safetensors' runs 2> /dev/null
 cp "$work/runs/nasnet-a/weights.safetensors" "$out/nasnet-a.safetensors" 2> /dev/null
