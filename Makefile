@@ -4,23 +4,25 @@
 #   make test-gpu   the tests that need a CUDA device, in the Python that has torch for it: PYTHON=python3 by default
 #   make reliability  kills, damaged files, nasty names: a table of tries and held (an hour)
 #   make test-lowest    the test suite with the oldest versions that pyproject.toml admits (Python 3.11)
+#   make test-torch211  the test suite with torch 2.11 in Python 3.12: PYTHON312=python3.12 by default
 #   make bench      timings; run it with nothing else running
 #   make check      format, lint, types, tests: what must pass before a change goes in
 
 PYTHON ?= python3
+PYTHON312 ?= python3.12
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready
 UV = $(shell command -v uv || echo $(BIN)/uv)
 
-.PHONY: demo test test-slow test-gpu test-lowest reliability bench check format lint types setup clean
+.PHONY: demo test test-slow test-gpu test-lowest test-torch211 reliability bench check format lint types setup clean
 
 setup: $(READY)
 
 # The versions of constraints.txt are one set that is known to pass; the package itself asks only for lower bounds, and
-# constraints-lowest.txt holds these. Bytecode is compiled here, since each process would compile torch again (3 s) where
-# PYTHONDONTWRITEBYTECODE is set.
+# constraints-lowest.txt holds these; constraints-torch211.txt is for another torch and Python. Bytecode is compiled here,
+# since each process would compile torch again (3 s) where PYTHONDONTWRITEBYTECODE is set.
 $(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nascli needs Python 3.11 or newer; say make PYTHON=...")'
 	@command -v uv >/dev/null && uv venv --quiet --clear --seed --python $(PYTHON) $(VENV) \
@@ -51,6 +53,9 @@ reliability: $(READY)
 test-lowest:
 	@$(MAKE) --no-print-directory test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 
+test-torch211:
+	@$(MAKE) --no-print-directory test PYTHON=$(PYTHON312) VENV=.venv-torch211 CONSTRAINTS=constraints-torch211.txt
+
 # Those that need no data set, some three hours; each of benchmarks/ says at its top what it measures and how to call it.
 # training_step.py, inference.py, children.py, detection_step.py and train_epoch.py take --device cuda.
 bench: $(READY)
@@ -79,4 +84,4 @@ types: $(READY)
 check: lint types test
 
 clean:
-	rm -rf $(VENV) .venv-lowest demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-torch211 demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

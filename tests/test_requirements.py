@@ -64,12 +64,22 @@ def test_every_import_is_declared_and_that_of_an_extra_is_guarded() -> None:
     assert used >= REQUIRED, f"declared but never imported: {REQUIRED - used}"
 
 
-def test_the_lowest_versions_are_those_of_the_bounds() -> None:
-    """constraints-lowest.txt belongs to the bounds as they are, and holds versions alone."""
-    lines = (PACKAGE.parent / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+def held_versions(file: str) -> dict[str, str]:
+    """The versions of a file of constraints, by package; it has to hold nothing else."""
+    lines = (PACKAGE.parent / file).read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9.-]+==[0-9][A-Za-z0-9.]*", line) for line in kept)
-    versions = dict(line.split("==") for line in kept)
+    return dict(line.split("==") for line in kept)
+
+
+def test_another_torch_is_held_with_its_torchvision() -> None:
+    versions = held_versions("constraints-torch211.txt")
+    assert (versions["torch"], versions["torchvision"]) == ("2.11.0", "0.26.0")
+
+
+def test_the_lowest_versions_are_those_of_the_bounds() -> None:
+    """constraints-lowest.txt belongs to the bounds as they are."""
+    versions = held_versions("constraints-lowest.txt")
     for requirement in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]:
         package, bound = re.match(r"([A-Za-z0-9._-]+)>=([0-9.]+)", requirement).groups()  # type: ignore[union-attr]
         held, least = (tuple(map(int, re.findall(r"\d+", text))) for text in (versions[package], bound))
