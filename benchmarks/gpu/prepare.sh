@@ -12,7 +12,7 @@ set -euo pipefail
 images=${1:+$(realpath "$1")}
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
-packages=${PACKAGES:-pydantic pydantic-core annotated-types typing-inspection typing-extensions tomli-w hotcoco}
+packages=${PACKAGES:-pydantic pydantic-core annotated-types typing-inspection typing-extensions tomli-w hotcoco safetensors pyyaml}
 
 rm -rf .gpu/wheels && mkdir -p .gpu/wheels
 "$python" -m pip wheel --quiet --no-deps --wheel-dir .gpu/wheels .

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Results on this GPU, in about seven minutes: children per hour, two trainings, training step and inference beside their
-# peers; with DETECT=40 (seconds) a step of a detector, too. All in $OUT (.gpu/results by default), in few files; a limit
+# peers; with DETECT=60 (seconds) a step of a detector, too. All in $OUT (.gpu/results by default), in few files; a limit
 # that ends one part ends no other.
 . "$(dirname "$0")/common.sh"
 children=(--trials 400 --set data.max_train_images=16000) training=(--epochs "${EPOCHS:-12}")
@@ -36,7 +36,8 @@ run inference "${INFERENCE:-50}" "$python" benchmarks/inference.py --device "$de
   --precision bfloat16 --rounds 1 --seconds 1 "${step[@]}" --filters 32 --compiled --json "$out/compiled.json"
 # a step of a detector beside torchvision's, where there is time for it
 [ -z "${DETECT:-}" ] || run detection-step "$DETECT" "$python" benchmarks/detection_step.py --device "$device" \
-  --precision bfloat16 "${timing[@]}" ${detector[@]+"${detector[@]}"} --json "$out/detection_step.json"
+  --precision bfloat16 "${timing[@]}" --rounds 1 ${detector[@]+"${detector[@]}"} \
+  --json "$out/detection_step.json"
 # without checkpoints, which are large; the weights of NASNet-A in a file of their own
 tar -C "$work" -czf "$out/runs.tar.gz" --exclude '*.pt' --exclude '*.safetensors' runs 2> /dev/null
 cp "$work/runs/nasnet-a/weights.safetensors" "$out/nasnet-a.safetensors" 2> /dev/null
