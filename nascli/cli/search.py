@@ -207,11 +207,11 @@ def _search(
 
 
 def _title(recipe: SearchRecipe, workers: int) -> str:
-    search = recipe.search
-    source = recipe.data.dataset if find_evaluator(search.evaluator).trains_children else search.evaluator
+    from nascli.cli.search_view import name_source
+
     return (
-        f"{source} · {search.strategy} · space {recipe.space.name} · {workers} worker{'s' * (workers > 1)} · "
-        f"seed {recipe.seed}"
+        f"{name_source(recipe)} · {recipe.search.strategy} · space {recipe.space.name} · "
+        f"{workers} worker{'s' * (workers > 1)} · seed {recipe.seed}"
     )
 
 

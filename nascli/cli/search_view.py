@@ -35,6 +35,12 @@ def watch(terminal: Terminal, title: str, recipe: SearchRecipe) -> "Iterator[Pla
         yield view
 
 
+def name_source(recipe: SearchRecipe) -> str:
+    """What the networks are measured on: a data set, or a table."""
+    evaluator = recipe.search.evaluator
+    return recipe.data.dataset if find_evaluator(evaluator).trains_children else evaluator
+
+
 def format_percent(reward: float | None) -> str:
     """An accuracy."""
     return "-" if reward is None else f"{reward:.2%}".replace("%", " %")
@@ -85,7 +91,7 @@ def show_best(terminal: Terminal, found: Recommendation, total: int, recipe: Sea
         ]
         rows.append((number, reward, *longer, *figures, f"top/{place:02d}.json"))
     columns = (*COLUMNS[:2], *more, *COLUMNS[2:], "file")
-    terminal.show_table(f"best of {total} trials on {recipe.data.dataset}", rows, columns)
+    terminal.show_table(f"best of {total} trials on {name_source(recipe)}", rows, columns)
 
 
 def _latency(trial: Trial) -> str:
