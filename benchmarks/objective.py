@@ -45,9 +45,6 @@ Floats = npt.NDArray[np.float64]
 OBJECTIVES = ("none", *TRADE_OFFS)
 
 LEARNING = ("evolution", "ppo", "bayesian")
-NAMES = {"ppo": "ppo, few trials"}
-"""The strategies of `regret.py` under their names here."""
-
 ALONE = ("random", "nsga2")
 CHUNK = 10
 """Searches that a process runs at a time."""
@@ -118,7 +115,7 @@ def make_strategy(name: str, opened: OpenTable) -> Callable[[int], Strategy]:
     space = opened.table.space
     if name == "nsga2":
         return lambda seed: Nsga2(space, Nsga2Config(), seed)
-    return strategies(space)[NAMES.get(name, name)]
+    return strategies(space)[name]
 
 
 def list_variants(chosen: Sequence[str]) -> Iterator[tuple[str, str]]:
