@@ -34,6 +34,7 @@ SUMMARIES = {
     "pack": "Pack an image folder into one file that is faster to train on: resized, encoded, with checksums.",
     "push": "Publish a trained network on the Hugging Face hub.",
     "latency": "Measure the layers of a search space, once: a table that searches for a latency sum up.",
+    "table": "Import a public table of trained networks, NATS-Bench or NAS-Bench-201, for searches in seconds.",
     "report": "Write a search run as one page: best cells, random baseline, front, what was learned and chosen.",
     "runs": "List runs: what each reached, how long it took, and where its files are.",
     "status": "Show how far runs are: progress, speed, time left, the best so far.",

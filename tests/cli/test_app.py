@@ -22,6 +22,7 @@ COMMANDS = (
     "pack",
     "push",
     "latency",
+    "table",
     "report",
     "runs",
     "status",
@@ -138,6 +139,7 @@ OPTIONS = {
         "--data-dir --dataset --device --dry-run --json --recipe --set --space --target-latency --target-mult-adds "
         "--target-params --trade-off --width FILE"
     ),
+    "table": "--epochs --json --overwrite FILE SOURCE",
     "report": "--baseline --json --out --table RUNS",
     "runs": "--json FOLDER",
     "status": "--interval --json --watch RUN",

@@ -35,6 +35,7 @@ BASES = {
     "pack": "pack none new.h5",
     "push": "push none --to card",
     "latency": "latency new.json --space mnasnet --dataset folder:none --dry-run",
+    "table": "table none new.h5",
     "report": "report none",
     "runs": "runs .",
     "status": "status none",

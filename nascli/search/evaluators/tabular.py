@@ -216,7 +216,12 @@ def write_table(
         NascliError: The file cannot be written.
     """
     recipe = parse(SearchRecipe, tomllib.loads(recipe_toml), "recipe")
-    content = _encode(_tabulate(trials, resolve_space(recipe.space), recipe_toml, dict(about or {})))
+    return write_columns(path, _tabulate(trials, resolve_space(recipe.space), recipe_toml, dict(about or {})))
+
+
+def write_columns(path: Path, values: Mapping[str, Any]) -> TabularBenchmark:
+    """Write columns and texts, by their names in the file, and return the table as it is read from there."""
+    content = _encode(values)
     table = TabularBenchmark(**_decode(content, path))
     write_bytes(path, content)
     return table
