@@ -35,16 +35,16 @@ from tests.published import CELL_NAMES, published_cell
 SVG = "{http://www.w3.org/2000/svg}"
 
 GOLDEN = {
-    "amoebanet-a": ("ecd09e75227281a3", "2f022d5387f8baee"),
+    "amoebanet-a": ("78da0912ea9f0d9f", "2f022d5387f8baee"),
     "amoebanet-b": ("9a0d8b5d9217075a", "7e860b397dbf6434"),
-    "amoebanet-c": ("dfd95c6002e02009", "e4bea3823acbdcf1"),
+    "amoebanet-c": ("6d979c1636afc0ca", "e4bea3823acbdcf1"),
     "amoebanet-d": ("6bddc45ab10a1e03", "63348ece0a8fb119"),
-    "darts-v1": ("3303f8ac9c796438", "c0c318b0593fcc48"),
+    "darts-v1": ("6ddc1a4753e3039f", "c0c318b0593fcc48"),
     "darts-v2": ("329dcec3d737cb5c", "05991f1154c4d9f5"),
     "enas": ("6a31d4e0c310090d", "ec77b7e7e758eaf3"),
     "gdas": ("7f4e9545caa7d631", "dd5423f931a09c1e"),
-    "naonet-a": ("7835502e0ab383a2", "2382d27928dbdd30"),
-    "nasnet-a": ("a7a77bdfa8dc9c07", "b8aac30b3d315023"),
+    "naonet-a": ("f3b65f86ac2c5801", "2382d27928dbdd30"),
+    "nasnet-a": ("031d8cd7bc821681", "b8aac30b3d315023"),
     "p-darts": ("a3aeda9636013f77", "44c2c2bf19335e32"),
     "pc-darts-cifar10": ("d10cfeb056a96524", "925cfa6774d32845"),
     "pc-darts-imagenet": ("0091fd74bb7f05ef", "b573db9e86c2bc6d"),

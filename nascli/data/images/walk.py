@@ -1,5 +1,6 @@
 """Images below a folder: what counts as one, what is passed over and why."""
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -130,6 +131,8 @@ class ImageWalk:
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise  # no fault of the folder
             raise InputError(f"folder {folder} cannot be read: {error.strerror}", "Allow reading it") from error
         images: list[Path] = []
         folders: list[Path] = []

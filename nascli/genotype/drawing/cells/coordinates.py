@@ -6,6 +6,7 @@ straight.
 """
 
 from collections.abc import Mapping, Sequence
+from math import fsum
 
 from nascli.genotype.drawing.cells.ordering import Link, Rows, Slot
 
@@ -61,10 +62,10 @@ def _weight(link: Link) -> float:
 
 def _wish(slot: Slot, pulls: Sequence[tuple[Slot, float, float]], x: Mapping[Slot, float]) -> tuple[float, float]:
     """The place of a slot if it were alone, and its weight."""
-    total = sum(weight for _, _, weight in pulls)
+    total = fsum(weight for _, _, weight in pulls)  # `sum` rounds otherwise from Python 3.12 on
     if not total:
         return x[slot], 0.01
-    return sum((x[other] + shift) * weight for other, shift, weight in pulls) / total, total
+    return fsum((x[other] + shift) * weight for other, shift, weight in pulls) / total, total
 
 
 def _regress_isotonic(wishes: Sequence[tuple[float, float]], packed: Sequence[float]) -> list[float]:
