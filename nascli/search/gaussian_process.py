@@ -150,6 +150,17 @@ def normal_scores(rewards: Sequence[float]) -> Floats:
     return cast(Floats, (scores - scores.mean()) / (scores.std() or 1.0))
 
 
+def find_rewards(values: Floats, scores: Floats, rewards: Sequence[float]) -> Floats:
+    """The rewards that scores stand for, between those that are known, rounded.
+
+    Args:
+        values: Scores.
+        scores: Those of the rewards.
+        rewards: The highest first.
+    """
+    return np.round(np.interp(values, scores[::-1], rewards[::-1]), _DIGITS)
+
+
 def stack_features(features: Sequence[Features]) -> Floats:
     """The features as a matrix: a row per genotype, a column per feature that any of them has, in fixed order."""
     columns = {feature: place for place, feature in enumerate(sorted({name for each in features for name in each}))}

@@ -9,10 +9,8 @@ other seeds, those trainings decide.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from nascli.genotype.space import SearchSpace
-from nascli.search.gaussian_process import Features, GaussianProcess, normal_scores, stack_features
+from nascli.search.gaussian_process import Features, GaussianProcess, find_rewards, normal_scores, stack_features
 from nascli.search.objective import Objective, weigh_accuracy
 from nascli.search.rerank import sort_reranked
 from nascli.search.trial import Trial
@@ -22,8 +20,6 @@ _FEWEST = 10
 
 _MOST = 400
 """Trainings that the process is fitted to, the best ones; the time is cubic in it."""
-
-_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -99,4 +95,4 @@ def expect(features: Sequence[Features], accuracies: Sequence[float]) -> list[fl
     """
     scores = normal_scores(accuracies)
     expected = GaussianProcess.fit(stack_features(features), scores, "rough").expected
-    return [float(value) for value in np.round(np.interp(expected, scores[::-1], accuracies[::-1]), _DIGITS)]
+    return [float(value) for value in find_rewards(expected, scores, accuracies)]

@@ -21,11 +21,9 @@ import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-import numpy as np
-
 from nascli.config import BayesianConfig
 from nascli.genotype.space import SearchSpace, draw_tokens
-from nascli.search.gaussian_process import GaussianProcess, normal_scores, stack_features
+from nascli.search.gaussian_process import GaussianProcess, find_rewards, normal_scores, stack_features
 from nascli.search.strategies.evolution import Mutation
 from nascli.search.strategies.strategy import Tokens
 from nascli.seeding import derive_seed
@@ -94,8 +92,8 @@ class BayesianSearch:
         rewards = [reward for _, reward in told]
         scores = normal_scores(rewards)
         model = GaussianProcess.fit(features[: len(told)], scores, "smooth")
-        best = float(np.interp(model.expected.max(), scores[::-1], rewards[::-1]))
-        self.diagnostics = {"length": model.length, "noise": model.noise, "best_expected": best}
+        best = find_rewards(model.expected, scores, rewards).max()
+        self.diagnostics = {"length": model.length, "noise": model.noise, "best_expected": float(best)}
         return [candidates[place] for place in reversed(model.choose(features[len(told) :], self.batch_size))]
 
     def _find_candidates(self, told: list[Tokens], draw: random.Random) -> list[Tokens]:
