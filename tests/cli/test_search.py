@@ -185,7 +185,7 @@ def test_a_search_that_is_stopped_and_killed_ends_as_the_undisturbed_one(
     assert read_run(folder)["resumed"] == 2
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [pytest.param(count, marks=pytest.mark.slow) for count in (3, 30)])
 def test_kills_at_random_moments_change_nothing(
     whole: tuple[Path, str, str], recipe: Path, tmp_path: Path, kills: int
 ) -> None:

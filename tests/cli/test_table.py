@@ -121,6 +121,7 @@ def test_a_search_runs_on_what_was_imported(nascli: Nascli) -> None:
     search = "search --space nas-bench-201 --evaluator table:table.h5 --strategy exhaustive --trials 5 --out found"
     ran = nascli(search)
     assert ran.code == 0, ran.err
+    assert f"best of 5 trials on table:{Path('table.h5').absolute()}" in ran.out
     states = [trial.state for trial in read_trials(Path("found/trials.jsonl"))]
     assert states == [TrialState.COMPLETE] * 5
 
