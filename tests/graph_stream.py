@@ -97,3 +97,20 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for place, content in zip(tree_leaves(results), tree_leaves(again), strict=True):
                 if isinstance(place, Tensor) and place.data_ptr() != content.data_ptr():
                     place.detach().copy_(content)
+
+
+class Failing(OperationStream):
+    """Breaks off after the function was called; as of CUDA, the end of the capture fails, too."""
+
+    error: Exception = RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
+
+    def capture(self, function: Callable[[], Result], pool: object = None) -> Callable[[], Result]:
+        super().capture(function)
+        try:
+            raise self.error
+        except RuntimeError:
+            raise torch.AcceleratorError("CUDA error: operation failed due to a previous error") from None
+
+
+class Full(Failing):
+    error = torch.OutOfMemoryError("CUDA out of memory")

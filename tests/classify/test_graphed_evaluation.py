@@ -1,7 +1,6 @@
 """Evaluations in which a captured forward pass is replayed: on the CPU, by a stream that repeats operations."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import torch
@@ -14,27 +13,9 @@ from nascli.data.transforms import Normalizer
 from nascli.engine.graphs import WORTH_FORWARD, Forward, choose_forward, replay_forward
 from nascli.engine.task import Run
 from tests.classify.small_training import CPU, EVERYTHING, make_data, make_network, run_fit
-from tests.graph_stream import OperationStream
+from tests.graph_stream import Failing, Full, OperationStream
 
-Result = TypeVar("Result")
 CUDA = torch.device("cuda")
-
-
-class Failing(OperationStream):
-    """Breaks off; as of CUDA, the end of the capture fails, too."""
-
-    error: Exception = RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
-
-    def capture(self, function: Callable[[], Result], pool: object = None) -> Callable[[], Result]:
-        super().capture(function)
-        try:
-            raise self.error
-        except RuntimeError:
-            raise torch.AcceleratorError("CUDA error: operation failed due to a previous error") from None
-
-
-class Full(Failing):
-    error = torch.OutOfMemoryError("CUDA out of memory")
 
 
 class Lost(Failing):

@@ -29,7 +29,7 @@ from nascli.models.interface import ImageClassifier
 from nascli.models.tuning import freeze_weights
 from nascli.signals import StopRequest
 from tests.classify.small_training import AUGMENTATION, CPU, EVERYTHING, equal, make_data, make_network, weights
-from tests.graph_stream import OperationStream, changed_by
+from tests.graph_stream import Failing, Full, OperationStream, changed_by
 
 Result = TypeVar("Result")
 
@@ -210,23 +210,6 @@ def test_sizes_that_change_too_often_are_not(monkeypatch: pytest.MonkeyPatch) ->
     assert graphed.step.captures == 1
     assert "change too often" in graphed.notes[-1]
     graphed.assert_as(train(growing))
-
-
-class Failing(OperationStream):
-    """Breaks off after the function was called; as of CUDA, the end of the capture fails, too."""
-
-    error: Exception = RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
-
-    def capture(self, function: Callable[[], Result], pool: object = None) -> Callable[[], Result]:
-        super().capture(function)
-        try:
-            raise self.error
-        except RuntimeError:
-            raise torch.AcceleratorError("CUDA error: operation failed due to a previous error") from None
-
-
-class Full(Failing):
-    error = torch.OutOfMemoryError("CUDA out of memory")
 
 
 class Interrupting(Failing):
