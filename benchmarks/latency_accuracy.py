@@ -6,7 +6,7 @@
 
 For each budget of latency every network gets the largest width that keeps it, in the engine that is deployed and with
 one thread: of a search the most accurate of its front that is no slower, the published ones, residual networks, and
-random members of both spaces. `--folder` keeps the `network.json` of each. Each is trained with the same recipe, epochs
+random members of each space. `--folder` keeps the `network.json` of each. Each is trained with the same recipe, epochs
 and images for every seed; of the random ones each seed trains another member. Then all are timed again, in turn.
 
 Nothing else should run while widths are chosen and networks are timed (`--only sizes`, `--only times`); trainings may
@@ -40,7 +40,7 @@ class Contender:
     """A network without its width.
 
     Args:
-        source: As `--cell` takes it; `random:SPACE:K` is a random member of a space.
+        source: As `--cell` takes it; `random:RECIPE:K` is a random member of the space of a search recipe.
         numbers: Keys of its section `[network]`.
         kind: Decides the color.
         seeds: Those that it is trained with; None is all.
@@ -54,6 +54,7 @@ class Contender:
 
 CELLS: dict[str, Any] = {"cells_per_stage": 1, "filters": 8}
 MOBILE: dict[str, Any] = {"preset": "mnasnet-cifar", "width": 0.35}
+CHAINS: dict[str, Any] = {"preset": "mnasnet-cifar", "stem": "whole", "head_filters": 256, "width": 1.0}
 MADE_BY_HAND = {
     "ResNet-14": Contender("resnet-14", {}, "by hand"),
     "ResNet-20": Contender("resnet-20", {}, "by hand"),
@@ -61,8 +62,12 @@ MADE_BY_HAND = {
     "MnasNet-A1": Contender("mnasnet-a1", MOBILE, "published"),
     "NASNet-A": Contender("nasnet-a", CELLS, "published"),
 }
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {"cells": ("nasnet", CELLS), "mobile": ("mnasnet", MOBILE)}
-"""Space and numbers of each family."""
+SPACES: dict[str, tuple[str, dict[str, Any]]] = {
+    "cells": ("cifar10-cpu", CELLS),
+    "mobile": ("cifar10-mnasnet", MOBILE),
+    "chains": ("cifar10-chains", CHAINS),
+}
+"""The spaces that are searched: the recipe of the search, and numbers of the networks."""
 
 
 def options() -> argparse.ArgumentParser:
@@ -70,7 +75,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, help="as --dataset of nascli train")
     parser.add_argument("--folder", type=Path, required=True, help="keeps network.json of each network")
     parser.add_argument(
-        "--found", action="append", default=[], metavar="FAMILY=RUN", help="cells=RUN or mobile=RUN; repeatable"
+        "--found", action="append", default=[], metavar="SPACE=RUN", help="cells=, mobile= or chains=RUN; repeatable"
     )
     parser.add_argument("--budgets", default=",".join(BUDGETS), help="latencies, between commas")
     parser.add_argument("--recipe", default="cifar10-cpu", help="of nascli train")
@@ -86,12 +91,12 @@ def list_contenders(found: Iterable[str], seeds: int) -> dict[str, Contender]:
     """All by name."""
     contenders = {}
     for each in found:
-        family, _, source = each.partition("=")
-        contenders[f"found, {family}"] = Contender(source, FAMILIES[family][1], "found")
+        space, _, source = each.partition("=")
+        contenders[f"found, {space}"] = Contender(source, SPACES[space][1], "found")
     contenders |= MADE_BY_HAND
-    for family, (space, numbers) in FAMILIES.items():
+    for space, (recipe, numbers) in SPACES.items():
         for seed in range(seeds):
-            contenders[f"random, {family} {seed}"] = Contender(f"random:{space}:{seed}", numbers, "random", (seed,))
+            contenders[f"random, {space} {seed}"] = Contender(f"random:{recipe}:{seed}", numbers, "random", (seed,))
     return contenders
 
 
@@ -143,14 +148,16 @@ def size(task: Task) -> Figures:
 
 
 def draw_random(source: str) -> Any:  # noqa: ANN401 - a genotype of either family
-    """A member of a space, each choice with the same probability."""
-    from nascli.genotype.space import find_space
+    """A member of the space of a recipe, each choice with the same probability."""
+    from nascli.config import SearchRecipe, find_recipe, load_recipe
+    from nascli.genotype.space import resolve_space
     from nascli.search.strategies.random import RandomSearch
 
-    _, name, number = source.split(":")
-    space, strategy = find_space(name), RandomSearch(find_space(name), seed=0)
+    _, recipe, number = source.split(":")
+    space = resolve_space(load_recipe(SearchRecipe, find_recipe("search", recipe)).space)
+    strategy = RandomSearch(space, seed=0)
     tokens = [strategy.ask() for _ in range(int(number) + 1)][-1]
-    return space.decode(tokens, name=f"{name}-random-{number}")
+    return space.decode(tokens, name=f"{space.name}-random-{number}")
 
 
 def training(task: Task) -> Figures:

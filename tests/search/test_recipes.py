@@ -17,7 +17,7 @@ PROMISES = ("Source:", "Expect:", "Hardware and time:", "Command:", "Not verifie
 
 def test_the_recipes_were_found() -> None:
     names = {path.stem for path in RECIPES}
-    cifar = {"cifar10-cpu", "cifar10-gpu", "cifar10-mnasnet", "cifar10-paper", "cifar10-table"}
+    cifar = {"cifar10-chains", "cifar10-cpu", "cifar10-gpu", "cifar10-mnasnet", "cifar10-paper", "cifar10-table"}
     assert names == cifar | {"digits", "digits-mnasnet"}
 
 
