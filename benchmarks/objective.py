@@ -1,7 +1,7 @@
 """Does the reward do what the paper says? Many simulated searches for accuracy at or under a target cost.
 
     python benchmarks/objective.py benchmarks/tables/cifar10-two-blocks.h5 --json objective.json
-    python benchmarks/objective.py nas_bench_macro.csv --cost flops --target 10% --seeds 100
+    python benchmarks/objective.py nas_bench_201.csv --space nas-bench-201 --cost pixel3_latency_ms --target 10%
 
 Each strategy searches without an objective, with the soft one of the paper (-0.07 on both sides of the target) and with
 the hard one (0 and -1). A search hands over the network with the highest accuracy it has seen at or under the target;
@@ -25,8 +25,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from common import console, grid
-from public_tables import read_public_table
-from regret import strategies
+from regret import read_table, strategies
 from simulate import Rows, SimulatedRuns, simulate
 
 from nascli.config import TRADE_OFFS, Nsga2Config
@@ -46,6 +45,8 @@ OBJECTIVES = ("none", *TRADE_OFFS)
 
 LEARNING = ("evolution", "ppo", "bayesian")
 ALONE = ("random", "nsga2")
+COUNTS = ("mult_adds", "params")
+"""Costs that a table has by these names."""
 CHUNK = 10
 """Searches that a process runs at a time."""
 
@@ -55,14 +56,15 @@ class Question:
     """A table and what is asked of it.
 
     Args:
-        cost: The quantity; of a CSV file the column.
+        space: Of the networks of a CSV file; None for a table of nascli.
+        cost: `mult_adds`, `params`, or of a CSV file a column of latencies.
         target: A cost, or a percentage of the table's networks that cost at most the target.
     """
 
     path: Path
+    space: str | None
     cost: str
     target: str
-    trials: int
 
     def open(self) -> "OpenTable":
         """The table, in this process once."""
@@ -72,17 +74,13 @@ class Question:
 class OpenTable:
     """A table in memory with the cost of each network, (N,), and what no search can do better."""
 
-    def __init__(self, question: Question) -> None:
-        if question.path.suffix == ".csv":
-            self.table, self.costs = read_public_table(question.path, question.cost)
-        else:
-            self.table = TabularBenchmark.read(question.path)
-            self.costs = np.asarray(getattr(self.table, question.cost), dtype=np.float64)
-        self.rows = Rows(self.table, self.table.space)
-        share = question.target.removesuffix("%")
-        is_share = share != question.target
-        self.target = float(np.quantile(self.costs, float(share) / 100)) if is_share else float(question.target)
-        self.points = self.points_of(np.flatnonzero(~np.isnan(self.table.means)))
+    def __init__(self, table: TabularBenchmark, cost: str, target: str) -> None:
+        self.table = table
+        self.costs = np.asarray(getattr(table, cost if cost in COUNTS else "latencies"), dtype=np.float64)
+        self.rows = Rows(table, table.space)
+        share = target.removesuffix("%")
+        self.target = float(np.quantile(self.costs, float(share) / 100)) if share != target else float(target)
+        self.points = self.points_of(np.flatnonzero(~np.isnan(table.means)))
         self.reference = worst_of(self.points)
         self.largest = hypervolume(self.points, self.reference)
 
@@ -99,7 +97,8 @@ class OpenTable:
 
 @cache
 def open_table(question: Question) -> OpenTable:
-    return OpenTable(question)
+    latency = None if question.cost in COUNTS else question.cost
+    return OpenTable(read_table(question.path, question.space, latency=latency), question.cost, question.target)
 
 
 def weigh(objective: str, target: float) -> Callable[[Point], float]:
@@ -126,14 +125,18 @@ def list_variants(chosen: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def run_chunk(question: Question, name: str, objective: str, seeds: Sequence[int], counts: Sequence[int]) -> Floats:
+    """Some searches, as by `search`; in a process of their own."""
+    return search(question.open(), name, objective, seeds, counts)
+
+
+def search(opened: OpenTable, name: str, objective: str, seeds: Sequence[int], counts: Sequence[int]) -> Floats:
     """Some searches: accuracy at or under the target and hypervolume after each count, (R, 2, C); NaN for none."""
-    opened = question.open()
     with cpu_threads(1):
         runs = simulate(
             make_strategy(name, opened),
             opened.table,
             opened.table.space,
-            question.trials,
+            max(counts),
             seeds,
             costs=opened.costs,
             weigh=weigh(objective, opened.target),
@@ -245,15 +248,20 @@ def describe(question: Question) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="a table of trained networks: .h5 of nascli, or .csv")
-    parser.add_argument("--cost", default="mult_adds", help="quantity; of a .csv file the column")
-    parser.add_argument("--target", default="25%", help="a cost, or the share of networks that cost at most so much")
+    parser.add_argument("--space", help="of the networks of a .csv file")
+    parser.add_argument("--cost", default="mult_adds", help="mult_adds, params, or a .csv file's column of latencies")
+    parser.add_argument(
+        "--target",
+        default="25%",
+        help="a cost (seconds of a latency), or the share of networks that cost at most so much",
+    )
     parser.add_argument("--seeds", type=int, default=100, help="searches per strategy and objective")
     parser.add_argument("--trials", type=int, default=250, help="proposals per search")
     parser.add_argument("--only", action="append", default=[], choices=["random", *LEARNING, "nsga2"])
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
     parser.add_argument("--json", type=Path, help="write the figures into this file")
     asked = parser.parse_args()
-    question = Question(asked.table, asked.cost, asked.target, asked.trials)
+    question = Question(asked.table, asked.space, asked.cost, asked.target)
     counts = [count for count in (50, 100) if count < asked.trials] + [asked.trials]
     since = time.perf_counter()
     about = describe(question)

@@ -88,11 +88,13 @@ def strategies(space: SearchSpace) -> dict[str, Callable[[int], Strategy]]:
     }
 
 
-def read_table(path: Path, space: str | None, accuracy: str | None) -> TabularBenchmark:
-    """The table of a file; one in CSV is of networks of this space."""
+def read_table(
+    path: Path, space: str | None, accuracy: str | None = None, latency: str | None = None
+) -> TabularBenchmark:
+    """The table of a file; one in CSV is of networks of this space, and columns of it can be named."""
     if space is None:
         return TabularBenchmark.read(path)
-    return read_csv_table(path, find_space(space), TableConfig(accuracy=accuracy))
+    return read_csv_table(path, find_space(space), TableConfig(accuracy=accuracy, latency=latency))
 
 
 def list_features(table: TabularBenchmark) -> list[Features]:
