@@ -80,7 +80,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--budgets", default=",".join(BUDGETS), help="latencies, between commas")
     parser.add_argument("--recipe", default="cifar10-cpu", help="of nascli train")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--images", type=int, help="train on so many of the images; default: all")
+    parser.add_argument("--images", help="train on so many of the images, or as many for each budget; default: all")
     parser.add_argument("--rounds", type=int, default=5, help="times that each network is timed")
     parser.add_argument("--only", choices=("sizes", "trainings", "times"), help="one step of the three")
     parser.add_argument("--figure", type=Path, help="draw it here")
@@ -232,15 +232,24 @@ def list_trainings(
         "train.threads": 1,
         "train.aux_weight": 0.0,
         "train.clip_grad_norm": 5.0,
-        **({"data.max_train_images": asked.images} if asked.images else {}),
     }
-    shared = {"measure": "training", "recipe": asked.recipe, "flags": flags}
+    own = {budget: {**flags, **images} for budget, images in find_images(asked).items()}
+    shared = {"measure": "training", "recipe": asked.recipe}
     return [
-        {**shared, "network": name, "budget": budget, "path": str(path.absolute()), "seed": seed}
+        {**shared, "flags": own[budget], "network": name, "budget": budget, "path": str(path.absolute()), "seed": seed}
         for seed in range(asked.seeds)
         for (budget, name), path in networks.items()
         if contenders[name].seeds is None or seed in (contenders[name].seeds or ())
     ]
+
+
+def find_images(asked: argparse.Namespace) -> dict[str, dict[str, int]]:
+    """For each budget the flag that says how many images are trained on; none for all of them."""
+    budgets, counts = asked.budgets.split(","), [int(each) for each in (asked.images or "").split(",") if each]
+    if counts and len(counts) not in (1, len(budgets)):
+        raise SystemExit(f"--images has {len(counts)} numbers, --budgets {len(budgets)}: give one, or one for each")
+    counts = counts * len(budgets) if len(counts) == 1 else counts
+    return {budget: {"data.max_train_images": counts[k]} if counts else {} for k, budget in enumerate(budgets)}
 
 
 def summarize(measurements: Sequence[Figures]) -> dict[str, Figures]:
