@@ -240,11 +240,9 @@ def _show_results(terminal: Terminal, path: Path, recipe: SearchRecipe, trials: 
             f"cheapest first: {path / 'front'}"
         )
     terminal.result({"run": str(path), "best_cell": str(path / "best.json"), **results})
-    terminal.next(
-        ["nascli", "decode", path],
-        ["nascli", "report", path],
-        ["nascli", "train", "--cell", path, "--dataset", recipe.data.dataset],
-    )
+    is_table = recipe.search.evaluator.startswith(TABLE)  # it does not say where its images are
+    use = ["build", "--cell", path] if is_table else ["train", "--cell", path, "--dataset", recipe.data.dataset]
+    terminal.next(["nascli", "decode", path], ["nascli", "report", path], ["nascli", *use])
 
 
 def _show_estimate(terminal: Terminal, recipe: SearchRecipe, device: str) -> None:

@@ -122,6 +122,8 @@ def test_a_search_runs_on_what_was_imported(nascli: Nascli) -> None:
     ran = nascli(search)
     assert ran.code == 0, ran.err
     assert f"best of 5 trials on table:{Path('table.h5').absolute()}" in ran.out
+    assert "nascli build --cell found" in ran.err
+    assert "--dataset" not in ran.err
     states = [trial.state for trial in read_trials(Path("found/trials.jsonl"))]
     assert states == [TrialState.COMPLETE] * 5
 

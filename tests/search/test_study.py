@@ -16,7 +16,8 @@ from nascli.runs.start import create_run, resume_run
 from nascli.search.executors.executor import InProcessExecutor
 from nascli.search.journal import read_trials
 from nascli.search.recommend import recommend
-from nascli.search.study import run_search, search_name, summarize
+from nascli.search.results import summarize
+from nascli.search.study import run_search, search_name
 from nascli.search.trial import Trial
 from nascli.signals import StopRequest
 from tests.fakes import FakeEvaluator, Recorder
