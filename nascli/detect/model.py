@@ -18,6 +18,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from nascli.config import DetectorConfig, Strict, parse
 from nascli.data.detection.dataset import Category
 from nascli.data.images.decoding import REDUCED_ABOVE
+from nascli.detect.box_coder import NumberBoxCoder
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
 from nascli.detect.resizing import ExactTransform, scale_boxes
 from nascli.errors import CorruptFileError, InputError
@@ -92,6 +93,9 @@ def build_detector(network: ImageClassifier, config: DetectorConfig, classes: in
     transform.register_forward_pre_hook(_reduce_largest)
     roi_heads: Any = detector.roi_heads
     roi_heads.box_roi_pool = head.roi_pool  # FasterRCNN itself takes no other than torchvision's
+    parts: list[Any] = [detector.rpn, roi_heads]
+    for part in parts:
+        part.box_coder = NumberBoxCoder.of(part.box_coder)
     return detector
 
 
