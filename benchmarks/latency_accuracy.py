@@ -164,7 +164,7 @@ def training(task: Task) -> Figures:
     """One network, one seed."""
     import torch
 
-    from nascli.classify.job import prepare_train_job
+    from nascli.classify.prepare import prepare_train_job
     from nascli.config import TrainRecipe, find_recipe, load_recipe
     from nascli.models.families import open_architecture
 

@@ -80,7 +80,7 @@ def prepare(recipe: "TrainRecipe", name: str) -> "tuple[TrainJob, ImageClassifie
     """The job of a recipe's training, and the named network with the weights that follow from the seed."""
     import torch
 
-    from nascli.classify.job import prepare_train_job
+    from nascli.classify.prepare import prepare_train_job
 
     layers = int(name.removeprefix(RESNET)) if name.startswith(RESNET) else 0
     job = prepare_train_job(recipe, find_genotype(BESIDE if layers else name), torch.device("cpu"))

@@ -121,7 +121,7 @@ def run(call: Call) -> None:
 
 def _prepare(call: Call, terminal: Terminal, dist: "DistContext") -> tuple["TrainJob", tuple[Path, ...]]:
     """The job that the options ask for, and the files it was made from."""
-    from nascli.classify.job import prepare_train_job
+    from nascli.classify.prepare import prepare_train_job
     from nascli.engine.device import settle_precision
     from nascli.engine.launch import local_device
     from nascli.engine.optim import remark_on_lr
@@ -172,7 +172,8 @@ def _create(call: Call, job: "TrainJob", files: tuple[Path, ...]) -> RunFolder:
 
 def _resume(call: Call, dist: "DistContext") -> tuple[RunFolder | None, "TrainJob"]:
     """The run folder, which the main process alone has, and its job."""
-    from nascli.classify.job import MAY_MOVE, describe_data, resume_train_job
+    from nascli.classify.job import MAY_MOVE, describe_data
+    from nascli.classify.prepare import resume_train_job
     from nascli.classify.teacher import find_teacher
     from nascli.engine.launch import local_device
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from nascli.classify.job import resume_train_job
+from nascli.classify.prepare import resume_train_job
 from nascli.records import read_record
 from tests.cli.program import Nascli
 from tests.cli.reference_evaluation import answers, edit_network, known_images, loss_by_hand, write_large_images
