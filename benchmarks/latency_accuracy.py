@@ -331,7 +331,8 @@ def draw(results: Mapping[str, Any], asked: argparse.Namespace) -> None:
         axes.annotate(network, (x, y), xytext=(6, 3), textcoords="offset points", fontsize=8)
     axes.set_xlabel("latency of one image in ms, one thread, OpenVINO float32 (lower is better)")
     axes.set_ylabel("final top-1 in % (higher is better)")
-    axes.legend(loc="lower right")
+    axes.margins(x=0.12)
+    axes.legend(loc="upper right")
     figure.savefig(asked.figure, dpi=144)
 
 
