@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import Figures, Task, console, fresh, grid, mean_and_deviation, progress, serve
-from trainings import experiment_arguments, format_percent, gather, list_percents, train
+from trainings import draw_member, experiment_arguments, format_percent, gather, list_percents, train
 
 if TYPE_CHECKING:
     from nascli.models.interface import ImageClassifier
@@ -151,13 +151,10 @@ def draw_random(source: str) -> Any:  # noqa: ANN401 - a genotype of either fami
     """A member of the space of a recipe, each choice with the same probability."""
     from nascli.config import SearchRecipe, find_recipe, load_recipe
     from nascli.genotype.space import resolve_space
-    from nascli.search.strategies.random import RandomSearch
 
     _, recipe, number = source.split(":")
     space = resolve_space(load_recipe(SearchRecipe, find_recipe("search", recipe)).space)
-    strategy = RandomSearch(space, seed=0)
-    tokens = [strategy.ask() for _ in range(int(number) + 1)][-1]
-    return space.decode(tokens, name=f"{space.name}-random-{number}")
+    return draw_member(space, int(number), f"{space.name}-random-{number}")
 
 
 def training(task: Task) -> Figures:
@@ -203,6 +200,9 @@ def main() -> None:
         for budget in budgets
         for name in contenders
     }
+    tasks = list_trainings(
+        asked, networks, contenders
+    )  # what is wrong with the options shows before minutes have passed
     for (budget, name), path in networks.items():
         if asked.only in (None, "sizes") and not path.exists():
             contender = contenders[name]
@@ -212,7 +212,6 @@ def main() -> None:
             progress(f"{budget}, {name}: {made['mult_adds'] / 1e6:.1f}M mult-adds, {made['distance']:+.1%}")
     results: Mapping[str, Any] = {}
     if asked.only in (None, "trainings"):
-        tasks = list_trainings(asked, networks, contenders)
         results = gather(__file__, tasks, asked, summarize)
     if asked.only in (None, "times"):
         task = {"measure": "times", "paths": [str(each.absolute()) for each in networks.values()]}

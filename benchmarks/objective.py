@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,9 +75,8 @@ class Question:
 class OpenTable:
     """A table in memory with the cost of each network, (N,), and what no search can do better."""
 
-    def __init__(self, table: TabularBenchmark, cost: str, target: str) -> None:
-        self.table = table
-        self.costs = np.asarray(getattr(table, cost if cost in COUNTS else "latencies"), dtype=np.float64)
+    def __init__(self, table: TabularBenchmark, costs: npt.NDArray[Any], target: str) -> None:
+        self.table, self.costs = table, costs.astype(np.float64)
         self.rows = Rows(table, table.space)
         share = target.removesuffix("%")
         self.target = float(np.quantile(self.costs, float(share) / 100)) if share != target else float(target)
@@ -98,7 +98,10 @@ class OpenTable:
 @cache
 def open_table(question: Question) -> OpenTable:
     latency = None if question.cost in COUNTS else question.cost
-    return OpenTable(read_table(question.path, question.space, latency=latency), question.cost, question.target)
+    if latency and question.space is None:
+        raise SystemExit(f"--cost {latency}: of a table of nascli it is one of {', '.join(COUNTS)}")
+    table = read_table(question.path, question.space, latency=latency)
+    return OpenTable(table, table.latencies if latency else getattr(table, question.cost), question.target)
 
 
 def weigh(objective: str, target: float) -> Callable[[Point], float]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nascli.classify.job import TrainJob
     from nascli.config import TrainRecipe
     from nascli.genotype.genotype import Genotype
+    from nascli.genotype.space import SearchSpace
     from nascli.models.interface import ImageClassifier
 
 RANDOM, RESNET = "random-", "resnet-"
@@ -129,13 +130,18 @@ def find_genotype(name: str) -> "Genotype":
     """A cell by its name."""
     from nascli.genotype.cells.space import NASNET
     from nascli.genotype.resolve import load_genotype
-    from nascli.search.strategies.random import RandomSearch
 
     if not name.startswith(RANDOM):
         return load_genotype(name)
-    strategy = RandomSearch(NASNET, seed=0)
-    proposals = [strategy.ask() for _ in range(int(name.removeprefix(RANDOM)) + 1)]
-    return NASNET.decode(proposals[-1], name=name)
+    return draw_member(NASNET, int(name.removeprefix(RANDOM)), name)
+
+
+def draw_member(space: "SearchSpace", number: int, name: str) -> "Genotype":
+    """The network of a space that the strategy `random` proposes with seed 0, by its number from 0."""
+    from nascli.search.strategies.random import RandomSearch
+
+    strategy = RandomSearch(space, seed=0)
+    return space.decode([strategy.ask() for _ in range(number + 1)][-1], name=name)
 
 
 def format_percent(value: Figures) -> str:

@@ -50,7 +50,7 @@ def table(tmp_path: Path) -> TabularBenchmark:
 def test_a_search_that_has_seen_all_hands_over_the_best_within_the_target_and_the_whole_front(
     table: TabularBenchmark,
 ) -> None:
-    opened = OpenTable(table, "mult_adds", "400")
+    opened = OpenTable(table, table.mult_adds, "400")
     assert opened.best_within == pytest.approx((60.5 + 1) / 100)  # 0012: one step of the third digit, two of the last
     found = search(opened, "random", "none", [0, 1, 2], [20, 400])
     assert found.shape == (3, 2, 2)
@@ -60,7 +60,7 @@ def test_a_search_that_has_seen_all_hands_over_the_best_within_the_target_and_th
 
 
 def test_a_target_can_be_a_share_of_the_networks(table: TabularBenchmark) -> None:
-    opened = OpenTable(table, "mult_adds", "25%")
+    opened = OpenTable(table, table.mult_adds, "25%")
     assert (opened.costs <= opened.target).mean() == pytest.approx(0.25, abs=0.15)
 
 
