@@ -65,6 +65,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/simulated_workers.py
 	@$(BIN)/python benchmarks/search_overhead.py
 	@$(BIN)/python benchmarks/regret.py benchmarks/tables/cifar10-two-blocks.h5 --seeds 200
+	@$(BIN)/python benchmarks/repeats.py benchmarks/tables/cifar10-two-blocks.h5
 	@$(BIN)/python benchmarks/inference.py
 	@$(BIN)/python benchmarks/training_step.py
 	@$(BIN)/python benchmarks/cifar_pipeline.py

@@ -77,6 +77,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--found", action="append", default=[], metavar="SPACE=RUN", help="cells=, mobile= or chains=RUN; repeatable"
     )
+    parser.add_argument(
+        "--network", action="append", help='one of them by name, or "random, SPACE"; repeatable; default: all'
+    )
     parser.add_argument("--budgets", default=",".join(BUDGETS), help="latencies, between commas")
     parser.add_argument("--recipe", default="cifar10-cpu", help="of nascli train")
     parser.add_argument("--epochs", type=int, default=2)
@@ -87,8 +90,8 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
-def list_contenders(found: Iterable[str], seeds: int) -> dict[str, Contender]:
-    """All by name."""
+def list_contenders(found: Iterable[str], seeds: int, wanted: Sequence[str] | None = None) -> dict[str, Contender]:
+    """All by name, or those that are wanted."""
     contenders = {}
     for each in found:
         space, _, source = each.partition("=")
@@ -97,7 +100,17 @@ def list_contenders(found: Iterable[str], seeds: int) -> dict[str, Contender]:
     for space, (recipe, numbers) in SPACES.items():
         for seed in range(seeds):
             contenders[f"random, {space} {seed}"] = Contender(f"random:{recipe}:{seed}", numbers, "random", (seed,))
-    return contenders
+    unknown = set(wanted or ()) - set(map(find_group, contenders))
+    if unknown:
+        raise SystemExit(
+            f"--network {min(unknown)}: choose among {', '.join(dict.fromkeys(map(find_group, contenders)))}"
+        )
+    return {name: each for name, each in contenders.items() if not wanted or find_group(name) in wanted}
+
+
+def find_group(name: str) -> str:
+    """The name under which a network is shown: the random ones of a space are one."""
+    return name.rsplit(" ", 1)[0] if name.startswith("random") else name
 
 
 def choose_member(run: Path, budget: str) -> str:
@@ -194,7 +207,7 @@ MEASURES = {"size": size, "training": training, "times": times}
 
 def main() -> None:
     asked = options().parse_args()
-    contenders, budgets = list_contenders(asked.found, asked.seeds), asked.budgets.split(",")
+    contenders, budgets = list_contenders(asked.found, asked.seeds, asked.network), asked.budgets.split(",")
     networks = {
         (budget, name): asked.folder / f"{budget}-{name.replace(', ', '-').replace(' ', '-')}.json"
         for budget in budgets
@@ -256,8 +269,7 @@ def summarize(measurements: Sequence[Figures]) -> dict[str, Figures]:
     taken: dict[str, list[Figures]] = {}
     for each in measurements:
         task = each["task"]
-        name = task["network"].rsplit(" ", 1)[0] if task["network"].startswith("random") else task["network"]
-        taken.setdefault(f"{task['budget']}, {name}", []).append(each)
+        taken.setdefault(f"{task['budget']}, {find_group(task['network'])}", []).append(each)
     return {
         name: {
             "params": statistics.median(each["params"] for each in own),

@@ -295,7 +295,7 @@ def _recommend(
     known = ~np.isnan(accuracies)
     told = dict(zip(rows[known].tolist(), accuracies[known].tolist(), strict=True))
     ranked = sorted(told, key=lambda row: (-told[row], table.hashes[row]))
-    expected = expect([features[row] for row in ranked], [told[row] for row in ranked])
+    expected = expect([features[row] for row in ranked], [(told[row],) for row in ranked])
     return int(ranked[int(np.argmax(expected))])  # of equals the first has the highest accuracy
 
 

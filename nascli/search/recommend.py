@@ -1,13 +1,15 @@
 """Which networks a search hands over: not those that were luckiest, but those that all its results speak for.
 
 The best of many short trainings is partly the luckiest one. A Gaussian process on the features of the networks tells
-how much of an accuracy is luck: networks like a good one are good, too, unless it was chance. So networks are sorted by
-the accuracy that the process expects of them, whatever strategy proposed them. Where the best were trained again, with
-other seeds, those trainings decide.
+how much of an accuracy is luck: networks like a good one are good, too, unless it was chance; and where networks were
+trained several times, their trainings differ by chance alone. So networks are sorted by the accuracy that the process
+expects of them, whatever strategy proposed them. Where the best were trained again after the search, those trainings
+decide.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from nascli.genotype.space import SearchSpace
 from nascli.search.gaussian_process import Features, GaussianProcess, find_rewards, normal_scores, stack_features
@@ -16,7 +18,7 @@ from nascli.search.rerank import sort_reranked
 from nascli.search.trial import Trial
 
 _FEWEST = 10
-"""Trainings below which a process tells no more than they do."""
+"""Networks below which a process tells no more than their rewards do."""
 
 _MOST = 400
 """Trainings that the process is fitted to, the best ones; the time is cubic in it."""
@@ -72,27 +74,35 @@ def expect_accuracies(trials: Sequence[Trial], space: SearchSpace) -> dict[int, 
     """The accuracy to expect of another training of each network, by trial.
 
     Those stopped on a rung have none, and of very many the worse ones. Where nothing was trained a score is no matter
-    of luck, and nothing is expected but what it is; nor is anything of fewer than ten trainings.
+    of luck, and nothing is expected but what it is; nor is anything of fewer than ten networks.
     """
     told = [
-        (trial.score.accuracy, trial)
+        (trial.score.accuracies or (trial.score.accuracy,), trial)
         for trial in trials
         if trial.scored and not trial.stopped and trial.score is not None and trial.score.accuracy is not None
     ]
     if len(told) < _FEWEST:
         return {}
-    told = sorted(told, key=lambda each: (-each[0], each[1].hash))[:_MOST]
-    values = expect([space.features(trial.genotype) for _, trial in told], [accuracy for accuracy, _ in told])
+    told.sort(key=lambda each: (-fmean(each[0]), each[1].hash))
+    told = told[: _MOST // max(len(accuracies) for accuracies, _ in told)]
+    values = expect([space.features(trial.genotype) for _, trial in told], [accuracies for accuracies, _ in told])
     return {trial.id: value for (_, trial), value in zip(told, values, strict=True)}
 
 
-def expect(features: Sequence[Features], accuracies: Sequence[float]) -> list[float]:
+def expect(features: Sequence[Features], accuracies: Sequence[Sequence[float]]) -> list[float]:
     """The accuracy to expect of another training of each of some networks.
+
+    Each training is told as a result of its own: where networks were trained more than once, the process learns from
+    how these differ how much of an accuracy is luck.
 
     Args:
         features: Of each network.
-        accuracies: Of one training of each, the highest first.
+        accuracies: Of the trainings of each network, one at least.
     """
-    scores = normal_scores(accuracies)
-    expected = GaussianProcess.fit(stack_features(features), scores, "rough").expected
-    return [float(value) for value in find_rewards(expected, scores, accuracies)]
+    trainings = [(accuracy, place) for place, own in enumerate(accuracies) for accuracy in own]
+    trainings.sort(key=lambda training: (-training[0], training[1]))
+    told, places = [accuracy for accuracy, _ in trainings], [place for _, place in trainings]
+    scores = normal_scores(told)
+    process = GaussianProcess.fit(stack_features(features)[places], scores, "rough")
+    expected = dict(zip(places, find_rewards(process.expected, scores, told).tolist(), strict=True))
+    return [expected[place] for place in range(len(features))]

@@ -39,6 +39,24 @@ def trained(count: int, noise: float, seed: int = 0, *, accuracy: bool = True) -
     return list(trials.values())
 
 
+def repeat(trials: list[Trial], noise: float, seed: int) -> list[Trial]:
+    """The same trials as the means of two trainings each, which were more or less lucky."""
+    draw, repeated = random.Random(seed), []
+    for trial in trials:
+        assert trial.score is not None
+        accuracies = tuple(trial.score.reward + draw.gauss(0, noise) for _ in range(2))
+        mean = sum(accuracies) / 2
+        score = replace(trial.score, reward=mean, accuracy=mean, accuracies=accuracies)
+        repeated.append(replace(trial, score=score, reward=mean))
+    return repeated
+
+
+def forget_trainings(trial: Trial) -> Trial:
+    """The same with the mean of its trainings alone."""
+    assert trial.score is not None
+    return replace(trial, score=replace(trial.score, accuracies=()))
+
+
 def by_luck(trials: list[Trial]) -> Trial:
     return min(trials, key=lambda trial: trial.sort_key)
 
@@ -47,6 +65,13 @@ def test_the_recommended_network_is_better_than_the_luckiest() -> None:
     searches = [trained(60, 0.1, seed) for seed in range(10)]
     recommended = sum(worth(recommend(trials, SPACE).trials[0]) for trials in searches)
     assert recommended > sum(worth(by_luck(trials)) for trials in searches)
+
+
+def test_trainings_of_one_network_tell_how_much_is_luck() -> None:
+    searches = [repeat(trained(60, 0.0, seed), 0.1, seed) for seed in range(10)]
+    apart = sum(worth(recommend(trials, SPACE).trials[0]) for trials in searches)
+    as_one = [[forget_trainings(trial) for trial in trials] for trials in searches]
+    assert apart > sum(worth(recommend(trials, SPACE).trials[0]) for trials in as_one)
 
 
 def test_without_luck_the_best_reward_is_recommended() -> None:
