@@ -5,9 +5,10 @@
       --found mobile=runs/search/mobile --folder equal --json equal.json --figure equal.png
 
 For each budget of latency every network gets the largest width that keeps it, in the engine that is deployed and with
-one thread: of a search the most accurate of its front that is no slower, the published ones, residual networks, and
-random members of each space. `--folder` keeps the `network.json` of each. Each is trained with the same recipe, epochs
-and images for every seed; of the random ones each seed trains another member. Then all are timed again, in turn.
+one thread: of a search the most accurate of its front that is no slower, or the one in a file; the published ones,
+residual networks, and random members of each space. `--folder` keeps the `network.json` of each. Each is trained with
+the same recipe, epochs and images for every seed; of the random ones each seed trains another member. Then all are
+timed again, in turn.
 
 Nothing else should run while widths are chosen and networks are timed (`--only sizes`, `--only times`); trainings may
 share a machine. Killed, the same call resumes with the trainings that `--json` does not hold yet.
@@ -75,7 +76,11 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, help="as --dataset of nascli train")
     parser.add_argument("--folder", type=Path, required=True, help="keeps network.json of each network")
     parser.add_argument(
-        "--found", action="append", default=[], metavar="SPACE=RUN", help="cells=, mobile= or chains=RUN; repeatable"
+        "--found",
+        action="append",
+        default=[],
+        metavar="SPACE=RUN",
+        help="cells=, mobile= or chains=RUN, or a genotype; repeatable",
     )
     parser.add_argument(
         "--network", action="append", help='one of them by name, or "random, SPACE"; repeatable; default: all'
@@ -114,9 +119,11 @@ def find_group(name: str) -> str:
 
 
 def choose_member(run: Path, budget: str) -> str:
-    """The file of the most accurate network on the front of a search that is no slower than the budget."""
+    """A genotype file itself; of a search the most accurate network of its front that is no slower than the budget."""
     from nascli.models.scaling import parse_target
 
+    if run.is_file():
+        return str(run)
     most = parse_target("latency", budget).amount
     members = [(file, json.loads(file.read_text())["provenance"]) for file in run.glob("front/*.json")]
     fit = [(said["accuracy"], str(file)) for file, said in members if said["cost"] <= most]

@@ -120,11 +120,11 @@ def make_strategy(name: str, opened: OpenTable) -> Callable[[int], Strategy]:
     return strategies(space)[name]
 
 
-def list_variants(chosen: Sequence[str]) -> Iterator[tuple[str, str]]:
+def list_variants(chosen: Sequence[str], objectives: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Strategy and objective of each row of the table of results."""
     for name in ("random", *LEARNING, "nsga2"):
         if not chosen or name in chosen:
-            yield from ((name, objective) for objective in (["none"] if name in ALONE else OBJECTIVES))
+            yield from ((name, objective) for objective in (["none"] if name in ALONE else objectives or OBJECTIVES))
 
 
 def run_chunk(question: Question, name: str, objective: str, seeds: Sequence[int], counts: Sequence[int]) -> Floats:
@@ -261,6 +261,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=100, help="searches per strategy and objective")
     parser.add_argument("--trials", type=int, default=250, help="proposals per search")
     parser.add_argument("--only", action="append", default=[], choices=["random", *LEARNING, "nsga2"])
+    parser.add_argument("--objective", action="append", default=[], choices=OBJECTIVES, help="default: all")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
     parser.add_argument("--json", type=Path, help="write the figures into this file")
     asked = parser.parse_args()
@@ -268,7 +269,7 @@ def main() -> None:
     counts = [count for count in (50, 100) if count < asked.trials] + [asked.trials]
     since = time.perf_counter()
     about = describe(question)
-    found = run_all(question, list(list_variants(asked.only)), asked.seeds, counts, asked.workers)
+    found = run_all(question, list(list_variants(asked.only, asked.objective)), asked.seeds, counts, asked.workers)
     show(about, found, counts)
     if asked.json is None:
         return

@@ -152,6 +152,9 @@ class HalvingConfig(Section):
     promote_fraction: float = Field(
         1 / 3, gt=0, lt=1, description="share of the children of a rung that are promoted to the next"
     )
+    restart: bool = Field(
+        True, description="train anew for each rung; false continues one training, whose accuracy on the way counts"
+    )
 
 
 class RerankConfig(Section):

@@ -28,7 +28,7 @@ from nascli.text import quote
 
 
 def fit(task: Task[Batch], seed: int, run: Run, store: CheckpointStore | None = None) -> TrainState:
-    """Train a task to its end and leave its modules with the weights that were measured last, or measured best.
+    """Train a task to its end, or as far as the run goes; its modules get the weights measured last, or measured best.
 
     The caller's random state is left as it was.
 
@@ -51,9 +51,11 @@ def fit(task: Task[Batch], seed: int, run: Run, store: CheckpointStore | None = 
     boundary = _Boundary(state, task, run, store, ProgressFile(store.folder, "steps") if store is not None else None)
     boundary.begin()
     step = choose_step(state, task, run)
+    epochs = task.plan.config.epochs
+    last = epochs if run.until is None else min(run.until, epochs)
     exact = deterministic_kernels(run.device) if task.plan.config.deterministic else nullcontext()
     with fork_rng(run.device), exact:
-        while len(state.records) < task.plan.config.epochs and not state.best.is_over(len(state.records)):
+        while len(state.records) < last and not state.best.is_over(len(state.records)):
             with task.training(), boundary.save_on_error():
                 train_epoch(state, task, seed, run, len(state.records), boundary.after_step, step)
             state.check_finite()

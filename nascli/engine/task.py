@@ -35,6 +35,7 @@ class Run:
         log: Takes messages for the user.
         on_step: Called after each step with the steps made and the mean loss in the epoch so far.
         on_epoch: Called at the end of each epoch.
+        until: Epochs after which the training is left, to be resumed later; None is its end.
         retry_on_oom: Whether a step that runs out of memory is made again in smaller micro-batches, the same on all
             processes. Where rewards are compared it is an error instead, since batch norms see each micro-batch alone.
     """
@@ -45,6 +46,7 @@ class Run:
     log: Callable[[str], None] | None = None
     on_step: Callable[[int, float], None] | None = None
     on_epoch: Callable[[EpochRecord], None] | None = None
+    until: int | None = None
     retry_on_oom: bool = True
 
 

@@ -26,7 +26,7 @@ from nascli.search.evaluators.costs import CostEvaluator, build_meter
 from nascli.search.evaluators.csv_table import read_csv_table
 from nascli.search.evaluators.evaluator import Evaluator, SeedAverage
 from nascli.search.evaluators.one_shot import Progress, build_one_shot
-from nascli.search.evaluators.proxy import ChildSetup, ProxyTraining, load_child_setup
+from nascli.search.evaluators.proxy import ChildSetup, PausedTrainings, ProxyTraining, load_child_setup
 from nascli.search.evaluators.tabular import TabularBenchmark, TabularEvaluator
 from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, ZeroCostScore
 from nascli.search.executors.executor import Executor
@@ -62,7 +62,7 @@ STRATEGY_BUILDERS: Mapping[str, Callable[[SearchSpace, Any, int], Strategy]] = {
 EVALUATOR_BUILDERS: Mapping[
     str, Callable[..., Evaluator]
 ] = {  # given recipe, setup of the children, run folder, and callbacks
-    "proxy": lambda recipe, setup, folder, **how: ProxyTraining(setup, recipe.train),
+    "proxy": lambda recipe, setup, folder, **how: ProxyTraining(setup, recipe.train, find_paused(recipe, folder)),
     "one_shot": build_one_shot,
     **dict.fromkeys(
         ZERO_COST_SCORES, lambda recipe, setup, folder, **how: ZeroCostScore(recipe.search.evaluator, setup)
@@ -115,6 +115,11 @@ def check_recipe(recipe: SearchRecipe, device: torch.device = _CPU) -> None:
         raise InputError(
             f"halving.rungs = {list(rungs)}: they must rise and lie below train.epochs = {recipe.train.epochs}",
             "For example rungs = [1, 3] below 9 epochs",
+        )
+    if not recipe.halving.restart and not rungs:
+        raise InputError(
+            "halving.restart = false continues trainings from rung to rung, but halving.rungs is empty",
+            "Set halving.rungs, or leave it out",
         )
     for text in search.constraints:
         parse_constraint(text)
@@ -283,6 +288,11 @@ def build_evaluators(
     if recipe.weighs_cost:
         scorer = CostEvaluator(scorer, meter, recipe.objective.quantity == "latency", first_epochs)
     return Evaluators(scorer, ProxyTraining(setup, recipe.train))
+
+
+def find_paused(recipe: SearchRecipe, folder: Path) -> PausedTrainings | None:
+    """Where in a run folder trainings wait between two rungs; None where each begins anew."""
+    return None if recipe.halving.restart else PausedTrainings(folder / "paused")
 
 
 def build_executor(evaluator: Evaluator, search: SearchConfig, device: torch.device) -> Executor:

@@ -101,5 +101,8 @@ def _time_latency(recipe: SearchRecipe, setup: ChildSetup, space: SearchSpace) -
 
 def _share_trained(recipe: SearchRecipe) -> float:
     """Epochs that a child is trained on average over all rungs, in epochs of the full training."""
-    epochs, fraction = (*recipe.halving.rungs, recipe.train.epochs), recipe.halving.promote_fraction
-    return sum(each * fraction**rung for rung, each in enumerate(epochs)) / recipe.train.epochs
+    halving = recipe.halving
+    epochs = (*halving.rungs, recipe.train.epochs)
+    before = (0, *(0 if halving.restart else rung for rung in halving.rungs))
+    trained = (end - start for start, end in zip(before, epochs, strict=True))
+    return sum(each * halving.promote_fraction**rung for rung, each in enumerate(trained)) / recipe.train.epochs

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from nascli.config import SearchRecipe
 from nascli.errors import CorruptFileError
@@ -22,6 +23,9 @@ from nascli.search.plan import Observer
 from nascli.search.recommend import recommend
 from nascli.search.recorded import with_provenance
 from nascli.search.trial import Trial, TrialState
+
+if TYPE_CHECKING:
+    from nascli.search.evaluators.proxy import PausedTrainings
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,15 @@ class Summary:
 
 
 class ResultWriter:
-    """An observer that keeps the files beside the journal up to date, and passes everything on to another observer."""
+    """An observer that keeps the files beside the journal up to date, and passes everything on to another observer.
 
-    def __init__(self, run: RunFolder, recipe: SearchRecipe, observer: Observer) -> None:
-        self._run, self._recipe, self._observer = run, recipe, observer
+    `paused` are trainings that wait to be continued: those of a trial are removed when it is finished.
+    """
+
+    def __init__(
+        self, run: RunFolder, recipe: SearchRecipe, observer: Observer, paused: "PausedTrainings | None" = None
+    ) -> None:
+        self._run, self._recipe, self._observer, self._paused = run, recipe, observer, paused
         self._best = float("-inf")
         self._updates: list[dict[str, float]] = []
         self._collapsed = False
@@ -88,6 +97,8 @@ class ResultWriter:
         """Find the best reward so far."""
         self._best = max((t.reward for t in trials if t.reward is not None and _is_candidate(t)), default=self._best)
         self._observer.on_start(trials)
+        for trial in trials:
+            self._remove_paused(trial)
         self._finished = sum(trial.finished for trial in trials)
         self._progress.begin(self._finished, self._recipe.search.trials, "searching", running=self._running)
 
@@ -108,10 +119,15 @@ class ResultWriter:
     def on_trial(self, trial: Trial) -> None:
         """Write `best.json` if the trial is better than all before."""
         self._count(trial)
+        self._remove_paused(trial)
         if _is_candidate(trial) and trial.reward is not None and trial.reward > self._best:
             self._best = trial.reward
             write_text(self._run.file("best.json"), sign_genotype(with_provenance(trial, self._recipe, self._run.path)))
         self._observer.on_trial(trial)
+
+    def _remove_paused(self, trial: Trial) -> None:
+        if self._paused is not None and trial.finished:
+            self._paused.remove(trial.hash)
 
     def on_update(self, told: int, diagnostics: Mapping[str, float]) -> None:
         """Keep the diagnostics for `curves.json`, and warn once of a collapsed controller."""

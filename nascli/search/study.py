@@ -10,7 +10,7 @@ from nascli.config import TABLE, SearchRecipe, to_toml
 from nascli.errors import Interrupted, NascliError
 from nascli.genotype.space import resolve_space
 from nascli.runs.folder import RunFolder
-from nascli.search.builders import build_strategy
+from nascli.search.builders import build_strategy, find_paused
 from nascli.search.evaluators.tabular import TabularBenchmark, write_table
 from nascli.search.executors.executor import Executor
 from nascli.search.front import cost_quantity
@@ -58,7 +58,7 @@ def run_search(
     """
     plan = _make_plan(recipe)
     strategy = build_strategy(recipe, plan.space)
-    writer = ResultWriter(run, recipe, observer)
+    writer = ResultWriter(run, recipe, observer, find_paused(recipe, run.path))
     with Journal(run.file(JOURNAL), plan.space) as journal:
         writer.check_length(journal)
         try:

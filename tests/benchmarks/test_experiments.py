@@ -9,6 +9,7 @@ from typing import Any
 
 import finetune
 import image_sizes
+import proxies
 import pytest
 import resnets
 import trainings
@@ -132,3 +133,17 @@ def test_growing_images_take_the_steps_of_their_sizes(tmp_path: Path) -> None:
 def test_the_time_to_equal_accuracy_is_read_off_the_curve(top1: float, seconds: float | None) -> None:
     found = image_sizes.interpolate([(10, 0.5), (20, 0.7), (30, 0.75)], top1)
     assert found == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_looks_are_ranked_against_the_longer_training() -> None:
+    """Four networks: the first epoch has their order, a training of its own the opposite one."""
+    measurements = []
+    for number, final in enumerate((0.5, 0.6, 0.7, 0.8)):
+        task = {"network": f"random-{number}", "seed": 0}
+        measurements.append({"task": {**task, "arm": "long"}, "top1": [final / 2, final], "seconds": 2.0})
+        measurements.append({"task": {**task, "arm": "1"}, "top1": [1 - final], "seconds": 1.0})
+    found = proxies.summarize(measurements)
+    assert {look: (each["spearman"], each["seconds"]) for look, each in found.items()} == {
+        "after epoch 1 of 2": (pytest.approx(1), 1.0),
+        "a training of 1": (pytest.approx(-1), 1.0),
+    }

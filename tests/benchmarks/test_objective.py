@@ -79,9 +79,10 @@ def test_searches_that_found_nothing_count_as_the_worst() -> None:
 
 
 def test_each_learning_strategy_searches_with_every_objective() -> None:
-    variants = list(list_variants([]))
+    variants = list(list_variants([], []))
     assert len(variants) == len(set(variants)) == 3 * 3 + 2
-    assert list(list_variants(["nsga2"])) == [("nsga2", "none")]
+    assert list(list_variants(["nsga2"], [])) == [("nsga2", "none")]
+    assert list(list_variants(["random", "bayesian"], ["soft"])) == [("random", "none"), ("bayesian", "soft")]
 
 
 @pytest.mark.slow

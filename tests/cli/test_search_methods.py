@@ -98,6 +98,22 @@ def test_limits_rungs_and_a_ranking_at_the_end(capsys: pytest.CaptureFixture[str
     assert "trained again" in capsys.readouterr().out
 
 
+def test_rungs_of_one_training(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["search.trials=8", "train.epochs=3", "halving.rungs=[1,2]"]
+    options = ["--strategy", "random", *(part for each in settings for part in ("--set", each))]
+    search(capsys, *options, "--set", "halving.restart=false")
+    continued = read_trials(Path("run/trials.jsonl"))
+    assert exit_code("search", "--recipe", "tiny.toml", "--out", "whole", *options, "--set", "halving.rungs=[]") == 0
+    whole = read_trials(Path("whole/trials.jsonl"))
+    ended = [(one, other) for one, other in zip(continued, whole, strict=True) if not one.stopped]
+    assert 0 < len(ended) < len(continued)
+    for one, other in ended:
+        assert one.score is not None
+        assert other.score is not None
+        assert one.score.accuracy == other.score.accuracy
+    assert not list(Path("run").rglob("checkpoint*"))
+
+
 LATENCY = ("--evaluator", "params", "--strategy", "random", "--constraint", "latency<100s", "--trials", "2")
 
 
@@ -191,6 +207,7 @@ def test_a_score_without_training_and_a_warm_up(capsys: pytest.CaptureFixture[st
         (["--constraint", "parms<6M"], "Did you mean params?"),
         (["--constraint", "params<6ms"], "params"),
         (["--evaluator", "params", "--set", "halving.rungs=[1]"], "halving.rungs need a training"),
+        (["--set", "halving.restart=false"], "halving.rungs is empty"),
         (["--set", "halving.rungs=[3,1]"], "they must rise and lie below train.epochs = 2"),
         (["--strategy", "random", "--set", "search.warm_start_trials=5"], "random cannot be warm-started"),
         (["--evaluator", "table:x.h5", "--constraint", "params<1M"], "a table only holds numbers"),

@@ -64,7 +64,11 @@ _SCENARIOS = {
         _repeat("evaluate", "evaluate run", "run", _TRAIN),
         _repeat("detect predict", "detect predict scenes/val2017 --run run", "run", _DETECT),
         _repeat("report", "report run", "run", _SEARCH.format(strategy="random", workers=2, trials=3)),
-        _run("search halving", _SEARCH.format(strategy="random", workers=2, trials=6) + " --set halving.rungs=[1]"),
+        _run(
+            "search halving",
+            _SEARCH.format(strategy="random", workers=2, trials=6)
+            + " --set halving.rungs=[1] --set halving.restart=false",
+        ),
     )
 }
 

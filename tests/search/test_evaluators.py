@@ -17,7 +17,7 @@ from nascli.data.registry import load_dataset
 from nascli.errors import DivergedError, InputError
 from nascli.models.cost import measure_cost
 from nascli.models.interface import ImageClassifier
-from nascli.search.evaluators.proxy import ProxyTraining, load_child_setup
+from nascli.search.evaluators.proxy import PausedTrainings, ProxyTraining, load_child_setup
 from tests.cells import as_cells
 from tests.fakes import TINY
 
@@ -64,6 +64,29 @@ def test_the_same_seed_gives_the_same_score_and_another_seed_another(evaluator: 
     torch.manual_seed(9)
     assert replace(evaluator.evaluate(CELL, 1), seconds=0.0) == first
     assert evaluator.evaluate(CELL, 2).reward != first.reward
+
+
+def test_a_training_in_parts_comes_to_that_in_one(evaluator: ProxyTraining, tmp_path: Path) -> None:
+    whole = replace(evaluator, train=evaluator.train.model_copy(update={"epochs": 3}))
+    parts = replace(whole, paused=PausedTrainings(tmp_path))
+    first = parts.evaluate(CELL, 1, 1)
+    assert first.reward != whole.evaluate(CELL, 1, 1).reward, "the first epoch of three has the larger learning rates"
+    parts.evaluate(CELL, 1, 2)
+    assert replace(parts.evaluate(CELL, 1), seconds=0.0) == replace(whole.evaluate(CELL, 1), seconds=0.0)
+
+
+@pytest.mark.parametrize("lost", ["damaged", "absent"])
+def test_a_training_whose_first_part_is_lost_comes_to_the_same(
+    evaluator: ProxyTraining, tmp_path: Path, lost: str
+) -> None:
+    whole = replace(evaluator, train=evaluator.train.model_copy(update={"epochs": 2}))
+    parts = replace(whole, paused=PausedTrainings(tmp_path))
+    parts.evaluate(CELL, 1, 1)
+    files = sorted(tmp_path.rglob("checkpoint*.pt"))
+    assert files
+    for file in files:
+        file.write_bytes(b"PK") if lost == "damaged" else file.unlink()
+    assert replace(parts.evaluate(CELL, 1), seconds=0.0) == replace(whole.evaluate(CELL, 1), seconds=0.0)
 
 
 def test_the_score_is_an_accuracy_with_the_costs_of_the_child(evaluator: ProxyTraining) -> None:
