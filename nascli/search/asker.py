@@ -131,8 +131,14 @@ class Asker:
         assert trial.reward is not None
         if self._told >= self._told_in_snapshot:
             self._skip()
-            tell_result(self._strategy, trial.tokens, trial.reward, point_of(trial, self._plan.cost))
+            point, share = point_of(trial, self._plan.cost), self._share_trained(trial)
+            tell_result(self._strategy, trial.tokens, trial.reward, point, share)
         self._told += 1
+
+    def _share_trained(self, trial: Trial) -> float:
+        """The epochs whose accuracy a trial has, as a share of a full training's."""
+        first = trial if trial.duplicate_of is None else self._journal.trials[trial.duplicate_of]
+        return first.rungs[-1].epochs / self._plan.epochs if first.stopped else 1.0
 
     def _close_update(self) -> None:
         """Report the strategy's diagnostics, and save it if the last snapshot is old.

@@ -25,6 +25,7 @@ class SearchPlan:
         asynchronous: Tell each result when it comes.
         patience: Duplicates in a row after which the search ends; 0 is off.
         rungs: Epochs of the short trainings before the full one, rising.
+        epochs: Those of the full training.
         promote_fraction: Share of the children of a rung that is promoted to the next.
         objective: Makes the reward of an accuracy and a cost; without one the evaluator's reward stays.
         cost: The quantity that stands against the accuracy, for a strategy that is told both.
@@ -38,6 +39,7 @@ class SearchPlan:
     asynchronous: bool = False
     patience: int = 0
     rungs: tuple[int, ...] = ()
+    epochs: int = 1
     promote_fraction: float = 1 / 3
     objective: Objective | None = None
     cost: str = "mult_adds"

@@ -115,6 +115,7 @@ def _make_plan(recipe: SearchRecipe) -> SearchPlan:
         asynchronous=search.asynchronous,
         patience=search.patience,
         rungs=recipe.halving.rungs,
+        epochs=recipe.train.epochs,
         promote_fraction=recipe.halving.promote_fraction,
         objective=find_objective(recipe),
         cost=cost_quantity(recipe),

@@ -56,7 +56,9 @@ def search(
 ) -> Learning:
     """Search in a folder to the end of the plan, with three workers; every snapshot is kept if any is."""
     recipe = SearchRecipe.model_validate({"seed": seed, "search": STRATEGIES[name], **RECIPE})
-    plan = SearchPlan(space=TINY, trials=TRIALS, seed=seed, failure_reward=0.0, asynchronous=asynchronous, rungs=rungs)
+    plan = SearchPlan(
+        space=TINY, trials=TRIALS, seed=seed, failure_reward=0.0, asynchronous=asynchronous, rungs=rungs, epochs=9
+    )
     observer = Learning()
     snapshots = SnapshotFile(folder / "strategy.pt", name, every=0) if kept else None
     with Journal(folder / "trials.jsonl") as journal:

@@ -1,6 +1,7 @@
 """Bayesian optimization: it generalizes from what it is told, and proposes nothing twice."""
 
 import random
+from itertools import product
 
 from hypothesis import given
 
@@ -8,7 +9,7 @@ from nascli.config import BayesianConfig
 from nascli.genotype.cells.space import NASNET, CellSpace
 from nascli.genotype.genotype import Genotype
 from nascli.search.gaussian_process import stack_features
-from nascli.search.strategies.bayesian import BayesianSearch, select_observations
+from nascli.search.strategies.bayesian import BayesianSearch, Observation, select_observations
 from tests.genotype.genotype_st import genotypes
 
 THREE_OPS = CellSpace(
@@ -25,13 +26,18 @@ def form(tokens: tuple[int, ...], space: CellSpace) -> str:
     return space.decode(tokens).canonical_hash()
 
 
+def count_convolutions(tokens: tuple[int, ...], space: CellSpace) -> float:
+    """As many as four is 1."""
+    cell = space.decode(tokens).normal
+    return sum(op == "conv_3x3" for block in cell.blocks for op in block.ops) / 4
+
+
 def found(strategy: BayesianSearch, space: CellSpace, told: int, noise: float = 0.0) -> list[float]:
     """The rewards of a search for as many convolutions as a cell can have."""
     draw, rewards = random.Random(0), []
     for _ in range(told):
         tokens = strategy.ask()
-        cell = space.decode(tokens).normal
-        rewards.append(sum(op == "conv_3x3" for block in cell.blocks for op in block.ops) / 4)
+        rewards.append(count_convolutions(tokens, space))
         strategy.tell(tokens, rewards[-1] + draw.gauss(0, noise))
     return rewards
 
@@ -89,6 +95,24 @@ def test_equal_rewards_leave_it_searching() -> None:
 def test_too_many_results_are_cut_to_the_best_and_the_latest() -> None:
     strategy = BayesianSearch(THREE_OPS, BayesianConfig(max_observations=10, n_startup_trials=5), 0)
     assert len(found(strategy, THREE_OPS, 40)) == 40
-    results = [((number,), float(reward)) for number, reward in enumerate([9, 1, 8, 2, 7, 3, 6, 4, 5, 0])]
-    assert select_observations(results, 10) == sorted(results, key=lambda result: -result[1])
+    results = [Observation((number,), float(reward)) for number, reward in enumerate([9, 1, 8, 2, 7, 3, 6, 4, 5, 0])]
+    assert select_observations(results, 10) == sorted(results, key=lambda result: -result.reward)
     assert select_observations(results, 6) == [results[0], results[2], results[4], *results[7:]]
+
+
+def test_a_training_that_was_stopped_is_not_that_of_a_bad_cell() -> None:
+    """Of 40 cells every second one was stopped early, whose rewards are small, but rank cells all the same."""
+    proposed = dict.fromkeys((True, False), 0.0)
+    for sees, seed in product(proposed, range(5)):
+        strategy = BayesianSearch(THREE_OPS, BayesianConfig(n_startup_trials=40), seed)
+        for number in range(40):
+            tokens = strategy.ask()
+            reward = count_convolutions(tokens, THREE_OPS)
+            if number % 2:
+                strategy.tell(tokens, reward)
+            elif sees:
+                strategy.tell_stopped(tokens, reward / 10 - 1, 1 / 9)
+            else:
+                strategy.tell(tokens, reward / 10 - 1)
+        proposed[sees] += sum(count_convolutions(strategy.ask(), THREE_OPS) for _ in range(8))
+    assert proposed[True] > proposed[False]

@@ -2,7 +2,7 @@
 
 1. The first proposals are random.
 2. The model is a Gaussian process on the features of genotypes (`SearchSpace.features`), which is told the order of the
-   rewards alone (`nascli.search.gaussian_process`).
+   rewards alone (`nascli.search.gaussian_process`). Of a training that was stopped, how far it came is one more.
 3. Candidates are mutants of the best that the model was told, some of them mutated more than once, and a few random
    genotypes; none of them was proposed before.
 4. The candidates with the greatest expected improvement are proposed, a batch at a time.
@@ -17,18 +17,27 @@ References: White, Neiswanger, Savani 2021 (BANANAS), section 3: features by pat
 place of the rewards: Salinas, Shen, Perrone 2020, section 4.
 """
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from nascli.config import BayesianConfig
 from nascli.genotype.space import SearchSpace, draw_tokens
-from nascli.search.gaussian_process import GaussianProcess, find_rewards, normal_scores, stack_features
+from nascli.search.gaussian_process import Features, GaussianProcess, find_rewards, normal_scores, stack_features
 from nascli.search.strategies.evolution import Mutation
 from nascli.search.strategies.strategy import Tokens
 from nascli.seeding import derive_seed
 
-Observation = tuple[Tokens, float]
+
+class Observation(NamedTuple):
+    """The reward of a proposal, and the share of a full training's epochs that it comes from."""
+
+    tokens: Tokens
+    reward: float
+    share: float = 1.0
+
 
 _FEWEST = 3
 """Observations without which there is nothing to fit."""
@@ -38,6 +47,9 @@ _RANDOM, _AGAIN = 0.15, 0.3
 
 _TRIES = 20
 """Draws for each candidate that is wanted; in a space that is nearly exhausted new ones are rare."""
+
+_TRAINED = ("trained",)
+"""The feature of a training that was stopped."""
 
 _REMEMBERED = 2**14
 """Candidates whose hashes and features are remembered: mutants of the best are the same again and again."""
@@ -70,7 +82,12 @@ class BayesianSearch:
 
     def tell(self, tokens: Tokens, reward: float) -> None:
         """Keep the result; the model is fitted again at the next proposal."""
-        self._results.append((tokens, reward))
+        self._results.append(Observation(tokens, reward))
+        self._queue.clear()
+
+    def tell_stopped(self, tokens: Tokens, reward: float, share: float) -> None:
+        """The same of a training that was stopped: the model learns what its epochs are worth."""
+        self._results.append(Observation(tokens, reward, share))
         self._queue.clear()
 
     def skip(self, proposals: Sequence[Tokens], diagnostics: Mapping[str, float]) -> None:
@@ -84,17 +101,21 @@ class BayesianSearch:
     def _choose(self, draw: random.Random) -> list[Tokens]:
         """A batch of proposals, the last to be proposed first."""
         told = select_observations(self._results, self._config.max_observations)
-        known = [tokens for tokens, _ in told]
-        candidates = self._find_candidates(known, draw)
+        candidates = self._find_candidates([each.tokens for each in told], draw)
         if not candidates:
             return []
-        features = stack_features(list(map(self._extract, [*known, *candidates])))
-        rewards = [reward for _, reward in told]
+        features = stack_features([*map(self._describe, told), *map(self._extract, candidates)])
+        rewards = [each.reward for each in told]
         scores = normal_scores(rewards)
         model = GaussianProcess.fit(features[: len(told)], scores, "smooth")
         best = find_rewards(model.expected, scores, rewards).max()
         self.diagnostics = {"length": model.length, "noise": model.noise, "best_expected": float(best)}
         return [candidates[place] for place in reversed(model.choose(features[len(told) :], self.batch_size))]
+
+    def _describe(self, told: Observation) -> Features:
+        """The features of a genotype, and how far it was trained: 0 in full, as candidates will be, less if stopped."""
+        features = self._extract(told.tokens)
+        return features if told.share == 1 else {**features, _TRAINED: math.log(told.share)}
 
     def _find_candidates(self, told: list[Tokens], draw: random.Random) -> list[Tokens]:
         """Genotypes that were not proposed: mutants of the best tenth, and random ones."""
@@ -119,7 +140,7 @@ class BayesianSearch:
 
 def select_observations(results: Sequence[Observation], most: int) -> list[Observation]:
     """The results to fit, best first: all, or of more than `most` the best half and the latest."""
-    ranked = sorted(results, key=lambda result: -result[1])
+    ranked = sorted(results, key=lambda result: -result.reward)
     if len(ranked) <= most:
         return ranked
     best = ranked[: most // 2]

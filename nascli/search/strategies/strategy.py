@@ -63,10 +63,32 @@ class MultiObjective(Strategy, Protocol):
         ...
 
 
-def tell_result(strategy: Strategy, tokens: Tokens, reward: float, point: Point | None) -> None:
-    """Tell a strategy the result of a proposal: the reward, or accuracy and cost to one that takes both."""
+@runtime_checkable
+class SeesStops(Strategy, Protocol):
+    """A strategy that tells the rewards of trainings that were stopped early from others."""
+
+    def tell_stopped(self, tokens: Tokens, reward: float, share: float) -> None:
+        """The reward of a proposal that was not told yet, in place of `tell`.
+
+        Args:
+            tokens, reward: As for `tell`.
+            share: Of the epochs of a full training, in (0, 1).
+        """
+        ...
+
+
+def tell_result(strategy: Strategy, tokens: Tokens, reward: float, point: Point | None, share: float = 1.0) -> None:
+    """Tell a strategy the result of a proposal in the way that it takes most of.
+
+    Args:
+        strategy, tokens, reward: As for `Strategy.tell`.
+        point: As for `MultiObjective.tell_point`.
+        share: Of the epochs of a full training after which it was stopped; 1 where it was not.
+    """
     if isinstance(strategy, MultiObjective):
         strategy.tell_point(tokens, point)
+    elif share < 1 and isinstance(strategy, SeesStops):
+        strategy.tell_stopped(tokens, reward, share)
     else:
         strategy.tell(tokens, reward)
 
