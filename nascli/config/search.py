@@ -230,6 +230,9 @@ class SearchConfig(Section):
     num_seeds: int = Field(
         1, ge=1, le=10_000, description="trainings per cell, each from other weights; the reward is their mean"
     )
+    inherit_weights: bool = Field(
+        False, description="start a child from the weights of the one most like it, where shapes agree (proxy)"
+    )
     constraints: tuple[str, ...] = Field(
         (), description='what a cell must satisfy before it is trained: "params<6M", "latency<20ms", "naswot>50%"'
     )

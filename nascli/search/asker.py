@@ -60,6 +60,14 @@ class Asker:
         """Whether the next trial is in the journal already."""
         return self._asked < len(self._journal.trials)
 
+    @property
+    def told(self) -> list[Trial]:
+        """The trials whose rewards the strategy was told, in that order."""
+        trials = self._journal.trials
+        if self._plan.asynchronous:
+            return [trials[number] for number, _ in self._journal.finishes[: self._told]]
+        return list(trials[: self._told])
+
     def restore(self) -> None:
         """Load the strategy's last snapshot, if it is of this journal."""
         if self._snapshots is None or not isinstance(self._strategy, Stateful):

@@ -17,6 +17,7 @@ from nascli.engine.device import check_precision
 from nascli.errors import InputError
 from nascli.genotype.space import SearchSpace, resolve_space
 from nascli.models.families import find_supernet
+from nascli.search.evaluators.child_files import find_kept, find_paused
 from nascli.search.evaluators.constraints import (
     ConstrainedEvaluator,
     parse_constraint,
@@ -26,7 +27,7 @@ from nascli.search.evaluators.costs import CostEvaluator, build_meter
 from nascli.search.evaluators.csv_table import read_csv_table
 from nascli.search.evaluators.evaluator import Evaluator, SeedAverage
 from nascli.search.evaluators.one_shot import Progress, build_one_shot
-from nascli.search.evaluators.proxy import ChildSetup, PausedTrainings, ProxyTraining, load_child_setup
+from nascli.search.evaluators.proxy import ChildSetup, ProxyTraining, load_child_setup
 from nascli.search.evaluators.tabular import TabularBenchmark, TabularEvaluator
 from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES, ZeroCostScore
 from nascli.search.executors.executor import Executor
@@ -62,7 +63,9 @@ STRATEGY_BUILDERS: Mapping[str, Callable[[SearchSpace, Any, int], Strategy]] = {
 EVALUATOR_BUILDERS: Mapping[
     str, Callable[..., Evaluator]
 ] = {  # given recipe, setup of the children, run folder, and callbacks
-    "proxy": lambda recipe, setup, folder, **how: ProxyTraining(setup, recipe.train, find_paused(recipe, folder)),
+    "proxy": lambda recipe, setup, folder, **how: ProxyTraining(
+        setup, recipe.train, find_paused(recipe, folder), find_kept(recipe, folder)
+    ),
     "one_shot": build_one_shot,
     **dict.fromkeys(
         ZERO_COST_SCORES, lambda recipe, setup, folder, **how: ZeroCostScore(recipe.search.evaluator, setup)
@@ -108,6 +111,10 @@ def check_recipe(recipe: SearchRecipe, device: torch.device = _CPU) -> None:
     if search.num_seeds > 1 and not find_evaluator(kind).uses_seed:
         raise InputError(
             f"search.num_seeds = {search.num_seeds}: {kind} scores a cell the same each time", "Leave it out"
+        )
+    if search.inherit_weights and not find_evaluator(kind).trains_children:
+        raise InputError(
+            f"search.inherit_weights needs trainings, but search.evaluator is {kind}", "Leave one of the two out"
         )
     if rungs and not find_evaluator(kind).trains_children:
         raise InputError(f"halving.rungs need a training, but search.evaluator is {kind}", "Leave one of the two out")
@@ -288,11 +295,6 @@ def build_evaluators(
     if recipe.weighs_cost:
         scorer = CostEvaluator(scorer, meter, recipe.objective.quantity == "latency", first_epochs)
     return Evaluators(scorer, ProxyTraining(setup, recipe.train))
-
-
-def find_paused(recipe: SearchRecipe, folder: Path) -> PausedTrainings | None:
-    """Where in a run folder trainings wait between two rungs; None where each begins anew."""
-    return None if recipe.halving.restart else PausedTrainings(folder / "paused")
 
 
 def build_executor(evaluator: Evaluator, search: SearchConfig, device: torch.device) -> Executor:

@@ -4,11 +4,12 @@ Every step is written to the journal before anything follows from it. Nothing he
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nascli.search.executors.executor import Job, JobOutcome
 from nascli.search.halving import Halving
+from nascli.search.inheritance import find_parent
 from nascli.search.journal import Advanced, Event, Failed, Finished, Journal
 from nascli.search.plan import SearchPlan
 from nascli.search.trial import Failure, Score, Trial
@@ -24,13 +25,19 @@ class Lifecycle:
         self.waiting: deque[Job] = deque()
         self._journal, self._plan, self._record = journal, plan, record
         self._admitted = 0
+        self._parents: dict[int, str] = {}
         self._duplicates: defaultdict[int, list[int]] = defaultdict(list)  # first trial -> those waiting for its result
         self._halving = Halving(plan.rungs, plan.promote_fraction, in_order=not plan.asynchronous)
 
-    def admit(self, *trials: Trial) -> None:
-        """Have the next trials evaluated, or let them wait for those that they duplicate."""
+    def admit(self, *trials: Trial, told: Sequence[Trial] = ()) -> None:
+        """Have the next trials evaluated, or let them wait for those that they duplicate.
+
+        Where weights are inherited it is from one of `told`.
+        """
         self._admitted += len(trials)
         for trial in trials:
+            if self._plan.inherit_weights and (parent := find_parent(trial, told)):
+                self._parents[trial.id] = parent.hash
             if trial.duplicate_of is None:
                 if not trial.finished and not trial.rungs:
                     self._submit(trial)
@@ -59,7 +66,8 @@ class Lifecycle:
 
     def _submit(self, trial: Trial) -> None:
         """Queue the next training of a trial; promoted trials go first."""
-        job = Job(trial.id, trial.genotype, trial.seed, self._halving.epochs(trial))
+        epochs, parent = self._halving.epochs(trial), self._parents.get(trial.id)
+        job = Job(trial.id, trial.genotype, trial.seed, epochs, parent)
         if trial.rungs:
             self.waiting.appendleft(job)
         else:

@@ -62,7 +62,8 @@ class SearchLoop:
         self._observer.on_start(self._journal.trials)
         self._asker.restore()
         if self._plan.asynchronous:
-            self._lifecycle.admit(*self._asker.replay())
+            replayed = list(self._asker.replay())
+            self._lifecycle.admit(*replayed, told=self._asker.told)
         self._ask()
         while waiting or self._executor.busy:
             if stop.requested:
@@ -86,7 +87,7 @@ class SearchLoop:
             trial = self._asker.ask()
             if trial is None:
                 return
-            self._lifecycle.admit(trial)
+            self._lifecycle.admit(trial, told=self._asker.told if self._plan.inherit_weights else ())
 
     def _record(self, event: Event) -> Trial:
         trial = self._journal.append(event)

@@ -27,6 +27,7 @@ class SearchPlan:
         rungs: Epochs of the short trainings before the full one, rising.
         epochs: Those of the full training.
         promote_fraction: Share of the children of a rung that is promoted to the next.
+        inherit_weights: Whether a child starts from the weights of the one most like it.
         objective: Makes the reward of an accuracy and a cost; without one the evaluator's reward stays.
         cost: The quantity that stands against the accuracy, for a strategy that is told both.
     """
@@ -41,6 +42,7 @@ class SearchPlan:
     rungs: tuple[int, ...] = ()
     epochs: int = 1
     promote_fraction: float = 1 / 3
+    inherit_weights: bool = False
     objective: Objective | None = None
     cost: str = "mult_adds"
 

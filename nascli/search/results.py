@@ -25,7 +25,7 @@ from nascli.search.recorded import with_provenance
 from nascli.search.trial import Trial, TrialState
 
 if TYPE_CHECKING:
-    from nascli.search.evaluators.proxy import PausedTrainings
+    from nascli.search.evaluators.child_files import PausedTrainings
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from nascli.config import TABLE, SearchRecipe, to_toml
 from nascli.errors import Interrupted, NascliError
 from nascli.genotype.space import resolve_space
 from nascli.runs.folder import RunFolder
-from nascli.search.builders import build_strategy, find_paused
+from nascli.search.builders import build_strategy
+from nascli.search.evaluators.child_files import find_paused
 from nascli.search.evaluators.tabular import TabularBenchmark, write_table
 from nascli.search.executors.executor import Executor
 from nascli.search.front import cost_quantity
@@ -117,6 +118,7 @@ def _make_plan(recipe: SearchRecipe) -> SearchPlan:
         rungs=recipe.halving.rungs,
         epochs=recipe.train.epochs,
         promote_fraction=recipe.halving.promote_fraction,
+        inherit_weights=search.inherit_weights,
         objective=find_objective(recipe),
         cost=cost_quantity(recipe),
     )

@@ -14,10 +14,11 @@ from nascli.config import DataConfig, SearchRecipe, load_recipe
 from nascli.data.dataset import ImageData
 from nascli.data.in_memory import ImageArray
 from nascli.data.registry import load_dataset
-from nascli.errors import DivergedError, InputError
+from nascli.errors import DivergedError, InputError, NascliError
 from nascli.models.cost import measure_cost
 from nascli.models.interface import ImageClassifier
-from nascli.search.evaluators.proxy import PausedTrainings, ProxyTraining, load_child_setup
+from nascli.search.evaluators.child_files import KeptWeights, PausedTrainings
+from nascli.search.evaluators.proxy import ProxyTraining, load_child_setup
 from tests.cells import as_cells
 from tests.fakes import TINY
 
@@ -87,6 +88,19 @@ def test_a_training_whose_first_part_is_lost_comes_to_the_same(
     for file in files:
         file.write_bytes(b"PK") if lost == "damaged" else file.unlink()
     assert replace(parts.evaluate(CELL, 1), seconds=0.0) == replace(whole.evaluate(CELL, 1), seconds=0.0)
+
+
+def test_a_child_goes_on_from_the_weights_that_it_inherits(evaluator: ProxyTraining, tmp_path: Path) -> None:
+    keeping = replace(evaluator, kept=KeptWeights(tmp_path))
+    parent = keeping.evaluate(CELL, 1)
+    assert parent.reward == evaluator.evaluate(CELL, 1).reward
+    heir = keeping.start_from(CELL.canonical_hash())
+    assert heir.evaluate(CELL, 2).reward > evaluator.evaluate(CELL, 2).reward
+    other = TINY.decode([size - 1 for size in TINY.decision_sizes])
+    assert other.canonical_hash() != CELL.canonical_hash()
+    assert heir.evaluate(other, 3).reward != evaluator.evaluate(other, 3).reward
+    with pytest.raises(NascliError, match="lost"):
+        keeping.start_from("lost").evaluate(CELL, 4)
 
 
 def test_the_score_is_an_accuracy_with_the_costs_of_the_child(evaluator: ProxyTraining) -> None:

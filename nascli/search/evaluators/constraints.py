@@ -20,7 +20,7 @@ from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace, draw_genotypes
 from nascli.models.latency import Latency, LatencyRejectedError
 from nascli.search.evaluators.costs import CostMeter
-from nascli.search.evaluators.evaluator import Evaluator
+from nascli.search.evaluators.evaluator import Evaluator, start_from
 from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.evaluators.zero_cost import ZERO_COST_SCORES
 from nascli.search.trial import Score
@@ -126,6 +126,10 @@ class ConstrainedEvaluator:
     def __post_init__(self) -> None:
         if open_ := [str(constraint) for constraint in self.constraints if constraint.percent]:
             raise ValueError(f"{', '.join(open_)} was not resolved")
+
+    def start_from(self, parent: str) -> Evaluator:
+        """As the other evaluator's."""
+        return replace(self, evaluator=start_from(self.evaluator, parent))
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """The other evaluator's score, with the latency where a constraint names it.

@@ -14,7 +14,7 @@ from nascli.genotype.space import SearchSpace, first_genotype
 from nascli.models.deploy.layer_table import Conditions, TimedLayers, check_coverage, read_latency_table, require_keys
 from nascli.models.deploy.timing import measure_latency, settle_engine
 from nascli.models.latency import Latency, describe_conditions
-from nascli.search.evaluators.evaluator import Evaluator
+from nascli.search.evaluators.evaluator import Evaluator, start_from
 from nascli.search.evaluators.proxy import ChildSetup
 from nascli.search.trial import Score
 
@@ -97,6 +97,10 @@ class CostEvaluator:
     meter: CostMeter
     with_latency: bool
     first_epochs: int | None = None
+
+    def start_from(self, parent: str) -> Evaluator:
+        """As the other evaluator's."""
+        return replace(self, evaluator=start_from(self.evaluator, parent))
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """The other evaluator's score, with params and mult-adds of the network that will be deployed; its latency too.

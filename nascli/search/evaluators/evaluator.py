@@ -2,7 +2,7 @@
 
 import statistics
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from nascli.genotype.genotype import Genotype
 from nascli.search.trial import Score
@@ -27,6 +27,22 @@ class Evaluator(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsInheritance(Evaluator, Protocol):
+    """An evaluator that can start a training from the weights of another network that it trained, or wraps one."""
+
+    def start_from(self, parent: str) -> Evaluator:
+        """The same evaluator for children of a network, which is named by its canonical hash."""
+        ...
+
+
+def start_from(evaluator: Evaluator, parent: str) -> Evaluator:
+    """The evaluator for children of a network; TypeError where it knows no weights."""
+    if not isinstance(evaluator, SupportsInheritance):
+        raise TypeError(f"{type(evaluator).__name__} has no weights that could be inherited")
+    return evaluator.start_from(parent)
+
+
 @dataclass(frozen=True)
 class SeedAverage:
     """An evaluator that scores each genotype with several seeds; reward and accuracy are the means.
@@ -38,6 +54,10 @@ class SeedAverage:
 
     evaluator: Evaluator
     num_seeds: int
+
+    def start_from(self, parent: str) -> Evaluator:
+        """As the other evaluator's."""
+        return replace(self, evaluator=start_from(self.evaluator, parent))
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """The mean score; `accuracies` holds those of the single seeds."""

@@ -4,12 +4,10 @@
 `ProxyTraining` trains it.
 """
 
-import shutil
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -19,17 +17,16 @@ from nascli.data.dataset import ImageData, split_holdout
 from nascli.data.folders.index import HELD_OUT
 from nascli.data.registry import load_dataset
 from nascli.data.transforms import Normalizer
-from nascli.engine.checkpoint import CheckpointStore
 from nascli.engine.device import temporary_seed, use_device
 from nascli.engine.task import Run
-from nascli.errors import CorruptFileError, InputError
-from nascli.files import writing
+from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import first_genotype, resolve_space
 from nascli.models.cost import Cost, measure_cost
 from nascli.models.families import build
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import NetworkSpec, resolve_network
+from nascli.search.evaluators.child_files import KeptWeights, PausedTrainings
 from nascli.search.trial import Score
 from nascli.seeding import derive_seed
 
@@ -92,29 +89,6 @@ class ChildSetup:
 
 
 @dataclass(frozen=True)
-class PausedTrainings:
-    """The checkpoints of children whose training is to be continued: a folder for each child, in it one per seed."""
-
-    folder: Path
-
-    def open(self, canonical_hash: str, seed: int) -> CheckpointStore:
-        """The store of one training; a damaged checkpoint is removed."""
-        folder = self.folder / canonical_hash / str(seed)
-        store = CheckpointStore(folder, f"{canonical_hash} {seed}", command="search")
-        try:
-            store.load()
-        except CorruptFileError:
-            shutil.rmtree(folder)
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        return store
-
-    def remove(self, canonical_hash: str) -> None:
-        """Remove those of a child, as it is finished."""
-        shutil.rmtree(self.folder / canonical_hash, ignore_errors=True)
-
-
-@dataclass(frozen=True)
 class ProxyTraining:
     """The evaluator that trains each child.
 
@@ -123,6 +97,8 @@ class ProxyTraining:
         train: The full training.
         paused: Where trainings for fewer epochs wait to be continued: such a training is the first part of the full
             one. Without it each begins anew and has its own schedule.
+        kept: Where the weights of children are kept for others; without it none are.
+        parent: The canonical hash of the child whose weights are inherited.
 
     References:
         Zoph et al. 2018, appendices A.1, A.3 and A.6.
@@ -131,6 +107,12 @@ class ProxyTraining:
     setup: ChildSetup
     train: TrainConfig
     paused: PausedTrainings | None = None
+    kept: KeptWeights | None = None
+    parent: str | None = None
+
+    def start_from(self, parent: str) -> Self:
+        """The same for children of a network."""
+        return replace(self, parent=parent)
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """Train the child; the reward is its top-1 accuracy on the held-out images, in [0, 1].
@@ -141,14 +123,18 @@ class ProxyTraining:
             DivergedError: The loss became infinite or not a number.
         """
         started, setup, train = time.monotonic(), self.setup, self.train
-        network, cost = setup.child(genotype, seed), setup.cost(genotype)
+        network, cost, name = setup.child(genotype, seed), setup.cost(genotype), genotype.canonical_hash()
+        if self.kept is not None and self.parent is not None:
+            self.kept.give(self.parent, network)
         run = Run(setup.device, retry_on_oom=False)  # rewards of other micro-batches could not be compared
         if self.paused is None:
             train = train if epochs is None else train.model_copy(update={"epochs": epochs})
             result = fit_classifier(network, setup.resident, train, setup.augmentation, seed, run)
         else:
-            run, store = replace(run, until=epochs), self.paused.open(genotype.canonical_hash(), seed)
+            run, store = replace(run, until=epochs), self.paused.open(name, seed)
             result = fit_classifier(network, setup.resident, train, setup.augmentation, seed, run, store)
+        if self.kept is not None and epochs is None:
+            self.kept.save(network, name)
         return Score.of(result.evaluation.top1, cost.params, cost.mult_adds, started)
 
 

@@ -14,7 +14,7 @@ from nascli.device_errors import is_device_lost, is_out_of_memory
 from nascli.errors import DeviceMemoryError, DivergedError, NascliError, RejectedError
 from nascli.genotype.genotype import Genotype
 from nascli.models.latency import LatencyRejectedError
-from nascli.search.evaluators.evaluator import Evaluator
+from nascli.search.evaluators.evaluator import Evaluator, start_from
 from nascli.search.trial import Failure, FailureKind, Score
 
 _LONGEST_ERROR = 300
@@ -22,12 +22,21 @@ _LONGEST_ERROR = 300
 
 @dataclass(frozen=True)
 class Job:
-    """One evaluation to run: the trial it is for, what to score, the seed, and the epochs if not the recipe's."""
+    """One evaluation to run.
+
+    Args:
+        trial: The trial it is for.
+        genotype: What to score.
+        seed: Everything random in it follows from this.
+        epochs: If not the recipe's.
+        parent: The canonical hash of the network whose weights are inherited, if any.
+    """
 
     trial: int
     genotype: Genotype
     seed: int
     epochs: int | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,8 @@ def evaluate_job(evaluator: Evaluator, job: Job) -> JobOutcome:
     One of the kind `WORKER_LOST` says that this process has lost its GPU: only another process can run further jobs.
     """
     try:
+        if job.parent is not None:
+            evaluator = start_from(evaluator, job.parent)
         return JobOutcome(job, evaluator.evaluate(job.genotype, job.seed, job.epochs))
     except Exception as error:
         text = str(error) if isinstance(error, NascliError) else f"{type(error).__name__}: {error}"
