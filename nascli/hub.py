@@ -6,7 +6,7 @@ A reference is `hf:ORG/NAME`, with `@REVISION` for a branch, tag or commit, and 
 import fnmatch
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,9 @@ PREFIX = "hf:"
 
 OWN_FILES = ("network.json", "weights.safetensors")
 """The files that make a repository a network of nascli."""
+
+RECIPE = "recipe.toml"
+"""Fetched beside them where it is there: it says what the network was trained on."""
 
 _REFERENCE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>.+))?")
 _WEIGHTS = ("model.safetensors", "*.safetensors", "pytorch_model.bin", "*.pth", "*.pt", "*.bin", "*.h5")
@@ -68,11 +71,6 @@ class Download:
     commit: str
 
 
-def is_reference(text: str) -> bool:
-    """Whether a text names a model on the hub."""
-    return text.startswith(PREFIX)
-
-
 def download(text: str) -> Download:
     """Fetch a network, or the one file of weights of another tool, unless the cache has it; check what is there.
 
@@ -97,24 +95,7 @@ def download(text: str) -> Download:
         ]
         for path in paths:
             _check(path, reference)
-    return Download(paths[0].parent if chosen is OWN_FILES else paths[0], found.commit)
-
-
-def locate(word: str, note: Callable[[str], None] = lambda text: None) -> Path:
-    """The place that a word of the user means: what the cache has of `hf:ORG/NAME`, else the path that it is.
-
-    Args:
-        note: Called with the commit, and with the file where it is another tool's.
-
-    Raises:
-        InputError, CorruptFileError: As from `download`.
-    """
-    if not is_reference(word):
-        return Path(word)
-    fetched = download(word)
-    file = f"{fetched.path.name}, " if fetched.path.is_file() else ""
-    note(f"{word}: {file}commit {fetched.commit[:12]}")
-    return fetched.path
+    return Download(paths[0].parent if set(OWN_FILES) <= set(chosen) else paths[0], found.commit)
 
 
 def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
@@ -190,7 +171,7 @@ def _choose(reference: Reference, names: Sequence[str]) -> Sequence[str]:
             raise InputError(f"{reference}: there is no such file; it has {_list(names)}")
         return [reference.file]
     if set(OWN_FILES) <= set(names):
-        return OWN_FILES
+        return [name for name in (*OWN_FILES, RECIPE) if name in names]
     for pattern in _WEIGHTS:
         found = fnmatch.filter(names, pattern)
         if len(found) > 1:

@@ -15,6 +15,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"files", "fonts", "text_files"}),
     frozenset({"locks", "records"}),
     frozenset({"config", "hub", "progress"}),
+    frozenset({"zoo"}),
+    frozenset({"references"}),
     frozenset({"runs"}),
     frozenset({"genotype"}),
     frozenset({"data", "models"}),
@@ -25,7 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-WITHOUT_TORCH = frozenset().union(*LAYERS[:8])
+WITHOUT_TORCH = frozenset().union(*LAYERS[:10])
 
 
 def modules() -> dict[Path, str]:

@@ -16,7 +16,7 @@ from nascli.classify.confusion import Confusion
 from nascli.classify.job import MAY_CHANGE, check_classes
 from nascli.classify.metrics import InferenceOptions, evaluate
 from nascli.classify.tta import plan_tta
-from nascli.config import DataConfig, Preprocessing, TrainRecipe
+from nascli.config import DataConfig, Preprocessing, TrainRecipe, load_recipe
 from nascli.data.dataset import ImageData
 from nascli.data.folders.index import list_names
 from nascli.data.imagenet import IMAGENET_CLASSES, imagenet_wnids
@@ -34,7 +34,7 @@ from nascli.models.spec import NetworkSpec, read_network
 from nascli.models.tensor_files import digest_tensors
 from nascli.reading import expand_home
 from nascli.runs.find import read_run
-from nascli.runs.record import check_recipe_file, parse_recipe, versions
+from nascli.runs.record import RECIPE_FILE, RUN_FILE, check_recipe_file, parse_recipe, versions
 from nascli.text import nfc
 
 _ALLOW_UNREADABLE = "--max-unreadable N"
@@ -86,7 +86,8 @@ def open_trained_run(folder: Path, **asked: object) -> TrainedRun:
     """Check a folder, before anything takes time.
 
     Args:
-        folder: Holds `network.json` and `weights.safetensors`; with a train run's `run.json`, `dataset` may be None.
+        folder: Holds `network.json` and `weights.safetensors`; with a train run's `run.json`, or the
+            `recipe.toml` of a published one, `dataset` may be None.
         asked: Keys of `DataConfig`: `dataset`, `data_dir`, `val_split`, and what is allowed. None is as in the
             training; of another data set, the splits are chosen anew.
 
@@ -218,9 +219,10 @@ def _match_labels(spec: NetworkSpec, data: ImageData, folder: Path) -> ImageData
 
 
 def _read_recipe(folder: Path) -> TrainRecipe | None:
-    """The recipe of a train run; None where the folder has no `run.json`."""
-    if not (folder / "run.json").is_file():
-        return None
+    """The recipe of a train run, or of a network that `nascli push` wrote; None where the folder has neither."""
+    if not (folder / RUN_FILE).is_file():
+        published = folder / RECIPE_FILE
+        return load_recipe(TrainRecipe, published) if published.is_file() else None
     record = read_run(folder, "train")
     recipe = parse_recipe(TrainRecipe, record, folder)
     check_recipe_file(TrainRecipe, record, folder, MAY_CHANGE)

@@ -37,7 +37,7 @@ from nascli.cli.options import CELL, DEVICE, JSON, Call, command, runs_folder
 from nascli.config import NETWORK_SECTIONS, CellNetworkConfig, MobileNetworkConfig, parse
 from nascli.errors import InputError
 from nascli.files import fill_folder
-from nascli.hub import locate
+from nascli.references import locate
 from nascli.runs.find import find_run
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from nascli.cli.data_notes import VAL_SPLIT, note_issues
 from nascli.cli.options import DEVICE, JSON, MAX_MEGAPIXELS, Call, Setting, command, runs_folder
 from nascli.errors import InputError, NascliError
 from nascli.files import check_writable, write_bytes, write_text
-from nascli.hub import is_reference
 from nascli.records import write_record
+from nascli.references import is_reference
 from nascli.runs.find import find_run
 from nascli.units import format_quantity
+from nascli.zoo import PREFIX
 
 if TYPE_CHECKING:
     from nascli.classify.evaluate import EvaluationReport
@@ -30,7 +31,15 @@ WEAKEST = 10
 
 _NO_FILES: dict[str, Any] = {"confusion_file": None, "confusion_figure": None, "confusion_matrix": None}
 
-RUNS = Setting[list[str]]("runs", "Folders of train or of build --import-weights, or latest.", ..., metavar="RUN")
+RUNS = Setting[list[str]](
+    "runs",
+    "Folders of train or of build --import-weights; latest, hf:ORG/NAME, zoo:NAME.",
+    [],
+    metavar="RUN",
+    show_default=False,
+)
+CELL = Setting[str | None]("--cell", "With --weights zoo: the same as zoo:NAME.", metavar="NAME")
+WEIGHTS = Setting[Literal["zoo"] | None]("--weights", "Weights of --cell: those that ship with nascli.", metavar="zoo")
 DATASET = Setting[str | None](
     "--dataset", "Another data set with some of its classes; by default the run's own.", metavar="NAME"
 )
@@ -57,13 +66,17 @@ ENGINE = Setting[Literal["auto", "trained", "folded", "graphed", "compiled", "op
 PRECISION = Setting[Literal["float32", "bfloat16", "int8", "auto"]](
     "--precision", "What the engine computes in; int8 and auto: as build --optimize admitted it.", "float32"
 )
-FOLDER = Setting[Path | None]("--out", "Folder for evaluation.json; by default the run folder.", metavar="DIR")
+FOLDER = Setting[Path | None](
+    "--out", "Folder for evaluation.json; by default the run folder, of hf: and zoo: none.", metavar="DIR"
+)
 
 
 @command(
     "evaluate",
     [
         RUNS,
+        CELL,
+        WEIGHTS,
         DATASET,
         DATA_DIR,
         VAL_SPLIT,
@@ -97,7 +110,7 @@ def run(call: Call) -> None:
     from nascli.engine.task import Run
     from nascli.models.deploy.engines import MANY_IMAGES
 
-    terminal, runs, out = call.terminal(), call[RUNS], call[FOLDER]
+    terminal, runs, out = call.terminal(), _list_runs(call), call[FOLDER]
     if call[PREDICT]:
         if len(runs) > 1:
             raise InputError(
@@ -108,11 +121,9 @@ def run(call: Call) -> None:
         call.refuse("--predict excludes", surplus, "It needs no data set, and writes no file")
     if out and len(runs) > 1:
         raise InputError(f"--out is for one RUN, here are {len(runs)}", "Without it each keeps its own evaluation.json")
-    fetched = [each for each in runs if is_reference(each)]
-    if fetched and not (out or call[PREDICT]):
-        raise InputError(f"{fetched[0]} has no folder of yours for its results", "Say where they go: --out DIR")
-    found = [find_run(each, "train", runs_folder(), terminal.note) for each in runs]
+    found = {find_run(each, "train", runs_folder(), terminal.note): each for each in runs}
     folders = list({folder.resolve(): folder for folder in found}.values())  # latest is one of runs/train/* too
+    places = {folder: out or (None if is_reference(found[folder]) else folder) for folder in folders}
     on = Run(resolve_device(call[DEVICE]), log=terminal.note)
     images = find_images(call[PREDICT]) if call[PREDICT] else None
     is_worth_it = call[PRECISION] in ("int8", "auto") or (images and len(images.files) >= MANY_IMAGES)
@@ -129,7 +140,7 @@ def run(call: Call) -> None:
         "max_unreadable_images": call[MAX_UNREADABLE],
         "max_megapixels": call[MAX_MEGAPIXELS],
     }
-    results, errors = _measure(terminal, folders, asked, out, options)
+    results, errors = _measure(terminal, places, asked, options)
     best = max(results, key=lambda each: each["top1"])
     if len(runs) == 1:
         _show_evaluation(terminal, best)
@@ -139,28 +150,49 @@ def run(call: Call) -> None:
         terminal.result({"runs": results})
     if errors:  # what was measured is shown all the same
         raise errors[0]
-    terminal.show("\nwritten: " + ", ".join(_list_files(results, out)))
-    terminal.next(["nascli", "detect", "--backbone", Path(best["run"])])
+    if files := _list_files(results, list(places.values())):
+        terminal.show("\nwritten: " + ", ".join(files))
+    backbone = found[next(folder for folder in folders if str(folder) == best["run"])]
+    terminal.next(["nascli", "detect", "--backbone", backbone if is_reference(backbone) else Path(best["run"])])
+
+
+def _list_runs(call: Call) -> list[str]:
+    """The runs that the command line names; `--cell NAME --weights zoo` is another way to write one."""
+    cell, weights = call[CELL], call[WEIGHTS]
+    if cell is None and weights is None:
+        if not call[RUNS]:
+            raise InputError("evaluate needs a RUN", "nascli train makes one; or name one of the zoo: zoo:NAME")
+        return call[RUNS]
+    call.refuse("--cell and --weights name a network, and exclude", [RUNS])
+    if cell is None or weights is None:
+        raise InputError(
+            "--cell and --weights go together", "A genotype alone has no weights; --weights zoo takes those of the zoo"
+        )
+    return [PREFIX + cell]
 
 
 def _measure(
-    terminal: Terminal, folders: list[Path], asked: dict[str, Any], out: Path | None, options: "InferenceOptions"
+    terminal: Terminal, places: Mapping[Path, Path | None], asked: dict[str, Any], options: "InferenceOptions"
 ) -> tuple[list[dict[str, Any]], list[NascliError]]:
-    """The results of each folder, and the errors of writing them. All are checked before the first is measured."""
+    """The results of each folder, and the errors of writing them. All are checked before the first is measured.
+
+    Args:
+        places: The networks' folders, each with the one that its results are written into, if any.
+    """
     from nascli.classify.evaluate import evaluate_runs, open_trained_run
 
-    trained = [open_trained_run(folder, **asked) for folder in folders]
-    for folder in folders:
-        check_writable((out or folder) / "evaluation.json")
+    trained = [open_trained_run(folder, **asked) for folder in places]
+    for each in filter(None, places.values()):
+        check_writable(each / "evaluation.json")
     reports = evaluate_runs(trained, options)
     results, errors = list[dict[str, Any]](), list[NascliError]()
-    for folder in folders:
+    for folder, place in places.items():
         with terminal.status(f"measuring {folder}"):
             report = next(reports)
         note_issues(terminal, report.results["dataset"], report.issues)
         results.append(report.results | _NO_FILES)
         try:
-            results[-1] |= _write(report, out or folder)
+            results[-1] |= _write(report, place) if place else {}
         except NascliError as error:
             errors.append(error)
     return results, errors
@@ -185,13 +217,16 @@ def _write(report: "EvaluationReport", folder: Path) -> dict[str, Any]:
     return files
 
 
-def _list_files(results: Sequence[Mapping[str, Any]], out: Path | None) -> list[str]:
-    """The files of one run, or in words those of several."""
+def _list_files(results: Sequence[Mapping[str, Any]], places: Sequence[Path | None]) -> list[str]:
+    """The files of one run, or in words those of several; none where there is no folder for them."""
+    if not any(places):
+        return []
     if len(results) > 1:
         return ["evaluation.json in each run's folder"]
-    (one,) = results
+    (one,), (place,) = results, places
+    assert place is not None
     written = ("evaluation.json", one["confusion_file"], one["confusion_figure"])
-    return [str((out or Path(one["run"])) / name) for name in written if name]
+    return [str(place / name) for name in written if name]
 
 
 def _predict(

@@ -105,8 +105,8 @@ def _open_weights(
     call: Call, terminal: Terminal, word: str, cell: "ArchitectureSource | None"
 ) -> "tuple[str, StartWeights]":
     """The weights of `--from`, and the word that names them whatever is run next."""
-    from nascli.hub import is_reference
     from nascli.models.start import find_start, open_start
+    from nascli.references import is_reference
 
     path = find_start(word, runs_folder(), terminal.note)
     weights = open_start(path, _ask_network(call, cell) if cell else None)

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from nascli.errors import CorruptFileError, InputError
-from nascli.hub import locate
 from nascli.models.deploy.engines import Engine
 from nascli.models.deploy.optimized import AnyPrecision, open_engine
 from nascli.models.families import NETWORK_FILE, build
 from nascli.models.interface import ImageClassifier
 from nascli.models.spec import read_network
 from nascli.models.tensor_files import read_tensors, write_tensors
+from nascli.references import locate
 from nascli.runs.find import advise_folder, refuse_detector
 from nascli.runs.record import RUN_FILE
 from nascli.text import quote
@@ -102,7 +102,8 @@ def load_network(
     """The network of a train run, in evaluation mode, ready for normalized images (N, 3, H, W).
 
     Args:
-        folder: Holds `network.json` and `weights.safetensors`; or `hf:ORG/NAME`, a network on the Hugging Face hub.
+        folder: Holds `network.json` and `weights.safetensors`; or `hf:ORG/NAME`, a network on the Hugging Face hub, or
+            `zoo:NAME`, one that ships with nascli.
         inference: Give an engine instead, which answers faster: a function from normalized images, float32
             (N, 3, H, W), to the same logits (N, classes), to rounding. N, H and W may vary.
         engine: One of `nascli.models.deploy.engines.ENGINES`; `auto` is the fastest that answers at once.

@@ -17,13 +17,13 @@ from nascli.errors import CorruptFileError, InputError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.resolve import BEST_FILE, NETWORK_FILE, load_genotype
 from nascli.genotype.space import resolve_space
-from nascli.hub import is_reference, locate
 from nascli.models.families import find_supernet
 from nascli.models.interface import ImageClassifier
 from nascli.models.pretrained import describe_misfits, import_network
 from nascli.models.serialization import SUPERNET_FILE, WEIGHTS_FILE, check_weights
 from nascli.models.spec import NetworkSpec, parse_network, read_network, with_architecture
 from nascli.models.tensor_files import read_metadata, read_tensors
+from nascli.references import is_reference, locate
 from nascli.runs.find import find_run, read_run, refuse_detector
 from nascli.runs.record import RUN_FILE, parse_recipe
 from nascli.text import nfc
@@ -89,7 +89,7 @@ class Taken:
 
 
 def find_start(word: str, runs: Path, note: Callable[[str], None] = lambda text: None) -> Path:
-    """The file or folder that `--from` means: itself, the run that `latest` is, or what the hub's cache has.
+    """The file or folder that `--from` means: itself, the run that `latest` is, or what a reference names.
 
     Raises:
         InputError: There is none.

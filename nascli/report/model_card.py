@@ -11,9 +11,9 @@ from typing import Any
 import tomli_w
 import yaml
 
-from nascli.hub import is_reference
 from nascli.models.cost import Cost
 from nascli.models.spec import NetworkSpec
+from nascli.references import is_reference
 from nascli.text import printable
 from nascli.units import format_duration, format_quantity
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nascli.errors import CorruptFileError, InputError, NascliError
-from nascli.hub import is_reference, locate
 from nascli.locks import LOCK_FILE
 from nascli.partial import is_temporary
 from nascli.records import read_record
+from nascli.references import is_reference, locate
 from nascli.runs.folder import FIRST_FILES
 from nascli.runs.record import DETECTOR_FILE, RECIPE_FILE, RUN_FILE, read_run_record
 from nascli.text import quote
@@ -44,7 +44,7 @@ def read_run(path: Path, command: str | None = None) -> dict[str, Any]:
 def find_run(spec: str, command: str, runs: Path, note: Callable[[str], None] = lambda text: None) -> Path:
     """The folder that a path, or `latest`, stands for: a run of the command, or a network of `nascli build`.
 
-    For `hf:ORG/NAME` it is the folder that the hub's cache has of that network.
+    For `hf:ORG/NAME` it is the folder that the hub's cache has of that network, for `zoo:NAME` that of the zoo.
 
     Args:
         note: Called where `latest` is no link (it could not be made), so that the run that began last is found by its

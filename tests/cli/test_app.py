@@ -99,8 +99,8 @@ OPTIONS = {
         "--teacher --tensorboard --track --val-fraction --val-split --width"
     ),
     "evaluate": (
-        "--batch-size --crops --data-dir --dataset --device --engine --flip --json --max-megapixels "
-        "--max-unreadable --out --precision --predict --val-split RUNS"
+        "--batch-size --cell --crops --data-dir --dataset --device --engine --flip --json --max-megapixels "
+        "--max-unreadable --out --precision --predict --val-split --weights RUNS"
     ),
     "detect": "",
     "detect train": (

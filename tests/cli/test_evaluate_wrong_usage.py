@@ -28,7 +28,8 @@ def spoil() -> None:
     shutil.copy("run/network.json", "empty")
     Path("file").touch()
     shutil.copytree("run", "bare")
-    Path("bare/run.json").unlink()
+    for name in ("run.json", "recipe.toml"):
+        Path("bare", name).unlink()
     write_large_images(Path("photos"))
     shutil.copytree("run", "uncropped")
     edit_network("uncropped", preprocessing={"crop": 1})

@@ -96,12 +96,13 @@ def test_a_pushed_network_is_used_by_its_name(nascli: Nascli, hub: HubServer, mo
     ours, theirs = package.load_network("run"), package.load_network("hf:me/tiny")
     assert torch.equal(ours(images), theirs(images))
 
-    away = nascli("evaluate hf:me/tiny --dataset folder:images")
-    assert away.code == 2
-    assert "--out" in away.err
-    ran = nascli("evaluate hf:me/tiny --dataset folder:images --out result --json")
+    before = sorted(Path().rglob("*"))
+    ran = nascli("evaluate hf:me/tiny --json")
     assert ran.code == 0, ran.err
-    assert ran.json["top1"] == nascli("evaluate run --json").json["top1"]
+    assert ran.json["top1"] == nascli("evaluate run --out mine --json").json["top1"]
+    assert {each.parts[0] for each in {*Path().rglob("*")} - {*before}} == {"mine"}
+    assert nascli("evaluate hf:me/tiny --dataset folder:images --out result").code == 0
+    assert Path("result/evaluation.json").is_file()
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub.asked.clear()
