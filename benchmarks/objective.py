@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -79,7 +79,7 @@ class OpenTable:
         self.table, self.costs = table, costs.astype(np.float64)
         self.rows = Rows(table, table.space)
         share = target.removesuffix("%")
-        self.target = float(np.quantile(self.costs, float(share) / 100)) if share != target else float(target)
+        self.target = float(np.nanquantile(self.costs, float(share) / 100)) if share != target else float(target)
         self.points = self.points_of(np.flatnonzero(~np.isnan(table.means)))
         self.reference = worst_of(self.points)
         self.largest = hypervolume(self.points, self.reference)
@@ -101,6 +101,9 @@ def open_table(question: Question) -> OpenTable:
     if latency and question.space is None:
         raise SystemExit(f"--cost {latency}: of a table of nascli it is one of {', '.join(COUNTS)}")
     table = read_table(question.path, question.space, latency=latency)
+    if latency:  # a network that the device cannot compute counts as one whose training failed
+        answered = np.where(np.isnan(table.latencies)[:, None], np.nan, table.accuracies)
+        table = replace(table, accuracies=answered)
     return OpenTable(table, table.latencies if latency else getattr(table, question.cost), question.target)
 
 

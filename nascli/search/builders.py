@@ -285,7 +285,7 @@ def build_evaluators(
     search = recipe.search
     if setup is None:
         assert table is not None, "without a setup the rewards come from a table"
-        return Evaluators(_average_seeds(TabularEvaluator(table), search), None)
+        return Evaluators(_average_seeds(TabularEvaluator(table, needs_latency(recipe)), search), None)
     scorer = EVALUATOR_BUILDERS[search.evaluator](recipe, setup, folder, stop=stop, progress=progress, log=log)
     scorer = _average_seeds(scorer, search)
     constraints = tuple(map(parse_constraint, search.constraints))

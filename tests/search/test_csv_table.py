@@ -188,3 +188,17 @@ def test_a_search_is_killed_and_resumed_and_its_cell_is_built_and_trained(capsys
         "--dataset folder:images --epochs 1 --batch-size 12 --filters 4 --cells-per-stage 1 --seed 0 --out trained"
     )
     assert exit_code("train", "--cell", "cell.json", *options.split()) == 0
+
+
+def test_a_network_that_the_device_cannot_compute_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["tokens,accuracy,phone_ms"]
+    lines += [f"{''.join(ops)},{70 + ops.count('1')},{-1 if ops[0] == '1' else 2}" for ops in product("01", repeat=6)]
+    Path("table.csv").write_text("\n".join(lines))
+    Path("recipe.toml").write_text(RECIPE)
+    assert exit_code("search", "--recipe", "recipe.toml", "--strategy", "exhaustive", "--out", "run", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rejected"] > 0
+    assert found["failed"] == 0
+    for trial in read_trials(Path("run/trials.jsonl")):
+        assert trial.scored == (trial.score is not None and trial.score.latency is not None)
+    assert exit_code("search", "--recipe", "recipe.toml", "--strategy", "nsga2", "--out", "both") == 0

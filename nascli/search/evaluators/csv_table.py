@@ -46,6 +46,10 @@ class _Columns:
         return {*self.accuracies, *filter(None, (self.latency, *self.costs.values()))}
 
 
+_NOT_MEASURED = -1
+"""In place of a latency, as in HW-NAS-Bench (Li et al. 2021), where a device cannot compute a network."""
+
+
 @dataclass(frozen=True)
 class _Row:
     """A row: its tokens, its network, and its numbers by column; an empty field has none."""
@@ -142,7 +146,9 @@ def _read_row(values: Sequence[str], header: Sequence[str], columns: _Columns, s
             numbers[name] = float(text)
         except ValueError:
             numbers[name] = math.nan
-        if not 0 <= numbers[name] < math.inf:
+        if name == columns.latency and numbers[name] == _NOT_MEASURED:
+            del numbers[name]
+        elif not 0 <= numbers[name] < math.inf:
             raise InputError(f"{place}, column {name}: {shorten(text)!r} is no number from 0 on", _FORM)
     return _Row(tokens, genotype, numbers)
 

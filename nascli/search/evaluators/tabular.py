@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from nascli.config import SearchRecipe, parse
 from nascli.data.checked_h5 import CheckedFormat, check_content, read_attribute, read_column
-from nascli.errors import DivergedError, InputError
+from nascli.errors import DivergedError, InputError, RejectedError
 from nascli.files import write_bytes
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace, parse_space, resolve_space
@@ -169,11 +169,15 @@ class TabularEvaluator:
 
     So rewards are as noisy as single trainings are, which a strategy must cope with (as in NAS-Bench-101).
 
+    Args:
+        needs_latency: Whether a cell without one is rejected, as its accuracy cannot be weighed.
+
     References:
         Ying et al. 2019 (NAS-Bench-101), whose `query` samples one of a model's three trainings too.
     """
 
     table: TabularBenchmark
+    needs_latency: bool = False
 
     def evaluate(self, genotype: Genotype, seed: int, epochs: int | None = None) -> Score:
         """The cell's score, drawn by `seed`. `seconds` is the duration of the answer; the training's is in the table.
@@ -181,6 +185,7 @@ class TabularEvaluator:
         Raises:
             InputError: The cell is not in the table.
             DivergedError: Its training failed when the table was made.
+            RejectedError: It has no latency, and needs one.
         """
         started = time.monotonic()
         canonical_hash = genotype.canonical_hash()
@@ -191,6 +196,8 @@ class TabularEvaluator:
         score = Score.of(accuracy, int(self.table.params[row]), int(self.table.mult_adds[row]), started)
         seconds = float(self.table.latencies[row])
         if np.isnan(seconds):
+            if self.needs_latency:
+                raise RejectedError(f"cell {canonical_hash} has no latency in the table")
             return score
         return replace(score, latency=tabled_latency(seconds, str(self.table.about.get("latency", "measured there"))))
 
