@@ -135,7 +135,7 @@ def frame_scene(
         drawing: Placed from its left upper corner.
         lines: Height of the legend's lines after the first.
     """
-    width = max(size[0], _right_end(legend))
+    width = max(size[0], _right_end(legend), len(list_facts(genotype)) * SMALL_TEXT * _SMALL_LETTER)
     indent, top = _MARGIN + (width - size[0]) / 2, _MARGIN + _TITLE_HEIGHT
     bottom = top + size[1] + _LEGEND_GAP
     groups = (
@@ -146,18 +146,23 @@ def frame_scene(
     return Scene(printable(genotype.name), width + 2 * _MARGIN, bottom + lines + SWATCH + _MARGIN, groups)
 
 
-def title_words(genotype: Genotype, width: float) -> tuple[Words, Words]:
-    """Name, and space, hash, trial and reward, for the left upper corner of a drawing; the name is cut to `width`."""
+def list_facts(genotype: Genotype) -> str:
+    """Space, hash, trial and reward in a line, for under the name."""
     facts = [f"space {genotype.space}", f"canonical hash {genotype.canonical_hash()}"]
     origin = genotype.provenance
     facts += [f"trial {origin['trial']}"] if "trial" in origin else []
     reward = origin.get("reward")
     facts += [f"reward {reward:.4g}"] if isinstance(reward, float) else []
+    return printable(" · ".join(facts))
+
+
+def title_words(genotype: Genotype, width: float) -> tuple[Words, Words]:
+    """Name and facts, for the left upper corner of a drawing; the name is cut to `width`."""
     name, limit = printable(genotype.name), int(width / (_TITLE_SIZE * _BOLD_LETTER))
     name = name if len(name) <= limit else name[: limit - 1] + "…"
     return (
         Words(name, (0, 14), _TITLE_SIZE, INK, bold=True, anchor="start"),
-        Words(printable(" · ".join(facts)), (0, 36), SMALL_TEXT, FAINT_INK, anchor="start"),
+        Words(list_facts(genotype), (0, 36), SMALL_TEXT, FAINT_INK, anchor="start"),
     )
 
 
