@@ -33,7 +33,7 @@ from nascli.models.serialization import WEIGHTS_FILE, check_weights, load_networ
 from nascli.models.spec import NetworkSpec, read_network
 from nascli.models.tensor_files import digest_tensors
 from nascli.reading import expand_home
-from nascli.runs.find import read_run
+from nascli.runs.find import read_run, refuse_detector
 from nascli.runs.record import RECIPE_FILE, RUN_FILE, check_recipe_file, parse_recipe, versions
 from nascli.text import nfc
 
@@ -221,6 +221,7 @@ def _match_labels(spec: NetworkSpec, data: ImageData, folder: Path) -> ImageData
 def _read_recipe(folder: Path) -> TrainRecipe | None:
     """The recipe of a train run, or of a network that `nascli push` wrote; None where the folder has neither."""
     if not (folder / RUN_FILE).is_file():
+        refuse_detector(folder)
         published = folder / RECIPE_FILE
         return load_recipe(TrainRecipe, published) if published.is_file() else None
     record = read_run(folder, "train")
