@@ -220,9 +220,8 @@ def main() -> None:
         for budget in budgets
         for name in contenders
     }
-    tasks = list_trainings(
-        asked, networks, contenders
-    )  # what is wrong with the options shows before minutes have passed
+    # what is wrong with the options shows before minutes have passed
+    tasks = list_trainings(asked, networks, contenders)
     for (budget, name), path in networks.items():
         if asked.only in (None, "sizes") and not path.exists():
             contender = contenders[name]

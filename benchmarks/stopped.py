@@ -9,7 +9,6 @@ regret is that of the best network trained in full, in points, mean and standard
 """
 
 import argparse
-import bisect
 import math
 import random
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from simulate import Floats, Rows
 from nascli.config import BayesianConfig, HalvingConfig
 from nascli.engine.device import cpu_threads
 from nascli.search.evaluators.tabular import TabularBenchmark
+from nascli.search.halving import add_to_rung
 from nascli.search.strategies.bayesian import BayesianSearch
 from nascli.search.strategies.strategy import Tokens
 from nascli.seeding import derive_seed
@@ -51,9 +51,7 @@ class SimulatedHalving:
     def _train(self, trial: int, row: int) -> tuple[float, float]:
         luck = random.Random(derive_seed(self._seed, "luck", trial)).gauss(0, self._noise)
         early = self._draw(row, "early", trial) - self._loss + luck
-        better = len(self._rung) - bisect.bisect_left(self._rung, early)
-        bisect.insort(self._rung, early)
-        if better >= math.ceil(HalvingConfig().promote_fraction * len(self._rung)):
+        if not add_to_rung(self._rung, early, HalvingConfig().promote_fraction):
             return early, SHARE
         full = self._draw(row, "full", trial)
         if full > self._best:

@@ -68,8 +68,13 @@ class Halving:
         self._decided[rung].add(trial.id)
         if trial.duplicate_of is not None or len(trial.rungs) <= rung:
             return
-        accuracies, accuracy = self._accuracies[rung], trial.rungs[rung].score.reward
-        better = len(accuracies) - bisect.bisect_left(accuracies, accuracy)  # equal ones came before
-        bisect.insort(accuracies, accuracy)
+        passed = add_to_rung(self._accuracies[rung], trial.rungs[rung].score.reward, self._promote_fraction)
         if not trial.finished and len(trial.rungs) == rung + 1:  # otherwise a resumed search decided it before
-            yield trial.id, better < math.ceil(self._promote_fraction * len(accuracies))
+            yield trial.id, passed
+
+
+def add_to_rung(accuracies: list[float], accuracy: float, promote_fraction: float) -> bool:
+    """Add an accuracy to the sorted ones of its rung; whether it is among the best share, of equals the earlier."""
+    better = len(accuracies) - bisect.bisect_left(accuracies, accuracy)  # equal ones came before
+    bisect.insort(accuracies, accuracy)
+    return better < math.ceil(promote_fraction * len(accuracies))

@@ -32,11 +32,11 @@ class Lifecycle:
     def admit(self, *trials: Trial, told: Sequence[Trial] = ()) -> None:
         """Have the next trials evaluated, or let them wait for those that they duplicate.
 
-        Where weights are inherited it is from one of `told`.
+        Their weights are inherited from one of `told`, if there are any.
         """
         self._admitted += len(trials)
         for trial in trials:
-            if self._plan.inherit_weights and (parent := find_parent(trial, told)):
+            if parent := find_parent(trial, told):
                 self._parents[trial.id] = parent.hash
             if trial.duplicate_of is None:
                 if not trial.finished and not trial.rungs:

@@ -8,7 +8,7 @@ Whatever the workers and however often it is killed, a synchronous search ends w
 can be resumed too, but not repeated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nascli.errors import Interrupted
 from nascli.search.asker import Asker
@@ -63,7 +63,7 @@ class SearchLoop:
         self._asker.restore()
         if self._plan.asynchronous:
             replayed = list(self._asker.replay())
-            self._lifecycle.admit(*replayed, told=self._asker.told)
+            self._lifecycle.admit(*replayed, told=self._list_ancestors())
         self._ask()
         while waiting or self._executor.busy:
             if stop.requested:
@@ -87,7 +87,11 @@ class SearchLoop:
             trial = self._asker.ask()
             if trial is None:
                 return
-            self._lifecycle.admit(trial, told=self._asker.told if self._plan.inherit_weights else ())
+            self._lifecycle.admit(trial, told=self._list_ancestors())
+
+    def _list_ancestors(self) -> Sequence[Trial]:
+        """The trials that weights may be inherited from; none where the plan says that none are."""
+        return self._asker.told if self._plan.inherit_weights else ()
 
     def _record(self, event: Event) -> Trial:
         trial = self._journal.append(event)
