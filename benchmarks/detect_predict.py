@@ -46,7 +46,7 @@ def prepare(task: Task) -> Figures:
     detector = build_detector(network, config, CLASSES).train()
     with torch.no_grad():
         for _ in range(20):  # the statistics of the batch norms, without which activations vanish
-            detector.backbone(torch.randn(2, 3, 224, 224))  # type: ignore[operator]
+            detector.backbone(torch.randn(2, 3, 224, 224))
     categories = tuple(Category(k, str(k)) for k in range(1, CLASSES + 1))
     folder = Path(task["folder"])
     write_detector(folder, DetectorSpec(network.spec, config, categories))

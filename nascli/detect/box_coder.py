@@ -14,15 +14,16 @@ class NumberBoxCoder(BoxCoder):  # type: ignore[misc]
     torchvision makes tensors of its weights and of 1/2 on the device in each step: copies to a GPU, which all wait for
     it. Corrections of x and y are computed together: of 55 launches to encode and decode 30 are left.
 
+    Args:
+        weights: Of x, y, width and height; those of x and y are equal, and those of both sides.
+
     References: Girshick 2015, "Fast R-CNN", section 2.3, and its code for the weights.
     """
 
-    @classmethod
-    def of(cls, plain: BoxCoder) -> "NumberBoxCoder":
-        """A coder with the numbers of another, whose weights of x and y are equal, and those of both sides."""
-        across, down, width, height = plain.weights
+    def __init__(self, weights: tuple[float, float, float, float]) -> None:
+        across, down, width, height = weights
         assert (across, width) == (down, height)
-        return cls(plain.weights, plain.bbox_xform_clip)
+        super().__init__(weights)
 
     def encode_single(self, reference_boxes: Tensor, proposals: Tensor) -> Tensor:
         """What makes the reference boxes of the proposals, (N, 4): dx, dy and logarithms of the sides' factors."""

@@ -4,17 +4,15 @@ To add one: its name and meaning in `nascli.config.DETECTION_HEADS`, and here a 
 to `HeadModules` with an entry in `HEADS`.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
-from torchvision.ops import MultiScaleRoIAlign
-from torchvision.ops.poolers import LevelMapper
 
 from nascli.config import DetectorConfig
 from nascli.detect.backbone import PyramidBackbone
+from nascli.detect.pyramid_roi_pool import PyramidRoIPool
 from nascli.detect.stage3_head import SingleScaleBackbone, SingleScaleRoIPool, Stage3Head, build_rpn_head
 from nascli.models.interface import ImageClassifier
 
@@ -57,7 +55,7 @@ def build_fpn_head(network: ImageClassifier, config: DetectorConfig) -> HeadModu
         anchors=anchor_sizes(config, len(backbone.strides)),
         rpn_head=None,
         pre_nms_top_n=(2 * config.rpn_post_nms_top_n, config.rpn_post_nms_top_n),
-        roi_pool=_pyramid_roi_pool(backbone, size),
+        roi_pool=PyramidRoIPool(backbone.taps, backbone.strides[: len(backbone.taps)], size),
         box_head=TwoMLPHead(config.pyramid_channels * size**2, config.head_channels),
         channels=config.head_channels,
     )
@@ -91,16 +89,3 @@ def anchor_sizes(config: DetectorConfig, levels: int) -> tuple[tuple[float, ...]
     return tuple(
         tuple(config.anchor_size * 2 ** (level + k / scales) for k in range(scales)) for level in range(levels)
     )
-
-
-def _pyramid_roi_pool(backbone: PyramidBackbone, size: int) -> MultiScaleRoIAlign:
-    """Crops from the level of the pyramid that fits a proposal.
-
-    torchvision guesses the strides from the first images it sees, and wrongly where they are small and padded: a
-    resumed training would see others first.
-    """
-    pool = MultiScaleRoIAlign(list(backbone.taps), size, 2)
-    strides = backbone.strides[: len(backbone.taps)]
-    pool.scales = [1 / stride for stride in strides]
-    pool.map_levels = LevelMapper(int(math.log2(strides[0])), int(math.log2(strides[-1])))
-    return pool

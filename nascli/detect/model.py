@@ -1,26 +1,32 @@
-"""The detector: torchvision's Faster R-CNN over any network, with one of `HEADS`, and its folder on disk.
+"""The detector: Faster R-CNN over any network, with one of `HEADS`, and its folder on disk.
+
+Its boxes and losses are those of torchvision's, whose parts it is made of; the parts that pick boxes in training are
+our own.
 
 References: Ren et al. 2015, "Faster R-CNN"; the numbers not in the recipe are torchvision's defaults (IoU thresholds
 of 0.7 and 0.3 for proposals and 0.5 for boxes, anchors of ratio 1/2, 1 and 2).
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torchvision.models.detection import FasterRCNN
+from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.rpn import RPNHead
 
 from nascli.config import DetectorConfig, Strict, parse
 from nascli.data.detection.dataset import Category
 from nascli.data.images.decoding import REDUCED_ABOVE
-from nascli.detect.box_coder import NumberBoxCoder
 from nascli.detect.heads import ANCHOR_RATIOS, HEADS
-from nascli.detect.resizing import ExactTransform, scale_boxes
+from nascli.detect.proposals import ProposalNetwork
+from nascli.detect.resizing import ExactTransform, Target, scale_boxes
+from nascli.detect.roi_heads import SampledRoIHeads
 from nascli.errors import CorruptFileError, InputError
 from nascli.files import write_text
 from nascli.models.families import NETWORK_FILE, build
@@ -51,12 +57,32 @@ class DetectorSpec:
         return tuple(category.name for category in self.categories)
 
 
-def build_detector(network: ImageClassifier, config: DetectorConfig, classes: int) -> nn.Module:
-    """A Faster R-CNN with fresh heads, initialized from torch's global random generator.
+class Detector(GeneralizedRCNN):  # type: ignore[misc]
+    """A backbone, its proposals, and what they show.
 
     In training mode it maps (images, targets) to four losses by name; in evaluation mode images to one dict each, of
     `boxes` (M, 4) corners in its pixels, `labels` (M,) and `scores` (M,). Images are float32 (3, H, W) in [0, 1], of
-    any sizes; they are normalized as in the network's training and resized here.
+    any sizes; they are normalized as in the network's training and resized here. Targets have `boxes` (M, 4) that are
+    not empty, and `labels` (M,) from 1 on.
+    """
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses, or what is in the images."""
+        if not self.training:
+            found: list[dict[str, Tensor]] = super().forward(images)
+            return found
+        # torchvision's would read every box first, to see that none is empty
+        resized, goals = self.transform(images, targets)
+        maps = self.backbone(resized.tensors)
+        proposals, of_proposals = self.rpn(resized, maps, goals)
+        _, of_boxes = self.roi_heads(maps, proposals, resized.image_sizes, goals)
+        return {**of_boxes, **of_proposals}
+
+
+def build_detector(network: ImageClassifier, config: DetectorConfig, classes: int) -> Detector:
+    """A Faster R-CNN with fresh heads, initialized from torch's global random generator.
 
     Args:
         network: The backbone; it becomes part of the detector.
@@ -69,34 +95,26 @@ def build_detector(network: ImageClassifier, config: DetectorConfig, classes: in
     spec = network.spec
     head = HEADS[config.head](network, config)
     network.set_grad_checkpointing(config.grad_checkpointing)
-    detector: nn.Module = FasterRCNN(
-        head.backbone,
-        min_size=config.min_size,
-        max_size=config.max_size,
-        fixed_size=(config.min_size, config.min_size) if config.resize == "both_sides" else None,
-        image_mean=list(spec.mean),
-        image_std=list(spec.std),
-        rpn_anchor_generator=AnchorGenerator(head.anchors, (ANCHOR_RATIOS,) * len(head.anchors)),
-        rpn_head=head.rpn_head,
-        rpn_pre_nms_top_n_train=head.pre_nms_top_n[0],
-        rpn_pre_nms_top_n_test=head.pre_nms_top_n[1],
-        rpn_post_nms_top_n_train=config.rpn_post_nms_top_n,
-        rpn_post_nms_top_n_test=config.rpn_post_nms_top_n,
-        box_head=head.box_head,
-        box_predictor=FastRCNNPredictor(head.channels, classes + 1),
-        box_score_thresh=config.box_score_thresh,
-        box_nms_thresh=config.box_nms_thresh,
-        box_detections_per_img=config.box_detections_per_img,
-        box_batch_size_per_image=config.box_batch_size_per_image,
-    )
-    transform = detector.transform = ExactTransform.of(detector.transform)
+    predictor = FastRCNNPredictor(head.channels, classes + 1)
+    anchors = AnchorGenerator(head.anchors, (ANCHOR_RATIOS,) * len(head.anchors))
+    rpn_head = head.rpn_head or RPNHead(head.backbone.out_channels, anchors.num_anchors_per_location()[0])
+    square = (config.min_size, config.min_size) if config.resize == "both_sides" else None
+    transform = ExactTransform(config.min_size, config.max_size, list(spec.mean), list(spec.std), 32, square)
     transform.register_forward_pre_hook(_reduce_largest)
-    roi_heads: Any = detector.roi_heads
-    roi_heads.box_roi_pool = head.roi_pool  # FasterRCNN itself takes no other than torchvision's
-    parts: list[Any] = [detector.rpn, roi_heads]
-    for part in parts:
-        part.box_coder = NumberBoxCoder.of(part.box_coder)
-    return detector
+    return Detector(
+        head.backbone,
+        ProposalNetwork(anchors, rpn_head, head.pre_nms_top_n, config.rpn_post_nms_top_n),
+        SampledRoIHeads(
+            head.roi_pool,
+            head.box_head,
+            predictor,
+            batch_size_per_image=config.box_batch_size_per_image,
+            score_thresh=config.box_score_thresh,
+            nms_thresh=config.box_nms_thresh,
+            detections_per_img=config.box_detections_per_img,
+        ),
+        transform,
+    )
 
 
 def _reduce_largest(transform: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ANN401 - torchvision's
@@ -206,7 +224,7 @@ def load_detector(folder: Path, device: torch.device) -> tuple[nn.Module, Detect
     spec = read_detector(folder)
     detector = build_detector(build(spec.network), spec.config, len(spec.categories))
     load_weights(folder / WEIGHTS_FILE, detector)
-    return detector.to(device, memory_format=torch.channels_last).eval(), spec  # type: ignore[call-overload]
+    return detector.to(device, memory_format=torch.channels_last).eval(), spec
 
 
 def is_detector(folder: Path) -> bool:

@@ -20,7 +20,7 @@ def draw_boxes(count: int) -> Tensor:
 def test_corrections_and_boxes_are_torchvisions_to_the_bit(weights: tuple[float, float, float, float]) -> None:
     torch.manual_seed(0)
     plain = BoxCoder(weights)
-    own = NumberBoxCoder.of(plain)
+    own = NumberBoxCoder(weights)
     proposals, goals = [draw_boxes(50), draw_boxes(7)], [draw_boxes(50), draw_boxes(7)]
     for mine, theirs in zip(own.encode(goals, proposals), plain.encode(goals, proposals), strict=True):
         assert torch.equal(mine, theirs)

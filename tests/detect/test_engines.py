@@ -24,7 +24,7 @@ def prepare(network: ImageClassifier, **settings: object) -> nn.Module:
     """A detector whose batch norms know the data and have scales of their own, and which finds boxes by color."""
     torch.manual_seed(0)
     numbers = {"pyramid_channels": 16, "head_channels": 32, "min_size": 64, "max_size": 96, "rpn_post_nms_top_n": 40}
-    found = build_detector(network, DetectorConfig.model_validate({**numbers, **settings}), 2)
+    found: nn.Module = build_detector(network, DetectorConfig.model_validate({**numbers, **settings}), 2)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0  # those of the batch

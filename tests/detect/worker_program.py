@@ -3,16 +3,17 @@
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from nascli.config import DetectTrainConfig
 from nascli.data.detection.dataset import AnnotatedImage, DetectionSplit
 from nascli.data.detection.registry import load_detection_data
 from nascli.detect.job import DetectJob, prepare_detect_job, run_detect_job
+from nascli.detect.model import Detector
 from nascli.detect.sampler import BatchSampler
 from nascli.detect.task import DetectBatch, DetectTask
 from nascli.engine.dist import DistContext, process_group
@@ -56,19 +57,16 @@ def train(job: DetectJob, folder: Path, *, stopped: bool = False) -> Found:
 
 def short_of_memory(job: DetectJob, folder: Path) -> Found:
     """A training whose last process runs out of memory in its first step; with the images of each forward pass."""
-    forward, sizes = GeneralizedRCNN.forward, list[int]()
+    forward, sizes = Detector.forward, list[int]()
 
-    def guarded(detector: nn.Module, images: list[Tensor], targets: Any = None) -> Any:  # noqa: ANN401
+    def guarded(detector: Detector, images: list[Tensor], targets: Any = None) -> Any:  # noqa: ANN401
         sizes.append(len(images))
         if job.dist.rank == 1 and len(sizes) == 1:
             raise torch.OutOfMemoryError("no room")
         return forward(detector, images, targets)
 
-    GeneralizedRCNN.forward = guarded
-    try:
+    with mock.patch.object(Detector, "forward", guarded):
         return {**train(job, folder), "sizes": sizes}
-    finally:
-        GeneralizedRCNN.forward = forward
 
 
 class Steep(nn.Module):

@@ -1,5 +1,6 @@
 """The devices that tests run on, and how exactly a GPU computes in float32."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -33,3 +34,17 @@ def waits_refused() -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@contextmanager
+def waits_counted() -> Iterator[list[str]]:
+    """What waits for the GPU while the context lasts, a text for each."""
+    waits: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield waits
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waits += [str(each.message) for each in caught if "synchroniz" in str(each.message)]

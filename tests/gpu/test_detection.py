@@ -20,7 +20,7 @@ from nascli.engine.task import Run, TrainPlan
 from nascli.engine.train_state import start_state
 from tests.detect.coco_folder import write_coco
 from tests.detect.small_detector import small_network, small_recipe
-from tests.gpu.devices import CPU, CUDA, NEEDS_GPU, PRECISIONS, on_both
+from tests.gpu.devices import CPU, CUDA, NEEDS_GPU, PRECISIONS, on_both, on_gpu, waits_counted
 
 
 @pytest.fixture
@@ -64,6 +64,20 @@ def test_a_step_of_each_head(split: DetectionSplit, head: str, device: torch.dev
     assert 0 < make_step(detector, split, device, precision) < 20
     if precision != "float16":  # which may leave its first step out
         assert any(not torch.equal(value.cpu(), before[name]) for name, value in detector.named_parameters())
+
+
+@on_gpu
+@pytest.mark.parametrize(("head", "levels"), [("fpn", 1), ("nasnet", 0)])
+def test_a_step_waits_once_per_image_and_once_for_the_levels(device: torch.device, head: str, levels: int) -> None:
+    """The comparison of overlapping proposals waits; `tests/detect/test_training_boxes.py` counts the rest on a CPU."""
+    detector = make_detector(head).to(device).train()
+    images = [torch.rand(3, 64, 64, device=device) for _ in range(2)]
+    boxes = torch.tensor([[8.0, 8.0, 40.0, 50.0]], device=device)
+    targets = [{"boxes": boxes, "labels": torch.ones(1, dtype=torch.int64, device=device)} for _ in images]
+    detector(images, targets)  # whatever is made once
+    with waits_counted() as waits:
+        sum(detector(images, targets).values()).backward()
+    assert len(waits) <= len(images) + levels, waits
 
 
 @on_both
