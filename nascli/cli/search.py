@@ -19,7 +19,6 @@ from nascli.cli.options import (
 )
 from nascli.cli.search_recipe import TARGETS, TRADE_OFF, read_search_recipe
 from nascli.config import TABLE, SearchRecipe, find_evaluator, load_recipe, to_toml
-from nascli.errors import InputError
 from nascli.runs.find import find_run, read_run
 from nascli.runs.folder import RunFolder
 from nascli.runs.record import RECIPE_FILE, check_inputs, check_recipe_file, with_changes
@@ -77,7 +76,7 @@ def run(call: Call) -> None:
     """
     terminal = call.terminal()
     if call[RESUME]:
-        more = "Leave them out, or start a new run; only --trials may be given, to make the search longer"
+        more = "Leave them out, or start a new run; only --trials may be given, for a longer or a shorter search"
         call.refuse_with_resume({"--trials"}, more)
         _resume(terminal, str(call[RESUME]), call.keys(SearchRecipe).get("search.trials"))
         return
@@ -125,11 +124,11 @@ def _begin(call: Call, terminal: Terminal, recipe: SearchRecipe, path: Path) -> 
 
 
 def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
-    """Continue a run with the settings in its folder; only the number of trials may grow."""
+    """Continue a run with the settings in its folder; only the number of trials may change."""
     from nascli.engine.device import resolve_device
     from nascli.genotype.space import resolve_space
     from nascli.search.builders import build_child_setup, open_table, resolve_costs
-    from nascli.search.recorded import MAY_CHANGE
+    from nascli.search.recorded import JOURNAL, MAY_CHANGE, check_trials
 
     path = find_run(resume, "search", runs_folder(), terminal.note)
     folder = resume_run(path, "search")
@@ -138,11 +137,6 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
         recipe = load_recipe(SearchRecipe, path / RECIPE_FILE)
         changes = check_recipe_file(SearchRecipe, record, path, MAY_CHANGE, terminal.note)
         before, total = recipe.search.trials, trials or recipe.search.trials
-        if total < before:
-            raise InputError(
-                f"--trials {total}: {path} is a search of {before} trials, and that can only grow",
-                f"Give {before} or more, or leave --trials out",
-            )
         check_inputs(record, path, list_tables(recipe))
         device = resolve_device(record["asked"].get("device") or "auto")
         with with_changes(changes):
@@ -151,11 +145,12 @@ def _resume(terminal: Terminal, resume: str, trials: int | None) -> None:
             table = open_table(recipe, space)
             # refused where what they ask for does not work here
             resolve_costs(recipe, setup, space, terminal.note)
-        if total > before:
+        if total != before:
+            check_trials(path / JOURNAL, space, total)
             recipe = recipe.model_copy(update={"search": recipe.search.model_copy(update={"trials": total})})
-            grown = [*(record.get("grown") or []), {"from": before, "to": total}]
+            changed = [*(record.get("trials_changed") or []), {"from": before, "to": total}]
             values = recipe.model_dump(mode="json", exclude_none=True)
-            folder.start({RECIPE_FILE: to_toml(recipe)}, recipe=values, grown=grown)
+            folder.start({RECIPE_FILE: to_toml(recipe)}, recipe=values, trials_changed=changed)
     _search(terminal, folder, recipe, setup, table, device)
 
 

@@ -81,7 +81,7 @@ class _StartWeights(_Checked):
     sha256: str
 
 
-class _Growth(_Checked):
+class _TrialsChange(_Checked):
     before: int = Field(alias="from")
     to: int
 
@@ -124,7 +124,7 @@ class _RunRecord(_Checked):
     versions: dict[str, str] | None = None
     machine: dict[str, str | int | float | bool | None] | None = None
     argv: list[str] | None = None
-    grown: list[_Growth] | None = None
+    trials_changed: list[_TrialsChange] | None = None
     teacher: _Teacher | None = None
     start_weights: _StartWeights | None = None
     host: str | None = None

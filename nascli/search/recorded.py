@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nascli.config import SearchRecipe
+from nascli.errors import InputError
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace, resolve_space
 from nascli.runs.find import read_run
@@ -45,6 +46,16 @@ def read_recorded(path: Path) -> RecordedSearch:
     check_recipe_file(SearchRecipe, record, path, MAY_CHANGE)
     space = resolve_space(recipe.space)
     return RecordedSearch(record, recipe, space, read_trials(path / JOURNAL, space))
+
+
+def check_trials(journal: Path, space: SearchSpace, total: int) -> None:
+    """InputError where a journal has proposed more than `total` trials."""
+    proposed = len(read_trials(journal, space)) if journal.exists() else 0
+    if total < proposed:
+        raise InputError(
+            f"--trials {total}: {proposed} were proposed already ({journal})",
+            f"Give {proposed} or more, or leave --trials out",
+        )
 
 
 def with_provenance(trial: Trial, recipe: SearchRecipe, run: Path, **figures: str | float) -> Genotype:

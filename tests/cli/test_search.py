@@ -115,11 +115,34 @@ def test_a_finished_search_resumes_to_the_same_and_grows(
     assert (folder / "trials.jsonl").read_bytes().startswith(before)
     assert len(read_trials(folder / "trials.jsonl")) == 6
     record = read_run(folder)
-    assert record["grown"] == [{"from": 5, "to": 6}]
+    assert record["trials_changed"] == [{"from": 5, "to": 6}]
     assert record["recipe"]["search"]["trials"] == 6
     assert load_recipe(SearchRecipe, folder / "recipe.toml").search.trials == 6
     assert exit_code("search", "--resume", str(folder), "--trials", "5") == 2
-    assert "that can only grow" in capsys.readouterr().err
+    assert "--trials 5" in (said := capsys.readouterr().err)
+    assert "6 were proposed" in said
+
+
+def test_a_stopped_search_may_end_earlier(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+
+    def interrupt() -> None:
+        wait_for_lines(folder / "trials.jsonl", 2)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    assert exit_code("search", "--recipe", str(recipe), "--out", str(folder), "--trials", "40") == 130
+    proposed = len(read_trials(folder / "trials.jsonl"))
+    assert proposed < 40
+    assert exit_code("search", "--resume", str(folder), "--trials", str(proposed - 1)) == 2
+    assert f"{proposed} were proposed" in capsys.readouterr().err
+    assert exit_code("search", "--resume", str(folder), "--trials", str(proposed)) == 0
+    trials = read_trials(folder / "trials.jsonl")
+    assert len(trials) == proposed
+    assert all(trial.finished for trial in trials)
+    record = read_run(folder)
+    assert record["trials_changed"] == [{"from": 40, "to": proposed}]
+    assert record["status"] == "complete"
 
 
 def wait_for_lines(journal: Path, count: int) -> None:

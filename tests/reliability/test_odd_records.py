@@ -21,8 +21,8 @@ DEEP = "[" * 300 + "]" * 300
 ODD = ("null", "true", "1", '"x"', "[1]", '{"a": 1}', "1e400", "7" * 5000, DEEP, "[" * 100_000)
 """JSON of every type, and what is too much of one."""
 
-FIELDS = ("command", "status", "recipe", "results", "asked", "data", "inputs", "versions", "machine", "argv", "grown")
-MORE = ("start_weights", "host", "started", "finished", "error", "resumed", "start")
+FIELDS = ("command", "status", "recipe", "results", "asked", "data", "inputs", "versions", "machine", "argv")
+MORE = ("trials_changed", "start_weights", "host", "started", "finished", "error", "resumed", "start")
 INNER = (("results", "best"), ("results", "seconds"), ("asked", "device"), ("recipe", "search"), ("recipe", "space"))
 
 
