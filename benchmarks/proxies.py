@@ -24,6 +24,7 @@ from common import Figures, Task, console, grid, serve
 from trainings import RANDOM, draw_member, experiment_arguments, gather
 
 if TYPE_CHECKING:
+    from nascli.config import TrainConfig
     from nascli.genotype.genotype import Genotype
     from nascli.search.evaluators.proxy import ChildSetup
 
@@ -61,7 +62,7 @@ def list_tasks(asked: argparse.Namespace) -> list[Task]:
     return [*trainings, *scores]
 
 
-def open_child(task: Task, epochs: int = 1) -> "tuple[ChildSetup, Genotype, Any]":
+def open_child(task: Task, epochs: int = 1) -> "tuple[ChildSetup, Genotype, TrainConfig]":
     """The data of a recipe's children, a random network of its space, and how it is trained."""
     import torch
 
@@ -78,14 +79,18 @@ def open_child(task: Task, epochs: int = 1) -> "tuple[ChildSetup, Genotype, Any]
 
 def child(task: Task) -> Figures:
     """Train a network as a child; what it reaches on the images held out, after each epoch."""
+    return train_child(*open_child(task, task["epochs"]), task["seed"])
+
+
+def train_child(setup: "ChildSetup", genotype: "Genotype", train: "TrainConfig", seed: int) -> Figures:
+    """The same of any network of a search."""
     from nascli.classify.task import fit_classifier
     from nascli.engine.device import cpu_threads
     from nascli.engine.task import Run
 
-    setup, genotype, train = open_child(task, task["epochs"])
-    network, run = setup.child(genotype, task["seed"]), Run(setup.device, retry_on_oom=False)
+    network, run = setup.child(genotype, seed), Run(setup.device, retry_on_oom=False)
     with cpu_threads(1):
-        result = fit_classifier(network, setup.resident, train, setup.augmentation, task["seed"], run)
+        result = fit_classifier(network, setup.resident, train, setup.augmentation, seed, run)
     return {"top1": [record.metrics["top1"] for record in result.records], "seconds": result.seconds}
 
 
@@ -123,9 +128,9 @@ def summarize(measurements: Sequence[Figures]) -> dict[str, Figures]:
             if (own := seeds.get(seed) or (seeds[0] if look in _SCORES else {}))
         ]
         spent = [seconds for own in seeds.values() for _, seconds in own.values()]
-        found[look] = {**_correlate(pairs), "seconds": statistics.fmean(spent)}
+        found[look] = {**correlate(pairs), "seconds": statistics.fmean(spent)}
     again = [[(long[a][name], long[b][name]) for name in long[a] if name in long[b]] for a, b in combinations(long, 2)]
-    return {**found, **({"the longer training, another seed": _correlate(again)} if again else {})}
+    return {**found, **({"the longer training, another seed": correlate(again)} if again else {})}
 
 
 _SCORES = ("params", "mult_adds", "naswot", "grad_norm")
@@ -143,7 +148,7 @@ def _list_looks(arm: str, measured: Figures) -> Iterator[tuple[str, float, float
         yield f"a training of {arm}", measured["top1"][-1], measured["seconds"]
 
 
-def _correlate(samples: Sequence[Sequence[tuple[float, float]]]) -> Figures:
+def correlate(samples: Sequence[Sequence[tuple[float, float]]]) -> Figures:
     """Spearman's rho, the mean over the samples, and its interval where each has two networks or more."""
     from scipy import stats
 

@@ -1,6 +1,6 @@
 """Detection as a task of the engine: images augmented with their boxes, four losses, COCO's average precision.
 
-Order and augmentation are drawn by `BatchSampler`; sizes, anchors and proposals are sampled inside torchvision's
+Order and augmentation are drawn by `BatchSampler`; sizes, anchors and proposals are sampled inside the
 detector, by torch's global generator, which the engine seeds before each micro-batch.
 """
 

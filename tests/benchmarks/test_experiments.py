@@ -9,6 +9,7 @@ from typing import Any
 
 import finetune
 import image_sizes
+import inheritance
 import proxies
 import pytest
 import resnets
@@ -146,4 +147,19 @@ def test_looks_are_ranked_against_the_longer_training() -> None:
     assert {look: (each["spearman"], each["seconds"]) for look, each in found.items()} == {
         "after epoch 1 of 2": (pytest.approx(1), 1.0),
         "a training of 1": (pytest.approx(-1), 1.0),
+    }
+
+
+def test_inherited_and_fresh_weights_are_ranked_against_the_longer_training() -> None:
+    """Four networks: with inherited weights they have its order, with fresh ones the opposite."""
+    measurements = []
+    for trial, final in enumerate((0.5, 0.6, 0.7, 0.8)):
+        task = {"trial": trial, "seed": 0}
+        had = {"inherited": final - 0.1, "inherited_seconds": 3.0}
+        measurements.append({"task": {**task, "arm": "long"}, "top1": [0.1, final], "seconds": 2.0, **had})
+        measurements.append({"task": {**task, "arm": "short"}, "top1": [1 - final], "seconds": 1.0, **had})
+    found = inheritance.summarize(measurements)
+    assert {name: (each["spearman"], each["top1"], each["seconds"]) for name, each in found.items()} == {
+        "inherited weights": (pytest.approx(1), pytest.approx(0.55), 3.0),
+        "fresh weights": (pytest.approx(-1), pytest.approx(0.35), 1.0),
     }
