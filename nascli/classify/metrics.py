@@ -66,7 +66,7 @@ class InferenceOptions:
     precision: AnyPrecision = "float32"
 
     def open_engine(self, network: ImageClassifier, folder: Path) -> OpenedEngine:
-        """What answers for the trained network of a folder; InputError where it cannot here."""
+        """Open the engine that answers for the trained network of a folder; InputError where it cannot here."""
         return open_engine(network, folder / WEIGHTS_FILE, self.run.device, self.engine, self.precision)
 
 

@@ -36,7 +36,7 @@ def watch(terminal: Terminal, title: str, recipe: SearchRecipe) -> "Iterator[Pla
 
 
 def name_source(recipe: SearchRecipe) -> str:
-    """What the networks are measured on: a data set, or a table."""
+    """The source of the rewards: a data set, or a table."""
     evaluator = recipe.search.evaluator
     return recipe.data.dataset if find_evaluator(evaluator).trains_children else evaluator
 

@@ -31,7 +31,7 @@ _FREE = {"image_size", "dropout", "batch_norm_momentum"}
 
 @dataclass(frozen=True)
 class TrainSource:
-    """What is trained, and how.
+    """A network to train, and its recipe.
 
     Args:
         weights: Those to begin with; None are fresh ones.

@@ -109,7 +109,7 @@ class OptimConfig(Section):
 
 
 class KeepConfig(Section):
-    """What is kept of a training by what is measured after each epoch."""
+    """The epochs whose weights are kept, chosen by what is measured after each."""
 
     keep_best: bool = Field(
         False,

@@ -155,7 +155,7 @@ def reserve(opened: Any, name: str, size: int) -> int:  # noqa: ANN401 - h5py ha
 
 
 def follow(opened: Any, name: str) -> Any:  # noqa: ANN401
-    """What a file has under a path of names; ValueError where a link in it leads elsewhere."""
+    """The entry of a file under a path of names; ValueError where a link in it leads elsewhere."""
     for part in name.split("/"):
         if not isinstance(opened.get(part, getlink=True), h5py.HardLink | None):
             raise ValueError(f"{name} is a link to another place")

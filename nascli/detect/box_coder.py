@@ -26,7 +26,7 @@ class NumberBoxCoder(BoxCoder):  # type: ignore[misc]
         super().__init__(weights)
 
     def encode_single(self, reference_boxes: Tensor, proposals: Tensor) -> Tensor:
-        """What makes the reference boxes of the proposals, (N, 4): dx, dy and logarithms of the sides' factors."""
+        """Corrections (N, 4) that make proposals the reference boxes: dx, dy and logarithms of the sides' factors."""
         of_centers, _, of_sides, _ = self.weights
         sides, goals = (boxes[:, 2:] - boxes[:, :2] for boxes in (proposals, reference_boxes))
         moved = reference_boxes[:, :2] + 0.5 * goals - (proposals[:, :2] + 0.5 * sides)

@@ -57,7 +57,7 @@ def accelerate(detector: nn.Module, engine: str = "auto", precision: Precision =
 
 
 class ProposingBackbone(nn.Module):
-    """What is computed from images: maps by name, and objectness and corrections of the anchors, map by map."""
+    """The half that reads images: maps by name, and objectness and corrections of the anchors, map by map."""
 
     def __init__(self, detector: Any) -> None:  # noqa: ANN401 - torchvision's
         super().__init__()

@@ -88,8 +88,8 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
 
         Args:
             objectness: Logits (N, A).
-            corrections: Of the anchors (N, A, 4).
-            anchors: Of each image (A, 4).
+            corrections: Changes to the anchors (N, A, 4).
+            anchors: The anchors of each image (A, 4).
             sizes: H and W of each image.
             counts: Anchors of each map.
         """
@@ -132,7 +132,7 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
 
 
 def is_large_enough(boxes: Tensor) -> Tensor:
-    """Which of the boxes (P, 4) count as proposals: no side is shorter than `LEAST_SIDE`."""
+    """Whether boxes (P, 4) count as proposals, (P,): no side is shorter than `LEAST_SIDE`."""
     return (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all(dim=1)
 
 
@@ -142,9 +142,9 @@ def find_apart_by_level(boxes: Tensor, scores: Tensor, counts: Sequence[int], mo
     Map by map, which compares fewest: the way for a CPU.
 
     Args:
-        boxes: Of one image (T, 4), map by map.
-        scores: Theirs (T,).
-        counts: How many each map has.
+        boxes: The boxes of one image (T, 4), map by map.
+        scores: Their scores (T,).
+        counts: Boxes per map.
         most: Intersection over union.
     """
     starts = [sum(counts[:k]) for k in range(len(counts))]

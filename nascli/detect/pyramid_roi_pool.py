@@ -28,7 +28,7 @@ class PyramidRoIPool(MultiScaleRoIAlign):  # type: ignore[misc]
     Args:
         names: Of the maps, the one with the least stride first.
         strides: Theirs, in pixels of the image.
-        size: S.
+        size: S, in pixels.
     """
 
     def __init__(self, names: Sequence[str], strides: Sequence[int], size: int) -> None:

@@ -90,7 +90,7 @@ class SampledRoIHeads(RoIHeads):  # type: ignore[misc]
         }
 
     def _draw(self, proposals: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
-        """Of an image's proposals and annotated boxes those to learn from: boxes, labels, what corrects the boxes."""
+        """Draw from an image's proposals and annotated boxes those to learn from: boxes, labels, wanted corrections."""
         candidates = torch.cat((proposals, target["boxes"]))
         labels, matched = match_boxes(self.proposal_matcher, candidates, target["boxes"], target["labels"])
         labels = torch.where(is_large_enough(candidates), labels, IGNORED)

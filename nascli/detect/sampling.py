@@ -43,7 +43,7 @@ class FixedMatcher(Matcher):  # type: ignore[misc]
 
 
 def match_boxes(matcher: FixedMatcher, candidates: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """What each candidate of an image (A, 4) shows, by how much it overlaps the annotated boxes (G, 4).
+    """Label the candidates of an image (A, 4) by how much they overlap its annotated boxes (G, 4).
 
     Args:
         labels: Those of the annotated boxes (G,), from 1 on.
@@ -61,11 +61,11 @@ def match_boxes(matcher: FixedMatcher, candidates: Tensor, boxes: Tensor, labels
 
 
 @dataclass(frozen=True)
-class Samples:
+class DrawnSamples:
     """Candidates of one image that are drawn to be learned from.
 
     Args:
-        places: Of the candidates (K,), objects first.
+        places: Indices of candidates (K,), objects first.
         labels: Their labels (K,), `IGNORED` where there were too few to draw from.
     """
 
@@ -73,7 +73,7 @@ class Samples:
     labels: Tensor
 
 
-def draw_samples(labels: Tensor, count: int, positive_fraction: float) -> Samples:
+def draw_samples(labels: Tensor, count: int, positive_fraction: float) -> DrawnSamples:
     """Draw `count` of an image's candidates: objects up to a fraction, and background for the rest.
 
     All of a kind are equally likely, as in torchvision. Where there are fewer than `count` to learn from, others fill
@@ -93,7 +93,7 @@ def draw_samples(labels: Tensor, count: int, positive_fraction: float) -> Sample
     rank = torch.where(labels == BACKGROUND, random + 1, objects)
     rank = rank.index_add(0, places, torch.where(values >= 0, 2.0, 0.0))
     ranks, drawn = rank.topk(min(count, len(labels)))
-    return Samples(drawn, torch.where(ranks >= 1, labels[drawn], IGNORED))
+    return DrawnSamples(drawn, torch.where(ranks >= 1, labels[drawn], IGNORED))
 
 
 def mean_of_learned(losses: Tensor, labels: Tensor) -> Tensor:
@@ -106,9 +106,9 @@ def box_loss(corrections: Tensor, goals: Tensor, labels: Tensor) -> Tensor:
     """The smooth L1 loss of the samples that are objects, per sample that is learned from.
 
     Args:
-        corrections: What the detector answers (K, 4).
-        goals: What it should (K, 4); where a sample is no object even infinity or NaN.
-        labels: Of the samples (K,).
+        corrections: The detector's answers (K, 4).
+        goals: The right answers (K, 4); where a sample is no object even infinity or NaN.
+        labels: The labels of the samples (K,).
     """
     # errors, not losses, are replaced: 0 times the gradient of NaN were NaN
     errors = torch.where((labels > BACKGROUND)[:, None], corrections - goals, 0.0)
@@ -117,5 +117,5 @@ def box_loss(corrections: Tensor, goals: Tensor, labels: Tensor) -> Tensor:
 
 
 def count_learned(labels: Tensor) -> Tensor:
-    """How many samples are learned from, at least 1."""
+    """The number of samples that are learned from, at least 1."""
     return (labels != IGNORED).sum().clamp(min=1)

@@ -1,1 +1,1 @@
-"""What nascli finds on this machine, and advice where something is short: `nascli doctor`."""
+"""`nascli doctor`: a description of this machine, and advice where something is short."""

@@ -25,7 +25,7 @@ def advise(found: Mapping[str, Any]) -> list[str]:
 
 
 class _Sound:
-    """What was found, with an empty part in place of each that could not be looked at."""
+    """The findings, with an empty part in place of each that could not be looked at."""
 
     def __init__(self, found: Mapping[str, Any]) -> None:
         self._found = found

@@ -1,4 +1,4 @@
-"""What computes: torch, its GPUs, and the engines of trained networks."""
+"""All that computes: torch, its GPUs, and the engines of trained networks."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def describe_engines() -> dict[str, Any]:
 
 
 def describe_torch() -> dict[str, Any]:
-    """How torch was built and what it uses.
+    """The build of torch, and the devices that it uses.
 
     Returns:
         `device`: what `--device auto` stands for, and its `precision`; `threads` of the CPU; `cuda`, `cudnn`, `nccl`:

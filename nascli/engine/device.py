@@ -61,7 +61,7 @@ def use_device(device: torch.device) -> None:
 
 
 def describe_device(device: torch.device) -> dict[str, str | bool]:
-    """What the results of a GPU depend on beside the recipe, for `run.json`; nothing of a CPU.
+    """Everything that results of a GPU depend on beside the recipe, for `run.json`; nothing of a CPU.
 
     Returns:
         `gpu`, its name; `cuda`, `cudnn` and `driver`, versions; `tf32_convolutions` and `tf32_matmul`: whether float32

@@ -44,7 +44,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def choose_step(state: TrainState, task: Task[Batch], run: Run) -> Step[Batch]:
-    """What makes the steps of a training: CUDA graphs on a GPU, as far as that is possible."""
+    """Choose the way to make the steps of a training: CUDA graphs on a GPU, as far as that is possible."""
     if run.device.type != "cuda":
         return lambda batch, seed: train_step_with_oom_retry(state, task, batch, seed, run)
     return GraphedStep(state, task, run, GraphStream(run.device))

@@ -44,7 +44,7 @@ class EpochRecord:
     train_top1: float | None = None
 
     def figures(self) -> dict[str, float]:
-        """What is measured after the epoch, and what it took, by the names that trackers show them under."""
+        """Metrics, losses and times of the epoch, by the names that trackers show them under."""
         measured = {f"val/{name}": value for name, value in self.metrics.items() if value is not None}
         return {**measured, "train/epoch_loss": self.train_loss, "train/images_per_second": self.images_per_second}
 

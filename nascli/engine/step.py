@@ -31,7 +31,7 @@ class Gradients(NamedTuple):
 
 
 class StepParts(Generic[Batch]):
-    """What a device computes of a step; the rest of it is up to `train_step`."""
+    """The parts of a step that a device computes; the rest is up to `train_step`."""
 
     def __init__(self, state: TrainState, task: Task[Batch], run: Run) -> None:
         self._state, self._task, self._run = state, task, run

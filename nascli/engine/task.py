@@ -145,7 +145,7 @@ class Task(ABC, Generic[Batch]):
     correct: Tensor | None = None
 
     def score(self, metrics: Metrics) -> tuple[float, ...] | None:
-        """How good an epoch is by its metrics, the greater the better; None where it was not measured."""
+        """The quality of an epoch by its metrics, the greater the better; None where it was not measured."""
         return None
 
     def lr_factor(self, name: str) -> float:

@@ -51,7 +51,7 @@ def read_keras(path: Path, most: int) -> dict[str, Tensor]:
 
 
 def _follow(path: Path, group: Any, name: str) -> Any:  # noqa: ANN401 - h5py has no types
-    """What a group holds under a path of names; InputError where a link in it leads anywhere else."""
+    """The entry of a group under a path of names; InputError where a link in it leads anywhere else."""
     for part in filter(None, name.split("/")):
         link = group.get(part, getlink=True)
         if not isinstance(link, h5py.HardLink | None):

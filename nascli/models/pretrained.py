@@ -166,7 +166,7 @@ def _refuse_misfit(
 
 
 def describe_misfits(missing: Sequence[str], surplus: Sequence[str], misshaped: Sequence[str]) -> str:
-    """How many entries of a file do not fit a network, and the first of each kind; empty where all do."""
+    """The number of entries of a file that do not fit a network, and the first of each kind; empty where all do."""
     misfits = {"missing": missing, "surplus": surplus, "misshaped": misshaped}
     return "; ".join(
         f"{len(names)} {misfit}, first {shorten(names[0], 200)}" for misfit, names in misfits.items() if names

@@ -255,7 +255,7 @@ def copy_weights(
 def count_taken(
     own: Mapping[str, Tensor], given: Mapping[str, Tensor], new: Sequence[str], classes: int, all_classes: int
 ) -> Taken:
-    """What `copy_weights` took: all of a network's tensors but the `new` ones, and so many of its classes."""
+    """Count what `copy_weights` took: all of a network's tensors but the `new` ones, and so many of its classes."""
     own, given = _without_counters(own), _without_counters(given)
     new = [name for name in new if name in own]
     modules = ("auxiliary head" if _is_auxiliary(name) else name.rpartition(".")[0] for name in new)

@@ -171,7 +171,7 @@ def plot_learning_curves(lines: Sequence[Line]) -> RenderedFigure:
 
 
 def describe_lines(lines: Iterable[Line]) -> list[dict[str, Any]]:
-    """What is drawn, in JSON values: of each line its name, its runs, and its best epoch's score with the interval."""
+    """The lines that are drawn, in JSON values: name, runs, and the best epoch's score with its interval."""
     described = []
     for line in lines:
         best, half, _ = line.best

@@ -61,7 +61,7 @@ class PublishedModel:
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """What `run.json` says of the finished run."""
+        """The results of the finished run in `run.json`."""
         return self.run.get("results") or {}
 
     @property

@@ -59,7 +59,7 @@ class SearchData:
 
     @cached_property
     def recommendation(self) -> Recommendation:
-        """What the search would hand over."""
+        """The networks that the search would hand over."""
         return recommend(self.trials, self.space, find_objective(self.recipe))
 
     @cached_property

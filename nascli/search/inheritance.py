@@ -1,4 +1,4 @@
-"""Which network a child inherits its first weights from."""
+"""The choice of the network that a child inherits its first weights from."""
 
 from collections.abc import Sequence
 

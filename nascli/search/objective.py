@@ -79,7 +79,7 @@ def describe_reward(recipe: SearchRecipe) -> str:
 
 
 def weigh_accuracy(trial: Trial, accuracy: float, objective: Objective | None) -> float:
-    """What an accuracy of a trial's network is worth: weighed by its cost if there is an objective."""
+    """The worth of an accuracy of a trial's network: weighed by its cost if there is an objective."""
     if objective is None or trial.score is None:
         return accuracy
     return objective.weigh(replace(trial.score, accuracy=accuracy)).reward

@@ -1,4 +1,4 @@
-"""Which networks a search hands over: not those that were luckiest, but those that all its results speak for.
+"""The networks that a search hands over: not those that were luckiest, but those that all its results speak for.
 
 The best of many short trainings is partly the luckiest one. A Gaussian process on the features of the networks tells
 how much of an accuracy is luck: networks like a good one are good, too, unless it was chance; and where networks were

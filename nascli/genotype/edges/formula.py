@@ -93,7 +93,7 @@ def spell_formula(nodes: Nodes) -> str:
 
 
 def spell_nodes(formula: str) -> Nodes:
-    """Of all cells of this formula that with the most edges of `none`; of several the first in the order of `OPS`."""
+    """The cell of this formula with the most edges of `none`; of several the first in the order of `OPS`."""
     return _first_cells()[formula]
 
 

@@ -51,7 +51,7 @@ def import_openvino() -> Any:  # noqa: ANN401 - the package
 
 
 def open_core() -> Any:  # noqa: ANN401 - the package's Core
-    """What reads and compiles models: one for the whole process; InputError where OpenVINO is not installed.
+    """The object that reads and compiles models, one per process; InputError where OpenVINO is not installed.
 
     Each `Core` that computes on a CPU gives this thread another stack for signals, and takes it back when it goes. Of
     two that go in the order in which they came, the second puts back a stack that is freed: the next Ctrl-C is then a

@@ -56,7 +56,7 @@ class Optimized(BaseModel):
 
 @dataclass(frozen=True)
 class OpenedEngine:
-    """What answers, the name of its engine, and what it computes in."""
+    """A network that answers, the name of its engine, and its precision."""
 
     run: Engine
     name: str

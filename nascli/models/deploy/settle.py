@@ -40,7 +40,7 @@ def settle_padding(folded: fx.GraphModule, example: Tensor) -> None:
 
 
 def _settle(folded: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    """What a step with SAME padding is for its input; None for other steps."""
+    """The module of fixed padding that stands for a step with SAME padding; None for other steps."""
     if node.op == "call_module":
         module = folded.get_submodule(str(node.target))
         if isinstance(module, SameConv2d):

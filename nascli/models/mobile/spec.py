@@ -93,7 +93,7 @@ class MobileNetworkSpec(NetworkSpec):
         return (first, *[later] * (block.layers - 1))
 
     def layer_keys(self) -> list[Key]:
-        """Of stem, each layer, head, classifier: op, channels, stride, side of the map that is read, and so on."""
+        """The keys of stem, layers, head, classifier: op, channels, stride, side of the map that is read, and so on."""
         size = self.image_size
         keys: list[Key] = []
 

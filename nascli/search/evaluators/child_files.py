@@ -62,10 +62,10 @@ class KeptWeights:
 
 
 def find_paused(recipe: SearchRecipe, folder: Path) -> PausedTrainings | None:
-    """Where in a run folder trainings wait between two rungs; None where each begins anew."""
+    """The place in a run folder where trainings wait between two rungs; None where each begins anew."""
     return None if recipe.halving.restart else PausedTrainings(folder / "paused")
 
 
 def find_kept(recipe: SearchRecipe, folder: Path) -> KeptWeights | None:
-    """Where in a run folder the weights of children are kept for others; None where none are inherited."""
+    """The place in a run folder where weights of children are kept for others; None where none are inherited."""
     return KeptWeights(folder / "inherited") if recipe.search.inherit_weights else None

@@ -80,7 +80,7 @@ def import_table(source: Path, path: Path, epochs: int | None = None) -> Tabular
 
 
 def _read_results(source: Path) -> Iterator[tuple[Path, Any]]:
-    """What each cell's trainings gave, by their epochs, and the file where it stands."""
+    """The results of each cell's trainings, by their epochs, and the file where they stand."""
     if source.is_dir():
         files = sorted(source.glob("[0-9]*.pickle.pbz2"))
         if not files:

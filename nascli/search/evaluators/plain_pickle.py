@@ -91,7 +91,7 @@ _TENSORS = {"torch", "torch._utils", "torch.storage"}
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
-        """What stands for a name; InputError for one that is not known."""
+        """The stand-in for a class of this name; InputError for one that is not known."""
         found = _Skipped if module in _TENSORS else _KNOWN.get((module, name))
         if found is None:
             raise InputError(f"it names {module}.{name}", "Reading it would run code, which is never done")

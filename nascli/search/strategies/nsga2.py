@@ -126,7 +126,7 @@ def sort_by_rank(points: Sequence[Point]) -> Iterator[list[int]]:
 
 
 def crowding_distances(front: Sequence[Point]) -> list[float]:
-    """How far the neighbors of each point lie apart, for points that do not dominate each other, cheapest first.
+    """The distance of each point's neighbors, for points that do not dominate each other, cheapest first.
 
     In two dimensions that order is the order by accuracy, too, so that the neighbors are the same in both.
     """

@@ -48,7 +48,7 @@ class Part:
 
     @property
     def height(self) -> float:
-        """Of the box with its ledges."""
+        """The height of the box with its ledges."""
         return BOX_HEIGHT + LAYER_HEIGHT * (self.layers - 1)
 
 
