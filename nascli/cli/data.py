@@ -77,7 +77,7 @@ def check(call: Call) -> None:
     inventory = take_inventory(call[DATASET], call[DATA_DIR], call[MAX_MEGAPIXELS])
     with show_images(terminal, "checking") as on_image:
         checked = check_data(inventory, quick=call[QUICK], on_image=on_image)
-    refused = sum(each.count for each in checked.refused(strict=call[STRICT]))
+    refused = sum(each.count for each in checked.list_refused(strict=call[STRICT]))
     _show_check(terminal, checked)
     terminal.result({**checked.to_dict(), "usable": not refused, "page": None})  # a full disk shall not take it
     if folder:

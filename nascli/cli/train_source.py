@@ -88,7 +88,7 @@ def open_source(call: Call, terminal: Terminal) -> TrainSource:
     return TrainSource(recipe, source, weights, tuple(file for file in files if file))
 
 
-def _named_recipe(call: Call) -> Path | None:
+def _find_named_recipe(call: Call) -> Path | None:
     name = call[RECIPE]
     return find_recipe("train", name) if name else None
 
@@ -97,7 +97,7 @@ def _find_word(call: Call) -> str | None:
     """The weights that the options, or the recipe that they name, begin with."""
     keys = {key: value for key, value in call.keys(TrainRecipe).items() if key.startswith("start.")}
     texts = [text for text in call[SET] if text.lstrip().startswith("start.")]
-    path = _named_recipe(call)
+    path = _find_named_recipe(call)
     return load_recipe(TrainRecipe, path, keys, texts).start.weights
 
 
@@ -120,7 +120,7 @@ def _ask_network(call: Call, cell: "ArchitectureSource") -> "NetworkSpec":
 
     keys = call.keys(TrainRecipe)
     numbers = _name_numbers(keys.get("network.preset"), cell.numbers)
-    path = _named_recipe(call)
+    path = _find_named_recipe(call)
     config = load_recipe(TrainRecipe, path, numbers | keys, call[SET]).network
     if not config.model_fields_set - {"family", *NetworkConfig.model_fields}:
         config = config.model_copy(update={"preset": find_family(cell.architecture.family).default_preset})

@@ -237,7 +237,7 @@ class TrainRecipe(Section):
     train: FineTuneConfig = Field(default_factory=FineTuneConfig)
 
     @model_validator(mode="after")
-    def _balanced_once(self) -> Self:
+    def _check_balance(self) -> Self:
         if self.data.sampling == "balanced" and self.train.class_weights == "balanced":
             raise ValueError("data.sampling and train.class_weights cannot both be balanced: rare classes count twice")
         return self

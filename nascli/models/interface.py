@@ -162,7 +162,7 @@ class Supernet(Protocol):
     """The weights that all children of a search space share, and the children that inherit them."""
 
     # spec, space and child are those of the family
-    def shared_parameters(self, spec: Any, space: Any) -> nn.ParameterDict:  # noqa: ANN401
+    def build_shared_parameters(self, spec: Any, space: Any) -> nn.ParameterDict:  # noqa: ANN401
         """Fresh shared weights by name, from torch's global random generator; `spec` has any child of the space."""
 
     def bare_child(self, spec: Any) -> ImageClassifier:  # noqa: ANN401

@@ -53,7 +53,7 @@ _TABLED = "table"
 """In place of the device where a table has a latency and not what it holds for."""
 
 
-def tabled_latency(seconds: float, source: str) -> Latency:
+def latency_of_table(seconds: float, source: str) -> Latency:
     """A latency that stands in a table of networks; of what it holds for the name of its column is known."""
     same = {"seconds": seconds, "median": seconds, "upper": seconds, "reference": 0.0}
     where = {"engine": source, "precision": "unknown", "device": _TABLED, "threads": 0, "image_size": 0}

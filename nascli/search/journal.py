@@ -232,7 +232,7 @@ def _read(content: bytes, path: Path, space: SearchSpace | None) -> tuple[list[T
     *lines, unfinished = content.split(b"\n")
     trials: list[Trial] = []
     finishes: list[tuple[int, int]] = []
-    with _paused_gc():
+    with _pause_gc():
         for number, line in enumerate(lines, start=1):
             try:
                 event = _EVENTS.validate_python(parse_line(line))
@@ -253,7 +253,7 @@ def _read(content: bytes, path: Path, space: SearchSpace | None) -> tuple[list[T
 
 
 @contextmanager
-def _paused_gc() -> Iterator[None]:
+def _pause_gc() -> Iterator[None]:
     """No search for cycles meanwhile: none is made, and with ten thousand trials it takes longer than reading them."""
     was_on = gc.isenabled()
     gc.disable()

@@ -10,7 +10,7 @@ PREFIX = "zoo:"
 _FOLDER = Path(__file__).parent
 
 
-def trained_names() -> tuple[str, ...]:
+def list_trained() -> tuple[str, ...]:
     """The names of the networks, sorted."""
     return tuple(sorted(file.parent.name for file in _FOLDER.glob("*/network.json")))
 
@@ -18,8 +18,8 @@ def trained_names() -> tuple[str, ...]:
 def find_trained(reference: str) -> Path:
     """The folder of `zoo:NAME`; InputError with the nearest name where there is none."""
     name = reference.removeprefix(PREFIX)
-    if name not in trained_names():
+    if name not in list_trained():
         raise InputError(
-            f"{name!r}: no trained network of this name ships with nascli", suggestion(name, trained_names())
+            f"{name!r}: no trained network of this name ships with nascli", suggestion(name, list_trained())
         )
     return _FOLDER / name

@@ -12,7 +12,7 @@ from nascli.config import TrainRecipe, load_recipe
 from nascli.genotype.genotype import read_genotype
 from nascli.genotype.resolve import load_genotype
 from nascli.models.spec import read_network
-from nascli.zoo import find_trained, trained_names
+from nascli.zoo import find_trained, list_trained
 from tests.cli.program import Nascli
 
 CHAIN = "cifar-chain"
@@ -29,7 +29,7 @@ def planes() -> None:
                 Image.new("RGB", (32, 32), (120 * label + 5 * number,) * 3).save(place / f"{number}.png")
 
 
-@pytest.mark.parametrize("name", trained_names())
+@pytest.mark.parametrize("name", list_trained())
 def test_each_is_a_published_network_without_a_place(name: str) -> None:
     folder = find_trained(f"zoo:{name}")
     own = load_genotype(str(folder / "network.json"))

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from nascli.genotype.cells.genotype import CellGenotype
-from nascli.genotype.cells.schema import Block, CellSpec, unused_states
+from nascli.genotype.cells.schema import Block, CellSpec, find_unused_states
 from nascli.genotype.cells.space import DARTS, ENAS, NASNET, CellSpace
 
 SPACES = (NASNET, ENAS, DARTS)
@@ -30,4 +30,4 @@ def cells_of_few_kinds(draw: st.DrawFn, most: int = 4) -> CellSpec:
         state = st.integers(0, k + 1) if draw(st.booleans()) else st.integers(0, 1)
         op = draw(ops)
         blocks.append(Block(inputs=(draw(state), draw(state)), ops=(op, draw(ops) if draw(st.booleans()) else op)))
-    return CellSpec(blocks=tuple(blocks), concat=unused_states(blocks))
+    return CellSpec(blocks=tuple(blocks), concat=find_unused_states(blocks))

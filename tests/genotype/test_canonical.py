@@ -13,7 +13,7 @@ from torch import nn
 
 from nascli.genotype.cells.canonical import canonical_cell
 from nascli.genotype.cells.genotype import CellGenotype
-from nascli.genotype.cells.schema import Block, CellSpec, unused_states
+from nascli.genotype.cells.schema import Block, CellSpec, find_unused_states
 from nascli.genotype.cells.space import DARTS, ENAS
 from nascli.genotype.resolve import zoo_genotype, zoo_names
 from nascli.models.cells.cell import Cell
@@ -200,7 +200,7 @@ def equal_blocks(count: int, readers: list[tuple[int, int]], op: str = "identity
     """A cell of as many equal blocks, and blocks that are equal but for what they read."""
     blocks = [Block(inputs=(0, 1), ops=("conv_3x3", "conv_3x3"))] * count
     blocks += [Block(inputs=reader, ops=(op, op)) for reader in readers]
-    return CellSpec(blocks=tuple(blocks), concat=unused_states(blocks))
+    return CellSpec(blocks=tuple(blocks), concat=find_unused_states(blocks))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from nascli.genotype.cells.schema import Block, CellSpec
 from nascli.genotype.cells.space import DARTS, ENAS, NASNET, CellSpace
 from nascli.models.cells.network import CellNetwork
 from nascli.models.cells.spec import CellNetworkSpec
-from nascli.models.cells.supernet import bare_child, extract_child, inherit_weights, shared_parameters
+from nascli.models.cells.supernet import bare_child, build_shared_parameters, extract_child, inherit_weights
 from tests.cells import resolve_cells
 
 PROGRESSIVE = CellSpace(
@@ -45,7 +45,7 @@ def drawn(space: CellSpace, seed: int) -> CellGenotype:
 def shared_weights(space: CellSpace, **numbers: Hashable) -> dict[str, Tensor]:
     """Shared weights; scales and shifts of batch norms are varied, so that none can stand in for another."""
     torch.manual_seed(0)
-    shared = shared_parameters(spec_of(drawn(space, 0), **numbers), space)
+    shared = build_shared_parameters(spec_of(drawn(space, 0), **numbers), space)
     with torch.no_grad():
         for weight in shared.values():
             if weight.ndim == 1:
@@ -125,7 +125,7 @@ def test_an_op_has_the_same_weights_whatever_state_it_reads() -> None:
         bare_child(spec_of(CellGenotype(name="g", space="s", normal=cell(inputs), reduction=cell((2, 2)))))
         for inputs in ((1, 2), (2, 3))
     ]
-    shared = dict(shared_parameters(children[0].spec, space).named_parameters())
+    shared = dict(build_shared_parameters(children[0].spec, space).named_parameters())
     first, second = (inherit_weights(child, shared) for child in children)
     assert first.keys() == second.keys()
     for name in first:
@@ -163,9 +163,9 @@ def test_every_shared_weight_belongs_to_some_child() -> None:
 def test_fresh_weights_start_as_those_of_a_network_and_follow_from_the_random_state() -> None:
     spec = spec_of(drawn(TINY, 0), filters=16)
     torch.manual_seed(5)
-    one = shared_parameters(spec, TINY)
+    one = build_shared_parameters(spec, TINY)
     torch.manual_seed(5)
-    same = shared_parameters(spec, TINY)
+    same = build_shared_parameters(spec, TINY)
     assert all(torch.equal(one[name], same[name]) for name in one)
     child = extract_child(spec, dict(one.named_parameters()))
     for ours, theirs in zip(child.modules(), CellNetwork(spec).modules(), strict=True):

@@ -17,7 +17,7 @@ from PIL import Image
 from nascli.classify.confusion import Confusion
 from nascli.detect.visualize import LabeledBox, draw_boxes
 from nascli.genotype.drawing import FORMATS, draw_genotype
-from nascli.genotype.drawing.graph import Cluster, Graph, Vertex, dot_text, mermaid_text
+from nascli.genotype.drawing.graph import Cluster, Graph, Vertex, format_dot, format_mermaid
 from nascli.genotype.drawing.shapes import PANEL_PAINT as PAINT
 from nascli.genotype.drawing.shapes import Box, Group, Plate, Scene, Words
 from nascli.genotype.drawing.svg import svg_text
@@ -177,13 +177,13 @@ def test_words_of_any_family_are_quoted_in_drawings(label: str) -> None:
     """Those of cells are fixed; another family's may come from its file."""
     vertex = Vertex("v", label, "op", hint=label)
     graph = Graph(label, (Cluster("c", label, (vertex,), ()),), {"op": PAINT})
-    strings = re.findall(r'"((?:[^"\\]|\\.)*)"', dot_text(graph))
-    unquoted = re.sub(r'"(?:[^"\\]|\\.)*"', "", dot_text(graph))
+    strings = re.findall(r'"((?:[^"\\]|\\.)*)"', format_dot(graph))
+    unquoted = re.sub(r'"(?:[^"\\]|\\.)*"', "", format_dot(graph))
     assert '"' not in unquoted
     assert not {"<", "`", "&", "\x1b"} & set(unquoted)
     shown = printable(label)
     assert strings.count(re.sub(r"&(?=#?\w+;)", "&amp;", shown).replace("\\", "\\\\").replace('"', '\\"')) == 5
-    lines = mermaid_text(graph).splitlines()
+    lines = format_mermaid(graph).splitlines()
     (node,) = (line for line in lines if line.strip().startswith("v["))
     quoted = node.strip().removeprefix('v["').removesuffix('"]:::op')
     assert re.sub(r"#(\d+);", lambda found: chr(int(found[1])), quoted) == shown

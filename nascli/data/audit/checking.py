@@ -93,7 +93,7 @@ class DataCheck:
         """Those of all splits."""
         return [each for split in self.splits for each in split.issues]
 
-    def refused(self, *, strict: bool = False) -> list[Issue]:
+    def list_refused(self, *, strict: bool = False) -> list[Issue]:
         """The issues that keep the data from being used."""
         return select_refused(self.issues, strict=strict)
 

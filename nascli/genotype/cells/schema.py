@@ -69,10 +69,10 @@ class CellSpec(Strict):
     @property
     def unused(self) -> tuple[int, ...]:
         """The block outputs that no block reads: what the paper's rule (section 3) would concatenate."""
-        return unused_states(self.blocks)
+        return find_unused_states(self.blocks)
 
 
-def unused_states(blocks: Sequence[Block]) -> tuple[int, ...]:
+def find_unused_states(blocks: Sequence[Block]) -> tuple[int, ...]:
     """The outputs of blocks that none of them reads."""
     used = {state for block in blocks for state in block.inputs}
     return tuple(state for state in range(2, len(blocks) + 2) if state not in used)

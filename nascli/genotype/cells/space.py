@@ -16,7 +16,7 @@ from nascli.errors import InputError
 from nascli.genotype.cells.features import cell_features
 from nascli.genotype.cells.genotype import CellGenotype, require_cells
 from nascli.genotype.cells.op_info import NASNET_OPS, OP_INFO
-from nascli.genotype.cells.schema import MAX_BLOCKS, Block, CellSpec, Combine, unused_states
+from nascli.genotype.cells.schema import MAX_BLOCKS, Block, CellSpec, Combine, find_unused_states
 from nascli.genotype.drawing.cells.palette import state_name
 from nascli.genotype.genotype import Genotype, JsonScalar
 from nascli.genotype.space import ChoiceGroup, check_tokens
@@ -130,11 +130,11 @@ class CellSpace(Strict):
 
     def cell(self, blocks: tuple[Block, ...]) -> CellSpec:
         """A cell of these blocks, its output by this space's rule."""
-        return CellSpec(blocks=blocks, concat=self.joined_states(blocks))
+        return CellSpec(blocks=blocks, concat=self.find_joined_states(blocks))
 
-    def joined_states(self, blocks: tuple[Block, ...]) -> tuple[int, ...]:
+    def find_joined_states(self, blocks: tuple[Block, ...]) -> tuple[int, ...]:
         """The states that this space's rule joins to the output of a cell."""
-        return tuple(range(2, len(blocks) + 2)) if self.concat == "all" else unused_states(blocks)
+        return tuple(range(2, len(blocks) + 2)) if self.concat == "all" else find_unused_states(blocks)
 
 
 NASNET = CellSpace(name="nasnet", ops=NASNET_OPS, blocks=5, combines=("add", "concat"))
@@ -230,7 +230,7 @@ def _encode_cell(cell: CellSpec, space: CellSpace, role: str) -> tuple[int, ...]
             *(space.ops.index(op) for op in block.ops),
             space.combines.index(block.combine),
         ]
-    joined = space.joined_states(cell.blocks)
+    joined = space.find_joined_states(cell.blocks)
     if joined != cell.concat:
         raise InputError(
             f"{role}.concat is {list(cell.concat)}, but space {space.name!r} would join {list(joined)}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nascli.errors import InputError
 from nascli.files import write_bytes
-from nascli.genotype.drawing.graph import Branch, dot_text, graph_tree, mermaid_text
+from nascli.genotype.drawing.graph import Branch, format_dot, format_mermaid, graph_tree
 from nascli.genotype.drawing.png import png_bytes
 from nascli.genotype.drawing.svg import svg_text
 from nascli.genotype.genotype import Genotype
@@ -31,12 +31,12 @@ def genotype_png(genotype: Genotype, scale: float = 2.0) -> bytes:
 
 def genotype_dot(genotype: Genotype) -> str:
     """The genotype as a DOT digraph."""
-    return dot_text(_family(genotype).graph(genotype))
+    return format_dot(_family(genotype).graph(genotype))
 
 
 def genotype_mermaid(genotype: Genotype) -> str:
     """The genotype as a Mermaid flowchart."""
-    return mermaid_text(_family(genotype).graph(genotype))
+    return format_mermaid(_family(genotype).graph(genotype))
 
 
 def genotype_tree(genotype: Genotype) -> list[Branch]:

@@ -79,7 +79,7 @@ def graph_tree(graph: Graph) -> list[Branch]:
     return [Branch(each.caption, tuple(Line().add(v.label) for v in each.vertices)) for each in graph.clusters]
 
 
-def dot_text(graph: Graph) -> str:
+def format_dot(graph: Graph) -> str:
     """The graph as a DOT digraph that grows upwards."""
     lines = [
         f"digraph {_quote(graph.title)} {{",
@@ -108,7 +108,7 @@ def dot_text(graph: Graph) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def mermaid_text(graph: Graph) -> str:
+def format_mermaid(graph: Graph) -> str:
     """The graph as a Mermaid flowchart that grows upwards."""
     lines = ["---", f"title: {json.dumps(printable(graph.title), ensure_ascii=False)}", "---", "flowchart BT"]
     for cluster in graph.clusters:

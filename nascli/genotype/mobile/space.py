@@ -65,7 +65,7 @@ class MobileSpace(Strict):
         if len(set(blocks.values())) > 1:
             counted = ", ".join(f"{name} has {count}" for name, count in blocks.items())
             raise ValueError(f"each of these needs an entry for every block, but {counted}")
-        for name, choices in self._listed():
+        for name, choices in self._list_choices():
             if len(set(choices)) < len(choices):
                 raise ValueError(f"{name} must not repeat a choice")
         return self
@@ -187,7 +187,7 @@ class MobileSpace(Strict):
         decisions = count_of(len(self.decision_sizes), "decision")
         return f"{count_of(len(self.strides), 'block')}, {decisions}, {len(self.ops)} ops"
 
-    def _listed(self) -> Iterable[tuple[str, tuple[object, ...]]]:
+    def _list_choices(self) -> Iterable[tuple[str, tuple[object, ...]]]:
         """All choices, with the place of each list."""
         for name in ("ops", "kernels", "se", "skips"):
             yield name, getattr(self, name)

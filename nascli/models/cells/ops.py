@@ -93,7 +93,7 @@ def _separable_twice(kernel: int, channels_in: int, channels_out: int, stride: i
     return *first, nn.ReLU(inplace=True), *_separable(kernel, channels_out, channels_out, 1)
 
 
-def _factorized(length: int, channels_in: int, channels_out: int, stride: int) -> Layers:
+def _factorize(length: int, channels_in: int, channels_out: int, stride: int) -> Layers:
     """1xk then kx1, each with its share of the stride, batch norm and ReLU between (AmoebaNet's code)."""
     return (
         conv(channels_in, channels_out, (1, length), (1, stride)),
@@ -137,8 +137,8 @@ def _pool(kind: Literal["max_pool", "avg_pool"], kernel: int, channels_in: int, 
 
 OPS: dict[str, OpBuilder] = {
     "identity": _identity,
-    "conv_1x3_3x1": partial(_relu_op, partial(_factorized, 3)),
-    "conv_1x7_7x1": partial(_relu_op, partial(_factorized, 7)),
+    "conv_1x3_3x1": partial(_relu_op, partial(_factorize, 3)),
+    "conv_1x7_7x1": partial(_relu_op, partial(_factorize, 7)),
     "dil_conv_3x3": partial(_relu_op, partial(_conv_bn, 3, dilation=2)),  # the paper gives no dilation; 2 is chosen
     "avg_pool_3x3": partial(_pool, "avg_pool", 3),
     "max_pool_3x3": partial(_pool, "max_pool", 3),
@@ -155,6 +155,6 @@ OPS: dict[str, OpBuilder] = {
     "dil_sep_conv_3x3": partial(_relu_op, partial(_separable, 3, dilation=2)),  # applied once (DARTS)
     "dil_sep_conv_5x5": partial(_relu_op, partial(_separable, 5, dilation=2)),
     "bottleneck_conv_3x3": partial(_relu_op, partial(_bottleneck, partial(_conv_bn, 3))),
-    "bottleneck_conv_1x7_7x1": partial(_relu_op, partial(_bottleneck, partial(_factorized, 7))),
+    "bottleneck_conv_1x7_7x1": partial(_relu_op, partial(_bottleneck, partial(_factorize, 7))),
 }
 """Every op by name; the same names as `nascli.genotype.cells.op_info.OP_INFO`."""

@@ -57,7 +57,7 @@ class _SharedLayer:
             yield name, weight, (shared,) if pieces is None else tuple(f"{shared}/state{s}" for s in pieces)
 
 
-def shared_parameters(spec: CellNetworkSpec, space: CellSpace) -> nn.ParameterDict:
+def build_shared_parameters(spec: CellNetworkSpec, space: CellSpace) -> nn.ParameterDict:
     """Fresh weights for every child of a space, from torch's global random generator as a `CellNetwork`'s are.
 
     Args:

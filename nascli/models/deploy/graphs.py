@@ -128,7 +128,7 @@ class GraphedEngine(Generic[Result]):
 
     def _capture(self, images: Tensor) -> Callable[[Tensor], Result] | None:
         """The replay for images of this shape; None where it cannot be captured."""
-        with torch.inference_mode(False), torch.no_grad(), _uncached_autocast(images.device):
+        with torch.inference_mode(False), torch.no_grad(), _disable_autocast_cache(images.device):
             place = torch.zeros_like(images, memory_format=torch.channels_last)
             try:
                 replay = self._stream.capture(partial(self._engine, place))
@@ -172,7 +172,7 @@ def _describe(images: Tensor) -> Hashable:
     return images.shape, images.dtype, torch.get_autocast_dtype(kind) if casts else None, arithmetic
 
 
-def _uncached_autocast(device: torch.device) -> AbstractContextManager[object]:
+def _disable_autocast_cache(device: torch.device) -> AbstractContextManager[object]:
     """Autocast as it is, but for its cache: a graph must not read copies of weights that are let go after it."""
     kind = device.type
     if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):

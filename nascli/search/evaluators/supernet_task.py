@@ -73,7 +73,7 @@ class SupernetTask(Task[TrainBatch]):
         self.spec = child_spec(setup, first_genotype(self.space))
         self._supernet = find_supernet(self.spec.family)
         with temporary_seed(self._seed, "shared", "init"):
-            self.modules = self.weights = self._supernet.shared_parameters(self.spec, self.space)
+            self.modules = self.weights = self._supernet.build_shared_parameters(self.spec, self.space)
 
     def batches(self, epoch: int, done: int) -> Iterator[TrainBatch]:
         """Augmented images and their labels."""

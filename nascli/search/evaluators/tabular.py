@@ -28,7 +28,7 @@ from nascli.errors import DivergedError, InputError, RejectedError
 from nascli.files import write_bytes
 from nascli.genotype.genotype import Genotype
 from nascli.genotype.space import SearchSpace, parse_space, resolve_space
-from nascli.models.latency import tabled_latency
+from nascli.models.latency import latency_of_table
 from nascli.reading import read_file
 from nascli.search.trial import Score, Trial, TrialState
 from nascli.seeding import derive_seed
@@ -199,7 +199,7 @@ class TabularEvaluator:
             if self.needs_latency:
                 raise RejectedError(f"cell {canonical_hash} has no latency in the table")
             return score
-        return replace(score, latency=tabled_latency(seconds, str(self.table.about.get("latency", "measured there"))))
+        return replace(score, latency=latency_of_table(seconds, str(self.table.about.get("latency", "measured there"))))
 
 
 def write_table(
