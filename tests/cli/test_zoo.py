@@ -39,12 +39,18 @@ def test_each_is_a_published_network_without_a_place(name: str) -> None:
         assert not re.search(r"[\s\"'](/|~/|[A-Z]:\\)\w", (folder / file).read_text(encoding="utf-8")), file
 
 
-def test_the_chain_answers_as_it_did_when_it_was_trained() -> None:
+ANSWERS = {
+    "cifar-chain": [3.4671, -3.7801, 3.2665, -0.3831, 2.7415, -1.9426, -1.452, -1.3716, 2.1001, -2.5871],
+    "cifar-random-chain": [2.6181, -2.004, 1.6553, 0.0381, -0.1083, -0.8464, 0.4404, -1.9397, 0.848, -0.7188],
+}
+
+
+@pytest.mark.parametrize("name", list_trained())
+def test_each_answers_as_it_did_when_it_was_trained(name: str) -> None:
     ramp = torch.linspace(-2, 2, 3 * 32 * 32).reshape(1, 3, 32, 32)
     with torch.inference_mode():
-        logits = package.load_network(f"zoo:{CHAIN}")(ramp)
-    golden = [3.4671, -3.7801, 3.2665, -0.3831, 2.7415, -1.9426, -1.452, -1.3716, 2.1001, -2.5871]
-    assert logits[0].tolist() == pytest.approx(golden, abs=1e-3)
+        logits = package.load_network(f"zoo:{name}")(ramp)
+    assert logits[0].tolist() == pytest.approx(ANSWERS[name], abs=1e-3)
 
 
 @pytest.mark.usefixtures("planes")
